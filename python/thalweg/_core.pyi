@@ -1,0 +1,111 @@
+from collections.abc import Mapping, Sequence
+from typing import Any, final
+
+from numpy.typing import NDArray
+
+__version__: str
+
+def apply_adam(
+    p: Any,
+    g: Any,
+    exp_avg: Any,
+    exp_avg_sq: Any,
+    step: int,
+    *,
+    lr: float,
+    betas: tuple[float, float],
+    eps: float,
+    l2: float,
+    weight_decay: Any,
+    independent: bool,
+    max_exp_avg_sq: Any,
+    maximize: bool,
+    scale: float,
+    nonfinite: str,
+    threads: int | None,
+) -> bool: ...
+def apply_sgd(
+    p: Any,
+    g: Any,
+    momentum_buffer: Any,
+    step: int,
+    *,
+    lr: float,
+    momentum: float,
+    dampening: float,
+    nesterov: bool,
+    l2: float,
+    weight_decay: Any,
+    independent: bool,
+    maximize: bool,
+    scale: float,
+    nonfinite: str,
+    threads: int | None,
+) -> bool: ...
+def check_hyperparameter(name: str, value: Any) -> float: ...
+def cpu_levels() -> list[str]: ...
+def decay(params: Any, rate: float) -> None: ...
+def flatten(tree: Any) -> dict[str, Any]: ...
+def get_cpu_level() -> str: ...
+def get_num_threads() -> int: ...
+def global_norm(grads: Any) -> float: ...
+def num_threads_source() -> str: ...
+def set_cpu_level(level: str) -> None: ...
+def set_num_threads(n: int) -> None: ...
+
+class Optimizer:
+    def __new__(cls, *_args: Any, **_kwargs: Any) -> Optimizer: ...
+    @property
+    def step_count(self) -> int: ...
+    def step(
+        self,
+        grads: Any,
+        *,
+        max_norm: float | None = None,
+        scale: float = 1.0,
+        partial: bool = False,
+    ) -> StepReport: ...
+    def _bind(
+        self,
+        params: Any,
+        *,
+        adam: bool,
+        amsgrad: bool,
+        nesterov: bool,
+        independent: bool,
+        maximize: bool,
+        nonfinite: str,
+    ) -> list[tuple[str, Any]]: ...
+    def _configure(
+        self, classes: Sequence[dict[str, Any]], assignment: Sequence[int] | None = None
+    ) -> None: ...
+    def _leaf_step(self, name: str) -> int: ...
+    def _rebind(self, params: Any) -> list[tuple[str, Any]]: ...
+    def _set_steps(self, step_count: int, steps: Sequence[tuple[str, int]]) -> None: ...
+    def _state(self, name: str) -> dict[str, NDArray[Any]] | None: ...
+
+@final
+class StepReport:
+    def __new__(
+        cls,
+        step: int,
+        lr: float,
+        grad_norm: float | None,
+        clip: float,
+        skipped: bool,
+        nonfinite: Mapping[str, int],
+    ) -> StepReport: ...
+    def __eq__(self, other: object) -> bool: ...
+    def __reduce__(self) -> tuple[Any, ...]: ...
+    @property
+    def step(self) -> int: ...
+    @property
+    def lr(self) -> float: ...
+    @property
+    def grad_norm(self) -> float | None: ...
+    @property
+    def clip(self) -> float: ...
+    @property
+    def skipped(self) -> bool: ...
+    @property
+    def nonfinite(self) -> dict[str, int]: ...

@@ -1,0 +1,38 @@
+"""Exceptions of thalweg. Each derives from the built-in exception that fits."""
+
+from __future__ import annotations
+
+__all__ = ["BusyError", "NonFiniteError"]
+
+
+class NonFiniteError(FloatingPointError):
+    """A gradient is NaN, infinite, or so large that its square overflows; nothing was changed.
+
+    Parameters
+    ----------
+    message : str
+        What happened.
+    counts : dict of str to int
+        For each such gradient by name, how many of its elements.
+
+    Examples
+    --------
+    >>> import numpy as np, thalweg
+    >>> opt = thalweg.AdamW({"w": np.ones(3)})
+    >>> try:
+    ...     opt.step({"w": np.array([1.0, np.nan, np.inf])})
+    ... except thalweg.NonFiniteError as error:
+    ...     error.counts
+    {'w': 2}
+    """
+
+    def __init__(self, message: str, counts: dict[str, int]) -> None:
+        super().__init__(message)
+        self.counts = counts
+
+    def __reduce__(self) -> tuple[type[NonFiniteError], tuple[str, dict[str, int]]]:
+        return type(self), (str(self), self.counts)
+
+
+class BusyError(RuntimeError):
+    """The optimizer is stepping already, in another thread or further up in this one."""

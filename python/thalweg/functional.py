@@ -1,0 +1,352 @@
+"""Updates for tools that keep their own state: arrays in, the same arrays updated in place.
+
+Every array argument is an array, or a list or tuple of arrays of the same length. `step` is the
+1-based number of this update. Any cut of the arrays into slices gives the same bits, and with
+``threads=1`` all runs on the calling thread. Everything is checked before anything is written.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+import numpy as np
+
+from thalweg import _core
+from thalweg.optimizers import default_weight_decay
+from thalweg.tree import flatten
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    Arrays: TypeAlias = NDArray[Any] | Sequence[NDArray[Any]]
+
+__all__ = ["adam", "adamw", "clip_by_global_norm", "decay", "global_norm", "sgd", "sgdw"]
+
+NonFinite = Literal["raise", "skip", "ignore"]
+
+
+def adamw(
+    p: Arrays,
+    g: Arrays,
+    exp_avg: Arrays,
+    exp_avg_sq: Arrays,
+    step: int,
+    *,
+    lr: float,
+    betas: tuple[float, float] = (0.9, 0.999),
+    eps: float = 1e-8,
+    weight_decay: float | None = None,
+    independent: bool = False,
+    max_exp_avg_sq: Arrays | None = None,
+    maximize: bool = False,
+    scale: float = 1.0,
+    nonfinite: NonFinite = "raise",
+    threads: int | None = None,
+) -> bool:
+    """One AdamW update in place; AMSGrad if `max_exp_avg_sq` is given.
+
+    The formula is that of `thalweg.AdamW`.
+
+    Parameters
+    ----------
+    p : ndarray or sequence of ndarray
+        Parameters, float32 or float64, any strides; written.
+    g : ndarray or sequence of ndarray
+        Gradients of the same shapes, float32 or float64; read.
+    exp_avg, exp_avg_sq, max_exp_avg_sq : ndarray or sequence of ndarray
+        State of the shapes and types of `p`, zero at first; written.
+    step : int
+        1-based number of this update.
+    lr, betas, eps, weight_decay, independent, maximize
+        As for `thalweg.AdamW`; numbers.
+    scale : float, default 1
+        Factor on the gradients, finite and above 0.
+    nonfinite : {"raise", "skip", "ignore"}
+        What to do about gradients that are NaN, infinite or too large.
+    threads : int, optional
+        At most so many threads; by default `thalweg.get_num_threads`.
+
+    Returns
+    -------
+    bool
+        False if ``nonfinite="skip"`` and the update was skipped.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For arguments that do not fit; nothing is written.
+    NonFiniteError
+        Under ``nonfinite="raise"``; nothing is written.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> p, m, v = np.ones(3), np.zeros(3), np.zeros(3)
+    >>> adamw(p, np.full(3, 0.5), m, v, 1, lr=0.1)
+    True
+    >>> p.round(6)
+    array([0.899, 0.899, 0.899])
+    """
+    return _core.apply_adam(
+        p,
+        g,
+        exp_avg,
+        exp_avg_sq,
+        step,
+        lr=lr,
+        betas=betas,
+        eps=eps,
+        l2=0.0,
+        weight_decay=default_weight_decay(weight_decay, independent),
+        independent=independent,
+        max_exp_avg_sq=max_exp_avg_sq,
+        maximize=maximize,
+        scale=scale,
+        nonfinite=nonfinite,
+        threads=threads,
+    )
+
+
+def adam(
+    p: Arrays,
+    g: Arrays,
+    exp_avg: Arrays,
+    exp_avg_sq: Arrays,
+    step: int,
+    *,
+    lr: float,
+    betas: tuple[float, float] = (0.9, 0.999),
+    eps: float = 1e-8,
+    l2: float = 0.0,
+    max_exp_avg_sq: Arrays | None = None,
+    maximize: bool = False,
+    scale: float = 1.0,
+    nonfinite: NonFinite = "raise",
+    threads: int | None = None,
+) -> bool:
+    """One Adam update in place; AMSGrad if `max_exp_avg_sq` is given.
+
+    The formula is that of `thalweg.Adam`; arguments, result and errors are those of `adamw`, with
+    the penalty `l2` for its decay.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> p, m, v = np.ones(3), np.zeros(3), np.zeros(3)
+    >>> adam(p, np.full(3, 0.5), m, v, 1, lr=0.1)
+    True
+    >>> p.round(6)
+    array([0.9, 0.9, 0.9])
+    """
+    return _core.apply_adam(
+        p,
+        g,
+        exp_avg,
+        exp_avg_sq,
+        step,
+        lr=lr,
+        betas=betas,
+        eps=eps,
+        l2=l2,
+        weight_decay=0.0,
+        independent=False,
+        max_exp_avg_sq=max_exp_avg_sq,
+        maximize=maximize,
+        scale=scale,
+        nonfinite=nonfinite,
+        threads=threads,
+    )
+
+
+def sgdw(
+    p: Arrays,
+    g: Arrays,
+    momentum_buffer: Arrays | None,
+    step: int,
+    *,
+    lr: float,
+    momentum: float = 0.0,
+    dampening: float = 0.0,
+    nesterov: bool = False,
+    weight_decay: float | None = None,
+    independent: bool = False,
+    maximize: bool = False,
+    scale: float = 1.0,
+    nonfinite: NonFinite = "raise",
+    threads: int | None = None,
+) -> bool:
+    """One SGDW update in place; `momentum_buffer` is None without momentum.
+
+    The formula is that of `thalweg.SGDW`; the other arguments, result and errors are those of
+    `adamw`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> p, b = np.ones(3), np.zeros(3)
+    >>> sgdw(p, np.full(3, 0.5), b, 1, lr=0.1, momentum=0.9, weight_decay=0.0)
+    True
+    >>> p
+    array([0.95, 0.95, 0.95])
+    """
+    return _core.apply_sgd(
+        p,
+        g,
+        momentum_buffer,
+        step,
+        lr=lr,
+        momentum=momentum,
+        dampening=dampening,
+        nesterov=nesterov,
+        l2=0.0,
+        weight_decay=default_weight_decay(weight_decay, independent),
+        independent=independent,
+        maximize=maximize,
+        scale=scale,
+        nonfinite=nonfinite,
+        threads=threads,
+    )
+
+
+def sgd(
+    p: Arrays,
+    g: Arrays,
+    momentum_buffer: Arrays | None,
+    step: int,
+    *,
+    lr: float,
+    momentum: float = 0.0,
+    dampening: float = 0.0,
+    nesterov: bool = False,
+    l2: float = 0.0,
+    maximize: bool = False,
+    scale: float = 1.0,
+    nonfinite: NonFinite = "raise",
+    threads: int | None = None,
+) -> bool:
+    """One SGD update in place; `momentum_buffer` is None without momentum.
+
+    The formula is that of `thalweg.SGD`; the other arguments, result and errors are those of
+    `adamw`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> p = np.ones(3)
+    >>> sgd(p, np.full(3, 0.5), None, 1, lr=0.1)
+    True
+    >>> p
+    array([0.95, 0.95, 0.95])
+    """
+    return _core.apply_sgd(
+        p,
+        g,
+        momentum_buffer,
+        step,
+        lr=lr,
+        momentum=momentum,
+        dampening=dampening,
+        nesterov=nesterov,
+        l2=l2,
+        weight_decay=0.0,
+        independent=False,
+        maximize=maximize,
+        scale=scale,
+        nonfinite=nonfinite,
+        threads=threads,
+    )
+
+
+def decay(params: Any, rate: float) -> None:
+    """The weight-decay loop by itself: ``p <- p - rate·p`` for every array of a tree, in place.
+
+    After an Adam step without decay, ``decay(params, lr * weight_decay)`` comes to AdamW but for
+    terms of the size ``lr² · weight_decay``.
+
+    Parameters
+    ----------
+    params : tree of ndarray
+        Writable float32 or float64 arrays.
+    rate : float
+        Finite and at least 0.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For arrays or a rate that do not fit; nothing is written.
+
+    References
+    ----------
+    Loshchilov and Hutter, *Decoupled Weight Decay Regularization*, equation 1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> w = np.array([2.0, -4.0])
+    >>> decay(w, 0.25)
+    >>> w
+    array([ 1.5, -3. ])
+    """
+    _core.decay(params, rate)
+
+
+def global_norm(grads: Any) -> float:
+    """Euclidean norm over all arrays of a tree; NaN or infinite if one of them is.
+
+    It is summed in float64 in a fixed order: the same bits for any strides, order of containers
+    and number of threads.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> global_norm({"w": np.array([3.0, 0.0]), "b": np.array([4.0])})
+    5.0
+    """
+    return _core.global_norm(grads)
+
+
+def clip_by_global_norm(grads: Any, max_norm: float) -> float:
+    """Scale gradients in place so that their global norm is at most `max_norm`.
+
+    ``opt.step(grads, max_norm=...)`` does the same without writing to the gradients.
+
+    Parameters
+    ----------
+    grads : tree of ndarray
+        Writable float32 or float64 arrays.
+    max_norm : float
+        Greater than 0.
+
+    Returns
+    -------
+    float
+        The norm before. If it is NaN or infinite the gradients are left as they are.
+
+    Raises
+    ------
+    ValueError
+        If `max_norm` is out of range or an array read-only; nothing is written.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> g = np.array([3.0, 4.0])
+    >>> clip_by_global_norm(g, 1.0)
+    5.0
+    >>> g
+    array([0.6, 0.8])
+    """
+    if not max_norm > 0.0:
+        raise ValueError(f"max_norm must be greater than 0, got {max_norm!r}")
+    leaves = flatten(grads)
+    norm = global_norm(leaves)
+    for name, array in leaves.items():
+        if not (isinstance(array, np.ndarray) and array.flags.writeable):
+            raise ValueError(f"gradient {name!r} cannot be written; pass a writable array")
+    if np.isfinite(norm) and norm > max_norm:
+        clip = max_norm / norm
+        for array in leaves.values():
+            np.multiply(array, array.dtype.type(clip), out=array)
+    return norm

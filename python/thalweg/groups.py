@@ -1,0 +1,262 @@
+"""Parameter groups: who gets which hyperparameters.
+
+Groups cascade. Group 0 holds the constructor's values and matches every parameter; each later group
+that matches a parameter applies in order, and later ones win key by key. Parameters that the same
+groups match form a class, which is what the native core knows of groups.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+
+import numpy as np
+
+from thalweg import _core
+
+if TYPE_CHECKING:
+    from thalweg.optimizers import Optimizer
+
+__all__ = ["Group", "Match", "NoDecay", "Number", "no_decay"]
+
+Number: TypeAlias = float | Callable[[int], float]
+"""A hyperparameter: a number, or a callable of the 1-based step that returns one."""
+
+Match: TypeAlias = str | Sequence[str] | Callable[[str, Any], bool]
+"""Which parameters: a glob, several, or a callable of name and array."""
+
+DECAYS = {"weight_decay": "AdamW and SGDW", "l2": "Adam and SGD"}
+
+
+class ReadyGroup(Protocol):
+    """Something that becomes group specifications once the parameters are known."""
+
+    def expand(self, params: Mapping[str, Any], decay: str) -> list[dict[str, Any]]:
+        """Group specifications; `decay` is the rule's decay, ``weight_decay`` or ``l2``."""
+
+
+@dataclass(frozen=True)
+class NoDecay:
+    """See `no_decay`."""
+
+    max_ndim: int = 1
+
+    def expand(self, params: Mapping[str, Any], decay: str) -> list[dict[str, Any]]:
+        """Group specification for the parameters that `params` holds."""
+        names = [name for name, array in params.items() if np.ndim(array) <= self.max_ndim]
+        if not names:
+            raise ValueError(f"no_decay: no parameter has {self.max_ndim} dimensions or fewer")
+        return [{"match": names, "name": "no_decay", decay: 0.0}]
+
+
+def no_decay(max_ndim: int = 1) -> NoDecay:
+    """Ready group: no decay for parameters of at most `max_ndim` dimensions.
+
+    Biases and normalisation scales are vectors or scalars; decaying them only hurts. It switches
+    off whichever decay the optimizer has, ``weight_decay`` or ``l2``.
+
+    Examples
+    --------
+    >>> import numpy as np, thalweg
+    >>> params = {"w": np.ones((2, 2)), "b": np.ones(2)}
+    >>> opt = thalweg.AdamW(params, groups=[thalweg.no_decay()])
+    >>> opt.resolve("w")["weight_decay"], opt.resolve("b")["weight_decay"]
+    (0.01, 0.0)
+    """
+    return NoDecay(max_ndim)
+
+
+class Group:
+    """A parameter group, edited live: ``opt.groups[1].weight_decay = 0.1``.
+
+    Attributes are the keys the group sets: any numeric hyperparameter of the optimizer (a number or
+    a callable of the step), ``lr_scale`` (multiplied over the matching groups), ``frozen`` and
+    ``name``. ``match`` and ``names`` say which parameters it is for, and cannot be changed.
+    A value is checked when it is set; one that is refused changes nothing. Deleting an attribute
+    leaves it to the other groups.
+    """
+
+    __slots__ = ("_names", "_owner", "_values", "match")
+
+    match: Match
+    """As it was given."""
+
+    def __init__(
+        self, owner: Optimizer, match: Match, names: Iterable[str], values: dict[str, Any]
+    ) -> None:
+        object.__setattr__(self, "_owner", owner)
+        object.__setattr__(self, "match", match)
+        object.__setattr__(self, "_names", tuple(names))
+        object.__setattr__(self, "_values", values)
+
+    _owner: Optimizer
+    _names: tuple[str, ...]
+    _values: dict[str, Any]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the parameters that it matches."""
+        return self._names
+
+    def keys(self) -> list[str]:
+        """The keys that it sets."""
+        return list(self._values)
+
+    def __getattr__(self, key: str) -> Any:
+        try:
+            return self._values[key]
+        except KeyError:
+            raise AttributeError(
+                f"this group does not set {key!r}; opt.resolve(name) shows what applies"
+            ) from None
+
+    def __setattr__(self, key: str, value: Any) -> None:
+        if key in ("match", "names"):
+            raise AttributeError(f"{key!r} of a group is fixed when the optimizer is made")
+        checked = check_value(self._owner.rule, key, value)
+        self._owner._edit(self, {**self._values, key: checked})  # noqa: SLF001
+
+    def __delattr__(self, key: str) -> None:
+        if self is self._owner.groups[0]:
+            raise AttributeError(f"group 0 holds the values of all parameters; {key!r} stays")
+        if key not in self._values:
+            raise AttributeError(f"this group does not set {key!r}")
+        kept = {k: value for k, value in self._values.items() if k != key}
+        self._owner._edit(self, kept)  # noqa: SLF001
+
+    def __repr__(self) -> str:
+        values = ", ".join(f"{key}={value!r}" for key, value in self._values.items())
+        return f"Group({values}, {len(self._names)} arrays)"
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What an optimizer class has: its name and the keys of its hyperparameters."""
+
+    name: str
+    keys: tuple[str, ...]
+
+    @property
+    def decay(self) -> str:
+        """The key of its decay."""
+        return "weight_decay" if "weight_decay" in self.keys else "l2"
+
+
+def check_value(rule: Rule, key: str, value: Any) -> Any:
+    """`value` as a group keeps it.
+
+    Raises
+    ------
+    TypeError
+        For a key the rule does not have, or a value of the wrong type.
+    ValueError
+        For a value out of range.
+    """
+    if key == "name":
+        if not isinstance(value, str):
+            raise TypeError(f"name must be a string, got {value!r}")
+        return value
+    if key == "frozen":
+        if not isinstance(value, bool | np.bool_):
+            raise TypeError(f"frozen must be True or False, got {value!r}")
+        return bool(value)
+    if key == "betas" and key in rule.keys:
+        if isinstance(value, str) or not isinstance(value, Sequence | np.ndarray):
+            raise TypeError(f"betas must be two numbers or callables, got {value!r}")
+        if len(value) != 2:  # noqa: PLR2004
+            raise ValueError(f"betas must be two numbers or callables, got {len(value)}")
+        return tuple(_check_number(f"betas[{i}]", beta) for i, beta in enumerate(value))
+    if key == "lr_scale" or key in rule.keys:
+        return _check_number(key, value)
+    raise TypeError(unknown_key(rule, key))
+
+
+def unknown_key(rule: Rule, key: str) -> str:
+    """Why `rule` does not have `key`, and what has it."""
+    message = f"{rule.name} has no {key!r}"
+    if key in DECAYS:
+        return f"{message}: its decay is {rule.decay!r}; {key!r} is for {DECAYS[key]}"
+    return f"{message}; it has {', '.join(rule.keys)}, lr_scale, frozen, name"
+
+
+def _check_number(key: str, value: Any) -> Any:
+    return value if callable(value) else _core.check_hyperparameter(key, value)
+
+
+def matching_names(match: Match, params: Mapping[str, Any]) -> list[str]:
+    """Names of the parameters that `match` selects.
+
+    Raises
+    ------
+    ValueError
+        If it, or one of several globs, selects none.
+    TypeError
+        If it is neither a glob, several globs, nor a callable.
+    """
+    if callable(match):
+        names = [name for name, array in params.items() if match(name, array)]
+        if not names:
+            raise ValueError(f"a group matches nothing: {match!r} is false for every parameter")
+        return names
+    globs = [match] if isinstance(match, str) else list(match)
+    if not globs or not all(isinstance(glob, str) for glob in globs):
+        raise TypeError(
+            f"match must be a glob, a list of globs, or a callable(name, array), got {match!r}"
+        )
+    found = {glob: {name for name in params if _fits(name, glob)} for glob in globs}
+    for glob, names_found in found.items():
+        if not names_found:
+            some = ", ".join(list(params)[:8])
+            raise ValueError(f"a group matches nothing: {glob!r} fits no parameter ({some}, ...)")
+    return [name for name in params if any(name in names_found for names_found in found.values())]
+
+
+def _fits(name: str, glob: str) -> bool:
+    return fnmatchcase(name, glob) or fnmatchcase(f".{name}", glob)
+
+
+class Cascade:
+    """The classes that a list of groups makes of the parameters.
+
+    `classes[0]` is group 0 by itself; every parameter is in the class of the groups that match it.
+    """
+
+    def __init__(self, groups: Sequence[Group], names: Iterable[str]) -> None:
+        self.groups = list(groups)
+        members = [frozenset(group.names) for group in self.groups]
+        self.matching = {
+            name: tuple(i for i, names_in in enumerate(members) if name in names_in)
+            for name in names
+        }
+        self.classes: list[tuple[int, ...]] = [(0,)]
+        self.classes += [found for found in dict.fromkeys(self.matching.values()) if found != (0,)]
+
+    def assignment(self) -> list[int]:
+        """Class of each parameter, in order."""
+        position = {matching: i for i, matching in enumerate(self.classes)}
+        return [position[matching] for matching in self.matching.values()]
+
+    def values(self, edited: Group | None = None, values: Mapping[str, Any] | None = None) -> Any:
+        """The classes as the core takes them, with other `values` in place of one group's own."""
+        own = [values if group is edited else group._values for group in self.groups]  # noqa: SLF001
+        return [native(resolve([own[i] or {} for i in matching])) for matching in self.classes]
+
+
+def resolve(matching: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What groups come to, later ones winning; ``lr_scale`` is the tuple of all of them."""
+    resolved: dict[str, Any] = {"frozen": False}
+    for values in matching:
+        resolved.update(values)
+    resolved.pop("name", None)
+    resolved["lr_scale"] = tuple(v["lr_scale"] for v in matching if "lr_scale" in v)
+    return resolved
+
+
+def native(resolved: Mapping[str, Any]) -> dict[str, Any]:
+    """The same with each beta by itself."""
+    flat = {key: value for key, value in resolved.items() if key != "betas"}
+    if "betas" in resolved:
+        flat["betas[0]"], flat["betas[1]"] = resolved["betas"]
+    return flat

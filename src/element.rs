@@ -1,0 +1,162 @@
+//! Element types. A new one is one impl.
+
+use std::ops::{Add, Div, Mul, Sub};
+
+/// Magnitudes below which a quantity is zero before it is used.
+///
+/// Subnormal numbers cost a processor many times a normal one, and training produces them: under
+/// zero gradients a first moment decays into the subnormal range and would stay there for ever.
+/// The floors keep products of what is left normal at ordinary coefficients, and lie far below
+/// anything that moves a parameter.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Floors<E> {
+    /// Smallest normal number.
+    pub tiny: E,
+    /// The scaled gradient, and the parameter in its decay and penalty terms.
+    pub grad: E,
+    /// The gradient before it is squared.
+    pub square: E,
+    /// First moment and momentum buffer.
+    pub average: E,
+    /// Second moment and its running maximum.
+    pub average_sq: E,
+    /// The gradient in the norm, which is summed in `f64` for every type.
+    pub norm: E,
+}
+
+mod sealed {
+    pub trait Sealed {}
+    impl Sealed for f32 {}
+    impl Sealed for f64 {}
+}
+
+/// A floating-point type that parameters can have.
+///
+/// Sealed: the core relies on every bit pattern being a valid value.
+pub trait Element:
+    sealed::Sealed
+    + Copy
+    + Send
+    + Sync
+    + PartialOrd
+    + Add<Output = Self>
+    + Sub<Output = Self>
+    + Mul<Output = Self>
+    + Div<Output = Self>
+    + 'static
+{
+    /// Zero.
+    const ZERO: Self;
+    /// Infinity.
+    const INFINITY: Self;
+    /// The magnitudes that count as zero.
+    const FLOORS: Floors<Self>;
+    /// Smallest power of two whose square overflows: the square root of the type's maximum.
+    const SQUARE_LIMIT: Self;
+    /// Smallest `eps` that does not drown in the floors.
+    const EPS_MIN: f64;
+    /// The type at run time.
+    const KIND: Kind;
+
+    /// Rounds once, to nearest.
+    fn from_f64(x: f64) -> Self;
+    /// Exact.
+    fn to_f64(self) -> f64;
+    /// Correctly rounded square root.
+    fn sqrt(self) -> Self;
+    /// Magnitude.
+    fn abs(self) -> Self;
+
+    /// Zero if the magnitude is below `floor`; NaN stays.
+    #[inline(always)]
+    fn flush(self, floor: Self) -> Self {
+        if self.abs() < floor { Self::ZERO } else { self }
+    }
+}
+
+/// An [`Element`] type at run time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// `f32`
+    F32,
+    /// `f64`
+    F64,
+}
+
+impl Kind {
+    /// NumPy's name of the type.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Kind::F32 => "float32",
+            Kind::F64 => "float64",
+        }
+    }
+
+    /// Size of one element in bytes.
+    pub const fn size(self) -> usize {
+        match self {
+            Kind::F32 => size_of::<f32>(),
+            Kind::F64 => size_of::<f64>(),
+        }
+    }
+
+    /// Smallest `eps` for parameters of this type.
+    pub const fn eps_min(self) -> f64 {
+        match self {
+            Kind::F32 => f32::EPS_MIN,
+            Kind::F64 => f64::EPS_MIN,
+        }
+    }
+}
+
+/// `2^exponent` for a normal result, at compile time.
+const fn exp2(exponent: i32) -> f64 {
+    f64::from_bits(((exponent + 1023) as u64) << 52)
+}
+
+macro_rules! element {
+    ($float:ident, $kind:ident, eps_min: $eps_min:literal, square_limit: $limit:literal,
+     tiny: $tiny:literal, grad: $grad:literal, square: $square:literal, average: $average:literal,
+     average_sq: $average_sq:literal, norm: $norm:literal) => {
+        impl Element for $float {
+            const ZERO: Self = 0.0;
+            const INFINITY: Self = $float::INFINITY;
+            const FLOORS: Floors<Self> = Floors {
+                tiny: exp2($tiny) as $float,
+                grad: exp2($grad) as $float,
+                square: exp2($square) as $float,
+                average: exp2($average) as $float,
+                average_sq: exp2($average_sq) as $float,
+                norm: exp2($norm) as $float,
+            };
+            const SQUARE_LIMIT: Self = exp2($limit) as $float;
+            const EPS_MIN: f64 = $eps_min;
+            const KIND: Kind = Kind::$kind;
+
+            #[inline(always)]
+            fn from_f64(x: f64) -> Self {
+                x as $float
+            }
+
+            #[inline(always)]
+            fn to_f64(self) -> f64 {
+                f64::from(self)
+            }
+
+            #[inline(always)]
+            fn sqrt(self) -> Self {
+                $float::sqrt(self)
+            }
+
+            #[inline(always)]
+            fn abs(self) -> Self {
+                $float::abs(self)
+            }
+        }
+    };
+}
+
+element!(f32, F32, eps_min: 1e-15, square_limit: 64,
+    tiny: -126, grad: -102, square: -57, average: -100, average_sq: -115, norm: -102);
+element!(f64, F64, eps_min: 1e-120, square_limit: 512,
+    tiny: -1022, grad: -969, square: -505, average: -967, average_sq: -1011, norm: -505);

@@ -1,0 +1,94 @@
+//! Every way an update can be refused. Nothing has been written when one of these is returned.
+
+use std::fmt;
+
+use crate::element::Kind;
+
+/// Why an update was refused.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Error {
+    /// A hyperparameter is outside its range.
+    Hyperparameter {
+        /// Its name, as users write it.
+        name: &'static str,
+        /// The value that was given.
+        value: f64,
+        /// The range, in words.
+        allowed: String,
+    },
+    /// `step` counts from one.
+    Step,
+    /// Arrays of one tensor differ in length or shape.
+    Shape {
+        /// Which array.
+        array: &'static str,
+        /// Its shape.
+        got: Vec<usize>,
+        /// The parameter's shape.
+        expected: Vec<usize>,
+    },
+    /// The number of state arrays does not fit the rule.
+    State {
+        /// How many were given.
+        got: usize,
+        /// How many the rule needs.
+        expected: usize,
+    },
+    /// The coefficients are for parameters of another type.
+    Kind {
+        /// The parameter's type.
+        got: Kind,
+        /// The coefficients' type.
+        expected: Kind,
+    },
+    /// The requested CPU level does not exist or this machine lacks it.
+    Level {
+        /// The name that was given.
+        name: String,
+        /// The names this machine has.
+        available: Vec<&'static str>,
+    },
+    /// A thread count of zero, or one that is no number.
+    Threads {
+        /// What was given.
+        given: String,
+        /// Where it came from.
+        source: &'static str,
+    },
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::Hyperparameter { name, value, allowed } => {
+                write!(f, "{name} must be {allowed}, got {value:?}")
+            }
+            Error::Step => write!(f, "step is the 1-based number of the update, got 0"),
+            Error::Shape { array, got, expected } => {
+                write!(f, "{array} has shape {got:?}, the parameter has {expected:?}")
+            }
+            Error::State { got, expected } => {
+                write!(f, "the rule keeps {expected} state arrays, got {got}")
+            }
+            Error::Kind { got, expected } => {
+                write!(
+                    f,
+                    "the parameter is {}, the coefficients are for {}",
+                    got.name(),
+                    expected.name()
+                )
+            }
+            Error::Level { name, available } => write!(
+                f,
+                "CPU level {name:?} is not available here; this machine has {}",
+                available.join(", ")
+            ),
+            Error::Threads { given, source } => {
+                write!(f, "{source} must be a whole number of at least 1, got {given:?}")
+            }
+        }
+    }
+}
+
+impl std::error::Error for Error {}

@@ -1,0 +1,118 @@
+//! Arrays that are not one slice of the parameter's type: copied tile by tile through buffers that
+//! stay in cache. Strides and types are dealt with here and nowhere else.
+
+#![allow(unsafe_code)] // reads and writes through the pointers of arrays
+
+use crate::element::{Element, Kind};
+use crate::layout::Layout;
+
+/// Elements a tile: the buffers of a whole AdamW tile fit a first-level cache.
+pub(crate) const TILE: usize = 1024;
+
+/// Where an array's first element is, and what type its elements have.
+#[derive(Clone, Copy, Debug)]
+pub struct Pointer {
+    /// Address of the element at index zero; it need not be aligned.
+    pub address: *mut u8,
+    /// The type of the elements.
+    pub kind: Kind,
+}
+
+impl Pointer {
+    /// Elements `start..start + len` of a dense array.
+    ///
+    /// # Safety
+    ///
+    /// They lie without gaps and aligned in memory that is valid and not written for `'a`, and `E`
+    /// is the array's type.
+    pub(crate) unsafe fn slice<'a, E: Element>(self, start: usize, len: usize) -> &'a [E] {
+        debug_assert_eq!(self.kind, E::KIND);
+        // SAFETY: the caller's promise.
+        unsafe { std::slice::from_raw_parts(self.address.cast::<E>().add(start), len) }
+    }
+
+    /// Elements `start..start + len` of a dense array, to be written.
+    ///
+    /// # Safety
+    ///
+    /// As [`Pointer::slice`], and nothing else reads or writes them for `'a`.
+    pub(crate) unsafe fn slice_mut<'a, E: Element>(self, start: usize, len: usize) -> &'a mut [E] {
+        debug_assert_eq!(self.kind, E::KIND);
+        // SAFETY: the caller's promise.
+        unsafe { std::slice::from_raw_parts_mut(self.address.cast::<E>().add(start), len) }
+    }
+
+    /// Reads elements `start..` of the traversal into `tile`, cast to `E`.
+    ///
+    /// # Safety
+    ///
+    /// Array `k` of `layout` lies at this pointer in memory that is valid and not written meanwhile,
+    /// and `start + tile.len()` elements are in the traversal.
+    #[inline(always)]
+    pub(crate) unsafe fn read<E: Element, const K: usize>(
+        self,
+        layout: &Layout<K>,
+        k: usize,
+        start: usize,
+        tile: &mut [E],
+    ) {
+        // SAFETY: the caller's promise; `kind` says which type the elements have.
+        unsafe {
+            match self.kind {
+                Kind::F32 => read::<f32, E, K>(self.address, layout, k, start, tile),
+                Kind::F64 => read::<f64, E, K>(self.address, layout, k, start, tile),
+            }
+        }
+    }
+
+    /// Writes `tile` to elements `start..` of the traversal.
+    ///
+    /// # Safety
+    ///
+    /// As [`Pointer::read`], and nothing else reads or writes them meanwhile; `E` is the array's
+    /// type.
+    #[inline(always)]
+    pub(crate) unsafe fn write<E: Element, const K: usize>(
+        self,
+        layout: &Layout<K>,
+        k: usize,
+        start: usize,
+        tile: &[E],
+    ) {
+        debug_assert_eq!(self.kind, E::KIND);
+        let mut values = tile.iter();
+        layout.runs(k, start, tile.len(), |offset, stride, count| {
+            for (i, value) in values.by_ref().take(count).enumerate() {
+                // SAFETY: inside the array, because the traversal is; the caller's promise.
+                unsafe {
+                    let to = self.address.offset(offset + i as isize * stride);
+                    to.cast::<E>().write_unaligned(*value);
+                }
+            }
+        });
+    }
+}
+
+/// # Safety
+///
+/// As [`Pointer::read`], with elements of type `S`.
+#[inline(always)]
+unsafe fn read<S: Element, E: Element, const K: usize>(
+    address: *mut u8,
+    layout: &Layout<K>,
+    k: usize,
+    start: usize,
+    tile: &mut [E],
+) {
+    let mut places = tile.iter_mut();
+    let len = places.len();
+    layout.runs(k, start, len, |offset, stride, count| {
+        for (i, place) in places.by_ref().take(count).enumerate() {
+            // SAFETY: inside the array, because the traversal is; the caller's promise.
+            let value = unsafe {
+                address.offset(offset + i as isize * stride).cast::<S>().read_unaligned()
+            };
+            *place = E::from_f64(value.to_f64());
+        }
+    });
+}

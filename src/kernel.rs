@@ -1,0 +1,76 @@
+//! The one loop over a block of elements, generic over rule and element type.
+//!
+//! It works on chunks of a fixed size, copied into local arrays: the compiler then knows that
+//! nothing overlaps and turns a chunk into straight vector code at the full width of the CPU level
+//! it is compiled for. A tail is a chunk that is padded, so there is no second formula for it.
+
+use crate::element::Element;
+use crate::rule::Rule;
+
+/// Elements a chunk, measured: with 8 or 32 and more a step in cache takes 1.1 to 1.6 times as long.
+const CHUNK: usize = 16;
+
+/// Updates `p` and `state` in place. All slices have the length of `p`.
+///
+/// Always inlined: [`crate::dispatch`] compiles it once for each CPU level.
+#[inline(always)]
+pub(crate) fn update<E: Element, R: Rule<E, N>, const N: usize>(
+    rule: &R,
+    p: &mut [E],
+    g: &[E],
+    state: [&mut [E]; N],
+) {
+    let rule = *rule;
+    let (p_chunks, p_tail) = p.as_chunks_mut::<CHUNK>();
+    let (g_chunks, g_tail) = g.as_chunks::<CHUNK>();
+    let state = state.map(|s| s.as_chunks_mut::<CHUNK>());
+
+    for (i, (p, g)) in p_chunks.iter_mut().zip(g_chunks).enumerate() {
+        let mut s = [[E::ZERO; CHUNK]; N];
+        for k in 0..N {
+            s[k] = state[k].0[i];
+        }
+        chunk(&rule, p, *g, &mut s);
+        for k in 0..N {
+            state[k].0[i] = s[k];
+        }
+    }
+
+    let rest = p_tail.len();
+    if rest > 0 {
+        let mut p = [E::ZERO; CHUNK];
+        let mut g = p;
+        let mut s = [p; N];
+        p[..rest].copy_from_slice(p_tail);
+        g[..rest].copy_from_slice(g_tail);
+        for k in 0..N {
+            s[k][..rest].copy_from_slice(state[k].1);
+        }
+        chunk(&rule, &mut p, g, &mut s);
+        p_tail.copy_from_slice(&p[..rest]);
+        for k in 0..N {
+            state[k].1.copy_from_slice(&s[k][..rest]);
+        }
+    }
+}
+
+#[inline(always)]
+fn chunk<E: Element, R: Rule<E, N>, const N: usize>(
+    rule: &R,
+    p: &mut [E; CHUNK],
+    g: [E; CHUNK],
+    state: &mut [[E; CHUNK]; N],
+) {
+    let old = *p;
+    for i in 0..CHUNK {
+        let mut s = [E::ZERO; N];
+        for k in 0..N {
+            s[k] = state[k][i];
+        }
+        let (new, s) = rule.update(old[i], g[i], s);
+        p[i] = new;
+        for k in 0..N {
+            state[k][i] = s[k];
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! Adam, AdamW, AMSGrad and SGD updates in place: SIMD, multi-threaded, the same bits everywhere.
+//!
+//! This is the core of the Python package of the same name, and a crate that others can embed; with
+//! the `python` feature off it knows nothing of Python.
+//!
+//! # The promise about numbers
+//!
+//! The result of an update is a function of its inputs alone: not of the instruction set, the
+//! number of threads, where an element lies in its array, or how an array is cut into slices. Only
+//! `+ - * /` and square root are used, in one fixed order, each rounded once to the parameter's
+//! type; no fused multiply-add, no approximation. The plain NumPy of `thalweg.reference` defines
+//! the bits.
+//!
+//! # The rooms
+//!
+//! | module | why it exists |
+//! |---|---|
+//! | [`rule`] | each update rule: formula, hyperparameters, scalar math |
+//! | [`element`] | element types and the magnitudes that count as zero |
+//! | `kernel` | the one loop over a block |
+//! | [`dispatch`] | CPU levels |
+//! | [`layout`], [`gather`] | shapes and strides; arrays that are no plain slice |
+//! | [`tensor`] | a parameter with its gradient and state |
+//! | [`plan`], [`pool`] | many tensors, blocks, threads |
+//! | [`norm`] | the read pass: norm and largest magnitude |
+//! | [`error`] | every way an update can be refused |
+//! | `python` | the only room that knows Python |
+//!
+//! Data flows one way: hyperparameters become coefficients, tensors become blocks, blocks go to
+//! threads, a thread runs the kernel at a CPU level.
+//!
+//! `unsafe` is denied except in `dispatch` (functions that enable an instruction set), `gather`,
+//! `tensor`, `norm` (slices of arrays given by address), `plan` (one thread a block), `pool` (one
+//! leaked pointer) and `python`.
+//!
+//! # Examples
+//!
+//! One AdamW update of a slice, on the calling thread, without an allocation:
+//!
+//! ```
+//! use thalweg::plan::{Plan, Task};
+//! use thalweg::rule::{Adam, Coefficients};
+//! use thalweg::tensor::Tensor;
+//! use thalweg::Level;
+//!
+//! let (mut p, g) = ([1.0_f32, -2.0], [0.5_f32, 0.25]);
+//! let (mut m, mut v) = ([0.0; 2], [0.0; 2]);
+//!
+//! let adamw = Adam { lr: 0.1, weight_decay: 1e-2, ..Adam::default() };
+//! let update = Coefficients::Adam(adamw.at_step::<f32>(1, 1.0)?).into();
+//! let tensor = Tensor::from_slices(&mut p, &g, [&mut m, &mut v])?;
+//! Plan::default().run(&mut [Task { tensor, update: 0 }], &[update], Level::current(), 1)?;
+//!
+//! assert!((p[0] - 0.899).abs() < 1e-6 && (p[1] + 2.098).abs() < 1e-6);
+//! # Ok::<(), thalweg::error::Error>(())
+//! ```
+
+pub mod dispatch;
+pub mod element;
+pub mod error;
+pub mod gather;
+mod kernel;
+pub mod layout;
+pub mod norm;
+pub mod plan;
+pub mod pool;
+#[cfg(feature = "python")]
+mod python;
+pub mod rule;
+pub mod tensor;
+
+pub use dispatch::Level;
+pub use error::Error;

@@ -1,0 +1,289 @@
+//! NumPy arrays as the core sees them: what they are, whether they may be used, what overlaps.
+//!
+//! Arrays are read through their struct, untyped: typed arguments and borrow locks of rust-numpy
+//! panic on conflict and cost too much for a thousand tensors. What is checked once is remembered
+//! and compared at each step, because Python can resize, freeze or reshape an array in place.
+
+#![allow(unsafe_code)] // reads the fields of NumPy's array struct
+
+use numpy::{PyArrayDescrMethods, PyUntypedArray, PyUntypedArrayMethods, npyffi};
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::PyType;
+
+use super::errors::{Outcome, Refusal};
+use crate::element::Kind;
+use crate::gather::Pointer;
+
+const PARAMETER_ADVICE: &str =
+    "parameters are float32 or float64 ndarrays in native byte order (array.astype(np.float32))";
+const GRADIENT_ADVICE: &str =
+    "gradients are float32 or float64 ndarrays in native byte order (np.asarray(g, np.float32))";
+
+/// An array's memory, read from its struct.
+#[derive(Clone, Copy, Debug)]
+pub struct Memory<'a> {
+    pub address: *mut u8,
+    pub shape: &'a [usize],
+    pub strides: &'a [isize],
+    flags: i32,
+}
+
+impl<'a> Memory<'a> {
+    /// The memory of an array, which must not be resized while this is in use.
+    pub fn of(array: &'a Bound<'_, PyUntypedArray>) -> Self {
+        // SAFETY: an array object points to a valid array struct.
+        let raw = unsafe { &*array.as_array_ptr() };
+        Memory {
+            address: raw.fields.data.cast(),
+            shape: array.shape(),
+            strides: array.strides(),
+            flags: raw.fields.flags,
+        }
+    }
+
+    pub fn writable(&self) -> bool {
+        self.flags & npyffi::NPY_ARRAY_WRITEABLE != 0
+    }
+
+    pub fn aligned(&self) -> bool {
+        self.flags & npyffi::NPY_ARRAY_ALIGNED != 0
+    }
+
+    pub fn c_contiguous(&self) -> bool {
+        self.flags & npyffi::NPY_ARRAY_C_CONTIGUOUS != 0
+    }
+
+    /// Number of elements.
+    pub fn len(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// First address, and the one after the last; equal for an empty array.
+    pub fn extent(&self, kind: Kind) -> (usize, usize) {
+        let start = self.address.addr();
+        if self.len() == 0 {
+            return (start, start);
+        }
+        let reach = |positive: bool| -> isize {
+            let axes = self.shape.iter().zip(self.strides);
+            axes.filter(|(_, s)| (**s > 0) == positive).map(|(n, s)| (*n as isize - 1) * s).sum()
+        };
+        let low = start.wrapping_add_signed(reach(false));
+        (low, start.wrapping_add_signed(reach(true)) + kind.size())
+    }
+
+    /// Whether two elements of the array share memory.
+    pub fn overlaps_itself(&self, kind: Kind) -> bool {
+        let size = kind.size() as isize;
+        if self.len() < 2 {
+            return false;
+        }
+        let mut axes: Vec<(isize, isize)> = (self.shape.iter().zip(self.strides))
+            .filter(|(n, _)| **n > 1)
+            .map(|(n, s)| (s.abs(), *n as isize))
+            .collect();
+        axes.sort_unstable();
+        let mut reach = size;
+        let nested = axes.iter().all(|(stride, n)| {
+            let fits = *stride >= reach;
+            reach += stride * (n - 1);
+            fits
+        });
+        // Interleaved axes may still keep elements apart; only a look at each address tells.
+        !nested && {
+            let mut offsets = vec![0_isize];
+            for (stride, n) in axes {
+                offsets =
+                    (0..n).flat_map(|i| offsets.iter().map(move |at| at + i * stride)).collect();
+            }
+            offsets.sort_unstable();
+            offsets.windows(2).any(|pair| pair[1] - pair[0] < size)
+        }
+    }
+}
+
+/// The array's element type, if it is one of ours in native byte order.
+pub fn kind_of(array: &Bound<'_, PyUntypedArray>) -> Option<Kind> {
+    let dtype = array.dtype();
+    let kind = match dtype.num() {
+        n if n == npyffi::NPY_TYPES::NPY_FLOAT as i32 => Kind::F32,
+        n if n == npyffi::NPY_TYPES::NPY_DOUBLE as i32 => Kind::F64,
+        _ => return None,
+    };
+    dtype.is_native_byteorder().unwrap_or(false).then_some(kind)
+}
+
+/// `object` as an array, and its type. Masked arrays are refused: their mask would be ignored.
+pub fn array_of<'a, 'py>(
+    object: &'a Bound<'py, PyAny>,
+    what: impl Fn() -> String,
+    advice: &'static str,
+) -> Outcome<(&'a Bound<'py, PyUntypedArray>, Kind)> {
+    let Ok(array) = object.cast::<PyUntypedArray>() else {
+        let got = format!("of type {}", type_name(object));
+        return Err(Refusal::NotAnArray { what: what(), got, advice });
+    };
+    if !object.get_type().is(ndarray_type(object.py())) && is_masked(object)? {
+        let got = "a masked array".to_owned();
+        return Err(Refusal::NotAnArray {
+            what: what(),
+            got,
+            advice: "fill it first (array.filled(0))",
+        });
+    }
+    match kind_of(array) {
+        Some(kind) => Ok((array, kind)),
+        None => {
+            let got = format!("of dtype {}", dtype_name(array));
+            Err(Refusal::Dtype { what: what(), got, advice })
+        }
+    }
+}
+
+/// `object` as a gradient.
+pub fn gradient_of<'a, 'py>(
+    object: &'a Bound<'py, PyAny>,
+    what: impl Fn() -> String,
+) -> Outcome<(&'a Bound<'py, PyUntypedArray>, Kind)> {
+    array_of(object, what, GRADIENT_ADVICE)
+}
+
+/// `object` as an array that is updated in place.
+pub fn written<'a, 'py>(
+    object: &'a Bound<'py, PyAny>,
+    what: impl Fn() -> String,
+) -> Outcome<(&'a Bound<'py, PyUntypedArray>, Kind)> {
+    let (array, kind) = array_of(object, &what, PARAMETER_ADVICE)?;
+    let memory = Memory::of(array);
+    if !memory.writable() {
+        return Err(Refusal::NotWritable { what: what() });
+    }
+    if !memory.aligned() {
+        return Err(Refusal::Misaligned { what: what() });
+    }
+    if memory.overlaps_itself(kind) {
+        return Err(Refusal::SelfOverlap { what: what() });
+    }
+    Ok((array, kind))
+}
+
+/// A NumPy scalar as a 0-d array, anything else as it is.
+pub fn scalar_as_array<'py>(object: &Bound<'py, PyAny>) -> Outcome<Option<Bound<'py, PyAny>>> {
+    static GENERIC: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    let py = object.py();
+    if object.is_instance(GENERIC.import(py, "numpy", "generic")?)? {
+        Ok(Some(py.import("numpy")?.call_method1("asarray", (object,))?))
+    } else {
+        Ok(None)
+    }
+}
+
+/// An array that was checked, with what its struct said then.
+#[derive(Debug)]
+pub struct Checked {
+    pub array: Py<PyUntypedArray>,
+    pub kind: Kind,
+    pub address: usize,
+    pub shape: Box<[usize]>,
+    pub strides: Box<[isize]>,
+}
+
+impl Checked {
+    pub fn new(array: &Bound<'_, PyUntypedArray>, kind: Kind) -> Self {
+        let memory = Memory::of(array);
+        Checked {
+            array: array.clone().unbind(),
+            kind,
+            address: memory.address.addr(),
+            shape: memory.shape.into(),
+            strides: memory.strides.into(),
+        }
+    }
+
+    /// The array's memory, if its struct still says what it said.
+    pub fn recheck(&self, py: Python<'_>, what: impl Fn() -> String) -> Outcome<Pointer> {
+        let array = self.array.bind(py);
+        let memory = Memory::of(array);
+        let how = if kind_of(array) != Some(self.kind) {
+            "its dtype is another"
+        } else if *memory.shape != *self.shape {
+            "its shape is another"
+        } else if memory.address.addr() != self.address || *memory.strides != *self.strides {
+            "its memory has moved"
+        } else if !memory.writable() {
+            "it is read-only"
+        } else {
+            return Ok(Pointer { address: memory.address, kind: self.kind });
+        };
+        Err(Refusal::Changed { what: what(), how: how.to_owned() })
+    }
+}
+
+/// Where arrays lie that are written, to find what might overlap them.
+#[derive(Debug, Default)]
+pub struct Extents {
+    /// Start, end and owner, by start.
+    spans: Vec<(usize, usize, usize)>,
+    /// The largest end up to each span.
+    reach: Vec<usize>,
+}
+
+impl Extents {
+    pub fn new(mut spans: Vec<(usize, usize, usize)>) -> Self {
+        spans.retain(|(start, end, _)| start < end);
+        spans.sort_unstable();
+        let reach = spans.iter().scan(0, |reach, span| {
+            *reach = span.1.max(*reach);
+            Some(*reach)
+        });
+        Extents { reach: reach.collect(), spans }
+    }
+
+    /// The owners of spans that meet `start..end`.
+    pub fn meeting(&self, start: usize, end: usize) -> impl Iterator<Item = usize> + '_ {
+        let below = self.spans.partition_point(|span| span.0 < end);
+        (0..below)
+            .rev()
+            .take_while(move |i| self.reach[*i] > start && start < end)
+            .filter(move |i| self.spans[*i].1 > start)
+            .map(|i| self.spans[i].2)
+    }
+}
+
+/// Whether two arrays have an element in common; NumPy decides, exactly.
+pub fn share_memory(one: &Bound<'_, PyAny>, other: &Bound<'_, PyAny>) -> PyResult<bool> {
+    static SHARES: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    SHARES.import(one.py(), "numpy", "shares_memory")?.call1((one, other))?.extract()
+}
+
+/// Zeros of the shape, type and order in memory of an array, as a plain ndarray.
+pub fn zeros_like<'py>(array: &Bound<'py, PyUntypedArray>) -> PyResult<Bound<'py, PyUntypedArray>> {
+    let py = array.py();
+    let options = pyo3::types::PyDict::new(py);
+    options.set_item("subok", false)?;
+    let zeros = py.import("numpy")?.getattr("zeros_like")?.call((array,), Some(&options))?;
+    Ok(zeros.cast_into::<PyUntypedArray>()?)
+}
+
+/// The name of an object's type, with its module where it is not a builtin.
+pub fn type_name(object: &Bound<'_, PyAny>) -> String {
+    match object.get_type().fully_qualified_name() {
+        Ok(name) => name.to_string(),
+        Err(_) => "unknown".to_owned(),
+    }
+}
+
+fn dtype_name(array: &Bound<'_, PyUntypedArray>) -> String {
+    array.dtype().str().map_or_else(|_| "unknown".to_owned(), |name| name.to_string())
+}
+
+fn ndarray_type(py: Python<'_>) -> &Bound<'_, PyType> {
+    static NDARRAY: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    NDARRAY.get_or_init(py, || py.get_type::<PyUntypedArray>().unbind()).bind(py)
+}
+
+fn is_masked(object: &Bound<'_, PyAny>) -> PyResult<bool> {
+    static MASKED: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    object.is_instance(MASKED.import(object.py(), "numpy.ma", "MaskedArray")?)
+}

@@ -1,0 +1,233 @@
+//! What Python is told when something is refused: one enum, one mapping to exceptions.
+
+use std::fmt::{self, Write as _};
+
+use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyDict, PyType};
+
+use crate::error::Error;
+
+/// Why a call was refused. Nothing has been changed.
+#[derive(Debug)]
+pub enum Refusal {
+    /// The core refused; with the step a schedule was asked for, if one was.
+    Core { error: Error, step: Option<u64> },
+    /// An argument is no ndarray, or a masked one.
+    NotAnArray { what: String, got: String, advice: &'static str },
+    /// An ndarray of another type.
+    Dtype { what: String, got: String, advice: &'static str },
+    /// An array of another shape.
+    Shape { what: String, got: Vec<usize>, expected: Vec<usize> },
+    /// An array that is to be written and cannot be.
+    NotWritable { what: String },
+    /// An array whose elements are not aligned.
+    Misaligned { what: String },
+    /// Elements of one array share memory.
+    SelfOverlap { what: String },
+    /// Two arrays share memory.
+    Overlap { written: String, other: String, advice: &'static str },
+    /// An array is no longer what it was when the optimizer was made.
+    Changed { what: String, how: String },
+    /// A container no longer holds the array the optimizer was given.
+    Rebound { name: String },
+    /// Names in a tree do not fit the parameters; the advice is for missing ones.
+    Names { tree: &'static str, missing: Vec<String>, extra: Vec<String>, advice: &'static str },
+    /// No leaf has a gradient.
+    NoGradients,
+    /// A tree without arrays.
+    EmptyTree,
+    /// Two leaves of one name.
+    DuplicateName { name: String },
+    /// A key of a mapping that is neither string nor integer.
+    Key { path: String, got: String },
+    /// A tree nested too deeply, perhaps one that contains itself.
+    Depth,
+    /// A value of another type than a number.
+    NotANumber { what: String, got: String },
+    /// A gradient that no rule can take, under `nonfinite="raise"`.
+    NonFinite { counts: Vec<(String, u64)> },
+    /// The optimizer is stepping.
+    Busy,
+    /// Anything else about values.
+    Value(String),
+    /// An exception that Python code raised.
+    Python(PyErr),
+}
+
+pub type Outcome<T> = Result<T, Refusal>;
+
+impl From<PyErr> for Refusal {
+    fn from(error: PyErr) -> Self {
+        Refusal::Python(error)
+    }
+}
+
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Self {
+        Refusal::Core { error, step: None }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Refusal::Core { error, step: None } => write!(f, "{error}"),
+            Refusal::Core { error, step: Some(step) } => write!(f, "{error} at step {step}"),
+            Refusal::NotAnArray { what, got, advice } | Refusal::Dtype { what, got, advice } => {
+                write!(f, "{what} is {got}; {advice}")
+            }
+            Refusal::Shape { what, got, expected } => {
+                let (got, expected) = (Shape(got), Shape(expected));
+                write!(f, "{what} has shape {got}, its parameter has shape {expected}")
+            }
+            Refusal::NotWritable { what } => write!(
+                f,
+                "{what} is read-only; it is updated in place, so pass a writable array \
+                 (array.copy() or array.setflags(write=True))"
+            ),
+            Refusal::Misaligned { what } => {
+                write!(f, "{what} is not aligned in memory; pass an aligned copy (array.copy())")
+            }
+            Refusal::SelfOverlap { what } => write!(
+                f,
+                "several elements of {what} share memory (a broadcast or overlapping view); it is \
+                 updated in place, so pass an array with memory of its own (array.copy())"
+            ),
+            Refusal::Overlap { written, other, advice } => {
+                write!(f, "{written} and {other} share memory; {advice}")
+            }
+            Refusal::Changed { what, how } => write!(
+                f,
+                "{what} has changed since the optimizer was made: {how}; \
+                 put it back, or adopt the new arrays with opt.rebind(params)"
+            ),
+            Refusal::Rebound { name } => write!(
+                f,
+                "params no longer holds the array that the optimizer updates as {name:?}; assign \
+                 into it (params[...][...] = value) instead of replacing it, or adopt the new \
+                 arrays with opt.rebind(params)"
+            ),
+            Refusal::Names { tree, missing, extra, advice } => {
+                write!(f, "{tree} do not fit the optimizer: ")?;
+                names(f, "missing ", missing)?;
+                f.write_str(if missing.is_empty() || extra.is_empty() { "" } else { ", " })?;
+                names(f, "not a parameter ", extra)?;
+                f.write_str(if missing.is_empty() { "" } else { advice })
+            }
+            Refusal::NoGradients => {
+                f.write_str("no parameter that trains has a gradient; at least one must")
+            }
+            Refusal::EmptyTree => f.write_str("the tree holds no arrays"),
+            Refusal::DuplicateName { name } => {
+                write!(f, "two leaves of the tree have the name {name:?}; rename one of them")
+            }
+            Refusal::Key { path, got } => write!(
+                f,
+                "a key {}of the tree is {got}; keys are strings or integers",
+                if path.is_empty() { String::new() } else { format!("at {path:?} ") }
+            ),
+            Refusal::Depth => f.write_str(
+                "the tree is nested more than 200 levels deep; perhaps it contains itself",
+            ),
+            Refusal::NotANumber { what, got } => {
+                write!(f, "{what} must be a number, got {got}")
+            }
+            Refusal::NonFinite { counts } => {
+                f.write_str("non-finite or too large gradients: ")?;
+                let shown: Vec<String> =
+                    counts.iter().take(8).map(|(name, n)| format!("{name} ({n})")).collect();
+                f.write_str(&shown.join(", "))?;
+                if counts.len() > 8 {
+                    write!(f, " and {} more", counts.len() - 8)?;
+                }
+                f.write_str("; nothing was changed")
+            }
+            Refusal::Busy => f.write_str(
+                "this optimizer is stepping already, in another thread or further up in this one",
+            ),
+            Refusal::Value(message) => f.write_str(message),
+            Refusal::Python(error) => write!(f, "{error}"),
+        }
+    }
+}
+
+/// A shape as Python writes it.
+struct Shape<'a>(&'a [usize]);
+
+impl fmt::Display for Shape<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            [] => f.write_str("()"),
+            [n] => write!(f, "({n},)"),
+            [first, rest @ ..] => {
+                write!(f, "({first}")?;
+                rest.iter().try_for_each(|n| write!(f, ", {n}"))?;
+                f.write_char(')')
+            }
+        }
+    }
+}
+
+fn names(f: &mut fmt::Formatter<'_>, title: &str, names: &[String]) -> fmt::Result {
+    if names.is_empty() {
+        return Ok(());
+    }
+    let shown: Vec<String> = names.iter().take(8).map(|name| format!("{name:?}")).collect();
+    write!(f, "{title}{}", shown.join(", "))?;
+    if names.len() > 8 {
+        write!(f, " and {} more", names.len() - 8)?;
+    }
+    Ok(())
+}
+
+impl From<Refusal> for PyErr {
+    fn from(refusal: Refusal) -> PyErr {
+        let message = refusal.to_string();
+        match refusal {
+            Refusal::Python(error) => error,
+            Refusal::NotAnArray { .. }
+            | Refusal::Dtype { .. }
+            | Refusal::Key { .. }
+            | Refusal::NotANumber { .. } => PyTypeError::new_err(message),
+            Refusal::Busy => raise("BusyError", |class| class.call1((message,))),
+            Refusal::NonFinite { counts } => raise("NonFiniteError", |class| {
+                let by_name = PyDict::new(class.py());
+                for (name, count) in counts {
+                    by_name.set_item(name, count)?;
+                }
+                class.call1((message, by_name))
+            }),
+            Refusal::Core { .. }
+            | Refusal::Shape { .. }
+            | Refusal::NotWritable { .. }
+            | Refusal::Misaligned { .. }
+            | Refusal::SelfOverlap { .. }
+            | Refusal::Overlap { .. }
+            | Refusal::Changed { .. }
+            | Refusal::Rebound { .. }
+            | Refusal::Names { .. }
+            | Refusal::NoGradients
+            | Refusal::EmptyTree
+            | Refusal::DuplicateName { .. }
+            | Refusal::Depth
+            | Refusal::Value(_) => PyValueError::new_err(message),
+        }
+    }
+}
+
+/// An exception of a class from `thalweg.errors`.
+fn raise(class: &str, make: impl FnOnce(Bound<'_, PyType>) -> PyResult<Bound<'_, PyAny>>) -> PyErr {
+    Python::attach(|py| {
+        static MODULE: PyOnceLock<Py<PyModule>> = PyOnceLock::new();
+        let made = MODULE
+            .get_or_try_init(py, || py.import("thalweg.errors").map(Bound::unbind))
+            .and_then(|module| Ok(module.bind(py).getattr(class)?.cast_into::<PyType>()?))
+            .and_then(make);
+        match made {
+            Ok(exception) => PyErr::from_value(exception),
+            Err(error) => error,
+        }
+    })
+}

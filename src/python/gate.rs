@@ -1,0 +1,64 @@
+//! One caller at a time, across forks: what makes a second step on a stepping optimizer an error.
+
+#![allow(unsafe_code)] // exclusive access to a value that is behind a shared reference
+
+use std::cell::UnsafeCell;
+use std::ops::{Deref, DerefMut};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use super::errors::{Outcome, Refusal};
+
+/// A value that one caller at a time can enter.
+///
+/// The mark of being inside is the process's number: in a child that was forked while another
+/// thread was inside, that thread does not exist and the mark does not count.
+#[derive(Debug, Default)]
+pub struct Gate<T> {
+    inside: AtomicU32,
+    value: UnsafeCell<T>,
+}
+
+// SAFETY: the value is reached only through `Entered`, of which there is one at a time.
+unsafe impl<T: Send> Sync for Gate<T> {}
+
+impl<T> Gate<T> {
+    /// Enters, or refuses at once if somebody is inside.
+    pub fn enter(&self) -> Outcome<Entered<'_, T>> {
+        let process = std::process::id();
+        let seen = self.inside.load(Ordering::Relaxed);
+        if seen == process {
+            return Err(Refusal::Busy);
+        }
+        self.inside
+            .compare_exchange(seen, process, Ordering::Acquire, Ordering::Relaxed)
+            .map(|_| Entered { gate: self })
+            .map_err(|_| Refusal::Busy)
+    }
+}
+
+/// Access to the value; leaves when dropped.
+pub struct Entered<'g, T> {
+    gate: &'g Gate<T>,
+}
+
+impl<T> Deref for Entered<'_, T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        // SAFETY: made only by `enter`, so this is the only access.
+        unsafe { &*self.gate.value.get() }
+    }
+}
+
+impl<T> DerefMut for Entered<'_, T> {
+    fn deref_mut(&mut self) -> &mut T {
+        // SAFETY: as above.
+        unsafe { &mut *self.gate.value.get() }
+    }
+}
+
+impl<T> Drop for Entered<'_, T> {
+    fn drop(&mut self) {
+        self.gate.inside.store(0, Ordering::Release);
+    }
+}

@@ -1,0 +1,261 @@
+//! Hyperparameters as Python gives them: numbers, or callables of the step.
+
+use pyo3::prelude::*;
+use pyo3::types::{PyBool, PyDict, PyTuple};
+
+use super::arrays::type_name;
+use super::errors::{Outcome, Refusal};
+use crate::element::{Element, Kind};
+use crate::error::Error;
+use crate::plan::Update;
+use crate::rule::{Adam, Coefficients, Hyperparameter, Sgd};
+
+/// Which rule an optimizer runs, with the choices that hold for all its parameters.
+#[derive(Clone, Copy, Debug)]
+pub enum Family {
+    Adam { amsgrad: bool },
+    Sgd,
+}
+
+/// A rule with numbers for one update of one class of parameters.
+#[derive(Clone, Copy, Debug)]
+pub enum Numbers {
+    Adam { adam: Adam, amsgrad: bool },
+    Sgd(Sgd),
+}
+
+impl Numbers {
+    pub fn new(family: Family, nesterov: bool, independent: bool, maximize: bool) -> Self {
+        match family {
+            Family::Adam { amsgrad } => {
+                Numbers::Adam { adam: Adam { independent, maximize, ..Adam::default() }, amsgrad }
+            }
+            Family::Sgd => Numbers::Sgd(Sgd { nesterov, independent, maximize, ..Sgd::new(0.0) }),
+        }
+    }
+
+    pub fn set(&mut self, key: Hyperparameter, value: f64) {
+        let place = match self {
+            Numbers::Adam { adam, .. } => match key {
+                Hyperparameter::Lr => &mut adam.lr,
+                Hyperparameter::Beta1 => &mut adam.beta1,
+                Hyperparameter::Beta2 => &mut adam.beta2,
+                Hyperparameter::Eps => &mut adam.eps,
+                Hyperparameter::L2 => &mut adam.l2,
+                Hyperparameter::WeightDecay => &mut adam.weight_decay,
+                _ => return,
+            },
+            Numbers::Sgd(sgd) => match key {
+                Hyperparameter::Lr => &mut sgd.lr,
+                Hyperparameter::Momentum => &mut sgd.momentum,
+                Hyperparameter::Dampening => &mut sgd.dampening,
+                Hyperparameter::L2 => &mut sgd.l2,
+                Hyperparameter::WeightDecay => &mut sgd.weight_decay,
+                _ => return,
+            },
+        };
+        *place = value;
+    }
+
+    /// The coefficients for a parameter of this type with this many state arrays.
+    pub fn update(
+        &self,
+        kind: Kind,
+        states: usize,
+        step: u64,
+        scale: f64,
+    ) -> Result<Update, Error> {
+        Ok(match kind {
+            Kind::F32 => self.coefficients::<f32>(states, step, scale)?.into(),
+            Kind::F64 => self.coefficients::<f64>(states, step, scale)?.into(),
+        })
+    }
+
+    fn coefficients<E: Element>(
+        &self,
+        states: usize,
+        step: u64,
+        scale: f64,
+    ) -> Result<Coefficients<E>, Error> {
+        Ok(match self {
+            Numbers::Adam { adam, amsgrad: false } => {
+                Coefficients::Adam(adam.at_step(step, scale)?)
+            }
+            Numbers::Adam { adam, amsgrad: true } => {
+                Coefficients::AmsGrad(adam.at_step(step, scale)?)
+            }
+            Numbers::Sgd(sgd) if states == 0 => Coefficients::Sgd(sgd.at_step(step, scale)?),
+            Numbers::Sgd(sgd) => Coefficients::Momentum(sgd.at_step(step, scale)?),
+        })
+    }
+}
+
+/// A number, or a callable of the 1-based step that returns one.
+#[derive(Debug)]
+pub enum Value {
+    Number(f64),
+    Schedule(Py<PyAny>),
+}
+
+impl Value {
+    pub fn extract(object: &Bound<'_, PyAny>, key: Hyperparameter, kind: Kind) -> Outcome<Self> {
+        if object.is_callable() {
+            return Ok(Value::Schedule(object.clone().unbind()));
+        }
+        let number = number(object, || key.name().to_owned())?;
+        Ok(Value::Number(key.check(number, kind)?))
+    }
+}
+
+/// A Python number as `f64`. Booleans are none.
+pub fn number(object: &Bound<'_, PyAny>, what: impl Fn() -> String) -> Outcome<f64> {
+    let refuse = || {
+        let got = format!("{} of type {}", representation(object), type_name(object));
+        Refusal::NotANumber { what: what(), got }
+    };
+    if object.is_instance_of::<PyBool>() {
+        return Err(refuse());
+    }
+    object.extract::<f64>().map_err(|error| {
+        if error.is_instance_of::<pyo3::exceptions::PyOverflowError>(object.py()) {
+            Refusal::Value(format!("{} must be finite, got {}", what(), representation(object)))
+        } else {
+            refuse()
+        }
+    })
+}
+
+/// `repr(object)`, cut where it is long.
+fn representation(object: &Bound<'_, PyAny>) -> String {
+    let text = object.repr().map_or_else(|_| "?".to_owned(), |text| text.to_string());
+    match text.char_indices().nth(60) {
+        Some((end, _)) => format!("{}...", &text[..end]),
+        None => text,
+    }
+}
+
+/// Hyperparameters that a set of parameters has in common.
+#[derive(Debug)]
+pub struct Class {
+    pub frozen: bool,
+    values: Vec<(Hyperparameter, Value)>,
+    lr_scales: Vec<Value>,
+}
+
+impl Class {
+    /// From `{"frozen": bool, "lr_scale": (...), name: number or callable}`; `kinds` are the types
+    /// of the parameters in the class.
+    pub fn extract(given: &Bound<'_, PyDict>, kinds: &[Kind]) -> Outcome<Self> {
+        let mut class = Class { frozen: false, values: Vec::new(), lr_scales: Vec::new() };
+        for (key, object) in given {
+            let key: String = key.extract()?;
+            if key == "frozen" {
+                class.frozen = object.extract()?;
+            } else if key == Hyperparameter::LrScale.name() {
+                for scale in object.cast::<PyTuple>().map_err(PyErr::from)? {
+                    let value = Value::extract(&scale, Hyperparameter::LrScale, Kind::F64)?;
+                    class.lr_scales.push(value);
+                }
+            } else {
+                let key = named(&key)?;
+                // The strictest type decides; without parameters any may come.
+                let strictest = if kinds.contains(&Kind::F32) { Kind::F32 } else { Kind::F64 };
+                class.values.push((key, Value::extract(&object, key, strictest)?));
+            }
+        }
+        Ok(class)
+    }
+
+    fn value(&self, key: Hyperparameter) -> Option<&Value> {
+        self.values.iter().find(|(k, _)| *k == key).map(|(_, value)| value)
+    }
+
+    /// Whether a parameter of this class keeps a momentum buffer.
+    pub fn has_momentum(&self) -> bool {
+        self.value(Hyperparameter::Momentum)
+            .is_some_and(|value| !matches!(value, Value::Number(0.0)))
+    }
+
+    /// Refuses a Nesterov form that its numbers contradict.
+    pub fn check_nesterov(&self) -> Outcome<()> {
+        let mut sgd = Sgd { nesterov: true, momentum: 0.5, ..Sgd::new(0.0) };
+        if let Some(Value::Number(momentum)) = self.value(Hyperparameter::Momentum) {
+            sgd.momentum = *momentum;
+        }
+        if let Some(Value::Number(dampening)) = self.value(Hyperparameter::Dampening) {
+            sgd.dampening = *dampening;
+        }
+        sgd.at_step::<f64>(1, 1.0)?;
+        Ok(())
+    }
+
+    /// The learning rate at a step, all scales multiplied in.
+    pub fn lr(&self, schedules: &mut Schedules<'_>) -> Outcome<f64> {
+        let mut lr = match self.value(Hyperparameter::Lr) {
+            Some(value) => schedules.number(value, Hyperparameter::Lr)?,
+            None => 0.0,
+        };
+        for scale in &self.lr_scales {
+            lr *= schedules.number(scale, Hyperparameter::LrScale)?;
+        }
+        Ok(lr)
+    }
+
+    /// Fills in the numbers of a step.
+    pub fn fill(&self, numbers: &mut Numbers, schedules: &mut Schedules<'_>) -> Outcome<()> {
+        for (key, value) in &self.values {
+            numbers.set(*key, schedules.number(value, *key)?);
+        }
+        numbers.set(Hyperparameter::Lr, self.lr(schedules)?);
+        Ok(())
+    }
+
+    /// The callables, for the garbage collector.
+    pub fn schedules(&self) -> impl Iterator<Item = &Py<PyAny>> {
+        let values = self.values.iter().map(|(_, value)| value).chain(&self.lr_scales);
+        values.filter_map(|value| match value {
+            Value::Schedule(schedule) => Some(schedule),
+            Value::Number(_) => None,
+        })
+    }
+}
+
+/// The hyperparameter of that name.
+pub fn named(name: &str) -> Outcome<Hyperparameter> {
+    Hyperparameter::ALL
+        .into_iter()
+        .find(|key| key.name() == name)
+        .ok_or_else(|| Refusal::Value(format!("{name:?} is not a hyperparameter")))
+}
+
+/// The callables of one step, each called once.
+pub struct Schedules<'py> {
+    py: Python<'py>,
+    step: u64,
+    called: Vec<(*mut pyo3::ffi::PyObject, f64)>,
+}
+
+impl<'py> Schedules<'py> {
+    pub fn new(py: Python<'py>, step: u64) -> Self {
+        Schedules { py, step, called: Vec::new() }
+    }
+
+    fn number(&mut self, value: &Value, key: Hyperparameter) -> Outcome<f64> {
+        let schedule = match value {
+            Value::Number(number) => return Ok(*number),
+            Value::Schedule(schedule) => schedule,
+        };
+        let seen = self.called.iter().find(|(callable, _)| *callable == schedule.as_ptr());
+        let number = match seen {
+            Some((_, number)) => *number,
+            None => {
+                let result = schedule.bind(self.py).call1((self.step,))?;
+                let what = || format!("{} at step {}", key.name(), self.step);
+                let number = number(&result, what)?;
+                self.called.push((schedule.as_ptr(), number));
+                number
+            }
+        };
+        key.check(number, Kind::F64).map_err(|error| Refusal::Core { error, step: Some(self.step) })
+    }
+}

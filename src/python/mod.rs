@@ -1,0 +1,107 @@
+//! The Python module `thalweg._core`: the only room that knows Python.
+//!
+//! It takes arrays and trees apart, checks them, lets go of the interpreter lock, calls the core,
+//! and turns refusals into exceptions. Names that begin with an underscore are for
+//! `python/thalweg`, which holds constructors, groups, state dicts and documentation.
+
+mod arrays;
+mod errors;
+mod functional;
+mod gate;
+mod hyper;
+mod model;
+mod optimizer;
+mod report;
+mod step;
+mod tree;
+
+use pyo3::prelude::*;
+
+/// Native core of thalweg.
+#[pymodule]
+mod _core {
+    use pyo3::prelude::*;
+    use pyo3::types::PyDict;
+
+    use super::errors::Refusal;
+    #[pymodule_export]
+    use super::functional::{apply_adam, apply_sgd, decay, global_norm};
+    use super::hyper::{named, number};
+    #[pymodule_export]
+    use super::optimizer::Optimizer;
+    #[pymodule_export]
+    use super::report::StepReport;
+    use super::tree;
+    use crate::dispatch::Level;
+    use crate::element::Kind;
+    use crate::pool::{self, Source};
+
+    /// Refuses an environment that asks for what cannot be had.
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        Level::from_environment().map_err(Refusal::from)?;
+        pool::threads_from_environment().map_err(Refusal::from)?;
+        module.add("__version__", env!("CARGO_PKG_VERSION"))
+    }
+
+    /// Names and leaves of a tree, without those that are None.
+    #[pyfunction]
+    fn flatten<'py>(tree: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyDict>> {
+        let flat = PyDict::new(tree.py());
+        for (name, leaf) in tree::flatten(tree)? {
+            if !leaf.is_none() {
+                flat.set_item(name, leaf)?;
+            }
+        }
+        Ok(flat)
+    }
+
+    /// Checks a hyperparameter's value; returns it as a float.
+    #[pyfunction]
+    fn check_hyperparameter(name: &str, value: &Bound<'_, PyAny>) -> PyResult<f64> {
+        let key = named(name)?;
+        let number = number(value, || name.to_owned())?;
+        Ok(key.check(number, Kind::F64).map_err(Refusal::from)?)
+    }
+
+    /// Sets how many threads updates may use.
+    #[pyfunction]
+    fn set_num_threads(n: usize) -> PyResult<()> {
+        Ok(pool::set_num_threads(n).map_err(Refusal::from)?)
+    }
+
+    /// How many threads updates may use.
+    #[pyfunction]
+    fn get_num_threads() -> usize {
+        pool::num_threads().0
+    }
+
+    /// Where the number of threads comes from, in words.
+    #[pyfunction]
+    fn num_threads_source() -> &'static str {
+        match pool::num_threads().1 {
+            Source::Set => "thalweg.set_num_threads",
+            Source::Variable(name) => name,
+            Source::Machine => "CPU affinity and cgroup quota",
+        }
+    }
+
+    /// Makes a CPU level the one that updates run at.
+    #[pyfunction]
+    fn set_cpu_level(level: &str) -> PyResult<()> {
+        Level::named(level).map_err(Refusal::from)?.set();
+        Ok(())
+    }
+
+    /// Name of the CPU level that updates run at.
+    #[pyfunction]
+    fn get_cpu_level() -> &'static str {
+        Level::current().name()
+    }
+
+    /// Names of the CPU levels that this machine has, best first.
+    #[pyfunction]
+    fn cpu_levels() -> Vec<&'static str> {
+        Level::available().map(Level::name).collect()
+    }
+}

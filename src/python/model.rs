@@ -1,0 +1,353 @@
+//! What an optimizer holds: the parameters' tree, the leaves with their state, their classes.
+
+use std::collections::HashMap;
+
+use numpy::{PyUntypedArray, PyUntypedArrayMethods};
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+use super::arrays::{Checked, Extents, Memory, kind_of, share_memory, written, zeros_like};
+use super::errors::{Outcome, Refusal};
+use super::hyper::{Class, Family};
+use super::step::Workspace;
+use super::tree::{Leaves, Node};
+use crate::element::Kind;
+
+const TIED: &str = "pass tied weights once and add up their gradients";
+
+/// What to do about a gradient that no rule can take.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Policy {
+    Raise,
+    Skip,
+    Ignore,
+}
+
+impl Policy {
+    pub fn named(name: &str) -> Outcome<Self> {
+        match name {
+            "raise" => Ok(Policy::Raise),
+            "skip" => Ok(Policy::Skip),
+            "ignore" => Ok(Policy::Ignore),
+            _ => Err(Refusal::Value(format!(
+                "nonfinite must be 'raise', 'skip' or 'ignore', got {name:?}"
+            ))),
+        }
+    }
+}
+
+/// Choices that hold for all parameters, for ever.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    pub family: Family,
+    pub nesterov: bool,
+    pub independent: bool,
+    pub maximize: bool,
+    pub policy: Policy,
+}
+
+impl Options {
+    /// Names of the state arrays of a leaf, in the order the rule has them.
+    fn state_names(&self, states: usize) -> &'static [&'static str] {
+        match self.family {
+            Family::Adam { .. } => &["exp_avg", "exp_avg_sq", "max_exp_avg_sq"][..states],
+            Family::Sgd => &["momentum_buffer"][..states],
+        }
+    }
+
+    fn states(&self, class: &Class) -> usize {
+        match self.family {
+            Family::Adam { amsgrad } => 2 + usize::from(amsgrad),
+            Family::Sgd => usize::from(class.has_momentum()),
+        }
+    }
+}
+
+/// A parameter.
+#[derive(Debug)]
+pub struct Leaf {
+    pub name: String,
+    pub class: usize,
+    /// Number of its updates.
+    pub step: u64,
+    /// `None` until it trains for the first time.
+    pub active: Option<Active>,
+    object: Py<PyAny>,
+}
+
+/// A parameter that trains, or has trained: its array and its state.
+#[derive(Debug)]
+pub struct Active {
+    pub p: Checked,
+    pub state: Vec<Checked>,
+    /// Whether parameter and state are dense in one order, so that a gradient with the same
+    /// strides makes a plain slice of all.
+    pub dense: bool,
+}
+
+impl Active {
+    fn new(p: Checked, state: Vec<Checked>) -> Self {
+        use crate::layout::{Layout, Order};
+        let dense = {
+            let layout = Layout::new(&p.shape, [&p.strides[..]], Order::Memory);
+            layout.is_dense(0, p.kind.size()) && state.iter().all(|s| s.strides == p.strides)
+        };
+        Active { p, state, dense }
+    }
+
+    /// The same state with another array of the same shape and type.
+    fn with_parameter(&self, object: &Bound<'_, PyAny>, name: &str) -> Outcome<Self> {
+        let what = || format!("parameter {name:?}");
+        let (array, kind) = written(object, what)?;
+        if kind != self.p.kind {
+            let (got, had) = (kind.name(), self.p.kind.name());
+            return Err(Refusal::Value(format!("{} is {got}, it was {had}", what())));
+        }
+        if *array.shape() != *self.p.shape {
+            let (got, expected) = (array.shape().to_vec(), self.p.shape.to_vec());
+            return Err(Refusal::Shape { what: what(), got, expected });
+        }
+        let state = self.state.iter().map(|s| Checked::new(s.array.bind(object.py()), s.kind));
+        Ok(Active::new(Checked::new(array, kind), state.collect()))
+    }
+
+    /// The parameter (0), or a state array from 1 on.
+    pub fn array(&self, number: usize) -> &Checked {
+        if number == 0 { &self.p } else { &self.state[number - 1] }
+    }
+
+    /// The parameter, then its state.
+    fn arrays(&self) -> impl Iterator<Item = &Checked> {
+        std::iter::once(&self.p).chain(&self.state)
+    }
+}
+
+/// Everything an optimizer holds.
+#[derive(Debug)]
+pub struct Model {
+    pub options: Options,
+    pub tree: Node,
+    pub leaves: Vec<Leaf>,
+    pub index: HashMap<String, usize>,
+    /// Leaves in the order of their names.
+    pub sorted: Vec<usize>,
+    pub classes: Vec<Class>,
+    /// Memory that a step writes; owners are positions in `owners`.
+    pub extents: Extents,
+    /// Leaf and array number of each extent.
+    pub owners: Vec<(usize, usize)>,
+    pub work: Workspace,
+}
+
+impl Model {
+    pub fn new<'py>(params: &Bound<'py, PyAny>, options: Options) -> Outcome<(Self, Leaves<'py>)> {
+        let (tree, found) = Node::new(params)?;
+        let leaves: Vec<Leaf> = (found.iter())
+            .map(|(name, object)| Leaf {
+                name: name.clone(),
+                class: 0,
+                step: 0,
+                active: None,
+                object: object.clone().unbind(),
+            })
+            .collect();
+        let index = leaves.iter().enumerate().map(|(i, leaf)| (leaf.name.clone(), i)).collect();
+        let mut sorted: Vec<usize> = (0..leaves.len()).collect();
+        sorted.sort_by(|a, b| leaves[*a].name.cmp(&leaves[*b].name));
+        let model = Model {
+            options,
+            tree,
+            leaves,
+            index,
+            sorted,
+            classes: Vec::new(),
+            extents: Extents::default(),
+            owners: Vec::new(),
+            work: Workspace::default(),
+        };
+        Ok((model, found))
+    }
+
+    pub fn assignment(&self) -> Vec<usize> {
+        self.leaves.iter().map(|leaf| leaf.class).collect()
+    }
+
+    pub fn position(&self, name: &str) -> Outcome<usize> {
+        self.index
+            .get(name)
+            .copied()
+            .ok_or_else(|| Refusal::Value(format!("{name:?} is not a parameter")))
+    }
+
+    pub fn leaf(&self, name: &str) -> Outcome<&Leaf> {
+        Ok(&self.leaves[self.position(name)?])
+    }
+
+    /// The element types of the parameters in each class.
+    pub fn kinds(
+        &self,
+        py: Python<'_>,
+        assignment: &[usize],
+        classes: usize,
+    ) -> Outcome<Vec<Vec<Kind>>> {
+        let mut kinds = vec![Vec::new(); classes];
+        if assignment.len() != self.leaves.len() || assignment.iter().any(|c| *c >= classes) {
+            return Err(Refusal::Value("the assignment does not fit the leaves".to_owned()));
+        }
+        for (leaf, class) in self.leaves.iter().zip(assignment) {
+            let array = leaf.object.bind(py).cast::<PyUntypedArray>();
+            kinds[*class].extend(array.ok().and_then(kind_of));
+        }
+        Ok(kinds)
+    }
+
+    /// Takes over classes; leaves that train for the first time are checked and get their state.
+    pub fn configure(
+        &mut self,
+        py: Python<'_>,
+        classes: Vec<Class>,
+        assignment: Vec<usize>,
+    ) -> Outcome<()> {
+        if self.options.nesterov {
+            classes.iter().try_for_each(Class::check_nesterov)?;
+        }
+        let mut thawed = Vec::new();
+        for (i, (leaf, class)) in self.leaves.iter().zip(&assignment).enumerate() {
+            let class = &classes[*class];
+            if class.frozen {
+                continue;
+            }
+            match &leaf.active {
+                None => thawed.push((i, self.thaw(py, leaf, class)?)),
+                Some(active) if active.state.len() < self.options.states(class) => {
+                    return Err(Refusal::Value(format!(
+                        "momentum of {:?} cannot be changed from zero: it keeps no \
+                         momentum_buffer; make the optimizer with momentum above 0",
+                        leaf.name
+                    )));
+                }
+                Some(_) => {}
+            }
+        }
+        if !thawed.is_empty() {
+            let (extents, owners) = self.extents_with(py, &thawed)?;
+            self.extents = extents;
+            self.owners = owners;
+        }
+        for (i, active) in thawed {
+            self.leaves[i].active = Some(active);
+        }
+        for (leaf, class) in self.leaves.iter_mut().zip(assignment) {
+            leaf.class = class;
+        }
+        self.classes = classes;
+        Ok(())
+    }
+
+    /// Checks a leaf's array and allocates its state.
+    fn thaw(&self, py: Python<'_>, leaf: &Leaf, class: &Class) -> Outcome<Active> {
+        let what = || format!("parameter {:?}", leaf.name);
+        let (array, kind) = written(leaf.object.bind(py), what)?;
+        let state = (0..self.options.states(class))
+            .map(|_| Ok(Checked::new(&zeros_like(array)?, kind)))
+            .collect::<Outcome<_>>()?;
+        Ok(Active::new(Checked::new(array, kind), state))
+    }
+
+    /// The extents of all leaves that train, some of them replaced, if nothing overlaps.
+    fn extents_with(
+        &self,
+        py: Python<'_>,
+        replaced: &[(usize, Active)],
+    ) -> Outcome<(Extents, Vec<(usize, usize)>)> {
+        let replaced: HashMap<usize, &Active> = replaced.iter().map(|(i, a)| (*i, a)).collect();
+        let mut owners = Vec::new();
+        let mut spans = Vec::new();
+        let mut arrays = Vec::new();
+        for (i, leaf) in self.leaves.iter().enumerate() {
+            let active = replaced.get(&i).copied().or(leaf.active.as_ref());
+            for (k, checked) in active.into_iter().flat_map(Active::arrays).enumerate() {
+                let array = checked.array.bind(py);
+                let (start, end) = Memory::of(array).extent(checked.kind);
+                spans.push((start, end, owners.len()));
+                owners.push((i, k));
+                arrays.push(array);
+            }
+        }
+        let extents = Extents::new(spans.clone());
+        for (start, end, owner) in spans {
+            for other in extents.meeting(start, end) {
+                if other < owner && share_memory(arrays[owner], arrays[other])? {
+                    return Err(Refusal::Overlap {
+                        written: self.describe(owners[other]),
+                        other: self.describe(owners[owner]),
+                        advice: TIED,
+                    });
+                }
+            }
+        }
+        Ok((extents, owners))
+    }
+
+    /// "parameter 'w'" or "exp_avg of 'w'".
+    pub fn describe(&self, (leaf, array): (usize, usize)) -> String {
+        let name = &self.leaves[leaf].name;
+        match array {
+            0 => format!("parameter {name:?}"),
+            k => format!("{} of {name:?}", self.options.state_names(k)[k - 1]),
+        }
+    }
+
+    /// Adopts the arrays of another tree with the same names, shapes and types; keeps the state.
+    pub fn rebind<'py>(&mut self, params: &Bound<'py, PyAny>) -> Outcome<Leaves<'py>> {
+        let py = params.py();
+        let (mut next, found) = Model::new(params, self.options)?;
+        let missing = |from: &Model, other: &Model| -> Vec<String> {
+            let names = from.sorted.iter().map(|i| &from.leaves[*i].name);
+            names.filter(|name| !other.index.contains_key(*name)).cloned().collect()
+        };
+        let (lost, new) = (missing(self, &next), missing(&next, self));
+        if !lost.is_empty() || !new.is_empty() {
+            return Err(Refusal::Names {
+                tree: "the parameters",
+                missing: lost,
+                extra: new,
+                advice: "",
+            });
+        }
+        for leaf in &mut next.leaves {
+            let old = self.leaf(&leaf.name)?;
+            leaf.class = old.class;
+            leaf.step = old.step;
+            if let Some(active) = &old.active {
+                leaf.active = Some(active.with_parameter(leaf.object.bind(py), &leaf.name)?);
+            }
+        }
+        (next.extents, next.owners) = next.extents_with(py, &[])?;
+        next.classes = std::mem::take(&mut self.classes);
+        *self = next;
+        Ok(found)
+    }
+
+    pub fn state<'py>(&self, py: Python<'py>, name: &str) -> Outcome<Option<Bound<'py, PyDict>>> {
+        let Some(active) = &self.leaf(name)?.active else { return Ok(None) };
+        let arrays = PyDict::new(py);
+        let names = self.options.state_names(active.state.len());
+        for (name, checked) in names.iter().zip(&active.state) {
+            arrays.set_item(name, checked.array.bind(py))?;
+        }
+        Ok(Some(arrays))
+    }
+
+    pub fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.tree.traverse(visit)?;
+        for leaf in &self.leaves {
+            visit.call(&leaf.object)?;
+            for checked in leaf.active.iter().flat_map(Active::arrays) {
+                visit.call(&checked.array)?;
+            }
+        }
+        self.classes.iter().flat_map(Class::schedules).try_for_each(|s| visit.call(s))
+    }
+}

@@ -1,0 +1,167 @@
+//! The base class of the optimizers: leaves, state, counters and the step.
+//!
+//! Python subclasses resolve groups into classes of parameters that share their hyperparameters;
+//! everything a step does is here, in one native call, so that an interrupt can fall before it or
+//! after it but not inside.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyTuple};
+
+use super::errors::{Outcome, Refusal};
+use super::gate::{Entered, Gate};
+use super::hyper::{Class, Family};
+use super::model::{Model, Options, Policy};
+use super::report::StepReport;
+use super::step::{Request, step};
+use super::tree::Leaves;
+
+/// Native base of the optimizers; see `thalweg.Optimizer`.
+#[pyclass(module = "thalweg._core", name = "Optimizer", subclass, frozen)]
+pub struct Optimizer {
+    model: Gate<Option<Model>>,
+    /// Outside the gate, so that other threads can watch the progress.
+    step_count: AtomicU64,
+}
+
+impl Optimizer {
+    fn enter(&self) -> Outcome<Entered<'_, Option<Model>>> {
+        self.model.enter()
+    }
+
+    /// Runs `work` on the model, alone.
+    fn with<T>(&self, work: impl FnOnce(&mut Model) -> Outcome<T>) -> PyResult<T> {
+        let mut model = self.enter()?;
+        match model.as_mut() {
+            Some(model) => Ok(work(model)?),
+            None => Err(Refusal::Value("Optimizer.__init__ has not been called".to_owned()).into()),
+        }
+    }
+}
+
+#[pymethods]
+impl Optimizer {
+    #[new]
+    #[pyo3(signature = (*_args, **_kwargs))]
+    fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
+        Optimizer { model: Gate::default(), step_count: AtomicU64::new(0) }
+    }
+
+    /// Takes in the parameters; returns names and arrays.
+    #[pyo3(signature = (params, *, adam, amsgrad, nesterov, independent, maximize, nonfinite))]
+    #[allow(clippy::too_many_arguments)] // the constructors' keywords, one to one
+    fn _bind<'py>(
+        &self,
+        params: &Bound<'py, PyAny>,
+        adam: bool,
+        amsgrad: bool,
+        nesterov: bool,
+        independent: bool,
+        maximize: bool,
+        nonfinite: &str,
+    ) -> PyResult<Leaves<'py>> {
+        let family = if adam { Family::Adam { amsgrad } } else { Family::Sgd };
+        let policy = Policy::named(nonfinite)?;
+        let options = Options { family, nesterov, independent, maximize, policy };
+        let (model, leaves) = Model::new(params, options)?;
+        *self.enter()? = Some(model);
+        Ok(leaves)
+    }
+
+    /// Says which class each leaf is in, and what the classes' hyperparameters are. Class 0 is
+    /// group 0 by itself. Leaves that train for the first time are checked and get their state.
+    ///
+    /// Without an assignment leaves stay in their classes.
+    #[pyo3(signature = (classes, assignment=None))]
+    fn _configure(
+        &self,
+        py: Python<'_>,
+        classes: Vec<Bound<'_, PyDict>>,
+        assignment: Option<Vec<usize>>,
+    ) -> PyResult<()> {
+        self.with(|model| {
+            let assignment = assignment.unwrap_or_else(|| model.assignment());
+            let kinds = model.kinds(py, &assignment, classes.len())?;
+            let classes = classes
+                .iter()
+                .zip(&kinds)
+                .map(|(given, kinds)| Class::extract(given, kinds))
+                .collect::<Outcome<Vec<Class>>>()?;
+            model.configure(py, classes, assignment)
+        })
+    }
+
+    /// Adopts other arrays under the same names.
+    fn _rebind<'py>(&self, params: &Bound<'py, PyAny>) -> PyResult<Leaves<'py>> {
+        self.with(|model| model.rebind(params))
+    }
+
+    /// Updates every parameter in place, once.
+    ///
+    /// See `thalweg.Optimizer.step`.
+    #[pyo3(signature = (grads, *, max_norm=None, scale=1.0, partial=false))]
+    fn step(
+        &self,
+        grads: &Bound<'_, PyAny>,
+        max_norm: Option<f64>,
+        scale: f64,
+        partial: bool,
+    ) -> PyResult<StepReport> {
+        let py = grads.py();
+        let next = self.step_count.load(Ordering::Relaxed) + 1;
+        let request = Request { grads, max_norm, scale, partial, step: next };
+        self.with(|model| {
+            let report = step(py, model, &request);
+            model.work.clear();
+            if matches!(&report, Ok(report) if !report.skipped) {
+                self.step_count.store(next, Ordering::Relaxed);
+            }
+            report
+        })
+    }
+
+    /// Number of steps taken.
+    #[getter]
+    fn step_count(&self) -> u64 {
+        self.step_count.load(Ordering::Relaxed)
+    }
+
+    /// State arrays of a leaf by name, or None if it has never trained.
+    fn _state<'py>(&self, py: Python<'py>, name: &str) -> PyResult<Option<Bound<'py, PyDict>>> {
+        self.with(|model| model.state(py, name))
+    }
+
+    /// Number of updates of a leaf.
+    fn _leaf_step(&self, name: &str) -> PyResult<u64> {
+        self.with(|model| model.leaf(name).map(|leaf| leaf.step))
+    }
+
+    /// Sets the counters.
+    fn _set_steps(&self, step_count: u64, steps: Vec<(String, u64)>) -> PyResult<()> {
+        self.with(|model| {
+            let found: Vec<usize> =
+                steps.iter().map(|(name, _)| model.position(name)).collect::<Outcome<_>>()?;
+            for (index, (_, step)) in found.into_iter().zip(steps) {
+                model.leaves[index].step = step;
+            }
+            self.step_count.store(step_count, Ordering::Relaxed);
+            Ok(())
+        })
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        // While it is stepping the objects are in use, so the collector need not see them.
+        match self.model.enter() {
+            Ok(model) => model.as_ref().map_or(Ok(()), |model| model.traverse(&visit)),
+            Err(_) => Ok(()),
+        }
+    }
+
+    fn __clear__(&self) {
+        if let Ok(mut model) = self.model.enter() {
+            *model = None;
+        }
+    }
+}

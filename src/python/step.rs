@@ -1,0 +1,407 @@
+//! One step: schedules, then every check, then the read pass, then the update, then the counters.
+//!
+//! No Python code runs between the checks of arrays and the last write, and nothing is written
+//! before the last check, so a step that raises has changed nothing.
+
+#![allow(unsafe_code)] // binds checked arrays by address
+
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+use super::arrays::{Memory, gradient_of, scalar_as_array, share_memory};
+use super::errors::{Outcome, Refusal};
+use super::hyper::{Numbers, Schedules};
+use super::model::{Active, Model, Policy};
+use super::report::StepReport;
+use super::tree::{Given, collect_by_name};
+use crate::dispatch::Level;
+use crate::element::Kind;
+use crate::gather::Pointer;
+use crate::norm::{self, ReadPass};
+use crate::plan::{Plan, Task, Update, useful_threads};
+use crate::pool::num_threads;
+use crate::rule::Hyperparameter;
+use crate::tensor::{ARRAYS, GRADIENT, STATE, Tensor};
+
+/// From this many elements on, other Python threads may run during the work; below, letting them
+/// costs more than it gives.
+const DETACH_MIN: usize = 16_384;
+
+/// The arguments of a step.
+pub struct Request<'a, 'py> {
+    pub grads: &'a Bound<'py, PyAny>,
+    pub max_norm: Option<f64>,
+    pub scale: f64,
+    pub partial: bool,
+    /// 1-based number of this step.
+    pub step: u64,
+}
+
+/// Room that a step needs, kept between steps.
+#[derive(Debug, Default)]
+pub struct Workspace {
+    given: Vec<Given>,
+    batch: Batch,
+}
+
+/// Work for threads that know nothing of Python.
+#[derive(Debug, Default)]
+struct Batch {
+    /// Leaves that are updated, in the order of their names.
+    leaves: Vec<usize>,
+    tasks: Vec<Task<'static>>,
+    updates: Vec<Update>,
+    keys: Vec<UpdateKey>,
+    reads: Vec<norm::Leaf<'static>>,
+    plan: Plan,
+    pass: ReadPass,
+}
+
+/// What the coefficients of a tensor depend on.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct UpdateKey {
+    class: usize,
+    step: u64,
+    kind: Kind,
+    states: usize,
+}
+
+impl Workspace {
+    /// Lets go of all arrays.
+    pub fn clear(&mut self) {
+        self.given.fill_with(Given::default);
+        self.batch.leaves.clear();
+        self.batch.tasks.clear();
+        self.batch.updates.clear();
+        self.batch.keys.clear();
+        self.batch.reads.clear();
+    }
+}
+
+/// Takes one step.
+pub fn step(py: Python<'_>, model: &mut Model, request: &Request<'_, '_>) -> Outcome<StepReport> {
+    Hyperparameter::Scale.check(request.scale, Kind::F64)?;
+    if let Some(max_norm) = request.max_norm.filter(|norm| norm.is_nan() || *norm <= 0.0) {
+        return Err(Refusal::Value(format!(
+            "max_norm must be None or greater than 0, got {max_norm:?}"
+        )));
+    }
+    let mut schedules = Schedules::new(py, request.step);
+    let lr = model.classes.first().map_or(Ok(0.0), |class| class.lr(&mut schedules))?;
+    let numbers = numbers(model, &mut schedules)?;
+
+    if let Some(leaf) = model.tree.first_rebound(py)? {
+        return Err(Refusal::Rebound { name: model.leaves[leaf].name.clone() });
+    }
+    collect(model, request)?;
+    let reads = model.options.policy != Policy::Ignore || request.max_norm.is_some();
+    bind(py, model, &numbers, request, reads)?;
+
+    let policy = model.options.policy;
+    let batch = &mut model.work.batch;
+    let elements: usize = batch.tasks.iter().map(|task| task.tensor.len()).sum();
+    let setting = Setting {
+        level: Level::current(),
+        threads: useful_threads(elements, num_threads().0),
+        policy,
+        reads,
+        max_norm: request.max_norm,
+        scale: request.scale,
+    };
+    let mut work = || batch.run(&numbers, &setting);
+    let outcome = if elements < DETACH_MIN { work() } else { py.detach(work) };
+    let done = outcome.map_err(|error| Refusal::Core { error, step: Some(request.step) })?;
+
+    let batch = &model.work.batch;
+    if !done.refused.is_empty() {
+        let named = |(leaf, count): &(usize, u64)| (model.leaves[*leaf].name.clone(), *count);
+        let counts: Vec<(String, u64)> = done.refused.iter().map(named).collect();
+        if policy == Policy::Raise {
+            return Err(Refusal::NonFinite { counts });
+        }
+        let nonfinite = PyDict::new(py);
+        for (name, count) in counts {
+            nonfinite.set_item(name, count)?;
+        }
+        return Ok(report(request.step - 1, lr, &done, true, nonfinite));
+    }
+    for leaf in &batch.leaves {
+        model.leaves[*leaf].step += 1;
+    }
+    Ok(report(request.step, lr, &done, false, PyDict::new(py)))
+}
+
+fn report(
+    step: u64,
+    lr: f64,
+    done: &Done,
+    skipped: bool,
+    nonfinite: Bound<'_, PyDict>,
+) -> StepReport {
+    let Done { grad_norm, clip, .. } = *done;
+    StepReport { step, lr, grad_norm, clip, skipped, nonfinite: nonfinite.unbind() }
+}
+
+/// The numbers of each class at this step; those of frozen classes are not asked for.
+fn numbers(model: &Model, schedules: &mut Schedules<'_>) -> Outcome<Vec<Numbers>> {
+    let options = &model.options;
+    let mut used = vec![false; model.classes.len()];
+    model.leaves.iter().for_each(|leaf| used[leaf.class] = true);
+    (model.classes.iter().zip(used))
+        .map(|(class, used)| {
+            let mut numbers = Numbers::new(
+                options.family,
+                options.nesterov,
+                options.independent,
+                options.maximize,
+            );
+            if used && !class.frozen {
+                class.fill(&mut numbers, schedules)?;
+            }
+            Ok(numbers)
+        })
+        .collect()
+}
+
+/// Finds each leaf's gradient, and refuses names that do not fit.
+fn collect(model: &mut Model, request: &Request<'_, '_>) -> Outcome<()> {
+    let Model { tree, leaves, index, classes, work, .. } = model;
+    let trains = |leaf: usize| !classes[leaves[leaf].class].frozen;
+    let given = &mut work.given;
+    given.resize_with(leaves.len(), Given::default);
+    let mut extra = Vec::new();
+    if !tree.collect(request.grads, given, &mut 0)? {
+        extra = collect_by_name(request.grads, index, given)?;
+    }
+    let mut missing = Vec::new();
+    let mut any = false;
+    for (leaf, given) in given.iter().enumerate().filter(|(leaf, _)| trains(*leaf)) {
+        match given {
+            Given::Missing if !request.partial => missing.push(leaves[leaf].name.clone()),
+            Given::Object(_) => any = true,
+            Given::Missing | Given::Skipped => {}
+        }
+    }
+    if !missing.is_empty() || !extra.is_empty() {
+        return Err(Refusal::Names {
+            tree: "the gradients",
+            missing,
+            extra,
+            advice: "; give None for a parameter without a gradient, or pass partial=True",
+        });
+    }
+    if any { Ok(()) } else { Err(Refusal::NoGradients) }
+}
+
+/// Checks every array and binds it to its update.
+fn bind(
+    py: Python<'_>,
+    model: &mut Model,
+    numbers: &[Numbers],
+    request: &Request<'_, '_>,
+    reads: bool,
+) -> Outcome<()> {
+    for position in 0..model.sorted.len() {
+        let index = model.sorted[position];
+        let leaf = &model.leaves[index];
+        let Some(active) = &leaf.active else { continue };
+        if model.classes[leaf.class].frozen {
+            continue;
+        }
+        let Given::Object(object) = &model.work.given[index] else { continue };
+        let mut object = object.bind(py).clone();
+        if active.p.shape.is_empty()
+            && let Some(array) = scalar_as_array(&object)?
+        {
+            object = array.clone();
+            model.work.given[index] = Given::Object(array.unbind());
+        }
+        let gradient = checked_gradient(&object, &leaf.name, active)?;
+        for owner in gradient.extents(model) {
+            let (leaf, array) = model.owners[owner];
+            if let Some(written) = model.leaves[leaf].active.as_ref().map(|a| a.array(array))
+                && share_memory(&object, written.array.bind(py))?
+            {
+                return Err(Refusal::Overlap {
+                    written: model.describe(model.owners[owner]),
+                    other: format!("the gradient of {:?}", model.leaves[index].name),
+                    advice: "pass a gradient with memory of its own (gradient.copy())",
+                });
+            }
+        }
+
+        let key = UpdateKey {
+            class: leaf.class,
+            step: leaf.step + 1,
+            kind: active.p.kind,
+            states: active.state.len(),
+        };
+        let tensor = tensor(py, active, &leaf.name, &gradient)?;
+        let batch = &mut model.work.batch;
+        let update = batch
+            .update(key, numbers, request.scale)
+            .map_err(|error| Refusal::Core { error, step: Some(request.step) })?;
+        batch.leaves.push(index);
+        batch.tasks.push(Task { tensor, update });
+        if reads {
+            batch.reads.push(gradient.read(active.p.kind));
+        }
+    }
+    Ok(())
+}
+
+/// A gradient that fits its parameter.
+struct Gradient<'a> {
+    memory: Memory<'a>,
+    pointer: Pointer,
+}
+
+fn checked_gradient<'a>(
+    object: &'a Bound<'_, PyAny>,
+    name: &str,
+    active: &Active,
+) -> Outcome<Gradient<'a>> {
+    let what = || format!("the gradient of {name:?}");
+    let (array, kind) = gradient_of(object, what)?;
+    let memory = Memory::of(array);
+    if *memory.shape != *active.p.shape {
+        let (got, expected) = (memory.shape.to_vec(), active.p.shape.to_vec());
+        return Err(Refusal::Shape { what: what(), got, expected });
+    }
+    Ok(Gradient { memory, pointer: Pointer { address: memory.address, kind } })
+}
+
+impl Gradient<'_> {
+    /// Extents of written memory that the gradient might overlap.
+    fn extents<'m>(&self, model: &'m Model) -> impl Iterator<Item = usize> + 'm {
+        let (start, end) = self.memory.extent(self.pointer.kind);
+        model.extents.meeting(start, end)
+    }
+
+    /// The gradient for the read pass, as numbers of the parameter's type.
+    fn read(&self, kind: Kind) -> norm::Leaf<'static> {
+        let Gradient { memory, pointer } = self;
+        // SAFETY: the array was checked in this step, and `given` keeps it alive until `clear`.
+        // That nobody resizes or writes it from another thread meanwhile is the caller's duty.
+        unsafe {
+            if pointer.kind == kind && memory.c_contiguous() && memory.aligned() {
+                norm::Leaf::dense(memory.len(), *pointer)
+            } else {
+                norm::Leaf::new(memory.shape, *pointer, memory.strides, kind)
+            }
+        }
+    }
+}
+
+/// Binds a leaf's arrays, once their structs have been looked at again.
+fn tensor(
+    py: Python<'_>,
+    active: &Active,
+    name: &str,
+    gradient: &Gradient<'_>,
+) -> Outcome<Tensor<'static>> {
+    let p = active.p.recheck(py, || format!("parameter {name:?}"))?;
+    let mut pointers = [p; ARRAYS];
+    let mut strides = [&active.p.strides[..]; ARRAYS];
+    pointers[GRADIENT] = gradient.pointer;
+    strides[GRADIENT] = gradient.memory.strides;
+    for (k, state) in active.state.iter().enumerate() {
+        pointers[STATE + k] = state.recheck(py, || format!("the state of {name:?}"))?;
+        strides[STATE + k] = &state.strides;
+    }
+    let memory = &gradient.memory;
+    let plain = active.dense
+        && gradient.pointer.kind == active.p.kind
+        && memory.aligned()
+        && *memory.strides == *active.p.strides;
+    let states = active.state.len();
+    // SAFETY: written arrays were checked when they were taken in and again just now; they are
+    // aligned and overlap neither each other nor the gradient. The optimizer and `given` keep all
+    // alive until `clear`. That nobody resizes or writes them from another thread is the caller's
+    // duty.
+    Ok(unsafe {
+        if plain {
+            Tensor::dense(memory.len(), pointers, states)
+        } else {
+            Tensor::new(&active.p.shape, pointers, strides, states)
+        }
+    })
+}
+
+/// How a batch is to be run.
+struct Setting {
+    level: Level,
+    threads: usize,
+    policy: Policy,
+    reads: bool,
+    max_norm: Option<f64>,
+    scale: f64,
+}
+
+/// What running a batch came to.
+struct Done {
+    grad_norm: Option<f64>,
+    clip: f64,
+    /// Leaves with gradients that cannot be taken, and how many; then nothing was written.
+    refused: Vec<(usize, u64)>,
+}
+
+impl Batch {
+    /// The position of the coefficients for a key; they are made when first asked for.
+    fn update(
+        &mut self,
+        key: UpdateKey,
+        numbers: &[Numbers],
+        scale: f64,
+    ) -> Result<usize, crate::error::Error> {
+        if let Some(position) = self.keys.iter().rposition(|other| *other == key) {
+            return Ok(position);
+        }
+        self.updates.push(numbers[key.class].update(key.kind, key.states, key.step, scale)?);
+        self.keys.push(key);
+        Ok(self.keys.len() - 1)
+    }
+
+    fn run(&mut self, numbers: &[Numbers], setting: &Setting) -> Result<Done, crate::error::Error> {
+        let Setting { level, threads, policy, scale, .. } = *setting;
+        let mut done = Done { grad_norm: None, clip: 1.0, refused: Vec::new() };
+        if setting.reads {
+            let norm = self.pass.read(&self.reads, level, threads);
+            done.grad_norm = Some(norm.of_scaled(scale));
+            let clip = setting.max_norm.map_or(1.0, |max_norm| norm.clip(max_norm, scale));
+            // Where a gradient is NaN or infinite there is no clip to judge the others by.
+            if clip != 1.0 && (norm.is_finite() || policy == Policy::Ignore) {
+                done.clip = clip;
+                self.scale_by(numbers, scale * clip)?;
+            }
+            if policy != Policy::Ignore {
+                done.refused = self.refused();
+                if !done.refused.is_empty() {
+                    return Ok(done);
+                }
+            }
+        }
+        self.plan.run(&mut self.tasks, &self.updates, level, threads)?;
+        Ok(done)
+    }
+
+    /// Makes the coefficients again, for another factor on the gradients.
+    fn scale_by(&mut self, numbers: &[Numbers], scale: f64) -> Result<(), crate::error::Error> {
+        for (key, update) in self.keys.iter().zip(&mut self.updates) {
+            *update = numbers[key.class].update(key.kind, key.states, key.step, scale)?;
+        }
+        Ok(())
+    }
+
+    /// Leaves whose gradients cannot be taken, and how many elements of each.
+    fn refused(&self) -> Vec<(usize, u64)> {
+        let mut refused = Vec::new();
+        for (i, reading) in self.pass.readings().iter().enumerate() {
+            let update = &self.updates[self.tasks[i].update];
+            if reading.sum.is_nan() || !update.admits(reading.largest) {
+                refused.push((self.leaves[i], self.reads[i].count_refused(update)));
+            }
+        }
+        refused
+    }
+}

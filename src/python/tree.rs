@@ -1,0 +1,312 @@
+//! Trees of arrays: mappings, lists and tuples become flat names, natively.
+//!
+//! A leaf's name is its path joined with dots. Gradients mostly come as the very tree that the
+//! parameters are, so that is tried first, node beside node; any other tree with the same names
+//! (a flat dict, say) is flattened and looked up.
+
+use std::collections::{HashMap, HashSet};
+
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyList, PyMapping, PyString, PyTuple};
+
+use super::arrays::type_name;
+use super::errors::{Outcome, Refusal};
+
+/// Deeper trees are refused; a list that contains itself is one.
+const DEPTH_MAX: usize = 200;
+
+/// The name of a tree that is a single leaf.
+const BARE: &str = "0";
+
+/// Leaves by name, in the order of the tree.
+pub type Leaves<'py> = Vec<(String, Bound<'py, PyAny>)>;
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Container {
+    Mapping,
+    List,
+    /// Its entries cannot be replaced.
+    Tuple,
+}
+
+struct Entry<'py> {
+    /// The key of a mapping.
+    key: Option<Bound<'py, PyAny>>,
+    name: String,
+    child: Bound<'py, PyAny>,
+}
+
+/// The entries of `object` if it is a container, with their full names.
+fn open<'py>(
+    object: &Bound<'py, PyAny>,
+    path: &str,
+) -> Outcome<Option<(Container, Vec<Entry<'py>>)>> {
+    let join = |name: &str| {
+        if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
+    };
+    let keyed = |(key, child): (Bound<'py, PyAny>, Bound<'py, PyAny>)| -> Outcome<Entry<'py>> {
+        Ok(Entry { name: join(&key_name(path, &key)?), key: Some(key), child })
+    };
+    if let Ok(dict) = object.cast::<PyDict>() {
+        let entries = dict.iter().map(keyed).collect::<Outcome<_>>()?;
+        return Ok(Some((Container::Mapping, entries)));
+    }
+    if let Ok(list) = object.cast::<PyList>() {
+        let entries = list.iter().enumerate();
+        let entry = |(i, child): (usize, _)| Entry { key: None, name: join(&i.to_string()), child };
+        return Ok(Some((Container::List, entries.map(entry).collect())));
+    }
+    if let Ok(tuple) = object.cast::<PyTuple>() {
+        let fields: Vec<String> = match tuple.getattr_opt("_fields")? {
+            Some(fields) => fields.extract().unwrap_or_default(),
+            None => Vec::new(),
+        };
+        let entry = |(i, child): (usize, _)| {
+            let name = fields.get(i).map_or_else(|| join(&i.to_string()), |field| join(field));
+            Entry { key: None, name, child }
+        };
+        return Ok(Some((Container::Tuple, tuple.iter().enumerate().map(entry).collect())));
+    }
+    if let Ok(mapping) = object.cast::<PyMapping>() {
+        let mut entries = Vec::new();
+        for key in mapping.keys()?.iter() {
+            let child = mapping.get_item(&key)?;
+            entries.push(keyed((key, child))?);
+        }
+        return Ok(Some((Container::Mapping, entries)));
+    }
+    Ok(None)
+}
+
+fn key_name(path: &str, key: &Bound<'_, PyAny>) -> Outcome<String> {
+    if key.is_instance_of::<PyString>() || key.hasattr("__index__")? {
+        return Ok(key.str()?.to_cow()?.into_owned());
+    }
+    Err(Refusal::Key { path: path.to_owned(), got: format!("of type {}", type_name(key)) })
+}
+
+/// Names and leaves in the order of the tree, `None` among them.
+pub fn flatten<'py>(tree: &Bound<'py, PyAny>) -> Outcome<Leaves<'py>> {
+    let mut leaves = Vec::new();
+    Node::walk(tree, String::new(), 0, &mut |name, leaf: &Bound<'py, PyAny>| {
+        leaves.push((name, leaf.clone()));
+    })?;
+    let mut seen = HashSet::new();
+    match leaves.iter().find(|(name, _)| !seen.insert(name.as_str())) {
+        Some((name, _)) => Err(Refusal::DuplicateName { name: name.clone() }),
+        None => Ok(leaves),
+    }
+}
+
+/// The parameters' containers and leaves, as they were when the optimizer was made.
+#[derive(Debug)]
+pub struct Node {
+    object: Py<PyAny>,
+    content: Content,
+}
+
+#[derive(Debug)]
+enum Content {
+    Leaf,
+    Inner { container: Container, entries: Vec<(Option<Py<PyAny>>, Node)> },
+}
+
+/// What a leaf's gradient is.
+#[derive(Debug, Default)]
+pub enum Given {
+    /// Nothing was said.
+    #[default]
+    Missing,
+    /// `None`, at the leaf or above.
+    Skipped,
+    /// An object that should be an array.
+    Object(Py<PyAny>),
+}
+
+impl Node {
+    /// Takes in a tree of parameters: its nodes, and its leaves by name. `None` is no leaf.
+    pub fn new<'py>(tree: &Bound<'py, PyAny>) -> Outcome<(Node, Leaves<'py>)> {
+        let mut leaves = flatten(tree)?;
+        leaves.retain(|(_, leaf)| !leaf.is_none());
+        if leaves.is_empty() {
+            return Err(Refusal::EmptyTree);
+        }
+        let node = Node::walk(tree, String::new(), 0, &mut |_, _| ())?;
+        Ok((node, leaves))
+    }
+
+    fn walk<'py>(
+        object: &Bound<'py, PyAny>,
+        path: String,
+        depth: usize,
+        visit: &mut impl FnMut(String, &Bound<'py, PyAny>),
+    ) -> Outcome<Node> {
+        if depth > DEPTH_MAX {
+            return Err(Refusal::Depth);
+        }
+        let content = match open(object, &path)? {
+            None => {
+                visit(if depth == 0 { BARE.to_owned() } else { path }, object);
+                Content::Leaf
+            }
+            Some((container, found)) => {
+                let mut entries = Vec::with_capacity(found.len());
+                for Entry { key, name, child } in found {
+                    let node = Node::walk(&child, name, depth + 1, visit)?;
+                    entries.push((key.map(Bound::unbind), node));
+                }
+                Content::Inner { container, entries }
+            }
+        };
+        Ok(Node { object: object.clone().unbind(), content })
+    }
+
+    /// The leaves below that are not `None`, in order.
+    fn leaves<'a>(&'a self, py: Python<'_>, into: &mut Vec<&'a Py<PyAny>>) {
+        match &self.content {
+            Content::Leaf if self.object.is_none(py) => {}
+            Content::Leaf => into.push(&self.object),
+            Content::Inner { entries, .. } => {
+                entries.iter().for_each(|(_, node)| node.leaves(py, into));
+            }
+        }
+    }
+
+    /// Shows the objects to the garbage collector.
+    pub fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.object)?;
+        if let Content::Inner { entries, .. } = &self.content {
+            for (key, node) in entries {
+                visit.call(key)?;
+                node.traverse(visit)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// How many leaves come before the first whose container no longer holds it; `None` if all are
+    /// where they were.
+    pub fn first_rebound(&self, py: Python<'_>) -> PyResult<Option<usize>> {
+        let mut before = 0;
+        Ok(if self.holds(py, &mut before)? { None } else { Some(before) })
+    }
+
+    fn holds(&self, py: Python<'_>, before: &mut usize) -> PyResult<bool> {
+        let Content::Inner { container, entries } = &self.content else {
+            *before += usize::from(!self.object.is_none(py));
+            return Ok(true);
+        };
+        let object = self.object.bind(py);
+        for (i, (key, node)) in entries.iter().enumerate() {
+            let held = match (container, key) {
+                (Container::Tuple, _) => true,
+                (Container::List, _) | (_, None) => match object.cast::<PyList>() {
+                    Ok(list) => i < list.len() && list.get_item(i)?.is(&node.object),
+                    Err(_) => false,
+                },
+                (Container::Mapping, Some(key)) => match object.cast::<PyDict>() {
+                    Ok(dict) => dict.get_item(key)?.is_some_and(|child| child.is(&node.object)),
+                    Err(_) => object.get_item(key).is_ok_and(|child| child.is(&node.object)),
+                },
+            };
+            if !held || !node.holds(py, before)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Takes the gradients from a tree of this very structure; false if it has another.
+    ///
+    /// `given` has a place for each leaf, in order, from number `next` on.
+    pub fn collect(
+        &self,
+        grads: &Bound<'_, PyAny>,
+        given: &mut [Given],
+        next: &mut usize,
+    ) -> PyResult<bool> {
+        let py = grads.py();
+        let Content::Inner { container, entries } = &self.content else {
+            if self.object.is_none(py) {
+                return Ok(grads.is_none());
+            }
+            given[*next] = match () {
+                () if grads.is_none() => Given::Skipped,
+                () if is_container(grads) => return Ok(false),
+                () => Given::Object(grads.clone().unbind()),
+            };
+            *next += 1;
+            return Ok(true);
+        };
+        if grads.is_none() {
+            let mut below = Vec::new();
+            self.leaves(py, &mut below);
+            for place in &mut given[*next..*next + below.len()] {
+                *place = Given::Skipped;
+            }
+            *next += below.len();
+            return Ok(true);
+        }
+        if let (Container::Mapping, Ok(dict)) = (container, grads.cast::<PyDict>()) {
+            if dict.len() != entries.len() {
+                return Ok(false);
+            }
+            for (key, node) in entries {
+                let Some(child) = dict.get_item(key)? else { return Ok(false) };
+                if !node.collect(&child, given, next)? {
+                    return Ok(false);
+                }
+            }
+            return Ok(true);
+        }
+        let children: Vec<Bound<'_, PyAny>> = match (container, grads.cast::<PyList>()) {
+            (Container::Mapping, _) => return Ok(false),
+            (_, Ok(list)) => list.iter().collect(),
+            (_, Err(_)) => match grads.cast::<PyTuple>() {
+                Ok(tuple) => tuple.iter().collect(),
+                Err(_) => return Ok(false),
+            },
+        };
+        if children.len() != entries.len() {
+            return Ok(false);
+        }
+        for ((_, node), child) in entries.iter().zip(&children) {
+            if !node.collect(child, given, next)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+}
+
+fn is_container(object: &Bound<'_, PyAny>) -> bool {
+    object.is_instance_of::<PyDict>()
+        || object.is_instance_of::<PyList>()
+        || object.is_instance_of::<PyTuple>()
+}
+
+/// Takes the gradients from any tree, by name; returns the names that are no leaf.
+///
+/// `None` above leaves stands for all of them.
+pub fn collect_by_name(
+    grads: &Bound<'_, PyAny>,
+    index: &HashMap<String, usize>,
+    given: &mut [Given],
+) -> Outcome<Vec<String>> {
+    given.fill_with(Given::default);
+    let mut extra = Vec::new();
+    for (name, object) in flatten(grads)? {
+        match index.get(&name) {
+            Some(i) if object.is_none() => given[*i] = Given::Skipped,
+            Some(i) => given[*i] = Given::Object(object.unbind()),
+            None if object.is_none() => {
+                let prefix = format!("{name}.");
+                let below = index.iter().filter(|(leaf, _)| leaf.starts_with(&prefix));
+                below.for_each(|(_, i)| given[*i] = Given::Skipped);
+            }
+            None => extra.push(name),
+        }
+    }
+    Ok(extra)
+}

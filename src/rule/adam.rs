@@ -1,0 +1,146 @@
+//! Adam, AdamW and AMSGrad.
+
+use super::hyperparameter::Hyperparameter::{Beta1, Beta2, Eps, L2, Lr, WeightDecay};
+use super::{Descent, Gradient, Mix, Rule, one_minus_power};
+use crate::element::Element;
+use crate::error::Error;
+
+/// Hyperparameters of Adam (`l2`), AdamW (`weight_decay`) and, with a third state array, AMSGrad.
+///
+/// At step `t`, counted from 1 for each parameter, with `g <- ±scale·g + l2·p`:
+///
+/// ```text
+/// m <- mix(m, g,  β1)
+/// v <- mix(v, g², β2)
+/// u <- v, or max(u, v) for AMSGrad; NaN propagates
+/// p <- p - ( d·p + [lr/(1-β1^t)]·m / ( √u·[1/√(1-β2^t)] + eps ) )
+/// d  = lr·weight_decay, or weight_decay if independent
+/// ```
+///
+/// Square brackets are scalars, computed in `f64` once a step and rounded once.
+///
+/// Sources: Kingma and Ba, *Adam: A Method for Stochastic Optimization*, algorithm 1; Loshchilov
+/// and Hutter, *Decoupled Weight Decay Regularization*, algorithm 2; Reddi, Kale and Kumar, *On
+/// the Convergence of Adam and Beyond*, algorithm 2.
+///
+/// Differences: `eps` is outside the bias-corrected root, as in PyTorch and optax, not the
+/// papers' `ε̂` (Keras, scikit-learn). AMSGrad takes the maximum of the raw `v`, as PyTorch and
+/// Keras do; optax takes it of the corrected one and the paper corrects nothing. `independent` is
+/// the paper's `η_t·λ`; otherwise decay is multiplied by `lr`, as in PyTorch, optax and Keras.
+/// Decay uses the old `p`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Adam {
+    /// Learning rate, at least 0.
+    pub lr: f64,
+    /// Decay of the first moment, in `[0, 1)`.
+    pub beta1: f64,
+    /// Decay of the second moment, in `[0, 1)`.
+    pub beta2: f64,
+    /// Added to the root; at least 1e-15 for `f32`, 1e-120 for `f64`.
+    pub eps: f64,
+    /// Penalty added to the gradient as `l2·p`, at least 0.
+    pub l2: f64,
+    /// Decoupled weight decay, at least 0.
+    pub weight_decay: f64,
+    /// Shrink by `weight_decay` itself, not by `lr·weight_decay`.
+    pub independent: bool,
+    /// Ascend instead of descend.
+    pub maximize: bool,
+}
+
+impl Default for Adam {
+    /// Adam without decay: `lr` 1e-3, betas 0.9 and 0.999, `eps` 1e-8.
+    fn default() -> Self {
+        Adam {
+            lr: 1e-3,
+            beta1: 0.9,
+            beta2: 0.999,
+            eps: 1e-8,
+            l2: 0.0,
+            weight_decay: 0.0,
+            independent: false,
+            maximize: false,
+        }
+    }
+}
+
+impl Adam {
+    /// The coefficients of update number `step`, counted from 1, of gradients times `scale`, which
+    /// is not negative.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Hyperparameter`] for a value out of range, [`Error::Step`] for step 0.
+    pub fn at_step<E: Element>(&self, step: u64, scale: f64) -> Result<AdamStep<E>, Error> {
+        let lr = Lr.check(self.lr, E::KIND)?;
+        let beta1 = Beta1.check(self.beta1, E::KIND)?;
+        let beta2 = Beta2.check(self.beta2, E::KIND)?;
+        let eps = Eps.check(self.eps, E::KIND)?;
+        let l2 = L2.check(self.l2, E::KIND)?;
+        let weight_decay = WeightDecay.check(self.weight_decay, E::KIND)?;
+        if step == 0 {
+            return Err(Error::Step);
+        }
+        Ok(AdamStep {
+            gradient: Gradient::new(scale, self.maximize, l2),
+            first: Mix::new(beta1),
+            second: Mix::new(beta2),
+            step_size: E::from_f64(lr / one_minus_power(beta1, step)),
+            correction: E::from_f64(1.0 / one_minus_power(beta2, step).sqrt()),
+            eps: E::from_f64(eps),
+            descent: Descent::new(lr, weight_decay, self.independent),
+        })
+    }
+}
+
+/// The coefficients of one [`Adam`] update.
+///
+/// As a [`Rule`] with two numbers of state it is Adam, with three AMSGrad.
+#[derive(Clone, Copy, Debug)]
+pub struct AdamStep<E> {
+    pub(super) gradient: Gradient<E>,
+    first: Mix<E>,
+    second: Mix<E>,
+    step_size: E,
+    correction: E,
+    eps: E,
+    descent: Descent<E>,
+}
+
+impl<E: Element> AdamStep<E> {
+    #[inline(always)]
+    fn moments(&self, p: E, g: E, m: E, v: E) -> (E, E) {
+        let floors = E::FLOORS;
+        let g = self.gradient.read(p, g);
+        let h = g.flush(floors.square);
+        let m = self.first.of(m.flush(floors.average), g);
+        let v = self.second.of(v.flush(floors.average_sq), h * h);
+        (m, v)
+    }
+
+    #[inline(always)]
+    fn descend(&self, p: E, m: E, u: E) -> E {
+        let change = self.step_size * m / (u.sqrt() * self.correction + self.eps);
+        self.descent.apply(p, change)
+    }
+}
+
+impl<E: Element> Rule<E, 2> for AdamStep<E> {
+    #[inline(always)]
+    fn update(&self, p: E, g: E, [m, v]: [E; 2]) -> (E, [E; 2]) {
+        let (m, v) = self.moments(p, g, m, v);
+        (self.descend(p, m, v), [m, v])
+    }
+}
+
+impl<E: Element> Rule<E, 3> for AdamStep<E> {
+    #[inline(always)]
+    fn update(&self, p: E, g: E, [m, v, u]: [E; 3]) -> (E, [E; 3]) {
+        let (m, v) = self.moments(p, g, m, v);
+        let u = u.flush(E::FLOORS.average_sq);
+        // Written so that a NaN in either reaches the result.
+        #[allow(clippy::eq_op)] // `u != u` is the test for NaN that vectorises
+        let u = if u > v || u != u { u } else { v };
+        (self.descend(p, m, u), [m, v, u])
+    }
+}

@@ -1,0 +1,76 @@
+//! Names and ranges of the numeric hyperparameters, stated once.
+
+use crate::element::{Element, Kind};
+use crate::error::Error;
+
+/// A numeric hyperparameter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Hyperparameter {
+    /// Learning rate, at least 0.
+    Lr,
+    /// Multiplies the learning rate of a parameter group, at least 0.
+    LrScale,
+    /// Decay of the first moment, in `[0, 1)`.
+    Beta1,
+    /// Decay of the second moment, in `[0, 1)`.
+    Beta2,
+    /// Added to the root of the second moment; at least 1e-15 (`f32`) or 1e-120 (`f64`).
+    Eps,
+    /// Penalty `l2·Σp²/2` added to the loss, at least 0.
+    L2,
+    /// Decoupled weight decay, at least 0.
+    WeightDecay,
+    /// SGD momentum, in `[0, 1)`.
+    Momentum,
+    /// SGD dampening, in `[0, 1]`.
+    Dampening,
+    /// Factor on the gradients, above 0.
+    Scale,
+}
+
+use Hyperparameter::{Beta1, Beta2, Dampening, Eps, L2, Lr, LrScale, Momentum, Scale, WeightDecay};
+
+impl Hyperparameter {
+    /// All of them.
+    pub const ALL: [Self; 10] =
+        [Lr, LrScale, Beta1, Beta2, Eps, L2, WeightDecay, Momentum, Dampening, Scale];
+
+    /// The name users write.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Lr => "lr",
+            LrScale => "lr_scale",
+            Beta1 => "betas[0]",
+            Beta2 => "betas[1]",
+            Eps => "eps",
+            L2 => "l2",
+            WeightDecay => "weight_decay",
+            Momentum => "momentum",
+            Dampening => "dampening",
+            Scale => "scale",
+        }
+    }
+
+    /// Checks that `value` is finite and in range; `kind` matters for `eps` only.
+    pub fn check(self, value: f64, kind: Kind) -> Result<f64, Error> {
+        let (fits, allowed) = match self {
+            Lr | LrScale | L2 | WeightDecay => (value >= 0.0, "finite and at least 0"),
+            Beta1 | Beta2 | Momentum => ((0.0..1.0).contains(&value), "at least 0 and less than 1"),
+            Dampening => ((0.0..=1.0).contains(&value), "from 0 to 1"),
+            Scale => (value > 0.0, "finite and greater than 0"),
+            Eps => match kind {
+                Kind::F32 => {
+                    (value >= f32::EPS_MIN, "finite and at least 1e-15 for float32 parameters")
+                }
+                Kind::F64 => {
+                    (value >= f64::EPS_MIN, "finite and at least 1e-120 for float64 parameters")
+                }
+            },
+        };
+        if fits && value.is_finite() {
+            Ok(value)
+        } else {
+            Err(Error::Hyperparameter { name: self.name(), value, allowed: allowed.to_owned() })
+        }
+    }
+}

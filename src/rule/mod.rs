@@ -1,0 +1,160 @@
+//! The update rules: one file each, with its formula, its hyperparameters and its scalar math.
+//!
+//! A rule has two halves. Its hyperparameters are `f64`, validated, and know nothing of a type;
+//! `at_step` turns them into coefficients of one element type, each rounded once. The coefficients
+//! implement [`Rule`]: the new parameter and state of one element. Everything else in the crate
+//! (loops, threads, CPU levels, strides) is generic over that one function.
+//!
+//! The terms shared by all rules are here: how a gradient is read ([`Gradient`]), how averages move
+//! ([`Mix`]) and how the parameter descends ([`Descent`]).
+
+mod adam;
+mod decay;
+mod hyperparameter;
+mod sgd;
+
+pub use adam::{Adam, AdamStep};
+pub use decay::Decay;
+pub use hyperparameter::Hyperparameter;
+pub use sgd::{Sgd, SgdStep};
+
+use crate::element::Element;
+
+/// The most state arrays a rule keeps.
+pub const MAX_STATE: usize = 3;
+
+/// The update of one element, with `N` numbers of state.
+pub trait Rule<E: Element, const N: usize>: Copy + Send + Sync {
+    /// New parameter and state from the old ones and the gradient as it was given.
+    ///
+    /// Implementations are `#[inline(always)]` and branch only on coefficients, so that the loop
+    /// around them vectorises.
+    fn update(&self, p: E, g: E, state: [E; N]) -> (E, [E; N]);
+}
+
+/// The coefficients of one update for one element type, whatever the rule.
+#[derive(Clone, Copy, Debug)]
+pub enum Coefficients<E> {
+    /// Adam and AdamW; state `exp_avg`, `exp_avg_sq`.
+    Adam(AdamStep<E>),
+    /// The same with the running maximum; state `exp_avg`, `exp_avg_sq`, `max_exp_avg_sq`.
+    AmsGrad(AdamStep<E>),
+    /// SGD and SGDW without momentum; no state.
+    Sgd(SgdStep<E>),
+    /// SGD and SGDW with momentum; state `momentum_buffer`.
+    Momentum(SgdStep<E>),
+    /// Weight decay by itself; no state.
+    Decay(Decay<E>),
+}
+
+impl<E: Element> Coefficients<E> {
+    /// How many state arrays the rule keeps.
+    pub fn states(&self) -> usize {
+        match self {
+            Coefficients::Sgd(_) | Coefficients::Decay(_) => 0,
+            Coefficients::Momentum(_) => 1,
+            Coefficients::Adam(_) => 2,
+            Coefficients::AmsGrad(_) => 3,
+        }
+    }
+
+    /// Whether the rule can take a gradient of this magnitude. Not if it is NaN or infinite, or
+    /// overflows once scaled or, for Adam, once scaled and squared.
+    #[inline(always)]
+    pub fn admits(&self, magnitude: E) -> bool {
+        match self {
+            Coefficients::Adam(step) | Coefficients::AmsGrad(step) => {
+                step.gradient.factor.abs() * magnitude < E::SQUARE_LIMIT
+            }
+            Coefficients::Sgd(step) | Coefficients::Momentum(step) => {
+                step.gradient.factor.abs() * magnitude < E::INFINITY
+            }
+            Coefficients::Decay(_) => true,
+        }
+    }
+}
+
+/// How a gradient enters a rule: `g <- ±scale·g + l2·p`, the sign negative to maximise.
+#[derive(Clone, Copy, Debug)]
+pub struct Gradient<E> {
+    floor: E,
+    factor: E,
+    l2: E,
+}
+
+impl<E: Element> Gradient<E> {
+    fn new(scale: f64, maximize: bool, l2: f64) -> Self {
+        let floors = E::FLOORS;
+        Gradient {
+            // Compared with the gradient as given, so that the product is no subnormal either.
+            floor: E::from_f64((floors.grad.to_f64() / scale).max(floors.tiny.to_f64())),
+            factor: E::from_f64(if maximize { -scale } else { scale }),
+            l2: E::from_f64(l2),
+        }
+    }
+
+    #[inline(always)]
+    fn read(&self, p: E, g: E) -> E {
+        let g = self.factor * g.flush(self.floor);
+        if self.l2 == E::ZERO { g } else { g + self.l2 * p.flush(E::FLOORS.grad) }
+    }
+}
+
+/// `β·x + (1-β)·y`, written as a step from the nearer end: `x + (1-β)·(y-x)` for `β ≥ 1/2`, else
+/// `y - β·(y-x)`. The weights sum to one exactly.
+#[derive(Clone, Copy, Debug)]
+struct Mix<E> {
+    from_new: bool,
+    rate: E,
+}
+
+impl<E: Element> Mix<E> {
+    fn new(beta: f64) -> Self {
+        let from_new = beta < 0.5;
+        Mix { from_new, rate: E::from_f64(if from_new { -beta } else { 1.0 - beta }) }
+    }
+
+    #[inline(always)]
+    fn of(&self, x: E, y: E) -> E {
+        let base = if self.from_new { y } else { x };
+        base + self.rate * (y - x)
+    }
+}
+
+/// `p <- p - (rate·p + change)`: decay and step are added up first, so that `p` is rounded once and
+/// a decay too small to move it alone still counts. With a rate of zero there is no decay term.
+#[derive(Clone, Copy, Debug)]
+struct Descent<E> {
+    rate: E,
+}
+
+impl<E: Element> Descent<E> {
+    /// Rate `weight_decay` if `independent`, else `lr·weight_decay`.
+    fn new(lr: f64, weight_decay: f64, independent: bool) -> Self {
+        Descent { rate: E::from_f64(if independent { weight_decay } else { lr * weight_decay }) }
+    }
+
+    #[inline(always)]
+    fn apply(&self, p: E, change: E) -> E {
+        if self.rate == E::ZERO {
+            p - change
+        } else {
+            p - (self.rate * p.flush(E::FLOORS.grad) + change)
+        }
+    }
+}
+
+/// `1 - beta^step` without cancellation and without the platform's `pow`.
+///
+/// With `x(t) = 1 - β^t`: `x(2t) = x·(2-x)` and `x(t+1) = x + (1-x)·(1-β)`, taken over the bits of
+/// `step` from the top. Within 6e-16 of the exact value up to `step = 10^12`.
+pub fn one_minus_power(beta: f64, step: u64) -> f64 {
+    let mut x = 0.0;
+    for bit in (0..u64::BITS - step.leading_zeros()).rev() {
+        x = x * (2.0 - x);
+        if step >> bit & 1 == 1 {
+            x = x + (1.0 - x) * (1.0 - beta);
+        }
+    }
+    x
+}

@@ -1,0 +1,132 @@
+//! SGD and SGDW, with or without momentum.
+
+use super::hyperparameter::Hyperparameter::{Dampening, L2, Lr, Momentum, WeightDecay};
+use super::{Descent, Gradient, Rule};
+use crate::element::Element;
+use crate::error::Error;
+
+/// Hyperparameters of SGD (`l2`) and SGDW (`weight_decay`).
+///
+/// At step `t`, counted from 1 for each parameter, with `g <- ±scale·g + l2·p`:
+///
+/// ```text
+/// b <- g at t = 1, else momentum·b + (1-dampening)·g
+/// h <- g + momentum·b with Nesterov's form, else b;  without a buffer h <- g
+/// p <- p - ( d·p + lr·h )
+/// d  = lr·weight_decay, or weight_decay if independent
+/// ```
+///
+/// Zero momentum ignores dampening; a buffer that is there then holds the gradient.
+///
+/// Source: Loshchilov and Hutter, *Decoupled Weight Decay Regularization*, algorithm 1; Sutskever
+/// et al., *On the importance of initialization and momentum in deep learning*. The paper keeps
+/// `lr` inside the momentum buffer; PyTorch and we keep it outside.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Sgd {
+    /// Learning rate, at least 0.
+    pub lr: f64,
+    /// Momentum, in `[0, 1)`.
+    pub momentum: f64,
+    /// Dampening, in `[0, 1]`.
+    pub dampening: f64,
+    /// Nesterov's form; needs momentum above 0 and dampening 0.
+    pub nesterov: bool,
+    /// Penalty added to the gradient as `l2·p`, at least 0.
+    pub l2: f64,
+    /// Decoupled weight decay, at least 0.
+    pub weight_decay: f64,
+    /// Shrink by `weight_decay` itself, not by `lr·weight_decay`.
+    pub independent: bool,
+    /// Ascend instead of descend.
+    pub maximize: bool,
+}
+
+impl Sgd {
+    /// Plain SGD with this learning rate: no momentum, no decay.
+    pub const fn new(lr: f64) -> Self {
+        Sgd {
+            lr,
+            momentum: 0.0,
+            dampening: 0.0,
+            nesterov: false,
+            l2: 0.0,
+            weight_decay: 0.0,
+            independent: false,
+            maximize: false,
+        }
+    }
+
+    /// The coefficients of update number `step`, counted from 1, of gradients times `scale`, which
+    /// is not negative.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Hyperparameter`] for a value out of range, [`Error::Step`] for step 0.
+    pub fn at_step<E: Element>(&self, step: u64, scale: f64) -> Result<SgdStep<E>, Error> {
+        let lr = Lr.check(self.lr, E::KIND)?;
+        let momentum = Momentum.check(self.momentum, E::KIND)?;
+        let dampening = Dampening.check(self.dampening, E::KIND)?;
+        let l2 = L2.check(self.l2, E::KIND)?;
+        let weight_decay = WeightDecay.check(self.weight_decay, E::KIND)?;
+        self.check_nesterov()?;
+        if step == 0 {
+            return Err(Error::Step);
+        }
+        Ok(SgdStep {
+            gradient: Gradient::new(scale, self.maximize, l2),
+            replace: step == 1 || momentum == 0.0,
+            momentum: E::from_f64(momentum),
+            intake: E::from_f64(1.0 - dampening),
+            nesterov: self.nesterov,
+            lr: E::from_f64(lr),
+            descent: Descent::new(lr, weight_decay, self.independent),
+        })
+    }
+
+    /// Nesterov's form is defined for momentum above 0 and dampening 0.
+    fn check_nesterov(&self) -> Result<(), Error> {
+        let refuse = |name, value, allowed: &str| {
+            Err(Error::Hyperparameter { name, value, allowed: allowed.to_owned() })
+        };
+        if self.nesterov && self.momentum == 0.0 {
+            return refuse(Momentum.name(), self.momentum, "greater than 0 with nesterov=True");
+        }
+        if self.nesterov && self.dampening != 0.0 {
+            return refuse(Dampening.name(), self.dampening, "0 with nesterov=True");
+        }
+        Ok(())
+    }
+}
+
+/// The coefficients of one [`Sgd`] update.
+///
+/// As a [`Rule`] without state it is plain SGD, with one number of state SGD with momentum.
+#[derive(Clone, Copy, Debug)]
+pub struct SgdStep<E> {
+    pub(super) gradient: Gradient<E>,
+    replace: bool,
+    momentum: E,
+    intake: E,
+    nesterov: bool,
+    lr: E,
+    descent: Descent<E>,
+}
+
+impl<E: Element> Rule<E, 0> for SgdStep<E> {
+    #[inline(always)]
+    fn update(&self, p: E, g: E, []: [E; 0]) -> (E, [E; 0]) {
+        let g = self.gradient.read(p, g);
+        (self.descent.apply(p, self.lr * g), [])
+    }
+}
+
+impl<E: Element> Rule<E, 1> for SgdStep<E> {
+    #[inline(always)]
+    fn update(&self, p: E, g: E, [b]: [E; 1]) -> (E, [E; 1]) {
+        let g = self.gradient.read(p, g);
+        let moved = self.momentum * b.flush(E::FLOORS.average) + self.intake * g;
+        let b = if self.replace { g } else { moved };
+        let h = if self.nesterov { g + self.momentum * b } else { b };
+        (self.descent.apply(p, self.lr * h), [b])
+    }
+}

@@ -1,0 +1,166 @@
+"""`thalweg demo`: right gradients, the same numbers every time, and clear refusals."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from thalweg.cli import main
+from thalweg.cli.demo import network
+
+LABELS = ("AdamW", "Adam + L2", "SGD + momentum")
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+
+
+def run_python(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-X", "utf8", *arguments],
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+    )
+
+
+def run_command(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return run_python("-m", "thalweg", *arguments)
+
+
+def results(printed: str) -> dict[str, tuple[str, str]]:
+    """Read train loss and test accuracy of every run that finished from the table."""
+    row = r"^ *(.+?)  +\S+  +\S+  +(\S+)  +([\d.]+)% "
+    return {label: (loss, accuracy) for label, loss, accuracy in re.findall(row, printed, re.M)}
+
+
+def central_difference(
+    parameters: network.Parameters,
+    leaf: network.Floats,
+    index: tuple[int, ...],
+    batch: tuple[network.Floats, network.Integers],
+) -> float:
+    """Differentiate the loss by one number of ``leaf``, an array among ``parameters``."""
+    kept, losses = leaf[index], []
+    for nudge in (1e-6, -1e-6):
+        leaf[index] = kept + nudge
+        losses.append(network.loss_and_gradients(parameters, *batch)[0])
+    leaf[index] = kept
+    return (losses[0] - losses[1]) / 2e-6
+
+
+def test_gradients_agree_with_finite_differences() -> None:
+    generator = np.random.default_rng(7)
+    parameters = network.initial_parameters((6, 5, 4, 3), generator, np.float64)
+    batch = generator.standard_normal((8, 6)), generator.integers(0, 3, 8)
+    _, gradients = network.loss_and_gradients(parameters, *batch)
+    for name, layer in parameters.items():
+        for kind, leaf in layer.items():
+            expected = [
+                central_difference(parameters, leaf, index, batch)
+                for index in np.ndindex(leaf.shape)
+            ]
+            gradient = gradients[name][kind]
+            assert gradient.dtype == np.float64
+            np.testing.assert_allclose(gradient.ravel(), expected, rtol=1e-6, atol=1e-9)
+
+
+def test_it_prints_a_table_and_saves_the_picture_it_names(tmp_path: Path) -> None:
+    picture = tmp_path / "curves.png"
+    ended = run_command("demo", "--epochs", "2", "--output", str(picture))
+    assert ended.returncode == 0, ended.stderr
+    assert list(results(ended.stdout)) == list(LABELS)
+    assert all(label in ended.stderr for label in LABELS), "every run has a progress bar"
+    assert f"saved {picture}" in ended.stdout.splitlines()
+    assert picture.read_bytes().startswith(PNG_SIGNATURE)
+
+
+def test_adamw_reaches_97_percent_by_default(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["demo", "--optimizer", "adamw", "--output", str(tmp_path / "demo.png")]) == 0
+    _, accuracy = results(capsys.readouterr().out)["AdamW"]
+    assert float(accuracy) >= 97
+
+
+def test_same_seed_same_numbers_with_any_threads(tmp_path: Path) -> None:
+    def trained(seed: str, threads: str) -> dict[str, tuple[str, str]]:
+        output = str(tmp_path / "demo.png")
+        options = ("--epochs", "3", "--seed", seed, "--threads", threads, "--output", output)
+        return results(run_command("demo", *options).stdout)
+
+    first = trained("5", "1")
+    assert first.keys() == set(LABELS)
+    assert trained("5", "2") == first
+    assert trained("6", "1") != first
+
+
+def test_chosen_optimizers_only_and_each_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--epochs", "1", "--output", str(tmp_path / "demo.svg")]
+    assert main(["demo", "--optimizer", "sgd", "adam", "--optimizer", "sgd", *options]) == 0
+    assert list(results(capsys.readouterr().out)) == ["SGD + momentum", "Adam + L2"]
+    assert "<svg" in (tmp_path / "demo.svg").read_text(encoding="utf-8")
+
+
+def test_a_run_that_diverges_is_reported_and_the_others_go_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    picture = tmp_path / "demo.png"
+    assert main(["demo", "--lr", "1e4", "--epochs", "1", "--output", str(picture)]) == 1
+    printed = capsys.readouterr().out
+    assert re.search(r"^SGD \+ momentum stopped at step \d+: .*hidden1\.w", printed, re.M)
+    assert "Adam + L2" in results(printed)
+    assert picture.exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--lr", "-0.1"], "--lr: '-0.1' is not a finite number of at least 0"),
+        (["--lr", "nan"], "--lr: 'nan' is not a finite number of at least 0"),
+        (["--decay", "inf"], "--decay: 'inf' is not a finite number of at least 0"),
+        (["--decay", "much"], "--decay: 'much' is not a finite number of at least 0"),
+        (["--epochs", "0"], "--epochs: '0' is not an integer at least 1"),
+        (["--epochs", "2.5"], "--epochs: '2.5' is not an integer at least 1"),
+        (["--batch-size", "0"], "--batch-size: '0' is not an integer at least 1"),
+        (["--seed", "-1"], "--seed: '-1' is not an integer from 0 to 4294967295"),
+        (["--threads", "0"], "--threads: '0' is not an integer at least 1"),
+        (["--optimizer", "lion"], "--optimizer: invalid choice: 'lion'"),
+        (["--output", "picture.doc"], "--output: 'picture.doc' does not end in .png, .pdf, .svg"),
+    ],
+)
+def test_wrong_options_are_refused_with_the_reason(
+    options: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["demo", *options])
+    assert end.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["missing/demo.png", "directory.png"])
+def test_an_output_that_cannot_be_written_is_refused_before_training(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "directory.png").mkdir()
+    assert main(["demo", "--output", str(tmp_path / name)]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "thalweg demo: error: cannot write" in captured.err
+
+
+@pytest.mark.parametrize("module", ["sklearn", "matplotlib", "rich"])
+def test_a_missing_extra_is_named_with_its_remedy(module: str) -> None:
+    program = (
+        f"import sys; sys.modules[{module!r}] = None\n"
+        "from thalweg.cli import main; sys.exit(main(['demo']))"
+    )
+    ended = run_python("-c", program)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr == (
+        f"thalweg demo: error: the module {module!r} is missing; pip install 'thalweg[demo]'\n"
+    )
