@@ -1,8 +1,26 @@
 from collections.abc import Mapping, Sequence
-from typing import Any, final
+from typing import Any, Self, final
 
 from numpy.typing import NDArray
+from typing_extensions import disjoint_base
 
+__all__ = [
+    "Optimizer",
+    "StepReport",
+    "__version__",
+    "apply_adam",
+    "apply_sgd",
+    "check_hyperparameter",
+    "cpu_levels",
+    "decay",
+    "flatten",
+    "get_cpu_level",
+    "get_num_threads",
+    "global_norm",
+    "num_threads_source",
+    "set_cpu_level",
+    "set_num_threads",
+]
 __version__: str
 
 def apply_adam(
@@ -53,8 +71,9 @@ def num_threads_source() -> str: ...
 def set_cpu_level(level: str) -> None: ...
 def set_num_threads(n: int) -> None: ...
 
+@disjoint_base
 class Optimizer:
-    def __new__(cls, *_args: Any, **_kwargs: Any) -> Optimizer: ...
+    def __new__(cls, *_args: Any, **_kwargs: Any) -> Self: ...
     @property
     def step_count(self) -> int: ...
     def step(
@@ -94,8 +113,8 @@ class StepReport:
         clip: float,
         skipped: bool,
         nonfinite: Mapping[str, int],
-    ) -> StepReport: ...
-    def __eq__(self, other: object) -> bool: ...
+    ) -> Self: ...
+    def __eq__(self, value: object, /) -> bool: ...
     def __reduce__(self) -> tuple[Any, ...]: ...
     @property
     def step(self) -> int: ...

@@ -116,7 +116,7 @@ class Group:
         if key in ("match", "names"):
             raise AttributeError(f"{key!r} of a group is fixed when the optimizer is made")
         checked = check_value(self._owner.rule, key, value)
-        self._owner._edit(self, {**self._values, key: checked})  # noqa: SLF001
+        self._owner._edit(self, {**self._values, key: checked})
 
     def __delattr__(self, key: str) -> None:
         if self is self._owner.groups[0]:
@@ -124,7 +124,7 @@ class Group:
         if key not in self._values:
             raise AttributeError(f"this group does not set {key!r}")
         kept = {k: value for k, value in self._values.items() if k != key}
-        self._owner._edit(self, kept)  # noqa: SLF001
+        self._owner._edit(self, kept)
 
     def __repr__(self) -> str:
         values = ", ".join(f"{key}={value!r}" for key, value in self._values.items())
@@ -165,7 +165,7 @@ def check_value(rule: Rule, key: str, value: Any) -> Any:
     if key == "betas" and key in rule.keys:
         if isinstance(value, str) or not isinstance(value, Sequence | np.ndarray):
             raise TypeError(f"betas must be two numbers or callables, got {value!r}")
-        if len(value) != 2:  # noqa: PLR2004
+        if len(value) != 2:
             raise ValueError(f"betas must be two numbers or callables, got {len(value)}")
         return tuple(_check_number(f"betas[{i}]", beta) for i, beta in enumerate(value))
     if key == "lr_scale" or key in rule.keys:
@@ -240,7 +240,7 @@ class Cascade:
 
     def values(self, edited: Group | None = None, values: Mapping[str, Any] | None = None) -> Any:
         """The classes as the core takes them, with other `values` in place of one group's own."""
-        own = [values if group is edited else group._values for group in self.groups]  # noqa: SLF001
+        own = [values if group is edited else group._values for group in self.groups]
         return [native(resolve([own[i] or {} for i in matching])) for matching in self.classes]
 
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn
 
 import numpy as np
 
-from thalweg import _core, state
+from thalweg import _core
+from thalweg import state as state_dicts
 from thalweg.groups import (
     Cascade,
     Group,
@@ -139,7 +140,7 @@ class Optimizer(_core.Optimizer):
             If there is no such parameter.
         """
         matching = self._cascade.matching[name]
-        resolved = resolve([self._groups[i]._values for i in matching])  # noqa: SLF001
+        resolved = resolve([self._groups[i]._values for i in matching])
         scales = resolved["lr_scale"]
         if not any(callable(scale) for scale in scales):
             resolved["lr_scale"] = float(np.prod(scales))
@@ -189,7 +190,7 @@ class Optimizer(_core.Optimizer):
             are recorded by name, matchers as the names they matched; frozen parameters are left
             out.
         """
-        return state.state_dict(self, copy=copy)
+        return state_dicts.state_dict(self, copy=copy)
 
     def load_state_dict(
         self,
@@ -197,7 +198,7 @@ class Optimizer(_core.Optimizer):
         *,
         hyperparameters: Literal["saved", "current"] = "saved",
         strict: bool = True,
-    ) -> state.LoadReport:
+    ) -> state_dicts.LoadReport:
         """Take over a state dict. Everything is checked before anything is changed.
 
         Parameters
@@ -220,7 +221,7 @@ class Optimizer(_core.Optimizer):
         ValueError
             If it does not fit, listing every difference; nothing is loaded then.
         """
-        return state.load_state_dict(
+        return state_dicts.load_state_dict(
             self, state_dict, hyperparameters=hyperparameters, strict=strict
         )
 
@@ -228,7 +229,7 @@ class Optimizer(_core.Optimizer):
         frozen = {name for name in self._params if self.resolve(name)["frozen"]}
         trains = [array for name, array in self._params.items() if name not in frozen]
         size = sum(array.size for array in trains)
-        values = ", ".join(f"{key}={self._groups[0]._values[key]!r}" for key in self.rule.keys)  # noqa: SLF001
+        values = ", ".join(f"{key}={self._groups[0]._values[key]!r}" for key in self.rule.keys)
         rest = f", {len(frozen)} frozen" if frozen else ""
         return (
             f"{self.rule.name}({values}; {len(trains)} arrays, {size:,} parameters train{rest}, "
@@ -236,10 +237,10 @@ class Optimizer(_core.Optimizer):
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _new, (type(self),), state.pickled(self)
+        return _new, (type(self),), state_dicts.pickled(self)
 
     def __setstate__(self, pickled: dict[str, Any]) -> None:
-        state.unpickle(self, pickled)
+        state_dicts.unpickle(self, pickled)
 
 
 def _new(cls: type[Optimizer]) -> Optimizer:
@@ -247,7 +248,7 @@ def _new(cls: type[Optimizer]) -> Optimizer:
 
 
 def _with_owner(group: Group, owner: Optimizer) -> Group:
-    return Group(owner, group.match, group.names, group._values)  # noqa: SLF001
+    return Group(owner, group.match, group.names, group._values)
 
 
 def _native_options(rule: Rule, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -291,7 +292,7 @@ class _LeafState(Mapping[str, Any]):
         self._arrays = arrays
 
     def __getitem__(self, key: str) -> Any:
-        return self._owner._leaf_step(self._name) if key == "step" else self._arrays[key]  # noqa: SLF001
+        return self._owner._leaf_step(self._name) if key == "step" else self._arrays[key]
 
     def __iter__(self) -> Iterator[str]:
         yield "step"

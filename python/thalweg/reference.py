@@ -22,11 +22,13 @@ Four things make the bits definite:
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 __all__ = [
     "FLOORS",
@@ -41,7 +43,7 @@ __all__ = [
     "sgd",
 ]
 
-Array = NDArray[Any]
+Array: TypeAlias = NDArray[Any]
 
 
 class Floors(NamedTuple):
@@ -75,7 +77,7 @@ def one_minus_power(beta: float, step: int) -> float:
     ``step = 10**12``.
     """
     x = 0.0
-    for bit in bin(step)[2:]:
+    for bit in f"{step:b}":
         x = x * (2.0 - x)
         if bit == "1":
             x = x + (1.0 - x) * (1.0 - beta)

@@ -115,9 +115,7 @@ class _Plan:
         groups: list[Group] = []
         for i, recorded in enumerate(self.saved["groups"]):
             values = {
-                key: self._value(i, key, value)
-                for key, value in recorded.items()
-                if key != "match"
+                key: self._value(i, key, value) for key, value in recorded.items() if key != "match"
             }
             names = [name for name in self.opt._params if i == 0 or name in recorded["match"]]
             match = current[i].match if i < len(current) else names
@@ -219,19 +217,24 @@ class _Plan:
         found = [
             *self.mismatched,
             *(f"no saved state for {name!r}" for name in self.missing),
-            *(f"saved state for {name!r}, which is no parameter that trains"
-              for name in self.unexpected),
+            *(
+                f"saved state for {name!r}, which is no parameter that trains"
+                for name in self.unexpected
+            ),
         ]
         if found:
-            raise ValueError("the state dict does not fit; nothing was loaded:\n- "
-                             + "\n- ".join(found))
+            raise ValueError(
+                "the state dict does not fit; nothing was loaded:\n- " + "\n- ".join(found)
+            )
 
     def carry_out(self) -> None:
         """Change groups, counters and state."""
         opt = self.opt
         if self.groups is not None:
             opt._adopt(self.groups)
-        opt._set_steps(int(self.saved["step_count"]), [(name, step) for name, step, _ in self.copies])
+        opt._set_steps(
+            int(self.saved["step_count"]), [(name, step) for name, step, _ in self.copies]
+        )
         for name, _, arrays in self.copies:
             live = opt._state(name) or {}
             for key, array in arrays.items():

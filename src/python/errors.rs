@@ -44,8 +44,8 @@ pub enum Refusal {
     Key { path: String, got: String },
     /// A tree nested too deeply, perhaps one that contains itself.
     Depth,
-    /// A value of another type than a number.
-    NotANumber { what: String, got: String },
+    /// A value of another type than `kind`, a number or a whole number.
+    NotANumber { what: String, kind: &'static str, got: String },
     /// A gradient that no rule can take, under `nonfinite="raise"`.
     NonFinite { counts: Vec<(String, u64)> },
     /// The optimizer is stepping.
@@ -131,8 +131,8 @@ impl fmt::Display for Refusal {
             Refusal::Depth => f.write_str(
                 "the tree is nested more than 200 levels deep; perhaps it contains itself",
             ),
-            Refusal::NotANumber { what, got } => {
-                write!(f, "{what} must be a number, got {got}")
+            Refusal::NotANumber { what, kind, got } => {
+                write!(f, "{what} must be {kind}, got {got}")
             }
             Refusal::NonFinite { counts } => {
                 f.write_str("non-finite or too large gradients: ")?;

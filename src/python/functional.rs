@@ -8,7 +8,7 @@ use pyo3::types::{PyList, PyTuple};
 
 use super::arrays::{Extents, Memory, gradient_of, scalar_as_array, share_memory, written};
 use super::errors::{Outcome, Refusal};
-use super::hyper::Numbers;
+use super::hyper::{Numbers, real, whole};
 use super::model::Policy;
 use super::tree::{Leaves, flatten};
 use crate::dispatch::Level;
@@ -239,19 +239,17 @@ fn check_overlap(rows: &Rows<'_>, tensors: &[Arrays<'_>]) -> Outcome<()> {
 
 fn call(
     numbers: Numbers,
-    step: u64,
-    scale: f64,
+    step: &Bound<'_, PyAny>,
+    scale: &Bound<'_, PyAny>,
     nonfinite: &str,
-    threads: Option<usize>,
+    threads: Option<&Bound<'_, PyAny>>,
 ) -> Outcome<Call> {
-    Hyperparameter::Scale.check(scale, Kind::F64)?;
+    let step = whole(step, "step", 1)?;
+    let scale = Hyperparameter::Scale.check(real("scale", scale)?, Kind::F64)?;
     let policy = Policy::named(nonfinite)?;
     let threads = match threads {
         None => num_threads().0,
-        Some(0) => {
-            return Err(Error::Threads { given: "0".to_owned(), source: "threads" }.into());
-        }
-        Some(n) => n,
+        Some(given) => usize::try_from(whole(given, "threads", 1)?).unwrap_or(usize::MAX),
     };
     Ok(Call { numbers, step, scale, policy, threads })
 }
@@ -267,21 +265,29 @@ pub fn apply_adam(
     g: &Bound<'_, PyAny>,
     exp_avg: &Bound<'_, PyAny>,
     exp_avg_sq: &Bound<'_, PyAny>,
-    step: u64,
-    lr: f64,
-    betas: (f64, f64),
-    eps: f64,
-    l2: f64,
-    weight_decay: f64,
+    step: &Bound<'_, PyAny>,
+    lr: &Bound<'_, PyAny>,
+    betas: (Bound<'_, PyAny>, Bound<'_, PyAny>),
+    eps: &Bound<'_, PyAny>,
+    l2: &Bound<'_, PyAny>,
+    weight_decay: &Bound<'_, PyAny>,
     independent: bool,
     max_exp_avg_sq: Option<&Bound<'_, PyAny>>,
     maximize: bool,
-    scale: f64,
+    scale: &Bound<'_, PyAny>,
     nonfinite: &str,
-    threads: Option<usize>,
+    threads: Option<&Bound<'_, PyAny>>,
 ) -> PyResult<bool> {
-    let (beta1, beta2) = betas;
-    let adam = Adam { lr, beta1, beta2, eps, l2, weight_decay, independent, maximize };
+    let adam = Adam {
+        lr: real("lr", lr)?,
+        beta1: real("betas[0]", &betas.0)?,
+        beta2: real("betas[1]", &betas.1)?,
+        eps: real("eps", eps)?,
+        l2: real("l2", l2)?,
+        weight_decay: real("weight_decay", weight_decay)?,
+        independent,
+        maximize,
+    };
     let numbers = Numbers::Adam { adam, amsgrad: max_exp_avg_sq.is_some() };
     let call = call(numbers, step, scale, nonfinite, threads)?;
     let mut arguments = vec![("p", p), ("g", g), ("exp_avg", exp_avg), ("exp_avg_sq", exp_avg_sq)];
@@ -299,22 +305,31 @@ pub fn apply_sgd(
     p: &Bound<'_, PyAny>,
     g: &Bound<'_, PyAny>,
     momentum_buffer: Option<&Bound<'_, PyAny>>,
-    step: u64,
-    lr: f64,
-    momentum: f64,
-    dampening: f64,
+    step: &Bound<'_, PyAny>,
+    lr: &Bound<'_, PyAny>,
+    momentum: &Bound<'_, PyAny>,
+    dampening: &Bound<'_, PyAny>,
     nesterov: bool,
-    l2: f64,
-    weight_decay: f64,
+    l2: &Bound<'_, PyAny>,
+    weight_decay: &Bound<'_, PyAny>,
     independent: bool,
     maximize: bool,
-    scale: f64,
+    scale: &Bound<'_, PyAny>,
     nonfinite: &str,
-    threads: Option<usize>,
+    threads: Option<&Bound<'_, PyAny>>,
 ) -> PyResult<bool> {
-    let sgd = Sgd { lr, momentum, dampening, nesterov, l2, weight_decay, independent, maximize };
+    let sgd = Sgd {
+        lr: real("lr", lr)?,
+        momentum: real("momentum", momentum)?,
+        dampening: real("dampening", dampening)?,
+        nesterov,
+        l2: real("l2", l2)?,
+        weight_decay: real("weight_decay", weight_decay)?,
+        independent,
+        maximize,
+    };
     let call = call(Numbers::Sgd(sgd), step, scale, nonfinite, threads)?;
-    if momentum_buffer.is_none() && momentum != 0.0 {
+    if momentum_buffer.is_none() && sgd.momentum != 0.0 {
         let message = "momentum above 0 needs a momentum_buffer".to_owned();
         return Err(Refusal::Value(message).into());
     }
@@ -332,8 +347,9 @@ fn leaves<'py>(tree: &Bound<'py, PyAny>) -> Outcome<Leaves<'py>> {
 
 /// ``p - rate·p`` for all arrays of a tree, in place; see `thalweg.functional`.
 #[pyfunction]
-pub fn decay(params: &Bound<'_, PyAny>, rate: f64) -> PyResult<()> {
+pub fn decay(params: &Bound<'_, PyAny>, rate: &Bound<'_, PyAny>) -> PyResult<()> {
     let py = params.py();
+    let rate = real("rate", rate)?;
     let updates = [
         Update::F32(Coefficients::Decay(Decay::new(rate).map_err(Refusal::from)?)),
         Update::F64(Coefficients::Decay(Decay::new(rate).map_err(Refusal::from)?)),

@@ -1,5 +1,6 @@
 //! Hyperparameters as Python gives them: numbers, or callables of the step.
 
+use pyo3::exceptions::PyOverflowError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyTuple};
 
@@ -107,22 +108,42 @@ impl Value {
     }
 }
 
-/// A Python number as `f64`. Booleans are none.
+/// A Python number as `f64`. Booleans are none; integers beyond its range are infinite.
 pub fn number(object: &Bound<'_, PyAny>, what: impl Fn() -> String) -> Outcome<f64> {
     let refuse = || {
         let got = format!("{} of type {}", representation(object), type_name(object));
-        Refusal::NotANumber { what: what(), got }
+        Refusal::NotANumber { what: what(), kind: "a number", got }
     };
     if object.is_instance_of::<PyBool>() {
         return Err(refuse());
     }
-    object.extract::<f64>().map_err(|error| {
-        if error.is_instance_of::<pyo3::exceptions::PyOverflowError>(object.py()) {
-            Refusal::Value(format!("{} must be finite, got {}", what(), representation(object)))
-        } else {
-            refuse()
+    match object.extract::<f64>() {
+        Ok(number) => Ok(number),
+        Err(error) if error.is_instance_of::<PyOverflowError>(object.py()) => {
+            Ok(if object.lt(0)? { f64::NEG_INFINITY } else { f64::INFINITY })
         }
-    })
+        Err(_) => Err(refuse()),
+    }
+}
+
+/// A number among the arguments of a function.
+pub fn real(name: &str, object: &Bound<'_, PyAny>) -> Outcome<f64> {
+    number(object, || name.to_owned())
+}
+
+/// A whole number of at least `least`.
+pub fn whole(object: &Bound<'_, PyAny>, what: &str, least: u64) -> Outcome<u64> {
+    let refuse = |got| Refusal::NotANumber { what: what.to_owned(), kind: "a whole number", got };
+    if object.is_instance_of::<PyBool>() || !object.hasattr("__index__")? {
+        return Err(refuse(format!("{} of type {}", representation(object), type_name(object))));
+    }
+    match object.extract::<u64>() {
+        Ok(number) if number >= least => Ok(number),
+        _ => Err(Refusal::Value(format!(
+            "{what} must be a whole number from {least} to 2**64 - 1, got {}",
+            representation(object)
+        ))),
+    }
 }
 
 /// `repr(object)`, cut where it is long.

@@ -26,7 +26,7 @@ mod _core {
     use super::errors::Refusal;
     #[pymodule_export]
     use super::functional::{apply_adam, apply_sgd, decay, global_norm};
-    use super::hyper::{named, number};
+    use super::hyper::{named, number, whole};
     #[pymodule_export]
     use super::optimizer::Optimizer;
     #[pymodule_export]
@@ -66,7 +66,8 @@ mod _core {
 
     /// Sets how many threads updates may use.
     #[pyfunction]
-    fn set_num_threads(n: usize) -> PyResult<()> {
+    fn set_num_threads(n: &Bound<'_, PyAny>) -> PyResult<()> {
+        let n = usize::try_from(whole(n, "the number of threads", 1)?).unwrap_or(usize::MAX);
         Ok(pool::set_num_threads(n).map_err(Refusal::from)?)
     }
 

@@ -12,7 +12,7 @@ use pyo3::types::{PyDict, PyTuple};
 
 use super::errors::{Outcome, Refusal};
 use super::gate::{Entered, Gate};
-use super::hyper::{Class, Family};
+use super::hyper::{Class, Family, real};
 use super::model::{Model, Options, Policy};
 use super::report::StepReport;
 use super::step::{Request, step};
@@ -101,15 +101,20 @@ impl Optimizer {
     /// Updates every parameter in place, once.
     ///
     /// See `thalweg.Optimizer.step`.
-    #[pyo3(signature = (grads, *, max_norm=None, scale=1.0, partial=false))]
+    #[pyo3(
+        signature = (grads, *, max_norm=None, scale=None, partial=false),
+        text_signature = "($self, grads, *, max_norm=None, scale=1.0, partial=False)"
+    )]
     fn step(
         &self,
         grads: &Bound<'_, PyAny>,
-        max_norm: Option<f64>,
-        scale: f64,
+        max_norm: Option<&Bound<'_, PyAny>>,
+        scale: Option<&Bound<'_, PyAny>>,
         partial: bool,
     ) -> PyResult<StepReport> {
         let py = grads.py();
+        let max_norm = max_norm.map(|given| real("max_norm", given)).transpose()?;
+        let scale = scale.map_or(Ok(1.0), |given| real("scale", given))?;
         let next = self.step_count.load(Ordering::Relaxed) + 1;
         let request = Request { grads, max_norm, scale, partial, step: next };
         self.with(|model| {
