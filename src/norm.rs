@@ -283,9 +283,19 @@ impl ReadPass {
         Norm { root: total.sum.sqrt(), unit: 1.0 }
     }
 
-    /// What the last reading found in each leaf.
-    pub fn readings(&self) -> &[Reading] {
-        &self.readings
+    /// Leaves with numbers that their update cannot take, and how many, after a reading of them.
+    pub fn refused<'u>(
+        &self,
+        leaves: &[Leaf<'_>],
+        update: impl Fn(usize) -> &'u Update,
+    ) -> Vec<(usize, u64)> {
+        let refuses = |(i, reading): &(usize, &Reading)| {
+            reading.sum.is_nan() || !update(*i).admits(reading.largest)
+        };
+        (self.readings.iter().enumerate())
+            .filter(refuses)
+            .map(|(i, _)| (i, leaves[i].count_refused(update(i))))
+            .collect()
     }
 
     fn read_with(

@@ -230,7 +230,13 @@ pub struct Extents {
 }
 
 impl Extents {
-    pub fn new(mut spans: Vec<(usize, usize, usize)>) -> Self {
+    /// The extents of arrays; owners are their positions.
+    pub fn of(arrays: &[Occupant<'_, '_>]) -> Self {
+        let span = |(owner, occupant): (usize, &Occupant<'_, '_>)| {
+            let (start, end) = Memory::of(occupant.array).extent(occupant.kind);
+            (start, end, owner)
+        };
+        let mut spans: Vec<_> = arrays.iter().enumerate().map(span).collect();
         spans.retain(|(start, end, _)| start < end);
         spans.sort_unstable();
         let reach = spans.iter().scan(0, |reach, span| {
@@ -249,6 +255,31 @@ impl Extents {
             .filter(move |i| self.spans[*i].1 > start)
             .map(|i| self.spans[i].2)
     }
+}
+
+/// An array among others that must not overlap.
+#[derive(Clone, Copy)]
+pub struct Occupant<'a, 'py> {
+    pub array: &'a Bound<'py, PyUntypedArray>,
+    pub kind: Kind,
+    pub written: bool,
+}
+
+/// Positions of the first two arrays, one of them written, that have an element in common.
+///
+/// Intervals of addresses only find candidates: columns of one matrix share a range and no element.
+pub fn first_overlap(arrays: &[Occupant<'_, '_>]) -> PyResult<Option<(usize, usize)>> {
+    let extents = Extents::of(arrays);
+    for (position, later) in arrays.iter().enumerate() {
+        let (start, end) = Memory::of(later.array).extent(later.kind);
+        for candidate in extents.meeting(start, end).filter(|other| *other < position) {
+            let earlier = &arrays[candidate];
+            if (earlier.written || later.written) && share_memory(earlier.array, later.array)? {
+                return Ok(Some((candidate, position)));
+            }
+        }
+    }
+    Ok(None)
 }
 
 /// Whether two arrays have an element in common; NumPy decides, exactly.

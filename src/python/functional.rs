@@ -2,11 +2,11 @@
 
 #![allow(unsafe_code)] // binds checked arrays by address
 
-use numpy::{PyUntypedArray, PyUntypedArrayMethods};
+use numpy::PyUntypedArrayMethods;
 use pyo3::prelude::*;
-use pyo3::types::{PyList, PyTuple};
 
-use super::arrays::{Extents, Memory, gradient_of, scalar_as_array, share_memory, written};
+use super::arguments::{Arrays, Rows};
+use super::arrays::{Memory, Occupant, first_overlap, gradient_of, scalar_as_array, written};
 use super::errors::{Outcome, Refusal};
 use super::hyper::{Numbers, real, whole};
 use super::model::Policy;
@@ -18,60 +18,8 @@ use crate::gather::Pointer;
 use crate::norm::{self, ReadPass};
 use crate::plan::{Plan, Task, Update, useful_threads};
 use crate::pool::num_threads;
-use crate::rule::{Adam, Coefficients, Decay, Hyperparameter, MAX_STATE, Sgd};
-use crate::tensor::{ARRAYS, GRADIENT, PARAMETER, STATE, Tensor};
-
-/// An argument: one array, or a sequence of them.
-fn arrays<'py>(argument: &Bound<'py, PyAny>) -> Option<Vec<Bound<'py, PyAny>>> {
-    if let Ok(list) = argument.cast::<PyList>() {
-        return Some(list.iter().collect());
-    }
-    argument.cast::<PyTuple>().ok().map(|tuple| tuple.iter().collect())
-}
-
-/// Arguments that belong together: `rows[i]` are the arrays of tensor `i`, by argument.
-struct Rows<'py> {
-    names: Vec<&'static str>,
-    sequence: bool,
-    rows: Vec<Vec<Bound<'py, PyAny>>>,
-}
-
-impl<'py> Rows<'py> {
-    fn new(arguments: &[(&'static str, &Bound<'py, PyAny>)]) -> Outcome<Self> {
-        let names: Vec<&'static str> = arguments.iter().map(|(name, _)| *name).collect();
-        let columns: Vec<Option<Vec<_>>> =
-            arguments.iter().map(|(_, argument)| arrays(argument)).collect();
-        let sequence = columns[0].is_some();
-        let len = columns[0].as_ref().map_or(1, Vec::len);
-        let mut rows: Vec<Vec<Bound<'py, PyAny>>> = vec![Vec::new(); len];
-        for (column, (name, argument)) in columns.into_iter().zip(arguments) {
-            match column {
-                None if !sequence => rows[0].push((*argument).clone()),
-                Some(column) if sequence && column.len() == len => {
-                    rows.iter_mut().zip(column).for_each(|(row, array)| row.push(array));
-                }
-                other => {
-                    let count = |n: Option<usize>| {
-                        n.map_or("one array".to_owned(), |n| format!("a sequence of {n}"))
-                    };
-                    return Err(Refusal::Value(format!(
-                        "{name} is {}, {} is {}",
-                        count(other.map(|column| column.len())),
-                        names[0],
-                        count(sequence.then_some(len)),
-                    )));
-                }
-            }
-        }
-        Ok(Rows { names, sequence, rows })
-    }
-
-    /// "exp_avg", or "exp_avg[2]".
-    fn describe(&self, row: usize, column: usize) -> String {
-        let name = self.names[column];
-        if self.sequence { format!("{name}[{row}]") } else { name.to_owned() }
-    }
-}
+use crate::rule::{Adam, Coefficients, Decay, Hyperparameter, Sgd};
+use crate::tensor::{ARRAYS, GRADIENT, STATE, Tensor};
 
 /// What an update is, apart from its arrays.
 struct Call {
@@ -90,34 +38,21 @@ fn apply(
     arguments: &[(&'static str, &Bound<'_, PyAny>)],
     call: &Call,
 ) -> Outcome<bool> {
-    let mut rows = Rows::new(arguments)?;
-    for row in &mut rows.rows {
-        if let Some(array) = scalar_as_array(&row[GRADIENT])? {
-            row[GRADIENT] = array;
-        }
-    }
-    let mut tensors = Vec::with_capacity(rows.rows.len());
-    for (i, row) in rows.rows.iter().enumerate() {
-        tensors.push(check(row, |column| rows.describe(i, column))?);
-    }
-    check_overlap(&rows, &tensors)?;
-
+    let rows = Rows::new(arguments)?;
+    let tensors = rows.check()?;
     let states = arguments.len() - STATE;
     let update = |kind| call.numbers.update(kind, states, call.step, call.scale);
     let updates = [update(Kind::F32), update(Kind::F64)];
     let position = |kind| usize::from(kind == Kind::F64);
     let mut tasks = Vec::with_capacity(tensors.len());
     let mut reads = Vec::with_capacity(tensors.len());
-    for Arrays { kind, memory, pointers } in &tensors {
+    for Arrays { kind, shape, pointers, strides } in &tensors {
         // Which type is refused depends on the parameters that are there.
         updates[position(*kind)].as_ref().map_err(Error::clone)?;
-        let mut strides = [memory[PARAMETER].strides; ARRAYS];
-        memory.iter().zip(&mut strides).for_each(|(memory, strides)| *strides = memory.strides);
-        let shape = memory[PARAMETER].shape;
         // SAFETY: checked above; the arguments are alive during the call. That nobody resizes or
         // writes them from another thread meanwhile is the caller's duty.
         unsafe {
-            let tensor = Tensor::new(shape, *pointers, strides, states);
+            let tensor = Tensor::new(shape, *pointers, *strides, states);
             tasks.push(Task { tensor, update: position(*kind) });
             reads.push(norm::Leaf::new(shape, pointers[GRADIENT], strides[GRADIENT], *kind));
         }
@@ -132,7 +67,9 @@ fn apply(
     let policy = call.policy;
     let refused = py.detach(|| {
         if policy != Policy::Ignore {
-            let refused = refused(&tasks, &reads, &updates, level, threads);
+            let mut pass = ReadPass::default();
+            pass.read(&reads, level, threads);
+            let refused = pass.refused(&reads, |i| &updates[tasks[i].update]);
             if !refused.is_empty() {
                 return Ok(refused);
             }
@@ -147,94 +84,6 @@ fn apply(
     }
     let named = |(row, count)| (rows.describe(row, GRADIENT), count);
     Err(Refusal::NonFinite { counts: refused.into_iter().map(named).collect() })
-}
-
-/// Tensors whose gradients cannot be taken, and how many elements of each.
-fn refused(
-    tasks: &[Task<'_>],
-    reads: &[norm::Leaf<'_>],
-    updates: &[Update],
-    level: Level,
-    threads: usize,
-) -> Vec<(usize, u64)> {
-    let mut pass = ReadPass::default();
-    pass.read(reads, level, threads);
-    let readings = pass.readings().iter().zip(tasks).enumerate();
-    readings
-        .filter(|(_, (reading, task))| {
-            reading.sum.is_nan() || !updates[task.update].admits(reading.largest)
-        })
-        .map(|(i, (_, task))| (i, reads[i].count_refused(&updates[task.update])))
-        .collect()
-}
-
-/// The arrays of one tensor, checked.
-struct Arrays<'a> {
-    kind: Kind,
-    memory: Vec<Memory<'a>>,
-    pointers: [Pointer; ARRAYS],
-}
-
-fn check<'a>(
-    row: &'a [Bound<'_, PyAny>],
-    describe: impl Fn(usize) -> String,
-) -> Outcome<Arrays<'a>> {
-    let (p, kind) = written(&row[PARAMETER], || describe(PARAMETER))?;
-    let own = Memory::of(p);
-    let pointer = |memory: &Memory<'_>, kind| Pointer { address: memory.address, kind };
-    let mut arrays = Arrays { kind, memory: vec![own], pointers: [pointer(&own, kind); ARRAYS] };
-    for (column, object) in row.iter().enumerate().skip(1) {
-        let what = || describe(column);
-        let (array, found) = match column {
-            GRADIENT => gradient_of(object, what)?,
-            _ => written(object, what)?,
-        };
-        if column != GRADIENT && found != kind {
-            return Err(Refusal::Dtype {
-                what: what(),
-                got: format!("of dtype {}", found.name()),
-                advice: "state has the type of its parameter",
-            });
-        }
-        let memory = Memory::of(array);
-        if memory.shape != own.shape {
-            let (got, expected) = (memory.shape.to_vec(), own.shape.to_vec());
-            return Err(Refusal::Shape { what: what(), got, expected });
-        }
-        arrays.pointers[column] = pointer(&memory, found);
-        arrays.memory.push(memory);
-    }
-    Ok(arrays)
-}
-
-/// Refuses written arrays that overlap each other or a gradient.
-fn check_overlap(rows: &Rows<'_>, tensors: &[Arrays<'_>]) -> Outcome<()> {
-    let columns = rows.names.len();
-    let mut spans = Vec::new();
-    for (i, tensor) in tensors.iter().enumerate() {
-        for (column, memory) in tensor.memory.iter().enumerate() {
-            let (start, end) = memory.extent(tensor.pointers[column].kind);
-            spans.push((start, end, i * columns + column));
-        }
-    }
-    let extents = Extents::new(spans.clone());
-    let read = |owner: usize| owner % columns == GRADIENT;
-    for (start, end, owner) in spans {
-        for other in extents.meeting(start, end).filter(|other| *other < owner) {
-            let (one, two) = (
-                &rows.rows[other / columns][other % columns],
-                &rows.rows[owner / columns][owner % columns],
-            );
-            if !(read(owner) && read(other)) && share_memory(one, two)? {
-                return Err(Refusal::Overlap {
-                    written: rows.describe(other / columns, other % columns),
-                    other: rows.describe(owner / columns, owner % columns),
-                    advice: "pass arrays with memory of their own (array.copy())",
-                });
-            }
-        }
-    }
-    Ok(())
 }
 
 fn call(
@@ -355,32 +204,23 @@ pub fn decay(params: &Bound<'_, PyAny>, rate: &Bound<'_, PyAny>) -> PyResult<()>
         Update::F64(Coefficients::Decay(Decay::new(rate).map_err(Refusal::from)?)),
     ];
     let leaves = leaves(params)?;
-    let mut found: Vec<(&Bound<'_, PyUntypedArray>, Kind)> = Vec::new();
+    let mut found = Vec::with_capacity(leaves.len());
     for (name, object) in &leaves {
-        found.push(written(object, || format!("parameter {name:?}"))?);
+        let (array, kind) = written(object, || format!("parameter {name:?}"))?;
+        found.push(Occupant { array, kind, written: true });
     }
-    let span = |(i, (array, kind)): (usize, &(&Bound<'_, PyUntypedArray>, Kind))| {
-        let (start, end) = Memory::of(array).extent(*kind);
-        (start, end, i)
-    };
-    let spans: Vec<_> = found.iter().enumerate().map(span).collect();
-    let extents = Extents::new(spans.clone());
-    for (start, end, owner) in spans {
-        for other in extents.meeting(start, end).filter(|other| *other < owner) {
-            if share_memory(found[owner].0, found[other].0)? {
-                return Err(Refusal::Overlap {
-                    written: format!("parameter {:?}", leaves[other].0),
-                    other: format!("parameter {:?}", leaves[owner].0),
-                    advice: "pass tied weights once",
-                }
-                .into());
-            }
+    if let Some((earlier, later)) = first_overlap(&found)? {
+        return Err(Refusal::Overlap {
+            written: format!("parameter {:?}", leaves[earlier].0),
+            other: format!("parameter {:?}", leaves[later].0),
+            advice: "pass tied weights once",
         }
+        .into());
     }
     let mut zeros = [0.0_f64];
     let zero = Pointer { address: zeros.as_mut_ptr().cast(), kind: Kind::F64 };
     let mut tasks = Vec::with_capacity(found.len());
-    for (array, kind) in &found {
+    for Occupant { array, kind, .. } in &found {
         let memory = Memory::of(array);
         let mut pointers = [Pointer { address: memory.address, kind: *kind }; ARRAYS];
         pointers[GRADIENT] = zero;
@@ -421,5 +261,3 @@ pub fn global_norm(grads: &Bound<'_, PyAny>) -> PyResult<f64> {
     let threads = useful_threads(elements, num_threads().0);
     Ok(grads.py().detach(|| norm::global_norm(&reads, Level::current(), threads).of_scaled(1.0)))
 }
-
-const _: () = assert!(STATE + MAX_STATE == ARRAYS);

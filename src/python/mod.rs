@@ -4,6 +4,7 @@
 //! and turns refusals into exceptions. Names that begin with an underscore are for
 //! `python/thalweg`, which holds constructors, groups, state dicts and documentation.
 
+mod arguments;
 mod arrays;
 mod errors;
 mod functional;

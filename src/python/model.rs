@@ -7,7 +7,7 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use super::arrays::{Checked, Extents, Memory, kind_of, share_memory, written, zeros_like};
+use super::arrays::{Checked, Extents, Occupant, first_overlap, kind_of, written, zeros_like};
 use super::errors::{Outcome, Refusal};
 use super::hyper::{Class, Family};
 use super::step::Workspace;
@@ -263,31 +263,26 @@ impl Model {
     ) -> Outcome<(Extents, Vec<(usize, usize)>)> {
         let replaced: HashMap<usize, &Active> = replaced.iter().map(|(i, a)| (*i, a)).collect();
         let mut owners = Vec::new();
-        let mut spans = Vec::new();
         let mut arrays = Vec::new();
         for (i, leaf) in self.leaves.iter().enumerate() {
             let active = replaced.get(&i).copied().or(leaf.active.as_ref());
             for (k, checked) in active.into_iter().flat_map(Active::arrays).enumerate() {
-                let array = checked.array.bind(py);
-                let (start, end) = Memory::of(array).extent(checked.kind);
-                spans.push((start, end, owners.len()));
                 owners.push((i, k));
-                arrays.push(array);
+                arrays.push(Occupant {
+                    array: checked.array.bind(py),
+                    kind: checked.kind,
+                    written: true,
+                });
             }
         }
-        let extents = Extents::new(spans.clone());
-        for (start, end, owner) in spans {
-            for other in extents.meeting(start, end) {
-                if other < owner && share_memory(arrays[owner], arrays[other])? {
-                    return Err(Refusal::Overlap {
-                        written: self.describe(owners[other]),
-                        other: self.describe(owners[owner]),
-                        advice: TIED,
-                    });
-                }
-            }
+        match first_overlap(&arrays)? {
+            None => Ok((Extents::of(&arrays), owners)),
+            Some((earlier, later)) => Err(Refusal::Overlap {
+                written: self.describe(owners[earlier]),
+                other: self.describe(owners[later]),
+                advice: TIED,
+            }),
         }
-        Ok((extents, owners))
     }
 
     /// "parameter 'w'" or "exp_avg of 'w'".

@@ -375,8 +375,11 @@ impl Batch {
                 self.scale_by(numbers, scale * clip)?;
             }
             if policy != Policy::Ignore {
-                done.refused = self.refused();
-                if !done.refused.is_empty() {
+                let (updates, tasks) = (&self.updates, &self.tasks);
+                let refused = self.pass.refused(&self.reads, |i| &updates[tasks[i].update]);
+                if !refused.is_empty() {
+                    let leaf = |(i, count)| (self.leaves[i], count);
+                    done.refused = refused.into_iter().map(leaf).collect();
                     return Ok(done);
                 }
             }
@@ -391,17 +394,5 @@ impl Batch {
             *update = numbers[key.class].update(key.kind, key.states, key.step, scale)?;
         }
         Ok(())
-    }
-
-    /// Leaves whose gradients cannot be taken, and how many elements of each.
-    fn refused(&self) -> Vec<(usize, u64)> {
-        let mut refused = Vec::new();
-        for (i, reading) in self.pass.readings().iter().enumerate() {
-            let update = &self.updates[self.tasks[i].update];
-            if reading.sum.is_nan() || !update.admits(reading.largest) {
-                refused.push((self.leaves[i], self.reads[i].count_refused(update)));
-            }
-        }
-        refused
     }
 }

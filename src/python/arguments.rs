@@ -1,0 +1,132 @@
+//! Array arguments of the functions: one array each or sequences of equal length, checked.
+
+use numpy::PyUntypedArray;
+use pyo3::prelude::*;
+use pyo3::types::{PyList, PyTuple};
+
+use super::arrays::{Memory, Occupant, first_overlap, gradient_of, scalar_as_array, written};
+use super::errors::{Outcome, Refusal};
+use crate::element::Kind;
+use crate::gather::Pointer;
+use crate::tensor::{ARRAYS, GRADIENT, PARAMETER};
+
+/// Arguments by tensor: `rows[i]` holds the parameter, the gradient and the state of tensor `i`.
+pub struct Rows<'py> {
+    names: Vec<&'static str>,
+    sequence: bool,
+    rows: Vec<Vec<Bound<'py, PyAny>>>,
+}
+
+impl<'py> Rows<'py> {
+    /// From arguments with their names: parameter, gradient, state.
+    pub fn new(arguments: &[(&'static str, &Bound<'py, PyAny>)]) -> Outcome<Self> {
+        let names: Vec<&'static str> = arguments.iter().map(|(name, _)| *name).collect();
+        let columns: Vec<Option<Vec<_>>> =
+            arguments.iter().map(|(_, argument)| entries(argument)).collect();
+        let sequence = columns[PARAMETER].is_some();
+        let len = columns[PARAMETER].as_ref().map_or(1, Vec::len);
+        let mut rows: Vec<Vec<Bound<'py, PyAny>>> = vec![Vec::new(); len];
+        for (column, (name, argument)) in columns.into_iter().zip(arguments) {
+            match column {
+                None if !sequence => rows[0].push((*argument).clone()),
+                Some(column) if sequence && column.len() == len => {
+                    rows.iter_mut().zip(column).for_each(|(row, array)| row.push(array));
+                }
+                other => {
+                    let count = |n: Option<usize>| {
+                        n.map_or("one array".to_owned(), |n| format!("a sequence of {n}"))
+                    };
+                    return Err(Refusal::Value(format!(
+                        "{name} is {}, {} is {}; they must correspond",
+                        count(other.map(|column| column.len())),
+                        names[PARAMETER],
+                        count(sequence.then_some(len)),
+                    )));
+                }
+            }
+        }
+        for row in &mut rows {
+            if let Some(array) = scalar_as_array(&row[GRADIENT])? {
+                row[GRADIENT] = array;
+            }
+        }
+        Ok(Rows { names, sequence, rows })
+    }
+
+    /// "exp_avg", or "exp_avg[2]".
+    pub fn describe(&self, row: usize, column: usize) -> String {
+        let name = self.names[column];
+        if self.sequence { format!("{name}[{row}]") } else { name.to_owned() }
+    }
+
+    /// All arrays, once each fits and none that is written overlaps another.
+    pub fn check(&self) -> Outcome<Vec<Arrays<'_>>> {
+        let mut tensors = Vec::with_capacity(self.rows.len());
+        let mut occupants = Vec::with_capacity(self.rows.len() * self.names.len());
+        for (i, row) in self.rows.iter().enumerate() {
+            tensors.push(check(row, |column| self.describe(i, column), &mut occupants)?);
+        }
+        let Some((earlier, later)) = first_overlap(&occupants)? else { return Ok(tensors) };
+        let describe = |i| self.describe(i / self.names.len(), i % self.names.len());
+        Err(Refusal::Overlap {
+            written: describe(earlier),
+            other: describe(later),
+            advice: "pass arrays with memory of their own (array.copy())",
+        })
+    }
+}
+
+/// The entries of a list or tuple.
+fn entries<'py>(argument: &Bound<'py, PyAny>) -> Option<Vec<Bound<'py, PyAny>>> {
+    if let Ok(list) = argument.cast::<PyList>() {
+        return Some(list.iter().collect());
+    }
+    argument.cast::<PyTuple>().ok().map(|tuple| tuple.iter().collect())
+}
+
+/// The arrays of one tensor, checked.
+pub struct Arrays<'a> {
+    pub kind: Kind,
+    pub shape: &'a [usize],
+    pub pointers: [Pointer; ARRAYS],
+    pub strides: [&'a [isize]; ARRAYS],
+}
+
+/// Checks the arrays of one tensor, and adds them to the occupants of memory.
+fn check<'a, 'py>(
+    row: &'a [Bound<'py, PyAny>],
+    describe: impl Fn(usize) -> String,
+    occupants: &mut Vec<Occupant<'a, 'py>>,
+) -> Outcome<Arrays<'a>> {
+    let (p, kind) = written(&row[PARAMETER], || describe(PARAMETER))?;
+    let own = Memory::of(p);
+    let mut arrays = Arrays {
+        kind,
+        shape: own.shape,
+        pointers: [Pointer { address: own.address, kind }; ARRAYS],
+        strides: [own.strides; ARRAYS],
+    };
+    occupants.push(Occupant { array: p, kind, written: true });
+    for (column, object) in row.iter().enumerate().skip(1) {
+        let what = || describe(column);
+        let read_only = column == GRADIENT;
+        let (array, found): (&Bound<'py, PyUntypedArray>, Kind) =
+            if read_only { gradient_of(object, what)? } else { written(object, what)? };
+        if !read_only && found != kind {
+            return Err(Refusal::Dtype {
+                what: what(),
+                got: format!("of dtype {}", found.name()),
+                advice: "state has the type of its parameter",
+            });
+        }
+        let memory = Memory::of(array);
+        if memory.shape != own.shape {
+            let (got, expected) = (memory.shape.to_vec(), own.shape.to_vec());
+            return Err(Refusal::Shape { what: what(), got, expected });
+        }
+        arrays.pointers[column] = Pointer { address: memory.address, kind: found };
+        arrays.strides[column] = memory.strides;
+        occupants.push(Occupant { array, kind: found, written: !read_only });
+    }
+    Ok(arrays)
+}
