@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -52,7 +53,7 @@ def test_info_needs_no_extra() -> None:
         "from thalweg.cli import main\n"
         "sys.exit(main(['info']))"
     )
-    ended = subprocess.run(
+    ended = subprocess.run(  # noqa: S603 - our own command
         [sys.executable, "-c", program], capture_output=True, text=True, check=False
     )
     assert (ended.returncode, ended.stderr) == (0, "")
@@ -64,3 +65,17 @@ def test_the_package_runs_as_a_module() -> None:
     )
     assert (ended.returncode, ended.stderr) == (0, "")
     assert thalweg.__version__ in ended.stdout
+
+
+def test_a_reader_that_leaves_early_is_no_crash() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w") as closed:
+        ended = subprocess.run(
+            [sys.executable, "-m", "thalweg", "info"],
+            stdout=closed,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert (ended.returncode, ended.stderr) == (1, "")

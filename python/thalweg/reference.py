@@ -12,8 +12,8 @@ Four things make the bits definite:
 * Only ``+ - * /`` and square root, in the order written here, each rounded once to the parameter's
   type; no fused multiply-add.
 * Scalars are Python floats (float64), computed once per step and rounded once.
-* A term whose coefficient is zero is left out, so that ``weight_decay=0`` leaves an infinite
-  parameter infinite.
+* A term whose coefficient is zero once rounded is left out, so that ``weight_decay=0`` leaves an
+  infinite parameter infinite.
 * What is too small to matter is zero before it is used (`Floors`), because subnormal numbers cost
   a processor many times a normal one and training produces them: under zero gradients a first
   moment decays to the subnormal range and would stay there for ever.
@@ -106,14 +106,16 @@ def _gradient(p: Array, g: Array, scale: float, maximize: bool, l2: float) -> Ar
     floor = max(floors.tiny, floors.grad / scale) if scale else math.inf
     g = flush(g.astype(p.dtype), floor)
     g = real(-scale if maximize else scale) * g
-    return g if l2 == 0.0 else g + real(l2) * flush(p, floors.grad)
+    penalty = real(l2)
+    return g if penalty == 0.0 else g + penalty * flush(p, floors.grad)
 
 
 def _descend(p: Array, change: Array, rate: float) -> Array:
     """``p - (rate·p + change)``: decay and step are added up first, so `p` is rounded once."""
-    if rate == 0.0:
+    shrink = p.dtype.type(rate)
+    if shrink == 0.0:
         return p - change
-    return p - (p.dtype.type(rate) * flush(p, FLOORS[p.dtype].grad) + change)
+    return p - (shrink * flush(p, FLOORS[p.dtype].grad) + change)
 
 
 def adam(

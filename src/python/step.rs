@@ -90,8 +90,8 @@ pub fn step(py: Python<'_>, model: &mut Model, request: &Request<'_, '_>) -> Out
     let lr = model.classes.first().map_or(Ok(0.0), |class| class.lr(&mut schedules))?;
     let numbers = numbers(model, &mut schedules)?;
 
-    if let Some(leaf) = model.tree.first_rebound(py)? {
-        return Err(Refusal::Rebound { name: model.leaves[leaf].name.clone() });
+    if let Some(name) = model.tree.first_rebound(py)? {
+        return Err(Refusal::Rebound { name: name.to_owned() });
     }
     collect(model, request)?;
     let reads = model.options.policy != Policy::Ignore || request.max_norm.is_some();

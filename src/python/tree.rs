@@ -102,6 +102,7 @@ pub fn flatten<'py>(tree: &Bound<'py, PyAny>) -> Outcome<Leaves<'py>> {
 /// The parameters' containers and leaves, as they were when the optimizer was made.
 #[derive(Debug)]
 pub struct Node {
+    name: String,
     object: Py<PyAny>,
     content: Content,
 }
@@ -147,7 +148,7 @@ impl Node {
         }
         let content = match open(object, &path)? {
             None => {
-                visit(if depth == 0 { BARE.to_owned() } else { path }, object);
+                visit(if depth == 0 { BARE.to_owned() } else { path.clone() }, object);
                 Content::Leaf
             }
             Some((container, found)) => {
@@ -159,7 +160,7 @@ impl Node {
                 Content::Inner { container, entries }
             }
         };
-        Ok(Node { object: object.clone().unbind(), content })
+        Ok(Node { name: path, object: object.clone().unbind(), content })
     }
 
     /// The leaves below that are not `None`, in order.
@@ -185,18 +186,9 @@ impl Node {
         Ok(())
     }
 
-    /// How many leaves come before the first whose container no longer holds it; `None` if all are
-    /// where they were.
-    pub fn first_rebound(&self, py: Python<'_>) -> PyResult<Option<usize>> {
-        let mut before = 0;
-        Ok(if self.holds(py, &mut before)? { None } else { Some(before) })
-    }
-
-    fn holds(&self, py: Python<'_>, before: &mut usize) -> PyResult<bool> {
-        let Content::Inner { container, entries } = &self.content else {
-            *before += usize::from(!self.object.is_none(py));
-            return Ok(true);
-        };
+    /// The name of the first node whose container no longer holds it.
+    pub fn first_rebound(&self, py: Python<'_>) -> PyResult<Option<&str>> {
+        let Content::Inner { container, entries } = &self.content else { return Ok(None) };
         let object = self.object.bind(py);
         for (i, (key, node)) in entries.iter().enumerate() {
             let held = match (container, key) {
@@ -210,11 +202,14 @@ impl Node {
                     Err(_) => object.get_item(key).is_ok_and(|child| child.is(&node.object)),
                 },
             };
-            if !held || !node.holds(py, before)? {
-                return Ok(false);
+            if !held {
+                return Ok(Some(&node.name));
+            }
+            if let Some(name) = node.first_rebound(py)? {
+                return Ok(Some(name));
             }
         }
-        Ok(true)
+        Ok(None)
     }
 
     /// Takes the gradients from a tree of this very structure; false if it has another.

@@ -1,7 +1,7 @@
 //! Adam, AdamW and AMSGrad.
 
 use super::hyperparameter::Hyperparameter::{Beta1, Beta2, Eps, L2, Lr, WeightDecay};
-use super::{Descent, Gradient, Mix, Rule, one_minus_power};
+use super::{Descent, Gradient, Mix, Rule, one_minus_power, rounded};
 use crate::element::Element;
 use crate::error::Error;
 
@@ -82,13 +82,13 @@ impl Adam {
             return Err(Error::Step);
         }
         Ok(AdamStep {
-            gradient: Gradient::new(scale, self.maximize, l2),
+            gradient: Gradient::new(scale, self.maximize, l2)?,
             first: Mix::new(beta1),
             second: Mix::new(beta2),
-            step_size: E::from_f64(lr / one_minus_power(beta1, step)),
+            step_size: rounded(Lr, lr / one_minus_power(beta1, step))?,
             correction: E::from_f64(1.0 / one_minus_power(beta2, step).sqrt()),
-            eps: E::from_f64(eps),
-            descent: Descent::new(lr, weight_decay, self.independent),
+            eps: rounded(Eps, eps)?,
+            descent: Descent::new(lr, weight_decay, self.independent)?,
         })
     }
 }

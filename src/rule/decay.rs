@@ -27,7 +27,7 @@ impl<E: Element> Decay<E> {
             }
             other => other,
         })?;
-        Ok(Decay { descent: Descent { rate: E::from_f64(rate) } })
+        Ok(Decay { descent: Descent::new(1.0, rate, true)? })
     }
 }
 

@@ -19,6 +19,7 @@ pub use hyperparameter::Hyperparameter;
 pub use sgd::{Sgd, SgdStep};
 
 use crate::element::Element;
+use crate::error::Error;
 
 /// The most state arrays a rule keeps.
 pub const MAX_STATE: usize = 3;
@@ -83,14 +84,14 @@ pub struct Gradient<E> {
 }
 
 impl<E: Element> Gradient<E> {
-    fn new(scale: f64, maximize: bool, l2: f64) -> Self {
+    fn new(scale: f64, maximize: bool, l2: f64) -> Result<Self, Error> {
         let floors = E::FLOORS;
-        Gradient {
+        Ok(Gradient {
             // Compared with the gradient as given, so that the product is no subnormal either.
             floor: E::from_f64((floors.grad.to_f64() / scale).max(floors.tiny.to_f64())),
-            factor: E::from_f64(if maximize { -scale } else { scale }),
-            l2: E::from_f64(l2),
-        }
+            factor: rounded(Hyperparameter::Scale, if maximize { -scale } else { scale })?,
+            l2: rounded(Hyperparameter::L2, l2)?,
+        })
     }
 
     #[inline(always)]
@@ -130,8 +131,9 @@ struct Descent<E> {
 
 impl<E: Element> Descent<E> {
     /// Rate `weight_decay` if `independent`, else `lr·weight_decay`.
-    fn new(lr: f64, weight_decay: f64, independent: bool) -> Self {
-        Descent { rate: E::from_f64(if independent { weight_decay } else { lr * weight_decay }) }
+    fn new(lr: f64, weight_decay: f64, independent: bool) -> Result<Self, Error> {
+        let rate = if independent { weight_decay } else { lr * weight_decay };
+        Ok(Descent { rate: rounded(Hyperparameter::WeightDecay, rate)? })
     }
 
     #[inline(always)]
@@ -142,6 +144,17 @@ impl<E: Element> Descent<E> {
             p - (self.rate * p.flush(E::FLOORS.grad) + change)
         }
     }
+}
+
+/// A coefficient rounded to its type, refused if that makes it infinite.
+fn rounded<E: Element>(name: Hyperparameter, value: f64) -> Result<E, Error> {
+    let rounded = E::from_f64(value);
+    if rounded.abs() == E::INFINITY {
+        let allowed =
+            format!("small enough for its coefficient to be finite in {}", E::KIND.name());
+        return Err(Error::Hyperparameter { name: name.name(), value, allowed });
+    }
+    Ok(rounded)
 }
 
 /// `1 - beta^step` without cancellation and without the platform's `pow`.

@@ -1,7 +1,7 @@
 //! SGD and SGDW, with or without momentum.
 
 use super::hyperparameter::Hyperparameter::{Dampening, L2, Lr, Momentum, WeightDecay};
-use super::{Descent, Gradient, Rule};
+use super::{Descent, Gradient, Rule, rounded};
 use crate::element::Element;
 use crate::error::Error;
 
@@ -73,13 +73,13 @@ impl Sgd {
             return Err(Error::Step);
         }
         Ok(SgdStep {
-            gradient: Gradient::new(scale, self.maximize, l2),
+            gradient: Gradient::new(scale, self.maximize, l2)?,
             replace: step == 1 || momentum == 0.0,
             momentum: E::from_f64(momentum),
             intake: E::from_f64(1.0 - dampening),
             nesterov: self.nesterov,
-            lr: E::from_f64(lr),
-            descent: Descent::new(lr, weight_decay, self.independent),
+            lr: rounded(Lr, lr)?,
+            descent: Descent::new(lr, weight_decay, self.independent)?,
         })
     }
 

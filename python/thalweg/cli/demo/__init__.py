@@ -1,0 +1,95 @@
+"""``thalweg demo``: three optimizers train one NumPy network side by side.
+
+This file holds the options only; ``session`` does the work and is imported when it starts, since
+it needs the ``demo`` extra.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from thalweg.cli.arguments import integer, not_negative
+from thalweg.cli.demo.recipes import RECIPES
+from thalweg.cli.errors import needs_extra
+from thalweg.cli.output import picture_path
+
+if TYPE_CHECKING:
+    import argparse
+
+SUMMARY = (
+    "train a small NumPy network on handwritten digits with AdamW, Adam + L2 and SGD with momentum"
+)
+EXIT_CODES = (
+    "Exit code: 0 if every run finished, 1 if one met a non-finite gradient and stopped (the table "
+    "says where), 2 if the options are wrong, the output cannot be written or the demo extra is "
+    "missing."
+)
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the demo."""
+    own_lr = ", ".join(f"{recipe.label} {recipe.lr:g}" for recipe in RECIPES.values())
+    own_decay = ", ".join(f"{recipe.label} {recipe.decay:g}" for recipe in RECIPES.values())
+    parser.epilog = EXIT_CODES
+    parser.add_argument(
+        "--optimizer",
+        action="extend",
+        nargs="+",
+        choices=RECIPES,
+        help="which to train (default: all, side by side)",
+    )
+    parser.add_argument(
+        "--lr",
+        type=not_negative,
+        metavar="RATE",
+        help=f"learning rate of every run (default: {own_lr})",
+    )
+    parser.add_argument(
+        "--decay",
+        type=not_negative,
+        metavar="RATE",
+        help="weight_decay of AdamW, l2 of Adam and SGD; biases are never decayed "
+        f"(default: {own_decay})",
+    )
+    parser.add_argument(
+        "--epochs",
+        type=integer(1),
+        metavar="N",
+        default=40,
+        help="passes over the training data (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--batch-size",
+        type=integer(1),
+        metavar="N",
+        default=32,
+        help="digits a step (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--seed",
+        type=integer(0, 2**32 - 1),
+        metavar="N",
+        default=0,
+        help="of split, weights and batches; same seed, same numbers (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--threads",
+        type=integer(1, 1024),
+        metavar="N",
+        help="threads of the optimizers (default: as `thalweg info` says)",
+    )
+    parser.add_argument(
+        "--output",
+        type=picture_path,
+        metavar="PATH",
+        default=Path("thalweg-demo.png"),
+        help="the picture, in .png, .pdf or .svg (default: %(default)s)",
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the demo, or say which extra it needs."""
+    with needs_extra("demo"):
+        from thalweg.cli.demo import session  # noqa: PLC0415 - it imports the extra
+    return session.run(arguments)

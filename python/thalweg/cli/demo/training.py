@@ -1,0 +1,109 @@
+"""One training run: same seed, same weights and batches, whatever the optimizer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+import thalweg
+from thalweg.cli.demo.network import (
+    Integers,
+    Parameters,
+    initial_parameters,
+    loss_and_accuracy,
+    loss_and_gradients,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from thalweg.cli.demo.digits import Digits, Samples
+    from thalweg.cli.demo.recipes import Recipe
+
+SIZES = (64, 128, 64, 10)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What all runs share."""
+
+    epochs: int
+    batch_size: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class Stop:
+    """Where a run met a gradient that is non-finite or too large, and in which tensors."""
+
+    step: int
+    tensors: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"stopped at step {self.step}"
+
+
+@dataclass
+class Run:
+    """What one optimizer did; the curves begin before the first step."""
+
+    recipe: Recipe
+    train_losses: list[float] = field(default_factory=list)
+    test_accuracies: list[float] = field(default_factory=list)
+    gradient_seconds: list[float] = field(default_factory=list)
+    step_seconds: list[float] = field(default_factory=list)
+    stop: Stop | None = None
+
+
+def train(recipe: Recipe, digits: Digits, plan: Plan, after_epoch: Callable[[Run], None]) -> Run:
+    """Train the network with one optimizer, calling ``after_epoch`` after every pass."""
+    generator = np.random.default_rng(plan.seed)
+    parameters = initial_parameters(SIZES, generator)
+    optimizer = recipe.build(parameters, recipe.lr, recipe.decay)
+    run = Run(recipe)
+    # A run that diverges overflows on its way; thalweg reports it, NumPy need not warn as well.
+    with np.errstate(over="ignore", invalid="ignore"):
+        _evaluate(run, parameters, digits)
+        for _ in range(plan.epochs):
+            batches = _batches(len(digits.train.labels), plan.batch_size, generator)
+            try:
+                _train_one_epoch(run, parameters, optimizer, digits.train, batches)
+            except thalweg.NonFiniteError as error:
+                run.stop = Stop(optimizer.step_count + 1, tuple(error.counts))
+                return run
+            _evaluate(run, parameters, digits)
+            after_epoch(run)
+    return run
+
+
+def _train_one_epoch(
+    run: Run,
+    parameters: Parameters,
+    optimizer: thalweg.Optimizer,
+    samples: Samples,
+    batches: Iterator[Integers],
+) -> None:
+    for rows in batches:
+        begun = perf_counter()
+        _, gradients = loss_and_gradients(parameters, samples.pixels[rows], samples.labels[rows])
+        ready = perf_counter()
+        optimizer.step(gradients)
+        done = perf_counter()
+        run.gradient_seconds.append(ready - begun)
+        run.step_seconds.append(done - ready)
+
+
+def _batches(count: int, size: int, generator: np.random.Generator) -> Iterator[Integers]:
+    order = generator.permutation(count)
+    for start in range(0, count, size):
+        yield order[start : start + size]
+
+
+def _evaluate(run: Run, parameters: Parameters, digits: Digits) -> None:
+    train_loss, _ = loss_and_accuracy(parameters, digits.train.pixels, digits.train.labels)
+    _, test_accuracy = loss_and_accuracy(parameters, digits.test.pixels, digits.test.labels)
+    run.train_losses.append(train_loss)
+    run.test_accuracies.append(test_accuracy)

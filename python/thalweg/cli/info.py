@@ -1,0 +1,35 @@
+"""``thalweg info``: the facts that explain a speed or belong in a bug report."""
+
+from __future__ import annotations
+
+import platform
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+import thalweg
+from thalweg import _core
+
+if TYPE_CHECKING:
+    import argparse
+
+SUMMARY = "print version, CPU level, threads and where their number comes from, and NumPy"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add no option: the answer is short."""
+
+
+def run(_arguments: argparse.Namespace) -> int:
+    """Print one fact a line."""
+    levels = ", ".join(thalweg.cpu_levels())
+    facts = {
+        "thalweg": thalweg.__version__,
+        "CPU level": f"{thalweg.get_cpu_level()} (this machine has {levels})",
+        "threads": f"{thalweg.get_num_threads()} ({_core.num_threads_source()})",
+        "NumPy": np.__version__,
+        "Python": f"{platform.python_version()} on {platform.system()} {platform.machine()}",
+    }
+    for name, fact in facts.items():
+        print(f"{name:<10} {fact}")
+    return 0

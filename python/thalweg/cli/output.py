@@ -1,0 +1,30 @@
+"""Pictures as output: everything that can be refused is refused before the work."""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+
+from thalweg.cli.errors import CommandError
+
+FORMATS = (".png", ".pdf", ".svg")
+
+
+def picture_path(text: str) -> Path:
+    """Convert to a path whose ending names a picture format, for argparse."""
+    path = Path(text)
+    if path.suffix.lower() not in FORMATS:
+        raise argparse.ArgumentTypeError(f"{text!r} does not end in {', '.join(FORMATS)}")
+    return path
+
+
+def check_writable(path: Path) -> None:
+    """Raise `CommandError` if no file can be written at ``path``."""
+    if path.is_dir():
+        raise CommandError(f"cannot write {str(path)!r}: it is a directory")
+    try:
+        # Permission bits do not tell everything (read-only mounts, full disks); trying does.
+        tempfile.TemporaryFile(dir=path.parent).close()
+    except OSError as error:
+        raise CommandError(f"cannot write {str(path)!r}: {error.strerror}") from error
