@@ -112,7 +112,12 @@ impl Level {
     ///
     /// [`Error::Level`] if there is none of that name on this machine.
     pub fn named(name: &str) -> Result<Level, Error> {
+        Level::find(name, "the CPU level")
+    }
+
+    fn find(name: &str, source: &'static str) -> Result<Level, Error> {
         Level::available().find(|level| level.name() == name).ok_or_else(|| Error::Level {
+            source,
             name: name.to_owned(),
             available: Level::available().map(Level::name).collect(),
         })
@@ -146,7 +151,7 @@ impl Level {
     /// [`Error::Level`] if the variable names no level of this machine.
     pub fn from_environment() -> Result<Option<Level>, Error> {
         match std::env::var(LEVEL_VARIABLE) {
-            Ok(name) if !name.is_empty() => Level::named(&name).map(Some),
+            Ok(name) if !name.is_empty() => Level::find(&name, LEVEL_VARIABLE).map(Some),
             _ => Ok(None),
         }
     }

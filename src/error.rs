@@ -1,6 +1,6 @@
 //! Every way an update can be refused. Nothing has been written when one of these is returned.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use crate::element::Kind;
 
@@ -44,6 +44,8 @@ pub enum Error {
     },
     /// The requested CPU level does not exist or this machine lacks it.
     Level {
+        /// Where the name came from.
+        source: &'static str,
         /// The name that was given.
         name: String,
         /// The names this machine has.
@@ -62,7 +64,7 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Error::Hyperparameter { name, value, allowed } => {
-                write!(f, "{name} must be {allowed}, got {value:?}")
+                write!(f, "{name} must be {allowed}, got {}", Number(*value))
             }
             Error::Step => write!(f, "step is the 1-based number of the update, got 0"),
             Error::Shape { array, got, expected } => {
@@ -79,16 +81,45 @@ impl fmt::Display for Error {
                     expected.name()
                 )
             }
-            Error::Level { name, available } => write!(
+            Error::Level { source, name, available } => write!(
                 f,
-                "CPU level {name:?} is not available here; this machine has {}",
+                "{source} is {}, which is not available here; this machine has {}",
+                Quoted(name),
                 available.join(", ")
             ),
             Error::Threads { given, source } => {
-                write!(f, "{source} must be a whole number of at least 1, got {given:?}")
+                write!(f, "{source} must be a whole number of at least 1, got {}", Quoted(given))
             }
         }
     }
 }
 
 impl std::error::Error for Error {}
+
+/// A number as Python writes it.
+pub(crate) struct Number(pub(crate) f64);
+
+impl fmt::Display for Number {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_nan() { f.write_str("nan") } else { write!(f, "{:?}", self.0) }
+    }
+}
+
+/// A name as Python writes a string.
+pub(crate) struct Quoted<'a>(pub(crate) &'a str);
+
+impl fmt::Display for Quoted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let quote = if self.0.contains('\'') && !self.0.contains('"') { '"' } else { '\'' };
+        f.write_char(quote)?;
+        for c in self.0.chars() {
+            match c {
+                '\\' => f.write_str("\\\\")?,
+                '\n' => f.write_str("\\n")?,
+                c if c == quote => write!(f, "\\{c}")?,
+                c => f.write_char(c)?,
+            }
+        }
+        f.write_char(quote)
+    }
+}

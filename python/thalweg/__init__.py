@@ -14,9 +14,10 @@ from thalweg._core import (
     set_cpu_level,
     set_num_threads,
 )
+from thalweg.base import Optimizer
 from thalweg.errors import BusyError, NonFiniteError
 from thalweg.groups import Group, no_decay
-from thalweg.optimizers import SGD, SGDW, Adam, AdamW, Optimizer
+from thalweg.optimizers import SGD, SGDW, Adam, AdamW
 from thalweg.state import LoadReport
 
 __all__ = [

@@ -12,8 +12,10 @@ class NonFiniteError(FloatingPointError):
     ----------
     message : str
         What happened.
-    counts : dict of str to int
+    nonfinite : dict of str to int
         For each such gradient by name, how many of its elements.
+    step : int
+        1-based number of the step that was refused.
 
     Examples
     --------
@@ -22,16 +24,17 @@ class NonFiniteError(FloatingPointError):
     >>> try:
     ...     opt.step({"w": np.array([1.0, np.nan, np.inf])})
     ... except thalweg.NonFiniteError as error:
-    ...     error.counts
-    {'w': 2}
+    ...     error.nonfinite, error.step
+    ({'w': 2}, 1)
     """
 
-    def __init__(self, message: str, counts: dict[str, int]) -> None:
+    def __init__(self, message: str, nonfinite: dict[str, int], step: int) -> None:
         super().__init__(message)
-        self.counts = counts
+        self.nonfinite = nonfinite
+        self.step = step
 
-    def __reduce__(self) -> tuple[type[NonFiniteError], tuple[str, dict[str, int]]]:
-        return type(self), (str(self), self.counts)
+    def __reduce__(self) -> tuple[type[NonFiniteError], tuple[str, dict[str, int], int]]:
+        return type(self), (str(self), self.nonfinite, self.step)
 
 
 class BusyError(RuntimeError):

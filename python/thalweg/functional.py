@@ -9,11 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-import numpy as np
-
 from thalweg import _core
 from thalweg.optimizers import default_weight_decay
-from thalweg.tree import flatten
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -338,15 +335,4 @@ def clip_by_global_norm(grads: Any, max_norm: float) -> float:
     >>> g
     array([0.6, 0.8])
     """
-    if not max_norm > 0.0:
-        raise ValueError(f"max_norm must be greater than 0, got {max_norm!r}")
-    leaves = flatten(grads)
-    norm = global_norm(leaves)
-    for name, array in leaves.items():
-        if not (isinstance(array, np.ndarray) and array.flags.writeable):
-            raise ValueError(f"gradient {name!r} cannot be written; pass a writable array")
-    if np.isfinite(norm) and norm > max_norm:
-        clip = max_norm / norm
-        for array in leaves.values():
-            np.multiply(array, array.dtype.type(clip), out=array)
-    return norm
+    return _core.clip_by_global_norm(grads, max_norm)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
@@ -17,7 +18,7 @@ import numpy as np
 from thalweg import _core
 
 if TYPE_CHECKING:
-    from thalweg.optimizers import Optimizer
+    from thalweg.base import Optimizer
 
 __all__ = ["Group", "Match", "NoDecay", "Number", "no_decay"]
 
@@ -30,11 +31,25 @@ Match: TypeAlias = str | Sequence[str] | Callable[[str, Any], bool]
 DECAYS = {"weight_decay": "AdamW and SGDW", "l2": "Adam and SGD"}
 
 
+GROUP_KEYS = ("lr_scale", "frozen", "name")
+OPTIONS = ("amsgrad", "nesterov", "independent", "maximize", "nonfinite")
+
+
 class ReadyGroup(Protocol):
     """Something that becomes group specifications once the parameters are known."""
 
     def expand(self, params: Mapping[str, Any], decay: str) -> list[dict[str, Any]]:
         """Group specifications; `decay` is the rule's decay, ``weight_decay`` or ``l2``."""
+
+
+@dataclass(frozen=True)
+class Names:
+    """A match by exact names, which no letter of a name turns into a glob; it may be empty."""
+
+    names: tuple[str, ...]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.names
 
 
 @dataclass(frozen=True)
@@ -45,10 +60,10 @@ class NoDecay:
 
     def expand(self, params: Mapping[str, Any], decay: str) -> list[dict[str, Any]]:
         """Group specification for the parameters that `params` holds."""
-        names = [name for name, array in params.items() if np.ndim(array) <= self.max_ndim]
+        names = tuple(name for name, array in params.items() if np.ndim(array) <= self.max_ndim)
         if not names:
             raise ValueError(f"no_decay: no parameter has {self.max_ndim} dimensions or fewer")
-        return [{"match": names, "name": "no_decay", decay: 0.0}]
+        return [{"match": Names(names), "name": "no_decay", decay: 0.0}]
 
 
 def no_decay(max_ndim: int = 1) -> NoDecay:
@@ -80,18 +95,22 @@ class Group:
 
     __slots__ = ("_names", "_owner", "_values", "match")
 
-    match: Match
-    """As it was given."""
+    match: Match | Names
+    """As it was given; after loading, the names that were saved."""
 
     def __init__(
-        self, owner: Optimizer, match: Match, names: Iterable[str], values: dict[str, Any]
+        self,
+        owner: Optimizer,
+        match: Match | Names,
+        names: Iterable[str],
+        values: dict[str, Any],
     ) -> None:
         object.__setattr__(self, "_owner", owner)
         object.__setattr__(self, "match", match)
         object.__setattr__(self, "_names", tuple(names))
         object.__setattr__(self, "_values", values)
 
-    _owner: Optimizer
+    _owner: Optimizer | None
     _names: tuple[str, ...]
     _values: dict[str, Any]
 
@@ -105,26 +124,43 @@ class Group:
         return list(self._values)
 
     def __getattr__(self, key: str) -> Any:
-        try:
-            return self._values[key]
-        except KeyError:
+        # A copy asks for private attributes before it has any.
+        if key.startswith("_") or key not in self._values:
             raise AttributeError(
                 f"this group does not set {key!r}; opt.resolve(name) shows what applies"
-            ) from None
+            )
+        return self._values[key]
 
     def __setattr__(self, key: str, value: Any) -> None:
         if key in ("match", "names"):
             raise AttributeError(f"{key!r} of a group is fixed when the optimizer is made")
-        checked = check_value(self._owner.rule, key, value)
-        self._owner._edit(self, {**self._values, key: checked})
+        owner = self._of()
+        checked = check_value(owner.rule, key, value)
+        owner._edit(self, {**self._values, key: checked})
 
     def __delattr__(self, key: str) -> None:
-        if self is self._owner.groups[0]:
+        owner = self._of()
+        if self is owner.groups[0] and key in owner.rule.keys:
             raise AttributeError(f"group 0 holds the values of all parameters; {key!r} stays")
         if key not in self._values:
             raise AttributeError(f"this group does not set {key!r}")
-        kept = {k: value for k, value in self._values.items() if k != key}
-        self._owner._edit(self, kept)
+        owner._edit(self, {k: value for k, value in self._values.items() if k != key})
+
+    def _of(self) -> Optimizer:
+        if self._owner is None:
+            raise AttributeError(
+                "this group is no longer one of its optimizer's: loading a state "
+                "dict replaced the groups; see opt.groups"
+            )
+        return self._owner
+
+    def _become(self, other: Group) -> None:
+        """Take over what another group of the same optimizer says."""
+        for key in ("match", "_names", "_values"):
+            object.__setattr__(self, key, getattr(other, key))
+
+    def _retire(self) -> None:
+        object.__setattr__(self, "_owner", None)
 
     def __repr__(self) -> str:
         values = ", ".join(f"{key}={value!r}" for key, value in self._values.items())
@@ -174,19 +210,34 @@ def check_value(rule: Rule, key: str, value: Any) -> Any:
 
 
 def unknown_key(rule: Rule, key: str) -> str:
-    """Why `rule` does not have `key`, and what has it."""
+    """Why a group cannot set `key`, and what it can."""
+    if key in OPTIONS:
+        return f"{key!r} holds for all parameters; pass it to {rule.name}(...)"
+    return _unknown(rule, key, [*rule.keys, *GROUP_KEYS])
+
+
+def unknown_argument(rule: Rule, key: str, known: Sequence[str]) -> str:
+    """Why a constructor does not take `key`, and what it takes."""
+    if key in GROUP_KEYS:
+        return f"{key!r} is a key of a group: groups=[{{'match': ..., {key!r}: ...}}]"
+    return _unknown(rule, key, known)
+
+
+def _unknown(rule: Rule, key: str, known: Sequence[str]) -> str:
     message = f"{rule.name} has no {key!r}"
     if key in DECAYS:
         return f"{message}: its decay is {rule.decay!r}; {key!r} is for {DECAYS[key]}"
-    return f"{message}; it has {', '.join(rule.keys)}, lr_scale, frozen, name"
+    near = get_close_matches(key, known, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    return f"{message}; it has {', '.join(known)}{hint}"
 
 
 def _check_number(key: str, value: Any) -> Any:
     return value if callable(value) else _core.check_hyperparameter(key, value)
 
 
-def matching_names(match: Match, params: Mapping[str, Any]) -> list[str]:
-    """Names of the parameters that `match` selects.
+def matching_names(match: Match | Names, params: Mapping[str, Any], what: str) -> list[str]:
+    """Names of the parameters that `match` selects; `what` says whose match it is.
 
     Raises
     ------
@@ -195,22 +246,35 @@ def matching_names(match: Match, params: Mapping[str, Any]) -> list[str]:
     TypeError
         If it is neither a glob, several globs, nor a callable.
     """
+    if isinstance(match, Names):
+        return [name for name in params if name in match]
     if callable(match):
         names = [name for name, array in params.items() if match(name, array)]
         if not names:
-            raise ValueError(f"a group matches nothing: {match!r} is false for every parameter")
+            raise ValueError(f"{what} matches nothing: {match!r} is false for every parameter")
         return names
-    globs = [match] if isinstance(match, str) else list(match)
-    if not globs or not all(isinstance(glob, str) for glob in globs):
+    globs = [match] if isinstance(match, str) else match
+    if (
+        not isinstance(globs, list | tuple)
+        or not globs
+        or not all(isinstance(glob, str) for glob in globs)
+    ):
         raise TypeError(
-            f"match must be a glob, a list of globs, or a callable(name, array), got {match!r}"
+            f"match of {what} must be a glob, a list of globs, or a callable(name, array), "
+            f"got {match!r}"
         )
     found = {glob: {name for name in params if _fits(name, glob)} for glob in globs}
     for glob, names_found in found.items():
         if not names_found:
-            some = ", ".join(list(params)[:8])
-            raise ValueError(f"a group matches nothing: {glob!r} fits no parameter ({some}, ...)")
+            raise ValueError(
+                f"{what} matches nothing: {glob!r} fits none of {_some(list(params))} (names are "
+                "joined with dots; match is a glob, not a regular expression)"
+            )
     return [name for name in params if any(name in names_found for names_found in found.values())]
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
 
 
 def _fits(name: str, glob: str) -> bool:

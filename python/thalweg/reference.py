@@ -73,8 +73,8 @@ def one_minus_power(beta: float, step: int) -> float:
     """``1 - beta**step`` without cancellation and without the platform's ``pow``.
 
     With ``x(t) = 1 - beta**t``: ``x(2t) = x·(2 - x)`` and ``x(t + 1) = x + (1 - x)·(1 - beta)``,
-    taken over the bits of `step` from the top. Within 6e-16 of the exact value up to
-    ``step = 10**12``.
+    taken over the bits of `step` from the top. Within 7e-16 of the exact value up to
+    ``step = 10**12``, for any beta (the worst found is 6.5e-16, at ``beta = 1 - 2**-53``).
     """
     x = 0.0
     for bit in f"{step:b}":

@@ -7,20 +7,21 @@ sees all of them at once; only then is anything changed.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from thalweg.groups import Group, check_value
+from thalweg.groups import Group, Names, check_value, resolve
 
 if TYPE_CHECKING:
-    from thalweg.optimizers import Optimizer
+    from thalweg.base import Optimizer
 
 __all__ = ["LoadReport"]
 
 FORMAT = 1
+STEP_LIMIT = 2**63
 STRUCTURAL = ("amsgrad", "nesterov", "independent", "maximize")
 """Options that are part of the trajectory; ``nonfinite`` is not, and stays the constructor's."""
 
@@ -64,14 +65,11 @@ def state_dict(opt: Optimizer, *, copy: bool) -> dict[str, Any]:
 
 
 def _recorded(group: Group) -> dict[str, Any]:
-    values = {key: getattr(group, key) for key in group.keys()}  # noqa: SIM118
-    return {
-        "match": list(group.names),
-        **{
-            key: [_record(v) for v in value] if key == "betas" else _record(value)
-            for key, value in values.items()
-        },
+    values = {
+        key: [_record(v) for v in value] if key == "betas" else _record(value)
+        for key, value in group._values.items()
     }
+    return {"match": list(group.names), **values}
 
 
 def _record(value: Any) -> Any:
@@ -82,8 +80,74 @@ def _record(value: Any) -> Any:
     return {"callable": f"{module}.{name}"}
 
 
-def _is_callable_record(value: Any) -> bool:
-    return isinstance(value, Mapping) and "callable" in value
+def load_state_dict(
+    opt: Optimizer,
+    saved: Mapping[str, Any],
+    *,
+    hyperparameters: Literal["saved", "current"],
+    strict: bool,
+) -> LoadReport:
+    """See `Optimizer.load_state_dict`."""
+    if hyperparameters not in ("saved", "current"):
+        raise ValueError(f"hyperparameters must be 'saved' or 'current', got {hyperparameters!r}")
+    _check_form(saved)
+    plan = _Plan(opt, saved)
+    if hyperparameters == "saved":
+        plan.check_header()
+        plan.plan_groups()
+    plan.plan_state()
+    if strict:
+        plan.refuse()
+    if plan.changed:
+        listed = ", ".join(f"{key}: {old!r} -> {new!r}" for key, (old, new) in plan.changed.items())
+        # Before anything is changed, because a warning can be an error.
+        warnings.warn(f"loading changes hyperparameters: {listed}", stacklevel=3)
+    plan.carry_out()
+    return LoadReport(
+        step=int(saved["step_count"]),
+        missing=tuple(plan.missing),
+        unexpected=tuple(plan.unexpected),
+        mismatched=tuple(plan.mismatched),
+        changed=plan.changed,
+    )
+
+
+def _is_step(value: Any) -> bool:
+    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    return whole and 0 <= value < STEP_LIMIT
+
+
+def _is_group(value: Any) -> bool:
+    if not isinstance(value, Mapping):
+        return False
+    names, betas = value.get("match"), value.get("betas", (None, None))
+    return (
+        isinstance(names, list)
+        and all(isinstance(name, str) for name in names)
+        and isinstance(betas, list | tuple)
+        and len(betas) == 2
+    )
+
+
+def _check_form(saved: Mapping[str, Any]) -> None:
+    """Refuse what is no state dict of ours."""
+    checks: dict[str, Callable[[Any], object]] = {
+        "format": lambda value: isinstance(value, int),
+        "rule": lambda value: isinstance(value, str),
+        "options": lambda value: isinstance(value, Mapping),
+        "step_count": _is_step,
+        "groups": lambda value: isinstance(value, list) and value and all(map(_is_group, value)),
+        "state": lambda value: (
+            isinstance(value, Mapping) and all(isinstance(leaf, Mapping) for leaf in value.values())
+        ),
+    }
+    if not isinstance(saved, Mapping):
+        raise ValueError(f"not a state dict of thalweg: it is {type(saved).__name__}")  # noqa: TRY004 - as the other differences
+    wrong = [key for key, fits in checks.items() if key not in saved or not fits(saved[key])]
+    if wrong:
+        raise ValueError(f"not a state dict of thalweg: {', '.join(wrong)} missing or malformed")
+    if saved["format"] != FORMAT:
+        raise ValueError(f"state dict of format {saved['format']}, this version reads {FORMAT}")
 
 
 class _Plan:
@@ -97,63 +161,49 @@ class _Plan:
         self.mismatched: list[str] = []
         self.changed: dict[str, tuple[Any, Any]] = {}
         self.groups: list[Group] | None = None
-        self.copies: list[tuple[str, int, dict[str, np.ndarray[Any, Any]]]] = []
+        self.copies: list[tuple[str, int, dict[str, Any]]] = []
 
-    def check_header(self, *, structure: bool) -> None:
-        opt, saved = self.opt, self.saved
-        if saved["rule"] != opt.rule.name and structure:
-            self.mismatched.append(f"rule: saved {saved['rule']!r}, here {opt.rule.name!r}")
-        for key in STRUCTURAL if structure else ("amsgrad",):
-            if saved["options"].get(key, False) != opt._options[key]:
-                self.mismatched.append(
-                    f"option {key}: saved {saved['options'].get(key)}, here {opt._options[key]}"
-                )
+    def check_header(self) -> None:
+        """Rule and options must be the same where the saved hyperparameters are to count."""
+        if self.saved["rule"] != self.opt.rule.name:
+            self.mismatched.append(
+                f"rule: saved {self.saved['rule']!r}, here {self.opt.rule.name!r}"
+            )
+        for key in STRUCTURAL:
+            theirs, ours = self.saved["options"].get(key), self.opt._options[key]
+            if theirs != ours:
+                self.mismatched.append(f"option {key}: saved {theirs!r}, here {ours!r}")
 
     def plan_groups(self) -> None:
         """Groups with the saved values; callables stay where they are."""
-        current = self.opt.groups
         groups: list[Group] = []
+        before = len(self.mismatched)
         for i, recorded in enumerate(self.saved["groups"]):
-            values = {
-                key: self._value(i, key, value) for key, value in recorded.items() if key != "match"
-            }
+            keys = [key for key in recorded if key != "match"]
+            if i == 0:
+                keys = list(dict.fromkeys([*self.opt.rule.keys, *keys]))
+            values = {key: self._value(i, key, recorded.get(key)) for key in keys}
             names = [name for name in self.opt._params if i == 0 or name in recorded["match"]]
-            match = current[i].match if i < len(current) else names
-            groups.append(Group(self.opt, match, names, values))
-        if self.mismatched:
-            return
-        self.groups = groups
-        self._compare(groups)
+            groups.append(Group(self.opt, "*" if i == 0 else Names(tuple(names)), names, values))
+        if len(self.mismatched) == before:
+            self.groups = groups
+            self._compare(groups)
 
     def _value(self, position: int, key: str, recorded: Any) -> Any:
+        """The value of a group's key, or None and a mismatch."""
         current = self.opt.groups[position] if position < len(self.opt.groups) else None
         mine = getattr(current, key, None)
-        if key == "betas":
-            pair = mine if isinstance(mine, tuple) else (None, None)
-            value: Any = [
-                self._one(f"groups[{position}].betas[{i}]", pair[i], beta)
-                for i, beta in enumerate(recorded)
-            ]
-        else:
-            value = self._one(f"groups[{position}].{key}", mine, recorded)
-        if value is None or (key == "betas" and None in value):
-            return None
+        what = f"groups[{position}].{key}"
         try:
-            return check_value(self.opt.rule, key, value)
+            if key == "betas" and recorded is not None:
+                ours = mine or (None, None)
+                recorded = [_restored(*pair) for pair in zip(recorded, ours, strict=True)]
+            else:
+                recorded = _restored(recorded, mine)
+            return check_value(self.opt.rule, key, recorded)
         except (TypeError, ValueError) as error:
-            self.mismatched.append(f"groups[{position}].{key}: {error}")
+            self.mismatched.append(f"{what}: {error}")
             return None
-
-    def _one(self, what: str, mine: Any, recorded: Any) -> Any:
-        if not _is_callable_record(recorded):
-            return recorded
-        if callable(mine):
-            return mine
-        self.mismatched.append(
-            f"{what}: saved the callable {recorded['callable']}, here {mine!r}; make the "
-            "optimizer with that callable, or load with hyperparameters='current'"
-        )
-        return None
 
     def _compare(self, groups: list[Group]) -> None:
         current = self.opt.groups
@@ -161,9 +211,8 @@ class _Plan:
             self.changed["number of groups"] = (len(current), len(groups))
         for i, (old, new) in enumerate(zip(current, groups, strict=False)):
             if set(old.names) != set(new.names):
-                self.changed[f"groups[{i}] names"] = (old.names, new.names)
-            keys = dict.fromkeys([*old.keys(), *new.keys()])
-            for key in keys:
+                self.changed[f"groups[{i}].names"] = (old.names, new.names)
+            for key in dict.fromkeys([*old.keys(), *new.keys()]):
                 before, after = getattr(old, key, None), getattr(new, key, None)
                 if before != after:
                     self.changed[f"groups[{i}].{key}"] = (before, after)
@@ -171,7 +220,11 @@ class _Plan:
     def plan_state(self) -> None:
         """Which arrays are copied where; what is missing, unexpected or of another shape."""
         saved = self.saved["state"]
-        trains = {name: array for name, array in self.opt._params.items() if self._trains(name)}
+        trains = {
+            name: array
+            for name, array in self.opt._params.items()
+            if not self._resolved(name)["frozen"]
+        }
         self.unexpected += [name for name in saved if name not in trains]
         for name, param in trains.items():
             if name not in saved:
@@ -184,24 +237,29 @@ class _Plan:
                 arrays = {key: v for key, v in saved[name].items() if key != "step"}
                 self.copies.append((name, int(saved[name]["step"]), arrays))
 
-    def _trains(self, name: str) -> bool:
+    def _resolved(self, name: str) -> dict[str, Any]:
+        """What will apply to a parameter once loaded."""
         groups = self.opt.groups if self.groups is None else self.groups
-        frozen = False
-        for group in groups:
-            if name in group.names:
-                frozen = getattr(group, "frozen", frozen)
-        return not frozen
+        return resolve([group._values for group in groups if name in group.names])
+
+    def _state_keys(self, name: str) -> set[str]:
+        """The state arrays that a parameter will have."""
+        arrays = self.opt._state(name)
+        if arrays is not None:
+            return set(arrays)
+        if "betas" in self.opt.rule.keys:
+            amsgrad = {"max_exp_avg_sq"} if self.opt._options["amsgrad"] else set()
+            return {"exp_avg", "exp_avg_sq"} | amsgrad
+        return {"momentum_buffer"} if self._resolved(name)["momentum"] != 0.0 else set()
 
     def _differences(self, name: str, param: Any, saved: Mapping[str, Any]) -> list[str]:
-        step = saved.get("step")
-        if not isinstance(step, int | np.integer) or isinstance(step, bool) or step < 0:
-            return [f"state of {name!r}: step is {step!r}"]
-        expected = self.opt._state(name)
-        keys = [key for key in saved if key != "step"]
-        if expected is not None and set(keys) != set(expected):
+        if not _is_step(saved.get("step")):
+            return [f"state of {name!r}: step is {saved.get('step')!r}"]
+        keys, expected = {key for key in saved if key != "step"}, self._state_keys(name)
+        if keys != expected:
             return [f"state of {name!r}: saved {sorted(keys)}, here {sorted(expected)}"]
         differences = []
-        for key in keys:
+        for key in sorted(keys):
             array = saved[key]
             if not isinstance(array, np.ndarray):
                 differences.append(f"{key} of {name!r}: saved {type(array).__name__}, not an array")
@@ -223,79 +281,36 @@ class _Plan:
             ),
         ]
         if found:
-            raise ValueError(
-                "the state dict does not fit; nothing was loaded:\n- " + "\n- ".join(found)
-            )
+            differences = "\n- ".join(found)
+            raise ValueError(f"the state dict does not fit; nothing was loaded:\n- {differences}")
 
     def carry_out(self) -> None:
         """Change groups, counters and state."""
         opt = self.opt
         if self.groups is not None:
             opt._adopt(self.groups)
-        opt._set_steps(
-            int(self.saved["step_count"]), [(name, step) for name, step, _ in self.copies]
-        )
+        steps = [(name, step) for name, step, _ in self.copies]
+        opt._set_steps(int(self.saved["step_count"]), steps)
         for name, _, arrays in self.copies:
-            live = opt._state(name) or {}
-            for key, array in arrays.items():
-                live[key][...] = array
+            _copy_state(opt, name, arrays)
 
 
-def load_state_dict(
-    opt: Optimizer,
-    saved: Mapping[str, Any],
-    *,
-    hyperparameters: Literal["saved", "current"],
-    strict: bool,
-) -> LoadReport:
-    """See `Optimizer.load_state_dict`."""
-    if hyperparameters not in ("saved", "current"):
-        raise ValueError(f"hyperparameters must be 'saved' or 'current', got {hyperparameters!r}")
-    _check_form(saved)
-    plan = _Plan(opt, saved)
-    take_hyperparameters = hyperparameters == "saved"
-    plan.check_header(structure=take_hyperparameters)
-    if take_hyperparameters:
-        plan.plan_groups()
-    plan.plan_state()
-    if strict:
-        plan.refuse()
-    plan.carry_out()
-    if plan.changed:
-        listed = ", ".join(f"{key}: {old!r} -> {new!r}" for key, (old, new) in plan.changed.items())
-        warnings.warn(f"loading changed hyperparameters: {listed}", stacklevel=3)
-    return LoadReport(
-        step=int(saved["step_count"]),
-        missing=tuple(plan.missing),
-        unexpected=tuple(plan.unexpected),
-        mismatched=tuple(plan.mismatched),
-        changed=plan.changed,
+def _restored(recorded: Any, mine: Any) -> Any:
+    """What was recorded, or the callable that is here where a callable was."""
+    if not (isinstance(recorded, Mapping) and "callable" in recorded):
+        return recorded
+    if callable(mine):
+        return mine
+    raise ValueError(
+        f"saved the callable {recorded['callable']}, here {mine!r}; make the optimizer with that "
+        "callable, or load with hyperparameters='current'"
     )
 
 
-def _check_form(saved: Mapping[str, Any]) -> None:
-    """Refuse what is no state dict of ours."""
-    kinds = {
-        "format": int,
-        "rule": str,
-        "options": Mapping,
-        "step_count": int,
-        "groups": list,
-        "state": Mapping,
-    }
-    wrong = [
-        key
-        for key, kind in kinds.items()
-        if not isinstance(saved, Mapping) or not isinstance(saved.get(key), kind)
-    ]
-    if wrong:
-        raise ValueError(f"not a state dict of thalweg: {', '.join(wrong)} missing or malformed")
-    if saved["format"] != FORMAT:
-        raise ValueError(f"state dict of format {saved['format']}, this version reads {FORMAT}")
-    if not saved["groups"] or any("match" not in group for group in saved["groups"]):
-        raise ValueError("not a state dict of thalweg: groups missing or malformed")
-    if saved["step_count"] < 0:
-        raise ValueError(f"step_count is {saved['step_count']}")
+def _copy_state(opt: Optimizer, name: str, arrays: Mapping[str, Any]) -> None:
+    live = opt._state(name) or {}
+    for key, array in arrays.items():
+        live[key][...] = array
 
 
 def pickled(opt: Optimizer) -> dict[str, Any]:
@@ -314,14 +329,10 @@ def pickled(opt: Optimizer) -> dict[str, Any]:
 def unpickle(opt: Optimizer, saved: dict[str, Any]) -> None:
     """Make an optimizer from what `pickled` kept."""
     (_, base), *others = saved["groups"]
-    groups = [{"match": list(names), **values} for names, values in others]
-    opt._start(saved["params"], groups, base, saved["options"])
+    groups = [{"match": Names(tuple(names)), **values} for names, values in others]
+    states = saved["state"]
+    opt._start(saved["params"], groups, base, saved["options"], list(states))
     opt.__dict__.update(saved["attributes"])
-    opt._set_steps(
-        saved["step_count"], [(name, leaf["step"]) for name, leaf in saved["state"].items()]
-    )
-    for name, leaf in saved["state"].items():
-        live = opt._state(name) or {}
-        for key, array in leaf.items():
-            if key != "step":
-                live[key][...] = array
+    opt._set_steps(saved["step_count"], [(name, leaf["step"]) for name, leaf in states.items()])
+    for name, leaf in states.items():
+        _copy_state(opt, name, {key: array for key, array in leaf.items() if key != "step"})

@@ -202,7 +202,13 @@ impl Checked {
     }
 
     /// The array's memory, if its struct still says what it said.
-    pub fn recheck(&self, py: Python<'_>, what: impl Fn() -> String) -> Outcome<Pointer> {
+    /// `advice` goes on after "put it back".
+    pub fn recheck(
+        &self,
+        py: Python<'_>,
+        advice: &'static str,
+        what: impl Fn() -> String,
+    ) -> Outcome<Pointer> {
         let array = self.array.bind(py);
         let memory = Memory::of(array);
         let how = if kind_of(array) != Some(self.kind) {
@@ -216,7 +222,7 @@ impl Checked {
         } else {
             return Ok(Pointer { address: memory.address, kind: self.kind });
         };
-        Err(Refusal::Changed { what: what(), how: how.to_owned() })
+        Err(Refusal::Changed { what: what(), how, advice })
     }
 }
 
@@ -279,7 +285,47 @@ pub fn first_overlap(arrays: &[Occupant<'_, '_>]) -> PyResult<Option<(usize, usi
             }
         }
     }
+    first_file_overlap(arrays)
+}
+
+/// The same for arrays that map the same bytes of a file at different addresses.
+fn first_file_overlap(arrays: &[Occupant<'_, '_>]) -> PyResult<Option<(usize, usize)>> {
+    let mut seen: Vec<(usize, FilePlace, isize, isize)> = Vec::new();
+    for (position, later) in arrays.iter().enumerate() {
+        let Some(place) = file_place(later.array)? else { continue };
+        let (start, end) = Memory::of(later.array).extent(later.kind);
+        let in_file = |address: usize| place.shift.wrapping_add_unsigned(address);
+        let (start, end) = (in_file(start), in_file(end));
+        for (candidate, other, from, to) in &seen {
+            // One map is one range of addresses, which has been looked at.
+            let same_bytes = other.file == place.file && other.shift != place.shift;
+            let written = arrays[*candidate].written || later.written;
+            if same_bytes && written && *from < end && start < *to {
+                return Ok(Some((*candidate, position)));
+            }
+        }
+        seen.push((position, place, start, end));
+    }
     Ok(None)
+}
+
+/// A file that an array maps, and what to add to an address for the offset in it.
+struct FilePlace {
+    file: (u64, u64),
+    shift: isize,
+}
+
+fn file_place(array: &Bound<'_, PyUntypedArray>) -> PyResult<Option<FilePlace>> {
+    static PLACE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let py = array.py();
+    // SAFETY: an array object points to a valid array struct.
+    let owns_memory = unsafe { (*array.as_array_ptr()).fields.base.is_null() };
+    if owns_memory {
+        return Ok(None);
+    }
+    let place = PLACE.import(py, "thalweg.memmap", "file_place")?.call1((array,))?;
+    let place: Option<(u64, u64, isize)> = place.extract()?;
+    Ok(place.map(|(device, inode, shift)| FilePlace { file: (device, inode), shift }))
 }
 
 /// Whether two arrays have an element in common; NumPy decides, exactly.

@@ -7,7 +7,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyType};
 
-use crate::error::Error;
+use crate::error::{Error, Quoted};
 
 /// Why a call was refused. Nothing has been changed.
 #[derive(Debug)]
@@ -29,7 +29,7 @@ pub enum Refusal {
     /// Two arrays share memory.
     Overlap { written: String, other: String, advice: &'static str },
     /// An array is no longer what it was when the optimizer was made.
-    Changed { what: String, how: String },
+    Changed { what: String, how: &'static str, advice: &'static str },
     /// A container no longer holds the array the optimizer was given.
     Rebound { name: String },
     /// Names in a tree do not fit the parameters; the advice is for missing ones.
@@ -47,7 +47,7 @@ pub enum Refusal {
     /// A value of another type than `kind`, a number or a whole number.
     NotANumber { what: String, kind: &'static str, got: String },
     /// A gradient that no rule can take, under `nonfinite="raise"`.
-    NonFinite { counts: Vec<(String, u64)> },
+    NonFinite { counts: Vec<(String, u64)>, step: u64 },
     /// The optimizer is stepping.
     Busy,
     /// Anything else about values.
@@ -98,16 +98,16 @@ impl fmt::Display for Refusal {
             Refusal::Overlap { written, other, advice } => {
                 write!(f, "{written} and {other} share memory; {advice}")
             }
-            Refusal::Changed { what, how } => write!(
+            Refusal::Changed { what, how, advice } => write!(
                 f,
-                "{what} has changed since the optimizer was made: {how}; \
-                 put it back, or adopt the new arrays with opt.rebind(params)"
+                "{what} has changed since the optimizer was made: {how}; put it back{advice}"
             ),
             Refusal::Rebound { name } => write!(
                 f,
-                "params no longer holds the array that the optimizer updates as {name:?}; assign \
+                "params no longer holds the array that the optimizer updates as {}; assign \
                  into it (params[...][...] = value) instead of replacing it, or adopt the new \
-                 arrays with opt.rebind(params)"
+                 arrays with opt.rebind(params)",
+                Quoted(name)
             ),
             Refusal::Names { tree, missing, extra, advice } => {
                 write!(f, "{tree} do not fit the optimizer: ")?;
@@ -121,12 +121,16 @@ impl fmt::Display for Refusal {
             }
             Refusal::EmptyTree => f.write_str("the tree holds no arrays"),
             Refusal::DuplicateName { name } => {
-                write!(f, "two leaves of the tree have the name {name:?}; rename one of them")
+                write!(
+                    f,
+                    "two leaves of the tree have the name {}; rename one of them",
+                    Quoted(name)
+                )
             }
             Refusal::Key { path, got } => write!(
                 f,
                 "a key {}of the tree is {got}; keys are strings or integers",
-                if path.is_empty() { String::new() } else { format!("at {path:?} ") }
+                if path.is_empty() { String::new() } else { format!("at {} ", Quoted(path)) }
             ),
             Refusal::Depth => f.write_str(
                 "the tree is nested more than 200 levels deep; perhaps it contains itself",
@@ -134,15 +138,15 @@ impl fmt::Display for Refusal {
             Refusal::NotANumber { what, kind, got } => {
                 write!(f, "{what} must be {kind}, got {got}")
             }
-            Refusal::NonFinite { counts } => {
-                f.write_str("non-finite or too large gradients: ")?;
+            Refusal::NonFinite { counts, step } => {
+                write!(f, "non-finite or too large gradients at step {step}: ")?;
                 let shown: Vec<String> =
                     counts.iter().take(8).map(|(name, n)| format!("{name} ({n})")).collect();
                 f.write_str(&shown.join(", "))?;
                 if counts.len() > 8 {
                     write!(f, " and {} more", counts.len() - 8)?;
                 }
-                f.write_str("; nothing was changed")
+                f.write_str("; nothing was changed (nonfinite=\"skip\" leaves such steps out)")
             }
             Refusal::Busy => f.write_str(
                 "this optimizer is stepping already, in another thread or further up in this one",
@@ -174,7 +178,7 @@ fn names(f: &mut fmt::Formatter<'_>, title: &str, names: &[String]) -> fmt::Resu
     if names.is_empty() {
         return Ok(());
     }
-    let shown: Vec<String> = names.iter().take(8).map(|name| format!("{name:?}")).collect();
+    let shown: Vec<String> = names.iter().take(8).map(|name| Quoted(name).to_string()).collect();
     write!(f, "{title}{}", shown.join(", "))?;
     if names.len() > 8 {
         write!(f, " and {} more", names.len() - 8)?;
@@ -192,12 +196,12 @@ impl From<Refusal> for PyErr {
             | Refusal::Key { .. }
             | Refusal::NotANumber { .. } => PyTypeError::new_err(message),
             Refusal::Busy => raise("BusyError", |class| class.call1((message,))),
-            Refusal::NonFinite { counts } => raise("NonFiniteError", |class| {
+            Refusal::NonFinite { counts, step } => raise("NonFiniteError", |class| {
                 let by_name = PyDict::new(class.py());
                 for (name, count) in counts {
                     by_name.set_item(name, count)?;
                 }
-                class.call1((message, by_name))
+                class.call1((message, by_name, step))
             }),
             Refusal::Core { .. }
             | Refusal::Shape { .. }

@@ -2,7 +2,7 @@
 
 #![allow(unsafe_code)] // binds checked arrays by address
 
-use numpy::PyUntypedArrayMethods;
+use numpy::{PyArrayDescrMethods, PyUntypedArrayMethods};
 use pyo3::prelude::*;
 
 use super::arguments::{Arrays, Rows};
@@ -13,9 +13,9 @@ use super::model::Policy;
 use super::tree::{Leaves, flatten};
 use crate::dispatch::Level;
 use crate::element::Kind;
-use crate::error::Error;
+use crate::error::{Error, Number, Quoted};
 use crate::gather::Pointer;
-use crate::norm::{self, ReadPass};
+use crate::norm::{self, Norm, ReadPass};
 use crate::plan::{Plan, Task, Update, useful_threads};
 use crate::pool::num_threads;
 use crate::rule::{Adam, Coefficients, Decay, Hyperparameter, Sgd};
@@ -83,7 +83,8 @@ fn apply(
         return Ok(false);
     }
     let named = |(row, count)| (rows.describe(row, GRADIENT), count);
-    Err(Refusal::NonFinite { counts: refused.into_iter().map(named).collect() })
+    let counts = refused.into_iter().map(named).collect();
+    Err(Refusal::NonFinite { counts, step: call.step })
 }
 
 fn call(
@@ -194,6 +195,23 @@ fn leaves<'py>(tree: &Bound<'py, PyAny>) -> Outcome<Leaves<'py>> {
     Ok(leaves)
 }
 
+/// Arrays of a tree that are to be written, checked.
+fn written_leaves<'a, 'py>(leaves: &'a Leaves<'py>, what: &str) -> Outcome<Vec<Occupant<'a, 'py>>> {
+    let mut found = Vec::with_capacity(leaves.len());
+    for (name, object) in leaves {
+        let (array, kind) = written(object, || format!("{what} {}", Quoted(name)))?;
+        found.push(Occupant { array, kind, written: true });
+    }
+    match first_overlap(&found)? {
+        None => Ok(found),
+        Some((earlier, later)) => Err(Refusal::Overlap {
+            written: format!("{what} {}", Quoted(&leaves[earlier].0)),
+            other: format!("{what} {}", Quoted(&leaves[later].0)),
+            advice: "pass each array once",
+        }),
+    }
+}
+
 /// ``p - rate·p`` for all arrays of a tree, in place; see `thalweg.functional`.
 #[pyfunction]
 pub fn decay(params: &Bound<'_, PyAny>, rate: &Bound<'_, PyAny>) -> PyResult<()> {
@@ -204,19 +222,7 @@ pub fn decay(params: &Bound<'_, PyAny>, rate: &Bound<'_, PyAny>) -> PyResult<()>
         Update::F64(Coefficients::Decay(Decay::new(rate).map_err(Refusal::from)?)),
     ];
     let leaves = leaves(params)?;
-    let mut found = Vec::with_capacity(leaves.len());
-    for (name, object) in &leaves {
-        let (array, kind) = written(object, || format!("parameter {name:?}"))?;
-        found.push(Occupant { array, kind, written: true });
-    }
-    if let Some((earlier, later)) = first_overlap(&found)? {
-        return Err(Refusal::Overlap {
-            written: format!("parameter {:?}", leaves[earlier].0),
-            other: format!("parameter {:?}", leaves[later].0),
-            advice: "pass tied weights once",
-        }
-        .into());
-    }
+    let found = written_leaves(&leaves, "parameter")?;
     let mut zeros = [0.0_f64];
     let zero = Pointer { address: zeros.as_mut_ptr().cast(), kind: Kind::F64 };
     let mut tasks = Vec::with_capacity(found.len());
@@ -241,23 +247,52 @@ pub fn decay(params: &Bound<'_, PyAny>, rate: &Bound<'_, PyAny>) -> PyResult<()>
 /// Euclidean norm over all arrays of a tree; see `thalweg.functional`.
 #[pyfunction]
 pub fn global_norm(grads: &Bound<'_, PyAny>) -> PyResult<f64> {
-    let mut leaves = leaves(grads)?;
+    Ok(norm_of(grads.py(), leaves(grads)?)?.of_scaled(1.0))
+}
+
+/// Scales gradients in place to a norm; returns the norm before; see `thalweg.functional`.
+#[pyfunction]
+pub fn clip_by_global_norm(grads: &Bound<'_, PyAny>, max_norm: &Bound<'_, PyAny>) -> PyResult<f64> {
+    let py = grads.py();
+    let max_norm = checked_max_norm(real("max_norm", max_norm)?)?;
+    let leaves = leaves(grads)?;
+    let found = written_leaves(&leaves, "gradient")?;
+    let norm = norm_of(py, leaves.clone())?;
+    let clip = norm.clip(max_norm, 1.0);
+    if norm.is_finite() && clip != 1.0 {
+        let multiply = py.import("numpy")?.getattr("multiply")?;
+        for Occupant { array, .. } in found {
+            let factor = array.dtype().typeobj().call1((clip,))?;
+            multiply.call1((array, factor, array))?;
+        }
+    }
+    Ok(norm.of_scaled(1.0))
+}
+
+/// `max_norm`, which is above 0 and may be infinite.
+pub fn checked_max_norm(max_norm: f64) -> Outcome<f64> {
+    if max_norm > 0.0 {
+        return Ok(max_norm);
+    }
+    let got = Number(max_norm);
+    Err(Refusal::Value(format!("max_norm must be greater than 0, got {got}")))
+}
+
+fn norm_of(py: Python<'_>, mut leaves: Leaves<'_>) -> Outcome<Norm> {
     leaves.sort_by(|one, other| one.0.cmp(&other.0));
-    for (_, object) in &mut leaves {
+    let mut reads = Vec::with_capacity(leaves.len());
+    for (name, object) in &mut leaves {
         if let Some(array) = scalar_as_array(object)? {
             *object = array;
         }
-    }
-    let mut reads = Vec::with_capacity(leaves.len());
-    for (name, object) in &leaves {
-        let (array, kind) = gradient_of(object, || format!("gradient {name:?}"))?;
+        let (array, kind) = gradient_of(object, || format!("gradient {}", Quoted(name)))?;
         let memory = Memory::of(array);
         let pointer = Pointer { address: memory.address, kind };
         // SAFETY: `leaves` keeps the array alive. That nobody resizes or writes it from another
         // thread meanwhile is the caller's duty.
-        reads.push(unsafe { norm::Leaf::new(array.shape(), pointer, array.strides(), kind) });
+        reads.push(unsafe { norm::Leaf::new(memory.shape, pointer, memory.strides, kind) });
     }
     let elements = reads.iter().map(norm::Leaf::len).sum();
     let threads = useful_threads(elements, num_threads().0);
-    Ok(grads.py().detach(|| norm::global_norm(&reads, Level::current(), threads).of_scaled(1.0)))
+    Ok(py.detach(|| norm::global_norm(&reads, Level::current(), threads)))
 }

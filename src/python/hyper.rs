@@ -2,12 +2,13 @@
 
 use pyo3::exceptions::PyOverflowError;
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyDict, PyTuple};
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyBool, PyDict, PyTuple, PyType};
 
 use super::arrays::type_name;
 use super::errors::{Outcome, Refusal};
 use crate::element::{Element, Kind};
-use crate::error::Error;
+use crate::error::{Error, Quoted};
 use crate::plan::Update;
 use crate::rule::{Adam, Coefficients, Hyperparameter, Sgd};
 
@@ -114,7 +115,7 @@ pub fn number(object: &Bound<'_, PyAny>, what: impl Fn() -> String) -> Outcome<f
         let got = format!("{} of type {}", representation(object), type_name(object));
         Refusal::NotANumber { what: what(), kind: "a number", got }
     };
-    if object.is_instance_of::<PyBool>() {
+    if is_bool(object)? {
         return Err(refuse());
     }
     match object.extract::<f64>() {
@@ -134,7 +135,7 @@ pub fn real(name: &str, object: &Bound<'_, PyAny>) -> Outcome<f64> {
 /// A whole number of at least `least`.
 pub fn whole(object: &Bound<'_, PyAny>, what: &str, least: u64) -> Outcome<u64> {
     let refuse = |got| Refusal::NotANumber { what: what.to_owned(), kind: "a whole number", got };
-    if object.is_instance_of::<PyBool>() || !object.hasattr("__index__")? {
+    if is_bool(object)? || !object.hasattr("__index__")? {
         return Err(refuse(format!("{} of type {}", representation(object), type_name(object))));
     }
     match object.extract::<u64>() {
@@ -144,6 +145,13 @@ pub fn whole(object: &Bound<'_, PyAny>, what: &str, least: u64) -> Outcome<u64> 
             representation(object)
         ))),
     }
+}
+
+/// Whether it is a boolean of Python or NumPy.
+fn is_bool(object: &Bound<'_, PyAny>) -> PyResult<bool> {
+    static BOOL: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    Ok(object.is_instance_of::<PyBool>()
+        || object.is_instance(BOOL.import(object.py(), "numpy", "bool_")?)?)
 }
 
 /// `repr(object)`, cut where it is long.
@@ -167,11 +175,15 @@ impl Class {
     /// From `{"frozen": bool, "lr_scale": (...), name: number or callable}`; `kinds` are the types
     /// of the parameters in the class.
     pub fn extract(given: &Bound<'_, PyDict>, kinds: &[Kind]) -> Outcome<Self> {
-        let mut class = Class { frozen: false, values: Vec::new(), lr_scales: Vec::new() };
+        let frozen = given.get_item("frozen")?.map_or(Ok(false), |frozen| frozen.extract())?;
+        let mut class = Class { frozen, values: Vec::new(), lr_scales: Vec::new() };
+        // The strictest type decides; without parameters that train any may come.
+        let float32 = !frozen && kinds.contains(&Kind::F32);
+        let strictest = if float32 { Kind::F32 } else { Kind::F64 };
         for (key, object) in given {
             let key: String = key.extract()?;
             if key == "frozen" {
-                class.frozen = object.extract()?;
+                continue;
             } else if key == Hyperparameter::LrScale.name() {
                 for scale in object.cast::<PyTuple>().map_err(PyErr::from)? {
                     let value = Value::extract(&scale, Hyperparameter::LrScale, Kind::F64)?;
@@ -179,8 +191,6 @@ impl Class {
                 }
             } else {
                 let key = named(&key)?;
-                // The strictest type decides; without parameters any may come.
-                let strictest = if kinds.contains(&Kind::F32) { Kind::F32 } else { Kind::F64 };
                 class.values.push((key, Value::extract(&object, key, strictest)?));
             }
         }
@@ -246,7 +256,7 @@ pub fn named(name: &str) -> Outcome<Hyperparameter> {
     Hyperparameter::ALL
         .into_iter()
         .find(|key| key.name() == name)
-        .ok_or_else(|| Refusal::Value(format!("{name:?} is not a hyperparameter")))
+        .ok_or_else(|| Refusal::Value(format!("{} is not a hyperparameter", Quoted(name))))
 }
 
 /// The callables of one step, each called once.

@@ -6,6 +6,7 @@
 
 mod arguments;
 mod arrays;
+mod batch;
 mod errors;
 mod functional;
 mod gate;
@@ -26,7 +27,7 @@ mod _core {
 
     use super::errors::Refusal;
     #[pymodule_export]
-    use super::functional::{apply_adam, apply_sgd, decay, global_norm};
+    use super::functional::{apply_adam, apply_sgd, clip_by_global_norm, decay, global_norm};
     use super::hyper::{named, number, whole};
     #[pymodule_export]
     use super::optimizer::Optimizer;

@@ -13,6 +13,7 @@ use super::hyper::{Class, Family};
 use super::step::Workspace;
 use super::tree::{Leaves, Node};
 use crate::element::Kind;
+use crate::error::Quoted;
 
 const TIED: &str = "pass tied weights once and add up their gradients";
 
@@ -31,7 +32,8 @@ impl Policy {
             "skip" => Ok(Policy::Skip),
             "ignore" => Ok(Policy::Ignore),
             _ => Err(Refusal::Value(format!(
-                "nonfinite must be 'raise', 'skip' or 'ignore', got {name:?}"
+                "nonfinite must be 'raise', 'skip' or 'ignore', got {}",
+                Quoted(name)
             ))),
         }
     }
@@ -98,7 +100,7 @@ impl Active {
 
     /// The same state with another array of the same shape and type.
     fn with_parameter(&self, object: &Bound<'_, PyAny>, name: &str) -> Outcome<Self> {
-        let what = || format!("parameter {name:?}");
+        let what = || format!("parameter {}", Quoted(name));
         let (array, kind) = written(object, what)?;
         if kind != self.p.kind {
             let (got, had) = (kind.name(), self.p.kind.name());
@@ -177,7 +179,7 @@ impl Model {
         self.index
             .get(name)
             .copied()
-            .ok_or_else(|| Refusal::Value(format!("{name:?} is not a parameter")))
+            .ok_or_else(|| Refusal::Value(format!("{} is not a parameter", Quoted(name))))
     }
 
     pub fn leaf(&self, name: &str) -> Outcome<&Leaf> {
@@ -208,6 +210,7 @@ impl Model {
         py: Python<'_>,
         classes: Vec<Class>,
         assignment: Vec<usize>,
+        trained: &[String],
     ) -> Outcome<()> {
         if self.options.nesterov {
             classes.iter().try_for_each(Class::check_nesterov)?;
@@ -215,16 +218,16 @@ impl Model {
         let mut thawed = Vec::new();
         for (i, (leaf, class)) in self.leaves.iter().zip(&assignment).enumerate() {
             let class = &classes[*class];
-            if class.frozen {
+            if class.frozen && !trained.contains(&leaf.name) {
                 continue;
             }
             match &leaf.active {
                 None => thawed.push((i, self.thaw(py, leaf, class)?)),
                 Some(active) if active.state.len() < self.options.states(class) => {
                     return Err(Refusal::Value(format!(
-                        "momentum of {:?} cannot be changed from zero: it keeps no \
+                        "momentum of {} cannot be changed from zero: it keeps no \
                          momentum_buffer; make the optimizer with momentum above 0",
-                        leaf.name
+                        Quoted(&leaf.name)
                     )));
                 }
                 Some(_) => {}
@@ -247,7 +250,7 @@ impl Model {
 
     /// Checks a leaf's array and allocates its state.
     fn thaw(&self, py: Python<'_>, leaf: &Leaf, class: &Class) -> Outcome<Active> {
-        let what = || format!("parameter {:?}", leaf.name);
+        let what = || format!("parameter {}", Quoted(&leaf.name));
         let (array, kind) = written(leaf.object.bind(py), what)?;
         let state = (0..self.options.states(class))
             .map(|_| Ok(Checked::new(&zeros_like(array)?, kind)))
@@ -289,8 +292,8 @@ impl Model {
     pub fn describe(&self, (leaf, array): (usize, usize)) -> String {
         let name = &self.leaves[leaf].name;
         match array {
-            0 => format!("parameter {name:?}"),
-            k => format!("{} of {name:?}", self.options.state_names(k)[k - 1]),
+            0 => format!("parameter {}", Quoted(name)),
+            k => format!("{} of {}", self.options.state_names(k)[k - 1], Quoted(name)),
         }
     }
 

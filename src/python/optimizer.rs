@@ -6,11 +6,12 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
-use super::errors::{Outcome, Refusal};
+use super::errors::Outcome;
 use super::gate::{Entered, Gate};
 use super::hyper::{Class, Family, real};
 use super::model::{Model, Options, Policy};
@@ -36,9 +37,16 @@ impl Optimizer {
         let mut model = self.enter()?;
         match model.as_mut() {
             Some(model) => Ok(work(model)?),
-            None => Err(Refusal::Value("Optimizer.__init__ has not been called".to_owned()).into()),
+            None => Err(PyRuntimeError::new_err(
+                "the optimizer was not set up: make one of AdamW, Adam, SGDW and SGD; a subclass \
+                 calls super().__init__(params, ...) first",
+            )),
         }
     }
+}
+
+fn scale_argument(given: &Bound<'_, PyAny>) -> PyResult<f64> {
+    Ok(real("scale", given)?)
 }
 
 #[pymethods]
@@ -73,13 +81,15 @@ impl Optimizer {
     /// Says which class each leaf is in, and what the classes' hyperparameters are. Class 0 is
     /// group 0 by itself. Leaves that train for the first time are checked and get their state.
     ///
-    /// Without an assignment leaves stay in their classes.
-    #[pyo3(signature = (classes, assignment=None))]
+    /// Without an assignment leaves stay in their classes. `trained` leaves get state though they
+    /// be frozen.
+    #[pyo3(signature = (classes, assignment=None, trained=Vec::new()))]
     fn _configure(
         &self,
         py: Python<'_>,
         classes: Vec<Bound<'_, PyDict>>,
         assignment: Option<Vec<usize>>,
+        trained: Vec<String>,
     ) -> PyResult<()> {
         self.with(|model| {
             let assignment = assignment.unwrap_or_else(|| model.assignment());
@@ -89,7 +99,7 @@ impl Optimizer {
                 .zip(&kinds)
                 .map(|(given, kinds)| Class::extract(given, kinds))
                 .collect::<Outcome<Vec<Class>>>()?;
-            model.configure(py, classes, assignment)
+            model.configure(py, classes, assignment, &trained)
         })
     }
 
@@ -101,20 +111,16 @@ impl Optimizer {
     /// Updates every parameter in place, once.
     ///
     /// See `thalweg.Optimizer.step`.
-    #[pyo3(
-        signature = (grads, *, max_norm=None, scale=None, partial=false),
-        text_signature = "($self, grads, *, max_norm=None, scale=1.0, partial=False)"
-    )]
+    #[pyo3(signature = (grads, *, max_norm=None, scale=1.0, partial=false))]
     fn step(
         &self,
         grads: &Bound<'_, PyAny>,
         max_norm: Option<&Bound<'_, PyAny>>,
-        scale: Option<&Bound<'_, PyAny>>,
+        #[pyo3(from_py_with = scale_argument)] scale: f64,
         partial: bool,
     ) -> PyResult<StepReport> {
         let py = grads.py();
         let max_norm = max_norm.map(|given| real("max_norm", given)).transpose()?;
-        let scale = scale.map_or(Ok(1.0), |given| real("scale", given))?;
         let next = self.step_count.load(Ordering::Relaxed) + 1;
         let request = Request { grads, max_norm, scale, partial, step: next };
         self.with(|model| {

@@ -1,7 +1,7 @@
 //! What a step reports.
 
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple};
+use pyo3::types::{PyBool, PyDict, PyMappingProxy, PyNotImplemented, PyTuple};
 
 /// What one step did.
 ///
@@ -20,13 +20,18 @@ use pyo3::types::{PyDict, PyTuple};
 ///     True if gradients were non-finite and ``nonfinite="skip"``; nothing has changed then.
 /// nonfinite : dict of str to int
 ///     For each parameter with gradients that are NaN, infinite or too large, how many are.
-#[pyclass(module = "thalweg", frozen, get_all)]
+#[pyclass(module = "thalweg", frozen)]
 #[derive(Debug)]
 pub struct StepReport {
+    #[pyo3(get)]
     pub step: u64,
+    #[pyo3(get)]
     pub lr: f64,
+    #[pyo3(get)]
     pub grad_norm: Option<f64>,
+    #[pyo3(get)]
     pub clip: f64,
+    #[pyo3(get)]
     pub skipped: bool,
     pub nonfinite: Py<PyDict>,
 }
@@ -46,6 +51,11 @@ impl StepReport {
         StepReport { step, lr, grad_norm, clip, skipped, nonfinite }
     }
 
+    #[getter]
+    fn nonfinite<'py>(&self, py: Python<'py>) -> Bound<'py, PyMappingProxy> {
+        PyMappingProxy::new(py, self.nonfinite.bind(py).as_mapping())
+    }
+
     fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyTuple>> {
         (slf.get_type(), slf.get().fields(slf.py())?).into_pyobject(slf.py())
     }
@@ -59,17 +69,20 @@ impl StepReport {
         Ok(format!("StepReport({})", shown.join(", ")))
     }
 
-    fn __eq__(&self, py: Python<'_>, other: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
-        match other.cast::<StepReport>() {
-            Ok(other) => Ok(self
-                .fields(py)?
-                .eq(other.get().fields(py)?)?
-                .into_pyobject(py)?
-                .to_owned()
-                .into_any()
-                .unbind()),
-            Err(_) => Ok(py.NotImplemented()),
-        }
+    /// Equal in every field; norms that are both NaN are equal too.
+    fn __eq__<'py>(&self, other: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        let py = other.py();
+        let Ok(other) = other.cast::<StepReport>() else {
+            return Ok(PyNotImplemented::get(py).to_owned().into_any());
+        };
+        let other = other.get();
+        let bits = |report: &StepReport| {
+            let same_nan = |x: f64| if x.is_nan() { f64::NAN.to_bits() } else { x.to_bits() };
+            let StepReport { step, lr, grad_norm, clip, skipped, .. } = report;
+            (*step, same_nan(*lr), grad_norm.map(same_nan), same_nan(*clip), *skipped)
+        };
+        let equal = bits(self) == bits(other) && self.nonfinite.bind(py).eq(&other.nonfinite)?;
+        Ok(PyBool::new(py, equal).to_owned().into_any())
     }
 }
 

@@ -9,16 +9,19 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use super::arrays::{Memory, gradient_of, scalar_as_array, share_memory};
+use super::batch::{Batch, Done, Setting, UpdateKey};
 use super::errors::{Outcome, Refusal};
+use super::functional::checked_max_norm;
 use super::hyper::{Numbers, Schedules};
 use super::model::{Active, Model, Policy};
 use super::report::StepReport;
 use super::tree::{Given, collect_by_name};
 use crate::dispatch::Level;
 use crate::element::Kind;
+use crate::error::Quoted;
 use crate::gather::Pointer;
-use crate::norm::{self, ReadPass};
-use crate::plan::{Plan, Task, Update, useful_threads};
+use crate::norm;
+use crate::plan::useful_threads;
 use crate::pool::num_threads;
 use crate::rule::Hyperparameter;
 use crate::tensor::{ARRAYS, GRADIENT, STATE, Tensor};
@@ -26,6 +29,8 @@ use crate::tensor::{ARRAYS, GRADIENT, STATE, Tensor};
 /// From this many elements on, other Python threads may run during the work; below, letting them
 /// costs more than it gives.
 const DETACH_MIN: usize = 16_384;
+
+const REBIND: &str = ", or adopt the new array with opt.rebind(params)";
 
 /// The arguments of a step.
 pub struct Request<'a, 'py> {
@@ -44,70 +49,43 @@ pub struct Workspace {
     batch: Batch,
 }
 
-/// Work for threads that know nothing of Python.
-#[derive(Debug, Default)]
-struct Batch {
-    /// Leaves that are updated, in the order of their names.
-    leaves: Vec<usize>,
-    tasks: Vec<Task<'static>>,
-    updates: Vec<Update>,
-    keys: Vec<UpdateKey>,
-    reads: Vec<norm::Leaf<'static>>,
-    plan: Plan,
-    pass: ReadPass,
-}
-
-/// What the coefficients of a tensor depend on.
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct UpdateKey {
-    class: usize,
-    step: u64,
-    kind: Kind,
-    states: usize,
-}
-
 impl Workspace {
     /// Lets go of all arrays.
     pub fn clear(&mut self) {
         self.given.fill_with(Given::default);
-        self.batch.leaves.clear();
-        self.batch.tasks.clear();
-        self.batch.updates.clear();
-        self.batch.keys.clear();
-        self.batch.reads.clear();
+        self.batch.clear();
     }
 }
 
 /// Takes one step.
 pub fn step(py: Python<'_>, model: &mut Model, request: &Request<'_, '_>) -> Outcome<StepReport> {
     Hyperparameter::Scale.check(request.scale, Kind::F64)?;
-    if let Some(max_norm) = request.max_norm.filter(|norm| norm.is_nan() || *norm <= 0.0) {
-        return Err(Refusal::Value(format!(
-            "max_norm must be None or greater than 0, got {max_norm:?}"
-        )));
-    }
+    request.max_norm.map(checked_max_norm).transpose()?;
     let mut schedules = Schedules::new(py, request.step);
     let lr = model.classes.first().map_or(Ok(0.0), |class| class.lr(&mut schedules))?;
     let numbers = numbers(model, &mut schedules)?;
 
-    if let Some(name) = model.tree.first_rebound(py)? {
+    let frozen = |name: &str| {
+        let leaf = model.index.get(name).map(|i| &model.leaves[*i]);
+        leaf.is_some_and(|leaf| model.classes[leaf.class].frozen)
+    };
+    if let Some(name) = model.tree.first_rebound(py, &frozen)? {
         return Err(Refusal::Rebound { name: name.to_owned() });
     }
     collect(model, request)?;
-    let reads = model.options.policy != Policy::Ignore || request.max_norm.is_some();
-    bind(py, model, &numbers, request, reads)?;
-
     let policy = model.options.policy;
-    let batch = &mut model.work.batch;
-    let elements: usize = batch.tasks.iter().map(|task| task.tensor.len()).sum();
-    let setting = Setting {
+    let mut setting = Setting {
         level: Level::current(),
-        threads: useful_threads(elements, num_threads().0),
+        threads: num_threads().0,
         policy,
-        reads,
         max_norm: request.max_norm,
         scale: request.scale,
     };
+    bind(py, model, &numbers, request.step, &setting)?;
+
+    let batch = &mut model.work.batch;
+    let elements = batch.elements();
+    setting.threads = useful_threads(elements, setting.threads);
     let mut work = || batch.run(&numbers, &setting);
     let outcome = if elements < DETACH_MIN { work() } else { py.detach(work) };
     let done = outcome.map_err(|error| Refusal::Core { error, step: Some(request.step) })?;
@@ -117,7 +95,7 @@ pub fn step(py: Python<'_>, model: &mut Model, request: &Request<'_, '_>) -> Out
         let named = |(leaf, count): &(usize, u64)| (model.leaves[*leaf].name.clone(), *count);
         let counts: Vec<(String, u64)> = done.refused.iter().map(named).collect();
         if policy == Policy::Raise {
-            return Err(Refusal::NonFinite { counts });
+            return Err(Refusal::NonFinite { counts, step: request.step });
         }
         let nonfinite = PyDict::new(py);
         for (name, count) in counts {
@@ -125,7 +103,7 @@ pub fn step(py: Python<'_>, model: &mut Model, request: &Request<'_, '_>) -> Out
         }
         return Ok(report(request.step - 1, lr, &done, true, nonfinite));
     }
-    for leaf in &batch.leaves {
+    for leaf in batch.leaves() {
         model.leaves[*leaf].step += 1;
     }
     Ok(report(request.step, lr, &done, false, PyDict::new(py)))
@@ -171,7 +149,7 @@ fn collect(model: &mut Model, request: &Request<'_, '_>) -> Outcome<()> {
     given.resize_with(leaves.len(), Given::default);
     let mut extra = Vec::new();
     if !tree.collect(request.grads, given, &mut 0)? {
-        extra = collect_by_name(request.grads, index, given)?;
+        extra = collect_by_name(request.grads, tree, index, given)?;
     }
     let mut missing = Vec::new();
     let mut any = false;
@@ -198,8 +176,8 @@ fn bind(
     py: Python<'_>,
     model: &mut Model,
     numbers: &[Numbers],
-    request: &Request<'_, '_>,
-    reads: bool,
+    step: u64,
+    setting: &Setting,
 ) -> Outcome<()> {
     for position in 0..model.sorted.len() {
         let index = model.sorted[position];
@@ -216,6 +194,7 @@ fn bind(
             object = array.clone();
             model.work.given[index] = Given::Object(array.unbind());
         }
+        let written = recheck(py, active, &leaf.name)?;
         let gradient = checked_gradient(&object, &leaf.name, active)?;
         for owner in gradient.extents(model) {
             let (leaf, array) = model.owners[owner];
@@ -224,7 +203,7 @@ fn bind(
             {
                 return Err(Refusal::Overlap {
                     written: model.describe(model.owners[owner]),
-                    other: format!("the gradient of {:?}", model.leaves[index].name),
+                    other: format!("the gradient of {}", Quoted(&model.leaves[index].name)),
                     advice: "pass a gradient with memory of its own (gradient.copy())",
                 });
             }
@@ -236,16 +215,12 @@ fn bind(
             kind: active.p.kind,
             states: active.state.len(),
         };
-        let tensor = tensor(py, active, &leaf.name, &gradient)?;
+        let tensor = tensor(written, active, &gradient);
         let batch = &mut model.work.batch;
         let update = batch
-            .update(key, numbers, request.scale)
-            .map_err(|error| Refusal::Core { error, step: Some(request.step) })?;
-        batch.leaves.push(index);
-        batch.tasks.push(Task { tensor, update });
-        if reads {
-            batch.reads.push(gradient.read(active.p.kind));
-        }
+            .update(key, numbers, setting.scale)
+            .map_err(|error| Refusal::Core { error, step: Some(step) })?;
+        batch.push(index, tensor, update, setting.reads().then(|| gradient.read(active.p.kind)));
     }
     Ok(())
 }
@@ -261,7 +236,7 @@ fn checked_gradient<'a>(
     name: &str,
     active: &Active,
 ) -> Outcome<Gradient<'a>> {
-    let what = || format!("the gradient of {name:?}");
+    let what = || format!("the gradient of {}", Quoted(name));
     let (array, kind) = gradient_of(object, what)?;
     let memory = Memory::of(array);
     if *memory.shape != *active.p.shape {
@@ -293,21 +268,28 @@ impl Gradient<'_> {
     }
 }
 
-/// Binds a leaf's arrays, once their structs have been looked at again.
-fn tensor(
-    py: Python<'_>,
-    active: &Active,
-    name: &str,
-    gradient: &Gradient<'_>,
-) -> Outcome<Tensor<'static>> {
-    let p = active.p.recheck(py, || format!("parameter {name:?}"))?;
+/// Pointers to a leaf's arrays, once their structs have been looked at again; the parameter's in
+/// place of the gradient's.
+fn recheck(py: Python<'_>, active: &Active, name: &str) -> Outcome<[Pointer; ARRAYS]> {
+    let p = active.p.recheck(py, REBIND, || format!("parameter {}", Quoted(name)))?;
     let mut pointers = [p; ARRAYS];
+    for (pointer, state) in pointers[STATE..].iter_mut().zip(&active.state) {
+        *pointer = state.recheck(py, "", || format!("the state of {}", Quoted(name)))?;
+    }
+    Ok(pointers)
+}
+
+/// Binds a leaf's arrays and its gradient.
+fn tensor(
+    mut pointers: [Pointer; ARRAYS],
+    active: &Active,
+    gradient: &Gradient<'_>,
+) -> Tensor<'static> {
     let mut strides = [&active.p.strides[..]; ARRAYS];
     pointers[GRADIENT] = gradient.pointer;
     strides[GRADIENT] = gradient.memory.strides;
-    for (k, state) in active.state.iter().enumerate() {
-        pointers[STATE + k] = state.recheck(py, || format!("the state of {name:?}"))?;
-        strides[STATE + k] = &state.strides;
+    for (strides, state) in strides[STATE..].iter_mut().zip(&active.state) {
+        *strides = &state.strides;
     }
     let memory = &gradient.memory;
     let plain = active.dense
@@ -319,80 +301,11 @@ fn tensor(
     // aligned and overlap neither each other nor the gradient. The optimizer and `given` keep all
     // alive until `clear`. That nobody resizes or writes them from another thread is the caller's
     // duty.
-    Ok(unsafe {
+    unsafe {
         if plain {
             Tensor::dense(memory.len(), pointers, states)
         } else {
             Tensor::new(&active.p.shape, pointers, strides, states)
         }
-    })
-}
-
-/// How a batch is to be run.
-struct Setting {
-    level: Level,
-    threads: usize,
-    policy: Policy,
-    reads: bool,
-    max_norm: Option<f64>,
-    scale: f64,
-}
-
-/// What running a batch came to.
-struct Done {
-    grad_norm: Option<f64>,
-    clip: f64,
-    /// Leaves with gradients that cannot be taken, and how many; then nothing was written.
-    refused: Vec<(usize, u64)>,
-}
-
-impl Batch {
-    /// The position of the coefficients for a key; they are made when first asked for.
-    fn update(
-        &mut self,
-        key: UpdateKey,
-        numbers: &[Numbers],
-        scale: f64,
-    ) -> Result<usize, crate::error::Error> {
-        if let Some(position) = self.keys.iter().rposition(|other| *other == key) {
-            return Ok(position);
-        }
-        self.updates.push(numbers[key.class].update(key.kind, key.states, key.step, scale)?);
-        self.keys.push(key);
-        Ok(self.keys.len() - 1)
-    }
-
-    fn run(&mut self, numbers: &[Numbers], setting: &Setting) -> Result<Done, crate::error::Error> {
-        let Setting { level, threads, policy, scale, .. } = *setting;
-        let mut done = Done { grad_norm: None, clip: 1.0, refused: Vec::new() };
-        if setting.reads {
-            let norm = self.pass.read(&self.reads, level, threads);
-            done.grad_norm = Some(norm.of_scaled(scale));
-            let clip = setting.max_norm.map_or(1.0, |max_norm| norm.clip(max_norm, scale));
-            // Where a gradient is NaN or infinite there is no clip to judge the others by.
-            if clip != 1.0 && (norm.is_finite() || policy == Policy::Ignore) {
-                done.clip = clip;
-                self.scale_by(numbers, scale * clip)?;
-            }
-            if policy != Policy::Ignore {
-                let (updates, tasks) = (&self.updates, &self.tasks);
-                let refused = self.pass.refused(&self.reads, |i| &updates[tasks[i].update]);
-                if !refused.is_empty() {
-                    let leaf = |(i, count)| (self.leaves[i], count);
-                    done.refused = refused.into_iter().map(leaf).collect();
-                    return Ok(done);
-                }
-            }
-        }
-        self.plan.run(&mut self.tasks, &self.updates, level, threads)?;
-        Ok(done)
-    }
-
-    /// Makes the coefficients again, for another factor on the gradients.
-    fn scale_by(&mut self, numbers: &[Numbers], scale: f64) -> Result<(), crate::error::Error> {
-        for (key, update) in self.keys.iter().zip(&mut self.updates) {
-            *update = numbers[key.class].update(key.kind, key.states, key.step, scale)?;
-        }
-        Ok(())
     }
 }

@@ -58,10 +58,7 @@ fn open<'py>(
         return Ok(Some((Container::List, entries.map(entry).collect())));
     }
     if let Ok(tuple) = object.cast::<PyTuple>() {
-        let fields: Vec<String> = match tuple.getattr_opt("_fields")? {
-            Some(fields) => fields.extract().unwrap_or_default(),
-            None => Vec::new(),
-        };
+        let fields = fields_of(tuple)?.unwrap_or_default();
         let entry = |(i, child): (usize, _)| {
             let name = fields.get(i).map_or_else(|| join(&i.to_string()), |field| join(field));
             Entry { key: None, name, child }
@@ -77,6 +74,11 @@ fn open<'py>(
         return Ok(Some((Container::Mapping, entries)));
     }
     Ok(None)
+}
+
+/// The field names of a namedtuple.
+fn fields_of(tuple: &Bound<'_, PyAny>) -> PyResult<Option<Vec<String>>> {
+    Ok(tuple.getattr_opt("_fields")?.and_then(|fields| fields.extract().ok()))
 }
 
 fn key_name(path: &str, key: &Bound<'_, PyAny>) -> Outcome<String> {
@@ -163,15 +165,31 @@ impl Node {
         Ok(Node { name: path, object: object.clone().unbind(), content })
     }
 
-    /// The leaves below that are not `None`, in order.
-    fn leaves<'a>(&'a self, py: Python<'_>, into: &mut Vec<&'a Py<PyAny>>) {
+    /// How many leaves below are not `None`.
+    fn count(&self, py: Python<'_>) -> usize {
         match &self.content {
-            Content::Leaf if self.object.is_none(py) => {}
-            Content::Leaf => into.push(&self.object),
+            Content::Leaf => usize::from(!self.object.is_none(py)),
+            Content::Inner { entries, .. } => entries.iter().map(|(_, node)| node.count(py)).sum(),
+        }
+    }
+
+    /// Whether there are leaves below, all of them frozen.
+    fn is_frozen(&self, py: Python<'_>, frozen: &impl Fn(&str) -> bool) -> bool {
+        match &self.content {
+            Content::Leaf => !self.object.is_none(py) && frozen(&self.name),
             Content::Inner { entries, .. } => {
-                entries.iter().for_each(|(_, node)| node.leaves(py, into));
+                !entries.is_empty() && entries.iter().all(|(_, node)| node.is_frozen(py, frozen))
             }
         }
+    }
+
+    /// Whether there is a node of this name, leaf or not.
+    pub fn has(&self, name: &str) -> bool {
+        self.name == name
+            || match &self.content {
+                Content::Leaf => false,
+                Content::Inner { entries, .. } => entries.iter().any(|(_, node)| node.has(name)),
+            }
     }
 
     /// Shows the objects to the garbage collector.
@@ -186,8 +204,12 @@ impl Node {
         Ok(())
     }
 
-    /// The name of the first node whose container no longer holds it.
-    pub fn first_rebound(&self, py: Python<'_>) -> PyResult<Option<&str>> {
+    /// The name of the first node whose container no longer holds it, frozen leaves aside.
+    pub fn first_rebound(
+        &self,
+        py: Python<'_>,
+        frozen: &impl Fn(&str) -> bool,
+    ) -> PyResult<Option<&str>> {
         let Content::Inner { container, entries } = &self.content else { return Ok(None) };
         let object = self.object.bind(py);
         for (i, (key, node)) in entries.iter().enumerate() {
@@ -202,11 +224,12 @@ impl Node {
                     Err(_) => object.get_item(key).is_ok_and(|child| child.is(&node.object)),
                 },
             };
-            if !held {
+            if held {
+                if let Some(name) = node.first_rebound(py, frozen)? {
+                    return Ok(Some(name));
+                }
+            } else if !node.is_frozen(py, frozen) {
                 return Ok(Some(&node.name));
-            }
-            if let Some(name) = node.first_rebound(py)? {
-                return Ok(Some(name));
             }
         }
         Ok(None)
@@ -235,12 +258,9 @@ impl Node {
             return Ok(true);
         };
         if grads.is_none() {
-            let mut below = Vec::new();
-            self.leaves(py, &mut below);
-            for place in &mut given[*next..*next + below.len()] {
-                *place = Given::Skipped;
-            }
-            *next += below.len();
+            let below = *next..*next + self.count(py);
+            *next = below.end;
+            given[below].fill_with(|| Given::Skipped);
             return Ok(true);
         }
         if let (Container::Mapping, Ok(dict)) = (container, grads.cast::<PyDict>()) {
@@ -259,7 +279,13 @@ impl Node {
             (Container::Mapping, _) => return Ok(false),
             (_, Ok(list)) => list.iter().collect(),
             (_, Err(_)) => match grads.cast::<PyTuple>() {
-                Ok(tuple) => tuple.iter().collect(),
+                Ok(tuple) => match fields_of(tuple)? {
+                    // Fields in another order are other names.
+                    fields @ Some(_) if fields != fields_of(self.object.bind(py))? => {
+                        return Ok(false);
+                    }
+                    _ => tuple.iter().collect(),
+                },
                 Err(_) => return Ok(false),
             },
         };
@@ -286,19 +312,28 @@ fn is_container(object: &Bound<'_, PyAny>) -> bool {
 /// `None` above leaves stands for all of them.
 pub fn collect_by_name(
     grads: &Bound<'_, PyAny>,
+    tree: &Node,
     index: &HashMap<String, usize>,
     given: &mut [Given],
 ) -> Outcome<Vec<String>> {
     given.fill_with(Given::default);
     let mut extra = Vec::new();
+    let mut give = |i: usize, name: &str, gradient: Given| match given[i] {
+        Given::Missing => {
+            given[i] = gradient;
+            Ok(())
+        }
+        _ => Err(Refusal::DuplicateName { name: name.to_owned() }),
+    };
     for (name, object) in flatten(grads)? {
         match index.get(&name) {
-            Some(i) if object.is_none() => given[*i] = Given::Skipped,
-            Some(i) => given[*i] = Given::Object(object.unbind()),
-            None if object.is_none() => {
+            Some(i) if object.is_none() => give(*i, &name, Given::Skipped)?,
+            Some(i) => give(*i, &name, Given::Object(object.unbind()))?,
+            None if object.is_none() && tree.has(&name) => {
                 let prefix = format!("{name}.");
-                let below = index.iter().filter(|(leaf, _)| leaf.starts_with(&prefix));
-                below.for_each(|(_, i)| given[*i] = Given::Skipped);
+                for (leaf, i) in index.iter().filter(|(leaf, _)| leaf.starts_with(&prefix)) {
+                    give(*i, leaf, Given::Skipped)?;
+                }
             }
             None => extra.push(name),
         }

@@ -72,7 +72,7 @@ def train(recipe: Recipe, digits: Digits, plan: Plan, after_epoch: Callable[[Run
             try:
                 _train_one_epoch(run, parameters, optimizer, digits.train, batches)
             except thalweg.NonFiniteError as error:
-                run.stop = Stop(optimizer.step_count + 1, tuple(error.counts))
+                run.stop = Stop(error.step, tuple(error.nonfinite))
                 return run
             _evaluate(run, parameters, digits)
             after_epoch(run)

@@ -1,0 +1,297 @@
+"""What all optimizers have in common: groups, state, pickling. The step is native (`_core`)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+
+from thalweg import _core
+from thalweg import state as state_dicts
+from thalweg.groups import (
+    DECAYS,
+    GROUP_KEYS,
+    Cascade,
+    Group,
+    Match,
+    Number,
+    ReadyGroup,
+    Rule,
+    check_value,
+    matching_names,
+    resolve,
+)
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["Optimizer"]
+
+NonFinite = Literal["raise", "skip", "ignore"]
+Groups = Sequence[Mapping[str, Any] | ReadyGroup]
+
+
+class Optimizer(_core.Optimizer):
+    """What the optimizers have in common. Make one of `AdamW`, `Adam`, `SGDW` and `SGD`.
+
+    Parameters and state keep their identity: they are updated in place, for ever the same arrays.
+    """
+
+    rule: ClassVar[Rule]
+    """Name and hyperparameters of the update rule."""
+
+    _tree: Any
+    _params: dict[str, Any]
+    _groups: tuple[Group, ...]
+    _cascade: Cascade
+    _options: dict[str, Any]
+
+    def _start(
+        self,
+        params: Any,
+        groups: Groups,
+        values: dict[str, Any],
+        options: dict[str, Any],
+        trained: Sequence[str] = (),
+    ) -> None:
+        """Take in parameters, groups and options; the constructors end here.
+
+        `trained` parameters get state though they be frozen.
+        """
+        values = {key: check_value(self.rule, key, value) for key, value in values.items()}
+        if isinstance(groups, Mapping | str) or not isinstance(groups, Sequence):
+            raise TypeError(f"groups must be a sequence of mappings, got {groups!r}")
+        leaves = dict(self._bind(params, **_native_options(self.rule, options)))
+        self._options = options
+        self._tree = params
+        self._params = leaves
+        self._groups = ()
+        made = [Group(self, "*", leaves, values)]
+        for position, given in enumerate(groups):
+            if isinstance(given, Mapping):
+                specifications = [dict(given)]
+            elif hasattr(given, "expand"):
+                specifications = given.expand(leaves, self.rule.decay)
+            else:
+                raise TypeError(f"groups[{position}] must be a mapping, got {given!r}")
+            made += [self._group(spec, f"groups[{position}]") for spec in specifications]
+        self._adopt(made, trained)
+
+    def _group(self, specification: dict[str, Any], what: str) -> Group:
+        if "match" not in specification:
+            keys = ", ".join(map(str, specification))
+            raise TypeError(f"{what} needs 'match' (a glob such as '*.b'), it has {keys}")
+        match = specification.pop("match")
+        values = {key: check_value(self.rule, key, v) for key, v in specification.items()}
+        return Group(self, match, matching_names(match, self._params, what), values)
+
+    def _adopt(self, groups: Sequence[Group], trained: Sequence[str] = ()) -> None:
+        """Make these the groups, or change nothing; groups that users hold live on."""
+        cascade = Cascade(groups, self._params)
+        self._configure(cascade.values(), cascade.assignment(), list(trained))
+        held = self._groups
+        for old, new in zip(held, groups, strict=False):
+            old._become(new)
+        for old in held[len(groups) :]:
+            old._retire()
+        self._groups = (*held[: len(groups)], *groups[len(held) :])
+        self._cascade = Cascade(self._groups, self._params)
+
+    def _edit(self, group: Group, values: dict[str, Any]) -> None:
+        """Give a group other values, or change nothing."""
+        self._configure(self._cascade.values(group, values))
+        object.__setattr__(group, "_values", values)
+
+    @property
+    def groups(self) -> tuple[Group, ...]:
+        """Parameter groups; the first holds the constructor's values and matches everything."""
+        return self._groups
+
+    @property
+    def lr(self) -> Any:
+        """Learning rate of group 0: a number, or a callable of the step."""
+        return self._groups[0].lr
+
+    @lr.setter
+    def lr(self, value: Number) -> None:
+        self._groups[0].lr = value
+
+    @property
+    def params(self) -> Mapping[str, NDArray[Any]]:
+        """Live parameter arrays by name, in the order of the tree; a read-only mapping."""
+        return MappingProxyType(self._params)
+
+    @property
+    def state(self) -> Mapping[str, Mapping[str, Any]]:
+        """Live state by parameter: ``opt.state["w"]["exp_avg"]``, and ``["step"]``, an int.
+
+        The arrays are ``exp_avg``, ``exp_avg_sq`` and ``max_exp_avg_sq`` (Adam), or
+        ``momentum_buffer`` (SGD with momentum). A parameter that was never trained has none.
+        """
+        states = {name: self._state(name) for name in self._params}
+        return MappingProxyType(
+            {
+                name: _LeafState(self, name, arrays)
+                for name, arrays in states.items()
+                if arrays is not None
+            }
+        )
+
+    def resolve(self, name: str) -> dict[str, Any]:
+        """What applies to a parameter, all groups considered.
+
+        Returns
+        -------
+        dict
+            Every hyperparameter, ``lr_scale`` (the product, or the tuple of them where one is a
+            callable), ``frozen``, and ``groups``, the positions of the groups that match.
+
+        Raises
+        ------
+        KeyError
+            If there is no such parameter.
+        """
+        matching = self._cascade.matching[name]
+        resolved = resolve([self._groups[i]._values for i in matching])
+        scales = resolved["lr_scale"]
+        if not any(callable(scale) for scale in scales):
+            resolved["lr_scale"] = float(np.prod(scales))
+        return {**resolved, "groups": matching}
+
+    def reset(self, match: Match | None = None) -> None:
+        """Forget the history: state zero, parameters as they are.
+
+        Parameters
+        ----------
+        match : str, sequence of str, callable or None
+            Which parameters, as in a group. None means all, and sets `step_count` to zero too.
+        """
+        everything = match is None
+        names = matching_names("*" if match is None else match, self._params, "match")
+        step_count = 0 if everything else self.step_count
+        self._set_steps(step_count, [(name, 0) for name in names])
+        for name in names:
+            for array in (self._state(name) or {}).values():
+                array[...] = 0.0
+
+    def rebind(self, params: Any) -> None:
+        """Adopt other arrays under the same names, and keep the state.
+
+        For a program that replaced arrays instead of assigning into them.
+
+        Raises
+        ------
+        ValueError
+            If names, shapes or dtypes differ; nothing is changed.
+        """
+        self._params = dict(self._rebind(params))
+        self._tree = params
+
+    def state_dict(self, *, copy: bool = True) -> dict[str, Any]:
+        """Everything but the parameters, as plain dicts, lists, numbers and arrays.
+
+        Parameters
+        ----------
+        copy : bool, default True
+            False gives the live state arrays instead of copies.
+
+        Returns
+        -------
+        dict
+            ``format``, ``rule``, ``options``, ``step_count``, ``groups`` and ``state``. Callables
+            are recorded by name, matchers as the names they matched; frozen parameters are left
+            out.
+        """
+        return state_dicts.state_dict(self, copy=copy)
+
+    def load_state_dict(
+        self,
+        state_dict: Mapping[str, Any],
+        *,
+        hyperparameters: Literal["saved", "current"] = "saved",
+        strict: bool = True,
+    ) -> state_dicts.LoadReport:
+        """Take over a state dict. Everything is checked before anything is changed.
+
+        Parameters
+        ----------
+        state_dict : mapping
+            As `state_dict` returns it.
+        hyperparameters : {"saved", "current"}
+            Whose hyperparameters and groups count from now on. With ``"saved"`` a warning lists
+            what changed; callables of this optimizer's groups stay.
+        strict : bool, default True
+            False loads what fits and reports the rest.
+
+        Returns
+        -------
+        LoadReport
+            What was loaded, missing, unexpected, mismatched and changed.
+
+        Raises
+        ------
+        ValueError
+            If it does not fit, listing every difference; nothing is loaded then.
+        """
+        return state_dicts.load_state_dict(
+            self, state_dict, hyperparameters=hyperparameters, strict=strict
+        )
+
+    def __setattr__(self, key: str, value: Any) -> None:
+        if key != "lr" and (key in self.rule.keys or key in DECAYS or key in GROUP_KEYS):
+            raise AttributeError(f"set opt.groups[0].{key}; only lr has a short form")
+        super().__setattr__(key, value)
+
+    def __repr__(self) -> str:
+        frozen = {name for name in self._params if self.resolve(name)["frozen"]}
+        trains = [array for name, array in self._params.items() if name not in frozen]
+        size = sum(array.size for array in trains)
+        values = ", ".join(f"{key}={self._groups[0]._values[key]!r}" for key in self.rule.keys)
+        rest = f", {len(frozen)} frozen" if frozen else ""
+        return (
+            f"{self.rule.name}({values}; {len(trains)} arrays, {size:,} parameters train{rest}, "
+            f"step {self.step_count})"
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _new, (type(self),), state_dicts.pickled(self)
+
+    def __setstate__(self, pickled: dict[str, Any]) -> None:
+        state_dicts.unpickle(self, pickled)
+
+
+def _new(cls: type[Optimizer]) -> Optimizer:
+    return cls.__new__(cls)
+
+
+def _native_options(rule: Rule, options: Mapping[str, Any]) -> dict[str, Any]:
+    for key in ("amsgrad", "nesterov", "independent", "maximize"):
+        if not isinstance(options[key], bool):
+            raise TypeError(f"{key} must be True or False, got {options[key]!r}")
+    if not isinstance(options["nonfinite"], str):
+        raise TypeError(f"nonfinite must be a string, got {options['nonfinite']!r}")
+    return {"adam": "betas" in rule.keys, **options}
+
+
+class _LeafState(Mapping[str, Any]):
+    """Live state of one parameter."""
+
+    def __init__(self, owner: Optimizer, name: str, arrays: dict[str, NDArray[Any]]) -> None:
+        self._owner = owner
+        self._name = name
+        self._arrays = arrays
+
+    def __getitem__(self, key: str) -> Any:
+        return self._owner._leaf_step(self._name) if key == "step" else self._arrays[key]
+
+    def __iter__(self) -> Iterator[str]:
+        yield "step"
+        yield from self._arrays
+
+    def __len__(self) -> int:
+        return 1 + len(self._arrays)
+
+    def __repr__(self) -> str:
+        return repr(dict(self))

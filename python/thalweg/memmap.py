@@ -1,0 +1,45 @@
+"""Memory-mapped arrays: which bytes of which file an array covers.
+
+Two maps of one file have different addresses and the same bytes, so addresses do not tell that they
+overlap.
+"""
+
+from __future__ import annotations
+
+import mmap
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["file_place"]
+
+
+def file_place(array: NDArray[Any]) -> tuple[int, int, int] | None:
+    """Device and inode of the file that `array` maps, and file offset minus memory address.
+
+    None for an array that maps no file, or a private copy of one (mode ``"c"``).
+    """
+    mapped = _memmap_below(array)
+    if mapped is None or mapped.mode == "c" or mapped.filename is None:
+        return None
+    # NumPy keeps the offset of the map that was made; the operating system maps whole pages.
+    page = mapped.offset - mapped.offset % mmap.ALLOCATIONGRANULARITY
+    start_of_map = np.frombuffer(mapped._mmap, np.uint8).__array_interface__["data"][0]  # type: ignore[attr-defined]
+    try:
+        file = Path(mapped.filename).stat()
+    except OSError:
+        return None
+    return file.st_dev, file.st_ino, page - start_of_map
+
+
+def _memmap_below(array: Any) -> np.memmap[Any, Any] | None:
+    """The memmap that `array` is or views."""
+    while isinstance(array, np.ndarray):
+        if isinstance(array, np.memmap) and getattr(array, "_mmap", None) is not None:
+            return array
+        array = array.base
+    return None

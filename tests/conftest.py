@@ -1,0 +1,47 @@
+"""What the tests share: process-wide settings are put back, and a refusal changes nothing."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+import thalweg
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture(autouse=True)
+def _settings() -> Iterator[None]:
+    threads, level = thalweg.get_num_threads(), thalweg.get_cpu_level()
+    yield
+    if thalweg.get_num_threads() != threads:
+        thalweg.set_num_threads(threads)
+    if thalweg.get_cpu_level() != level:
+        thalweg.set_cpu_level(level)
+
+
+def snapshot(opt: thalweg.Optimizer) -> Any:
+    """Everything of an optimizer that a refusal must leave alone: arrays bit by bit, and values."""
+    arrays = {**opt.params}
+    counts = {}
+    for name, leaf in opt.state.items():
+        counts[name] = leaf["step"]
+        arrays |= {f"{name}/{key}": array for key, array in leaf.items() if key != "step"}
+    return (
+        opt.step_count,
+        counts,
+        {name: (id(array), np.asarray(array).tobytes()) for name, array in arrays.items()},
+        [(repr(group), group.names) for group in opt.groups],
+    )
+
+
+@contextmanager
+def unchanged(opt: thalweg.Optimizer) -> Iterator[None]:
+    """Write ``with unchanged(opt), pytest.raises(...):``."""
+    before = snapshot(opt)
+    yield
+    assert snapshot(opt) == before

@@ -1,0 +1,309 @@
+//! A rule applied element by element is the oracle: CPU levels, threads, strides and cuts into
+//! slices all give its bits.
+
+#![allow(clippy::unwrap_used)] // what a test cannot set up fails it
+
+use ndarray::{Array2, ArrayViewMut2, s};
+use proptest::array::uniform5;
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::select;
+use thalweg::Level;
+use thalweg::element::Element;
+use thalweg::plan::{Plan, Task, Update};
+use thalweg::rule::{Adam, Coefficients, Decay, Rule, Sgd};
+use thalweg::tensor::Tensor;
+
+/// Elements of the large cases: several blocks of a plan, and a rest.
+const LARGE: usize = 40_000;
+const THREADS: [usize; 4] = [1, 2, 3, 7];
+
+/// An element type with any number of it, NaN included.
+trait Number: Element + std::fmt::Debug {
+    fn any() -> BoxedStrategy<Self>;
+    fn update(coefficients: Coefficients<Self>) -> Update;
+}
+
+macro_rules! number {
+    ($($float:ident)*) => {
+        $(impl Number for $float {
+            fn any() -> BoxedStrategy<Self> {
+                prop_oneof![-2.0..2.0 as $float, proptest::num::$float::ANY].boxed()
+            }
+
+            fn update(coefficients: Coefficients<Self>) -> Update {
+                coefficients.into()
+            }
+        })*
+    };
+}
+
+number!(f32 f64);
+
+prop_compose! {
+    fn adam()(
+        lr in rate(), beta1 in beta(), beta2 in beta(), eps in select(vec![1e-8, 0.1]),
+        l2 in rate(), weight_decay in rate(), independent: bool, maximize: bool,
+    ) -> Adam {
+        Adam { lr, beta1, beta2, eps, l2, weight_decay, independent, maximize }
+    }
+}
+
+prop_compose! {
+    fn sgd()(
+        lr in rate(), momentum in beta(), dampening in select(vec![0.0, 0.1, 1.0]),
+        nesterov: bool, l2 in rate(), weight_decay in rate(), independent: bool, maximize: bool,
+    ) -> Sgd {
+        let nesterov = nesterov && momentum > 0.0 && dampening == 0.0;
+        Sgd { lr, momentum, dampening, nesterov, l2, weight_decay, independent, maximize }
+    }
+}
+
+fn rate() -> impl Strategy<Value = f64> {
+    select(vec![0.0, 1e-60, 1e-3, 0.3])
+}
+
+fn beta() -> impl Strategy<Value = f64> {
+    select(vec![0.0, 0.3, 0.5, 0.9, 0.999])
+}
+
+fn coefficients<E: Number>() -> impl Strategy<Value = Coefficients<E>> {
+    let when = || (select(vec![1, 2, 10, 1_000_000_000]), select(vec![1.0, 0.5, 3.7, 1e-30]));
+    prop_oneof![
+        (adam(), when()).prop_map(|(a, (t, s))| Coefficients::Adam(a.at_step(t, s).unwrap())),
+        (adam(), when()).prop_map(|(a, (t, s))| Coefficients::AmsGrad(a.at_step(t, s).unwrap())),
+        (sgd(), when()).prop_map(|(a, (t, s))| Coefficients::Sgd(a.at_step(t, s).unwrap())),
+        (sgd(), when()).prop_map(|(a, (t, s))| Coefficients::Momentum(a.at_step(t, s).unwrap())),
+        rate().prop_map(|rate| Coefficients::Decay(Decay::new(rate).unwrap())),
+    ]
+}
+
+/// Parameter, gradient, state: as many as the rule has.
+type Arrays<E> = Vec<Vec<E>>;
+
+/// An update and the arrays it is for.
+#[derive(Clone, Debug)]
+struct Case<E> {
+    coefficients: Coefficients<E>,
+    arrays: Arrays<E>,
+}
+
+fn case<E: Number>() -> impl Strategy<Value = Case<E>> {
+    (coefficients(), vec(uniform5(E::any()), 1..100)).prop_map(|(coefficients, rows)| {
+        let column = |k: usize| rows.iter().map(|row| row[k]).collect();
+        Case { coefficients, arrays: (0..2 + coefficients.states()).map(column).collect() }
+    })
+}
+
+impl<E: Number> Case<E> {
+    /// The same numbers over and over.
+    fn repeated(&self, len: usize) -> Self {
+        let repeat = |array: &Vec<E>| array.iter().copied().cycle().take(len).collect();
+        Case { arrays: self.arrays.iter().map(repeat).collect(), ..self.clone() }
+    }
+
+    /// The oracle.
+    fn expected(&self) -> Arrays<E> {
+        match &self.coefficients {
+            Coefficients::Adam(rule) => self.each::<_, 2>(rule),
+            Coefficients::AmsGrad(rule) => self.each::<_, 3>(rule),
+            Coefficients::Sgd(rule) => self.each::<_, 0>(rule),
+            Coefficients::Momentum(rule) => self.each::<_, 1>(rule),
+            Coefficients::Decay(rule) => self.each::<_, 0>(rule),
+        }
+    }
+
+    fn each<R: Rule<E, N>, const N: usize>(&self, rule: &R) -> Arrays<E> {
+        let mut arrays = self.arrays.clone();
+        for i in 0..arrays[0].len() {
+            let state = std::array::from_fn(|k| arrays[2 + k][i]);
+            let (p, state) = rule.update(arrays[0][i], arrays[1][i], state);
+            arrays[0][i] = p;
+            state.into_iter().enumerate().for_each(|(k, s)| arrays[2 + k][i] = s);
+        }
+        arrays
+    }
+
+    fn run(&self, tensor: Tensor<'_>, level: Level, threads: usize) {
+        let updates = [E::update(self.coefficients)];
+        let mut tasks = [Task { tensor, update: 0 }];
+        Plan::default().run(&mut tasks, &updates, level, threads).unwrap();
+    }
+}
+
+fn tensor<'a, E: Number>(arrays: Vec<&'a mut [E]>) -> Tensor<'a> {
+    let mut arrays = arrays.into_iter();
+    let (p, g) = (arrays.next().unwrap(), arrays.next().unwrap());
+    let states = arrays.len();
+    let mut next = || arrays.next().unwrap();
+    match states {
+        0 => Tensor::from_slices(p, g, []),
+        1 => Tensor::from_slices(p, g, [next()]),
+        2 => Tensor::from_slices(p, g, [next(), next()]),
+        _ => Tensor::from_slices(p, g, [next(), next(), next()]),
+    }
+    .unwrap()
+}
+
+/// Exact, signs of zero included, all NaNs alike.
+fn bits<E: Number>(arrays: &Arrays<E>) -> Vec<Vec<u64>> {
+    let bits = |x: &E| if x.to_f64().is_nan() { u64::MAX } else { x.to_f64().to_bits() };
+    arrays.iter().map(|array| array.iter().map(bits).collect()).collect()
+}
+
+fn every_level<E: Number>(case: &Case<E>) -> Result<(), TestCaseError> {
+    let expected = bits(&case.expected());
+    for level in Level::available() {
+        let mut arrays = case.arrays.clone();
+        case.run(tensor(arrays.iter_mut().map(|a| &mut a[..]).collect()), level, 1);
+        prop_assert_eq!(bits(&arrays), expected.clone(), "{}", level.name());
+    }
+    Ok(())
+}
+
+fn any_number_of_threads<E: Number>(case: &Case<E>) -> Result<(), TestCaseError> {
+    let case = case.repeated(LARGE);
+    let expected = bits(&case.expected());
+    for threads in THREADS {
+        let mut arrays = case.arrays.clone();
+        let tensor = tensor(arrays.iter_mut().map(|a| &mut a[..]).collect());
+        case.run(tensor, Level::current(), threads);
+        prop_assert!(bits(&arrays) == expected, "{threads} threads");
+    }
+    Ok(())
+}
+
+fn any_cut<E: Number>(case: &Case<E>, mut cuts: Vec<usize>) -> Result<(), TestCaseError> {
+    let len = case.arrays[0].len();
+    cuts.iter_mut().for_each(|cut| *cut = (*cut).min(len));
+    cuts.extend([0, len]);
+    cuts.sort_unstable();
+    let mut arrays = case.arrays.clone();
+    for ends in cuts.windows(2) {
+        let slices = arrays.iter_mut().map(|array| &mut array[ends[0]..ends[1]]).collect();
+        case.run(tensor(slices), Level::current(), 1);
+    }
+    prop_assert_eq!(bits(&arrays), bits(&case.expected()));
+    Ok(())
+}
+
+/// How an array lies in memory.
+#[derive(Clone, Copy, Debug)]
+enum Place {
+    Contiguous,
+    Transposed,
+    Sliced,
+    Reversed,
+}
+
+impl Place {
+    const ALL: [Place; 4] = [Place::Contiguous, Place::Transposed, Place::Sliced, Place::Reversed];
+
+    /// Memory for an array of this shape.
+    fn memory<E: Element>(self, (rows, columns): (usize, usize)) -> Array2<E> {
+        Array2::from_elem(
+            match self {
+                Place::Contiguous | Place::Reversed => (rows, columns),
+                Place::Transposed => (columns, rows),
+                Place::Sliced => (2 * rows + 1, 3 * columns + 1),
+            },
+            E::ZERO,
+        )
+    }
+
+    /// The array in its memory.
+    fn view<E>(self, memory: &mut Array2<E>) -> ArrayViewMut2<'_, E> {
+        match self {
+            Place::Contiguous => memory.view_mut(),
+            Place::Transposed => memory.view_mut().reversed_axes(),
+            Place::Sliced => memory.slice_mut(s![1..;2, 1..;3]),
+            Place::Reversed => memory.slice_mut(s![..;-1, ..;-1]),
+        }
+    }
+}
+
+fn any_strides<E: Number, G: Element>(
+    case: &Case<E>,
+    places: [Place; 5],
+    threads: usize,
+) -> Result<(), TestCaseError> {
+    let shape = (160, 107); // more than one block
+    let mut case = case.repeated(shape.0 * shape.1);
+    // The gradient may be of another type; what counts is its value in the parameter's.
+    let gradient: Vec<G> = case.arrays[1].iter().map(|x| G::from_f64(x.to_f64())).collect();
+    case.arrays[1] = gradient.iter().map(|x| E::from_f64(x.to_f64())).collect();
+
+    let mut memories: Vec<Array2<E>> = Vec::new();
+    for (place, array) in places.iter().zip(&case.arrays) {
+        let mut memory = place.memory(shape);
+        place.view(&mut memory).iter_mut().zip(array).for_each(|(to, from)| *to = *from);
+        memories.push(memory);
+    }
+    let mut memory = places[1].memory(shape);
+    places[1].view(&mut memory).iter_mut().zip(&gradient).for_each(|(to, from)| *to = *from);
+    let g = places[1].view(&mut memory);
+
+    for level in Level::available() {
+        let mut memories = memories.clone();
+        let mut views = memories.iter_mut().zip(places).map(|(memory, place)| place.view(memory));
+        let p = views.next().unwrap();
+        let state = views.skip(1).collect();
+        case.run(Tensor::from_views(p, g.view(), state).unwrap(), level, threads);
+
+        let read = |(memory, place): (&mut Array2<E>, Place)| {
+            place.view(memory).iter().copied().collect::<Vec<E>>()
+        };
+        let arrays = memories.iter_mut().zip(places).map(read).collect();
+        prop_assert!(bits(&arrays) == bits(&case.expected()), "{}", level.name());
+    }
+    Ok(())
+}
+
+macro_rules! properties {
+    ($($module:ident $float:ident $other:ident)*) => {$(
+        mod $module {
+            use super::*;
+
+            proptest! {
+                #![proptest_config(ProptestConfig { failure_persistence: None, ..Default::default() })]
+
+                #[test]
+                fn every_level_equals_element_by_element(case in case::<$float>()) {
+                    every_level(&case)?;
+                }
+
+                #[test]
+                fn any_cut_equals_element_by_element(
+                    case in case::<$float>(), cuts in vec(0_usize..100, 0..5),
+                ) {
+                    any_cut(&case, cuts)?;
+                }
+            }
+
+            proptest! {
+                #![proptest_config(ProptestConfig {
+                    cases: 30, failure_persistence: None, ..Default::default()
+                })]
+
+                #[test]
+                fn any_number_of_threads_equals_element_by_element(case in case::<$float>()) {
+                    any_number_of_threads(&case)?;
+                }
+
+                #[test]
+                fn any_strides_equal_element_by_element(
+                    case in case::<$float>(), places in uniform5(select(Place::ALL.to_vec())),
+                    threads in select(THREADS.to_vec()), same_type: bool,
+                ) {
+                    if same_type {
+                        any_strides::<$float, $float>(&case, places, threads)?;
+                    } else {
+                        any_strides::<$float, $other>(&case, places, threads)?;
+                    }
+                }
+            }
+        }
+    )*};
+}
+
+properties!(float32 f32 f64  float64 f64 f32);

@@ -1,0 +1,260 @@
+"""`thalweg.functional`: arrays in, the same arrays updated, everything checked first."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+from thalweg import NonFiniteError
+from thalweg.functional import adam, adamw, clip_by_global_norm, decay, global_norm, sgd, sgdw
+
+ADAMS, SGDS = (adam, adamw), (sgd, sgdw)
+
+
+def full(value: float, dtype: Any = np.float32) -> np.ndarray:
+    return np.full(3, value, dtype)
+
+
+def read_only() -> np.ndarray:
+    array = full(1)
+    array.setflags(write=False)
+    return array
+
+
+def arguments(update: Any) -> dict[str, Any]:
+    given: dict[str, Any] = {"p": full(1), "g": full(1)}
+    if update in ADAMS:
+        given |= {"exp_avg": full(0), "exp_avg_sq": full(0)}
+    else:
+        given |= {"momentum_buffer": full(0), "momentum": 0.9}
+    return {**given, "step": 1, "lr": 0.5}
+
+
+def arrays(given: dict[str, Any]) -> list[bytes]:
+    found = []
+    for value in given.values():
+        several = value if isinstance(value, list | tuple) else [value]
+        found += [array.tobytes() for array in several if isinstance(array, np.ndarray)]
+    return found
+
+
+@pytest.mark.parametrize("update", [*ADAMS, *SGDS])
+def test_an_update_is_in_place_and_true(update: Any) -> None:
+    given = arguments(update)
+    assert update(**given) is True
+    assert np.allclose(given["p"], 0.5, atol=0.01)
+    assert (given["g"] == 1).all()
+
+
+@pytest.mark.parametrize("container", [list, tuple])
+@pytest.mark.parametrize("update", [*ADAMS, *SGDS])
+def test_sequences_are_many_arrays(update: Any, container: Any) -> None:
+    alone = [arguments(update) for _ in range(3)]
+    alone[1] |= {
+        key: value.astype(np.float64)
+        for key, value in alone[1].items()
+        if isinstance(value, np.ndarray)
+    }
+    together = {
+        key: container(given[key].copy() for given in alone)
+        if isinstance(value, np.ndarray)
+        else value
+        for key, value in alone[0].items()
+    }
+    assert update(**together)
+    assert all(update(**given) for given in alone)
+    assert all(np.array_equal(p, given["p"]) for p, given in zip(together["p"], alone, strict=True))
+
+
+def test_nothing_to_update() -> None:
+    assert adamw([], [], [], [], 1, lr=0.1)
+    decay({}, 0.1)
+    assert global_norm([]) == 0.0
+    assert clip_by_global_norm({"a": None}, 1.0) == 0.0
+
+
+BOTH: list[tuple[dict[str, Any], Any, str]] = [
+    ({"p": [1.0], "g": [full(1)]}, (TypeError, ValueError), "sequence|float"),
+    ({"p": full(1).astype(int)}, TypeError, "p is of dtype int64"),
+    ({"p": full(1, np.float16)}, TypeError, "p is of dtype float16"),
+    ({"p": full(1, ">f4")}, TypeError, "p is of dtype >f4"),
+    ({"p": np.ma.ones(3)}, TypeError, "p is a masked"),
+    ({"p": read_only()}, ValueError, "p is read-only"),
+    ({"p": np.broadcast_to(1.0, 3)}, ValueError, "p is read-only"),
+    ({"p": [full(1)]}, ValueError, "g is one array, p is a sequence of 1"),
+    ({"g": [full(1)]}, ValueError, "g is a sequence of 1, p is one array"),
+    ({"g": None}, TypeError, "g is of type NoneType"),
+    ({"g": np.arange(3)}, TypeError, "g is of dtype int64"),
+    ({"g": np.ones(4)}, ValueError, r"g has shape \(4,\).*\(3,\)"),
+    ({"g": np.ones((3, 1))}, ValueError, r"g has shape \(3, 1\).*\(3,\)"),
+    ({"step": 0}, ValueError, "step.*0"),
+    ({"step": -1}, ValueError, "step.*-1"),
+    ({"step": 2**70}, ValueError, "step"),
+    ({"step": 1.0}, TypeError, "step"),
+    ({"step": True}, TypeError, "step"),
+    ({"threads": 0}, ValueError, "threads"),
+    ({"threads": -1}, ValueError, "threads"),
+    ({"threads": 1.5}, TypeError, "threads"),
+    ({"lr": -1.0}, ValueError, "lr .*at least 0.*-1"),
+    ({"lr": math.nan}, ValueError, "lr"),
+    ({"lr": "0.1"}, TypeError, "lr"),
+    ({"lr": True}, TypeError, "lr"),
+    ({"lr": lambda _: 0.1}, TypeError, "lr"),
+    ({"scale": 0.0}, ValueError, "scale"),
+    ({"scale": math.inf}, ValueError, "scale"),
+    ({"nonfinite": "zero"}, ValueError, "nonfinite .*zero"),
+    ({"maximize": 1}, TypeError, "maximize"),
+    ({"g": np.array([1, np.nan, np.inf])}, NonFiniteError, r"g \(2\)"),
+]
+ADAM_ONLY: list[tuple[dict[str, Any], Any, str]] = [
+    ({"exp_avg": full(0, np.float64)}, TypeError, "exp_avg is of dtype float64"),
+    ({"exp_avg_sq": np.zeros(4, np.float32)}, ValueError, r"exp_avg_sq has shape \(4,\)"),
+    ({"exp_avg_sq": read_only()}, ValueError, "exp_avg_sq is read-only"),
+    ({"max_exp_avg_sq": np.zeros(1, np.float32)}, ValueError, "max_exp_avg_sq"),
+    ({"exp_avg": None}, TypeError, "exp_avg is of type NoneType"),
+    ({"betas": (0.9, 1.0)}, ValueError, r"betas\[1\]"),
+    ({"betas": 0.9}, TypeError, "betas"),
+    ({"betas": (0.9,)}, (TypeError, ValueError), "betas"),
+    ({"eps": 1e-16}, ValueError, "eps .*float32"),
+]
+SGD_ONLY: list[tuple[dict[str, Any], Any, str]] = [
+    ({"momentum_buffer": None}, ValueError, "momentum above 0 needs a momentum_buffer"),
+    ({"momentum_buffer": full(0, np.float64)}, TypeError, "momentum_buffer is of dtype float64"),
+    ({"momentum": 1.0}, ValueError, "momentum"),
+    ({"momentum": math.nan}, ValueError, "momentum must be at least 0"),
+    ({"dampening": 0.1, "nesterov": True}, ValueError, "dampening.*nesterov"),
+]
+
+
+@pytest.mark.parametrize(
+    ("update", "change", "error", "message"),
+    [
+        *((update, *row) for update in (adamw, sgd) for row in BOTH),
+        *((update, *row) for update in ADAMS for row in ADAM_ONLY),
+        *((update, *row) for update in SGDS for row in SGD_ONLY),
+        (adamw, {"independent": True}, TypeError, "weight_decay"),
+        (sgdw, {"weight_decay": -1.0}, ValueError, "weight_decay"),
+        (adam, {"l2": -1.0}, ValueError, "l2"),
+        (adam, {"weight_decay": 0.1}, TypeError, "weight_decay"),
+    ],
+)
+def test_a_refused_update_changes_nothing(
+    update: Any, change: dict[str, Any], error: Any, message: str
+) -> None:
+    given = {**arguments(update), **change}
+    before = arrays(given)
+    with pytest.raises(error, match=message):
+        update(**given)
+    assert arrays(given) == before
+
+
+@pytest.mark.parametrize("name", ["p", "g", "exp_avg", "exp_avg_sq", "max_exp_avg_sq"])
+def test_sequences_must_be_equally_long(name: str) -> None:
+    given = {
+        key: [full(0), full(0)] for key in ("p", "g", "exp_avg", "exp_avg_sq", "max_exp_avg_sq")
+    }
+    given[name] = given[name] * 2
+    with pytest.raises(ValueError, match=r"a sequence of 2.*a sequence of|of 4.*of 2"):
+        adamw(**given, step=1, lr=0.1)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [("p", "g"), ("p", "exp_avg"), ("exp_avg", "exp_avg_sq"), ("g", "exp_avg_sq")]
+)
+def test_arrays_that_are_written_may_not_overlap(one: str, other: str) -> None:
+    given = arguments(adamw)
+    arena = np.ones(4, np.float32)
+    for views in ((arena[:3], arena[:3]), (arena[:3], arena[1:])):
+        given |= dict(zip((one, other), views, strict=True))
+        with pytest.raises(ValueError, match=f"{one} and {other} share memory"):
+            adamw(**given)
+    assert (arena == 1).all()
+
+
+def test_gradients_may_be_one_array() -> None:
+    g, p = full(1), [full(1), full(1)]
+    assert sgd(p, [g, g], None, 1, lr=1.0)
+    assert not any(array.any() for array in p)
+
+
+def test_skip_returns_false_and_changes_nothing() -> None:
+    for update in (*ADAMS, *SGDS):
+        given = {**arguments(update), "g": np.array([1, np.nan, 1])}
+        before = arrays(given)
+        assert update(**given, nonfinite="skip") is False
+        assert arrays(given) == before
+        assert update(**given, nonfinite="ignore") is True
+        assert np.isnan(given["p"]).tolist() == [False, True, False]
+
+
+@pytest.mark.parametrize(
+    ("tree", "rate", "error", "message"),
+    [
+        (full(1), -0.1, ValueError, "rate|decay"),
+        (full(1), math.nan, ValueError, "rate|decay"),
+        (full(1), math.inf, ValueError, "rate|decay"),
+        (full(1), "0.1", TypeError, "rate"),
+        (full(1), True, TypeError, "rate"),
+        ({"w": [full(1), np.arange(3)]}, 0.1, TypeError, "'tree.w.1' is of dtype int64"),
+        ({"w": full(1), "v": read_only()}, 0.1, ValueError, "'tree.v' is read-only"),
+        ([1.0], 0.1, TypeError, "'tree.0' is of type float"),
+    ],
+)
+def test_decay_refuses(tree: Any, rate: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        decay({"first": (first := full(1)), "tree": tree}, rate)
+    assert (first == 1).all()
+
+
+def test_norms_of_what_is_not_finite_are_not_finite() -> None:
+    assert math.isnan(global_norm([full(1), full(math.nan)]))
+    assert global_norm({"a": full(math.inf), "b": np.float32(1)}) == math.inf
+    for value in (math.nan, math.inf):
+        g = np.array([1.0, value])
+        assert str(clip_by_global_norm(g, 1.0)) == str(value)
+        assert g[0] == 1.0
+
+
+def test_clipping_is_in_place_and_returns_the_norm_before() -> None:
+    grads = {"w": np.array([3.0, 0.0], np.float32), "b": [np.array(4.0)], "none": None}
+    assert clip_by_global_norm(grads, 10.0) == 5.0
+    assert grads["b"][0] == 4.0
+    assert clip_by_global_norm(grads, 2.5) == 5.0
+    assert (grads["w"].tolist(), float(grads["b"][0])) == ([1.5, 0.0], 2.0)
+
+
+@pytest.mark.parametrize(
+    ("grads", "max_norm", "error", "message"),
+    [
+        (full(9), 0.0, ValueError, "max_norm"),
+        (full(9), -1.0, ValueError, "max_norm"),
+        (full(9), math.nan, ValueError, "max_norm"),
+        (full(9), "1", TypeError, "max_norm"),
+        (full(9), True, TypeError, "max_norm"),
+        (full(9), None, TypeError, "max_norm"),
+        (read_only(), 1.0, ValueError, "tree.*written|tree.*read-only"),
+        (np.float64(9), 1.0, (TypeError, ValueError), "tree"),
+        (np.arange(3), 1.0, TypeError, "tree.*int64"),
+        ([9.0], 1.0, TypeError, "tree.0.*float"),
+    ],
+)
+def test_clipping_refuses(grads: Any, max_norm: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        clip_by_global_norm({"first": (first := full(9)), "tree": grads}, max_norm)
+    assert (first == 9).all()
+
+
+@pytest.mark.parametrize(
+    "write",
+    [lambda tree: decay(tree, 0.5), lambda tree: clip_by_global_norm(tree, 1e-3)],
+    ids=["decay", "clip_by_global_norm"],
+)
+def test_an_array_is_not_written_twice(write: Any) -> None:
+    w = full(1)
+    for other in (w, w[1:]):
+        with pytest.raises(ValueError, match=r"'a'.*'b' share memory"):
+            write({"a": w, "b": other})
+    assert (w == 1).all()

@@ -1,0 +1,332 @@
+"""Groups: who gets which hyperparameters, edited live, and who is frozen."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import thalweg
+from conftest import unchanged
+
+NAMES = ["b", "fc.b", "fc.w", "out.w"]
+
+
+def model() -> dict[str, np.ndarray]:
+    return {name: np.ones(3 if name.endswith("b") else (3, 2)) for name in NAMES}
+
+
+def gradients(params: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {name: np.ones(np.shape(array)) for name, array in params.items()}
+
+
+def is_matrix(_: str, array: Any) -> bool:
+    return np.ndim(array) == 2
+
+
+@pytest.mark.parametrize(
+    ("match", "names"),
+    [
+        ("*", NAMES),
+        ("fc.w", ["fc.w"]),
+        ("*.b", ["b", "fc.b"]),
+        ("fc*", ["fc.b", "fc.w"]),
+        ("*.[!b]", ["fc.w", "out.w"]),
+        (["out.?", "b"], ["b", "out.w"]),
+        (("*.w", "fc.*"), ["fc.b", "fc.w", "out.w"]),
+        (is_matrix, ["fc.w", "out.w"]),
+        (lambda name, _: name < "c", ["b"]),
+    ],
+)
+def test_match(match: Any, names: list[str]) -> None:
+    opt = thalweg.AdamW(model(), groups=[{"match": match, "lr": 0.5}])
+    assert opt.groups[1].names == tuple(names)
+    assert opt.groups[1].match == match
+    assert [name for name in NAMES if opt.resolve(name)["lr"] == 0.5] == names
+
+
+def test_later_groups_win_key_by_key_and_scales_multiply() -> None:
+    opt = thalweg.AdamW(
+        model(),
+        lr=0.1,
+        groups=[
+            {"match": "fc.*", "lr": 0.2, "eps": 1e-6, "lr_scale": 0.5},
+            {"match": "*.b", "lr": 0.3, "lr_scale": 0.1, "name": "biases"},
+        ],
+    )
+    applied = {name: opt.resolve(name) for name in NAMES}
+    assert {name: got["lr"] for name, got in applied.items()} == {
+        "b": 0.3,
+        "fc.b": 0.3,
+        "fc.w": 0.2,
+        "out.w": 0.1,
+    }
+    assert [applied[name]["eps"] for name in NAMES] == [1e-8, 1e-6, 1e-6, 1e-8]
+    assert [applied[name]["lr_scale"] for name in NAMES] == [0.1, 0.05, 0.5, 1.0]
+    assert applied["fc.b"]["groups"] == (0, 1, 2)
+    assert applied["fc.b"]["betas"] == (0.9, 0.999)
+    assert opt.groups[2].name == "biases"
+    with pytest.raises(KeyError, match="fc"):
+        opt.resolve("fc")
+
+
+def test_a_step_applies_what_resolve_shows() -> None:
+    params = model()
+    groups = [{"match": "fc.*", "lr_scale": 0.5}, {"match": "*.b", "lr": 3.0, "lr_scale": 0.25}]
+    opt = thalweg.SGD(params, lr=1.0, groups=groups)
+    assert opt.step(gradients(params)).lr == 1.0
+    for name, array in params.items():
+        applied = opt.resolve(name)
+        assert (array == 1.0 - applied["lr"] * applied["lr_scale"]).all()
+
+
+def test_groups_are_edited_live() -> None:
+    params = model()
+    opt = thalweg.SGDW(params, lr=1.0, weight_decay=0.0, groups=[{"match": "*.b", "name": "b"}])
+    opt.lr = 0.25
+    opt.groups[1].lr = lambda step: step / 2
+    opt.groups[0].lr_scale = 2.0
+    report = opt.step(gradients(params))
+    assert report.lr == 0.5
+    assert (params["fc.w"] == 0.5).all()
+    assert (params["b"] == 0.0).all()
+    del opt.groups[1].lr
+    opt.groups[1].weight_decay = 1.0
+    opt.step(gradients(params))
+    assert (params["fc.w"] == 0.0).all()
+    assert (params["b"] == -0.5).all()
+    assert opt.lr == opt.groups[0].lr == 0.25
+    assert opt.groups[1].keys() == ["name", "weight_decay"]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "error", "message"),
+    [
+        ("lr", -1.0, ValueError, "lr .*-1"),
+        ("lr", "0.1", TypeError, "lr .*'0.1'"),
+        ("lr_scale", float("nan"), ValueError, "lr_scale"),
+        ("betas", (0.9, 1.0), ValueError, r"betas\[1\]"),
+        ("betas", (0.9,), ValueError, "betas"),
+        ("betas", 0.9, TypeError, "betas"),
+        ("betas", lambda _: (0.9, 0.9), TypeError, "betas"),
+        ("eps", 1e-16, ValueError, "eps .*float32"),
+        ("frozen", 1, TypeError, "frozen .*True or False"),
+        ("name", 3, TypeError, "name"),
+        ("wieght_decay", 0.1, TypeError, "AdamW .*'wieght_decay'.* weight_decay"),
+        ("momentum", 0.1, TypeError, "AdamW .*'momentum'"),
+        ("l2", 0.1, TypeError, "AdamW .*'weight_decay'.*Adam and SGD"),
+        ("match", "*", (AttributeError, TypeError), "match"),
+        ("names", ("w",), (AttributeError, TypeError), "names"),
+    ],
+)
+def test_a_refused_edit_changes_nothing(
+    key: str, value: Any, error: type[Exception], message: str
+) -> None:
+    opt = thalweg.AdamW({"w": np.ones(2, np.float32)}, groups=[{"match": "w", "lr": 0.5}])
+    for group in opt.groups:
+        with unchanged(opt), pytest.raises(error, match=message):
+            setattr(group, key, value)
+    if key not in ("match", "names"):
+        with pytest.raises(error, match=message):
+            thalweg.AdamW(np.ones(2, np.float32), groups=[{"match": "*", key: value}])
+
+
+def test_deleting_what_is_not_there() -> None:
+    opt = thalweg.AdamW(model(), groups=[{"match": "*.b", "lr": 0.5}])
+    for group, key in [(opt.groups[1], "eps"), (opt.groups[0], "eps")]:
+        with unchanged(opt), pytest.raises(AttributeError, match="eps"):
+            delattr(group, key)
+    with pytest.raises(AttributeError, match=r"'eps'.*resolve"):
+        _ = opt.groups[1].eps
+
+
+def test_a_group_stays_in_hand() -> None:
+    params = model()
+    opt = thalweg.AdamW(params, groups=[{"match": "*.b", "lr": 0.5}])
+    held = opt.groups[1]
+    for replaced in (lambda: opt.rebind(params), lambda: opt.load_state_dict(opt.state_dict())):
+        replaced()
+        held.lr /= 2
+        assert opt.resolve("b")["lr"] == held.lr == opt.groups[1].lr
+
+
+@pytest.mark.parametrize(
+    ("groups", "error", "message"),
+    [
+        ({"match": "*"}, TypeError, "groups must be a sequence"),
+        ("*.b", TypeError, "groups must be a sequence"),
+        (["*.b"], TypeError, r"groups\[0\]"),
+        ([{"lr": 0.1}], TypeError, "match"),
+        ([{"match": None}], TypeError, r"match of groups\[0\] must be"),
+        ([{"match": 3}], TypeError, r"match of groups\[0\] must be"),
+        ([{"match": []}], TypeError, r"match of groups\[0\] must be"),
+        ([{"match": [3]}], TypeError, r"match of groups\[0\] must be"),
+        ([{"match": "*.bias"}], ValueError, r"'\*.bias'"),
+        ([{"match": ["*.b", "*.v"]}], ValueError, r"'\*.v'"),
+        ([{"match": "FC.w"}], ValueError, "'FC.w'"),
+        ([{"match": lambda *_: False}], ValueError, "nothing"),
+    ],
+    ids=repr,
+)
+def test_groups_that_say_nothing_are_refused(
+    groups: Any, error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        thalweg.AdamW(model(), groups=groups)
+
+
+def test_each_beta_is_a_number_or_a_schedule() -> None:
+    constant, scheduled = np.ones(3), np.ones(3)
+    betas = (lambda step: 0.5 + step / 10, 0.9), (0.8, lambda step: 0.9 + step / 100)
+    opt = thalweg.AdamW({"w": scheduled}, betas=betas[0])
+    for step in range(1, 4):
+        opt.step({"w": np.full(3, float(step))})
+    assert opt.groups[0].betas[1] == 0.9
+    opt.groups[0].betas = betas[1]
+    assert opt.groups[0].betas == betas[1]
+    opt.step({"w": np.full(3, 4.0)})
+
+    exp_avg, exp_avg_sq = np.zeros((2, 3))
+    for step, pair in enumerate([(0.6, 0.9), (0.7, 0.9), (0.8, 0.9), (0.8, 0.94)], start=1):
+        grad = np.full(3, float(step))
+        thalweg.functional.adamw(constant, grad, exp_avg, exp_avg_sq, step, lr=1e-3, betas=pair)
+    assert np.array_equal(constant, scheduled)
+
+
+def test_momentum_cannot_be_edited_from_zero() -> None:
+    params = model()
+    opt = thalweg.SGD(params, lr=0.1, groups=[{"match": "fc.*", "momentum": 0.9}])
+    assert list(opt.state["fc.w"]) == ["step", "momentum_buffer"]
+    assert list(opt.state["b"]) == ["step"]
+    with unchanged(opt), pytest.raises(ValueError, match=r"momentum of 'b'.*zero"):
+        opt.groups[0].momentum = 0.5
+    opt.groups[1].momentum = 0.0
+    opt.step(gradients(params))
+    opt.groups[1].momentum = 0.5
+    opt.step(gradients(params))
+
+
+@pytest.mark.parametrize("cls", [thalweg.AdamW, thalweg.Adam, thalweg.SGDW, thalweg.SGD])
+def test_no_decay(cls: type[thalweg.Optimizer]) -> None:
+    params = {**model(), "[odd]": np.ones(1), "s": np.array(1.0), "t": np.ones((2, 2, 2))}
+    key = "l2" if cls in (thalweg.Adam, thalweg.SGD) else "weight_decay"
+    opt = cls(params, lr=0.1, **{key: 0.5}, groups=[thalweg.no_decay()])
+    spared = [name for name in params if opt.resolve(name)[key] == 0.0]
+    assert spared == [name for name, array in params.items() if array.ndim <= 1]
+    assert opt.groups[1].name == "no_decay"
+    opt = cls(params, lr=0.1, **{key: 0.5}, groups=[thalweg.no_decay(max_ndim=2)])
+    assert [name for name in params if opt.resolve(name)[key]] == ["t"]
+    with pytest.raises(ValueError, match="no_decay"):
+        cls({"w": np.ones((2, 2))}, lr=0.1, groups=[thalweg.no_decay()])
+
+
+def test_repr_says_what_trains() -> None:
+    params = {**model(), "big": np.ones((1000, 2)), "n": np.arange(3)}
+    opt = thalweg.AdamW(params, lr=0.1, groups=[{"match": "n", "frozen": True}])
+    assert repr(opt) == (
+        "AdamW(lr=0.1, betas=(0.9, 0.999), eps=1e-08, weight_decay=0.01; "
+        "5 arrays, 2,018 parameters train, 1 frozen, step 0)"
+    )
+    assert repr(opt.groups[1]) == "Group(frozen=True, 1 arrays)"
+
+
+def read_only() -> np.ndarray:
+    array = np.ones(3)
+    array.setflags(write=False)
+    return array
+
+
+STRANGE = {
+    "integers": np.arange(3),
+    "half": np.ones(3, np.float16),
+    "objects": np.array([None, "a"], object),
+    "big-endian": np.ones(3, ">f8"),
+    "read-only": read_only(),
+    "broadcast": np.broadcast_to(1.0, 3),
+    "masked": np.ma.ones(3),
+}
+
+
+@pytest.mark.parametrize("array", STRANGE.values(), ids=STRANGE)
+def test_a_frozen_leaf_may_be_any_array(array: Any) -> None:
+    params = {"w": np.ones(3), "ice": array}
+    opt = thalweg.AdamW(params, groups=[{"match": "ice", "frozen": True}])
+    opt.step({"w": np.ones(3)})
+    assert "ice" in opt.params
+    assert "ice" not in opt.state
+    assert "ice" not in opt.state_dict()["state"]
+    with unchanged(opt), pytest.raises((TypeError, ValueError), match="'ice'"):
+        opt.groups[1].frozen = False
+
+
+@pytest.mark.parametrize("gradient", [np.full(3, np.nan), None, "anything", np.ones(99)])
+def test_a_frozen_leaf_needs_no_gradient(gradient: Any) -> None:
+    params = {"w": np.ones(4), "ice": np.ones(3)}
+    opt = thalweg.SGD(params, lr=1.0, groups=[{"match": "ice", "frozen": True}])
+    report = opt.step({"w": np.ones(4), "ice": gradient}, max_norm=100.0)
+    assert report.grad_norm == 2.0
+    assert (params["ice"] == 1.0).all()
+
+
+def test_the_type_of_a_frozen_leaf_sets_no_limits() -> None:
+    params = {"w": np.ones(3), "ice": np.ones(3, np.float32)}
+    opt = thalweg.AdamW(params, eps=1e-100, groups=[{"match": "ice", "frozen": True}])
+    with unchanged(opt), pytest.raises(ValueError, match=r"eps .*float32"):
+        opt.groups[1].frozen = False
+
+
+def test_schedules_of_frozen_leaves_are_not_called() -> None:
+    def forbidden(step: int) -> float:
+        raise AssertionError(step)
+
+    params = {"w": np.ones(3), "ice": np.ones(3)}
+    groups = [{"match": "ice", "frozen": True, "lr_scale": forbidden}]
+    thalweg.SGD(params, lr=1.0, groups=groups).step({"w": np.ones(3)})
+
+
+def test_a_shared_array_trains_once() -> None:
+    shared = np.ones(3)
+    params = {"w": shared, "copy": shared}
+    opt = thalweg.SGD(params, lr=1.0, groups=[{"match": "copy", "frozen": True}])
+    opt.step({"w": shared.copy(), "copy": shared})
+    assert (shared == 0.0).all()
+    with unchanged(opt), pytest.raises(ValueError, match=r"'w'.*'copy'"):
+        opt.groups[1].frozen = False
+
+
+def test_thawed_and_frozen_in_mid_run() -> None:
+    params = {"w": np.ones(3), "ice": np.ones(3)}
+    opt = thalweg.AdamW(params, lr=0.1, groups=[{"match": "ice", "frozen": True}])
+    group, grads = opt.groups[1], {"w": np.ones(3), "ice": np.ones(3)}
+    for frozen, step, ice in [(True, 2, 0), (False, 4, 2), (True, 5, 2), (False, 6, 3)]:
+        group.frozen = frozen
+        before = params["ice"].copy()
+        while opt.step_count < step:
+            opt.step(grads)
+        assert np.array_equal(params["ice"], before) == frozen
+        assert opt.state["w"]["step"] == step
+        assert opt.state["ice"]["step"] == ice if ice else "ice" not in opt.state
+    del group.frozen
+    assert not opt.resolve("ice")["frozen"]
+
+
+def test_everything_frozen_leaves_nothing_to_step() -> None:
+    opt = thalweg.SGD(np.ones(3), lr=1.0, groups=[{"match": "*", "frozen": True}])
+    with unchanged(opt), pytest.raises(ValueError, match="no parameter that trains"):
+        opt.step(np.ones(3))
+
+
+def test_adapters_only() -> None:
+    params = {
+        "embedding": np.arange(4),
+        "block": [{"w": np.ones((2, 2)), "lora_a": np.ones(2)} for _ in range(2)],
+    }
+    groups = [{"match": "*", "frozen": True}, {"match": "*lora*", "frozen": False}]
+    opt = thalweg.AdamW(params, groups=groups)
+    adapters = ["block.0.lora_a", "block.1.lora_a"]
+    assert list(opt.state) == list(opt.state_dict()["state"]) == adapters
+    assert "2 arrays, 4 parameters train, 3 frozen" in repr(opt)
+    opt.step({name: np.ones(2) for name in adapters})
+    assert all((block["w"] == 1.0).all() for block in params["block"])
+    assert all((block["lora_a"] < 1.0).all() for block in params["block"])

@@ -1,0 +1,468 @@
+"""A step: what it reads, what it writes, what it reports, and what it refuses unchanged."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from numpy.lib.stride_tricks import as_strided
+
+import thalweg
+from conftest import unchanged
+from thalweg import SGD, SGDW, Adam, AdamW, BusyError, NonFiniteError, StepReport
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+CLASSES = [
+    (AdamW, {}),
+    (Adam, {"l2": 0.1, "amsgrad": True}),
+    (SGD, {"lr": 0.1}),
+    (SGDW, {"lr": 0.1, "momentum": 0.9}),
+]
+
+
+def single(*shape: int) -> np.ndarray:
+    return np.ones(shape or 3, np.float32)
+
+
+def vector(*values: float) -> np.ndarray:
+    return np.array(values, float)
+
+
+@pytest.mark.parametrize(("cls", "options"), CLASSES)
+def test_arrays_keep_their_identity(cls: Any, options: dict[str, Any]) -> None:
+    params = {"w": single(2, 3), "s": np.array(1.0)}
+    opt = cls(params, **options)
+
+    def arrays() -> list[tuple[int, int]]:
+        leaves = [leaf for state in opt.state.values() for leaf in state.values()]
+        held = [leaf for leaf in [*leaves, *params.values()] if isinstance(leaf, np.ndarray)]
+        return [(id(array), array.ctypes.data) for array in held]
+
+    before = arrays()
+    for _ in range(3):
+        opt.step({"w": single(2, 3), "s": np.float64(1.0)})
+    assert arrays() == before
+    assert opt.params["w"] is params["w"]
+    assert opt.state["w"]["step"] == 3
+    assert (params["w"] != 1.0).all()
+    assert params["s"] != 1.0
+
+
+def test_the_mappings_are_read_only() -> None:
+    opt = AdamW({"w": single()})
+    for mapping in (opt.params, opt.state, opt.state["w"]):
+        assert not hasattr(mapping, "__setitem__")
+    for name in ("params", "state", "step_count", "groups"):
+        with pytest.raises(AttributeError):
+            setattr(opt, name, {})
+
+
+@pytest.mark.parametrize(("cls", "options"), CLASSES)
+def test_gradients_are_only_read(cls: Any, options: dict[str, Any]) -> None:
+    grads = {"w": np.broadcast_to(np.float64(-0.25), 3), "v": vector(1e-30, -2, 3)}
+    grads["v"].setflags(write=False)
+    kept = copy.deepcopy(grads)
+    cls({"w": single(), "v": single()}, **options).step(grads, max_norm=0.5, scale=0.5)
+    assert all(np.array_equal(grads[name], kept[name]) for name in grads)
+
+
+@pytest.mark.parametrize(
+    ("options", "arguments", "grad_norm", "clip"),
+    [
+        ({}, {}, 5.0, 1.0),
+        ({}, {"scale": 0.5}, 2.5, 1.0),
+        ({}, {"max_norm": 1.0}, 5.0, 0.2),
+        ({}, {"max_norm": 5.0}, 5.0, 1.0),
+        ({}, {"max_norm": 1.0, "scale": 2.0}, 10.0, 0.1),
+        ({}, {"max_norm": float("inf")}, 5.0, 1.0),
+        ({"nonfinite": "skip"}, {}, 5.0, 1.0),
+        ({"nonfinite": "ignore"}, {}, None, 1.0),
+        ({"nonfinite": "ignore"}, {"max_norm": 1.0}, 5.0, 0.2),
+    ],
+)
+def test_scale_comes_before_clipping(
+    options: dict[str, Any], arguments: dict[str, Any], grad_norm: float | None, clip: float
+) -> None:
+    params = {"w": vector(1, 1), "b": vector(1)}
+    report = SGD(params, lr=0.5, **options).step({"w": vector(3, 0), "b": vector(4)}, **arguments)
+    assert report == StepReport(1, 0.5, grad_norm, clip, skipped=False, nonfinite={})
+    moved = 0.5 * arguments.get("scale", 1.0) * clip
+    assert np.allclose(params["w"], [1 - 3 * moved, 1], rtol=1e-15)
+    assert np.allclose(params["b"], 1 - 4 * moved, rtol=1e-15)
+
+
+@pytest.mark.parametrize("value", [0, -1.0, float("nan"), -float("inf"), "1", True, [1.0]])
+@pytest.mark.parametrize("name", ["scale", "max_norm"])
+def test_scale_and_max_norm_are_positive_numbers(name: str, value: Any) -> None:
+    opt = AdamW({"w": single()})
+    error = ValueError if type(value) in (int, float) else TypeError
+    with unchanged(opt), pytest.raises(error, match=name):
+        opt.step({"w": single()}, **{name: value})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        ({"scale": float("inf")}, ValueError),
+        ({"scale": 10**400}, ValueError),
+        ({"scale": None}, TypeError),
+        ({"partial": "yes"}, TypeError),
+        ({"norm": 1.0}, TypeError),
+    ],
+)
+def test_other_arguments_are_refused(arguments: Any, error: type[Exception]) -> None:
+    opt = AdamW({"w": single()})
+    with unchanged(opt), pytest.raises(error, match=next(iter(arguments))):
+        opt.step({"w": single()}, **arguments)
+
+
+def test_each_parameter_counts_its_own_steps() -> None:
+    params = {"always": vector(1.0), "later": vector(1.0)}
+    opt = AdamW(params, lr=0.1, weight_decay=0.0)
+    for step in range(1, 4):
+        opt.step({"always": vector(1.0), "later": vector(1.0) if step == 3 else None})
+    assert opt.step_count == 3
+    assert {name: leaf["step"] for name, leaf in opt.state.items()} == {"always": 3, "later": 1}
+    assert np.allclose(params["later"], 0.9)  # a first step, whatever the others did
+
+
+def test_a_zero_gradient_is_a_real_step() -> None:
+    params = {"w": vector(1.0), "none": vector(1.0)}
+    opt = AdamW(params, lr=0.1, weight_decay=0.5)
+    opt.step({"w": vector(1.0), "none": None})
+    exp_avg = opt.state["w"]["exp_avg"].copy()
+    before = params["w"].copy()
+    opt.step({"w": vector(0.0), "none": None})
+    assert opt.state["w"]["exp_avg"] == 0.9 * exp_avg
+    assert params["w"] < before
+    assert params["none"] == 1.0
+    assert opt.state["none"]["step"] == 0
+
+
+BAD = {"nan": np.nan, "inf": np.inf, "-inf": -np.inf, "too large for its square": 2e19}
+
+
+@pytest.mark.parametrize("bad", BAD.values(), ids=BAD)
+@pytest.mark.parametrize("nonfinite", ["raise", "skip"])
+@pytest.mark.parametrize("max_norm", [None, 1e25])
+def test_a_non_finite_gradient_changes_nothing(
+    nonfinite: Any, bad: float, max_norm: float | None
+) -> None:
+    params = {name: single(4) for name in "abc"}
+    opt = AdamW(params, nonfinite=nonfinite)
+    good = {name: single(4) for name in "abc"}
+    opt.step(good)
+    grads = {**good, "c": np.array([1, bad, 1, bad], np.float32), "a": vector(bad, 1, 1, 1)}
+    with unchanged(opt):
+        if nonfinite == "skip":
+            report = opt.step(grads, max_norm=max_norm)
+            assert (report.skipped, report.step) == (True, 1)
+            assert report.nonfinite == {"a": 1, "c": 2}
+        else:
+            with pytest.raises(NonFiniteError, match=r"a \(1\), c \(2\)") as told:
+                opt.step(grads, max_norm=max_norm)
+            assert told.value.nonfinite == {"a": 1, "c": 2}
+    assert opt.step(good).step == 2
+
+
+def test_only_gradients_that_are_taken_are_judged() -> None:
+    nan = np.full(3, np.nan)
+    opt = AdamW(
+        {"w": single(), "v": single(), "ice": single()}, groups=[{"match": "ice", "frozen": True}]
+    )
+    assert opt.step({"w": single(), "v": None, "ice": nan}).nonfinite == {}
+
+
+def test_what_is_too_large_depends_on_rule_scale_and_type() -> None:
+    large = {"w": np.full(3, 2e19, np.float32)}
+    assert SGD({"w": single()}, lr=1e-30).step(large).step == 1
+    assert AdamW({"w": single()}).step(large, scale=0.1).step == 1
+    assert AdamW({"w": single()}).step(large, max_norm=1.0).step == 1
+    assert AdamW({"w": np.ones(3)}).step(large).step == 1
+    with pytest.raises(NonFiniteError):
+        AdamW({"w": single()}).step({"w": np.full(3, 1e18)}, scale=100.0)
+
+
+def test_ignore_lets_it_pass() -> None:
+    params = {"w": single(), "v": single()}
+    report = AdamW(params, nonfinite="ignore").step({"w": vector(1, np.nan, 1), "v": single()})
+    assert (report.step, report.skipped, report.nonfinite) == (1, False, {})
+    assert np.isnan(params["w"]).tolist() == [False, True, False]
+    assert np.isfinite(params["v"]).all()
+
+
+def reports() -> list[Any]:
+    opt = AdamW({"w": single()}, nonfinite="skip")
+    grads = [single(), vector(1, np.nan, 1), vector(1, 1, 2e19)]
+    return [opt.step({"w": grad}, max_norm=1e30) for grad in grads]
+
+
+@pytest.mark.parametrize("report", reports(), ids=["taken", "nan", "overflow"])
+def test_reports_cross_process_pools(report: StepReport) -> None:
+    for other in (pickle.loads(pickle.dumps(report)), copy.deepcopy(report)):  # noqa: S301
+        assert repr(other) == repr(report)
+        assert other == report
+    assert report != StepReport(7, 0.0, None, 1.0, skipped=False, nonfinite={})
+    assert report != "report"
+    with pytest.raises(AttributeError):
+        report.step = 3  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    "error", [NonFiniteError("w (2); nothing was changed", {"w": 2}, 7), BusyError("stepping")]
+)
+def test_exceptions_cross_process_pools(error: Exception) -> None:
+    other = pickle.loads(pickle.dumps(error))  # noqa: S301
+    assert type(other) is type(error)
+    assert str(other) == str(error)
+    assert vars(other) == vars(error)
+    assert isinstance(error, FloatingPointError if hasattr(error, "nonfinite") else RuntimeError)
+
+
+def test_gradients_of_another_type_are_rounded_first() -> None:
+    rng = np.random.default_rng(2)
+    grads = {"s": rng.normal(size=(3, 4)), "d": rng.normal(size=5).astype(np.float32)}
+
+    def params() -> dict[str, np.ndarray]:
+        return {"s": single(3, 4), "d": np.ones(5)}
+
+    one, other = params(), params()
+    cast = {name: grad.astype(one[name].dtype) for name, grad in grads.items()}
+    assert AdamW(one).step(grads) == AdamW(other).step(cast)
+    assert all(np.array_equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.parametrize("scalar", [np.float64(2.0), np.float32(2.0), np.array(2.0)])
+def test_scalars_for_parameters_without_axes(scalar: Any) -> None:
+    params = {"s": np.array(1.0), "t": np.array(1.0, np.float32)}
+    SGD(params, lr=0.25).step({"s": scalar, "t": scalar})
+    assert params == {"s": 0.5, "t": 0.5}
+
+
+GRADIENTS = {
+    "shape": (single(4), ValueError, r"\(4,\).*\(3,\)"),
+    "broadcastable": (np.ones((3, 1)), ValueError, r"\(3, 1\).*\(3,\)"),
+    "scalar": (np.float64(1.0), (TypeError, ValueError), "float64|shape"),
+    "number": (1.0, TypeError, "float.*float32 or float64"),
+    "integers": (np.arange(3), TypeError, "int64.*float32 or float64.*asarray"),
+    "booleans": (np.ones(3, bool), TypeError, "bool"),
+    "half": (single().astype(np.float16), TypeError, "float16"),
+    "complex": (np.ones(3, complex), TypeError, "complex128"),
+    "objects": (np.ones(3, object), TypeError, "object"),
+    "big-endian": (np.ones(3, ">f8"), TypeError, ">f8.*native"),
+    "masked": (np.ma.ones(3), TypeError, "masked.*filled"),
+    "string": ("w", TypeError, "str"),
+    "list": ([1.0, 1.0, 1.0], (TypeError, ValueError), "w"),
+}
+
+
+@pytest.mark.parametrize(("gradient", "error", "message"), GRADIENTS.values(), ids=GRADIENTS)
+def test_wrong_gradients_are_refused(gradient: Any, error: Any, message: str) -> None:
+    opt = AdamW({"fine": single(), "fc": {"w": single()}})
+    with unchanged(opt), pytest.raises(error, match=message) as told:
+        opt.step({"fine": single(), "fc": {"w": gradient}})
+    assert "'fc.w" in str(told.value)
+
+
+def read_only() -> np.ndarray:
+    array = single()
+    array.setflags(write=False)
+    return array
+
+
+PARAMETERS = {
+    "floats": ([1.0, 2.0], TypeError, "float.*float32 or float64 ndarrays"),
+    "scalar": (np.float64(1.0), TypeError, "float64.*ndarray"),
+    "generator": (iter([single()]), TypeError, "list_iterator.*ndarray"),
+    "integers": (np.arange(3), TypeError, "int64.*float32 or float64.*astype"),
+    "half": (np.ones(3, np.float16), TypeError, "float16.*astype"),
+    "complex": (np.ones(3, complex), TypeError, "complex128"),
+    "objects": (np.ones(3, object), TypeError, "object"),
+    "big-endian": (np.ones(3, ">f4"), TypeError, ">f4.*native"),
+    "masked": (np.ma.ones(3), TypeError, "masked"),
+    "read-only": (read_only(), ValueError, "read-only.*copy"),
+    "broadcast": (np.broadcast_to(1.0, 3), ValueError, "read-only"),
+    "stride 0": (as_strided(single(), (3,), (0,)), ValueError, "share memory.*copy"),
+    "windows": (as_strided(single(4), (3, 2), (4, 4)), ValueError, "share memory.*copy"),
+    "misaligned": (
+        np.frombuffer(bytearray(13), np.uint8)[1:].view(np.float32),
+        ValueError,
+        "aligned.*copy",
+    ),
+}
+
+
+@pytest.mark.parametrize(("array", "error", "message"), PARAMETERS.values(), ids=PARAMETERS)
+def test_wrong_parameters_are_refused(array: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=rf"'fc.w.*{message}"):
+        AdamW({"fine": single(), "fc": {"w": array}})
+
+
+def test_tied_weights_are_passed_once() -> None:
+    w = single(8)
+    for tied in (w, w[:], w[:4], w[4:6], w[::-2], w.reshape(2, 4).T):
+        with pytest.raises(ValueError, match=r"'a'.*'b' share memory.*once"):
+            AdamW({"a": w, "b": tied})
+
+
+def test_memory_maps_of_one_region_are_tied(tmp_path: Path) -> None:
+    path = tmp_path / "weights"
+    single(6).tofile(path)
+    one, same = (np.memmap(path, np.float32, "r+") for _ in range(2))
+    behind = np.memmap(path, np.float32, "r+", offset=16)
+    AdamW({"a": one[:4], "b": behind})
+    for other in (same, behind):
+        with pytest.raises(ValueError, match=r"'a'.*'b' share memory"):
+            AdamW({"a": one, "b": other})
+
+
+def test_disjoint_views_of_one_array_train() -> None:
+    arena = np.ones((4, 8), np.float32)
+    params = {
+        "left": arena[:, :4],
+        "right": arena[:, 4:6],
+        "even": arena[::2, 6:],
+        "odd": arena[1::2, 6:],
+    }
+    rng = np.random.default_rng(3)
+    grads = {name: rng.normal(size=view.shape) for name, view in params.items()}
+    alone = {name: view.copy() for name, view in params.items()}
+    for opt in (AdamW(params, lr=0.1), AdamW(alone, lr=0.1)):
+        opt.step(grads)
+    assert all(np.array_equal(params[name], alone[name]) for name in params)
+
+
+def test_a_gradient_may_not_be_what_a_step_writes() -> None:
+    arena = single(2, 3)
+    params = {"w": arena[0], "v": single()}
+    opt = AdamW(params)
+    for overlap in (params["w"], params["w"][::-1], params["v"], opt.state["v"]["exp_avg"]):
+        with unchanged(opt), pytest.raises(ValueError, match=r"gradient of 'w'.*copy"):
+            opt.step({"w": overlap, "v": single()})
+    assert opt.step({"w": arena[1], "v": arena[1]}).step == 1
+
+
+def nested() -> dict[str, Any]:
+    return {"fc": [single(), single()], "w": single(), "none": None, "empty": {}}
+
+
+GRADS = {"fc.0": single(), "fc.1": single(), "w": single()}
+REBINDINGS: dict[str, tuple[str, Callable[[Any], object]]] = {
+    "leaf": ("w", lambda p: p.update(w=p["w"] * 2)),
+    "view": ("w", lambda p: p.update(w=p["w"][:])),
+    "deleted": ("w", lambda p: p.pop("w")),
+    "item": ("fc.1", lambda p: p["fc"].__setitem__(1, single())),
+    "shortened": ("fc.1", lambda p: p["fc"].pop()),
+    "container": ("fc", lambda p: p.update(fc=list(p["fc"]))),
+    "none": ("none", lambda p: p.update(none=single())),
+    "empty": ("empty", lambda p: p.update(empty={"b": single()})),
+}
+
+
+@pytest.mark.parametrize(("name", "rebinding"), REBINDINGS.values(), ids=REBINDINGS)
+def test_a_dead_array_is_not_trained(name: str, rebinding: Callable[[Any], object]) -> None:
+    params = nested()
+    opt = AdamW(params)
+    opt.step(GRADS)
+    rebinding(params)
+    with unchanged(opt), pytest.raises(ValueError, match=rf"'{name}.*rebind"):
+        opt.step(GRADS)
+
+
+def test_rebind_adopts_new_arrays_and_keeps_the_state() -> None:
+    params = nested()
+    opt = AdamW(params, groups=[{"match": "w", "lr": 0.5}])
+    opt.step(GRADS)
+    exp_avg = opt.state["w"]["exp_avg"]
+    params["w"] = params["w"].copy()
+    opt.rebind(params)
+    assert opt.params["w"] is params["w"]
+    assert opt.state["w"]["exp_avg"] is exp_avg
+    assert opt.state["w"]["step"] == 1
+    assert opt.resolve("w")["lr"] == 0.5
+    before = params["w"].copy()
+    assert opt.step(GRADS).step == 2
+    assert (params["w"] < before).all()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"w": None}, "'w'"),
+        ({"extra": single()}, "'extra'"),
+        ({"w": single(4)}, r"'w'.*\(4,\).*\(3,\)"),
+        ({"w": np.ones(3)}, "'w'.*float64.*float32"),
+        ({"w": read_only()}, "'w' is read-only"),
+    ],
+)
+def test_rebind_refuses_what_does_not_fit(change: dict[str, Any], message: str) -> None:
+    opt = AdamW(nested())
+    with unchanged(opt), pytest.raises(ValueError, match=message):
+        opt.rebind({**nested(), **change})
+    shared = single()
+    with unchanged(opt), pytest.raises(ValueError, match="share memory"):
+        opt.rebind({**nested(), "w": shared, "fc": [shared, single()]})
+
+
+CHANGES: dict[str, Callable[[np.ndarray], object]] = {
+    "read-only": lambda a: a.setflags(write=False),
+    "reshaped": lambda a: a.resize((3, 2), refcheck=False),
+    "resized": lambda a: a.resize(1000, refcheck=False),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+@pytest.mark.parametrize("which", ["parameter", "state"])
+def test_arrays_that_changed_since_are_noticed(
+    which: str, change: Callable[[np.ndarray], object]
+) -> None:
+    params = {"w": single(2, 3), "v": single()}
+    opt = AdamW(params)
+    change(params["w"] if which == "parameter" else opt.state["w"]["exp_avg"])
+    for shape in ((2, 3), params["w"].shape):
+        with unchanged(opt), pytest.raises(ValueError, match=r"'w' has changed"):
+            opt.step({"w": np.ones(shape), "v": single()})
+
+
+def test_reset_forgets_the_history_only() -> None:
+    params = {"fc.w": single(), "fc.b": single()}
+    opt = AdamW(params, amsgrad=True)
+    grads = {"fc.w": single(), "fc.b": single()}
+    opt.step(grads)
+    opt.step(grads)
+    before = copy.deepcopy(params)
+    exp_avg = opt.state["fc.b"]["exp_avg"]
+    for match, steps, step_count in [("*.b", [2, 0], 2), (["fc.w"], [0, 0], 2), (None, [0, 0], 0)]:
+        opt.reset(match)
+        assert [leaf["step"] for leaf in opt.state.values()] == steps
+        assert opt.step_count == step_count
+    assert opt.state["fc.b"]["exp_avg"] is exp_avg
+    assert not any(
+        array.any() for leaf in opt.state.values() for key, array in leaf.items() if key != "step"
+    )
+    assert all(np.array_equal(params[name], before[name]) for name in params)
+    fresh = AdamW(before, amsgrad=True)
+    assert opt.step(grads) == fresh.step(grads)
+    assert all(np.array_equal(params[name], before[name]) for name in params)
+    with unchanged(opt), pytest.raises(ValueError, match="bias"):
+        opt.reset("*.bias")
+
+
+def test_maximize_ascends() -> None:
+    params = {"up": vector(1.0), "down": vector(1.0)}
+    thalweg.SGD({"w": params["up"]}, lr=0.5, maximize=True).step({"w": vector(1.0)})
+    thalweg.SGD({"w": params["down"]}, lr=0.5).step({"w": vector(-1.0)})
+    assert params["up"] == params["down"] == 1.5
+
+
+def test_empty_and_single_elements_among_others() -> None:
+    params = {"none": np.ones((0, 3)), "one": np.ones((1, 1)), "zero": np.array(1.0)}
+    report = SGD(params, lr=1.0).step({name: np.ones_like(p) for name, p in params.items()})
+    assert report.grad_norm == np.sqrt(2.0)
+    assert params["one"] == params["zero"] == 0.0

@@ -1,0 +1,243 @@
+//! The kernels stay vectorised, at the full width of every CPU level: this test disassembles its
+//! own executable. It also finds levels that this machine cannot run.
+
+#![cfg(all(target_os = "linux", target_arch = "x86_64"))]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // what a test is made of
+
+use std::collections::BTreeSet;
+use std::process::Command;
+
+use thalweg::Level;
+use thalweg::norm::{Leaf, global_norm};
+use thalweg::plan::{Plan, Task};
+use thalweg::rule::{Coefficients, Sgd};
+use thalweg::tensor::Tensor;
+
+/// CPU levels and their registers.
+const LEVELS: [(&str, &str); 3] = [("baseline", "%xmm"), ("avx2", "%ymm"), ("avx512", "%zmm")];
+
+/// Loops of this kind of kernel are told by what they compute and what they do not; each is
+/// compiled so many times for a level.
+struct Kernel {
+    name: &'static str,
+    has: &'static [&'static str],
+    lacks: &'static [&'static str],
+    count: usize,
+}
+
+/// A rule is compiled twice for a type: for slices, and for arrays that are gathered.
+const KERNELS: [Kernel; 6] = [
+    Kernel { name: "Adam, AMSGrad, f32", has: &["sqrtps", "divps"], lacks: &[], count: 4 },
+    Kernel { name: "Adam, AMSGrad, f64", has: &["sqrtpd", "divpd"], lacks: &[], count: 4 },
+    Kernel {
+        name: "SGD, momentum, decay, f32",
+        has: &["mulps", "subps"],
+        lacks: &["divps"],
+        count: 6,
+    },
+    Kernel {
+        name: "SGD, momentum, decay, f64",
+        has: &["mulpd", "subpd"],
+        lacks: &["divpd"],
+        count: 6,
+    },
+    Kernel {
+        name: "norm of f32",
+        has: &["cvtps2pd", "mulpd", "addpd"],
+        lacks: &["subpd"],
+        count: 1,
+    },
+    Kernel {
+        name: "norm of f64",
+        has: &["mulpd", "addpd"],
+        lacks: &["subpd", "cvtps2pd"],
+        count: 1,
+    },
+];
+
+#[derive(Clone, Copy, Debug)]
+struct Instruction<'a> {
+    address: u64,
+    /// Without the `v` of the newer encoding.
+    name: &'a str,
+    operands: &'a str,
+}
+
+impl<'a> Instruction<'a> {
+    /// From `  1f0:\tvmulps %ymm0,%ymm1,%ymm2`.
+    fn parse(line: &'a str) -> Option<Self> {
+        let (address, text) = line.split_once(":\t")?;
+        let (name, operands) = text.split_once(' ').unwrap_or((text, ""));
+        let address = u64::from_str_radix(address.trim(), 16).ok()?;
+        Some(Instruction { address, name: name.strip_prefix('v').unwrap_or(name), operands })
+    }
+
+    fn is_arithmetic(&self) -> bool {
+        let operation = self.name.strip_suffix(['s', 'd']).and_then(|n| n.strip_suffix(['p', 's']));
+        matches!(operation, Some("add" | "sub" | "mul" | "div" | "sqrt"))
+    }
+
+    fn is_packed(&self) -> bool {
+        self.name.ends_with("ps") || self.name.ends_with("pd")
+    }
+
+    fn jump(&self) -> Option<u64> {
+        let target = self.operands.split_whitespace().next().filter(|_| self.name.starts_with('j'));
+        target.and_then(|target| u64::from_str_radix(target, 16).ok())
+    }
+
+    fn falls_through(&self) -> bool {
+        !matches!(self.name, "jmp" | "ret" | "ud2")
+    }
+}
+
+/// A function that was compiled for a level.
+struct Function<'a> {
+    level: &'a str,
+    code: Vec<Instruction<'a>>,
+}
+
+fn functions(listing: &str) -> Vec<Function<'_>> {
+    let mut functions = Vec::new();
+    let mut inside = false;
+    for line in listing.lines() {
+        if let Some((_, name)) = line.strip_suffix(">:").and_then(|l| l.split_once(" <")) {
+            let function = name.strip_prefix("thalweg::dispatch::").unwrap_or_default();
+            let level = function.split("::<").next().unwrap_or_default();
+            inside = LEVELS.iter().any(|(name, _)| *name == level);
+            if inside {
+                functions.push(Function { level, code: Vec::new() });
+            }
+        } else if inside && let Some(instruction) = Instruction::parse(line) {
+            functions.last_mut().unwrap().code.push(instruction);
+        }
+    }
+    functions
+}
+
+impl<'a> Function<'a> {
+    /// The innermost loops that compute. The rest, such as the tail of a slice or the sum of the
+    /// lanes, runs once for many times of theirs.
+    fn loops(&self) -> Vec<Vec<Instruction<'a>>> {
+        let position = |address| self.code.binary_search_by_key(&address, |i| i.address).ok();
+        let successors = |(index, i): (usize, &Instruction<'_>)| {
+            let next = (index + 1 < self.code.len() && i.falls_through()).then_some(index + 1);
+            next.into_iter().chain(i.jump().and_then(position)).collect()
+        };
+        let edges: Vec<Vec<usize>> = self.code.iter().enumerate().map(successors).collect();
+        let computes = |index: usize| self.code[index].is_arithmetic();
+        let loops = innermost(&edges, (0..edges.len()).collect(), &computes);
+        loops.iter().map(|body| body.iter().map(|i| self.code[*i]).collect()).collect()
+    }
+}
+
+type Nodes = BTreeSet<usize>;
+
+/// The smallest loops among `nodes` with a node of interest.
+///
+/// A loop is a set of nodes that all reach each other; the loops inside it are what is left when
+/// its head is taken out.
+fn innermost(edges: &[Vec<usize>], nodes: Nodes, wanted: &dyn Fn(usize) -> bool) -> Vec<Nodes> {
+    let mut reversed = vec![Vec::new(); edges.len()];
+    for (from, targets) in edges.iter().enumerate() {
+        targets.iter().for_each(|to| reversed[*to].push(from));
+    }
+    let mut left = nodes.clone();
+    let mut found = Vec::new();
+    while let Some(node) = left.iter().copied().find(|node| wanted(*node)) {
+        let (after, before) = (reach(edges, &nodes, node), reach(&reversed, &nodes, node));
+        let body: Nodes = after.intersection(&before).copied().collect();
+        left.remove(&node);
+        left.retain(|node| !body.contains(node));
+        let enters = |node: &usize| reversed[*node].iter().any(|from| !body.contains(from));
+        if let Some(head) = body.iter().copied().find(enters) {
+            let mut rest = body.clone();
+            rest.remove(&head);
+            let inner = innermost(edges, rest, wanted);
+            found.extend(if inner.is_empty() { vec![body] } else { inner });
+        }
+    }
+    found
+}
+
+/// What can be reached from `node` inside `nodes`; the node itself only if it is on a loop.
+fn reach(edges: &[Vec<usize>], nodes: &Nodes, node: usize) -> Nodes {
+    let mut reached = Nodes::new();
+    let mut open = vec![node];
+    while let Some(node) = open.pop() {
+        let targets = edges[node].iter().copied().filter(|to| nodes.contains(to));
+        open.extend(targets.filter(|to| reached.insert(*to)));
+    }
+    reached
+}
+
+/// The disassembly of this executable.
+fn disassemble() -> Option<String> {
+    let executable = std::env::current_exe().unwrap();
+    let mut objdump = Command::new("objdump");
+    match objdump.args(["-d", "--no-show-raw-insn", "-C"]).arg(executable).output() {
+        Ok(output) => {
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            Some(String::from_utf8_lossy(&output.stdout).into_owned())
+        }
+        Err(error) if std::env::var_os("CI").is_some() => panic!("objdump: {error}"),
+        Err(error) => {
+            eprintln!("not checked, there is no objdump (package binutils): {error}");
+            None
+        }
+    }
+}
+
+/// Makes the linker keep the kernels, all rules of which are reached from here.
+fn use_kernels() {
+    let (mut p, g) = ([1.0_f32; 3], [0.5; 3]);
+    let update = Coefficients::Sgd(Sgd::new(0.5).at_step::<f32>(1, 1.0).unwrap()).into();
+    let tensor = Tensor::from_slices(&mut p, &g, []).unwrap();
+    let level = Level::current();
+    Plan::default().run(&mut [Task { tensor, update: 0 }], &[update], level, 1).unwrap();
+    assert_eq!(p, [0.75; 3]);
+    let leaf = Leaf::from_view(ndarray::aview1(&p));
+    assert!(global_norm(&[leaf], level, 1).of_scaled(1.0) > 1.0);
+}
+
+#[test]
+fn kernels_use_full_vectors_and_nothing_else() {
+    use_kernels();
+    let Some(listing) = disassemble() else { return };
+    let functions = functions(&listing);
+    for (level, register) in LEVELS {
+        let mut kernels: Vec<BTreeSet<&str>> = Vec::new();
+        for function in functions.iter().filter(|function| function.level == level) {
+            let mut found = BTreeSet::new();
+            for body in function.loops() {
+                let arithmetic: Vec<_> = body.iter().filter(|i| i.is_arithmetic()).collect();
+                for instruction in &arithmetic {
+                    let full = instruction.is_packed() && instruction.operands.contains(register);
+                    assert!(full, "{level}: {instruction:?}");
+                }
+                if !arithmetic.is_empty() {
+                    found.extend(body.iter().map(|i| i.name));
+                }
+            }
+            kernels.push(found);
+        }
+        for Kernel { name, has, lacks, count } in KERNELS {
+            let is = |found: &&BTreeSet<&str>| {
+                has.iter().all(|op| found.contains(op))
+                    && !lacks.iter().any(|op| found.contains(op))
+            };
+            assert_eq!(kernels.iter().filter(is).count(), count, "{level}: {name}");
+        }
+    }
+}
+
+#[test]
+fn nothing_is_fused() {
+    use_kernels();
+    let Some(listing) = disassemble() else { return };
+    for function in functions(&listing) {
+        let fused =
+            function.code.iter().find(|i| i.name.starts_with("fm") || i.name.starts_with("fnm"));
+        assert!(fused.is_none(), "{}: {fused:?}", function.level);
+    }
+}
