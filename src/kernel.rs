@@ -62,15 +62,17 @@ fn chunk<E: Element, R: Rule<E, N>, const N: usize>(
     state: &mut [[E; CHUNK]; N],
 ) {
     let old = *p;
+    let mut fresh = [E::ZERO; CHUNK];
     for i in 0..CHUNK {
         let mut s = [E::ZERO; N];
         for k in 0..N {
             s[k] = state[k][i];
         }
         let (new, s) = rule.update(old[i], g[i], s);
-        p[i] = new;
+        fresh[i] = new;
         for k in 0..N {
             state[k][i] = s[k];
         }
     }
+    *p = fresh;
 }

