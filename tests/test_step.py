@@ -250,7 +250,7 @@ GRADIENTS = {
     "broadcastable": (np.ones((3, 1)), ValueError, r"\(3, 1\).*\(3,\)"),
     "scalar": (np.float64(1.0), (TypeError, ValueError), "float64|shape"),
     "number": (1.0, TypeError, "float.*float32 or float64"),
-    "integers": (np.arange(3), TypeError, "int64.*float32 or float64.*asarray"),
+    "integers": (np.arange(3), TypeError, "int64.*float32 or float64.*astype"),
     "booleans": (np.ones(3, bool), TypeError, "bool"),
     "half": (single().astype(np.float16), TypeError, "float16"),
     "complex": (np.ones(3, complex), TypeError, "complex128"),

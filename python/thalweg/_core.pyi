@@ -32,7 +32,7 @@ def apply_adam(
     step: int,
     *,
     lr: float,
-    betas: tuple[float, float],
+    betas: Sequence[float],
     eps: float,
     l2: float,
     weight_decay: Any,

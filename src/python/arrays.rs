@@ -15,10 +15,24 @@ use super::errors::{Outcome, Refusal};
 use crate::element::Kind;
 use crate::gather::Pointer;
 
-const PARAMETER_ADVICE: &str =
-    "parameters are float32 or float64 ndarrays in native byte order (array.astype(np.float32))";
-const GRADIENT_ADVICE: &str =
-    "gradients are float32 or float64 ndarrays in native byte order (np.asarray(g, np.float32))";
+/// What is accepted in a role, and how to get there.
+struct Advice {
+    /// For what is no array.
+    no_array: &'static str,
+    /// For an array of another type.
+    dtype: &'static str,
+}
+
+const PARAMETER: Advice = Advice {
+    no_array: "arrays that are updated are float32 or float64 ndarrays, in dicts, lists or tuples \
+               (np.asarray(x, np.float32))",
+    dtype: "arrays that are updated are float32 or float64 in native byte order \
+            (array.astype(np.float32))",
+};
+const GRADIENT: Advice = Advice {
+    no_array: "gradients are float32 or float64 ndarrays (np.asarray(g, np.float32))",
+    dtype: "gradients are float32 or float64 in native byte order (g.astype(np.float32))",
+};
 
 /// An array's memory, read from its struct.
 #[derive(Clone, Copy, Debug)]
@@ -115,14 +129,14 @@ pub fn kind_of(array: &Bound<'_, PyUntypedArray>) -> Option<Kind> {
 }
 
 /// `object` as an array, and its type. Masked arrays are refused: their mask would be ignored.
-pub fn array_of<'a, 'py>(
+fn array_of<'a, 'py>(
     object: &'a Bound<'py, PyAny>,
     what: impl Fn() -> String,
-    advice: &'static str,
+    advice: &Advice,
 ) -> Outcome<(&'a Bound<'py, PyUntypedArray>, Kind)> {
     let Ok(array) = object.cast::<PyUntypedArray>() else {
         let got = format!("of type {}", type_name(object));
-        return Err(Refusal::NotAnArray { what: what(), got, advice });
+        return Err(Refusal::NotAnArray { what: what(), got, advice: advice.no_array });
     };
     if !object.get_type().is(ndarray_type(object.py())) && is_masked(object)? {
         let got = "a masked array".to_owned();
@@ -136,7 +150,7 @@ pub fn array_of<'a, 'py>(
         Some(kind) => Ok((array, kind)),
         None => {
             let got = format!("of dtype {}", dtype_name(array));
-            Err(Refusal::Dtype { what: what(), got, advice })
+            Err(Refusal::Dtype { what: what(), got, advice: advice.dtype })
         }
     }
 }
@@ -146,7 +160,7 @@ pub fn gradient_of<'a, 'py>(
     object: &'a Bound<'py, PyAny>,
     what: impl Fn() -> String,
 ) -> Outcome<(&'a Bound<'py, PyUntypedArray>, Kind)> {
-    array_of(object, what, GRADIENT_ADVICE)
+    array_of(object, what, &GRADIENT)
 }
 
 /// `object` as an array that is updated in place.
@@ -154,7 +168,7 @@ pub fn written<'a, 'py>(
     object: &'a Bound<'py, PyAny>,
     what: impl Fn() -> String,
 ) -> Outcome<(&'a Bound<'py, PyUntypedArray>, Kind)> {
-    let (array, kind) = array_of(object, &what, PARAMETER_ADVICE)?;
+    let (array, kind) = array_of(object, &what, &PARAMETER)?;
     let memory = Memory::of(array);
     if !memory.writable() {
         return Err(Refusal::NotWritable { what: what() });

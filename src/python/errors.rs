@@ -158,7 +158,7 @@ impl fmt::Display for Refusal {
 }
 
 /// A shape as Python writes it.
-struct Shape<'a>(&'a [usize]);
+pub struct Shape<'a>(pub &'a [usize]);
 
 impl fmt::Display for Shape<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -117,7 +117,7 @@ pub fn apply_adam(
     exp_avg_sq: &Bound<'_, PyAny>,
     step: &Bound<'_, PyAny>,
     lr: &Bound<'_, PyAny>,
-    betas: (Bound<'_, PyAny>, Bound<'_, PyAny>),
+    betas: Vec<Bound<'_, PyAny>>,
     eps: &Bound<'_, PyAny>,
     l2: &Bound<'_, PyAny>,
     weight_decay: &Bound<'_, PyAny>,
@@ -128,10 +128,14 @@ pub fn apply_adam(
     nonfinite: &str,
     threads: Option<&Bound<'_, PyAny>>,
 ) -> PyResult<bool> {
+    let [beta1, beta2] = &betas[..] else {
+        let message = format!("betas must be two numbers, got {}", betas.len());
+        return Err(Refusal::Value(message).into());
+    };
     let adam = Adam {
         lr: real("lr", lr)?,
-        beta1: real("betas[0]", &betas.0)?,
-        beta2: real("betas[1]", &betas.1)?,
+        beta1: real("betas[0]", beta1)?,
+        beta2: real("betas[1]", beta2)?,
         eps: real("eps", eps)?,
         l2: real("l2", l2)?,
         weight_decay: real("weight_decay", weight_decay)?,

@@ -8,14 +8,15 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use super::arrays::{Checked, Extents, Occupant, first_overlap, kind_of, written, zeros_like};
-use super::errors::{Outcome, Refusal};
+use super::errors::{Outcome, Refusal, Shape};
 use super::hyper::{Class, Family};
 use super::step::Workspace;
 use super::tree::{Leaves, Node};
 use crate::element::Kind;
 use crate::error::Quoted;
 
-const TIED: &str = "pass tied weights once and add up their gradients";
+const TIED: &str =
+    "pass tied weights once and add up their gradients, or pass views that do not overlap";
 
 /// What to do about a gradient that no rule can take.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -102,13 +103,15 @@ impl Active {
     fn with_parameter(&self, object: &Bound<'_, PyAny>, name: &str) -> Outcome<Self> {
         let what = || format!("parameter {}", Quoted(name));
         let (array, kind) = written(object, what)?;
-        if kind != self.p.kind {
-            let (got, had) = (kind.name(), self.p.kind.name());
-            return Err(Refusal::Value(format!("{} is {got}, it was {had}", what())));
-        }
-        if *array.shape() != *self.p.shape {
-            let (got, expected) = (array.shape().to_vec(), self.p.shape.to_vec());
-            return Err(Refusal::Shape { what: what(), got, expected });
+        if kind != self.p.kind || *array.shape() != *self.p.shape {
+            let described =
+                |kind: Kind, shape: &[usize]| format!("{} {}", kind.name(), Shape(shape));
+            return Err(Refusal::Value(format!(
+                "{} is {}, it was {}; make a new optimizer for other shapes or types",
+                what(),
+                described(kind, array.shape()),
+                described(self.p.kind, &self.p.shape)
+            )));
         }
         let state = self.state.iter().map(|s| Checked::new(s.array.bind(object.py()), s.kind));
         Ok(Active::new(Checked::new(array, kind), state.collect()))
@@ -311,7 +314,7 @@ impl Model {
                 tree: "the parameters",
                 missing: lost,
                 extra: new,
-                advice: "",
+                advice: "; make a new optimizer to add or remove parameters",
             });
         }
         for leaf in &mut next.leaves {

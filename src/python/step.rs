@@ -160,6 +160,14 @@ fn collect(model: &mut Model, request: &Request<'_, '_>) -> Outcome<()> {
             Given::Missing | Given::Skipped => {}
         }
     }
+    let inside = |name: &String| extra.iter().any(|e| e.starts_with(&format!("{name}.")));
+    if let Some(name) = missing.iter().find(|name| inside(name)) {
+        return Err(Refusal::NotAnArray {
+            what: format!("the gradient of {}", Quoted(name)),
+            got: "a container".to_owned(),
+            advice: "gradients are float32 or float64 ndarrays (np.asarray(g, np.float32))",
+        });
+    }
     if !missing.is_empty() || !extra.is_empty() {
         return Err(Refusal::Names {
             tree: "the gradients",
