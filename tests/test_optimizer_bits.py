@@ -142,8 +142,8 @@ def test_steps_equal_the_reference(
 
 
 def test_lr_scales_are_multiplied_in_the_order_of_the_groups() -> None:
-    p, g = np.ones(3), np.array([0.1, 0.2, 0.3])
-    expected = reference.sgd(p, g, None, 1, lr=0.1 * (1 / 3) * 0.7)[0]
-    groups = [{"match": "*", "lr_scale": lr_scale} for lr_scale in (1 / 3, 0.7)]
+    p, g = np.zeros(3), np.array([0.1, 0.2, 0.3])
+    expected = reference.sgd(p, g, None, 1, lr=0.1 * 0.3 * (1 / 3))[0]
+    groups = [{"match": "*", "lr_scale": lr_scale} for lr_scale in (0.3, 1 / 3)]
     thalweg.SGD(p, lr=0.1, groups=groups).step(g)
     assert_same_bits(p, expected)

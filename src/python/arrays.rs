@@ -29,8 +29,11 @@ const PARAMETER: Advice = Advice {
     dtype: "arrays that are updated are float32 or float64 in native byte order \
             (array.astype(np.float32))",
 };
+/// What gradients are, for what is no array.
+pub const GRADIENTS_ARE: &str =
+    "gradients are float32 or float64 ndarrays (np.asarray(g, np.float32))";
 const GRADIENT: Advice = Advice {
-    no_array: "gradients are float32 or float64 ndarrays (np.asarray(g, np.float32))",
+    no_array: GRADIENTS_ARE,
     dtype: "gradients are float32 or float64 in native byte order (g.astype(np.float32))",
 };
 

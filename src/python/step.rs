@@ -8,7 +8,7 @@
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use super::arrays::{Memory, gradient_of, scalar_as_array, share_memory};
+use super::arrays::{GRADIENTS_ARE, Memory, gradient_of, scalar_as_array, share_memory};
 use super::batch::{Batch, Done, Setting, UpdateKey};
 use super::errors::{Outcome, Refusal};
 use super::functional::checked_max_norm;
@@ -165,7 +165,7 @@ fn collect(model: &mut Model, request: &Request<'_, '_>) -> Outcome<()> {
         return Err(Refusal::NotAnArray {
             what: format!("the gradient of {}", Quoted(name)),
             got: "a container".to_owned(),
-            advice: "gradients are float32 or float64 ndarrays (np.asarray(g, np.float32))",
+            advice: GRADIENTS_ARE,
         });
     }
     if !missing.is_empty() || !extra.is_empty() {
@@ -176,7 +176,21 @@ fn collect(model: &mut Model, request: &Request<'_, '_>) -> Outcome<()> {
             advice: "; give None for a parameter without a gradient, or pass partial=True",
         });
     }
-    if any { Ok(()) } else { Err(Refusal::NoGradients) }
+    if !any {
+        return Err(Refusal::NoGradients);
+    }
+    // Here, because it may run Python code, and nothing may do so between the checks of arrays.
+    let py = request.grads.py();
+    for (leaf, given) in leaves.iter().zip(given) {
+        let scalar = leaf.active.as_ref().is_some_and(|active| active.p.shape.is_empty());
+        if scalar
+            && let Given::Object(object) = given
+            && let Some(array) = scalar_as_array(object.bind(py))?
+        {
+            *given = Given::Object(array.unbind());
+        }
+    }
+    Ok(())
 }
 
 /// Checks every array and binds it to its update.
@@ -195,19 +209,13 @@ fn bind(
             continue;
         }
         let Given::Object(object) = &model.work.given[index] else { continue };
-        let mut object = object.bind(py).clone();
-        if active.p.shape.is_empty()
-            && let Some(array) = scalar_as_array(&object)?
-        {
-            object = array.clone();
-            model.work.given[index] = Given::Object(array.unbind());
-        }
+        let object = object.bind(py);
         let written = recheck(py, active, &leaf.name)?;
-        let gradient = checked_gradient(&object, &leaf.name, active)?;
+        let gradient = checked_gradient(object, &leaf.name, active)?;
         for owner in gradient.extents(model) {
             let (leaf, array) = model.owners[owner];
             if let Some(written) = model.leaves[leaf].active.as_ref().map(|a| a.array(array))
-                && share_memory(&object, written.array.bind(py))?
+                && share_memory(object, written.array.bind(py))?
             {
                 return Err(Refusal::Overlap {
                     written: model.describe(model.owners[owner]),

@@ -1,6 +1,6 @@
 //! Names and ranges of the numeric hyperparameters, stated once.
 
-use crate::element::{Element, Kind};
+use crate::element::Kind;
 use crate::error::Error;
 
 /// A numeric hyperparameter.
@@ -58,14 +58,10 @@ impl Hyperparameter {
             Beta1 | Beta2 | Momentum => ((0.0..1.0).contains(&value), "at least 0 and less than 1"),
             Dampening => ((0.0..=1.0).contains(&value), "from 0 to 1"),
             Scale => (value > 0.0, "finite and greater than 0"),
-            Eps => match kind {
-                Kind::F32 => {
-                    (value >= f32::EPS_MIN, "finite and at least 1e-15 for float32 parameters")
-                }
-                Kind::F64 => {
-                    (value >= f64::EPS_MIN, "finite and at least 1e-120 for float64 parameters")
-                }
-            },
+            Eps => (
+                value >= kind.eps_min(),
+                "finite and at least 1e-15 for float32 parameters, 1e-120 for float64",
+            ),
         };
         if fits && value.is_finite() {
             Ok(value)
