@@ -73,8 +73,9 @@ def one_minus_power(beta: float, step: int) -> float:
     """``1 - beta**step`` without cancellation and without the platform's ``pow``.
 
     With ``x(t) = 1 - beta**t``: ``x(2t) = x·(2 - x)`` and ``x(t + 1) = x + (1 - x)·(1 - beta)``,
-    taken over the bits of `step` from the top. Within 7e-16 of the exact value up to
-    ``step = 10**12``, for any beta (the worst found is 6.5e-16, at ``beta = 1 - 2**-53``).
+    taken over the bits of `step` from the top. Up to ``step = 10**12`` the relative error is below
+    1e-15 for betas up to 0.9999 (6.8e-16 is the worst of 80,000 drawn), and below 1e-14 for any:
+    every doubling adds its rounding while `x` is small (3.1e-15 is the worst drawn, near one).
     """
     x = 0.0
     for bit in f"{step:b}":
