@@ -7,7 +7,8 @@
 use crate::element::Element;
 use crate::rule::Rule;
 
-/// Elements a chunk, measured: with 8 or 32 and more a step in cache takes 1.1 to 1.6 times as long.
+/// Elements a chunk. Measured with AVX2: with 8, or 32 and more, a step in cache takes 1.1 to 1.6
+/// times as long.
 const CHUNK: usize = 16;
 
 /// Updates `p` and `state` in place. All slices have the length of `p`.
@@ -62,6 +63,8 @@ fn chunk<E: Element, R: Rule<E, N>, const N: usize>(
     state: &mut [[E; CHUNK]; N],
 ) {
     let old = *p;
+    // Written back at the end: with `p[i] = new` SGD and decay keep scalar arithmetic. AVX2 does not
+    // mind; Adam in cache takes 1.9 times as long with SSE2.
     let mut fresh = [E::ZERO; CHUNK];
     for i in 0..CHUNK {
         let mut s = [E::ZERO; N];
