@@ -26,8 +26,8 @@ def file_place(array: NDArray[Any]) -> tuple[int, int, int] | None:
     mapped = _memmap_below(array)
     if mapped is None or mapped.mode == "c" or mapped.filename is None:
         return None
-    # NumPy keeps the offset of the map that was made; the operating system maps whole pages. Nothing
-    # public tells where the map lies in memory, hence `_mmap`, which the stubs leave out.
+    # NumPy keeps the offset of the map that was made; the operating system maps whole pages.
+    # Nothing public tells where the map lies in memory, hence `_mmap`, which the stubs leave out.
     page = mapped.offset - mapped.offset % mmap.ALLOCATIONGRANULARITY
     start_of_map = np.frombuffer(mapped._mmap, np.uint8).__array_interface__["data"][0]  # type: ignore[attr-defined]
     try:
