@@ -22,6 +22,7 @@
 //! | [`layout`], [`gather`] | shapes and strides; arrays that are no plain slice |
 //! | [`tensor`] | a parameter with its gradient and state |
 //! | [`plan`], [`pool`] | many tensors, blocks, threads |
+//! | [`fork`] | what a forked child may believe |
 //! | [`norm`] | the read pass: norm and largest magnitude |
 //! | [`error`] | every way an update can be refused |
 //! | `python` | the only room that knows Python |
@@ -31,7 +32,7 @@
 //!
 //! `unsafe` is denied except in `dispatch` (functions that enable an instruction set), `gather`,
 //! `tensor`, `norm` (slices of arrays given by address), `plan` (one thread a block), `pool` (one
-//! leaked pointer) and `python`.
+//! leaked pointer), `fork` (handlers that the C library calls) and `python`.
 //!
 //! # Examples
 //!
@@ -58,6 +59,7 @@
 pub mod dispatch;
 pub mod element;
 pub mod error;
+pub mod fork;
 pub mod gather;
 mod kernel;
 pub mod layout;

@@ -1,8 +1,7 @@
 //! Threads of our own, built on first use; the calling thread works too.
 //!
-//! A pool belongs to the process that built it: a forked child has a copy of its memory but none of
-//! its threads, so the child starts with a pool of its own and never touches the parent's, whose
-//! locks may have been held at the moment of the fork.
+//! A pool belongs to the process that built it: a forked child starts with a pool of its own and never
+//! touches the parent's, whose threads it does not have and whose locks may have been held.
 
 #![allow(unsafe_code)] // a pointer to a leaked, never freed generation
 
@@ -12,6 +11,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use crate::error::Error;
+use crate::fork;
 
 /// Environment variables that set the number of threads, the first that is set wins.
 pub const THREADS_VARIABLES: [&str; 2] = ["THALWEG_NUM_THREADS", "OMP_NUM_THREADS"];
@@ -114,7 +114,7 @@ pub(crate) fn for_each(count: usize, threads: usize, work: impl Fn(usize) + Sync
 
 /// The pool of one process.
 struct Generation {
-    process: u32,
+    number: u32,
     pool: Mutex<Option<Arc<ThreadPool>>>,
 }
 
@@ -122,16 +122,16 @@ impl Generation {
     /// This process's generation; the first call in a process makes it.
     fn current() -> &'static Generation {
         static CURRENT: AtomicPtr<Generation> = AtomicPtr::new(std::ptr::null_mut());
-        let process = std::process::id();
+        let number = fork::generation();
         let mut seen = CURRENT.load(Ordering::Acquire);
         loop {
             // SAFETY: null, or leaked below and never freed.
             if let Some(generation) = unsafe { seen.as_ref() }
-                && generation.process == process
+                && generation.number == number
             {
                 return generation;
             }
-            let made = Box::into_raw(Box::new(Generation { process, pool: Mutex::new(None) }));
+            let made = Box::into_raw(Box::new(Generation { number, pool: Mutex::new(None) }));
             match CURRENT.compare_exchange(seen, made, Ordering::AcqRel, Ordering::Acquire) {
                 // SAFETY: just made, and never freed from here on.
                 Ok(_) => return unsafe { &*made },

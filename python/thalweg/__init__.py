@@ -4,6 +4,8 @@
 their own state; `reference` defines the bits in plain NumPy.
 """
 
+import atexit as _atexit
+
 from thalweg import functional, reference, tree
 from thalweg._core import (
     StepReport,
@@ -14,6 +16,7 @@ from thalweg._core import (
     set_cpu_level,
     set_num_threads,
 )
+from thalweg._core import close as _close
 from thalweg.base import Optimizer
 from thalweg.errors import BusyError, NonFiniteError
 from thalweg.groups import Group, no_decay
@@ -42,3 +45,5 @@ __all__ = [
     "set_num_threads",
     "tree",
 ]
+
+_atexit.register(_close)

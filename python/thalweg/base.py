@@ -87,10 +87,15 @@ class Optimizer(_core.Optimizer):
         values = {key: check_value(self.rule, key, v) for key, v in specification.items()}
         return Group(self, match, matching_names(match, self._params, what), values)
 
-    def _adopt(self, groups: Sequence[Group], trained: Sequence[str] = ()) -> None:
-        """Make these the groups, or change nothing; groups that users hold live on."""
+    def _adopt(
+        self, groups: Sequence[Group], trained: Sequence[str] = (), restored: Any = None
+    ) -> None:
+        """Make these the groups, or change nothing; groups that users hold live on.
+
+        State and counters that are `restored` are taken over in the same native call.
+        """
         cascade = Cascade(groups, self._params)
-        self._configure(cascade.values(), cascade.assignment(), list(trained))
+        self._configure(cascade.values(), cascade.assignment(), list(trained), restored)
         held = self._groups
         for old, new in zip(held, groups, strict=False):
             old._become(new)
@@ -168,13 +173,8 @@ class Optimizer(_core.Optimizer):
         match : str, sequence of str, callable or None
             Which parameters, as in a group. None means all, and sets `step_count` to zero too.
         """
-        everything = match is None
         names = matching_names("*" if match is None else match, self._params, "match")
-        step_count = 0 if everything else self.step_count
-        self._set_steps(step_count, [(name, 0) for name in names])
-        for name in names:
-            for array in (self._state(name) or {}).values():
-                array[...] = 0.0
+        self._reset(names, match is None)
 
     def rebind(self, params: Any) -> None:
         """Adopt other arrays under the same names, and keep the state.

@@ -46,19 +46,13 @@ class LoadReport:
 
 def state_dict(opt: Optimizer, *, copy: bool) -> dict[str, Any]:
     """See `Optimizer.state_dict`."""
-    states = {
-        name: {
-            key: value.copy() if copy and isinstance(value, np.ndarray) else value
-            for key, value in leaf.items()
-        }
-        for name, leaf in opt.state.items()
-        if not opt.resolve(name)["frozen"]
-    }
+    names = [name for name in opt.params if not opt.resolve(name)["frozen"]]
+    step_count, states = opt._snapshot(names, copy)
     return {
         "format": FORMAT,
         "rule": opt.rule.name,
         "options": dict(opt._options),
-        "step_count": opt.step_count,
+        "step_count": step_count,
         "groups": [_recorded(group) for group in opt.groups],
         "state": states,
     }
@@ -161,7 +155,7 @@ class _Plan:
         self.mismatched: list[str] = []
         self.changed: dict[str, tuple[Any, Any]] = {}
         self.groups: list[Group] | None = None
-        self.copies: list[tuple[str, int, dict[str, Any]]] = []
+        self.states: dict[str, dict[str, Any]] = {}
 
     def check_header(self) -> None:
         """Rule and options must be the same where the saved hyperparameters are to count."""
@@ -234,8 +228,7 @@ class _Plan:
             if differences:
                 self.mismatched += differences
             else:
-                arrays = {key: v for key, v in saved[name].items() if key != "step"}
-                self.copies.append((name, int(saved[name]["step"]), arrays))
+                self.states[name] = {**saved[name], "step": int(saved[name]["step"])}
 
     def _resolved(self, name: str) -> dict[str, Any]:
         """What will apply to a parameter once loaded."""
@@ -285,14 +278,12 @@ class _Plan:
             raise ValueError(f"the state dict does not fit; nothing was loaded:\n- {differences}")
 
     def carry_out(self) -> None:
-        """Change groups, counters and state."""
-        opt = self.opt
-        if self.groups is not None:
-            opt._adopt(self.groups)
-        steps = [(name, step) for name, step, _ in self.copies]
-        opt._set_steps(int(self.saved["step_count"]), steps)
-        for name, _, arrays in self.copies:
-            _copy_state(opt, name, arrays)
+        """Change groups, counters and state, in one native call that nothing can interrupt."""
+        restored = (int(self.saved["step_count"]), self.states)
+        if self.groups is None:
+            self.opt._restore(*restored)
+        else:
+            self.opt._adopt(self.groups, restored=restored)
 
 
 def _restored(recorded: Any, mine: Any) -> Any:
@@ -305,12 +296,6 @@ def _restored(recorded: Any, mine: Any) -> Any:
         f"saved the callable {recorded['callable']}, here {mine!r}; make the optimizer with that "
         "callable, or load with hyperparameters='current'"
     )
-
-
-def _copy_state(opt: Optimizer, name: str, arrays: Mapping[str, Any]) -> None:
-    live = opt._state(name) or {}
-    for key, array in arrays.items():
-        live[key][...] = array
 
 
 def pickled(opt: Optimizer) -> dict[str, Any]:
@@ -333,6 +318,4 @@ def unpickle(opt: Optimizer, saved: dict[str, Any]) -> None:
     states = saved["state"]
     opt._start(saved["params"], groups, base, saved["options"], list(states))
     opt.__dict__.update(saved["attributes"])
-    opt._set_steps(saved["step_count"], [(name, leaf["step"]) for name, leaf in states.items()])
-    for name, leaf in states.items():
-        _copy_state(opt, name, {key: array for key, array in leaf.items() if key != "step"})
+    opt._restore(saved["step_count"], states)

@@ -346,9 +346,23 @@ fn file_place(array: &Bound<'_, PyUntypedArray>) -> PyResult<Option<FilePlace>> 
 }
 
 /// Whether two arrays have an element in common; NumPy decides, exactly.
-pub fn share_memory(one: &Bound<'_, PyAny>, other: &Bound<'_, PyAny>) -> PyResult<bool> {
+pub fn share_memory(
+    one: &Bound<'_, PyUntypedArray>,
+    other: &Bound<'_, PyUntypedArray>,
+) -> PyResult<bool> {
     static SHARES: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    SHARES.import(one.py(), "numpy", "shares_memory")?.call1((one, other))?.extract()
+    let arrays = (plain(one)?, plain(other)?);
+    SHARES.import(one.py(), "numpy", "shares_memory")?.call1(arrays)?.extract()
+}
+
+/// The array without its subclass, which could take over what NumPy does with it.
+pub fn plain<'py>(array: &Bound<'py, PyUntypedArray>) -> PyResult<Bound<'py, PyUntypedArray>> {
+    let py = array.py();
+    let ndarray = ndarray_type(py);
+    if array.get_type().is(ndarray) {
+        return Ok(array.clone());
+    }
+    Ok(ndarray.call_method1("view", (array, ndarray))?.cast_into::<PyUntypedArray>()?)
 }
 
 /// Zeros of the shape, type and order in memory of an array, as a plain ndarray.

@@ -6,14 +6,18 @@ use numpy::{PyArrayDescrMethods, PyUntypedArrayMethods};
 use pyo3::prelude::*;
 
 use super::arguments::{Arrays, Rows};
-use super::arrays::{Memory, Occupant, first_overlap, gradient_of, scalar_as_array, written};
+use super::arrays::{
+    Memory, Occupant, first_overlap, gradient_of, plain, scalar_as_array, written,
+};
 use super::errors::{Outcome, Refusal};
+use super::exit::Presence;
 use super::hyper::{Numbers, real, whole};
 use super::model::Policy;
 use super::tree::{Leaves, flatten};
 use crate::dispatch::Level;
 use crate::element::Kind;
 use crate::error::{Error, Number, Quoted};
+use crate::fork;
 use crate::gather::Pointer;
 use crate::norm::{self, Norm, ReadPass};
 use crate::plan::{Plan, Task, Update, useful_threads};
@@ -65,7 +69,7 @@ fn apply(
     let elements = tasks.iter().map(|task| task.tensor.len()).sum();
     let threads = useful_threads(elements, call.threads);
     let policy = call.policy;
-    let refused = py.detach(|| {
+    let work = || {
         if policy != Policy::Ignore {
             let mut pass = ReadPass::default();
             pass.read(&reads, level, threads);
@@ -75,7 +79,8 @@ fn apply(
             }
         }
         Plan::default().run(&mut tasks, &updates, level, threads).map(|()| Vec::new())
-    })?;
+    };
+    let refused = py.detach(|| fork::whole(work))?;
     if refused.is_empty() {
         return Ok(true);
     }
@@ -128,6 +133,7 @@ pub fn apply_adam(
     nonfinite: &str,
     threads: Option<&Bound<'_, PyAny>>,
 ) -> PyResult<bool> {
+    let _presence = Presence::begin(py);
     let [beta1, beta2] = &betas[..] else {
         let message = format!("betas must be two numbers, got {}", betas.len());
         return Err(Refusal::Value(message).into());
@@ -172,6 +178,7 @@ pub fn apply_sgd(
     nonfinite: &str,
     threads: Option<&Bound<'_, PyAny>>,
 ) -> PyResult<bool> {
+    let _presence = Presence::begin(py);
     let sgd = Sgd {
         lr: real("lr", lr)?,
         momentum: real("momentum", momentum)?,
@@ -220,6 +227,7 @@ fn written_leaves<'a, 'py>(leaves: &'a Leaves<'py>, what: &str) -> Outcome<Vec<O
 #[pyfunction]
 pub fn decay(params: &Bound<'_, PyAny>, rate: &Bound<'_, PyAny>) -> PyResult<()> {
     let py = params.py();
+    let _presence = Presence::begin(py);
     let rate = real("rate", rate)?;
     let updates = [
         Update::F32(Coefficients::Decay(Decay::new(rate).map_err(Refusal::from)?)),
@@ -243,14 +251,14 @@ pub fn decay(params: &Bound<'_, PyAny>, rate: &Bound<'_, PyAny>) -> PyResult<()>
     }
     let elements = tasks.iter().map(|task| task.tensor.len()).sum();
     let threads = useful_threads(elements, num_threads().0);
-    py.detach(|| Plan::default().run(&mut tasks, &updates, Level::current(), threads))
-        .map_err(Refusal::from)?;
-    Ok(())
+    let work = || Plan::default().run(&mut tasks, &updates, Level::current(), threads);
+    Ok(py.detach(|| fork::whole(work)).map_err(Refusal::from)?)
 }
 
 /// Euclidean norm over all arrays of a tree; see `thalweg.functional`.
 #[pyfunction]
 pub fn global_norm(grads: &Bound<'_, PyAny>) -> PyResult<f64> {
+    let _presence = Presence::begin(grads.py());
     Ok(norm_of(grads.py(), leaves(grads)?)?.of_scaled(1.0))
 }
 
@@ -258,6 +266,7 @@ pub fn global_norm(grads: &Bound<'_, PyAny>) -> PyResult<f64> {
 #[pyfunction]
 pub fn clip_by_global_norm(grads: &Bound<'_, PyAny>, max_norm: &Bound<'_, PyAny>) -> PyResult<f64> {
     let py = grads.py();
+    let _presence = Presence::begin(py);
     let max_norm = checked_max_norm(real("max_norm", max_norm)?)?;
     let leaves = leaves(grads)?;
     let found = written_leaves(&leaves, "gradient")?;
@@ -266,8 +275,9 @@ pub fn clip_by_global_norm(grads: &Bound<'_, PyAny>, max_norm: &Bound<'_, PyAny>
     if norm.is_finite() && clip != 1.0 {
         let multiply = py.import("numpy")?.getattr("multiply")?;
         for Occupant { array, .. } in found {
+            let array = plain(array)?;
             let factor = array.dtype().typeobj().call1((clip,))?;
-            multiply.call1((array, factor, array))?;
+            multiply.call1((&array, factor, &array))?;
         }
     }
     Ok(norm.of_scaled(1.0))

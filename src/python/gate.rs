@@ -4,17 +4,18 @@
 
 use std::cell::UnsafeCell;
 use std::ops::{Deref, DerefMut};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::errors::{Outcome, Refusal};
+use crate::fork::Mark;
 
 /// A value that one caller at a time can enter.
 ///
-/// The mark of being inside is the process's number: in a child that was forked while another
-/// thread was inside, that thread does not exist and the mark does not count.
+/// The mark of being inside is the thread's, because in a forked child it counts only if it is the
+/// thread that forked: any other does not exist there.
 #[derive(Debug, Default)]
 pub struct Gate<T> {
-    inside: AtomicU32,
+    inside: AtomicU64,
     value: UnsafeCell<T>,
 }
 
@@ -24,13 +25,12 @@ unsafe impl<T: Send> Sync for Gate<T> {}
 impl<T> Gate<T> {
     /// Enters, or refuses at once if somebody is inside.
     pub fn enter(&self) -> Outcome<Entered<'_, T>> {
-        let process = std::process::id();
         let seen = self.inside.load(Ordering::Relaxed);
-        if seen == process {
+        if Mark::from_bits(seen).may_be_alive() {
             return Err(Refusal::Busy);
         }
         self.inside
-            .compare_exchange(seen, process, Ordering::Acquire, Ordering::Relaxed)
+            .compare_exchange(seen, Mark::here().bits(), Ordering::Acquire, Ordering::Relaxed)
             .map(|_| Entered { gate: self })
             .map_err(|_| Refusal::Busy)
     }
@@ -59,6 +59,6 @@ impl<T> DerefMut for Entered<'_, T> {
 
 impl<T> Drop for Entered<'_, T> {
     fn drop(&mut self) {
-        self.gate.inside.store(0, Ordering::Release);
+        self.gate.inside.store(Mark::NOBODY.bits(), Ordering::Release);
     }
 }

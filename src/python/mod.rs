@@ -8,6 +8,7 @@ mod arguments;
 mod arrays;
 mod batch;
 mod errors;
+mod exit;
 mod functional;
 mod gate;
 mod hyper;
@@ -26,6 +27,9 @@ mod _core {
     use pyo3::types::PyDict;
 
     use super::errors::Refusal;
+    use super::exit::Presence;
+    #[pymodule_export]
+    use super::exit::close;
     #[pymodule_export]
     use super::functional::{apply_adam, apply_sgd, clip_by_global_norm, decay, global_norm};
     use super::hyper::{named, number, whole};
@@ -36,11 +40,13 @@ mod _core {
     use super::tree;
     use crate::dispatch::Level;
     use crate::element::Kind;
+    use crate::fork;
     use crate::pool::{self, Source};
 
     /// Refuses an environment that asks for what cannot be had.
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        fork::watch();
         Level::from_environment().map_err(Refusal::from)?;
         pool::threads_from_environment().map_err(Refusal::from)?;
         module.add("__version__", env!("CARGO_PKG_VERSION"))
@@ -49,6 +55,7 @@ mod _core {
     /// Names and leaves of a tree, without those that are None.
     #[pyfunction]
     fn flatten<'py>(tree: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyDict>> {
+        let _presence = Presence::begin(tree.py());
         let flat = PyDict::new(tree.py());
         for (name, leaf) in tree::flatten(tree)? {
             if !leaf.is_none() {

@@ -7,7 +7,9 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use super::arrays::{Checked, Extents, Occupant, first_overlap, kind_of, written, zeros_like};
+use super::arrays::{
+    Checked, Extents, Memory, Occupant, first_overlap, kind_of, plain, written, zeros_like,
+};
 use super::errors::{Outcome, Refusal, Shape};
 use super::hyper::{Class, Family};
 use super::step::Workspace;
@@ -77,6 +79,15 @@ pub struct Leaf {
     /// `None` until it trains for the first time.
     pub active: Option<Active>,
     object: Py<PyAny>,
+}
+
+impl Leaf {
+    /// Looks at the state arrays again before they are written.
+    fn recheck_state(&self, py: Python<'_>) -> Outcome<()> {
+        let what = || format!("the state of {}", Quoted(&self.name));
+        let mut states = self.active.iter().flat_map(|active| &active.state);
+        states.try_for_each(|state| state.recheck(py, "", what).map(drop))
+    }
 }
 
 /// A parameter that trains, or has trained: its array and its state.
@@ -331,14 +342,64 @@ impl Model {
         Ok(found)
     }
 
-    pub fn state<'py>(&self, py: Python<'py>, name: &str) -> Outcome<Option<Bound<'py, PyDict>>> {
-        let Some(active) = &self.leaf(name)?.active else { return Ok(None) };
+    /// The live state arrays of a leaf by name, if it has ever trained.
+    pub fn state<'py>(&self, py: Python<'py>, leaf: &Leaf) -> Outcome<Option<Bound<'py, PyDict>>> {
+        let Some(active) = &leaf.active else { return Ok(None) };
         let arrays = PyDict::new(py);
         let names = self.options.state_names(active.state.len());
         for (name, checked) in names.iter().zip(&active.state) {
             arrays.set_item(name, checked.array.bind(py))?;
         }
         Ok(Some(arrays))
+    }
+
+    /// Sets state and numbers of updates to zero.
+    pub fn reset(&mut self, py: Python<'_>, names: &[String]) -> Outcome<()> {
+        let positions: Vec<usize> =
+            names.iter().map(|name| self.position(name)).collect::<Outcome<_>>()?;
+        positions.iter().try_for_each(|i| self.leaves[*i].recheck_state(py))?;
+        for position in positions {
+            let leaf = &mut self.leaves[position];
+            for state in leaf.active.iter().flat_map(|active| &active.state) {
+                state.array.bind(py).call_method1("fill", (0.0,))?;
+            }
+            leaf.step = 0;
+        }
+        Ok(())
+    }
+
+    /// Takes over state arrays and numbers of updates by name, which must fit.
+    pub fn restore(&mut self, states: &Bound<'_, PyDict>) -> Outcome<()> {
+        let py = states.py();
+        let mut steps = Vec::with_capacity(states.len());
+        let mut copies = Vec::new();
+        for (name, saved) in states {
+            let position = self.position(&name.extract::<String>()?)?;
+            self.leaves[position].recheck_state(py)?;
+            steps.push((position, saved.get_item("step")?.extract::<u64>()?));
+            for (key, live) in self.state(py, &self.leaves[position])?.into_iter().flatten() {
+                let array = saved.get_item(&key)?.cast_into::<PyUntypedArray>();
+                copies.push((live, self.apart(plain(&array.map_err(PyErr::from)?)?)?));
+            }
+        }
+        let copyto = py.import("numpy")?.getattr("copyto")?;
+        for pair in copies {
+            copyto.call1(pair)?;
+        }
+        for (position, step) in steps {
+            self.leaves[position].step = step;
+        }
+        Ok(())
+    }
+
+    /// The array, or a copy if it lies where state lies that is about to be written.
+    fn apart<'py>(&self, array: Bound<'py, PyUntypedArray>) -> PyResult<Bound<'py, PyAny>> {
+        let kind = kind_of(&array).unwrap_or(Kind::F64);
+        let (start, end) = Memory::of(&array).extent(kind);
+        match self.extents.meeting(start, end).next() {
+            Some(_) => array.call_method0("copy"),
+            None => Ok(array.into_any()),
+        }
     }
 
     pub fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {

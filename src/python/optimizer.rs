@@ -12,12 +12,16 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
 use super::errors::Outcome;
-use super::gate::{Entered, Gate};
+use super::exit::Presence;
+use super::gate::Gate;
 use super::hyper::{Class, Family, real};
 use super::model::{Model, Options, Policy};
 use super::report::StepReport;
 use super::step::{Request, step};
 use super::tree::Leaves;
+
+/// The number of steps and the state of leaves, as `_snapshot` gives them.
+type Snapshot<'py> = (u64, Bound<'py, PyDict>);
 
 /// Native base of the optimizers; see `thalweg.Optimizer`.
 #[pyclass(module = "thalweg._core", name = "Optimizer", subclass, frozen)]
@@ -28,13 +32,16 @@ pub struct Optimizer {
 }
 
 impl Optimizer {
-    fn enter(&self) -> Outcome<Entered<'_, Option<Model>>> {
-        self.model.enter()
+    fn restore(&self, model: &mut Model, (step_count, states): &Snapshot<'_>) -> Outcome<()> {
+        model.restore(states)?;
+        self.step_count.store(*step_count, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Runs `work` on the model, alone.
-    fn with<T>(&self, work: impl FnOnce(&mut Model) -> Outcome<T>) -> PyResult<T> {
-        let mut model = self.enter()?;
+    fn with<T>(&self, py: Python<'_>, work: impl FnOnce(&mut Model) -> Outcome<T>) -> PyResult<T> {
+        let _presence = Presence::begin(py);
+        let mut model = self.model.enter()?;
         match model.as_mut() {
             Some(model) => Ok(work(model)?),
             None => Err(PyRuntimeError::new_err(
@@ -70,11 +77,12 @@ impl Optimizer {
         maximize: bool,
         nonfinite: &str,
     ) -> PyResult<Leaves<'py>> {
+        let _presence = Presence::begin(params.py());
         let family = if adam { Family::Adam { amsgrad } } else { Family::Sgd };
         let policy = Policy::named(nonfinite)?;
         let options = Options { family, nesterov, independent, maximize, policy };
         let (model, leaves) = Model::new(params, options)?;
-        *self.enter()? = Some(model);
+        *self.model.enter()? = Some(model);
         Ok(leaves)
     }
 
@@ -82,16 +90,17 @@ impl Optimizer {
     /// group 0 by itself. Leaves that train for the first time are checked and get their state.
     ///
     /// Without an assignment leaves stay in their classes. `trained` leaves get state though they
-    /// be frozen.
-    #[pyo3(signature = (classes, assignment=None, trained=Vec::new()))]
+    /// be frozen. What is `restored` is taken over at the end.
+    #[pyo3(signature = (classes, assignment=None, trained=Vec::new(), restored=None))]
     fn _configure(
         &self,
         py: Python<'_>,
         classes: Vec<Bound<'_, PyDict>>,
         assignment: Option<Vec<usize>>,
         trained: Vec<String>,
+        restored: Option<Snapshot<'_>>,
     ) -> PyResult<()> {
-        self.with(|model| {
+        self.with(py, |model| {
             let assignment = assignment.unwrap_or_else(|| model.assignment());
             let kinds = model.kinds(py, &assignment, classes.len())?;
             let classes = classes
@@ -99,13 +108,14 @@ impl Optimizer {
                 .zip(&kinds)
                 .map(|(given, kinds)| Class::extract(given, kinds))
                 .collect::<Outcome<Vec<Class>>>()?;
-            model.configure(py, classes, assignment, &trained)
+            model.configure(py, classes, assignment, &trained)?;
+            restored.map_or(Ok(()), |restored| self.restore(model, &restored))
         })
     }
 
     /// Adopts other arrays under the same names.
     fn _rebind<'py>(&self, params: &Bound<'py, PyAny>) -> PyResult<Leaves<'py>> {
-        self.with(|model| model.rebind(params))
+        self.with(params.py(), |model| model.rebind(params))
     }
 
     /// Updates every parameter in place, once.
@@ -121,14 +131,10 @@ impl Optimizer {
     ) -> PyResult<StepReport> {
         let py = grads.py();
         let max_norm = max_norm.map(|given| real("max_norm", given)).transpose()?;
-        let next = self.step_count.load(Ordering::Relaxed) + 1;
-        let request = Request { grads, max_norm, scale, partial, step: next };
-        self.with(|model| {
+        let request = Request { grads, max_norm, scale, partial, step_count: &self.step_count };
+        self.with(py, |model| {
             let report = step(py, model, &request);
             model.work.clear();
-            if matches!(&report, Ok(report) if !report.skipped) {
-                self.step_count.store(next, Ordering::Relaxed);
-            }
             report
         })
     }
@@ -141,23 +147,52 @@ impl Optimizer {
 
     /// State arrays of a leaf by name, or None if it has never trained.
     fn _state<'py>(&self, py: Python<'py>, name: &str) -> PyResult<Option<Bound<'py, PyDict>>> {
-        self.with(|model| model.state(py, name))
+        self.with(py, |model| model.state(py, model.leaf(name)?))
     }
 
     /// Number of updates of a leaf.
-    fn _leaf_step(&self, name: &str) -> PyResult<u64> {
-        self.with(|model| model.leaf(name).map(|leaf| leaf.step))
+    fn _leaf_step(&self, py: Python<'_>, name: &str) -> PyResult<u64> {
+        self.with(py, |model| model.leaf(name).map(|leaf| leaf.step))
     }
 
-    /// Sets the counters.
-    fn _set_steps(&self, step_count: u64, steps: Vec<(String, u64)>) -> PyResult<()> {
-        self.with(|model| {
-            let found: Vec<usize> =
-                steps.iter().map(|(name, _)| model.position(name)).collect::<Outcome<_>>()?;
-            for (index, (_, step)) in found.into_iter().zip(steps) {
-                model.leaves[index].step = step;
+    /// The number of steps taken, and the state of leaves that have any: arrays (copies, or the
+    /// live ones) and the number of updates, all of one moment.
+    fn _snapshot<'py>(
+        &self,
+        py: Python<'py>,
+        names: Vec<String>,
+        copy: bool,
+    ) -> PyResult<Snapshot<'py>> {
+        self.with(py, |model| {
+            let snapshot = PyDict::new(py);
+            for name in &names {
+                let leaf = model.leaf(name)?;
+                let Some(arrays) = model.state(py, leaf)? else { continue };
+                if copy {
+                    for (key, array) in &arrays {
+                        arrays.set_item(key, array.call_method0("copy")?)?;
+                    }
+                }
+                arrays.set_item("step", leaf.step)?;
+                snapshot.set_item(name, arrays)?;
             }
-            self.step_count.store(step_count, Ordering::Relaxed);
+            Ok((self.step_count.load(Ordering::Relaxed), snapshot))
+        })
+    }
+
+    /// Takes over what `_snapshot` gave, which must fit.
+    fn _restore(&self, step_count: u64, states: Bound<'_, PyDict>) -> PyResult<()> {
+        self.with(states.py(), |model| self.restore(model, &(step_count, states.clone())))
+    }
+
+    /// Sets the state of leaves and their numbers of updates to zero; the number of steps too if
+    /// `everything` is.
+    fn _reset(&self, py: Python<'_>, names: Vec<String>, everything: bool) -> PyResult<()> {
+        self.with(py, |model| {
+            model.reset(py, &names)?;
+            if everything {
+                self.step_count.store(0, Ordering::Relaxed);
+            }
             Ok(())
         })
     }

@@ -5,11 +5,14 @@
 
 #![allow(unsafe_code)] // binds checked arrays by address
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use numpy::PyUntypedArray;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use super::arrays::{GRADIENTS_ARE, Memory, gradient_of, scalar_as_array, share_memory};
-use super::batch::{Batch, Done, Setting, UpdateKey};
+use super::batch::{Batch, Setting, UpdateKey};
 use super::errors::{Outcome, Refusal};
 use super::functional::checked_max_norm;
 use super::hyper::{Numbers, Schedules};
@@ -19,6 +22,7 @@ use super::tree::{Given, collect_by_name};
 use crate::dispatch::Level;
 use crate::element::Kind;
 use crate::error::Quoted;
+use crate::fork;
 use crate::gather::Pointer;
 use crate::norm;
 use crate::plan::useful_threads;
@@ -38,8 +42,8 @@ pub struct Request<'a, 'py> {
     pub max_norm: Option<f64>,
     pub scale: f64,
     pub partial: bool,
-    /// 1-based number of this step.
-    pub step: u64,
+    /// Number of steps taken; this one is counted where it is taken.
+    pub step_count: &'a AtomicU64,
 }
 
 /// Room that a step needs, kept between steps.
@@ -61,7 +65,10 @@ impl Workspace {
 pub fn step(py: Python<'_>, model: &mut Model, request: &Request<'_, '_>) -> Outcome<StepReport> {
     Hyperparameter::Scale.check(request.scale, Kind::F64)?;
     request.max_norm.map(checked_max_norm).transpose()?;
-    let mut schedules = Schedules::new(py, request.step);
+    // A forked child may have inherited the work of a step that another thread was in.
+    model.work.clear();
+    let number = request.step_count.load(Ordering::Relaxed) + 1;
+    let mut schedules = Schedules::new(py, number);
     let lr = model.classes.first().map_or(Ok(0.0), |class| class.lr(&mut schedules))?;
     let numbers = numbers(model, &mut schedules)?;
 
@@ -81,43 +88,46 @@ pub fn step(py: Python<'_>, model: &mut Model, request: &Request<'_, '_>) -> Out
         max_norm: request.max_norm,
         scale: request.scale,
     };
-    bind(py, model, &numbers, request.step, &setting)?;
+    bind(py, model, &numbers, number, &setting)?;
 
-    let batch = &mut model.work.batch;
+    let Model { leaves, work, .. } = model;
+    let batch = &mut work.batch;
     let elements = batch.elements();
     setting.threads = useful_threads(elements, setting.threads);
-    let mut work = || batch.run(&numbers, &setting);
-    let outcome = if elements < DETACH_MIN { work() } else { py.detach(work) };
-    let done = outcome.map_err(|error| Refusal::Core { error, step: Some(request.step) })?;
+    // Counters change together with what they count, so that no fork and no interrupt falls between.
+    let mut take = || {
+        fork::whole(|| {
+            let done = batch.run(&numbers, &setting)?;
+            if done.refused.is_empty() {
+                batch.leaves().iter().for_each(|leaf| leaves[*leaf].step += 1);
+                request.step_count.store(number, Ordering::Relaxed);
+            }
+            Ok(done)
+        })
+    };
+    let outcome = if elements < DETACH_MIN { take() } else { py.detach(take) };
+    let done = outcome.map_err(|error| Refusal::Core { error, step: Some(number) })?;
 
-    let batch = &model.work.batch;
-    if !done.refused.is_empty() {
-        let named = |(leaf, count): &(usize, u64)| (model.leaves[*leaf].name.clone(), *count);
+    let nonfinite = PyDict::new(py);
+    let skipped = !done.refused.is_empty();
+    if skipped {
+        let named = |(leaf, count): &(usize, u64)| (leaves[*leaf].name.clone(), *count);
         let counts: Vec<(String, u64)> = done.refused.iter().map(named).collect();
         if policy == Policy::Raise {
-            return Err(Refusal::NonFinite { counts, step: request.step });
+            return Err(Refusal::NonFinite { counts, step: number });
         }
-        let nonfinite = PyDict::new(py);
         for (name, count) in counts {
             nonfinite.set_item(name, count)?;
         }
-        return Ok(report(request.step - 1, lr, &done, true, nonfinite));
     }
-    for leaf in batch.leaves() {
-        model.leaves[*leaf].step += 1;
-    }
-    Ok(report(request.step, lr, &done, false, PyDict::new(py)))
-}
-
-fn report(
-    step: u64,
-    lr: f64,
-    done: &Done,
-    skipped: bool,
-    nonfinite: Bound<'_, PyDict>,
-) -> StepReport {
-    let Done { grad_norm, clip, .. } = *done;
-    StepReport { step, lr, grad_norm, clip, skipped, nonfinite: nonfinite.unbind() }
+    Ok(StepReport {
+        step: number - u64::from(skipped),
+        lr,
+        grad_norm: done.grad_norm,
+        clip: done.clip,
+        skipped,
+        nonfinite: nonfinite.unbind(),
+    })
 }
 
 /// The numbers of each class at this step; those of frozen classes are not asked for.
@@ -215,7 +225,7 @@ fn bind(
         for owner in gradient.extents(model) {
             let (leaf, array) = model.owners[owner];
             if let Some(written) = model.leaves[leaf].active.as_ref().map(|a| a.array(array))
-                && share_memory(object, written.array.bind(py))?
+                && share_memory(gradient.array, written.array.bind(py))?
             {
                 return Err(Refusal::Overlap {
                     written: model.describe(model.owners[owner]),
@@ -242,16 +252,17 @@ fn bind(
 }
 
 /// A gradient that fits its parameter.
-struct Gradient<'a> {
+struct Gradient<'a, 'py> {
+    array: &'a Bound<'py, PyUntypedArray>,
     memory: Memory<'a>,
     pointer: Pointer,
 }
 
-fn checked_gradient<'a>(
-    object: &'a Bound<'_, PyAny>,
+fn checked_gradient<'a, 'py>(
+    object: &'a Bound<'py, PyAny>,
     name: &str,
     active: &Active,
-) -> Outcome<Gradient<'a>> {
+) -> Outcome<Gradient<'a, 'py>> {
     let what = || format!("the gradient of {}", Quoted(name));
     let (array, kind) = gradient_of(object, what)?;
     let memory = Memory::of(array);
@@ -259,10 +270,10 @@ fn checked_gradient<'a>(
         let (got, expected) = (memory.shape.to_vec(), active.p.shape.to_vec());
         return Err(Refusal::Shape { what: what(), got, expected });
     }
-    Ok(Gradient { memory, pointer: Pointer { address: memory.address, kind } })
+    Ok(Gradient { array, memory, pointer: Pointer { address: memory.address, kind } })
 }
 
-impl Gradient<'_> {
+impl Gradient<'_, '_> {
     /// Extents of written memory that the gradient might overlap.
     fn extents<'m>(&self, model: &'m Model) -> impl Iterator<Item = usize> + 'm {
         let (start, end) = self.memory.extent(self.pointer.kind);
@@ -271,7 +282,7 @@ impl Gradient<'_> {
 
     /// The gradient for the read pass, as numbers of the parameter's type.
     fn read(&self, kind: Kind) -> norm::Leaf<'static> {
-        let Gradient { memory, pointer } = self;
+        let Gradient { memory, pointer, .. } = self;
         // SAFETY: the array was checked in this step, and `given` keeps it alive until `clear`.
         // That nobody resizes or writes it from another thread meanwhile is the caller's duty.
         unsafe {
@@ -299,7 +310,7 @@ fn recheck(py: Python<'_>, active: &Active, name: &str) -> Outcome<[Pointer; ARR
 fn tensor(
     mut pointers: [Pointer; ARRAYS],
     active: &Active,
-    gradient: &Gradient<'_>,
+    gradient: &Gradient<'_, '_>,
 ) -> Tensor<'static> {
     let mut strides = [&active.p.strides[..]; ARRAYS];
     pointers[GRADIENT] = gradient.pointer;
