@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import subprocess
 import sys
 import threading
+import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -18,6 +20,7 @@ import thalweg
 
 LARGE = 300_000
 TIMEOUT = 30
+CALLS = 200
 
 
 def test_set_num_threads() -> None:
@@ -223,3 +226,67 @@ def test_optimizers_step_side_by_side() -> None:
     with ThreadPoolExecutor(4) as threads:
         runs = [threads.submit(trained) for _ in range(4)]
         assert all(np.array_equal(run.result(TIMEOUT), expected) for run in runs)
+
+
+def test_the_number_of_threads_may_change_between_steps() -> None:
+    expected = trained(6)
+    params = np.ones(LARGE, np.float32)
+    opt = thalweg.AdamW(params)
+    for step, threads in enumerate((1, 2, 300, 3, 10**9, 1)):  # more than cores, more than blocks
+        thalweg.set_num_threads(threads)
+        opt.step(np.random.default_rng(step).normal(size=LARGE), max_norm=1.0)
+    assert np.array_equal(params, expected)
+
+
+def hammered(act: Any) -> tuple[thalweg.AdamW, list[Any]]:
+    """An optimizer on which several threads have stepped and acted, and what acting returned."""
+    opt = thalweg.AdamW(np.ones(LARGE, np.float32))
+    grads, enough, returned = np.ones(LARGE, np.float32), threading.Event(), []
+
+    def repeat(work: Any) -> None:
+        while len(returned) < CALLS and not enough.is_set():
+            with contextlib.suppress(thalweg.BusyError):
+                returned.append(work())
+            time.sleep(0)  # lets the others in
+
+    with ThreadPoolExecutor(4) as threads:
+        works = (lambda: opt.step(grads), lambda: act(opt))
+        running = [threads.submit(repeat, work) for work in works * 2]
+        try:
+            for each in running:
+                each.result(TIMEOUT)
+        finally:
+            enough.set()
+    return opt, [made for made in returned if not isinstance(made, thalweg.StepReport)]
+
+
+def whole(step: int) -> dict[str, np.ndarray]:
+    """State after so many steps on gradients of one."""
+    opt = thalweg.AdamW(np.ones(1, np.float32))
+    for _ in range(step):
+        opt.step(np.ones(1, np.float32))
+    return {"p": opt.params["0"], **opt.state["0"]}
+
+
+def test_nothing_is_torn_between_threads() -> None:
+    opt, saved = hammered(lambda opt: opt.state_dict())
+    expected = whole(opt.step_count)
+    assert (opt.params["0"] == expected["p"]).all()
+    assert (opt.state["0"]["exp_avg_sq"] == expected["exp_avg_sq"]).all()
+    assert saved
+    for state_dict in saved[:: max(1, len(saved) // 20)]:
+        leaf = state_dict["state"]["0"]
+        assert leaf["step"] == state_dict["step_count"]
+        expected = whole(leaf["step"])
+        assert (leaf["exp_avg"] == expected["exp_avg"]).all()
+        assert (leaf["exp_avg_sq"] == expected["exp_avg_sq"]).all()
+
+
+def test_loading_is_not_torn_between_threads() -> None:
+    source = thalweg.AdamW(np.ones(LARGE, np.float32))
+    source.step(np.full(LARGE, -1.0, np.float32))
+    saved = source.state_dict()
+    opt, loaded = hammered(lambda opt: opt.load_state_dict(saved))
+    assert loaded
+    for array in (opt.params["0"], opt.state["0"]["exp_avg"], opt.state["0"]["exp_avg_sq"]):
+        assert (array == array[0]).all()
