@@ -90,6 +90,44 @@ impl<'a> Memory<'a> {
         (low, start.wrapping_add_signed(reach(true)) + kind.size())
     }
 
+    /// Whether strides alone show that two arrays have no element in common.
+    ///
+    /// Addresses are looked at modulo the greatest common divisor of the long strides: each array
+    /// is an interval there, as wide as its short strides reach. Columns of one matrix are such.
+    pub fn interleaves(&self, kind: Kind, other: &Memory<'_>, other_kind: Kind) -> bool {
+        let mut strides: Vec<usize> = self.axes().chain(other.axes()).map(|axis| axis.1).collect();
+        strides.sort_unstable_by(|one, other| other.cmp(one));
+        strides.dedup();
+        let mut period = 0;
+        strides.into_iter().any(|least| {
+            period = gcd(period, least);
+            let (start, width) = self.below(least, kind);
+            let (other_start, other_width) = other.below(least, other_kind);
+            let distance = other_start.wrapping_sub(start) as isize;
+            let distance = distance.rem_euclid(period as isize) as usize;
+            width <= distance && distance + other_width <= period
+        })
+    }
+
+    /// Lengths and magnitudes of the strides of the axes that have any.
+    fn axes(&self) -> impl Iterator<Item = (usize, usize)> {
+        let axes = self.shape.iter().zip(self.strides);
+        axes.filter(|(n, s)| **n > 1 && **s != 0).map(|(n, s)| (*n, s.unsigned_abs()))
+    }
+
+    /// First address and width of what the axes with strides below a limit reach.
+    fn below(&self, limit: usize, kind: Kind) -> (usize, usize) {
+        let (mut start, mut width) = (self.address.addr(), kind.size());
+        for (n, stride) in self.shape.iter().zip(self.strides) {
+            if *n > 1 && stride.unsigned_abs() < limit {
+                let reach = (n - 1) * stride.unsigned_abs();
+                width += reach;
+                start = start.wrapping_sub(if *stride < 0 { reach } else { 0 });
+            }
+        }
+        (start, width)
+    }
+
     /// Whether two elements of the array share memory.
     pub fn overlaps_itself(&self, kind: Kind) -> bool {
         let size = kind.size() as isize;
@@ -118,6 +156,10 @@ impl<'a> Memory<'a> {
             offsets.windows(2).any(|pair| pair[1] - pair[0] < size)
         }
     }
+}
+
+fn gcd(a: usize, b: usize) -> usize {
+    if b == 0 { a } else { gcd(b, a % b) }
 }
 
 /// The array's element type, if it is one of ours in native byte order.
@@ -218,6 +260,11 @@ impl Checked {
         }
     }
 
+    /// The array among others that must not overlap.
+    pub fn occupant<'a, 'py>(&'a self, py: Python<'py>) -> Occupant<'a, 'py> {
+        Occupant { array: self.array.bind(py), kind: self.kind, written: true }
+    }
+
     /// The array's memory, if its struct still says what it said.
     /// `advice` goes on after "put it back".
     pub fn recheck(
@@ -297,7 +344,7 @@ pub fn first_overlap(arrays: &[Occupant<'_, '_>]) -> PyResult<Option<(usize, usi
         let (start, end) = Memory::of(later.array).extent(later.kind);
         for candidate in extents.meeting(start, end).filter(|other| *other < position) {
             let earlier = &arrays[candidate];
-            if (earlier.written || later.written) && share_memory(earlier.array, later.array)? {
+            if (earlier.written || later.written) && share_memory(earlier, later)? {
                 return Ok(Some((candidate, position)));
             }
         }
@@ -305,23 +352,30 @@ pub fn first_overlap(arrays: &[Occupant<'_, '_>]) -> PyResult<Option<(usize, usi
     first_file_overlap(arrays)
 }
 
-/// The same for arrays that map the same bytes of a file at different addresses.
+/// The same for arrays that map the same bytes of a file at different addresses. NumPy knows only
+/// addresses, so here what strides do not show to be apart counts as overlapping.
 fn first_file_overlap(arrays: &[Occupant<'_, '_>]) -> PyResult<Option<(usize, usize)>> {
-    let mut seen: Vec<(usize, FilePlace, isize, isize)> = Vec::new();
+    let mut seen: Vec<(usize, FilePlace, Memory<'_>)> = Vec::new();
     for (position, later) in arrays.iter().enumerate() {
         let Some(place) = file_place(later.array)? else { continue };
-        let (start, end) = Memory::of(later.array).extent(later.kind);
-        let in_file = |address: usize| place.shift.wrapping_add_unsigned(address);
-        let (start, end) = (in_file(start), in_file(end));
-        for (candidate, other, from, to) in &seen {
+        let mut memory = Memory::of(later.array);
+        memory.address = memory.address.wrapping_offset(place.shift);
+        let (start, end) = memory.extent(later.kind);
+        for (candidate, other, other_memory) in &seen {
+            let earlier = &arrays[*candidate];
+            let (from, to) = other_memory.extent(earlier.kind);
             // One map is one range of addresses, which has been looked at.
             let same_bytes = other.file == place.file && other.shift != place.shift;
-            let written = arrays[*candidate].written || later.written;
-            if same_bytes && written && *from < end && start < *to {
+            if same_bytes
+                && (earlier.written || later.written)
+                && from < end
+                && start < to
+                && !memory.interleaves(later.kind, other_memory, earlier.kind)
+            {
                 return Ok(Some((*candidate, position)));
             }
         }
-        seen.push((position, place, start, end));
+        seen.push((position, place, memory));
     }
     Ok(None)
 }
@@ -345,14 +399,14 @@ fn file_place(array: &Bound<'_, PyUntypedArray>) -> PyResult<Option<FilePlace>> 
     Ok(place.map(|(device, inode, shift)| FilePlace { file: (device, inode), shift }))
 }
 
-/// Whether two arrays have an element in common; NumPy decides, exactly.
-pub fn share_memory(
-    one: &Bound<'_, PyUntypedArray>,
-    other: &Bound<'_, PyUntypedArray>,
-) -> PyResult<bool> {
+/// Whether two arrays have an element in common, exactly. Where strides do not show it NumPy decides.
+pub fn share_memory(one: &Occupant<'_, '_>, other: &Occupant<'_, '_>) -> PyResult<bool> {
     static SHARES: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    let arrays = (plain(one)?, plain(other)?);
-    SHARES.import(one.py(), "numpy", "shares_memory")?.call1(arrays)?.extract()
+    if Memory::of(one.array).interleaves(one.kind, &Memory::of(other.array), other.kind) {
+        return Ok(false);
+    }
+    let arrays = (plain(one.array)?, plain(other.array)?);
+    SHARES.import(one.array.py(), "numpy", "shares_memory")?.call1(arrays)?.extract()
 }
 
 /// The array without its subclass, which could take over what NumPy does with it.

@@ -48,6 +48,9 @@ fn apply(
     let update = |kind| call.numbers.update(kind, states, call.step, call.scale);
     let updates = [update(Kind::F32), update(Kind::F64)];
     let position = |kind| usize::from(kind == Kind::F64);
+    if tensors.is_empty() {
+        updates[position(Kind::F64)].as_ref().map_err(Error::clone)?;
+    }
     let mut tasks = Vec::with_capacity(tensors.len());
     let mut reads = Vec::with_capacity(tensors.len());
     for Arrays { kind, shape, pointers, strides } in &tensors {

@@ -7,9 +7,7 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use super::arrays::{
-    Checked, Extents, Memory, Occupant, first_overlap, kind_of, plain, written, zeros_like,
-};
+use super::arrays::{Checked, Extents, Memory, first_overlap, kind_of, plain, written, zeros_like};
 use super::errors::{Outcome, Refusal, Shape};
 use super::hyper::{Class, Family};
 use super::step::Workspace;
@@ -285,11 +283,7 @@ impl Model {
             let active = replaced.get(&i).copied().or(leaf.active.as_ref());
             for (k, checked) in active.into_iter().flat_map(Active::arrays).enumerate() {
                 owners.push((i, k));
-                arrays.push(Occupant {
-                    array: checked.array.bind(py),
-                    kind: checked.kind,
-                    written: true,
-                });
+                arrays.push(checked.occupant(py));
             }
         }
         match first_overlap(&arrays)? {

@@ -11,7 +11,7 @@ use numpy::PyUntypedArray;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use super::arrays::{GRADIENTS_ARE, Memory, gradient_of, scalar_as_array, share_memory};
+use super::arrays::{GRADIENTS_ARE, Memory, Occupant, gradient_of, scalar_as_array, share_memory};
 use super::batch::{Batch, Setting, UpdateKey};
 use super::errors::{Outcome, Refusal};
 use super::functional::checked_max_norm;
@@ -224,9 +224,8 @@ fn bind(
         let gradient = checked_gradient(object, &leaf.name, active)?;
         for owner in gradient.extents(model) {
             let (leaf, array) = model.owners[owner];
-            if let Some(written) = model.leaves[leaf].active.as_ref().map(|a| a.array(array))
-                && share_memory(gradient.array, written.array.bind(py))?
-            {
+            let Some(active) = &model.leaves[leaf].active else { continue };
+            if share_memory(&gradient.occupant(), &active.array(array).occupant(py))? {
                 return Err(Refusal::Overlap {
                     written: model.describe(model.owners[owner]),
                     other: format!("the gradient of {}", Quoted(&model.leaves[index].name)),
@@ -273,7 +272,11 @@ fn checked_gradient<'a, 'py>(
     Ok(Gradient { array, memory, pointer: Pointer { address: memory.address, kind } })
 }
 
-impl Gradient<'_, '_> {
+impl<'a, 'py> Gradient<'a, 'py> {
+    fn occupant(&self) -> Occupant<'a, 'py> {
+        Occupant { array: self.array, kind: self.pointer.kind, written: false }
+    }
+
     /// Extents of written memory that the gradient might overlap.
     fn extents<'m>(&self, model: &'m Model) -> impl Iterator<Item = usize> + 'm {
         let (start, end) = self.memory.extent(self.pointer.kind);
