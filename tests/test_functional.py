@@ -78,18 +78,11 @@ def test_nothing_to_update() -> None:
 
 BOTH: list[tuple[dict[str, Any], Any, str]] = [
     ({"p": [1.0], "g": [full(1)]}, (TypeError, ValueError), "sequence|float"),
-    ({"p": full(1).astype(int)}, TypeError, "p is of dtype int64"),
-    ({"p": full(1, np.float16)}, TypeError, "p is of dtype float16"),
-    ({"p": full(1, ">f4")}, TypeError, "p is of dtype >f4"),
-    ({"p": np.ma.ones(3)}, TypeError, "p is a masked"),
     ({"p": read_only()}, ValueError, "p is read-only"),
-    ({"p": np.broadcast_to(1.0, 3)}, ValueError, "p is read-only"),
     ({"p": [full(1)]}, ValueError, "g is one array, p is a sequence of 1"),
     ({"g": [full(1)]}, ValueError, "g is a sequence of 1, p is one array"),
     ({"g": None}, TypeError, "g is of type NoneType"),
-    ({"g": np.arange(3)}, TypeError, "g is of dtype int64"),
     ({"g": np.ones(4)}, ValueError, r"g has shape \(4,\).*\(3,\)"),
-    ({"g": np.ones((3, 1))}, ValueError, r"g has shape \(3, 1\).*\(3,\)"),
     ({"step": 0}, ValueError, "step.*0"),
     ({"step": -1}, ValueError, "step.*-1"),
     ({"step": 2**70}, ValueError, "step"),
@@ -110,11 +103,6 @@ BOTH: list[tuple[dict[str, Any], Any, str]] = [
     ({"g": np.array([1, np.nan, np.inf])}, NonFiniteError, r"g \(2\)"),
 ]
 ADAM_ONLY: list[tuple[dict[str, Any], Any, str]] = [
-    ({"exp_avg": full(0, np.float64)}, TypeError, "exp_avg is of dtype float64"),
-    ({"exp_avg_sq": np.zeros(4, np.float32)}, ValueError, r"exp_avg_sq has shape \(4,\)"),
-    ({"exp_avg_sq": read_only()}, ValueError, "exp_avg_sq is read-only"),
-    ({"max_exp_avg_sq": np.zeros(1, np.float32)}, ValueError, "max_exp_avg_sq"),
-    ({"exp_avg": None}, TypeError, "exp_avg is of type NoneType"),
     ({"betas": (0.9, 1.0)}, ValueError, r"betas\[1\]"),
     ({"betas": 0.9}, TypeError, "betas"),
     ({"betas": (0.9,)}, (TypeError, ValueError), "betas"),
@@ -122,7 +110,6 @@ ADAM_ONLY: list[tuple[dict[str, Any], Any, str]] = [
 ]
 SGD_ONLY: list[tuple[dict[str, Any], Any, str]] = [
     ({"momentum_buffer": None}, ValueError, "momentum above 0 needs a momentum_buffer"),
-    ({"momentum_buffer": full(0, np.float64)}, TypeError, "momentum_buffer is of dtype float64"),
     ({"momentum": 1.0}, ValueError, "momentum"),
     ({"momentum": math.nan}, ValueError, "momentum must be at least 0"),
     ({"dampening": 0.1, "nesterov": True}, ValueError, "dampening.*nesterov"),
@@ -191,21 +178,18 @@ def test_skip_returns_false_and_changes_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("tree", "rate", "error", "message"),
+    ("rate", "error", "message"),
     [
-        (full(1), -0.1, ValueError, "rate|decay"),
-        (full(1), math.nan, ValueError, "rate|decay"),
-        (full(1), math.inf, ValueError, "rate|decay"),
-        (full(1), "0.1", TypeError, "rate"),
-        (full(1), True, TypeError, "rate"),
-        ({"w": [full(1), np.arange(3)]}, 0.1, TypeError, "'tree.w.1' is of dtype int64"),
-        ({"w": full(1), "v": read_only()}, 0.1, ValueError, "'tree.v' is read-only"),
-        ([1.0], 0.1, TypeError, "'tree.0' is of type float"),
+        (-0.1, ValueError, "rate|decay"),
+        (math.nan, ValueError, "rate|decay"),
+        (math.inf, ValueError, "rate|decay"),
+        ("0.1", TypeError, "rate"),
+        (True, TypeError, "rate"),
     ],
 )
-def test_decay_refuses(tree: Any, rate: Any, error: type[Exception], message: str) -> None:
+def test_decay_refuses(rate: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
-        decay({"first": (first := full(1)), "tree": tree}, rate)
+        decay(first := full(1), rate)
     assert (first == 1).all()
 
 
@@ -227,23 +211,19 @@ def test_clipping_is_in_place_and_returns_the_norm_before() -> None:
 
 
 @pytest.mark.parametrize(
-    ("grads", "max_norm", "error", "message"),
+    ("max_norm", "error", "message"),
     [
-        (full(9), 0.0, ValueError, "max_norm"),
-        (full(9), -1.0, ValueError, "max_norm"),
-        (full(9), math.nan, ValueError, "max_norm"),
-        (full(9), "1", TypeError, "max_norm"),
-        (full(9), True, TypeError, "max_norm"),
-        (full(9), None, TypeError, "max_norm"),
-        (read_only(), 1.0, ValueError, "tree.*written|tree.*read-only"),
-        (np.float64(9), 1.0, (TypeError, ValueError), "tree"),
-        (np.arange(3), 1.0, TypeError, "tree.*int64"),
-        ([9.0], 1.0, TypeError, "tree.0.*float"),
+        (0.0, ValueError, "max_norm"),
+        (-1.0, ValueError, "max_norm"),
+        (math.nan, ValueError, "max_norm"),
+        ("1", TypeError, "max_norm"),
+        (True, TypeError, "max_norm"),
+        (None, TypeError, "max_norm"),
     ],
 )
-def test_clipping_refuses(grads: Any, max_norm: Any, error: type[Exception], message: str) -> None:
+def test_clipping_refuses(max_norm: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
-        clip_by_global_norm({"first": (first := full(9)), "tree": grads}, max_norm)
+        clip_by_global_norm(first := full(9), max_norm)
     assert (first == 9).all()
 
 

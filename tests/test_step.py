@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from numpy.lib.stride_tricks import as_strided
 
 import thalweg
 from conftest import unchanged
@@ -225,85 +224,6 @@ def test_exceptions_cross_process_pools(error: Exception) -> None:
     assert isinstance(error, FloatingPointError if hasattr(error, "nonfinite") else RuntimeError)
 
 
-def test_gradients_of_another_type_are_rounded_first() -> None:
-    rng = np.random.default_rng(2)
-    grads = {"s": rng.normal(size=(3, 4)), "d": rng.normal(size=5).astype(np.float32)}
-
-    def params() -> dict[str, np.ndarray]:
-        return {"s": single(3, 4), "d": np.ones(5)}
-
-    one, other = params(), params()
-    cast = {name: grad.astype(one[name].dtype) for name, grad in grads.items()}
-    assert AdamW(one).step(grads) == AdamW(other).step(cast)
-    assert all(np.array_equal(one[name], other[name]) for name in one)
-
-
-@pytest.mark.parametrize("scalar", [np.float64(2.0), np.float32(2.0), np.array(2.0)])
-def test_scalars_for_parameters_without_axes(scalar: Any) -> None:
-    params = {"s": np.array(1.0), "t": np.array(1.0, np.float32)}
-    SGD(params, lr=0.25).step({"s": scalar, "t": scalar})
-    assert params == {"s": 0.5, "t": 0.5}
-
-
-GRADIENTS = {
-    "shape": (single(4), ValueError, r"\(4,\).*\(3,\)"),
-    "broadcastable": (np.ones((3, 1)), ValueError, r"\(3, 1\).*\(3,\)"),
-    "scalar": (np.float64(1.0), (TypeError, ValueError), "float64|shape"),
-    "number": (1.0, TypeError, "float.*float32 or float64"),
-    "integers": (np.arange(3), TypeError, "int64.*float32 or float64.*astype"),
-    "booleans": (np.ones(3, bool), TypeError, "bool"),
-    "half": (single().astype(np.float16), TypeError, "float16"),
-    "complex": (np.ones(3, complex), TypeError, "complex128"),
-    "objects": (np.ones(3, object), TypeError, "object"),
-    "big-endian": (np.ones(3, ">f8"), TypeError, ">f8.*native"),
-    "masked": (np.ma.ones(3), TypeError, "masked.*filled"),
-    "string": ("w", TypeError, "str"),
-    "list": ([1.0, 1.0, 1.0], (TypeError, ValueError), "w"),
-}
-
-
-@pytest.mark.parametrize(("gradient", "error", "message"), GRADIENTS.values(), ids=GRADIENTS)
-def test_wrong_gradients_are_refused(gradient: Any, error: Any, message: str) -> None:
-    opt = AdamW({"fine": single(), "fc": {"w": single()}})
-    with unchanged(opt), pytest.raises(error, match=message) as told:
-        opt.step({"fine": single(), "fc": {"w": gradient}})
-    assert "'fc.w" in str(told.value)
-
-
-def read_only() -> np.ndarray:
-    array = single()
-    array.setflags(write=False)
-    return array
-
-
-PARAMETERS = {
-    "floats": ([1.0, 2.0], TypeError, "float.*float32 or float64 ndarrays"),
-    "scalar": (np.float64(1.0), TypeError, "float64.*ndarray"),
-    "generator": (iter([single()]), TypeError, "list_iterator.*ndarray"),
-    "integers": (np.arange(3), TypeError, "int64.*float32 or float64.*astype"),
-    "half": (np.ones(3, np.float16), TypeError, "float16.*astype"),
-    "complex": (np.ones(3, complex), TypeError, "complex128"),
-    "objects": (np.ones(3, object), TypeError, "object"),
-    "big-endian": (np.ones(3, ">f4"), TypeError, ">f4.*native"),
-    "masked": (np.ma.ones(3), TypeError, "masked"),
-    "read-only": (read_only(), ValueError, "read-only.*copy"),
-    "broadcast": (np.broadcast_to(1.0, 3), ValueError, "read-only"),
-    "stride 0": (as_strided(single(), (3,), (0,)), ValueError, "share memory.*copy"),
-    "windows": (as_strided(single(4), (3, 2), (4, 4)), ValueError, "share memory.*copy"),
-    "misaligned": (
-        np.frombuffer(bytearray(13), np.uint8)[1:].view(np.float32),
-        ValueError,
-        "aligned.*copy",
-    ),
-}
-
-
-@pytest.mark.parametrize(("array", "error", "message"), PARAMETERS.values(), ids=PARAMETERS)
-def test_wrong_parameters_are_refused(array: Any, error: type[Exception], message: str) -> None:
-    with pytest.raises(error, match=rf"'fc.w.*{message}"):
-        AdamW({"fine": single(), "fc": {"w": array}})
-
-
 def test_tied_weights_are_passed_once() -> None:
     w = single(8)
     for tied in (w, w[:], w[:4], w[4:6], w[::-2], w.reshape(2, 4).T):
@@ -391,20 +311,10 @@ def test_rebind_adopts_new_arrays_and_keeps_the_state() -> None:
     assert (params["w"] < before).all()
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"w": None}, "'w'"),
-        ({"extra": single()}, "'extra'"),
-        ({"w": single(4)}, r"'w'.*\(4,\).*\(3,\)"),
-        ({"w": np.ones(3)}, "'w'.*float64.*float32"),
-        ({"w": read_only()}, "'w' is read-only"),
-    ],
-)
-def test_rebind_refuses_what_does_not_fit(change: dict[str, Any], message: str) -> None:
+def test_rebind_refuses_what_does_not_fit() -> None:
     opt = AdamW(nested())
-    with unchanged(opt), pytest.raises(ValueError, match=message):
-        opt.rebind({**nested(), **change})
+    with unchanged(opt), pytest.raises(ValueError, match=r"'extra'.*new optimizer"):
+        opt.rebind({**nested(), "extra": single()})
     shared = single()
     with unchanged(opt), pytest.raises(ValueError, match="share memory"):
         opt.rebind({**nested(), "w": shared, "fc": [shared, single()]})
