@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 Array = NDArray[Any]
 
 
-POOL = np.random.default_rng(0).uniform(0.5, 2.0, 8192)
+POOL = np.random.default_rng(0).uniform(0.5, 2.0, 16384)
 """Positive, so that it does for second moments too."""
 
 

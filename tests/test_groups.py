@@ -285,16 +285,6 @@ def test_schedules_of_frozen_leaves_are_not_called() -> None:
     thalweg.SGD(params, lr=1.0, groups=groups).step({"w": np.ones(3)})
 
 
-def test_a_shared_array_trains_once() -> None:
-    shared = np.ones(3)
-    params = {"w": shared, "copy": shared}
-    opt = thalweg.SGD(params, lr=1.0, groups=[{"match": "copy", "frozen": True}])
-    opt.step({"w": shared.copy(), "copy": shared})
-    assert (shared == 0.0).all()
-    with unchanged(opt), pytest.raises(ValueError, match=r"'w'.*'copy'"):
-        opt.groups[1].frozen = False
-
-
 def test_thawed_and_frozen_in_mid_run() -> None:
     params = {"w": np.ones(3), "ice": np.ones(3)}
     opt = thalweg.AdamW(params, lr=0.1, groups=[{"match": "ice", "frozen": True}])

@@ -15,7 +15,6 @@ from thalweg import SGD, SGDW, Adam, AdamW, BusyError, NonFiniteError, StepRepor
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 CLASSES = [
     (AdamW, {}),
@@ -224,50 +223,6 @@ def test_exceptions_cross_process_pools(error: Exception) -> None:
     assert isinstance(error, FloatingPointError if hasattr(error, "nonfinite") else RuntimeError)
 
 
-def test_tied_weights_are_passed_once() -> None:
-    w = single(8)
-    for tied in (w, w[:], w[:4], w[4:6], w[::-2], w.reshape(2, 4).T):
-        with pytest.raises(ValueError, match=r"'a'.*'b' share memory.*once"):
-            AdamW({"a": w, "b": tied})
-
-
-def test_memory_maps_of_one_region_are_tied(tmp_path: Path) -> None:
-    path = tmp_path / "weights"
-    single(6).tofile(path)
-    one, same = (np.memmap(path, np.float32, "r+") for _ in range(2))
-    behind = np.memmap(path, np.float32, "r+", offset=16)
-    AdamW({"a": one[:4], "b": behind})
-    for other in (same, behind):
-        with pytest.raises(ValueError, match=r"'a'.*'b' share memory"):
-            AdamW({"a": one, "b": other})
-
-
-def test_disjoint_views_of_one_array_train() -> None:
-    arena = np.ones((4, 8), np.float32)
-    params = {
-        "left": arena[:, :4],
-        "right": arena[:, 4:6],
-        "even": arena[::2, 6:],
-        "odd": arena[1::2, 6:],
-    }
-    rng = np.random.default_rng(3)
-    grads = {name: rng.normal(size=view.shape) for name, view in params.items()}
-    alone = {name: view.copy() for name, view in params.items()}
-    for opt in (AdamW(params, lr=0.1), AdamW(alone, lr=0.1)):
-        opt.step(grads)
-    assert all(np.array_equal(params[name], alone[name]) for name in params)
-
-
-def test_a_gradient_may_not_be_what_a_step_writes() -> None:
-    arena = single(2, 3)
-    params = {"w": arena[0], "v": single()}
-    opt = AdamW(params)
-    for overlap in (params["w"], params["w"][::-1], params["v"], opt.state["v"]["exp_avg"]):
-        with unchanged(opt), pytest.raises(ValueError, match=r"gradient of 'w'.*copy"):
-            opt.step({"w": overlap, "v": single()})
-    assert opt.step({"w": arena[1], "v": arena[1]}).step == 1
-
-
 def nested() -> dict[str, Any]:
     return {"fc": [single(), single()], "w": single(), "none": None, "empty": {}}
 
@@ -315,9 +270,6 @@ def test_rebind_refuses_what_does_not_fit() -> None:
     opt = AdamW(nested())
     with unchanged(opt), pytest.raises(ValueError, match=r"'extra'.*new optimizer"):
         opt.rebind({**nested(), "extra": single()})
-    shared = single()
-    with unchanged(opt), pytest.raises(ValueError, match="share memory"):
-        opt.rebind({**nested(), "w": shared, "fc": [shared, single()]})
 
 
 CHANGES: dict[str, Callable[[np.ndarray], object]] = {
