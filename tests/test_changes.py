@@ -382,3 +382,20 @@ def test_a_gradient_may_be_held_by_the_call_alone() -> None:
     assert run.step({name: g * 2 for name, g in gradients().items()}) == twin.step(
         {name: g * 2 for name, g in gradients().items()}
     )
+
+
+def test_no_code_of_a_gradient_runs_between_the_checks() -> None:
+    params = {"a": numbers(3, np.float32), "b": numbers(3, np.float32, 1)}
+
+    class Freezing(np.ndarray):
+        @property
+        def __class__(self) -> Any:
+            params["a"].setflags(write=False)
+            return Freezing
+
+    one, other = AdamW(params), AdamW({name: p.copy() for name, p in params.items()})
+    g = numbers(3, np.float32, 2)
+    one.step({"a": g, "b": g.view(Freezing)})
+    other.step({"a": g, "b": g})
+    assert params["a"].flags.writeable
+    assert picture(one) == picture(other)
