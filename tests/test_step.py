@@ -269,8 +269,10 @@ def test_reset_forgets_the_history_only() -> None:
     fresh = AdamW(before, amsgrad=True)
     assert opt.step(grads) == fresh.step(grads)
     assert all(np.array_equal(params[name], before[name]) for name in params)
-    with unchanged(opt), pytest.raises(ValueError, match="bias"):
+    with unchanged(opt), pytest.raises(ValueError, match=r"reset matches nothing.*bias"):
         opt.reset("*.bias")
+    with unchanged(opt), pytest.raises(TypeError, match=r"match of reset must be.*3"):
+        opt.reset(3)  # type: ignore[arg-type]
 
 
 def test_maximize_ascends() -> None:

@@ -81,7 +81,7 @@ class Optimizer(_core.Optimizer):
 
     def _group(self, specification: dict[str, Any], what: str) -> Group:
         if "match" not in specification:
-            keys = ", ".join(map(str, specification))
+            keys = ", ".join(map(str, specification)) or "no key"
             raise TypeError(f"{what} needs 'match' (a glob such as '*.b'), it has {keys}")
         match = specification.pop("match")
         values = {key: check_value(self.rule, key, v) for key, v in specification.items()}
@@ -173,7 +173,7 @@ class Optimizer(_core.Optimizer):
         match : str, sequence of str, callable or None
             Which parameters, as in a group. None means all, and sets `step_count` to zero too.
         """
-        names = matching_names("*" if match is None else match, self._params, "match")
+        names = matching_names("*" if match is None else match, self._params, "reset")
         self._reset(names, match is None)
 
     def rebind(self, params: Any) -> None:

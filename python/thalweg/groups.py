@@ -62,7 +62,10 @@ class NoDecay:
         """Group specification for the parameters that `params` holds."""
         names = tuple(name for name, array in params.items() if np.ndim(array) <= self.max_ndim)
         if not names:
-            raise ValueError(f"no_decay: no parameter has {self.max_ndim} dimensions or fewer")
+            raise ValueError(
+                f"no_decay(max_ndim={self.max_ndim}) matches nothing: every parameter has more "
+                "dimensions"
+            )
         return [{"match": Names(names), "name": "no_decay", decay: 0.0}]
 
 
@@ -202,7 +205,7 @@ def check_value(rule: Rule, key: str, value: Any) -> Any:
         if isinstance(value, str) or not isinstance(value, Sequence | np.ndarray):
             raise TypeError(f"betas must be two numbers or callables, got {value!r}")
         if len(value) != 2:
-            raise ValueError(f"betas must be two numbers or callables, got {len(value)}")
+            raise ValueError(f"betas must be two numbers or callables, got {value!r}")
         return tuple(_check_number(f"betas[{i}]", beta) for i, beta in enumerate(value))
     if key == "lr_scale" or key in rule.keys:
         return _check_number(key, value)
@@ -227,7 +230,7 @@ def _unknown(rule: Rule, key: str, known: Sequence[str]) -> str:
     message = f"{rule.name} has no {key!r}"
     if key in DECAYS:
         return f"{message}: its decay is {rule.decay!r}; {key!r} is for {DECAYS[key]}"
-    near = get_close_matches(key, known, n=1)
+    near = get_close_matches(str(key), known, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     return f"{message}; it has {', '.join(known)}{hint}"
 

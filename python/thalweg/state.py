@@ -116,7 +116,8 @@ def _is_group(value: Any) -> bool:
         return False
     names, betas = value.get("match"), value.get("betas", (None, None))
     return (
-        isinstance(names, list)
+        all(isinstance(key, str) for key in value)
+        and isinstance(names, list)
         and all(isinstance(name, str) for name in names)
         and isinstance(betas, list | tuple)
         and len(betas) == 2
@@ -250,7 +251,7 @@ class _Plan:
             return [f"state of {name!r}: step is {saved.get('step')!r}"]
         keys, expected = {key for key in saved if key != "step"}, self._state_keys(name)
         if keys != expected:
-            return [f"state of {name!r}: saved {sorted(keys)}, here {sorted(expected)}"]
+            return [f"state of {name!r}: saved {sorted(keys, key=str)}, here {sorted(expected)}"]
         differences = []
         for key in sorted(keys):
             array = saved[key]
