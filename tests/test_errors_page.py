@@ -1,0 +1,244 @@
+"""`docs/errors.md` shows every error as it is raised, and a way out that works."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import shlex
+import subprocess
+import sys
+import traceback
+import warnings
+from collections import defaultdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import pytest
+
+import thalweg
+from conftest import snapshot
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+ROOT = Path(__file__).parent.parent
+PAGE = (ROOT / "docs" / "errors.md").read_text(encoding="utf-8")
+
+UNREACHABLE = {
+    "step is the 1-based number of the update, got 0": "functions want a whole number from 1 on",
+    "… has shape …, the parameter has …": "arrays are compared with their parameter before",
+    "the rule keeps … state arrays, got …": "the binding passes what the rule keeps",
+    "the parameter is …, the coefficients are for …": "the binding makes them for that type",
+    "… is not a hyperparameter": "keys of groups are those of the rule",
+    "… is not a parameter": "names come from the optimizer's own parameters",
+    "the assignment does not fit the leaves": "Python's groups make one class a leaf",
+}
+"""Refusals that Python code does not meet, and what comes before them."""
+
+NO_ERROR = {
+    "CPU affinity and cgroup quota",  # what `thalweg info` says
+    "the gradient",  # what the core calls arrays in the second of the above
+    "a state array",
+}
+
+
+class Block(NamedTuple):
+    heading: str
+    language: str
+    body: str
+
+
+def blocks() -> Iterator[Block]:
+    heading = ""
+    tokens = re.compile(r"^#+ (.+?)$|^```(\w+)\n(.*?)\n```$", re.MULTILINE | re.DOTALL)
+    for title, language, body in tokens.findall(PAGE):
+        if title:
+            heading = title
+        else:
+            yield Block(heading, language, body)
+
+
+PRELUDE, *BLOCKS = blocks()
+FOLLOWING = [*zip(BLOCKS, [*BLOCKS[1:], PRELUDE], strict=True)]
+EXAMPLES = [(one, following.body) for one, following in FOLLOWING if following.language == "text"]
+REMEDIES = [one for one, following in FOLLOWING if "text" not in (one.language, following.language)]
+MESSAGES = [text for _, text in EXAMPLES]
+
+
+def shown(error: Exception) -> str:
+    """The last lines of a traceback. Addresses of functions, which differ, are left out."""
+    lines = "".join(traceback.format_exception_only(error)).rstrip("\n")
+    return re.sub(r" at 0x[0-9a-fA-F]+", " at 0x...", lines)
+
+
+def here(text: str) -> str:
+    """What the page says, on this machine and this Python."""
+    if sys.version_info < (3, 11):
+        text = re.sub("\nwhile processing .*", "", text)  # a note, which 3.10 does not have
+    return text.replace("avx512, avx2, baseline", ", ".join(thalweg.cpu_levels()))
+
+
+def raised(code: str) -> str:
+    """What the last statement raises, once it is seen that it changes nothing."""
+    names: dict[str, Any] = {"__name__": "__main__"}
+    exec(PRELUDE.body, names)  # noqa: S102 - our own page
+    *before, last = ast.parse(code).body
+    exec(compile(ast.Module(before, []), "errors.md", "exec"), names)  # noqa: S102
+    arrays = {key: value for key, value in names.items() if isinstance(value, np.ndarray)}
+    optimizers = [value for value in names.values() if isinstance(value, thalweg.Optimizer)]
+
+    def state() -> Any:
+        return {key: array.tobytes() for key, array in arrays.items()}, [*map(snapshot, optimizers)]
+
+    kept = state()
+    try:
+        exec(compile(ast.Module([last], []), "errors.md", "exec"), names)  # noqa: S102
+    except Exception as error:  # noqa: BLE001 - which one is the question
+        assert state() == kept
+        return shown(error)
+    return "nothing"
+
+
+def raised_in_shell(line: str) -> str:
+    *variables, python, option, code = shlex.split(line)
+    assert (python, option) == ("python", "-c")
+    environment = {**os.environ, **dict(variable.split("=") for variable in variables)}
+    command = [sys.executable, option, code]
+    ended = subprocess.run(  # noqa: S603
+        command, env=environment, capture_output=True, text=True, check=False, timeout=30
+    )
+    return ended.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize(("example", "text"), EXAMPLES, ids=lambda x: getattr(x, "heading", ""))
+def test_examples_raise_what_the_page_shows_and_change_nothing(example: Block, text: str) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # NumPy deprecates what some examples do to arrays
+        run = {"python": raised, "sh": raised_in_shell}[example.language]
+        assert run(example.body) == here(text)
+
+
+@pytest.mark.parametrize("remedy", REMEDIES, ids=lambda remedy: remedy.heading)
+def test_remedies_work(remedy: Block, capsys: pytest.CaptureFixture[str]) -> None:
+    assert remedy.language == "python"
+    exec(f"{PRELUDE.body}\n{remedy.body}", {"__name__": "__main__"})  # noqa: S102 - our own page
+    printed = capsys.readouterr().out.splitlines()
+    for said in re.findall(r"print\(.*\)  # (.*)", remedy.body):
+        assert said in printed
+
+
+def test_the_index_lists_every_heading_under_its_exceptions() -> None:
+    expected = defaultdict(set)
+    for example, text in EXAMPLES:
+        exception = text.partition(":")[0].removeprefix("thalweg.errors.")
+        slug = re.sub(r"[^\w\- ]", "", example.heading.lower()).replace(" ", "-")
+        expected[exception].add((example.heading, slug))
+    index = PAGE.partition("## By exception")[2].partition("\n## ")[0]
+    listed = {
+        exception: set(re.findall(r"\[(.*?)\]\(#(.*?)\)", entries))
+        for exception, entries in re.findall(
+            r"^- \*\*(\w+)\*\*: (.*?)$(?=\n-|\n\n|\Z)", index, re.MULTILINE | re.DOTALL
+        )
+    }
+    assert listed == expected
+
+
+PLACEHOLDER = ".+?"
+
+
+class PythonSentences(ast.NodeVisitor):
+    """Patterns of what Python code may say: messages with their exception, and other text.
+
+    Text that is put together elsewhere counts if it has a space, as no name or key has.
+    """
+
+    def __init__(self) -> None:
+        self.messages: set[str] = set()
+        self.texts: set[str] = set()
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
+        if node.name != "__repr__":
+            self.generic_visit(node)
+
+    def visit_Expr(self, node: ast.Expr) -> None:
+        if not isinstance(node.value, ast.Constant):  # a docstring
+            self.generic_visit(node)
+
+    def visit_Raise(self, node: ast.Raise) -> None:
+        assert isinstance(node.exc, ast.Call), ast.unparse(node)
+        self.message(ast.unparse(node.exc.func), node.exc.args[0])
+        self.generic_visit(node)
+
+    def visit_Call(self, node: ast.Call) -> None:
+        if ast.unparse(node.func) == "warnings.warn":
+            category = node.args[1] if len(node.args) > 1 else ast.Name("UserWarning")
+            self.message(ast.unparse(category), node.args[0])
+        self.generic_visit(node)
+
+    def message(self, exception: str, message: ast.expr) -> None:
+        pattern = self.pattern(message)
+        # The text of a call is found where it is made.
+        assert pattern or isinstance(message, ast.Call), ast.unparse(message)
+        self.messages |= {f"{exception}: {pattern}"} if pattern else set()
+
+    def visit_Constant(self, node: ast.Constant) -> None:
+        self.texts |= {pattern for pattern in [self.pattern(node)] if " " in pattern}
+
+    def visit_JoinedStr(self, node: ast.JoinedStr) -> None:
+        self.texts |= {pattern for pattern in [self.pattern(node)] if " " in pattern}
+
+    def pattern(self, node: ast.expr) -> str:
+        if isinstance(node, ast.JoinedStr):
+            return "".join(map(self.pattern, node.values))
+        if isinstance(node, ast.FormattedValue):
+            return PLACEHOLDER
+        text = isinstance(node, ast.Constant) and isinstance(node.value, str)
+        return re.escape(node.value).replace("\\ ", " ") if text else ""
+
+
+def not_found(patterns: Iterable[str], find: Callable[..., Any], texts: list[str]) -> list[str]:
+    return [
+        pattern
+        for pattern in sorted(patterns)
+        if not any(find(pattern, text, re.DOTALL) for text in texts)
+    ]
+
+
+def test_the_page_shows_every_error_of_the_python_code() -> None:
+    sentences = PythonSentences()
+    package = ROOT / "python" / "thalweg"
+    for path in package.rglob("*.py"):
+        if "cli" not in path.relative_to(package).parts:  # it speaks for itself
+            sentences.visit(ast.parse(path.read_text(encoding="utf-8")))
+    assert len(sentences.messages) > 20
+    # A message that a longer one lists, where a state dict does not fit.
+    listed = re.findall(r"^- groups\[\d\]\.\w+: (.*)$", "\n".join(MESSAGES), re.MULTILINE)
+    known = [*MESSAGES, *(f"ValueError: {message}" for message in listed)]
+    assert not_found(sentences.messages, re.fullmatch, known) == []
+    assert not_found(sentences.texts, re.search, MESSAGES) == []
+
+
+def rust_texts() -> Iterator[str]:
+    """String literals with a space; comments and characters are no strings."""
+    tokens = re.compile(r"//[^\n]*|'(?:\\.|[^'\\])'|\"((?:\\.|[^\"\\])*)\"", re.DOTALL)
+    for path in (ROOT / "src").rglob("*.rs"):
+        for literal in tokens.findall(path.read_text(encoding="utf-8")):
+            text = re.sub(r"\\\n\s*", "", literal).replace('\\"', '"')
+            if " " in text:
+                yield text
+
+
+def rust_pattern(text: str) -> str:
+    return PLACEHOLDER.join(map(re.escape, re.split(r"\{[^{}]*\}", text)))
+
+
+def test_the_page_shows_every_error_of_the_rust_code() -> None:
+    found = set(rust_texts())
+    assert len(found) > 60
+    patterns = {rust_pattern(text): text for text in found - NO_ERROR}
+    missing = {patterns[pattern] for pattern in not_found(patterns, re.search, MESSAGES)}
+    assert {re.sub(r"\{[^{}]*\}", "…", text) for text in missing} == set(UNREACHABLE)
+    named = " ".join(PAGE.partition("## What Python code does not meet")[2].split())
+    assert all(f"`{text}`" in named for text in UNREACHABLE)
