@@ -10,8 +10,15 @@ import pytest
 
 import thalweg
 
-README = Path(__file__).parent.parent / "README.md"
-BLOCKS = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+ROOT = Path(__file__).parent.parent
+# Those of docs/errors.md raise; test_errors_page.py runs them.
+BLOCKS = [
+    (page, block)
+    for page in ("README.md", "docs/boundary.md")
+    for block in re.findall(
+        r"```python\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL
+    )
+]
 MODULES = ["thalweg"] + [
     module.name
     for module in pkgutil.walk_packages(thalweg.__path__, "thalweg.")
@@ -41,10 +48,20 @@ def test_public_functions_and_classes_have_examples() -> None:
     assert missing == []
 
 
-@pytest.mark.parametrize("position", range(len(BLOCKS)))
-def test_readme_examples(position: int, capsys: pytest.CaptureFixture[str]) -> None:
-    exec(compile(BLOCKS[position], "README.md", "exec"), {})  # noqa: S102 - our own README
-    said = re.findall(r"print\(.*\)  # (.*)", BLOCKS[position])
+@pytest.mark.parametrize(("page", "block"), BLOCKS, ids=lambda text: text.split("\n", 1)[0])
+def test_examples_of_pages(page: str, block: str, capsys: pytest.CaptureFixture[str]) -> None:
+    exec(compile(block, page, "exec"), {})  # noqa: S102 - our own pages
+    said = re.findall(r"print\(.*\)  # (.*)", block)
     printed = capsys.readouterr().out
     assert printed
     assert all(line in printed for line in said)
+
+
+def test_links_between_pages_lead_somewhere() -> None:
+    link = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")
+    assert [
+        (page.name, target)
+        for page in (*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"))
+        for target in link.findall(page.read_text(encoding="utf-8"))
+        if not (page.parent / target).exists()
+    ] == []
