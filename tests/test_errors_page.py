@@ -8,7 +8,6 @@ import re
 import shlex
 import subprocess
 import sys
-import traceback
 import warnings
 from collections import defaultdict
 from pathlib import Path
@@ -68,9 +67,11 @@ MESSAGES = [text for _, text in EXAMPLES]
 
 
 def shown(error: Exception) -> str:
-    """The last lines of a traceback. Addresses of functions, which differ, are left out."""
-    lines = "".join(traceback.format_exception_only(error)).rstrip("\n")
-    return re.sub(r" at 0x[0-9a-fA-F]+", " at 0x...", lines)
+    """How a traceback ends, without what differs: addresses, and spellings that Python suggests."""
+    kind = type(error)
+    name = "" if kind.__module__ == "builtins" else f"{kind.__module__}."
+    lines = [f"{name}{kind.__qualname__}: {error}", *getattr(error, "__notes__", ())]
+    return re.sub(r" at 0x[0-9a-fA-F]+", " at 0x...", "\n".join(lines))
 
 
 def here(text: str) -> str:
@@ -173,8 +174,8 @@ class PythonSentences(ast.NodeVisitor):
 
     def visit_Call(self, node: ast.Call) -> None:
         if ast.unparse(node.func) == "warnings.warn":
-            category = node.args[1] if len(node.args) > 1 else ast.Name("UserWarning")
-            self.message(ast.unparse(category), node.args[0])
+            category = ast.unparse(node.args[1]) if len(node.args) > 1 else "UserWarning"
+            self.message(category, node.args[0])
         self.generic_visit(node)
 
     def message(self, exception: str, message: ast.expr) -> None:
