@@ -12,6 +12,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::PyType;
 
 use super::errors::{Outcome, Refusal};
+use super::maps::{Maps, Place};
 use crate::element::Kind;
 use crate::gather::Pointer;
 
@@ -227,10 +228,13 @@ pub fn written<'a, 'py>(
     Ok((array, kind))
 }
 
-/// A NumPy scalar as a 0-d array, anything else as it is.
+/// A NumPy scalar as a 0-d array.
 pub fn scalar_as_array<'py>(object: &Bound<'py, PyAny>) -> Outcome<Option<Bound<'py, PyAny>>> {
     static GENERIC: PyOnceLock<Py<PyType>> = PyOnceLock::new();
     let py = object.py();
+    if object.is_instance_of::<PyUntypedArray>() {
+        return Ok(None);
+    }
     if object.is_instance(GENERIC.import(py, "numpy", "generic")?)? {
         Ok(Some(py.import("numpy")?.call_method1("asarray", (object,))?))
     } else {
@@ -352,51 +356,21 @@ pub fn first_overlap(arrays: &[Occupant<'_, '_>]) -> PyResult<Option<(usize, usi
     first_file_overlap(arrays)
 }
 
-/// The same for arrays that map the same bytes of a file at different addresses. NumPy knows only
-/// addresses, so here what strides do not show to be apart counts as overlapping.
+/// The same for arrays that map the same bytes of a file at different addresses.
 fn first_file_overlap(arrays: &[Occupant<'_, '_>]) -> PyResult<Option<(usize, usize)>> {
-    let mut seen: Vec<(usize, FilePlace, Memory<'_>)> = Vec::new();
+    let mut maps = Maps::default();
+    let mut seen: Vec<(usize, Place)> = Vec::new();
     for (position, later) in arrays.iter().enumerate() {
-        let Some(place) = file_place(later.array)? else { continue };
-        let mut memory = Memory::of(later.array);
-        memory.address = memory.address.wrapping_offset(place.shift);
-        let (start, end) = memory.extent(later.kind);
-        for (candidate, other, other_memory) in &seen {
-            let earlier = &arrays[*candidate];
-            let (from, to) = other_memory.extent(earlier.kind);
-            // One map is one range of addresses, which has been looked at.
-            let same_bytes = other.file == place.file && other.shift != place.shift;
-            if same_bytes
-                && (earlier.written || later.written)
-                && from < end
-                && start < to
-                && !memory.interleaves(later.kind, other_memory, earlier.kind)
-            {
-                return Ok(Some((*candidate, position)));
-            }
+        let Some(place) = maps.place(later.array)? else { continue };
+        let conflict = |(candidate, other): &&(usize, Place)| {
+            Place::conflict((&arrays[*candidate], *other), (later, place))
+        };
+        if let Some((candidate, _)) = seen.iter().find(conflict) {
+            return Ok(Some((*candidate, position)));
         }
-        seen.push((position, place, memory));
+        seen.push((position, place));
     }
     Ok(None)
-}
-
-/// A file that an array maps, and what to add to an address for the offset in it.
-struct FilePlace {
-    file: (u64, u64),
-    shift: isize,
-}
-
-fn file_place(array: &Bound<'_, PyUntypedArray>) -> PyResult<Option<FilePlace>> {
-    static PLACE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    let py = array.py();
-    // SAFETY: an array object points to a valid array struct.
-    let owns_memory = unsafe { (*array.as_array_ptr()).fields.base.is_null() };
-    if owns_memory {
-        return Ok(None);
-    }
-    let place = PLACE.import(py, "thalweg.memmap", "file_place")?.call1((array,))?;
-    let place: Option<(u64, u64, isize)> = place.extract()?;
-    Ok(place.map(|(device, inode, shift)| FilePlace { file: (device, inode), shift }))
 }
 
 /// Whether two arrays have an element in common, exactly. Where strides do not show it NumPy decides.
@@ -421,10 +395,7 @@ pub fn plain<'py>(array: &Bound<'py, PyUntypedArray>) -> PyResult<Bound<'py, PyU
 
 /// Zeros of the shape, type and order in memory of an array, as a plain ndarray.
 pub fn zeros_like<'py>(array: &Bound<'py, PyUntypedArray>) -> PyResult<Bound<'py, PyUntypedArray>> {
-    let py = array.py();
-    let options = pyo3::types::PyDict::new(py);
-    options.set_item("subok", false)?;
-    let zeros = py.import("numpy")?.getattr("zeros_like")?.call((array,), Some(&options))?;
+    let zeros = array.py().import("numpy")?.call_method1("zeros_like", (plain(array)?,))?;
     Ok(zeros.cast_into::<PyUntypedArray>()?)
 }
 
@@ -445,7 +416,8 @@ fn ndarray_type(py: Python<'_>) -> &Bound<'_, PyType> {
     NDARRAY.get_or_init(py, || py.get_type::<PyUntypedArray>().unbind()).bind(py)
 }
 
+/// Judged by the type alone: `isinstance` would ask the object, which may answer with code.
 fn is_masked(object: &Bound<'_, PyAny>) -> PyResult<bool> {
     static MASKED: PyOnceLock<Py<PyType>> = PyOnceLock::new();
-    object.is_instance(MASKED.import(object.py(), "numpy.ma", "MaskedArray")?)
+    object.get_type().is_subclass(MASKED.import(object.py(), "numpy.ma", "MaskedArray")?)
 }

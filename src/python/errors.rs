@@ -32,8 +32,14 @@ pub enum Refusal {
     Changed { what: String, how: &'static str, advice: &'static str },
     /// A container no longer holds the array the optimizer was given.
     Rebound { name: String },
-    /// Names in a tree do not fit the parameters; the advice is for missing ones.
-    Names { tree: &'static str, missing: Vec<String>, extra: Vec<String>, advice: &'static str },
+    /// Names in a tree do not fit the parameters; what to do depends on which way.
+    Names {
+        tree: &'static str,
+        missing: Vec<String>,
+        extra: Vec<String>,
+        if_missing: &'static str,
+        if_extra: &'static str,
+    },
     /// No leaf has a gradient.
     NoGradients,
     /// A tree without arrays.
@@ -44,11 +50,11 @@ pub enum Refusal {
     Key { path: String, got: String },
     /// A tree nested too deeply, perhaps one that contains itself.
     Depth,
-    /// A value of another type than `kind`, a number or a whole number.
-    NotANumber { what: String, kind: &'static str, got: String },
+    /// A value of another kind than is wanted (a number, a string).
+    Kind { what: String, kind: &'static str, got: String },
     /// A gradient that no rule can take, under `nonfinite="raise"`.
     NonFinite { counts: Vec<(String, u64)>, step: u64 },
-    /// The optimizer is stepping.
+    /// The optimizer is in use.
     Busy,
     /// Anything else about values.
     Value(String),
@@ -109,12 +115,12 @@ impl fmt::Display for Refusal {
                  arrays with opt.rebind(params)",
                 Quoted(name)
             ),
-            Refusal::Names { tree, missing, extra, advice } => {
+            Refusal::Names { tree, missing, extra, if_missing, if_extra } => {
                 write!(f, "{tree} do not fit the optimizer: ")?;
                 names(f, "missing ", missing)?;
                 f.write_str(if missing.is_empty() || extra.is_empty() { "" } else { ", " })?;
                 names(f, "not a parameter ", extra)?;
-                f.write_str(if missing.is_empty() { "" } else { advice })
+                f.write_str(if missing.is_empty() { if_extra } else { if_missing })
             }
             Refusal::NoGradients => {
                 f.write_str("no parameter that trains has a gradient; at least one must")
@@ -135,7 +141,7 @@ impl fmt::Display for Refusal {
             Refusal::Depth => f.write_str(
                 "the tree is nested more than 200 levels deep; perhaps it contains itself",
             ),
-            Refusal::NotANumber { what, kind, got } => {
+            Refusal::Kind { what, kind, got } => {
                 write!(f, "{what} must be {kind}, got {got}")
             }
             Refusal::NonFinite { counts, step } => {
@@ -149,7 +155,7 @@ impl fmt::Display for Refusal {
                 f.write_str("; nothing was changed (nonfinite=\"skip\" leaves such steps out)")
             }
             Refusal::Busy => f.write_str(
-                "this optimizer is stepping already, in another thread or further up in this one",
+                "this optimizer is in use already, in another thread or further up in this one",
             ),
             Refusal::Value(message) => f.write_str(message),
             Refusal::Python(error) => write!(f, "{error}"),
@@ -194,7 +200,7 @@ impl From<Refusal> for PyErr {
             Refusal::NotAnArray { .. }
             | Refusal::Dtype { .. }
             | Refusal::Key { .. }
-            | Refusal::NotANumber { .. } => PyTypeError::new_err(message),
+            | Refusal::Kind { .. } => PyTypeError::new_err(message),
             Refusal::Busy => raise("BusyError", |class| class.call1((message,))),
             Refusal::NonFinite { counts, step } => raise("NonFiniteError", |class| {
                 let by_name = PyDict::new(class.py());

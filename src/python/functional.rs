@@ -11,7 +11,7 @@ use super::arrays::{
 };
 use super::errors::{Outcome, Refusal};
 use super::exit::Presence;
-use super::hyper::{Numbers, real, whole};
+use super::hyper::{Numbers, flag, real, representation, text, whole};
 use super::model::Policy;
 use super::tree::{Leaves, flatten};
 use crate::dispatch::Level;
@@ -99,12 +99,12 @@ fn call(
     numbers: Numbers,
     step: &Bound<'_, PyAny>,
     scale: &Bound<'_, PyAny>,
-    nonfinite: &str,
+    nonfinite: &Bound<'_, PyAny>,
     threads: Option<&Bound<'_, PyAny>>,
 ) -> Outcome<Call> {
     let step = whole(step, "step", 1)?;
     let scale = Hyperparameter::Scale.check(real("scale", scale)?, Kind::F64)?;
-    let policy = Policy::named(nonfinite)?;
+    let policy = Policy::named(&text("nonfinite", nonfinite)?)?;
     let threads = match threads {
         None => num_threads().0,
         Some(given) => usize::try_from(whole(given, "threads", 1)?).unwrap_or(usize::MAX),
@@ -125,21 +125,25 @@ pub fn apply_adam(
     exp_avg_sq: &Bound<'_, PyAny>,
     step: &Bound<'_, PyAny>,
     lr: &Bound<'_, PyAny>,
-    betas: Vec<Bound<'_, PyAny>>,
+    betas: &Bound<'_, PyAny>,
     eps: &Bound<'_, PyAny>,
     l2: &Bound<'_, PyAny>,
     weight_decay: &Bound<'_, PyAny>,
-    independent: bool,
+    independent: &Bound<'_, PyAny>,
     max_exp_avg_sq: Option<&Bound<'_, PyAny>>,
-    maximize: bool,
+    maximize: &Bound<'_, PyAny>,
     scale: &Bound<'_, PyAny>,
-    nonfinite: &str,
+    nonfinite: &Bound<'_, PyAny>,
     threads: Option<&Bound<'_, PyAny>>,
 ) -> PyResult<bool> {
     let _presence = Presence::begin(py);
+    let given = betas;
+    let betas: Vec<Bound<'_, PyAny>> =
+        given.try_iter().map_or(Ok(Vec::new()), Iterator::collect)?;
     let [beta1, beta2] = &betas[..] else {
-        let message = format!("betas must be two numbers, got {}", betas.len());
-        return Err(Refusal::Value(message).into());
+        let got = representation(given);
+        let wanted = Refusal::Kind { what: "betas".to_owned(), kind: "two numbers", got };
+        return Err(wanted.into());
     };
     let adam = Adam {
         lr: real("lr", lr)?,
@@ -148,8 +152,8 @@ pub fn apply_adam(
         eps: real("eps", eps)?,
         l2: real("l2", l2)?,
         weight_decay: real("weight_decay", weight_decay)?,
-        independent,
-        maximize,
+        independent: flag("independent", independent)?,
+        maximize: flag("maximize", maximize)?,
     };
     let numbers = Numbers::Adam { adam, amsgrad: max_exp_avg_sq.is_some() };
     let call = call(numbers, step, scale, nonfinite, threads)?;
@@ -172,13 +176,13 @@ pub fn apply_sgd(
     lr: &Bound<'_, PyAny>,
     momentum: &Bound<'_, PyAny>,
     dampening: &Bound<'_, PyAny>,
-    nesterov: bool,
+    nesterov: &Bound<'_, PyAny>,
     l2: &Bound<'_, PyAny>,
     weight_decay: &Bound<'_, PyAny>,
-    independent: bool,
-    maximize: bool,
+    independent: &Bound<'_, PyAny>,
+    maximize: &Bound<'_, PyAny>,
     scale: &Bound<'_, PyAny>,
-    nonfinite: &str,
+    nonfinite: &Bound<'_, PyAny>,
     threads: Option<&Bound<'_, PyAny>>,
 ) -> PyResult<bool> {
     let _presence = Presence::begin(py);
@@ -186,15 +190,15 @@ pub fn apply_sgd(
         lr: real("lr", lr)?,
         momentum: real("momentum", momentum)?,
         dampening: real("dampening", dampening)?,
-        nesterov,
+        nesterov: flag("nesterov", nesterov)?,
         l2: real("l2", l2)?,
         weight_decay: real("weight_decay", weight_decay)?,
-        independent,
-        maximize,
+        independent: flag("independent", independent)?,
+        maximize: flag("maximize", maximize)?,
     };
     let call = call(Numbers::Sgd(sgd), step, scale, nonfinite, threads)?;
     if momentum_buffer.is_none() && sgd.momentum != 0.0 {
-        let message = "momentum above 0 needs a momentum_buffer".to_owned();
+        let message = "momentum above 0 needs a momentum_buffer (np.zeros_like(p))".to_owned();
         return Err(Refusal::Value(message).into());
     }
     let mut arguments = vec![("p", p), ("g", g)];

@@ -113,7 +113,7 @@ impl Value {
 pub fn number(object: &Bound<'_, PyAny>, what: impl Fn() -> String) -> Outcome<f64> {
     let refuse = || {
         let got = format!("{} of type {}", representation(object), type_name(object));
-        Refusal::NotANumber { what: what(), kind: "a number", got }
+        Refusal::Kind { what: what(), kind: "a number", got }
     };
     if is_bool(object)? {
         return Err(refuse());
@@ -134,7 +134,7 @@ pub fn real(name: &str, object: &Bound<'_, PyAny>) -> Outcome<f64> {
 
 /// A whole number of at least `least`.
 pub fn whole(object: &Bound<'_, PyAny>, what: &str, least: u64) -> Outcome<u64> {
-    let refuse = |got| Refusal::NotANumber { what: what.to_owned(), kind: "a whole number", got };
+    let refuse = |got| Refusal::Kind { what: what.to_owned(), kind: "a whole number", got };
     if is_bool(object)? || !object.hasattr("__index__")? {
         return Err(refuse(format!("{} of type {}", representation(object), type_name(object))));
     }
@@ -147,6 +147,23 @@ pub fn whole(object: &Bound<'_, PyAny>, what: &str, least: u64) -> Outcome<u64> 
     }
 }
 
+/// True or false.
+pub fn flag(name: &str, object: &Bound<'_, PyAny>) -> Outcome<bool> {
+    if is_bool(object)? {
+        return Ok(object.is_truthy()?);
+    }
+    let got = format!("{} of type {}", representation(object), type_name(object));
+    Err(Refusal::Kind { what: name.to_owned(), kind: "True or False", got })
+}
+
+/// A string.
+pub fn text(name: &str, object: &Bound<'_, PyAny>) -> Outcome<String> {
+    object.extract::<String>().map_err(|_| {
+        let got = format!("{} of type {}", representation(object), type_name(object));
+        Refusal::Kind { what: name.to_owned(), kind: "a string", got }
+    })
+}
+
 /// Whether it is a boolean of Python or NumPy.
 fn is_bool(object: &Bound<'_, PyAny>) -> PyResult<bool> {
     static BOOL: PyOnceLock<Py<PyType>> = PyOnceLock::new();
@@ -155,7 +172,7 @@ fn is_bool(object: &Bound<'_, PyAny>) -> PyResult<bool> {
 }
 
 /// `repr(object)`, cut where it is long.
-fn representation(object: &Bound<'_, PyAny>) -> String {
+pub fn representation(object: &Bound<'_, PyAny>) -> String {
     let text = object.repr().map_or_else(|_| "?".to_owned(), |text| text.to_string());
     match text.char_indices().nth(60) {
         Some((end, _)) => format!("{}...", &text[..end]),

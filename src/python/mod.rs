@@ -12,6 +12,7 @@ mod exit;
 mod functional;
 mod gate;
 mod hyper;
+mod maps;
 mod model;
 mod optimizer;
 mod report;
@@ -32,7 +33,7 @@ mod _core {
     use super::exit::close;
     #[pymodule_export]
     use super::functional::{apply_adam, apply_sgd, clip_by_global_norm, decay, global_norm};
-    use super::hyper::{named, number, whole};
+    use super::hyper::{named, number, text, whole};
     #[pymodule_export]
     use super::optimizer::Optimizer;
     #[pymodule_export]
@@ -98,8 +99,9 @@ mod _core {
 
     /// Makes a CPU level the one that updates run at.
     #[pyfunction]
-    fn set_cpu_level(level: &str) -> PyResult<()> {
-        Level::named(level).map_err(Refusal::from)?.set();
+    fn set_cpu_level(level: &Bound<'_, PyAny>) -> PyResult<()> {
+        let level = text("the CPU level", level)?;
+        Level::named(&level).map_err(Refusal::from)?.set();
         Ok(())
     }
 

@@ -1,6 +1,6 @@
 //! What an optimizer holds: the parameters' tree, the leaves with their state, their classes.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use numpy::{PyUntypedArray, PyUntypedArrayMethods};
 use pyo3::gc::{PyTraverseError, PyVisit};
@@ -10,6 +10,7 @@ use pyo3::types::PyDict;
 use super::arrays::{Checked, Extents, Memory, first_overlap, kind_of, plain, written, zeros_like};
 use super::errors::{Outcome, Refusal, Shape};
 use super::hyper::{Class, Family};
+use super::maps::{Maps, Place};
 use super::step::Workspace;
 use super::tree::{Leaves, Node};
 use crate::element::Kind;
@@ -17,6 +18,8 @@ use crate::error::Quoted;
 
 const TIED: &str =
     "pass tied weights once and add up their gradients, or pass views that do not overlap";
+
+const REMADE: &str = "; make a new optimizer to add or remove parameters";
 
 /// What to do about a gradient that no rule can take.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -137,6 +140,18 @@ impl Active {
     }
 }
 
+/// The memory that a step may write: that of the leaves that are not frozen.
+#[derive(Debug, Default)]
+pub struct Written {
+    leaves: Vec<usize>,
+    /// Leaf and array number of each array.
+    pub arrays: Vec<(usize, usize)>,
+    /// Owners are positions in `arrays`.
+    pub extents: Extents,
+    /// Arrays that map files, by their position in `arrays`.
+    pub mapped: Vec<(usize, Place)>,
+}
+
 /// Everything an optimizer holds.
 #[derive(Debug)]
 pub struct Model {
@@ -147,10 +162,7 @@ pub struct Model {
     /// Leaves in the order of their names.
     pub sorted: Vec<usize>,
     pub classes: Vec<Class>,
-    /// Memory that a step writes; owners are positions in `owners`.
-    pub extents: Extents,
-    /// Leaf and array number of each extent.
-    pub owners: Vec<(usize, usize)>,
+    pub written: Written,
     pub work: Workspace,
 }
 
@@ -176,8 +188,7 @@ impl Model {
             index,
             sorted,
             classes: Vec::new(),
-            extents: Extents::default(),
-            owners: Vec::new(),
+            written: Written::default(),
             work: Workspace::default(),
         };
         Ok((model, found))
@@ -227,11 +238,15 @@ impl Model {
         if self.options.nesterov {
             classes.iter().try_for_each(Class::check_nesterov)?;
         }
-        let mut thawed = Vec::new();
+        let trained: HashSet<&str> = trained.iter().map(String::as_str).collect();
+        let (mut leaves, mut thawed) = (Vec::new(), Vec::new());
         for (i, (leaf, class)) in self.leaves.iter().zip(&assignment).enumerate() {
             let class = &classes[*class];
-            if class.frozen && !trained.contains(&leaf.name) {
+            if class.frozen && !trained.contains(leaf.name.as_str()) {
                 continue;
+            }
+            if !class.frozen {
+                leaves.push(i);
             }
             match &leaf.active {
                 None => thawed.push((i, self.thaw(py, leaf, class)?)),
@@ -245,10 +260,8 @@ impl Model {
                 Some(_) => {}
             }
         }
-        if !thawed.is_empty() {
-            let (extents, owners) = self.extents_with(py, &thawed)?;
-            self.extents = extents;
-            self.owners = owners;
+        if leaves != self.written.leaves {
+            self.written = self.written_with(py, leaves, &thawed)?;
         }
         for (i, active) in thawed {
             self.leaves[i].active = Some(active);
@@ -270,30 +283,43 @@ impl Model {
         Ok(Active::new(Checked::new(array, kind), state))
     }
 
-    /// The extents of all leaves that train, some of them replaced, if nothing overlaps.
-    fn extents_with(
+    /// What steps write that train these leaves, if nothing overlaps. Some of the leaves are only
+    /// about to be active.
+    fn written_with(
         &self,
         py: Python<'_>,
-        replaced: &[(usize, Active)],
-    ) -> Outcome<(Extents, Vec<(usize, usize)>)> {
-        let replaced: HashMap<usize, &Active> = replaced.iter().map(|(i, a)| (*i, a)).collect();
-        let mut owners = Vec::new();
+        leaves: Vec<usize>,
+        thawed: &[(usize, Active)],
+    ) -> Outcome<Written> {
+        let thawed: HashMap<usize, &Active> = thawed.iter().map(|(i, a)| (*i, a)).collect();
         let mut arrays = Vec::new();
-        for (i, leaf) in self.leaves.iter().enumerate() {
-            let active = replaced.get(&i).copied().or(leaf.active.as_ref());
-            for (k, checked) in active.into_iter().flat_map(Active::arrays).enumerate() {
-                owners.push((i, k));
-                arrays.push(checked.occupant(py));
+        let mut occupants = Vec::new();
+        for leaf in &leaves {
+            let active = thawed.get(leaf).copied().or(self.leaves[*leaf].active.as_ref());
+            for (number, checked) in active.into_iter().flat_map(Active::arrays).enumerate() {
+                arrays.push((*leaf, number));
+                occupants.push(checked.occupant(py));
             }
         }
-        match first_overlap(&arrays)? {
-            None => Ok((Extents::of(&arrays), owners)),
-            Some((earlier, later)) => Err(Refusal::Overlap {
-                written: self.describe(owners[earlier]),
-                other: self.describe(owners[later]),
+        if let Some((earlier, later)) = first_overlap(&occupants)? {
+            return Err(Refusal::Overlap {
+                written: self.describe(arrays[earlier]),
+                other: self.describe(arrays[later]),
                 advice: TIED,
-            }),
+            });
         }
+        let mut maps = Maps::default();
+        let mut mapped = Vec::new();
+        for (position, occupant) in occupants.iter().enumerate() {
+            mapped.extend(maps.place(occupant.array)?.map(|place| (position, place)));
+        }
+        Ok(Written { leaves, arrays, extents: Extents::of(&occupants), mapped })
+    }
+
+    /// The array at a position of `written`.
+    pub fn written_array(&self, position: usize) -> Option<&Checked> {
+        let (leaf, number) = self.written.arrays[position];
+        self.leaves[leaf].active.as_ref().map(|active| active.array(number))
     }
 
     /// "parameter 'w'" or "exp_avg of 'w'".
@@ -319,7 +345,8 @@ impl Model {
                 tree: "the parameters",
                 missing: lost,
                 extra: new,
-                advice: "; make a new optimizer to add or remove parameters",
+                if_missing: REMADE,
+                if_extra: REMADE,
             });
         }
         for leaf in &mut next.leaves {
@@ -330,7 +357,7 @@ impl Model {
                 leaf.active = Some(active.with_parameter(leaf.object.bind(py), &leaf.name)?);
             }
         }
-        (next.extents, next.owners) = next.extents_with(py, &[])?;
+        next.written = next.written_with(py, self.written.leaves.clone(), &[])?;
         next.classes = std::mem::take(&mut self.classes);
         *self = next;
         Ok(found)
@@ -390,7 +417,7 @@ impl Model {
     fn apart<'py>(&self, array: Bound<'py, PyUntypedArray>) -> PyResult<Bound<'py, PyAny>> {
         let kind = kind_of(&array).unwrap_or(Kind::F64);
         let (start, end) = Memory::of(&array).extent(kind);
-        match self.extents.meeting(start, end).next() {
+        match self.written.extents.meeting(start, end).next() {
             Some(_) => array.call_method0("copy"),
             None => Ok(array.into_any()),
         }

@@ -14,7 +14,7 @@ use pyo3::types::{PyDict, PyTuple};
 use super::errors::Outcome;
 use super::exit::Presence;
 use super::gate::Gate;
-use super::hyper::{Class, Family, real};
+use super::hyper::{Class, Family, flag, real};
 use super::model::{Model, Options, Policy};
 use super::report::StepReport;
 use super::step::{Request, step};
@@ -54,6 +54,10 @@ impl Optimizer {
 
 fn scale_argument(given: &Bound<'_, PyAny>) -> PyResult<f64> {
     Ok(real("scale", given)?)
+}
+
+fn partial_argument(given: &Bound<'_, PyAny>) -> PyResult<bool> {
+    Ok(flag("partial", given)?)
 }
 
 #[pymethods]
@@ -127,7 +131,7 @@ impl Optimizer {
         grads: &Bound<'_, PyAny>,
         max_norm: Option<&Bound<'_, PyAny>>,
         #[pyo3(from_py_with = scale_argument)] scale: f64,
-        partial: bool,
+        #[pyo3(from_py_with = partial_argument)] partial: bool,
     ) -> PyResult<StepReport> {
         let py = grads.py();
         let max_norm = max_norm.map(|given| real("max_norm", given)).transpose()?;

@@ -11,11 +11,14 @@ use numpy::PyUntypedArray;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use super::arrays::{GRADIENTS_ARE, Memory, Occupant, gradient_of, scalar_as_array, share_memory};
+use super::arrays::{
+    GRADIENTS_ARE, Memory, Occupant, gradient_of, kind_of, scalar_as_array, share_memory,
+};
 use super::batch::{Batch, Setting, UpdateKey};
 use super::errors::{Outcome, Refusal};
 use super::functional::checked_max_norm;
 use super::hyper::{Numbers, Schedules};
+use super::maps::{Maps, Place};
 use super::model::{Active, Model, Policy};
 use super::report::StepReport;
 use super::tree::{Given, collect_by_name};
@@ -80,6 +83,7 @@ pub fn step(py: Python<'_>, model: &mut Model, request: &Request<'_, '_>) -> Out
         return Err(Refusal::Rebound { name: name.to_owned() });
     }
     collect(model, request)?;
+    compare_files(py, model)?;
     let policy = model.options.policy;
     let mut setting = Setting {
         level: Level::current(),
@@ -183,7 +187,8 @@ fn collect(model: &mut Model, request: &Request<'_, '_>) -> Outcome<()> {
             tree: "the gradients",
             missing,
             extra,
-            advice: "; give None for a parameter without a gradient, or pass partial=True",
+            if_missing: "; give None for a parameter without a gradient, or pass partial=True",
+            if_extra: "; opt.params has the names",
         });
     }
     if !any {
@@ -191,16 +196,48 @@ fn collect(model: &mut Model, request: &Request<'_, '_>) -> Outcome<()> {
     }
     // Here, because it may run Python code, and nothing may do so between the checks of arrays.
     let py = request.grads.py();
-    for (leaf, given) in leaves.iter().zip(given) {
-        let scalar = leaf.active.as_ref().is_some_and(|active| active.p.shape.is_empty());
-        if scalar
-            && let Given::Object(object) = given
+    for given in given {
+        if let Given::Object(object) = given
             && let Some(array) = scalar_as_array(object.bind(py))?
         {
             *given = Given::Object(array.unbind());
         }
     }
     Ok(())
+}
+
+/// Refuses gradients that map the bytes of a file that a step writes.
+///
+/// Apart from the other checks, because where the system does not tell, Python code does.
+fn compare_files(py: Python<'_>, model: &Model) -> Outcome<()> {
+    if model.written.mapped.is_empty() {
+        return Ok(());
+    }
+    let mut maps = Maps::default();
+    for (leaf, given) in model.work.given.iter().enumerate() {
+        let Given::Object(object) = given else { continue };
+        if model.classes[model.leaves[leaf].class].frozen {
+            continue;
+        }
+        let Ok(array) = object.bind(py).cast::<PyUntypedArray>() else { continue };
+        let (Some(kind), Some(place)) = (kind_of(array), maps.place(array)?) else { continue };
+        let gradient = Occupant { array, kind, written: false };
+        for (position, written) in &model.written.mapped {
+            let Some(array) = model.written_array(*position) else { continue };
+            if Place::conflict((&gradient, place), (&array.occupant(py), *written)) {
+                return Err(overlap(model, *position, leaf));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn overlap(model: &Model, written: usize, leaf: usize) -> Refusal {
+    Refusal::Overlap {
+        written: model.describe(model.written.arrays[written]),
+        other: format!("the gradient of {}", Quoted(&model.leaves[leaf].name)),
+        advice: "pass a gradient with memory of its own (gradient.copy())",
+    }
 }
 
 /// Checks every array and binds it to its update.
@@ -222,15 +259,10 @@ fn bind(
         let object = object.bind(py);
         let written = recheck(py, active, &leaf.name)?;
         let gradient = checked_gradient(object, &leaf.name, active)?;
-        for owner in gradient.extents(model) {
-            let (leaf, array) = model.owners[owner];
-            let Some(active) = &model.leaves[leaf].active else { continue };
-            if share_memory(&gradient.occupant(), &active.array(array).occupant(py))? {
-                return Err(Refusal::Overlap {
-                    written: model.describe(model.owners[owner]),
-                    other: format!("the gradient of {}", Quoted(&model.leaves[index].name)),
-                    advice: "pass a gradient with memory of its own (gradient.copy())",
-                });
+        for position in gradient.extents(model) {
+            let Some(array) = model.written_array(position) else { continue };
+            if share_memory(&gradient.occupant(), &array.occupant(py))? {
+                return Err(overlap(model, position, index));
             }
         }
 
@@ -277,10 +309,10 @@ impl<'a, 'py> Gradient<'a, 'py> {
         Occupant { array: self.array, kind: self.pointer.kind, written: false }
     }
 
-    /// Extents of written memory that the gradient might overlap.
+    /// Positions of written arrays that the gradient might overlap.
     fn extents<'m>(&self, model: &'m Model) -> impl Iterator<Item = usize> + 'm {
         let (start, end) = self.memory.extent(self.pointer.kind);
-        model.extents.meeting(start, end)
+        model.written.extents.meeting(start, end)
     }
 
     /// The gradient for the read pass, as numbers of the parameter's type.

@@ -49,7 +49,9 @@ fn open<'py>(
         Ok(Entry { name: join(&key_name(path, &key)?), key: Some(key), child })
     };
     if let Ok(dict) = object.cast::<PyDict>() {
-        let entries = dict.iter().map(keyed).collect::<Outcome<_>>()?;
+        // Taken before they are named, which runs code of the keys.
+        let entries: Vec<_> = dict.iter().collect();
+        let entries = entries.into_iter().map(keyed).collect::<Outcome<_>>()?;
         return Ok(Some((Container::Mapping, entries)));
     }
     if let Ok(list) = object.cast::<PyList>() {

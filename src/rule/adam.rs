@@ -85,9 +85,9 @@ impl Adam {
             gradient: Gradient::new(scale, self.maximize, l2)?,
             first: Mix::new(beta1),
             second: Mix::new(beta2),
-            step_size: rounded(Lr, lr / one_minus_power(beta1, step))?,
+            step_size: rounded(Lr, lr, lr / one_minus_power(beta1, step))?,
             correction: E::from_f64(1.0 / one_minus_power(beta2, step).sqrt()),
-            eps: rounded(Eps, eps)?,
+            eps: rounded(Eps, eps, eps)?,
             descent: Descent::new(lr, weight_decay, self.independent)?,
         })
     }

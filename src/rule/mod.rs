@@ -19,7 +19,7 @@ pub use hyperparameter::Hyperparameter;
 pub use sgd::{Sgd, SgdStep};
 
 use crate::element::Element;
-use crate::error::Error;
+use crate::error::{Error, Number};
 
 /// The most state arrays a rule keeps.
 pub const MAX_STATE: usize = 3;
@@ -89,8 +89,8 @@ impl<E: Element> Gradient<E> {
         Ok(Gradient {
             // Compared with the gradient as given, so that the product is no subnormal either.
             floor: E::from_f64((floors.grad.to_f64() / scale).max(floors.tiny.to_f64())),
-            factor: rounded(Hyperparameter::Scale, if maximize { -scale } else { scale })?,
-            l2: rounded(Hyperparameter::L2, l2)?,
+            factor: rounded(Hyperparameter::Scale, scale, if maximize { -scale } else { scale })?,
+            l2: rounded(Hyperparameter::L2, l2, l2)?,
         })
     }
 
@@ -133,7 +133,7 @@ impl<E: Element> Descent<E> {
     /// Rate `weight_decay` if `independent`, else `lr·weight_decay`.
     fn new(lr: f64, weight_decay: f64, independent: bool) -> Result<Self, Error> {
         let rate = if independent { weight_decay } else { lr * weight_decay };
-        Ok(Descent { rate: rounded(Hyperparameter::WeightDecay, rate)? })
+        Ok(Descent { rate: rounded(Hyperparameter::WeightDecay, weight_decay, rate)? })
     }
 
     #[inline(always)]
@@ -146,13 +146,17 @@ impl<E: Element> Descent<E> {
     }
 }
 
-/// A coefficient rounded to its type, refused if that makes it infinite.
-fn rounded<E: Element>(name: Hyperparameter, value: f64) -> Result<E, Error> {
-    let rounded = E::from_f64(value);
+/// A coefficient rounded to its type, refused if that makes it infinite; it comes from the `given`
+/// value of a hyperparameter.
+fn rounded<E: Element>(name: Hyperparameter, given: f64, coefficient: f64) -> Result<E, Error> {
+    let rounded = E::from_f64(coefficient);
     if rounded.abs() == E::INFINITY {
-        let allowed =
-            format!("small enough for its coefficient to be finite in {}", E::KIND.name());
-        return Err(Error::Hyperparameter { name: name.name(), value, allowed });
+        let allowed = format!(
+            "small enough for the coefficient {} to be finite in {}",
+            Number(coefficient.abs()),
+            E::KIND.name()
+        );
+        return Err(Error::Hyperparameter { name: name.name(), value: given, allowed });
     }
     Ok(rounded)
 }

@@ -78,7 +78,7 @@ impl Sgd {
             momentum: E::from_f64(momentum),
             intake: E::from_f64(1.0 - dampening),
             nesterov: self.nesterov,
-            lr: rounded(Lr, lr)?,
+            lr: rounded(Lr, lr, lr)?,
             descent: Descent::new(lr, weight_decay, self.independent)?,
         })
     }

@@ -1,0 +1,129 @@
+//! Which bytes of which file an array covers, from the operating system's table of mappings.
+//!
+//! Two mappings of one file have different addresses and the same bytes, so addresses do not tell
+//! that they overlap. The table knows them all, however they were made: `np.memmap`, `mmap`, shared
+//! memory that is attached twice. Where there is no such table, `thalweg.memmap` reads what
+//! `np.memmap` knows of itself.
+
+#![allow(unsafe_code)] // reads the base of NumPy's array struct
+
+use numpy::{PyUntypedArray, PyUntypedArrayMethods};
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+
+use super::arrays::{Memory, Occupant};
+
+const TABLE: &str = "/proc/self/maps";
+
+/// Where an array's memory lies in a file.
+#[derive(Clone, Copy, Debug)]
+pub struct Place {
+    /// Device and inode.
+    file: (u64, u64),
+    /// What to add to an address for the offset in the file; one mapping has one.
+    shift: usize,
+    /// Whether other mappings see what is written here. They may be seen here in any case.
+    shared: bool,
+}
+
+impl Place {
+    /// Whether two arrays of different mappings have bytes in common that one of them writes for
+    /// both. What strides do not show to be apart counts as common, since NumPy knows addresses only.
+    pub fn conflict(one: (&Occupant<'_, '_>, Place), other: (&Occupant<'_, '_>, Place)) -> bool {
+        let ((one, here), (other, there)) = (one, other);
+        if here.file != there.file || here.shift == there.shift {
+            return false;
+        }
+        let (memory, other_memory) = (here.of(one), there.of(other));
+        let (start, end) = memory.extent(one.kind);
+        let (other_start, other_end) = other_memory.extent(other.kind);
+        (one.written && here.shared || other.written && there.shared)
+            && start < other_end
+            && other_start < end
+            && !memory.interleaves(one.kind, &other_memory, other.kind)
+    }
+
+    /// The array's memory, its address counted from the beginning of the file.
+    fn of<'a>(&self, occupant: &Occupant<'a, '_>) -> Memory<'a> {
+        let mut memory = Memory::of(occupant.array);
+        memory.address = memory.address.wrapping_add(self.shift);
+        memory
+    }
+}
+
+/// The table of mappings; read when an array first needs it.
+#[derive(Debug, Default)]
+pub struct Maps {
+    table: Option<Option<Vec<Mapping>>>,
+}
+
+#[derive(Debug)]
+struct Mapping {
+    start: usize,
+    end: usize,
+    place: Place,
+}
+
+impl Mapping {
+    /// From a line `start-end permissions offset major:minor inode path`, if a file is mapped.
+    fn parse(line: &str) -> Option<Self> {
+        let number = |text: &str| u64::from_str_radix(text, 16).ok();
+        let mut fields = line.split_ascii_whitespace();
+        let (start, end) = fields.next()?.split_once('-')?;
+        let (start, end) = (number(start)? as usize, number(end)? as usize);
+        let shared = fields.next()?.ends_with('s');
+        let offset = number(fields.next()?)? as usize;
+        let (major, minor) = fields.next()?.split_once(':')?;
+        let device = number(major)? << 32 | number(minor)?;
+        let inode = fields.next()?.parse().ok().filter(|inode| *inode != 0)?;
+        let place = Place { file: (device, inode), shift: offset.wrapping_sub(start), shared };
+        Some(Mapping { start, end, place })
+    }
+}
+
+impl Maps {
+    /// The place of an array that maps a file.
+    pub fn place(&mut self, array: &Bound<'_, PyUntypedArray>) -> PyResult<Option<Place>> {
+        if !may_be_mapped(array) {
+            return Ok(None);
+        }
+        let table = self.table.get_or_insert_with(|| {
+            let table = std::fs::read_to_string(TABLE).ok()?;
+            Some(table.lines().filter_map(Mapping::parse).collect())
+        });
+        let Some(mappings) = table else { return told(array) };
+        let address = Memory::of(array).address.addr();
+        let before = mappings.partition_point(|mapping| mapping.start <= address);
+        let mapping = mappings[..before].last().filter(|mapping| address < mapping.end);
+        Ok(mapping.map(|mapping| mapping.place))
+    }
+}
+
+/// Whether the memory may be other than NumPy's own.
+fn may_be_mapped(array: &Bound<'_, PyUntypedArray>) -> bool {
+    let mut array = array.clone();
+    loop {
+        // SAFETY: an array object points to a valid array struct, which owns its base.
+        let base = unsafe {
+            let base = (*array.as_array_ptr()).fields.base;
+            Bound::from_borrowed_ptr_or_opt(array.py(), base)
+        };
+        match base.map(Bound::cast_into) {
+            None => return false,
+            Some(Ok(below)) => array = below,
+            Some(Err(_)) => return true,
+        }
+    }
+}
+
+/// What `np.memmap` knows of itself.
+fn told(array: &Bound<'_, PyUntypedArray>) -> PyResult<Option<Place>> {
+    static TOLD: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let told = TOLD.import(array.py(), "thalweg.memmap", "file_place")?.call1((array,))?;
+    let place: Option<(u64, u64, isize, bool)> = told.extract()?;
+    Ok(place.map(|(device, inode, shift, shared)| Place {
+        file: (device, inode),
+        shift: shift.cast_unsigned(),
+        shared,
+    }))
+}
