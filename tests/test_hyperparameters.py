@@ -247,7 +247,7 @@ def test_a_schedule_is_as_good_as_its_numbers(cls: Any, key: str) -> None:
 
 def test_a_schedule_cannot_step_or_edit() -> None:
     def meddle(step: int) -> float:
-        with pytest.raises(thalweg.BusyError, match="stepping already"):
+        with pytest.raises(thalweg.BusyError, match="in use already"):
             opt.step({"w": np.ones(2)})
         with pytest.raises(thalweg.BusyError):
             opt.groups[0].weight_decay = 1.0

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import gc
+import mmap
+from multiprocessing.shared_memory import SharedMemory
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -11,10 +15,10 @@ from numpy.lib.stride_tricks import as_strided
 from conftest import unchanged
 from specimens import Array, TakesFunctions, arena, grid, memory, numbers, picture, with_elements
 from thalweg import SGD, SGDW, AdamW, functional
+from thalweg.memmap import file_place
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
+    from collections.abc import Callable, Iterator
 
     Pair = tuple[Any, Any]
 
@@ -444,3 +448,66 @@ def test_state_may_be_loaded_from_views_of_itself(rearrange: Callable[[Any], Non
     opt.load_state_dict(live)
     other.load_state_dict(copied)
     assert picture(opt) == picture(other)
+
+
+needs_table = pytest.mark.skipif(
+    not Path("/proc/self/maps").exists(), reason="the system has no table of mappings"
+)
+
+
+def mapped_twice(path: Path) -> Iterator[tuple[Array, Array]]:
+    """Two mappings of the same bytes, made in ways that NumPy does not know of."""
+    with path.open("r+b") as file:
+        one, other = (mmap.mmap(file.fileno(), 0) for _ in range(2))
+        yield np.frombuffer(one, F4), np.frombuffer(other, F4)
+    one, other = (np.memmap(path, F4, "r+") for _ in range(2))
+    path.unlink()
+    yield one, other
+
+
+@needs_table
+def test_mappings_that_numpy_does_not_know_are_compared_too(tmp_path: Path) -> None:
+    path = tmp_path / "weights"
+    numbers(6, F4).tofile(path)
+    for a, b in mapped_twice(path):
+        with pytest.raises(ValueError, match=r"'a'.*'b' share memory"):
+            AdamW({"a": a, "b": b})
+        opt = AdamW({"a": a[:3], "b": b[3:]})
+        with unchanged(opt), pytest.raises(ValueError, match=r"'b'.*gradient of 'a' share memory"):
+            opt.step({"a": b[3:], "b": np.ones(3)})
+        assert opt.step({"a": np.ones(3), "b": np.ones(3)}).step == 1
+
+
+@needs_table
+def test_shared_memory_is_attached_once() -> None:
+    owner = SharedMemory(create=True, size=64)
+    other = SharedMemory(owner.name)
+    try:
+        a, b = (np.frombuffer(memory.buf, F4, 16) for memory in (owner, other))
+        with pytest.raises(ValueError, match=r"'a'.*'b' share memory"):
+            AdamW({"a": a, "b": b})
+        SGD({"a": a[:8], "b": b[8:]}, lr=1.0).step({"a": np.ones(8), "b": np.full(8, 2.0)})
+        assert b.tolist() == [-1.0] * 8 + [-2.0] * 8
+    finally:
+        del a, b
+        gc.collect()  # optimizers and their groups hold each other
+        other.close()
+        owner.close()
+        owner.unlink()
+
+
+def test_a_memmap_knows_its_place_where_the_system_does_not_tell(tmp_path: Path) -> None:
+    path = tmp_path / "weights"
+    numbers(3 * N, F4).tofile(path)
+    for mode, start in (("r+", 0), ("r+", 3), ("c", N), ("r", 2 * N)):
+        whole = np.memmap(path, F4, mode, offset=4 * start, shape=(N,))
+        for view in (whole, whole[5:][::-1], np.asarray(whole)[7:]):
+            place = file_place(view)
+            assert place is not None
+            device, inode, shift, shared = place
+            assert (device, inode) == (path.stat().st_dev, path.stat().st_ino)
+            first = view.__array_interface__["data"][0] + shift
+            assert np.fromfile(path, F4, 1, offset=first) == view[0]
+            assert shared == (mode != "c")
+    for array in (np.ones(3), np.ones(3)[1:], np.frombuffer(bytearray(8), F4)):
+        assert file_place(array) is None

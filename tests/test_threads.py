@@ -210,7 +210,7 @@ def test_two_threads_cannot_step_one_optimizer() -> None:
                 lambda: opt.rebind(params),
                 lambda: opt.load_state_dict(thalweg.SGD(params.copy(), lr=0.5).state_dict()),
             ):
-                with pytest.raises(thalweg.BusyError, match="stepping already"):
+                with pytest.raises(thalweg.BusyError, match="in use already"):
                     intrusion()
             assert opt.step_count == 0
         finally:

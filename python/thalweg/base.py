@@ -48,6 +48,9 @@ class Optimizer(_core.Optimizer):
     _cascade: Cascade
     _options: dict[str, Any]
 
+    def __init__(self, *_args: Any, **_kwargs: Any) -> None:
+        raise TypeError("make one of AdamW, Adam, SGDW and SGD; Optimizer has no rule of its own")
+
     def _start(
         self,
         params: Any,

@@ -38,4 +38,4 @@ class NonFiniteError(FloatingPointError):
 
 
 class BusyError(RuntimeError):
-    """The optimizer is stepping already, in another thread or further up in this one."""
+    """The optimizer is in use already, in another thread or further up in this one."""

@@ -202,7 +202,8 @@ def check_value(rule: Rule, key: str, value: Any) -> Any:
             raise TypeError(f"frozen must be True or False, got {value!r}")
         return bool(value)
     if key == "betas" and key in rule.keys:
-        if isinstance(value, str) or not isinstance(value, Sequence | np.ndarray):
+        scalar = isinstance(value, str) or (isinstance(value, np.ndarray) and value.ndim == 0)
+        if scalar or not isinstance(value, Sequence | np.ndarray):
             raise TypeError(f"betas must be two numbers or callables, got {value!r}")
         if len(value) != 2:
             raise ValueError(f"betas must be two numbers or callables, got {value!r}")

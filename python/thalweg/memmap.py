@@ -1,7 +1,7 @@
-"""Memory-mapped arrays: which bytes of which file an array covers.
+"""Which bytes of which file a memory-mapped array covers, where the system has no table of it.
 
 Two maps of one file have different addresses and the same bytes, so addresses do not tell that they
-overlap.
+overlap. Where there is ``/proc/self/maps`` the core reads that instead.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ if TYPE_CHECKING:
 __all__ = ["file_place"]
 
 
-def file_place(array: NDArray[Any]) -> tuple[int, int, int] | None:
-    """Device and inode of the file that `array` maps, and file offset minus memory address.
+def file_place(array: NDArray[Any]) -> tuple[int, int, int, bool] | None:
+    """Device and inode of the file that `array` maps, file offset minus address, whether shared.
 
-    None for an array that maps no file, or a private copy of one (mode ``"c"``).
+    None for an array that maps no file. A map of mode ``"c"`` is not shared: nobody sees what is
+    written to it. What is written to the file is seen in it.
     """
     mapped = _memmap_below(array)
-    if mapped is None or mapped.mode == "c" or mapped.filename is None:
+    if mapped is None or mapped.filename is None:
         return None
     # NumPy keeps the offset of the map that was made; the operating system maps whole pages.
     # Nothing public tells where the map lies in memory, hence `_mmap`, which the stubs leave out.
@@ -34,7 +35,7 @@ def file_place(array: NDArray[Any]) -> tuple[int, int, int] | None:
         file = Path(mapped.filename).stat()
     except OSError:
         return None
-    return file.st_dev, file.st_ino, page - start_of_map
+    return file.st_dev, file.st_ino, page - start_of_map, mapped.mode != "c"
 
 
 def _memmap_below(array: Any) -> np.memmap[Any, Any] | None:

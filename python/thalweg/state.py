@@ -255,7 +255,11 @@ class _Plan:
         differences = []
         for key in sorted(keys):
             array = saved[key]
-            if not isinstance(array, np.ndarray):
+            if isinstance(array, np.ma.MaskedArray):
+                differences.append(
+                    f"{key} of {name!r}: saved a masked array; fill it first (array.filled(0))"
+                )
+            elif not isinstance(array, np.ndarray):
                 differences.append(f"{key} of {name!r}: saved {type(array).__name__}, not an array")
             elif array.shape != param.shape or array.dtype != param.dtype:
                 differences.append(

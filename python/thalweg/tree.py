@@ -39,6 +39,8 @@ def unflatten(flat: Mapping[str, Any], like: Any) -> Any:
 
     Raises
     ------
+    TypeError
+        If `flat` is no mapping.
     ValueError
         If the names are not those of `like`.
 
@@ -47,6 +49,8 @@ def unflatten(flat: Mapping[str, Any], like: Any) -> Any:
     >>> unflatten({"a.0": 10, "a.1": 20}, like={"a": (1, 2)})
     {'a': (10, 20)}
     """
+    if not isinstance(flat, Mapping):
+        raise TypeError(f"flat must be a mapping of names to leaves, got {flat!r}")
     names = flatten(like)
     if names.keys() != flat.keys():
         missing = [name for name in names if name not in flat]
