@@ -1,0 +1,417 @@
+"""An optimizer in plain NumPy, written to be read: what `thalweg`'s must hold after every action.
+
+It has names where the real one has trees, and copies where the real one shares arrays. The
+arithmetic is `thalweg.reference`; everything around it (groups, counters, clipping, refusals,
+loading) is said here a second time, as the documentation has it and with nothing for speed.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from thalweg import NonFiniteError, reference
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+Array = np.ndarray[Any, Any]
+Values = dict[str, Any]
+
+ADAM = {"lr": 1e-3, "betas": (0.9, 0.999), "eps": 1e-8}
+SGD = {"lr": None, "momentum": 0.0, "dampening": 0.0}
+DEFAULTS: dict[str, Values] = {
+    "Adam": {**ADAM, "l2": 0.0},
+    "AdamW": {**ADAM, "weight_decay": 1e-2},
+    "SGD": {**SGD, "l2": 0.0},
+    "SGDW": {**SGD, "weight_decay": 1e-2},
+}
+STRUCTURAL = {"amsgrad": False, "nesterov": False, "independent": False, "maximize": False}
+EPS_MIN = {np.dtype(np.float32): 1e-15, np.dtype(np.float64): 1e-120}
+SQUARE_LIMIT = {np.dtype(np.float32): 2.0**64, np.dtype(np.float64): 2.0**512}
+
+
+class Refused(Exception):  # noqa: N818 - what happens to an action, not an error of the model
+    """The real optimizer must raise `error`, and change nothing."""
+
+    def __init__(self, error: type[Exception], nonfinite: dict[str, int] | None = None) -> None:
+        super().__init__(error.__name__)
+        self.error = error
+        self.nonfinite = nonfinite
+
+
+def expect(condition: object, error: type[Exception]) -> None:
+    if not condition:
+        raise Refused(error)
+
+
+class Report(NamedTuple):
+    step: int
+    lr: float
+    grad_norm: float | None
+    clip: float
+    skipped: bool
+    nonfinite: dict[str, int]
+
+
+class Loaded(NamedTuple):
+    step: int
+    missing: tuple[str, ...]
+    unexpected: tuple[str, ...]
+    mismatched: bool
+    changed: Values
+
+
+@dataclass
+class Leaf:
+    array: Array
+    step: int = 0
+    state: dict[str, Array] | None = None  # until it trains for the first time
+
+
+@dataclass
+class Group:
+    names: tuple[str, ...]
+    values: Values
+
+
+@dataclass
+class Saved:
+    rule: str
+    structural: Values
+    step_count: int
+    groups: list[Group]
+    state: dict[str, Leaf]
+
+
+def check_number(key: str, number: Any) -> float:
+    expect(type(number) is float, TypeError)
+    if key in ("betas", "momentum"):
+        fits = 0.0 <= number < 1.0
+    elif key == "dampening":
+        fits = 0.0 <= number <= 1.0
+    else:
+        fits = (min(EPS_MIN.values()) if key == "eps" else 0.0) <= number < math.inf
+    expect(fits, ValueError)
+    return number
+
+
+def check_value(rule: str, key: str, value: Any) -> None:
+    if key == "name":
+        expect(isinstance(value, str), TypeError)
+    elif key == "frozen":
+        expect(isinstance(value, bool), TypeError)
+    elif key == "betas" and key in DEFAULTS[rule]:
+        expect(isinstance(value, tuple), TypeError)
+        expect(len(value) == 2, ValueError)
+        for beta in value:
+            callable(beta) or check_number(key, beta)
+    else:
+        expect(key == "lr_scale" or key in DEFAULTS[rule], TypeError)
+        callable(value) or check_number(key, value)
+
+
+def cascade(groups: Sequence[Group], name: str) -> Values:
+    """What applies to a parameter: later groups win key by key, all of ``lr_scale`` counts."""
+    resolved: Values = {"frozen": False, "lr_scale": ()}
+    for group in groups:
+        if name in group.names:
+            scales = resolved["lr_scale"]
+            resolved |= {key: value for key, value in group.values.items() if key != "name"}
+            own = (group.values["lr_scale"],) if "lr_scale" in group.values else ()
+            resolved["lr_scale"] = scales + own
+    return resolved
+
+
+def at_step(values: Values, step: int) -> Values:
+    """The numbers of a step; ``lr`` with its scales multiplied in."""
+
+    def at(key: str, value: Any) -> float:
+        return check_number(key, value(step)) if callable(value) else value
+
+    numbers = {
+        key: tuple(at(key, beta) for beta in value) if key == "betas" else at(key, value)
+        for key, value in values.items()
+        if key not in ("frozen", "lr_scale")
+    }
+    for scale in values["lr_scale"]:
+        numbers["lr"] *= at("lr_scale", scale)
+    return numbers
+
+
+class Model:
+    """What an optimizer holds, and what each of its methods does to it."""
+
+    def __init__(
+        self, rule: str, params: Mapping[str, Array], values: Values, groups: Any, options: Values
+    ) -> None:
+        expect("weight_decay" in values or not options.get("independent"), TypeError)
+        values = {**DEFAULTS[rule], **values}
+        for key, value in values.items():
+            check_value(rule, key, value)
+        self.rule = rule
+        self.structural = {key: options.get(key, off) for key, off in STRUCTURAL.items()}
+        self.nonfinite = options.get("nonfinite", "raise")
+        self.step_count = 0
+        self.rebound: set[str] = set()  # parameters that their containers no longer hold
+        self.leaves = {name: Leaf(array) for name, array in copy.deepcopy(dict(params)).items()}
+        made = [Group(tuple(self.leaves), values)]
+        for group in groups:
+            own = {key: value for key, value in group.items() if key != "match"}
+            for key, value in own.items():
+                check_value(rule, key, value)
+            made.append(Group(self.matching(group["match"]), own))
+        self.groups: list[Group] = []
+        self.configure(made)
+
+    def matching(self, match: Any) -> tuple[str, ...]:
+        def fits(name: str, glob: str) -> bool:
+            return fnmatchcase(name, glob) or fnmatchcase(f".{name}", glob)
+
+        globs = [match] if isinstance(match, str) else match
+        for glob in globs:
+            expect(any(fits(name, glob) for name in self.leaves), ValueError)
+        return tuple(name for name in self.leaves if any(fits(name, glob) for glob in globs))
+
+    def resolve(self, name: str) -> Values:
+        resolved = cascade(self.groups, name)
+        scales = resolved["lr_scale"]
+        if not any(callable(scale) for scale in scales):
+            resolved["lr_scale"] = math.prod(scales, start=1.0)
+        positions = tuple(i for i, group in enumerate(self.groups) if name in group.names)
+        return {**resolved, "groups": positions}
+
+    def trains(self, groups: Sequence[Group] | None = None) -> dict[str, Values]:
+        """The parameters that are not frozen, with what applies to them."""
+        groups = self.groups if groups is None else groups
+        applied = {name: cascade(groups, name) for name in self.leaves}
+        return {name: values for name, values in applied.items() if not values["frozen"]}
+
+    def state_keys(self, values: Values) -> tuple[str, ...]:
+        if "betas" in values:
+            return ("exp_avg", "exp_avg_sq", "max_exp_avg_sq")[: 2 + self.structural["amsgrad"]]
+        return () if values["momentum"] == 0.0 else ("momentum_buffer",)
+
+    def configure(self, groups: list[Group]) -> None:
+        """Make these the groups; what trains for the first time gets its state."""
+        trains = self.trains(groups)
+        for name, values in trains.items():
+            least = EPS_MIN.get(self.leaves[name].array.dtype, 0.0)
+            expect(callable(values.get("eps")) or values.get("eps", 1.0) >= least, ValueError)
+        if self.structural["nesterov"]:
+            # Group 0 by itself, and what frozen parameters would get, must make sense too.
+            for values in [groups[0].values, *(cascade(groups, name) for name in self.leaves)]:
+                expect(values["momentum"] != 0.0, ValueError)
+                expect(callable(values["dampening"]) or values["dampening"] == 0.0, ValueError)
+        started: dict[str, dict[str, Array]] = {}
+        for name, values in trains.items():
+            leaf, keys = self.leaves[name], self.state_keys(values)
+            if leaf.state is None:
+                expect(leaf.array.dtype in EPS_MIN, TypeError)
+                started[name] = {key: np.zeros_like(leaf.array) for key in keys}
+            else:
+                expect(len(keys) <= len(leaf.state), ValueError)  # momentum from zero
+        self._check_tied({*started, *(n for n in self.leaves if self.leaves[n].state is not None)})
+        for name, state in started.items():
+            self.leaves[name].state = state
+        self.groups = groups
+
+    def _check_tied(self, names: set[str], params: Mapping[str, Array] | None = None) -> None:
+        arrays = params or {name: leaf.array for name, leaf in self.leaves.items()}
+        written = [id(arrays[name]) for name in names if arrays[name].size]
+        expect(len(written) == len(set(written)), ValueError)
+
+    def edit(self, position: int, key: str, value: Any) -> None:
+        expect(key not in ("match", "names"), AttributeError)
+        check_value(self.rule, key, value)
+        self._replace(position, {**self.groups[position].values, key: value})
+
+    def delete(self, position: int, key: str) -> None:
+        values = self.groups[position].values
+        expect(key in values, AttributeError)
+        expect(position or key not in DEFAULTS[self.rule], AttributeError)
+        self._replace(position, {k: value for k, value in values.items() if k != key})
+
+    def _replace(self, position: int, values: Values) -> None:
+        groups = self.groups.copy()
+        groups[position] = Group(groups[position].names, values)
+        self.configure(groups)
+
+    def step(
+        self,
+        grads: Mapping[str, Array | None],
+        max_norm: float | None = None,
+        scale: float = 1.0,
+        *,
+        partial: bool = False,
+    ) -> Report:
+        expect(0.0 < scale < math.inf, ValueError)
+        expect(max_norm is None or max_norm > 0.0, ValueError)
+        step, trains = self.step_count + 1, self.trains()
+        base = cascade(self.groups[:1], next(iter(self.leaves)))
+        lr = at_step({key: base[key] for key in ("lr", "lr_scale")}, step)["lr"]
+        numbers = {name: at_step(values, step) for name, values in trains.items()}
+        expect(self.rebound.isdisjoint(trains), ValueError)
+        expect(grads.keys() <= self.leaves.keys(), ValueError)
+        expect(partial or trains.keys() <= grads.keys(), ValueError)
+        taken = {n: g for n in sorted(trains) if (g := grads.get(n)) is not None}
+        expect(taken, ValueError)
+        for name, g in taken.items():
+            p = self.leaves[name].array
+            expect(g.dtype in EPS_MIN, TypeError)
+            expect(g.shape == p.shape, ValueError)
+            self._check_coefficients(name, numbers[name], scale)
+            taken[name] = g.astype(p.dtype)
+
+        norm, clip = None, 1.0
+        if self.nonfinite != "ignore" or max_norm is not None:
+            root, unit = reference._root_and_unit(taken)
+            norm = scale * root * unit
+            if max_norm is not None and (math.isfinite(root) or self.nonfinite == "ignore"):
+                clip = reference.clip_factor(taken, max_norm, scale)
+        if self.nonfinite != "ignore":
+            counts = {name: self._count_refused(g, scale * clip) for name, g in taken.items()}
+            counts = {name: count for name, count in counts.items() if count}
+            if counts and self.nonfinite == "raise":
+                raise Refused(NonFiniteError, counts)
+            if counts:
+                return Report(step - 1, lr, norm, clip, skipped=True, nonfinite=counts)
+        for name, g in taken.items():
+            self._update(self.leaves[name], g, numbers[name], scale * clip)
+        self.step_count = step
+        return Report(step, lr, norm, clip, skipped=False, nonfinite={})
+
+    def _check_coefficients(self, name: str, numbers: Values, scale: float) -> None:
+        """What is in range at every step, and finite once rounded to the parameter's type."""
+        leaf = self.leaves[name]
+        lr, decay = numbers["lr"], numbers.get("weight_decay", 0.0)
+        rate = decay if self.structural["independent"] else lr * decay
+        factors = [scale, numbers.get("l2", 0.0), rate, numbers.get("eps", 0.0)]
+        if "betas" in numbers:
+            expect(numbers["eps"] >= EPS_MIN[leaf.array.dtype], ValueError)
+            lr = lr / reference.one_minus_power(numbers["betas"][0], leaf.step + 1)
+        if self.structural["nesterov"]:
+            expect(numbers["momentum"] > 0.0 and numbers["dampening"] == 0.0, ValueError)
+        expect(np.isfinite(np.array([*factors, lr]).astype(leaf.array.dtype)).all(), ValueError)
+
+    def _count_refused(self, g: Array, factor: float) -> int:
+        limit = SQUARE_LIMIT[g.dtype] if "betas" in DEFAULTS[self.rule] else math.inf
+        return int(np.sum(~(np.abs(g.dtype.type(factor) * g) < limit)))
+
+    def _update(self, leaf: Leaf, g: Array, numbers: Values, scale: float) -> None:
+        leaf.step += 1
+        options = {**numbers, **self.structural, "scale": scale}
+        amsgrad, nesterov = options.pop("amsgrad"), options.pop("nesterov")
+        state = leaf.state
+        if "betas" in numbers:
+            first, second = state["exp_avg"], state["exp_avg_sq"]
+            largest = state["max_exp_avg_sq"] if amsgrad else None
+            new = reference.adam(
+                leaf.array, g, first, second, leaf.step, max_exp_avg_sq=largest, **options
+            )
+        else:
+            buffer = state.get("momentum_buffer")
+            new = reference.sgd(leaf.array, g, buffer, leaf.step, nesterov=nesterov, **options)
+        for array, values in zip([leaf.array, *state.values()], new, strict=True):
+            array[...] = values
+
+    def reset(self, match: Any = None) -> None:
+        for name in self.matching("*" if match is None else match):
+            leaf = self.leaves[name]
+            leaf.step = 0
+            for array in (leaf.state or {}).values():
+                array[...] = 0.0
+        if match is None:
+            self.step_count = 0
+
+    def rebind(self, params: Mapping[str, Array]) -> None:
+        expect(params.keys() == self.leaves.keys(), ValueError)
+        active = {name for name, leaf in self.leaves.items() if leaf.state is not None}
+        for name in active:
+            old, new = self.leaves[name].array, params[name]
+            expect(new.dtype in EPS_MIN, TypeError)
+            expect((old.shape, old.dtype) == (new.shape, new.dtype), ValueError)
+        self._check_tied(active, params)
+        for name, array in copy.deepcopy(dict(params)).items():
+            self.leaves[name].array = array
+        self.rebound = set()
+
+    def save(self, *, copied: bool = True) -> Saved:
+        """Groups are replaced when they change, so only counters and arrays need copies."""
+        state = {name: copy.copy(self.leaves[name]) for name in self.trains()}
+        state = copy.deepcopy(state) if copied else state
+        return Saved(self.rule, self.structural, self.step_count, self.groups, state)
+
+    def load(self, saved: Saved, hyperparameters: str, *, strict: bool) -> Loaded:
+        groups, changed, mismatched = self.groups, {}, False
+        if hyperparameters == "saved":
+            mismatched = (saved.rule, saved.structural) != (self.rule, self.structural)
+            try:
+                groups = self._merged(saved)
+                changed = self._changed(groups)
+            except Refused:
+                mismatched = True
+        trains = self.trains(groups)
+        fitting = {
+            name: saved.state[name]
+            for name in trains.keys() & saved.state.keys()
+            if self._fits(name, saved.state[name].state, trains[name])
+        }
+        mismatched = mismatched or len(fitting) < len(trains.keys() & saved.state.keys())
+        missing = tuple(name for name in trains if name not in saved.state)
+        unexpected = tuple(name for name in saved.state if name not in trains)
+        expect(not strict or not (mismatched or missing or unexpected), ValueError)
+        if groups is not self.groups:
+            self.configure(groups)
+        self.step_count = saved.step_count
+        for name, theirs in fitting.items():
+            self.leaves[name].step = theirs.step
+            for key, array in theirs.state.items():
+                self.leaves[name].state[key][...] = array
+        return Loaded(saved.step_count, missing, unexpected, mismatched, changed)
+
+    def _merged(self, saved: Saved) -> list[Group]:
+        """The saved groups; a callable stands for the callable that is here in its place."""
+
+        def merged(recorded: Any, mine: Any) -> Any:
+            expect(callable(mine) or not callable(recorded), ValueError)
+            return mine if callable(recorded) else recorded
+
+        expect(saved.rule == self.rule, ValueError)
+        groups = []
+        for i, group in enumerate(saved.groups):
+            here = self.groups[i].values if i < len(self.groups) else {}
+            values = {}
+            for key, value in group.values.items():
+                if key == "betas":
+                    pair = here.get(key, (None, None))
+                    values[key] = tuple(merged(*both) for both in zip(value, pair, strict=True))
+                else:
+                    values[key] = merged(value, here.get(key))
+            names = tuple(name for name in self.leaves if i == 0 or name in group.names)
+            groups.append(Group(names, values))
+        return groups
+
+    def _changed(self, groups: Sequence[Group]) -> Values:
+        changed: Values = {}
+        if len(groups) != len(self.groups):
+            changed["number of groups"] = len(self.groups), len(groups)
+        for i, (old, new) in enumerate(zip(self.groups, groups, strict=False)):
+            if old.names != new.names:
+                changed[f"groups[{i}].names"] = old.names, new.names
+            for key in old.values.keys() | new.values.keys():
+                both = old.values.get(key), new.values.get(key)
+                if both[0] != both[1]:
+                    changed[f"groups[{i}].{key}"] = both
+        return changed
+
+    def _fits(self, name: str, saved: dict[str, Array], values: Values) -> bool:
+        p, state = self.leaves[name].array, self.leaves[name].state
+        keys = self.state_keys(values) if state is None else tuple(state)
+        alike = ((x.shape, x.dtype) == (p.shape, p.dtype) for x in saved.values())
+        return tuple(saved) == keys and all(alike)
