@@ -300,6 +300,44 @@ def test_a_shallow_copy_has_a_history_of_its_own() -> None:
     assert not np.shares_memory(opt.state["fc.b"]["exp_avg"], other.state["fc.b"]["exp_avg"])
 
 
+@pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy])
+def test_momentum_that_was_edited_to_zero_survives_a_copy(
+    duplicate: Callable[[Any], Any],
+) -> None:
+    opt = SGD(model(), lr=0.1, momentum=0.9)
+    train(opt, 3)
+    opt.groups[0].momentum = 0.0
+    other = duplicate(opt)
+    assert same_bits(other, opt)
+    other.groups[0].momentum = 0.9
+    assert other.step({"out.0": np.ones(2)}, partial=True).step == 4
+
+
+@pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy])
+def test_a_copy_has_the_state_that_the_original_has(duplicate: Callable[[Any], Any]) -> None:
+    opt = SGD(model(), lr=0.1, groups=[{"match": "fc.*", "frozen": False}])
+    train(opt, 2)
+    opt.groups[1].frozen = True
+    opt.groups[1].momentum = 0.5  # fits no state, but is for nobody while they are frozen
+    for one in (opt, duplicate(opt)):
+        assert list(one.state["fc.w"]) == ["step"]
+        with unchanged(one), pytest.raises(ValueError, match="momentum"):
+            one.groups[1].frozen = False
+
+
+@pytest.mark.parametrize("array", [np.ones((3, 2)), np.ones(2, np.float32), np.ones(2), None])
+@pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy])
+def test_a_copy_does_not_pair_state_with_an_array_it_is_not_of(
+    duplicate: Callable[[Any], Any], array: Any
+) -> None:
+    params = model()
+    opt = AdamW(params)
+    train(opt, 2)
+    params["out"][0] = array
+    with unchanged(opt), pytest.raises(ValueError, match=r"'out\.0'.*rebind"):
+        duplicate(opt)
+
+
 def test_names_that_look_like_globs_survive_a_copy() -> None:
     params = {"w[0]": np.ones(2), "*": np.ones(2), "last": np.ones(2)}
     opt = AdamW(params, groups=[{"match": lambda name, _: name != "last", "lr": 0.5}])

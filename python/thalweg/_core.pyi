@@ -99,11 +99,12 @@ class Optimizer:
         maximize: bool,
         nonfinite: str,
     ) -> list[tuple[str, Any]]: ...
+    def _check_current(self) -> None: ...
     def _configure(
         self,
         classes: Sequence[dict[str, Any]],
         assignment: Sequence[int] | None = None,
-        trained: Sequence[str] = ...,
+        trained: Mapping[str, int] = ...,
         restored: tuple[int, dict[str, Any]] | None = None,
     ) -> None: ...
     def _leaf_step(self, name: str) -> int: ...

@@ -57,11 +57,11 @@ class Optimizer(_core.Optimizer):
         groups: Groups,
         values: dict[str, Any],
         options: dict[str, Any],
-        trained: Sequence[str] = (),
+        trained: Mapping[str, int] = MappingProxyType({}),
     ) -> None:
         """Take in parameters, groups and options; the constructors end here.
 
-        `trained` parameters get state though they be frozen.
+        `trained` parameters get so many arrays of state, frozen or not.
         """
         values = {key: check_value(self.rule, key, value) for key, value in values.items()}
         if isinstance(groups, Mapping | str) or not isinstance(groups, Sequence):
@@ -91,14 +91,17 @@ class Optimizer(_core.Optimizer):
         return Group(self, match, matching_names(match, self._params, what), values)
 
     def _adopt(
-        self, groups: Sequence[Group], trained: Sequence[str] = (), restored: Any = None
+        self,
+        groups: Sequence[Group],
+        trained: Mapping[str, int] = MappingProxyType({}),
+        restored: Any = None,
     ) -> None:
         """Make these the groups, or change nothing; groups that users hold live on.
 
         State and counters that are `restored` are taken over in the same native call.
         """
         cascade = Cascade(groups, self._params)
-        self._configure(cascade.values(), cascade.assignment(), list(trained), restored)
+        self._configure(cascade.values(), cascade.assignment(), dict(trained), restored)
         held = self._groups
         for old, new in zip(held, groups, strict=False):
             old._become(new)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from thalweg.groups import Group, Names, check_value, resolve
+from thalweg.tree import flatten
 
 if TYPE_CHECKING:
     from thalweg.base import Optimizer
@@ -304,14 +305,23 @@ def _restored(recorded: Any, mine: Any) -> Any:
 
 
 def pickled(opt: Optimizer) -> dict[str, Any]:
-    """What `pickle` and `copy` keep: parameters and callables too, matchers as names."""
+    """What `pickle` and `copy` keep: parameters and callables too, matchers as names.
+
+    State without the array it is for is left out, or refused where that trains.
+    """
+    opt._check_current()
+    held = flatten(opt._tree)
     ours = ("_tree", "_params", "_groups", "_cascade", "_options")
     return {
         "params": opt._tree,
         "options": opt._options,
         "groups": [(group.names, dict(group._values)) for group in opt.groups],
         "step_count": opt.step_count,
-        "state": {name: dict(leaf) for name, leaf in opt.state.items()},
+        "state": {
+            name: dict(leaf)
+            for name, leaf in opt.state.items()
+            if held.get(name) is opt._params[name]
+        },
         "attributes": {key: value for key, value in opt.__dict__.items() if key not in ours},
     }
 
@@ -321,6 +331,7 @@ def unpickle(opt: Optimizer, saved: dict[str, Any]) -> None:
     (_, base), *others = saved["groups"]
     groups = [{"match": Names(tuple(names)), **values} for names, values in others]
     states = saved["state"]
-    opt._start(saved["params"], groups, base, saved["options"], list(states))
+    kept = {name: len(leaf) - 1 for name, leaf in states.items()}  # without the step
+    opt._start(saved["params"], groups, base, saved["options"], kept)
     opt.__dict__.update(saved["attributes"])
     opt._restore(saved["step_count"], states)

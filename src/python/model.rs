@@ -1,6 +1,6 @@
 //! What an optimizer holds: the parameters' tree, the leaves with their state, their classes.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use numpy::{PyUntypedArray, PyUntypedArrayMethods};
 use pyo3::gc::{PyTraverseError, PyVisit};
@@ -15,9 +15,13 @@ use super::step::Workspace;
 use super::tree::{Leaves, Node};
 use crate::element::Kind;
 use crate::error::Quoted;
+use crate::gather::Pointer;
+use crate::tensor::{ARRAYS, STATE};
 
 const TIED: &str =
     "pass tied weights once and add up their gradients, or pass views that do not overlap";
+
+const REBIND: &str = ", or adopt the new array with opt.rebind(params)";
 
 const REMADE: &str = "; make a new optimizer to add or remove parameters";
 
@@ -129,6 +133,17 @@ impl Active {
         Ok(Active::new(Checked::new(array, kind), state.collect()))
     }
 
+    /// Pointers to the arrays, once their structs have been looked at again; the parameter's in place
+    /// of the gradient's.
+    pub fn recheck(&self, py: Python<'_>, name: &str) -> Outcome<[Pointer; ARRAYS]> {
+        let p = self.p.recheck(py, REBIND, || format!("parameter {}", Quoted(name)))?;
+        let mut pointers = [p; ARRAYS];
+        for (pointer, state) in pointers[STATE..].iter_mut().zip(&self.state) {
+            *pointer = state.recheck(py, "", || format!("the state of {}", Quoted(name)))?;
+        }
+        Ok(pointers)
+    }
+
     /// The parameter (0), or a state array from 1 on.
     pub fn array(&self, number: usize) -> &Checked {
         if number == 0 { &self.p } else { &self.state[number - 1] }
@@ -198,6 +213,30 @@ impl Model {
         self.leaves.iter().map(|leaf| leaf.class).collect()
     }
 
+    /// The name of the first node that trains and that its container no longer holds.
+    pub fn first_rebound(&self, py: Python<'_>) -> PyResult<Option<&str>> {
+        let frozen = |name: &str| {
+            let leaf = self.index.get(name).map(|i| &self.leaves[*i]);
+            leaf.is_some_and(|leaf| self.classes[leaf.class].frozen)
+        };
+        self.tree.first_rebound(py, &frozen)
+    }
+
+    /// Refuses if a leaf that trains was replaced in its container, or is no longer what it was.
+    pub fn check_current(&self, py: Python<'_>) -> Outcome<()> {
+        if let Some(name) = self.first_rebound(py)? {
+            return Err(Refusal::Rebound { name: name.to_owned() });
+        }
+        for leaf in &self.leaves {
+            if let Some(active) = &leaf.active
+                && !self.classes[leaf.class].frozen
+            {
+                active.recheck(py, &leaf.name)?;
+            }
+        }
+        Ok(())
+    }
+
     pub fn position(&self, name: &str) -> Outcome<usize> {
         self.index
             .get(name)
@@ -233,23 +272,26 @@ impl Model {
         py: Python<'_>,
         classes: Vec<Class>,
         assignment: Vec<usize>,
-        trained: &[String],
+        trained: &HashMap<String, usize>,
     ) -> Outcome<()> {
         if self.options.nesterov {
             classes.iter().try_for_each(Class::check_nesterov)?;
         }
-        let trained: HashSet<&str> = trained.iter().map(String::as_str).collect();
         let (mut leaves, mut thawed) = (Vec::new(), Vec::new());
         for (i, (leaf, class)) in self.leaves.iter().zip(&assignment).enumerate() {
             let class = &classes[*class];
-            if class.frozen && !trained.contains(leaf.name.as_str()) {
+            let states = trained.get(&leaf.name).copied();
+            if class.frozen && states.is_none() {
                 continue;
             }
             if !class.frozen {
                 leaves.push(i);
             }
             match &leaf.active {
-                None => thawed.push((i, self.thaw(py, leaf, class)?)),
+                None => {
+                    let states = states.unwrap_or_else(|| self.options.states(class));
+                    thawed.push((i, Self::thaw(py, leaf, states)?));
+                }
                 Some(active) if active.state.len() < self.options.states(class) => {
                     return Err(Refusal::Value(format!(
                         "momentum of {} cannot be changed from zero: it keeps no \
@@ -273,11 +315,11 @@ impl Model {
         Ok(())
     }
 
-    /// Checks a leaf's array and allocates its state.
-    fn thaw(&self, py: Python<'_>, leaf: &Leaf, class: &Class) -> Outcome<Active> {
+    /// Checks a leaf's array and allocates so many arrays of state.
+    fn thaw(py: Python<'_>, leaf: &Leaf, states: usize) -> Outcome<Active> {
         let what = || format!("parameter {}", Quoted(&leaf.name));
         let (array, kind) = written(leaf.object.bind(py), what)?;
-        let state = (0..self.options.states(class))
+        let state = (0..states)
             .map(|_| Ok(Checked::new(&zeros_like(array)?, kind)))
             .collect::<Outcome<_>>()?;
         Ok(Active::new(Checked::new(array, kind), state))

@@ -4,6 +4,7 @@
 //! everything a step does is here, in one native call, so that an interrupt can fall before it or
 //! after it but not inside.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use pyo3::exceptions::PyRuntimeError;
@@ -93,15 +94,15 @@ impl Optimizer {
     /// Says which class each leaf is in, and what the classes' hyperparameters are. Class 0 is
     /// group 0 by itself. Leaves that train for the first time are checked and get their state.
     ///
-    /// Without an assignment leaves stay in their classes. `trained` leaves get state though they
-    /// be frozen. What is `restored` is taken over at the end.
-    #[pyo3(signature = (classes, assignment=None, trained=Vec::new(), restored=None))]
+    /// Without an assignment leaves stay in their classes. `trained` leaves get that many arrays of
+    /// state whatever their class, frozen or not. What is `restored` is taken over at the end.
+    #[pyo3(signature = (classes, assignment=None, trained=HashMap::new(), restored=None))]
     fn _configure(
         &self,
         py: Python<'_>,
         classes: Vec<Bound<'_, PyDict>>,
         assignment: Option<Vec<usize>>,
-        trained: Vec<String>,
+        trained: HashMap<String, usize>,
         restored: Option<Snapshot<'_>>,
     ) -> PyResult<()> {
         self.with(py, |model| {
@@ -152,6 +153,11 @@ impl Optimizer {
     /// State arrays of a leaf by name, or None if it has never trained.
     fn _state<'py>(&self, py: Python<'py>, name: &str) -> PyResult<Option<Bound<'py, PyDict>>> {
         self.with(py, |model| model.state(py, model.leaf(name)?))
+    }
+
+    /// Refuses if a leaf that trains is not the array it was.
+    fn _check_current(&self, py: Python<'_>) -> PyResult<()> {
+        self.with(py, |model| model.check_current(py))
     }
 
     /// Number of updates of a leaf.

@@ -37,8 +37,6 @@ use crate::tensor::{ARRAYS, GRADIENT, STATE, Tensor};
 /// costs more than it gives.
 const DETACH_MIN: usize = 16_384;
 
-const REBIND: &str = ", or adopt the new array with opt.rebind(params)";
-
 /// The arguments of a step.
 pub struct Request<'a, 'py> {
     pub grads: &'a Bound<'py, PyAny>,
@@ -75,11 +73,7 @@ pub fn step(py: Python<'_>, model: &mut Model, request: &Request<'_, '_>) -> Out
     let lr = model.classes.first().map_or(Ok(0.0), |class| class.lr(&mut schedules))?;
     let numbers = numbers(model, &mut schedules)?;
 
-    let frozen = |name: &str| {
-        let leaf = model.index.get(name).map(|i| &model.leaves[*i]);
-        leaf.is_some_and(|leaf| model.classes[leaf.class].frozen)
-    };
-    if let Some(name) = model.tree.first_rebound(py, &frozen)? {
+    if let Some(name) = model.first_rebound(py)? {
         return Err(Refusal::Rebound { name: name.to_owned() });
     }
     collect(model, request)?;
@@ -257,7 +251,7 @@ fn bind(
         }
         let Given::Object(object) = &model.work.given[index] else { continue };
         let object = object.bind(py);
-        let written = recheck(py, active, &leaf.name)?;
+        let written = active.recheck(py, &leaf.name)?;
         let gradient = checked_gradient(object, &leaf.name, active)?;
         for position in gradient.extents(model) {
             let Some(array) = model.written_array(position) else { continue };
@@ -328,17 +322,6 @@ impl<'a, 'py> Gradient<'a, 'py> {
             }
         }
     }
-}
-
-/// Pointers to a leaf's arrays, once their structs have been looked at again; the parameter's in
-/// place of the gradient's.
-fn recheck(py: Python<'_>, active: &Active, name: &str) -> Outcome<[Pointer; ARRAYS]> {
-    let p = active.p.recheck(py, REBIND, || format!("parameter {}", Quoted(name)))?;
-    let mut pointers = [p; ARRAYS];
-    for (pointer, state) in pointers[STATE..].iter_mut().zip(&active.state) {
-        *pointer = state.recheck(py, "", || format!("the state of {}", Quoted(name)))?;
-    }
-    Ok(pointers)
 }
 
 /// Binds a leaf's arrays and its gradient.
