@@ -236,12 +236,14 @@ pub fn decay(params: &Bound<'_, PyAny>, rate: &Bound<'_, PyAny>) -> PyResult<()>
     let py = params.py();
     let _presence = Presence::begin(py);
     let rate = real("rate", rate)?;
-    let updates = [
-        Update::F32(Coefficients::Decay(Decay::new(rate).map_err(Refusal::from)?)),
-        Update::F64(Coefficients::Decay(Decay::new(rate).map_err(Refusal::from)?)),
-    ];
     let leaves = leaves(params)?;
     let found = written_leaves(&leaves, "parameter")?;
+    // A type that no parameter has need not be able to hold the rate.
+    let single = found.iter().any(|occupant| occupant.kind == Kind::F32);
+    let single = Decay::new(if single { rate } else { 0.0 }).map_err(Refusal::from)?;
+    let double = Decay::new(rate).map_err(Refusal::from)?;
+    let updates =
+        [Update::F32(Coefficients::Decay(single)), Update::F64(Coefficients::Decay(double))];
     let mut zeros = [0.0_f64];
     let zero = Pointer { address: zeros.as_mut_ptr().cast(), kind: Kind::F64 };
     let mut tasks = Vec::with_capacity(found.len());

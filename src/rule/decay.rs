@@ -21,13 +21,15 @@ impl<E: Element> Decay<E> {
     ///
     /// [`Error::Hyperparameter`] for a rate out of range.
     pub fn new(rate: f64) -> Result<Self, Error> {
-        let rate = WeightDecay.check(rate, E::KIND).map_err(|error| match error {
+        let descent =
+            WeightDecay.check(rate, E::KIND).and_then(|rate| Descent::new(1.0, rate, true));
+        let descent = descent.map_err(|error| match error {
             Error::Hyperparameter { value, allowed, .. } => {
                 Error::Hyperparameter { name: "rate", value, allowed }
             }
             other => other,
         })?;
-        Ok(Decay { descent: Descent::new(1.0, rate, true)? })
+        Ok(Decay { descent })
     }
 }
 
