@@ -276,8 +276,8 @@ import numpy as np
 import thalweg
 
 class Slow:
-    def __del__(self):  # the interpreter takes its time to die
-        time.sleep(0.1)
+    def __del__(self, sleep=time.sleep):  # the interpreter takes its time to die
+        sleep(0.1)
 
 size, slow = int(sys.argv[1]), Slow()
 started = threading.Barrier(5)

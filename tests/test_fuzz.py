@@ -1,0 +1,18 @@
+"""The boundary fuzzer finds nothing in its first inputs; by itself it runs as many as asked."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+import fuzz_boundary
+
+
+@pytest.mark.filterwarnings("ignore::PendingDeprecationWarning")  # np.matrix is an input
+def test_the_first_inputs() -> None:
+    outcomes = Counter(fuzz_boundary.one(number) for number in range(1_000))
+    for kind in ("adam", "adamw", "sgd", "sgdw"):
+        for outcome in ("updated", "TypeError", "ValueError"):
+            assert outcomes[f"{kind}: {outcome}"] > 10
+    assert outcomes["optimizer: step"] > 10
