@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import pickle
+from collections import UserDict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -370,3 +371,24 @@ def test_what_loading_thaws_is_checked_too() -> None:
         opt.load_state_dict(saved)
     assert np.array_equal(opt.state["fc.w"]["exp_avg"], first.state["fc.w"]["exp_avg"])
     assert opt.state["fc.w"]["step"] == 2
+
+
+class Lazy(UserDict[str, Any]):
+    """A leaf whose arrays are made when they are asked for, as those of a file are."""
+
+    def __getitem__(self, key: str) -> Any:
+        self.asked.append(key)
+        return super().__getitem__(key)
+
+    def __init__(self, leaf: dict[str, Any]) -> None:
+        self.asked: list[str] = []
+        super().__init__(leaf)
+
+
+def test_saved_arrays_are_asked_for_once() -> None:
+    opt = AdamW({"w": np.ones(3)})
+    opt.step({"w": np.ones(3)})
+    saved = opt.state_dict()
+    leaf = saved["state"]["w"] = Lazy(saved["state"]["w"])
+    opt.load_state_dict(saved)
+    assert sorted(leaf.asked) == ["exp_avg", "exp_avg_sq", "step"]

@@ -226,11 +226,12 @@ class _Plan:
             if name not in saved:
                 self.missing.append(name)
                 continue
-            differences = self._differences(name, param, saved[name])
+            leaf = dict(saved[name])  # read once: it may be a view of a file
+            differences = self._differences(name, param, leaf)
             if differences:
                 self.mismatched += differences
             else:
-                self.states[name] = {**saved[name], "step": int(saved[name]["step"])}
+                self.states[name] = {**leaf, "step": int(leaf["step"])}
 
     def _resolved(self, name: str) -> dict[str, Any]:
         """What will apply to a parameter once loaded."""

@@ -146,8 +146,10 @@ impl<'a> Memory<'a> {
             reach += stride * (n - 1);
             fits
         });
+        let (start, end) = self.extent(kind);
+        let crowded = self.len().checked_mul(kind.size()).is_none_or(|bytes| bytes > end - start);
         // Interleaved axes may still keep elements apart; only a look at each address tells.
-        !nested && {
+        crowded || !nested && {
             let mut offsets = vec![0_isize];
             for (stride, n) in axes {
                 offsets =

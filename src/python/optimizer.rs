@@ -88,6 +88,7 @@ impl Optimizer {
         let options = Options { family, nesterov, independent, maximize, policy };
         let (model, leaves) = Model::new(params, options)?;
         *self.model.enter()? = Some(model);
+        self.step_count.store(0, Ordering::Relaxed);
         Ok(leaves)
     }
 
