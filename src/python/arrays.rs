@@ -131,32 +131,27 @@ impl<'a> Memory<'a> {
 
     /// Whether two elements of the array share memory.
     pub fn overlaps_itself(&self, kind: Kind) -> bool {
-        let size = kind.size() as isize;
-        if self.len() < 2 {
-            return false;
+        let (start, end) = self.extent(kind);
+        if self.len().checked_mul(kind.size()).is_none_or(|bytes| bytes > end - start) {
+            return true;
         }
-        let mut axes: Vec<(isize, isize)> = (self.shape.iter().zip(self.strides))
-            .filter(|(n, _)| **n > 1)
-            .map(|(n, s)| (s.abs(), *n as isize))
-            .collect();
+        let mut axes: Vec<(usize, usize)> = self.axes().map(|(n, stride)| (stride, n)).collect();
         axes.sort_unstable();
-        let mut reach = size;
+        let mut reach = kind.size();
         let nested = axes.iter().all(|(stride, n)| {
             let fits = *stride >= reach;
             reach += stride * (n - 1);
             fits
         });
-        let (start, end) = self.extent(kind);
-        let crowded = self.len().checked_mul(kind.size()).is_none_or(|bytes| bytes > end - start);
         // Interleaved axes may still keep elements apart; only a look at each address tells.
-        crowded || !nested && {
-            let mut offsets = vec![0_isize];
+        !nested && {
+            let mut offsets = vec![0_usize];
             for (stride, n) in axes {
                 offsets =
                     (0..n).flat_map(|i| offsets.iter().map(move |at| at + i * stride)).collect();
             }
             offsets.sort_unstable();
-            offsets.windows(2).any(|pair| pair[1] - pair[0] < size)
+            offsets.windows(2).any(|pair| pair[1] - pair[0] < kind.size())
         }
     }
 }
