@@ -138,8 +138,10 @@ def read_only(array: np.ndarray) -> np.ndarray:
 
 def folded(draw: Draw, array: np.ndarray) -> np.ndarray:
     """A view whose elements may share memory."""
-    strides = [draw.choice((0, array.itemsize)) for _ in array.shape]
-    return as_strided(array, array.shape, strides)
+    strides = [draw.choice((0, 1, 1, 2, 3, 7)) for _ in array.shape]
+    reach = sum(stride * max(n - 1, 0) for n, stride in zip(array.shape, strides, strict=True))
+    memory = np.resize(array, reach + 1)
+    return as_strided(memory, array.shape, [stride * array.itemsize for stride in strides])
 
 
 OTHER_TYPES = ("f2", "g", "i4", "?", "c8", ">f4", ">f8", "O", "f8", "f4")

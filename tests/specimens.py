@@ -219,6 +219,9 @@ SELF_OVERLAPPING: Specimens = {
     "stride 0 on one axis": lambda d, _: as_strided(
         arena(d)[3:], (2, 5), (0, np.dtype(d).itemsize)
     ),
+    "stride 0 beside a wide one": lambda d, _: as_strided(
+        arena(d)[3:], (2, 2), (0, 10 * np.dtype(d).itemsize)
+    ),
     "sliding windows": lambda d, _: sliding_window_view(arena(d), 4, writeable=True),
     "windows that meet in one element": lambda d, _: as_strided(
         arena(d), (3, 4), np.multiply((3, 1), np.dtype(d).itemsize)

@@ -100,7 +100,7 @@ impl<'a> Memory<'a> {
         strides.sort_unstable_by(|one, other| other.cmp(one));
         strides.dedup();
         let mut period = 0;
-        strides.into_iter().any(|least| {
+        strides.into_iter().filter(|stride| *stride > 0).any(|least| {
             period = gcd(period, least);
             let (start, width) = self.below(least, kind);
             let (other_start, other_width) = other.below(least, other_kind);
@@ -110,10 +110,10 @@ impl<'a> Memory<'a> {
         })
     }
 
-    /// Lengths and magnitudes of the strides of the axes that have any.
+    /// Lengths of the axes longer than one, with the magnitudes of their strides.
     fn axes(&self) -> impl Iterator<Item = (usize, usize)> {
         let axes = self.shape.iter().zip(self.strides);
-        axes.filter(|(n, s)| **n > 1 && **s != 0).map(|(n, s)| (*n, s.unsigned_abs()))
+        axes.filter(|(n, _)| **n > 1).map(|(n, stride)| (*n, stride.unsigned_abs()))
     }
 
     /// First address and width of what the axes with strides below a limit reach.
@@ -131,6 +131,9 @@ impl<'a> Memory<'a> {
 
     /// Whether two elements of the array share memory.
     pub fn overlaps_itself(&self, kind: Kind) -> bool {
+        if self.len() < 2 {
+            return false;
+        }
         let (start, end) = self.extent(kind);
         if self.len().checked_mul(kind.size()).is_none_or(|bytes| bytes > end - start) {
             return true;
