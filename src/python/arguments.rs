@@ -4,8 +4,10 @@ use numpy::PyUntypedArray;
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyTuple};
 
-use super::arrays::{Memory, Occupant, first_overlap, gradient_of, scalar_as_array, written};
+use super::arrays::{gradient_of, scalar_as_array, written};
 use super::errors::{Outcome, Refusal};
+use super::memory::Memory;
+use super::overlap::{Occupant, first_overlap};
 use crate::element::Kind;
 use crate::gather::Pointer;
 use crate::tensor::{ARRAYS, GRADIENT, PARAMETER};

@@ -1,10 +1,8 @@
-//! NumPy arrays as the core sees them: what they are, whether they may be used, what overlaps.
+//! NumPy arrays as the core sees them: what they are, and whether they may be used.
 //!
 //! Arrays are read through their struct, untyped: typed arguments and borrow locks of rust-numpy
 //! panic on conflict and cost too much for a thousand tensors. What is checked once is remembered
 //! and compared at each step, because Python can resize, freeze or reshape an array in place.
-
-#![allow(unsafe_code)] // reads the fields of NumPy's array struct
 
 use numpy::{PyArrayDescrMethods, PyUntypedArray, PyUntypedArrayMethods, npyffi};
 use pyo3::prelude::*;
@@ -12,7 +10,8 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::PyType;
 
 use super::errors::{Outcome, Refusal};
-use super::maps::{Maps, Place};
+use super::memory::Memory;
+use super::overlap::Occupant;
 use crate::element::Kind;
 use crate::gather::Pointer;
 
@@ -37,131 +36,6 @@ const GRADIENT: Advice = Advice {
     no_array: GRADIENTS_ARE,
     dtype: "gradients are float32 or float64 in native byte order (g.astype(np.float32))",
 };
-
-/// An array's memory, read from its struct.
-#[derive(Clone, Copy, Debug)]
-pub struct Memory<'a> {
-    pub address: *mut u8,
-    pub shape: &'a [usize],
-    pub strides: &'a [isize],
-    flags: i32,
-}
-
-impl<'a> Memory<'a> {
-    /// The memory of an array, which must not be resized while this is in use.
-    pub fn of(array: &'a Bound<'_, PyUntypedArray>) -> Self {
-        // SAFETY: an array object points to a valid array struct.
-        let raw = unsafe { &*array.as_array_ptr() };
-        Memory {
-            address: raw.fields.data.cast(),
-            shape: array.shape(),
-            strides: array.strides(),
-            flags: raw.fields.flags,
-        }
-    }
-
-    pub fn writable(&self) -> bool {
-        self.flags & npyffi::NPY_ARRAY_WRITEABLE != 0
-    }
-
-    pub fn aligned(&self) -> bool {
-        self.flags & npyffi::NPY_ARRAY_ALIGNED != 0
-    }
-
-    pub fn c_contiguous(&self) -> bool {
-        self.flags & npyffi::NPY_ARRAY_C_CONTIGUOUS != 0
-    }
-
-    /// Number of elements.
-    pub fn len(&self) -> usize {
-        self.shape.iter().product()
-    }
-
-    /// First address, and the one after the last; equal for an empty array.
-    pub fn extent(&self, kind: Kind) -> (usize, usize) {
-        let start = self.address.addr();
-        if self.len() == 0 {
-            return (start, start);
-        }
-        let reach = |positive: bool| -> isize {
-            let axes = self.shape.iter().zip(self.strides);
-            axes.filter(|(_, s)| (**s > 0) == positive).map(|(n, s)| (*n as isize - 1) * s).sum()
-        };
-        let low = start.wrapping_add_signed(reach(false));
-        (low, start.wrapping_add_signed(reach(true)) + kind.size())
-    }
-
-    /// Whether strides alone show that two arrays have no element in common.
-    ///
-    /// Addresses are looked at modulo the greatest common divisor of the long strides: each array
-    /// is an interval there, as wide as its short strides reach. Columns of one matrix are such.
-    pub fn interleaves(&self, kind: Kind, other: &Memory<'_>, other_kind: Kind) -> bool {
-        let mut strides: Vec<usize> = self.axes().chain(other.axes()).map(|axis| axis.1).collect();
-        strides.sort_unstable_by(|one, other| other.cmp(one));
-        strides.dedup();
-        let mut period = 0;
-        strides.into_iter().filter(|stride| *stride > 0).any(|least| {
-            period = gcd(period, least);
-            let (start, width) = self.below(least, kind);
-            let (other_start, other_width) = other.below(least, other_kind);
-            let distance = other_start.wrapping_sub(start) as isize;
-            let distance = distance.rem_euclid(period as isize) as usize;
-            width <= distance && distance + other_width <= period
-        })
-    }
-
-    /// Lengths of the axes longer than one, with the magnitudes of their strides.
-    fn axes(&self) -> impl Iterator<Item = (usize, usize)> {
-        let axes = self.shape.iter().zip(self.strides);
-        axes.filter(|(n, _)| **n > 1).map(|(n, stride)| (*n, stride.unsigned_abs()))
-    }
-
-    /// First address and width of what the axes with strides below a limit reach.
-    fn below(&self, limit: usize, kind: Kind) -> (usize, usize) {
-        let (mut start, mut width) = (self.address.addr(), kind.size());
-        for (n, stride) in self.shape.iter().zip(self.strides) {
-            if *n > 1 && stride.unsigned_abs() < limit {
-                let reach = (n - 1) * stride.unsigned_abs();
-                width += reach;
-                start = start.wrapping_sub(if *stride < 0 { reach } else { 0 });
-            }
-        }
-        (start, width)
-    }
-
-    /// Whether two elements of the array share memory.
-    pub fn overlaps_itself(&self, kind: Kind) -> bool {
-        if self.len() < 2 {
-            return false;
-        }
-        let (start, end) = self.extent(kind);
-        if self.len().checked_mul(kind.size()).is_none_or(|bytes| bytes > end - start) {
-            return true;
-        }
-        let mut axes: Vec<(usize, usize)> = self.axes().map(|(n, stride)| (stride, n)).collect();
-        axes.sort_unstable();
-        let mut reach = kind.size();
-        let nested = axes.iter().all(|(stride, n)| {
-            let fits = *stride >= reach;
-            reach += stride * (n - 1);
-            fits
-        });
-        // Interleaved axes may still keep elements apart; only a look at each address tells.
-        !nested && {
-            let mut offsets = vec![0_usize];
-            for (stride, n) in axes {
-                offsets =
-                    (0..n).flat_map(|i| offsets.iter().map(move |at| at + i * stride)).collect();
-            }
-            offsets.sort_unstable();
-            offsets.windows(2).any(|pair| pair[1] - pair[0] < kind.size())
-        }
-    }
-}
-
-fn gcd(a: usize, b: usize) -> usize {
-    if b == 0 { a } else { gcd(b, a % b) }
-}
 
 /// The array's element type, if it is one of ours in native byte order.
 pub fn kind_of(array: &Bound<'_, PyUntypedArray>) -> Option<Kind> {
@@ -292,95 +166,6 @@ impl Checked {
         };
         Err(Refusal::Changed { what: what(), how, advice })
     }
-}
-
-/// Where arrays lie that are written, to find what might overlap them.
-#[derive(Debug, Default)]
-pub struct Extents {
-    /// Start, end and owner, by start.
-    spans: Vec<(usize, usize, usize)>,
-    /// The largest end up to each span.
-    reach: Vec<usize>,
-}
-
-impl Extents {
-    /// The extents of arrays; owners are their positions.
-    pub fn of(arrays: &[Occupant<'_, '_>]) -> Self {
-        let span = |(owner, occupant): (usize, &Occupant<'_, '_>)| {
-            let (start, end) = Memory::of(occupant.array).extent(occupant.kind);
-            (start, end, owner)
-        };
-        let mut spans: Vec<_> = arrays.iter().enumerate().map(span).collect();
-        spans.retain(|(start, end, _)| start < end);
-        spans.sort_unstable();
-        let reach = spans.iter().scan(0, |reach, span| {
-            *reach = span.1.max(*reach);
-            Some(*reach)
-        });
-        Extents { reach: reach.collect(), spans }
-    }
-
-    /// The owners of spans that meet `start..end`.
-    pub fn meeting(&self, start: usize, end: usize) -> impl Iterator<Item = usize> + '_ {
-        let below = self.spans.partition_point(|span| span.0 < end);
-        (0..below)
-            .rev()
-            .take_while(move |i| self.reach[*i] > start && start < end)
-            .filter(move |i| self.spans[*i].1 > start)
-            .map(|i| self.spans[i].2)
-    }
-}
-
-/// An array among others that must not overlap.
-#[derive(Clone, Copy)]
-pub struct Occupant<'a, 'py> {
-    pub array: &'a Bound<'py, PyUntypedArray>,
-    pub kind: Kind,
-    pub written: bool,
-}
-
-/// Positions of the first two arrays, one of them written, that have an element in common.
-///
-/// Intervals of addresses only find candidates: columns of one matrix share a range and no element.
-pub fn first_overlap(arrays: &[Occupant<'_, '_>]) -> PyResult<Option<(usize, usize)>> {
-    let extents = Extents::of(arrays);
-    for (position, later) in arrays.iter().enumerate() {
-        let (start, end) = Memory::of(later.array).extent(later.kind);
-        for candidate in extents.meeting(start, end).filter(|other| *other < position) {
-            let earlier = &arrays[candidate];
-            if (earlier.written || later.written) && share_memory(earlier, later)? {
-                return Ok(Some((candidate, position)));
-            }
-        }
-    }
-    first_file_overlap(arrays)
-}
-
-/// The same for arrays that map the same bytes of a file at different addresses.
-fn first_file_overlap(arrays: &[Occupant<'_, '_>]) -> PyResult<Option<(usize, usize)>> {
-    let mut maps = Maps::default();
-    let mut seen: Vec<(usize, Place)> = Vec::new();
-    for (position, later) in arrays.iter().enumerate() {
-        let Some(place) = maps.place(later.array)? else { continue };
-        let conflict = |(candidate, other): &&(usize, Place)| {
-            Place::conflict((&arrays[*candidate], *other), (later, place))
-        };
-        if let Some((candidate, _)) = seen.iter().find(conflict) {
-            return Ok(Some((*candidate, position)));
-        }
-        seen.push((position, place));
-    }
-    Ok(None)
-}
-
-/// Whether two arrays have an element in common, exactly. Where strides do not show it NumPy decides.
-pub fn share_memory(one: &Occupant<'_, '_>, other: &Occupant<'_, '_>) -> PyResult<bool> {
-    static SHARES: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    if Memory::of(one.array).interleaves(one.kind, &Memory::of(other.array), other.kind) {
-        return Ok(false);
-    }
-    let arrays = (plain(one.array)?, plain(other.array)?);
-    SHARES.import(one.array.py(), "numpy", "shares_memory")?.call1(arrays)?.extract()
 }
 
 /// The array without its subclass, which could take over what NumPy does with it.

@@ -6,13 +6,13 @@ use numpy::{PyArrayDescrMethods, PyUntypedArrayMethods};
 use pyo3::prelude::*;
 
 use super::arguments::{Arrays, Rows};
-use super::arrays::{
-    Memory, Occupant, first_overlap, gradient_of, plain, scalar_as_array, written,
-};
+use super::arrays::{gradient_of, plain, scalar_as_array, written};
 use super::errors::{Outcome, Refusal};
 use super::exit::Presence;
 use super::hyper::{Numbers, flag, real, representation, text, whole};
+use super::memory::Memory;
 use super::model::Policy;
+use super::overlap::{Occupant, first_overlap};
 use super::tree::{Leaves, flatten};
 use crate::dispatch::Level;
 use crate::element::Kind;

@@ -11,7 +11,8 @@ use numpy::{PyUntypedArray, PyUntypedArrayMethods};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 
-use super::arrays::{Memory, Occupant};
+use super::memory::Memory;
+use super::overlap::Occupant;
 
 const TABLE: &str = "/proc/self/maps";
 

@@ -2,26 +2,25 @@
 
 use std::collections::HashMap;
 
-use numpy::{PyUntypedArray, PyUntypedArrayMethods};
+use numpy::PyUntypedArray;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use super::arrays::{Checked, Extents, Memory, first_overlap, kind_of, plain, written, zeros_like};
-use super::errors::{Outcome, Refusal, Shape};
+use super::arrays::{Checked, kind_of, plain, written, zeros_like};
+use super::errors::{Outcome, Refusal};
 use super::hyper::{Class, Family};
+use super::leaf::{Active, Leaf};
 use super::maps::{Maps, Place};
+use super::memory::Memory;
+use super::overlap::{Extents, first_overlap};
 use super::step::Workspace;
 use super::tree::{Leaves, Node};
 use crate::element::Kind;
 use crate::error::Quoted;
-use crate::gather::Pointer;
-use crate::tensor::{ARRAYS, STATE};
 
 const TIED: &str =
     "pass tied weights once and add up their gradients, or pass views that do not overlap";
-
-const REBIND: &str = ", or adopt the new array with opt.rebind(params)";
 
 const REMADE: &str = "; make a new optimizer to add or remove parameters";
 
@@ -71,87 +70,6 @@ impl Options {
             Family::Adam { amsgrad } => 2 + usize::from(amsgrad),
             Family::Sgd => usize::from(class.has_momentum()),
         }
-    }
-}
-
-/// A parameter.
-#[derive(Debug)]
-pub struct Leaf {
-    pub name: String,
-    pub class: usize,
-    /// Number of its updates.
-    pub step: u64,
-    /// `None` until it trains for the first time.
-    pub active: Option<Active>,
-    object: Py<PyAny>,
-}
-
-impl Leaf {
-    /// Looks at the state arrays again before they are written.
-    fn recheck_state(&self, py: Python<'_>) -> Outcome<()> {
-        let what = || format!("the state of {}", Quoted(&self.name));
-        let mut states = self.active.iter().flat_map(|active| &active.state);
-        states.try_for_each(|state| state.recheck(py, "", what).map(drop))
-    }
-}
-
-/// A parameter that trains, or has trained: its array and its state.
-#[derive(Debug)]
-pub struct Active {
-    pub p: Checked,
-    pub state: Vec<Checked>,
-    /// Whether parameter and state are dense in one order, so that a gradient with the same
-    /// strides makes a plain slice of all.
-    pub dense: bool,
-}
-
-impl Active {
-    fn new(p: Checked, state: Vec<Checked>) -> Self {
-        use crate::layout::{Layout, Order};
-        let dense = {
-            let layout = Layout::new(&p.shape, [&p.strides[..]], Order::Memory);
-            layout.is_dense(0, p.kind.size()) && state.iter().all(|s| s.strides == p.strides)
-        };
-        Active { p, state, dense }
-    }
-
-    /// The same state with another array of the same shape and type.
-    fn with_parameter(&self, object: &Bound<'_, PyAny>, name: &str) -> Outcome<Self> {
-        let what = || format!("parameter {}", Quoted(name));
-        let (array, kind) = written(object, what)?;
-        if kind != self.p.kind || *array.shape() != *self.p.shape {
-            let described =
-                |kind: Kind, shape: &[usize]| format!("{} {}", kind.name(), Shape(shape));
-            return Err(Refusal::Value(format!(
-                "{} is {}, it was {}; make a new optimizer for other shapes or types",
-                what(),
-                described(kind, array.shape()),
-                described(self.p.kind, &self.p.shape)
-            )));
-        }
-        let state = self.state.iter().map(|s| Checked::new(s.array.bind(object.py()), s.kind));
-        Ok(Active::new(Checked::new(array, kind), state.collect()))
-    }
-
-    /// Pointers to the arrays, once their structs have been looked at again; the parameter's in place
-    /// of the gradient's.
-    pub fn recheck(&self, py: Python<'_>, name: &str) -> Outcome<[Pointer; ARRAYS]> {
-        let p = self.p.recheck(py, REBIND, || format!("parameter {}", Quoted(name)))?;
-        let mut pointers = [p; ARRAYS];
-        for (pointer, state) in pointers[STATE..].iter_mut().zip(&self.state) {
-            *pointer = state.recheck(py, "", || format!("the state of {}", Quoted(name)))?;
-        }
-        Ok(pointers)
-    }
-
-    /// The parameter (0), or a state array from 1 on.
-    pub fn array(&self, number: usize) -> &Checked {
-        if number == 0 { &self.p } else { &self.state[number - 1] }
-    }
-
-    /// The parameter, then its state.
-    fn arrays(&self) -> impl Iterator<Item = &Checked> {
-        std::iter::once(&self.p).chain(&self.state)
     }
 }
 

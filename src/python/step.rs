@@ -11,15 +11,16 @@ use numpy::PyUntypedArray;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use super::arrays::{
-    GRADIENTS_ARE, Memory, Occupant, gradient_of, kind_of, scalar_as_array, share_memory,
-};
+use super::arrays::{GRADIENTS_ARE, gradient_of, kind_of, scalar_as_array};
 use super::batch::{Batch, Setting, UpdateKey};
 use super::errors::{Outcome, Refusal};
 use super::functional::checked_max_norm;
 use super::hyper::{Numbers, Schedules};
+use super::leaf::Active;
 use super::maps::{Maps, Place};
-use super::model::{Active, Model, Policy};
+use super::memory::Memory;
+use super::model::{Model, Policy};
+use super::overlap::{Occupant, share_memory};
 use super::report::StepReport;
 use super::tree::{Given, collect_by_name};
 use crate::dispatch::Level;

@@ -1,0 +1,94 @@
+//! A parameter with its state: what was checked when it was taken in, and is looked at again.
+
+use numpy::PyUntypedArrayMethods;
+use pyo3::prelude::*;
+
+use super::arrays::{Checked, written};
+use super::errors::{Outcome, Refusal, Shape};
+use crate::element::Kind;
+use crate::error::Quoted;
+use crate::gather::Pointer;
+use crate::layout::{Layout, Order};
+use crate::tensor::{ARRAYS, STATE};
+
+const REBIND: &str = ", or adopt the new array with opt.rebind(params)";
+
+/// A parameter.
+#[derive(Debug)]
+pub struct Leaf {
+    pub name: String,
+    pub class: usize,
+    /// Number of its updates.
+    pub step: u64,
+    /// `None` until it trains for the first time.
+    pub active: Option<Active>,
+    pub object: Py<PyAny>,
+}
+
+impl Leaf {
+    /// Looks at the state arrays again before they are written.
+    pub fn recheck_state(&self, py: Python<'_>) -> Outcome<()> {
+        let what = || format!("the state of {}", Quoted(&self.name));
+        let mut states = self.active.iter().flat_map(|active| &active.state);
+        states.try_for_each(|state| state.recheck(py, "", what).map(drop))
+    }
+}
+
+/// A parameter that trains, or has trained: its array and its state.
+#[derive(Debug)]
+pub struct Active {
+    pub p: Checked,
+    pub state: Vec<Checked>,
+    /// Whether parameter and state are dense in one order, so that a gradient with the same
+    /// strides makes a plain slice of all.
+    pub dense: bool,
+}
+
+impl Active {
+    pub fn new(p: Checked, state: Vec<Checked>) -> Self {
+        let dense = {
+            let layout = Layout::new(&p.shape, [&p.strides[..]], Order::Memory);
+            layout.is_dense(0, p.kind.size()) && state.iter().all(|s| s.strides == p.strides)
+        };
+        Active { p, state, dense }
+    }
+
+    /// The same state with another array of the same shape and type.
+    pub fn with_parameter(&self, object: &Bound<'_, PyAny>, name: &str) -> Outcome<Self> {
+        let what = || format!("parameter {}", Quoted(name));
+        let (array, kind) = written(object, what)?;
+        if kind != self.p.kind || *array.shape() != *self.p.shape {
+            let described =
+                |kind: Kind, shape: &[usize]| format!("{} {}", kind.name(), Shape(shape));
+            return Err(Refusal::Value(format!(
+                "{} is {}, it was {}; make a new optimizer for other shapes or types",
+                what(),
+                described(kind, array.shape()),
+                described(self.p.kind, &self.p.shape)
+            )));
+        }
+        let state = self.state.iter().map(|s| Checked::new(s.array.bind(object.py()), s.kind));
+        Ok(Active::new(Checked::new(array, kind), state.collect()))
+    }
+
+    /// Pointers to the arrays, once their structs have been looked at again; the parameter's in place
+    /// of the gradient's.
+    pub fn recheck(&self, py: Python<'_>, name: &str) -> Outcome<[Pointer; ARRAYS]> {
+        let p = self.p.recheck(py, REBIND, || format!("parameter {}", Quoted(name)))?;
+        let mut pointers = [p; ARRAYS];
+        for (pointer, state) in pointers[STATE..].iter_mut().zip(&self.state) {
+            *pointer = state.recheck(py, "", || format!("the state of {}", Quoted(name)))?;
+        }
+        Ok(pointers)
+    }
+
+    /// The parameter (0), or a state array from 1 on.
+    pub fn array(&self, number: usize) -> &Checked {
+        if number == 0 { &self.p } else { &self.state[number - 1] }
+    }
+
+    /// The parameter, then its state.
+    pub fn arrays(&self) -> impl Iterator<Item = &Checked> {
+        std::iter::once(&self.p).chain(&self.state)
+    }
+}
