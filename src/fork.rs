@@ -19,10 +19,15 @@ static GENERATION: AtomicU32 = AtomicU32::new(0);
 /// The thread that made the last fork on the way to this process.
 static SURVIVOR: AtomicU32 = AtomicU32::new(0);
 
-/// How many threads are inside [`whole`].
-static WORKING: Mutex<usize> = Mutex::new(0);
+/// How many threads are inside [`whole`], and how many wait to fork.
+struct Threads {
+    working: usize,
+    waiting: usize,
+}
 
-/// Told when one leaves.
+static THREADS: Mutex<Threads> = Mutex::new(Threads { working: 0, waiting: 0 });
+
+/// Told when one that works leaves while one waits.
 static FEWER: Condvar = Condvar::new();
 
 thread_local! {
@@ -31,7 +36,7 @@ thread_local! {
         LAST.fetch_add(1, Ordering::Relaxed) + 1
     };
     /// What a thread that forks holds while it does.
-    static FORKING: Cell<Option<MutexGuard<'static, usize>>> = const { Cell::new(None) };
+    static FORKING: Cell<Option<MutexGuard<'static, Threads>>> = const { Cell::new(None) };
     /// Depth of [`whole`] in this thread.
     static DEPTH: Cell<usize> = const { Cell::new(0) };
 }
@@ -86,19 +91,22 @@ pub fn whole<T>(work: impl FnOnce() -> T) -> T {
     impl Drop for Working {
         fn drop(&mut self) {
             DEPTH.set(DEPTH.get() - 1);
-            *lock() -= 1;
-            FEWER.notify_all();
+            let mut threads = lock();
+            threads.working -= 1;
+            if threads.waiting > 0 {
+                FEWER.notify_all();
+            }
         }
     }
     watch();
-    *lock() += 1;
+    lock().working += 1;
     DEPTH.set(DEPTH.get() + 1);
     let _working = Working;
     work()
 }
 
-fn lock() -> MutexGuard<'static, usize> {
-    WORKING.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock() -> MutexGuard<'static, Threads> {
+    THREADS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(unix)]
@@ -112,11 +120,13 @@ mod handlers {
 
     /// Before a fork: waits for work in other threads, and keeps new work from beginning.
     extern "C" fn before() {
-        let mut working = lock();
-        while *working > DEPTH.get() {
-            working = FEWER.wait(working).unwrap_or_else(PoisonError::into_inner);
+        let mut threads = lock();
+        threads.waiting += 1;
+        while threads.working > DEPTH.get() {
+            threads = FEWER.wait(threads).unwrap_or_else(PoisonError::into_inner);
         }
-        FORKING.set(Some(working));
+        threads.waiting -= 1;
+        FORKING.set(Some(threads));
     }
 
     extern "C" fn in_parent() {
@@ -126,7 +136,9 @@ mod handlers {
     extern "C" fn in_child() {
         GENERATION.fetch_add(1, Ordering::Relaxed);
         SURVIVOR.store(THREAD.with(|thread| *thread), Ordering::Relaxed);
-        FORKING.set(None);
+        if let Some(mut threads) = FORKING.take() {
+            threads.waiting = 0; // others that were about to fork did not come along
+        }
     }
 
     pub(super) fn install() {

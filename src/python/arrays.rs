@@ -58,7 +58,7 @@ fn array_of<'a, 'py>(
         let got = format!("of type {}", type_name(object));
         return Err(Refusal::NotAnArray { what: what(), got, advice: advice.no_array });
     };
-    if !object.get_type().is(ndarray_type(object.py())) && is_masked(object)? {
+    if !is_plain(object) && is_masked(object)? {
         let got = "a masked array".to_owned();
         return Err(Refusal::NotAnArray {
             what: what(),
@@ -106,7 +106,7 @@ pub fn written<'a, 'py>(
 pub fn scalar_as_array<'py>(object: &Bound<'py, PyAny>) -> Outcome<Option<Bound<'py, PyAny>>> {
     static GENERIC: PyOnceLock<Py<PyType>> = PyOnceLock::new();
     let py = object.py();
-    if object.is_instance_of::<PyUntypedArray>() {
+    if is_plain(object) || object.is_instance_of::<PyUntypedArray>() {
         return Ok(None);
     }
     if object.is_instance(GENERIC.import(py, "numpy", "generic")?)? {
@@ -171,10 +171,10 @@ impl Checked {
 /// The array without its subclass, which could take over what NumPy does with it.
 pub fn plain<'py>(array: &Bound<'py, PyUntypedArray>) -> PyResult<Bound<'py, PyUntypedArray>> {
     let py = array.py();
-    let ndarray = ndarray_type(py);
-    if array.get_type().is(ndarray) {
+    if is_plain(array) {
         return Ok(array.clone());
     }
+    let ndarray = ndarray_type(py);
     Ok(ndarray.call_method1("view", (array, ndarray))?.cast_into::<PyUntypedArray>()?)
 }
 
@@ -199,6 +199,11 @@ fn dtype_name(array: &Bound<'_, PyUntypedArray>) -> String {
 fn ndarray_type(py: Python<'_>) -> &Bound<'_, PyType> {
     static NDARRAY: PyOnceLock<Py<PyType>> = PyOnceLock::new();
     NDARRAY.get_or_init(py, || py.get_type::<PyUntypedArray>().unbind()).bind(py)
+}
+
+/// Whether it is an ndarray and of no subclass.
+fn is_plain(object: &Bound<'_, PyAny>) -> bool {
+    std::ptr::eq(object.get_type_ptr(), ndarray_type(object.py()).as_type_ptr())
 }
 
 /// Judged by the type alone: `isinstance` would ask the object, which may answer with code.
