@@ -216,7 +216,7 @@ class Model:
                 started[name] = {key: np.zeros_like(leaf.array) for key in keys}
             else:
                 expect(len(keys) <= len(leaf.state), ValueError)  # momentum from zero
-        self._check_tied({*started, *(n for n in self.leaves if self.leaves[n].state is not None)})
+        self._check_tied(set(trains))
         for name, state in started.items():
             self.leaves[name].state = state
         self.groups = groups
@@ -336,7 +336,7 @@ class Model:
             old, new = self.leaves[name].array, params[name]
             expect(new.dtype in EPS_MIN, TypeError)
             expect((old.shape, old.dtype) == (new.shape, new.dtype), ValueError)
-        self._check_tied(active, params)
+        self._check_tied(set(self.trains()), params)
         for name, array in copy.deepcopy(dict(params)).items():
             self.leaves[name].array = array
         self.rebound = set()

@@ -511,3 +511,19 @@ def test_a_memmap_knows_its_place_where_the_system_does_not_tell(tmp_path: Path)
             assert shared == (mode != "c")
     for array in (np.ones(3), np.ones(3)[1:], np.frombuffer(bytearray(8), F4)):
         assert file_place(array) is None
+
+
+def test_rebinding_in_another_order_keeps_what_is_written_apart() -> None:
+    opt = SGD(
+        {"w": numbers(5, F4), "ice": numbers(5, F4)},
+        lr=0.5,
+        groups=[{"match": "ice", "frozen": True}],
+    )
+    params = {"ice": numbers(5, F4, 1), "w": numbers(5, F4, 2)}
+    opt.rebind(params)
+    with unchanged(opt), pytest.raises(ValueError, match=r"'w'.*gradient of 'w' share memory"):
+        opt.step({"w": params["w"][::-1]})
+    expected = params["w"] - np.float32(0.5) * params["ice"]
+    opt.step({"w": params["ice"]})
+    assert np.array_equal(params["w"], expected)
+    assert np.array_equal(params["ice"], numbers(5, F4, 1))

@@ -317,7 +317,9 @@ impl Model {
                 leaf.active = Some(active.with_parameter(leaf.object.bind(py), &leaf.name)?);
             }
         }
-        next.written = next.written_with(py, self.written.leaves.clone(), &[])?;
+        let trains = |leaf: &usize| !self.classes[next.leaves[*leaf].class].frozen;
+        let leaves = (0..next.leaves.len()).filter(trains).collect();
+        next.written = next.written_with(py, leaves, &[])?;
         next.classes = std::mem::take(&mut self.classes);
         *self = next;
         Ok(found)
