@@ -356,7 +356,7 @@ class Key:
 def test_a_mapping_is_taken_as_it_was_when_it_was_reached() -> None:
     run, twin = Run(), Run()
     grads = gradients()
-    grads[Key(grads)] = grads.pop("w")  # type: ignore[index]
+    grads[Key(grads)] = grads.pop("w")
     assert run.step(grads) == twin.step()
 
 

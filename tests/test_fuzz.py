@@ -6,12 +6,12 @@ from collections import Counter
 
 import pytest
 
-import fuzz_boundary
+import fuzz_cases
 
 
 @pytest.mark.filterwarnings("ignore::PendingDeprecationWarning")  # np.matrix is an input
 def test_the_first_inputs() -> None:
-    outcomes = Counter(fuzz_boundary.one(number) for number in range(1_000))
+    outcomes = Counter(fuzz_cases.one(number) for number in range(1_000))
     for kind in ("adam", "adamw", "sgd", "sgdw"):
         for outcome in ("updated", "TypeError", "ValueError"):
             assert outcomes[f"{kind}: {outcome}"] > 10

@@ -392,3 +392,17 @@ def test_saved_arrays_are_asked_for_once() -> None:
     leaf = saved["state"]["w"] = Lazy(saved["state"]["w"])
     opt.load_state_dict(saved)
     assert sorted(leaf.asked) == ["exp_avg", "exp_avg_sq", "step"]
+
+
+def test_a_refused_load_changes_no_group_either() -> None:
+    opt = AdamW({"w": np.ones(3)}, lr=0.5)
+    saved = AdamW({"w": np.ones(3)}, lr=0.25).state_dict()
+    opt.state["w"]["exp_avg_sq"].setflags(write=False)
+    with (
+        unchanged(opt),
+        pytest.warns(UserWarning, match=r"lr: 0\.5 -> 0\.25"),
+        pytest.raises(ValueError, match=r"state of 'w' has changed.*read-only"),
+    ):
+        opt.load_state_dict(saved)
+    opt.state["w"]["exp_avg_sq"].setflags(write=True)
+    assert opt.step({"w": np.ones(3)}).lr == 0.5

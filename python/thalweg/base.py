@@ -178,6 +178,13 @@ class Optimizer(_core.Optimizer):
         ----------
         match : str, sequence of str, callable or None
             Which parameters, as in a group. None means all, and sets `step_count` to zero too.
+
+        Raises
+        ------
+        ValueError
+            If `match` selects nothing, or state cannot be written; nothing is changed.
+        BusyError
+            If the optimizer is in use, as in every method that reads or writes its state.
         """
         names = matching_names("*" if match is None else match, self._params, "reset")
         self._reset(names, match is None)

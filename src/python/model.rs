@@ -11,9 +11,9 @@ use super::arrays::{Checked, kind_of, plain, written, zeros_like};
 use super::errors::{Outcome, Refusal};
 use super::hyper::{Class, Family};
 use super::leaf::{Active, Leaf};
-use super::maps::{Maps, Place};
+use super::maps::Place;
 use super::memory::Memory;
-use super::overlap::{Extents, first_overlap};
+use super::overlap::{Extents, first_overlap, mapped};
 use super::step::Workspace;
 use super::tree::{Leaves, Node};
 use crate::element::Kind;
@@ -268,12 +268,8 @@ impl Model {
                 advice: TIED,
             });
         }
-        let mut maps = Maps::default();
-        let mut mapped = Vec::new();
-        for (position, occupant) in occupants.iter().enumerate() {
-            mapped.extend(maps.place(occupant.array)?.map(|place| (position, place)));
-        }
-        Ok(Written { leaves, arrays, extents: Extents::of(&occupants), mapped })
+        let (extents, mapped) = (Extents::of(&occupants), mapped(&occupants)?);
+        Ok(Written { leaves, arrays, extents, mapped })
     }
 
     /// The array at a position of `written`.
@@ -351,14 +347,22 @@ impl Model {
         Ok(())
     }
 
+    /// Refuses if state that is to be taken over cannot be written.
+    pub fn check_restorable(&self, states: &Bound<'_, PyDict>) -> Outcome<()> {
+        for name in states.keys() {
+            self.leaf(&name.extract::<String>()?)?.recheck_state(states.py())?;
+        }
+        Ok(())
+    }
+
     /// Takes over state arrays and numbers of updates by name, which must fit.
     pub fn restore(&mut self, states: &Bound<'_, PyDict>) -> Outcome<()> {
         let py = states.py();
+        self.check_restorable(states)?;
         let mut steps = Vec::with_capacity(states.len());
         let mut copies = Vec::new();
         for (name, saved) in states {
             let position = self.position(&name.extract::<String>()?)?;
-            self.leaves[position].recheck_state(py)?;
             steps.push((position, saved.get_item("step")?.extract::<u64>()?));
             for (key, live) in self.state(py, &self.leaves[position])?.into_iter().flatten() {
                 let array = saved.get_item(&key)?.cast_into::<PyUntypedArray>();

@@ -114,6 +114,9 @@ impl Optimizer {
                 .zip(&kinds)
                 .map(|(given, kinds)| Class::extract(given, kinds))
                 .collect::<Outcome<Vec<Class>>>()?;
+            if let Some((_, states)) = &restored {
+                model.check_restorable(states)?;
+            }
             model.configure(py, classes, assignment, &trained)?;
             restored.map_or(Ok(()), |restored| self.restore(model, &restored))
         })

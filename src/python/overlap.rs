@@ -73,19 +73,26 @@ pub fn first_overlap(arrays: &[Occupant<'_, '_>]) -> PyResult<Option<(usize, usi
 
 /// The same for arrays that map the same bytes of a file at different addresses.
 fn first_file_overlap(arrays: &[Occupant<'_, '_>]) -> PyResult<Option<(usize, usize)>> {
-    let mut maps = Maps::default();
-    let mut seen: Vec<(usize, Place)> = Vec::new();
-    for (position, later) in arrays.iter().enumerate() {
-        let Some(place) = maps.place(later.array)? else { continue };
-        let conflict = |(candidate, other): &&(usize, Place)| {
-            Place::conflict((&arrays[*candidate], *other), (later, place))
+    let mapped = mapped(arrays)?;
+    for (i, (later, place)) in mapped.iter().enumerate() {
+        let conflict = |(earlier, other): &&(usize, Place)| {
+            Place::conflict((&arrays[*earlier], *other), (&arrays[*later], *place))
         };
-        if let Some((candidate, _)) = seen.iter().find(conflict) {
-            return Ok(Some((*candidate, position)));
+        if let Some((earlier, _)) = mapped[..i].iter().find(conflict) {
+            return Ok(Some((*earlier, *later)));
         }
-        seen.push((position, place));
     }
     Ok(None)
+}
+
+/// Positions of the arrays that map files, with their places there.
+pub fn mapped(arrays: &[Occupant<'_, '_>]) -> PyResult<Vec<(usize, Place)>> {
+    let mut maps = Maps::default();
+    let mut found = Vec::new();
+    for (position, occupant) in arrays.iter().enumerate() {
+        found.extend(maps.place(occupant.array)?.map(|place| (position, place)));
+    }
+    Ok(found)
 }
 
 /// Whether two arrays have an element in common, exactly. Where strides do not show it NumPy decides.
