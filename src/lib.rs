@@ -17,13 +17,14 @@
 //! |---|---|
 //! | [`rule`] | each update rule: formula, hyperparameters, scalar math |
 //! | [`element`] | element types and the magnitudes that count as zero |
-//! | `kernel` | the one loop over a block |
+//! | `kernel`, `prefetch` | the one loop over a block |
 //! | [`dispatch`] | CPU levels |
 //! | [`layout`], [`gather`] | shapes and strides; arrays that are no plain slice |
 //! | [`tensor`] | a parameter with its gradient and state |
-//! | [`plan`], [`pool`] | many tensors, blocks, threads |
+//! | [`plan`], `cut`, [`threads`], `pool` | many tensors, portions, threads |
 //! | [`fork`] | what a forked child may believe |
 //! | [`norm`] | the read pass: norm and largest magnitude |
+//! | [`stream`] | the memory limit: what no update can be faster than |
 //! | [`error`] | every way an update can be refused |
 //! | `python` | the only room that knows Python |
 //!
@@ -56,6 +57,7 @@
 //! # Ok::<(), thalweg::error::Error>(())
 //! ```
 
+mod cut;
 pub mod dispatch;
 pub mod element;
 pub mod error;
@@ -65,11 +67,14 @@ mod kernel;
 pub mod layout;
 pub mod norm;
 pub mod plan;
-pub mod pool;
+mod pool;
+mod prefetch;
 #[cfg(feature = "python")]
 mod python;
 pub mod rule;
+pub mod stream;
 pub mod tensor;
+pub mod threads;
 
 pub use dispatch::Level;
 pub use error::Error;

@@ -11,12 +11,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use ndarray::{ArrayView, Dimension};
 
+use crate::cut::{Cut, Piece};
 use crate::dispatch::{Level, Work};
 use crate::element::{Element, Kind};
 use crate::gather::{Pointer, TILE};
 use crate::layout::{Layout, Order};
-use crate::plan::{BLOCK, Blocks, Update};
+use crate::plan::Update;
 use crate::pool;
+use crate::prefetch;
+
+/// Elements a block of the sum.
+const BLOCK: usize = 16_384;
 
 /// Running sums in a block: element `i` of the block goes to sum `i % LANES`.
 const LANES: usize = 16;
@@ -98,45 +103,51 @@ impl<'a> Leaf<'a> {
         }
     }
 
-    /// Reads block number `block`, every number divided by `unit`.
-    fn read(&self, level: Level, block: usize, unit: f64) -> Reading {
-        let start = block * BLOCK;
-        let len = BLOCK.min(self.len - start);
+    /// Reads elements `start..start + len`, blocks but the last, every number divided by `unit`.
+    fn read(&self, level: Level, piece: Piece, unit: f64, found: &[Partial]) {
+        let Piece { start, len, .. } = piece;
         match self.kind {
             Kind::F32 => {
-                level.run(ReadBlock::<f32> { leaf: self, start, len, unit, element: PhantomData })
+                let element = PhantomData::<f32>;
+                level.run(ReadBlocks { leaf: self, start, len, unit, found, element });
             }
             Kind::F64 => {
-                level.run(ReadBlock::<f64> { leaf: self, start, len, unit, element: PhantomData })
+                let element = PhantomData::<f64>;
+                level.run(ReadBlocks { leaf: self, start, len, unit, found, element });
             }
         }
     }
 
-    /// Calls `visit` with all elements in logical order, a tile at a time.
+    /// Elements `start..start + len`, if they lie there as a slice.
     #[inline(always)]
-    fn tiles<E: Element>(&self, start: usize, len: usize, mut visit: impl FnMut(&[E])) {
-        debug_assert_eq!(self.kind, E::KIND);
-        let mut buffer = [E::ZERO; TILE];
-        for at in (start..start + len).step_by(TILE) {
-            let count = TILE.min(start + len - at);
-            // SAFETY: the promise of `new`; without a layout the array is a slice of this type.
-            unsafe {
-                match self.layout.as_deref() {
-                    None => visit(self.pointer.slice(at, count)),
-                    Some(layout) => {
-                        self.pointer.read(layout, 0, at, &mut buffer[..count]);
-                        visit(&buffer[..count]);
-                    }
-                }
-            }
+    fn slice<E: Element>(&self, start: usize, len: usize) -> Option<&[E]> {
+        debug_assert!(self.kind == E::KIND && start + len <= self.len);
+        // SAFETY: the promise of `new`; without a layout the array is a slice of this type.
+        self.layout.is_none().then(|| unsafe { self.pointer.slice(start, len) })
+    }
+
+    /// Copies elements `start..` in logical order.
+    #[inline(always)]
+    fn gather<E: Element>(&self, start: usize, tile: &mut [E]) {
+        debug_assert!(self.kind == E::KIND && start + tile.len() <= self.len);
+        if let Some(layout) = self.layout.as_deref() {
+            // SAFETY: the promise of `new`.
+            unsafe { self.pointer.read(layout, 0, start, tile) }
         }
     }
 
     fn count<E: Element>(&self, counts: impl Fn(E) -> bool) -> u64 {
+        let in_slice = |slice: &[E]| slice.iter().filter(|x| counts(**x)).count() as u64;
+        if let Some(slice) = self.slice(0, self.len) {
+            return in_slice(slice);
+        }
+        let mut buffer = [E::ZERO; TILE];
         let mut count = 0;
-        self.tiles(0, self.len, |tile: &[E]| {
-            count += tile.iter().filter(|x| counts(**x)).count() as u64;
-        });
+        for start in (0..self.len).step_by(TILE) {
+            let tile = &mut buffer[..TILE.min(self.len - start)];
+            self.gather(start, tile);
+            count += in_slice(tile);
+        }
         count
     }
 }
@@ -156,51 +167,79 @@ impl Reading {
     }
 }
 
-struct ReadBlock<'b, 'a, E> {
+struct ReadBlocks<'b, 'a, E> {
     leaf: &'b Leaf<'a>,
     start: usize,
     len: usize,
     unit: f64,
+    /// One for each block.
+    found: &'b [Partial],
     element: PhantomData<E>,
 }
 
-impl<E: Element> Work for ReadBlock<'_, '_, E> {
-    type Output = Reading;
+impl<E: Element> Work for ReadBlocks<'_, '_, E> {
+    type Output = ();
 
     #[inline(always)]
-    fn run(self) -> Reading {
-        let mut lanes = Lanes::<E> { sums: [0.0; LANES], largest: [E::ZERO; LANES] };
+    fn run(self) {
         let factor = 1.0 / self.unit;
-        self.leaf.tiles(self.start, self.len, |tile: &[E]| {
-            let (rows, rest) = tile.as_chunks::<LANES>();
-            for row in rows {
-                lanes.add(row, factor);
+        let end = self.start + self.len;
+        for (start, found) in (self.start..end).step_by(BLOCK).zip(self.found) {
+            let len = BLOCK.min(end - start);
+            let mut lanes = Lanes::<E> { sums: [0.0; LANES], largest: [E::ZERO; LANES] };
+            if let Some(slice) = self.leaf.slice(start, len) {
+                lanes.add(slice, factor);
+            } else {
+                let mut buffer = [E::ZERO; TILE];
+                for at in (start..start + len).step_by(TILE) {
+                    let tile = &mut buffer[..TILE.min(start + len - at)];
+                    self.leaf.gather(at, tile);
+                    lanes.add(tile, factor);
+                }
             }
-            if !rest.is_empty() {
-                let mut row = [E::ZERO; LANES];
-                row[..rest.len()].copy_from_slice(rest);
-                lanes.add(&row, factor);
-            }
-        });
-        lanes.reading()
+            found.set(lanes.reading());
+        }
     }
 }
 
+#[derive(Clone, Copy)]
 struct Lanes<E> {
     sums: [f64; LANES],
     largest: [E; LANES],
 }
 
 impl<E: Element> Lanes<E> {
+    /// Adds elements from a multiple of [`LANES`] on.
     #[inline(always)]
-    fn add(&mut self, row: &[E; LANES], factor: f64) {
-        for ((element, sum), largest) in row.iter().zip(&mut self.sums).zip(&mut self.largest) {
-            let x = element.flush(E::FLOORS.norm).to_f64() * factor;
-            *sum += x * x;
-            let magnitude = element.abs();
-            // False for NaN, which the sum reports.
-            *largest = if magnitude > *largest { magnitude } else { *largest };
+    fn add(&mut self, elements: &[E], factor: f64) {
+        let (rows, rest) = elements.as_chunks::<LANES>();
+        let mut lanes = *self;
+        for row in rows {
+            prefetch::after(row);
+            lanes = lanes.with(row, factor);
         }
+        if !rest.is_empty() {
+            let mut row = [E::ZERO; LANES];
+            row[..rest.len()].copy_from_slice(rest);
+            lanes = lanes.with(&row, factor);
+        }
+        *self = lanes;
+    }
+
+    #[inline(always)]
+    fn with(self, row: &[E; LANES], factor: f64) -> Self {
+        let mut next = self;
+        for i in 0..LANES {
+            let x = row[i].flush(E::FLOORS.norm).to_f64() * factor;
+            next.sums[i] = self.sums[i] + x * x;
+        }
+        for i in 0..LANES {
+            let magnitude = row[i].abs();
+            // False for NaN, which the sum reports.
+            next.largest[i] =
+                if magnitude > self.largest[i] { magnitude } else { self.largest[i] };
+        }
+        next
     }
 
     /// Lanes are added in halves: 8 to 8, 4 to 4, 2 to 2, 1 to 1.
@@ -254,7 +293,9 @@ impl Norm {
 /// Reads gradients; keeps its room between readings.
 #[derive(Debug, Default)]
 pub struct ReadPass {
-    blocks: Blocks,
+    cut: Cut,
+    /// For each leaf, the number of blocks in it and all before it.
+    blocks: Vec<usize>,
     partial: Vec<Partial>,
     readings: Vec<Reading>,
 }
@@ -266,12 +307,31 @@ struct Partial {
     largest: AtomicU64,
 }
 
+impl Partial {
+    fn set(&self, reading: Reading) {
+        self.sum.store(reading.sum.to_bits(), Ordering::Relaxed);
+        self.largest.store(reading.largest.to_bits(), Ordering::Relaxed);
+    }
+
+    fn get(&self) -> Reading {
+        Reading {
+            sum: f64::from_bits(self.sum.load(Ordering::Relaxed)),
+            largest: f64::from_bits(self.largest.load(Ordering::Relaxed)),
+        }
+    }
+}
+
 impl ReadPass {
     /// Reads all leaves once (twice where the squares overflow) and returns their norm, the leaves
     /// added in the given order.
     pub fn read(&mut self, leaves: &[Leaf<'_>], level: Level, threads: usize) -> Norm {
-        self.blocks.set(leaves.iter().map(|leaf| leaf.len));
-        let count = self.blocks.count();
+        self.cut.set(leaves.iter().map(|leaf| leaf.len), threads, BLOCK);
+        self.blocks.clear();
+        self.blocks.extend(leaves.iter().scan(0, |end, leaf| {
+            *end += leaf.len.div_ceil(BLOCK);
+            Some(*end)
+        }));
+        let count = self.blocks.last().copied().unwrap_or(0);
         if self.partial.len() < count {
             self.partial.resize_with(count, Partial::default);
         }
@@ -305,22 +365,20 @@ impl ReadPass {
         threads: usize,
         unit: f64,
     ) -> Reading {
-        let (blocks, partial) = (&self.blocks, &self.partial);
-        pool::for_each(blocks.count(), threads, |block| {
-            let (leaf, within) = blocks.locate(block);
-            let reading = leaves[leaf].read(level, within, unit);
-            partial[block].sum.store(reading.sum.to_bits(), Ordering::Relaxed);
-            partial[block].largest.store(reading.largest.to_bits(), Ordering::Relaxed);
-        });
-        let found = |block: usize| Reading {
-            sum: f64::from_bits(partial[block].sum.load(Ordering::Relaxed)),
-            largest: f64::from_bits(partial[block].largest.load(Ordering::Relaxed)),
+        let (cut, partial) = (&self.cut, &self.partial);
+        let blocks = |leaf: usize| {
+            let start = if leaf == 0 { 0 } else { self.blocks[leaf - 1] };
+            &partial[start..self.blocks[leaf]]
         };
+        pool::for_each(cut.count(), threads, |portion| {
+            for piece in cut.pieces(portion) {
+                let found = &blocks(piece.index)[piece.start / BLOCK..];
+                leaves[piece.index].read(level, piece, unit, found);
+            }
+        });
+        let leaf = |i| blocks(i).iter().map(Partial::get).fold(Reading::default(), Reading::join);
         self.readings.clear();
-        self.readings.extend(
-            (0..leaves.len())
-                .map(|leaf| blocks.of(leaf).map(found).fold(Reading::default(), Reading::join)),
-        );
+        self.readings.extend((0..leaves.len()).map(leaf));
         self.readings.iter().copied().fold(Reading::default(), Reading::join)
     }
 }

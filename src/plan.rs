@@ -1,7 +1,8 @@
-//! Many tensors, cut into blocks, spread over threads.
+//! Many tensors, spread over threads.
 
-#![allow(unsafe_code)] // hands each block of a tensor to one thread
+#![allow(unsafe_code)] // hands each element of a tensor to one thread
 
+use crate::cut::{Cut, Piece};
 use crate::dispatch::Level;
 use crate::element::Kind;
 use crate::error::Error;
@@ -9,52 +10,20 @@ use crate::pool;
 use crate::rule::Coefficients;
 use crate::tensor::Tensor;
 
-/// Elements a block: enough that taking one costs nothing, few enough to balance over threads. The
-/// norm is summed over the same blocks, so this number is part of its definition.
-pub(crate) const BLOCK: usize = 16_384;
+/// Tensors are cut between threads at multiples of this many elements.
+const GRAIN: usize = 1_024;
 
 /// Below this many elements in all an update stays on the calling thread: waking a helper takes
 /// about as long as updating them.
 pub const PARALLEL_MIN: usize = 65_536;
 
+/// The same where helpers are awake, because they just worked.
+pub const PARALLEL_MIN_AWAKE: usize = 16_384;
+
 /// How many of `threads` threads pay for work on this many elements.
 pub fn useful_threads(elements: usize, threads: usize) -> usize {
-    if elements < PARALLEL_MIN { 1 } else { threads }
-}
-
-/// A numbering of the blocks of several arrays; keeps its room.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Blocks {
-    /// For each array, the number of blocks in it and all before it.
-    ends: Vec<usize>,
-}
-
-impl Blocks {
-    /// Numbers the blocks of arrays of these lengths.
-    pub(crate) fn set(&mut self, lens: impl Iterator<Item = usize>) {
-        self.ends.clear();
-        self.ends.extend(lens.scan(0, |end, len| {
-            *end += len.div_ceil(BLOCK);
-            Some(*end)
-        }));
-    }
-
-    /// How many there are in all.
-    pub(crate) fn count(&self) -> usize {
-        self.ends.last().copied().unwrap_or(0)
-    }
-
-    /// The numbers of the blocks of array `index`.
-    pub(crate) fn of(&self, index: usize) -> std::ops::Range<usize> {
-        let start = if index == 0 { 0 } else { self.ends[index - 1] };
-        start..self.ends[index]
-    }
-
-    /// The array that a block is in, and its number there.
-    pub(crate) fn locate(&self, block: usize) -> (usize, usize) {
-        let index = self.ends.partition_point(|end| *end <= block);
-        (index, block - self.of(index).start)
-    }
+    let pays = elements >= PARALLEL_MIN || (elements >= PARALLEL_MIN_AWAKE && pool::is_awake());
+    if pays { threads } else { 1 }
 }
 
 /// Coefficients of one update, of either element type.
@@ -116,7 +85,7 @@ pub struct Task<'a> {
 /// Runs updates on tensors; keeps its room between calls.
 #[derive(Clone, Debug, Default)]
 pub struct Plan {
-    blocks: Blocks,
+    cut: Cut,
 }
 
 impl Plan {
@@ -138,22 +107,14 @@ impl Plan {
         for Task { tensor, update } in tasks.iter() {
             tensor.check(updates[*update].kind(), updates[*update].states())?;
         }
-        if threads == 1 {
-            for task in tasks.iter() {
-                for block in 0..task.tensor.len().div_ceil(BLOCK) {
-                    // SAFETY: checked above; `tasks` is borrowed exclusively, and each block runs
-                    // once.
-                    unsafe { run_block(task, updates, level, block) }
-                }
+        let (cut, tasks) = (&mut self.cut, &*tasks);
+        cut.set(tasks.iter().map(|task| task.tensor.len()), threads, GRAIN);
+        pool::for_each(cut.count(), threads, |portion| {
+            for piece in cut.pieces(portion) {
+                // SAFETY: checked above; `tasks` is borrowed exclusively, each element is in one
+                // piece, and the pool hands out each number once.
+                unsafe { run_piece(&tasks[piece.index], updates, level, piece) }
             }
-            return Ok(());
-        }
-        self.blocks.set(tasks.iter().map(|task| task.tensor.len()));
-        let (blocks, tasks) = (&self.blocks, &*tasks);
-        pool::for_each(blocks.count(), threads, |block| {
-            let (index, within) = blocks.locate(block);
-            // SAFETY: as above; the pool hands out each number once.
-            unsafe { run_block(&tasks[index], updates, level, within) }
         });
         Ok(())
     }
@@ -161,10 +122,9 @@ impl Plan {
 
 /// # Safety
 ///
-/// As [`Tensor::update_block`], for block number `block` of the task's tensor.
-unsafe fn run_block(task: &Task<'_>, updates: &[Update], level: Level, block: usize) {
-    let start = block * BLOCK;
-    let len = BLOCK.min(task.tensor.len() - start);
+/// As [`Tensor::update_block`], for these elements of the task's tensor.
+unsafe fn run_piece(task: &Task<'_>, updates: &[Update], level: Level, piece: Piece) {
+    let Piece { start, len, .. } = piece;
     // SAFETY: the caller's promise.
     unsafe {
         match &updates[task.update] {

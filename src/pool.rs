@@ -1,137 +1,121 @@
-//! Threads of our own, built on first use; the calling thread works too.
+//! Helper threads, started on first use; the thread that calls works too.
+//!
+//! Work is a region: a count, and a function of a number below it. Whoever is in the region takes
+//! the next number until none is left. The caller never waits for a helper to arrive, only for those
+//! that have: a parked thread takes some 40 us to wake, in which a small region is done.
+//!
+//! A helper that has nothing to do looks for the next region for as long as waking it would take,
+//! then parks. So the second pass of a step, and a step that follows at once, find it awake.
 //!
 //! A pool belongs to the process that built it: a forked child starts with a pool of its own and never
 //! touches the parent's, whose threads it does not have and whose locks may have been held.
 
-#![allow(unsafe_code)] // a pointer to a leaked, never freed generation
+#![allow(unsafe_code)] // pointers to a leaked, never freed pool and to the region in it
 
-use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
 
-use rayon::{ThreadPool, ThreadPoolBuilder};
-
-use crate::error::Error;
 use crate::fork;
 
-/// Environment variables that set the number of threads, the first that is set wins.
-pub const THREADS_VARIABLES: [&str; 2] = ["THALWEG_NUM_THREADS", "OMP_NUM_THREADS"];
+/// How long an idle helper stays awake: about what waking it costs.
+const LINGER: Duration = Duration::from_micros(40);
 
-/// The number that was set, or 0.
-static CHOSEN: AtomicUsize = AtomicUsize::new(0);
-
-/// Where the number of threads comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Source {
-    /// [`set_num_threads`]
-    Set,
-    /// An environment variable.
-    Variable(&'static str),
-    /// The process's CPU affinity and cgroup quota.
-    Machine,
-}
-
-/// How many threads an update may use, and where that number comes from.
-pub fn num_threads() -> (usize, Source) {
-    match CHOSEN.load(Ordering::Relaxed) {
-        0 => initial(),
-        n => (n, Source::Set),
-    }
-}
-
-/// Sets how many threads updates may use, the calling thread among them.
-///
-/// # Errors
-///
-/// [`Error::Threads`] for zero.
-pub fn set_num_threads(n: usize) -> Result<(), Error> {
-    if n == 0 {
-        return Err(Error::Threads { given: n.to_string(), source: "the number of threads" });
-    }
-    CHOSEN.store(n, Ordering::Relaxed);
-    Ok(())
-}
-
-/// The number of threads that `THALWEG_NUM_THREADS` asks for, if it is set.
-///
-/// # Errors
-///
-/// [`Error::Threads`] if it is no whole number of at least 1.
-pub fn threads_from_environment() -> Result<Option<usize>, Error> {
-    let source = THREADS_VARIABLES[0];
-    match std::env::var(source) {
-        Ok(given) if !given.trim().is_empty() => match parse(&given) {
-            Some(n) => Ok(Some(n)),
-            None => Err(Error::Threads { given, source }),
-        },
-        _ => Ok(None),
-    }
-}
-
-fn parse(given: &str) -> Option<usize> {
-    given.trim().parse().ok().filter(|n| *n > 0)
-}
-
-fn initial() -> (usize, Source) {
-    static INITIAL: OnceLock<(usize, Source)> = OnceLock::new();
-    *INITIAL.get_or_init(|| {
-        for name in THREADS_VARIABLES {
-            // OpenMP's variable may hold a list, one number a nesting level.
-            let value = std::env::var(name).ok();
-            if let Some(n) = value.as_deref().and_then(|v| v.split(',').next()).and_then(parse) {
-                return (n, Source::Variable(name));
-            }
-        }
-        let machine = std::thread::available_parallelism().map_or(1, usize::from);
-        (machine, Source::Machine)
-    })
-}
+/// Looks between two readings of the clock, and before a waiting thread lets others run.
+const LOOKS: u32 = 64;
 
 /// Calls `work` once for each number below `count`, on up to `threads` threads.
 ///
-/// The calling thread takes numbers too, so all is done even where no thread can be started.
+/// The calling thread takes numbers too, so all is done even where no thread can be started, or
+/// where another thread's region has the helpers.
 pub(crate) fn for_each(count: usize, threads: usize, work: impl Fn(usize) + Sync) {
     let helpers = threads.min(count).saturating_sub(1);
-    let next = AtomicUsize::new(0);
-    let take_all = || {
-        loop {
-            let i = next.fetch_add(1, Ordering::Relaxed);
-            if i >= count {
-                return;
-            }
-            work(i);
+    let region =
+        Region { work: &work, count, next: AtomicUsize::new(0), seats: AtomicUsize::new(helpers) };
+    match if helpers == 0 { None } else { Pool::current().open(&region) } {
+        None => region.take_all(),
+        Some(open) => {
+            region.take_all();
+            drop(open);
         }
-    };
-    match if helpers == 0 { None } else { Generation::current().pool(helpers) } {
-        None => take_all(),
-        Some(pool) => pool.in_place_scope(|scope| {
-            for _ in 0..helpers {
-                scope.spawn(|_| take_all());
-            }
-            take_all();
-        }),
     }
 }
 
-/// The pool of one process.
-struct Generation {
-    number: u32,
-    pool: Mutex<Option<Arc<ThreadPool>>>,
+/// Whether helpers are awake, looking for work.
+pub(crate) fn is_awake() -> bool {
+    let pool = Pool::current();
+    pool.started.load(Ordering::Relaxed) > pool.parked.load(Ordering::Relaxed)
 }
 
-impl Generation {
-    /// This process's generation; the first call in a process makes it.
-    fn current() -> &'static Generation {
-        static CURRENT: AtomicPtr<Generation> = AtomicPtr::new(std::ptr::null_mut());
-        let number = fork::generation();
+/// Work that several threads share.
+struct Region<'a> {
+    work: &'a (dyn Fn(usize) + Sync),
+    count: usize,
+    /// The first number that nobody has taken.
+    next: AtomicUsize,
+    /// How many more helpers may join.
+    seats: AtomicUsize,
+}
+
+impl Region<'_> {
+    fn take_all(&self) {
+        loop {
+            let i = self.next.fetch_add(1, Ordering::Relaxed);
+            if i >= self.count {
+                return;
+            }
+            (self.work)(i);
+        }
+    }
+
+    fn has_seat(&self) -> bool {
+        let take = |seats: usize| seats.checked_sub(1);
+        self.seats.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok()
+    }
+}
+
+/// A counter on a cache line of its own: idle helpers read it all the time.
+#[repr(align(128))]
+#[derive(Default)]
+struct Apart(AtomicUsize);
+
+/// The helpers of one process.
+#[derive(Default)]
+struct Pool {
+    /// Of the process.
+    generation: u32,
+    /// Whether some thread's region has the helpers.
+    taken: AtomicBool,
+    /// That region, while it is open.
+    region: AtomicPtr<Region<'static>>,
+    /// Number of regions opened so far.
+    opened: Apart,
+    /// Helpers that may hold a pointer to the region.
+    inside: Apart,
+    /// Whether a helper panicked in the region.
+    panicked: AtomicBool,
+    started: AtomicUsize,
+    parked: AtomicUsize,
+    /// Held to park, to start helpers and to wake them.
+    door: Mutex<()>,
+    wake: Condvar,
+}
+
+impl Pool {
+    /// This process's pool; the first call in a process makes it.
+    fn current() -> &'static Pool {
+        static CURRENT: AtomicPtr<Pool> = AtomicPtr::new(std::ptr::null_mut());
+        let generation = fork::generation();
         let mut seen = CURRENT.load(Ordering::Acquire);
         loop {
             // SAFETY: null, or leaked below and never freed.
-            if let Some(generation) = unsafe { seen.as_ref() }
-                && generation.number == number
+            if let Some(pool) = unsafe { seen.as_ref() }
+                && pool.generation == generation
             {
-                return generation;
+                return pool;
             }
-            let made = Box::into_raw(Box::new(Generation { number, pool: Mutex::new(None) }));
+            let made = Box::into_raw(Box::new(Pool { generation, ..Pool::default() }));
             match CURRENT.compare_exchange(seen, made, Ordering::AcqRel, Ordering::Acquire) {
                 // SAFETY: just made, and never freed from here on.
                 Ok(_) => return unsafe { &*made },
@@ -144,16 +128,129 @@ impl Generation {
         }
     }
 
-    /// A pool of at least `helpers` threads, or `None` if none can be started.
-    fn pool(&self, helpers: usize) -> Option<Arc<ThreadPool>> {
-        let mut pool = self.pool.lock().unwrap_or_else(PoisonError::into_inner);
-        if pool.as_ref().is_none_or(|pool| pool.current_num_threads() < helpers) {
-            let built = ThreadPoolBuilder::new()
-                .num_threads(helpers)
-                .thread_name(|i| format!("thalweg-{i}"))
-                .build();
-            *pool = built.ok().map(Arc::new);
+    /// Lets helpers into a region until the result is dropped; `None` if they are with another.
+    fn open<'a>(&'static self, region: &'a Region<'a>) -> Option<Open<'a>> {
+        if self.taken.swap(true, Ordering::Acquire) {
+            return None;
         }
-        pool.clone()
+        let open = Open { pool: self, region };
+        let helpers = region.seats.load(Ordering::Relaxed);
+        if self.started.load(Ordering::Relaxed) < helpers {
+            self.start(helpers);
+        }
+        self.region.store(std::ptr::from_ref(region).cast_mut().cast(), Ordering::SeqCst);
+        self.opened.0.fetch_add(1, Ordering::SeqCst);
+        // A helper that parks counts itself before it looks at `opened` for the last time, so one
+        // of the two sees the other.
+        if self.parked.load(Ordering::SeqCst) > 0 {
+            let _door = self.door();
+            (0..helpers).for_each(|_| self.wake.notify_one());
+        }
+        Some(open)
+    }
+
+    /// Starts threads until there are so many helpers, or no more can be started.
+    #[cold]
+    fn start(&'static self, helpers: usize) {
+        let _door = self.door();
+        for i in self.started.load(Ordering::Relaxed)..helpers {
+            let builder = thread::Builder::new().name(format!("thalweg-{i}"));
+            if builder.spawn(|| self.help()).is_err() {
+                return;
+            }
+            self.started.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn door(&self) -> MutexGuard<'_, ()> {
+        self.door.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What a helper does, for ever.
+    fn help(&self) {
+        let mut seen = 0;
+        loop {
+            seen = self.next_region(seen);
+            let _inside = Inside::enter(self);
+            let region = self.region.load(Ordering::SeqCst);
+            // SAFETY: whoever opened the region first closes it and then waits until nobody is
+            // inside. This thread has been inside since before it read the pointer.
+            if let Some(region) = unsafe { region.as_ref() }
+                && region.has_seat()
+            {
+                region.take_all();
+            }
+        }
+    }
+
+    /// Waits until more than `seen` regions have been opened; how many it is.
+    fn next_region(&self, seen: usize) -> usize {
+        let opened = || Some(self.opened.0.load(Ordering::SeqCst)).filter(|n| *n != seen);
+        let since = Instant::now();
+        while since.elapsed() < LINGER {
+            for _ in 0..LOOKS {
+                if let Some(number) = opened() {
+                    return number;
+                }
+                std::hint::spin_loop();
+            }
+        }
+        let mut door = self.door();
+        self.parked.fetch_add(1, Ordering::SeqCst);
+        loop {
+            if let Some(number) = opened() {
+                self.parked.fetch_sub(1, Ordering::SeqCst);
+                return number;
+            }
+            door = self.wake.wait(door).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+/// A helper that may hold a pointer to the region.
+struct Inside<'p>(&'p Pool);
+
+impl<'p> Inside<'p> {
+    fn enter(pool: &'p Pool) -> Self {
+        pool.inside.0.fetch_add(1, Ordering::SeqCst);
+        Inside(pool)
+    }
+}
+
+impl Drop for Inside<'_> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.panicked.store(true, Ordering::Relaxed);
+            self.0.started.fetch_sub(1, Ordering::Relaxed);
+        }
+        self.0.inside.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// A region that helpers may enter.
+struct Open<'a> {
+    pool: &'static Pool,
+    region: &'a Region<'a>,
+}
+
+impl Drop for Open<'_> {
+    /// Closes the region and waits for those inside, also where the caller's own work panicked.
+    fn drop(&mut self) {
+        let Open { pool, region } = *self;
+        // Nobody is to begin with what is left after a panic.
+        region.next.fetch_max(region.count, Ordering::Relaxed);
+        pool.region.store(std::ptr::null_mut(), Ordering::SeqCst);
+        let mut looks = 0;
+        while pool.inside.0.load(Ordering::SeqCst) > 0 {
+            looks += 1;
+            if looks % LOOKS == 0 {
+                thread::yield_now();
+            } else {
+                std::hint::spin_loop();
+            }
+        }
+        let panicked = pool.panicked.swap(false, Ordering::Relaxed);
+        pool.taken.store(false, Ordering::Release);
+        assert!(!panicked || thread::panicking(), "a helper thread panicked");
     }
 }

@@ -232,7 +232,11 @@ fn is_slice(layout: &Layout<ARRAYS>, k: usize, pointer: Pointer) -> bool {
     layout.is_dense(k, pointer.kind.size()) && pointer.address.addr().is_multiple_of(align)
 }
 
-fn check_shape(array: &'static str, got: &[usize], expected: &[usize]) -> Result<(), Error> {
+pub(crate) fn check_shape(
+    array: &'static str,
+    got: &[usize],
+    expected: &[usize],
+) -> Result<(), Error> {
     if got == expected {
         Ok(())
     } else {

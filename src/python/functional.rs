@@ -21,9 +21,9 @@ use crate::fork;
 use crate::gather::Pointer;
 use crate::norm::{self, Norm, ReadPass};
 use crate::plan::{Plan, Task, Update, useful_threads};
-use crate::pool::num_threads;
 use crate::rule::{Adam, Coefficients, Decay, Hyperparameter, Sgd};
 use crate::tensor::{ARRAYS, GRADIENT, STATE, Tensor};
+use crate::threads::num_threads;
 
 /// What an update is, apart from its arrays.
 struct Call {

@@ -20,6 +20,7 @@ mod optimizer;
 mod overlap;
 mod report;
 mod step;
+mod stream;
 mod tree;
 
 use pyo3::prelude::*;
@@ -41,18 +42,20 @@ mod _core {
     use super::optimizer::Optimizer;
     #[pymodule_export]
     use super::report::StepReport;
+    #[pymodule_export]
+    use super::stream::stream_arrays;
     use super::tree;
     use crate::dispatch::Level;
     use crate::element::Kind;
     use crate::fork;
-    use crate::pool::{self, Source};
+    use crate::threads::{self, Source};
 
     /// Refuses an environment that asks for what cannot be had.
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         fork::watch();
         Level::from_environment().map_err(Refusal::from)?;
-        pool::threads_from_environment().map_err(Refusal::from)?;
+        threads::threads_from_environment().map_err(Refusal::from)?;
         module.add("__version__", env!("CARGO_PKG_VERSION"))
     }
 
@@ -81,19 +84,19 @@ mod _core {
     #[pyfunction]
     fn set_num_threads(n: &Bound<'_, PyAny>) -> PyResult<()> {
         let n = usize::try_from(whole(n, "the number of threads", 1)?).unwrap_or(usize::MAX);
-        Ok(pool::set_num_threads(n).map_err(Refusal::from)?)
+        Ok(threads::set_num_threads(n).map_err(Refusal::from)?)
     }
 
     /// How many threads updates may use.
     #[pyfunction]
     fn get_num_threads() -> usize {
-        pool::num_threads().0
+        threads::num_threads().0
     }
 
     /// Where the number of threads comes from, in words.
     #[pyfunction]
     fn num_threads_source() -> &'static str {
-        match pool::num_threads().1 {
+        match threads::num_threads().1 {
             Source::Set => "thalweg.set_num_threads",
             Source::Variable(name) => name,
             Source::Machine => "CPU affinity and cgroup quota",

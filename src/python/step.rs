@@ -30,9 +30,9 @@ use crate::fork;
 use crate::gather::Pointer;
 use crate::norm;
 use crate::plan::useful_threads;
-use crate::pool::num_threads;
 use crate::rule::Hyperparameter;
 use crate::tensor::{ARRAYS, GRADIENT, STATE, Tensor};
+use crate::threads::num_threads;
 
 /// From this many elements on, other Python threads may run during the work; below, letting them
 /// costs more than it gives.

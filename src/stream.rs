@@ -1,0 +1,88 @@
+//! The memory limit: a loop with the reads and writes of an update and next to no arithmetic.
+//!
+//! No update of the same arrays can be faster once they are larger than the caches, so a benchmark
+//! divides by it. It runs on the threads an update uses.
+
+use std::sync::Mutex;
+
+use crate::cut::portion;
+use crate::dispatch::{Level, Work};
+use crate::element::Element;
+use crate::error::Error;
+use crate::pool;
+use crate::tensor::check_shape;
+
+/// Elements a step of the loop.
+const CHUNK: usize = 16;
+
+/// Replaces each number `w` of every written array by `r - w`, with `r` from the array that is read.
+///
+/// # Errors
+///
+/// [`Error::Shape`] where lengths differ.
+///
+/// # Examples
+///
+/// ```
+/// let (mut w, r) = ([1.0_f32, 2.0], [5.0, 5.0]);
+/// thalweg::stream::stream([&mut w], &r, thalweg::Level::current(), 1)?;
+/// assert_eq!(w, [4.0, 3.0]);
+/// # Ok::<(), thalweg::Error>(())
+/// ```
+pub fn stream<E: Element, const W: usize>(
+    written: [&mut [E]; W],
+    read: &[E],
+    level: Level,
+    threads: usize,
+) -> Result<(), Error> {
+    let len = read.len();
+    for w in &written {
+        check_shape("a written array", &[w.len()], &[len])?;
+    }
+    let portion = portion(len, threads);
+    let mut portions = Vec::with_capacity(len.div_ceil(portion));
+    let mut rest = written;
+    for read in read.chunks(portion) {
+        let heads = rest.each_mut().map(|w| {
+            let (head, tail) = std::mem::take(w).split_at_mut(read.len());
+            *w = tail;
+            head
+        });
+        portions.push(Mutex::new(Some(Portion { written: heads, read })));
+    }
+    pool::for_each(portions.len(), threads, |i| {
+        if let Some(portion) = portions[i].lock().ok().and_then(|mut portion| portion.take()) {
+            level.run(portion);
+        }
+    });
+    Ok(())
+}
+
+struct Portion<'a, E, const W: usize> {
+    written: [&'a mut [E]; W],
+    read: &'a [E],
+}
+
+impl<E: Element, const W: usize> Work for Portion<'_, E, W> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let (read, read_rest) = self.read.as_chunks::<CHUNK>();
+        let mut written = self.written.map(|w| w.as_chunks_mut::<CHUNK>());
+        for (i, r) in read.iter().enumerate() {
+            for (chunks, _) in &mut written {
+                let mut chunk = chunks[i];
+                for (w, r) in chunk.iter_mut().zip(r) {
+                    *w = *r - *w;
+                }
+                chunks[i] = chunk;
+            }
+        }
+        for (_, rest) in &mut written {
+            for (w, r) in rest.iter_mut().zip(read_rest) {
+                *w = *r - *w;
+            }
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! How many threads an update may use, and who said so.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::error::Error;
+
+/// Environment variables that set the number of threads, the first that is set wins.
+pub const THREADS_VARIABLES: [&str; 2] = ["THALWEG_NUM_THREADS", "OMP_NUM_THREADS"];
+
+/// The number that was set, or 0.
+static CHOSEN: AtomicUsize = AtomicUsize::new(0);
+
+/// Where the number of threads comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// [`set_num_threads`]
+    Set,
+    /// An environment variable.
+    Variable(&'static str),
+    /// The process's CPU affinity and cgroup quota.
+    Machine,
+}
+
+/// How many threads an update may use, and where that number comes from.
+pub fn num_threads() -> (usize, Source) {
+    match CHOSEN.load(Ordering::Relaxed) {
+        0 => initial(),
+        n => (n, Source::Set),
+    }
+}
+
+/// Sets how many threads updates may use, the calling thread among them.
+///
+/// # Errors
+///
+/// [`Error::Threads`] for zero.
+pub fn set_num_threads(n: usize) -> Result<(), Error> {
+    if n == 0 {
+        return Err(Error::Threads { given: n.to_string(), source: "the number of threads" });
+    }
+    CHOSEN.store(n, Ordering::Relaxed);
+    Ok(())
+}
+
+/// The number of threads that `THALWEG_NUM_THREADS` asks for, if it is set.
+///
+/// # Errors
+///
+/// [`Error::Threads`] if it is no whole number of at least 1.
+pub fn threads_from_environment() -> Result<Option<usize>, Error> {
+    let source = THREADS_VARIABLES[0];
+    match std::env::var(source) {
+        Ok(given) if !given.trim().is_empty() => match parse(&given) {
+            Some(n) => Ok(Some(n)),
+            None => Err(Error::Threads { given, source }),
+        },
+        _ => Ok(None),
+    }
+}
+
+fn parse(given: &str) -> Option<usize> {
+    given.trim().parse().ok().filter(|n| *n > 0)
+}
+
+fn initial() -> (usize, Source) {
+    static INITIAL: OnceLock<(usize, Source)> = OnceLock::new();
+    *INITIAL.get_or_init(|| {
+        for name in THREADS_VARIABLES {
+            // OpenMP's variable may hold a list, one number a nesting level.
+            let value = std::env::var(name).ok();
+            if let Some(n) = value.as_deref().and_then(|v| v.split(',').next()).and_then(parse) {
+                return (n, Source::Variable(name));
+            }
+        }
+        let machine = std::thread::available_parallelism().map_or(1, usize::from);
+        (machine, Source::Machine)
+    })
+}
