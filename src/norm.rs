@@ -228,18 +228,19 @@ impl<E: Element> Lanes<E> {
 
     #[inline(always)]
     fn with(self, row: &[E; LANES], factor: f64) -> Self {
-        let mut next = self;
-        for i in 0..LANES {
+        let square = |i: usize| {
             let x = row[i].flush(E::FLOORS.norm).to_f64() * factor;
-            next.sums[i] = self.sums[i] + x * x;
-        }
-        for i in 0..LANES {
-            let magnitude = row[i].abs();
+            x * x
+        };
+        let larger = |i: usize| {
+            let (magnitude, largest) = (row[i].abs(), self.largest[i]);
             // False for NaN, which the sum reports.
-            next.largest[i] =
-                if magnitude > self.largest[i] { magnitude } else { self.largest[i] };
+            if magnitude > largest { magnitude } else { largest }
+        };
+        Lanes {
+            sums: std::array::from_fn(|i| self.sums[i] + square(i)),
+            largest: std::array::from_fn(larger),
         }
-        next
     }
 
     /// Lanes are added in halves: 8 to 8, 4 to 4, 2 to 2, 1 to 1.

@@ -12,6 +12,8 @@
 
 #![allow(unsafe_code)] // pointers to a leaked, never freed pool and to the region in it
 
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -46,6 +48,12 @@ pub(crate) fn for_each(count: usize, threads: usize, work: impl Fn(usize) + Sync
 pub(crate) fn is_awake() -> bool {
     let pool = Pool::current();
     pool.started.load(Ordering::Relaxed) > pool.parked.load(Ordering::Relaxed)
+}
+
+type Payload = Box<dyn Any + Send>;
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Work that several threads share.
@@ -93,8 +101,8 @@ struct Pool {
     opened: Apart,
     /// Helpers that may hold a pointer to the region.
     inside: Apart,
-    /// Whether a helper panicked in the region.
-    panicked: AtomicBool,
+    /// What a helper panicked with in the region.
+    panic: Mutex<Option<Payload>>,
     started: AtomicUsize,
     parked: AtomicUsize,
     /// Held to park, to start helpers and to wake them.
@@ -143,7 +151,7 @@ impl Pool {
         // A helper that parks counts itself before it looks at `opened` for the last time, so one
         // of the two sees the other.
         if self.parked.load(Ordering::SeqCst) > 0 {
-            let _door = self.door();
+            let _door = lock(&self.door);
             (0..helpers).for_each(|_| self.wake.notify_one());
         }
         Some(open)
@@ -152,7 +160,7 @@ impl Pool {
     /// Starts threads until there are so many helpers, or no more can be started.
     #[cold]
     fn start(&'static self, helpers: usize) {
-        let _door = self.door();
+        let _door = lock(&self.door);
         for i in self.started.load(Ordering::Relaxed)..helpers {
             let builder = thread::Builder::new().name(format!("thalweg-{i}"));
             if builder.spawn(|| self.help()).is_err() {
@@ -160,10 +168,6 @@ impl Pool {
             }
             self.started.fetch_add(1, Ordering::Relaxed);
         }
-    }
-
-    fn door(&self) -> MutexGuard<'_, ()> {
-        self.door.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What a helper does, for ever.
@@ -178,7 +182,10 @@ impl Pool {
             if let Some(region) = unsafe { region.as_ref() }
                 && region.has_seat()
             {
-                region.take_all();
+                // It may hold nothing torn: what it was at is lost to the caller, who panics too.
+                if let Err(payload) = catch_unwind(AssertUnwindSafe(|| region.take_all())) {
+                    *lock(&self.panic) = Some(payload);
+                }
             }
         }
     }
@@ -195,7 +202,7 @@ impl Pool {
                 std::hint::spin_loop();
             }
         }
-        let mut door = self.door();
+        let mut door = lock(&self.door);
         self.parked.fetch_add(1, Ordering::SeqCst);
         loop {
             if let Some(number) = opened() {
@@ -219,10 +226,6 @@ impl<'p> Inside<'p> {
 
 impl Drop for Inside<'_> {
     fn drop(&mut self) {
-        if thread::panicking() {
-            self.0.panicked.store(true, Ordering::Relaxed);
-            self.0.started.fetch_sub(1, Ordering::Relaxed);
-        }
         self.0.inside.0.fetch_sub(1, Ordering::SeqCst);
     }
 }
@@ -249,8 +252,63 @@ impl Drop for Open<'_> {
                 std::hint::spin_loop();
             }
         }
-        let panicked = pool.panicked.swap(false, Ordering::Relaxed);
+        let panic = lock(&pool.panic).take();
         pool.taken.store(false, Ordering::Release);
-        assert!(!panicked || thread::panicking(), "a helper thread panicked");
+        if let Some(payload) = panic
+            && !thread::panicking()
+        {
+            resume_unwind(payload);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_number_is_taken_once() {
+        for threads in [1, 2, 3, 8] {
+            for count in [0, 1, 2, 1_000] {
+                let taken: Vec<AtomicUsize> = (0..count).map(|_| AtomicUsize::new(0)).collect();
+                for_each(count, threads, |i| {
+                    taken[i].fetch_add(1, Ordering::Relaxed);
+                });
+                assert!(taken.iter().all(|n| n.load(Ordering::Relaxed) == 1));
+            }
+        }
+    }
+
+    /// Regions of several threads at once, at all distances in time, helpers awake and parked.
+    #[test]
+    fn regions_do_not_mix() {
+        thread::scope(|scope| {
+            for caller in 0..3 {
+                scope.spawn(move || {
+                    for round in 0..2_000 {
+                        let sum = AtomicUsize::new(0);
+                        for_each(round % 17, 3, |i| {
+                            sum.fetch_add(i + caller, Ordering::Relaxed);
+                        });
+                        let n = round % 17;
+                        let expected = (0..n).sum::<usize>() + n * caller;
+                        assert_eq!(sum.into_inner(), expected);
+                        if round % 500 == 0 {
+                            thread::sleep(2 * LINGER);
+                        }
+                    }
+                });
+            }
+        });
+    }
+
+    #[test]
+    fn a_panic_reaches_the_caller_and_the_pool_goes_on() {
+        for round in 0..50 {
+            let work = |i: usize| assert!(i != round, "number {i}");
+            let caught = catch_unwind(AssertUnwindSafe(|| for_each(50, 2, work)));
+            assert!(caught.is_err());
+        }
+        every_number_is_taken_once();
     }
 }

@@ -4,7 +4,9 @@
 //! panic on conflict and cost too much for a thousand tensors. What is checked once is remembered
 //! and compared at each step, because Python can resize, freeze or reshape an array in place.
 
-use numpy::{PyArrayDescrMethods, PyUntypedArray, PyUntypedArrayMethods, npyffi};
+use numpy::{
+    PyArrayDescr, PyArrayDescrMethods, PyUntypedArray, PyUntypedArrayMethods, dtype, npyffi,
+};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyType;
@@ -39,6 +41,18 @@ const GRADIENT: Advice = Advice {
 
 /// The array's element type, if it is one of ours in native byte order.
 pub fn kind_of(array: &Bound<'_, PyUntypedArray>) -> Option<Kind> {
+    static USUAL: PyOnceLock<[Py<PyArrayDescr>; 2]> = PyOnceLock::new();
+    // Nearly every array has NumPy's own dtype object, which is told by its address.
+    let py = array.py();
+    let [single, double] =
+        USUAL.get_or_init(py, || [dtype::<f32>(py).unbind(), dtype::<f64>(py).unbind()]);
+    let descr = Memory::descr(array);
+    if descr == single.as_ptr().addr() {
+        return Some(Kind::F32);
+    }
+    if descr == double.as_ptr().addr() {
+        return Some(Kind::F64);
+    }
     let dtype = array.dtype();
     let kind = match dtype.num() {
         n if n == npyffi::NPY_TYPES::NPY_FLOAT as i32 => Kind::F32,
@@ -155,9 +169,9 @@ impl Checked {
         let memory = Memory::of(array);
         let how = if kind_of(array) != Some(self.kind) {
             "its dtype is another"
-        } else if *memory.shape != *self.shape {
+        } else if !same(memory.shape, &self.shape) {
             "its shape is another"
-        } else if memory.address.addr() != self.address || *memory.strides != *self.strides {
+        } else if memory.address.addr() != self.address || !same(memory.strides, &self.strides) {
             "its memory has moved"
         } else if !memory.writable() {
             "it is read-only"
@@ -166,6 +180,11 @@ impl Checked {
         };
         Err(Refusal::Changed { what: what(), how, advice })
     }
+}
+
+/// Equality of slices of a few numbers, without the call into the C library that `==` makes.
+pub fn same<T: PartialEq>(one: &[T], other: &[T]) -> bool {
+    one.len() == other.len() && one.iter().zip(other).all(|(a, b)| a == b)
 }
 
 /// The array without its subclass, which could take over what NumPy does with it.

@@ -29,6 +29,12 @@ impl<'a> Memory<'a> {
         }
     }
 
+    /// Address of the array's dtype object.
+    pub fn descr(array: &Bound<'_, PyUntypedArray>) -> usize {
+        // SAFETY: as in `of`.
+        unsafe { (*array.as_array_ptr()).fields.descr.addr() }
+    }
+
     pub fn writable(&self) -> bool {
         self.flags & npyffi::NPY_ARRAY_WRITEABLE != 0
     }

@@ -11,7 +11,7 @@ use numpy::PyUntypedArray;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use super::arrays::{GRADIENTS_ARE, gradient_of, kind_of, scalar_as_array};
+use super::arrays::{GRADIENTS_ARE, gradient_of, kind_of, same, scalar_as_array};
 use super::batch::{Batch, Setting, UpdateKey};
 use super::errors::{Outcome, Refusal};
 use super::functional::checked_max_norm;
@@ -292,7 +292,7 @@ fn checked_gradient<'a, 'py>(
     let what = || format!("the gradient of {}", Quoted(name));
     let (array, kind) = gradient_of(object, what)?;
     let memory = Memory::of(array);
-    if *memory.shape != *active.p.shape {
+    if !same(memory.shape, &active.p.shape) {
         let (got, expected) = (memory.shape.to_vec(), active.p.shape.to_vec());
         return Err(Refusal::Shape { what: what(), got, expected });
     }
@@ -341,7 +341,7 @@ fn tensor(
     let plain = active.dense
         && gradient.pointer.kind == active.p.kind
         && memory.aligned()
-        && *memory.strides == *active.p.strides;
+        && same(memory.strides, &active.p.strides);
     let states = active.state.len();
     // SAFETY: written arrays were checked when they were taken in and again just now; they are
     // aligned and overlap neither each other nor the gradient. The optimizer and `given` keep all
