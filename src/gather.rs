@@ -104,15 +104,24 @@ unsafe fn read<S: Element, E: Element, const K: usize>(
     start: usize,
     tile: &mut [E],
 ) {
-    let mut places = tile.iter_mut();
-    let len = places.len();
+    let mut rest = tile;
+    let len = rest.len();
     layout.runs(k, start, len, |offset, stride, count| {
-        for (i, place) in places.by_ref().take(count).enumerate() {
-            // SAFETY: inside the array, because the traversal is; the caller's promise.
-            let value = unsafe {
-                address.offset(offset + i as isize * stride).cast::<S>().read_unaligned()
-            };
-            *place = E::from_f64(value.to_f64());
+        let (places, next) = std::mem::take(&mut rest).split_at_mut(count);
+        rest = next;
+        let copy = |places: &mut [E], stride: isize| {
+            for (i, place) in places.iter_mut().enumerate() {
+                // SAFETY: inside the array, because the traversal is; the caller's promise.
+                let value = unsafe {
+                    address.offset(offset + i as isize * stride).cast::<S>().read_unaligned()
+                };
+                *place = E::from_f64(value.to_f64());
+            }
+        };
+        // The same loop with a stride that the compiler knows is one of vectors.
+        match stride == size_of::<S>() as isize {
+            true => copy(places, size_of::<S>() as isize),
+            false => copy(places, stride),
         }
     });
 }

@@ -50,6 +50,11 @@ impl<const K: usize> Layout<K> {
         Layout { axes: joined }
     }
 
+    /// The axes, outermost first.
+    pub(crate) fn axes(&self) -> &[Axis<K>] {
+        &self.axes
+    }
+
     /// Whether array `k`, of elements of `size` bytes, lies in memory without gaps in the order of
     /// this traversal.
     pub fn is_dense(&self, k: usize, size: usize) -> bool {
@@ -59,6 +64,11 @@ impl<const K: usize> Layout<K> {
             stride *= axis.len as isize;
             fits
         })
+    }
+
+    /// Offset in bytes of element number `at` in array `k`.
+    pub(crate) fn offset(&self, k: usize, at: usize) -> isize {
+        offset(&self.axes, k, at)
     }
 
     /// Calls `run(offset, stride, count)` for the runs of array `k` that make up elements
@@ -95,7 +105,7 @@ fn spans<const K: usize>(outer: &Axis<K>, inner: &Axis<K>) -> bool {
         .all(|(&o, &i)| i.checked_mul(inner.len as isize) == Some(o))
 }
 
-/// Offset in bytes of the given row, counted over the axes from the last.
+/// Offset in bytes of the given index, counted over the axes from the last.
 fn offset<const K: usize>(axes: &[Axis<K>], k: usize, mut row: usize) -> isize {
     let mut bytes = 0;
     for axis in axes.iter().rev() {

@@ -19,7 +19,7 @@
 //! | [`element`] | element types and the magnitudes that count as zero |
 //! | `kernel`, `prefetch` | the one loop over a block |
 //! | [`dispatch`] | CPU levels |
-//! | [`layout`], [`gather`] | shapes and strides; arrays that are no plain slice |
+//! | [`layout`], [`gather`], `planes` | shapes and strides; arrays that are no plain slice |
 //! | [`tensor`] | a parameter with its gradient and state |
 //! | [`plan`], `cut`, [`threads`], `pool` | many tensors, portions, threads |
 //! | [`fork`] | what a forked child may believe |
@@ -67,6 +67,7 @@ mod kernel;
 pub mod layout;
 pub mod norm;
 pub mod plan;
+mod planes;
 mod pool;
 mod prefetch;
 #[cfg(feature = "python")]

@@ -14,18 +14,23 @@ use ndarray::{ArrayView, Dimension};
 use crate::cut::{Cut, Piece};
 use crate::dispatch::{Level, Work};
 use crate::element::{Element, Kind};
-use crate::gather::{Pointer, TILE};
+use crate::gather::Pointer;
 use crate::layout::{Layout, Order};
 use crate::plan::Update;
+use crate::planes;
 use crate::pool;
 use crate::prefetch;
 
 /// Elements a block of the sum.
 const BLOCK: usize = 16_384;
 
+/// Elements gathered at a time from an array whose neighbours in memory are on different rows: the
+/// more rows of it are gathered together, the more of each cache line is used.
+const ACROSS: usize = 262_144;
+
 /// Running sums in a block: element `i` of the block goes to sum `i % LANES`.
 const LANES: usize = 16;
-const _: () = assert!(TILE.is_multiple_of(LANES) && BLOCK.is_multiple_of(TILE));
+const _: () = assert!(BLOCK.is_multiple_of(LANES) && ACROSS.is_multiple_of(BLOCK));
 
 /// Gradients are divided by this where the sum of their squares overflows: 2^600.
 const UNIT: f64 = f64::from_bits((600 + 1023) << 52);
@@ -67,13 +72,9 @@ impl<'a> Leaf<'a> {
         let plain = pointer.kind == kind
             && layout.is_dense(0, kind.size())
             && pointer.address.addr().is_multiple_of(kind.size());
-        Leaf {
-            pointer,
-            kind,
-            len: shape.iter().product(),
-            layout: (!plain).then(|| Box::new(layout)),
-            borrow: PhantomData,
-        }
+        let len = shape.iter().product();
+        let layout = (!plain).then(|| Box::new(layout));
+        Leaf { pointer, kind, len, layout, borrow: PhantomData }
     }
 
     /// As [`Leaf::new`] for a slice of `kind` in logical order: nothing is allocated.
@@ -82,7 +83,8 @@ impl<'a> Leaf<'a> {
     ///
     /// As [`Leaf::new`], and the array is aligned and without gaps.
     pub unsafe fn dense(len: usize, pointer: Pointer) -> Self {
-        Leaf { pointer, kind: pointer.kind, len, layout: None, borrow: PhantomData }
+        let kind = pointer.kind;
+        Leaf { pointer, kind, len, layout: None, borrow: PhantomData }
     }
 
     /// Number of elements.
@@ -126,13 +128,21 @@ impl<'a> Leaf<'a> {
         self.layout.is_none().then(|| unsafe { self.pointer.slice(start, len) })
     }
 
+    /// How many elements to gather at a time.
+    fn room(&self) -> usize {
+        match self.layout.as_deref() {
+            Some(layout) if planes::lies_across(layout) => ACROSS,
+            _ => BLOCK,
+        }
+    }
+
     /// Copies elements `start..` in logical order.
     #[inline(always)]
     fn gather<E: Element>(&self, start: usize, tile: &mut [E]) {
         debug_assert!(self.kind == E::KIND && start + tile.len() <= self.len);
         if let Some(layout) = self.layout.as_deref() {
             // SAFETY: the promise of `new`.
-            unsafe { self.pointer.read(layout, 0, start, tile) }
+            unsafe { planes::read(self.pointer, layout, start, tile) }
         }
     }
 
@@ -141,10 +151,10 @@ impl<'a> Leaf<'a> {
         if let Some(slice) = self.slice(0, self.len) {
             return in_slice(slice);
         }
-        let mut buffer = [E::ZERO; TILE];
+        let mut buffer = vec![E::ZERO; self.room().min(self.len)];
         let mut count = 0;
-        for start in (0..self.len).step_by(TILE) {
-            let tile = &mut buffer[..TILE.min(self.len - start)];
+        for start in (0..self.len).step_by(self.room()) {
+            let tile = &mut buffer[..self.room().min(self.len - start)];
             self.gather(start, tile);
             count += in_slice(tile);
         }
@@ -182,22 +192,27 @@ impl<E: Element> Work for ReadBlocks<'_, '_, E> {
 
     #[inline(always)]
     fn run(self) {
+        let ReadBlocks { leaf, start, len, .. } = self;
         let factor = 1.0 / self.unit;
-        let end = self.start + self.len;
-        for (start, found) in (self.start..end).step_by(BLOCK).zip(self.found) {
-            let len = BLOCK.min(end - start);
-            let mut lanes = Lanes::<E> { sums: [0.0; LANES], largest: [E::ZERO; LANES] };
-            if let Some(slice) = self.leaf.slice(start, len) {
-                lanes.add(slice, factor);
-            } else {
-                let mut buffer = [E::ZERO; TILE];
-                for at in (start..start + len).step_by(TILE) {
-                    let tile = &mut buffer[..TILE.min(start + len - at)];
-                    self.leaf.gather(at, tile);
-                    lanes.add(tile, factor);
+        let slice = leaf.slice::<E>(start, len);
+        let room = if slice.is_some() { len } else { leaf.room().min(len) };
+        let mut buffer = vec![E::ZERO; if slice.is_some() { 0 } else { room }];
+        let mut found = self.found.iter();
+        let end = start + len;
+        for start in (start..end).step_by(room) {
+            let elements = match slice {
+                Some(slice) => slice,
+                None => {
+                    let gathered = &mut buffer[..room.min(end - start)];
+                    leaf.gather(start, gathered);
+                    gathered
                 }
+            };
+            for (block, found) in elements.chunks(BLOCK).zip(&mut found) {
+                let mut lanes = Lanes { sums: [0.0; LANES], largest: [E::ZERO; LANES] };
+                lanes.add(block, factor);
+                found.set(lanes.reading());
             }
-            found.set(lanes.reading());
         }
     }
 }

@@ -8,10 +8,7 @@ use crate::element::Kind;
 use crate::error::Error;
 use crate::pool;
 use crate::rule::Coefficients;
-use crate::tensor::Tensor;
-
-/// Tensors are cut between threads at multiples of this many elements.
-const GRAIN: usize = 1_024;
+use crate::tensor::{GRAIN, Tensor};
 
 /// Below this many elements in all an update stays on the calling thread: waking a helper takes
 /// about as long as updating them.
@@ -108,7 +105,7 @@ impl Plan {
             tensor.check(updates[*update].kind(), updates[*update].states())?;
         }
         let (cut, tasks) = (&mut self.cut, &*tasks);
-        cut.set(tasks.iter().map(|task| task.tensor.len()), threads, GRAIN);
+        cut.set(tasks.iter().map(|task| task.tensor.positions()), threads, GRAIN);
         pool::for_each(cut.count(), threads, |portion| {
             for piece in cut.pieces(portion) {
                 // SAFETY: checked above; `tasks` is borrowed exclusively, each element is in one

@@ -3,6 +3,7 @@
 #![allow(unsafe_code)] // slices of the arrays a tensor holds, one block at a time
 
 use std::marker::PhantomData;
+use std::ops::Range;
 
 use ndarray::{ArrayView, ArrayViewMut, Dimension};
 
@@ -12,6 +13,7 @@ use crate::error::Error;
 use crate::gather::{Pointer, TILE};
 use crate::kernel;
 use crate::layout::{Layout, Order};
+use crate::planes::{self, Planes};
 use crate::rule::{Coefficients, MAX_STATE, Rule};
 
 /// Parameter, gradient and state: the arrays of a [`Tensor`], in this order.
@@ -33,9 +35,21 @@ pub struct Tensor<'a> {
     states: usize,
     pointers: [Pointer; ARRAYS],
     /// `None` where every array is a slice of the parameter's type, all in the same order.
-    layout: Option<Box<Layout<ARRAYS>>>,
+    course: Option<Box<Course>>,
     borrow: PhantomData<&'a mut u8>,
 }
+
+/// The order in which the elements of arrays are taken that are not all slices.
+#[derive(Debug)]
+enum Course {
+    /// As the parameter lies in memory.
+    Lines(Layout<ARRAYS>),
+    /// Tile by tile, for a gradient that lies across.
+    Planes(Planes),
+}
+
+/// What positions are cut at so that tiles stay whole.
+pub(crate) const GRAIN: usize = planes::TILE;
 
 // SAFETY: a Tensor is an exclusive borrow of plain numbers, and a shared one of the gradient.
 unsafe impl Send for Tensor<'_> {}
@@ -63,7 +77,7 @@ impl<'a> Tensor<'a> {
             check_shape("a state array", &[s.len()], &[len])?;
             pointers[STATE + k] = pointer(s.as_mut_ptr());
         }
-        Ok(Tensor { kind: E::KIND, len, states: N, pointers, layout: None, borrow: PhantomData })
+        Ok(Tensor { kind: E::KIND, len, states: N, pointers, course: None, borrow: PhantomData })
     }
 
     /// Binds arrays of one shape and any strides; the gradient may be of another type.
@@ -118,14 +132,14 @@ impl<'a> Tensor<'a> {
         let kind = pointers[PARAMETER].kind;
         let plain =
             (0..ARRAYS).all(|k| pointers[k].kind == kind && is_slice(&layout, k, pointers[k]));
-        Tensor {
-            kind,
-            len: shape.iter().product(),
-            states,
-            pointers,
-            layout: (!plain).then(|| Box::new(layout)),
-            borrow: PhantomData,
-        }
+        let course = (!plain).then(|| {
+            Box::new(match Planes::of(&layout, pointers[GRADIENT]) {
+                Some(planes) => Course::Planes(planes),
+                None => Course::Lines(layout),
+            })
+        });
+        let len = shape.iter().product();
+        Tensor { kind, len, states, pointers, course, borrow: PhantomData }
     }
 
     /// As [`Tensor::new`] where every array is dense, in the same order, and of the parameter's
@@ -136,7 +150,7 @@ impl<'a> Tensor<'a> {
     /// As [`Tensor::new`].
     pub unsafe fn dense(len: usize, pointers: [Pointer; ARRAYS], states: usize) -> Self {
         let kind = pointers[PARAMETER].kind;
-        Tensor { kind, len, states, pointers, layout: None, borrow: PhantomData }
+        Tensor { kind, len, states, pointers, course: None, borrow: PhantomData }
     }
 
     /// The parameter's type.
@@ -154,7 +168,16 @@ impl<'a> Tensor<'a> {
         self.len == 0
     }
 
-    /// Updates elements `start..start + len` of the traversal.
+    /// Number of positions at which it can be cut: the elements, and what tiles at a border lack.
+    pub(crate) fn positions(&self) -> usize {
+        match self.course.as_deref() {
+            Some(Course::Planes(planes)) => planes.count() * planes::TILE,
+            _ => self.len,
+        }
+    }
+
+    /// Updates positions `start..start + len`, which begin at a multiple of [`GRAIN`] and end at one
+    /// or at the last.
     ///
     /// # Safety
     ///
@@ -202,21 +225,31 @@ impl<'a> Tensor<'a> {
         start: usize,
         len: usize,
     ) {
-        let Some(layout) = self.layout.as_deref() else {
-            // SAFETY: without a layout all arrays are dense and of this type; ranges are kept
-            // apart by the caller.
-            let block = unsafe {
-                Block {
-                    rule,
-                    p: self.pointers[PARAMETER].slice_mut(start, len),
-                    g: self.pointers[GRADIENT].slice(start, len),
-                    state: std::array::from_fn(|k| self.pointers[STATE + k].slice_mut(start, len)),
-                }
-            };
-            return level.run(block);
-        };
         let element = PhantomData::<E>;
-        level.run(Tiles::<E, R, N> { rule, tensor: self, layout, start, len, element });
+        match self.course.as_deref() {
+            None => {
+                // SAFETY: without a course all arrays are dense and of this type; ranges are kept
+                // apart by the caller.
+                let block = unsafe {
+                    Block {
+                        rule,
+                        p: self.pointers[PARAMETER].slice_mut(start, len),
+                        g: self.pointers[GRADIENT].slice(start, len),
+                        state: std::array::from_fn(|k| {
+                            self.pointers[STATE + k].slice_mut(start, len)
+                        }),
+                    }
+                };
+                level.run(block);
+            }
+            Some(Course::Lines(layout)) => {
+                level.run(Tiles::<E, R, N> { rule, tensor: self, layout, start, len, element });
+            }
+            Some(Course::Planes(planes)) => {
+                let tiles = start / planes::TILE..(start + len) / planes::TILE;
+                level.run(Across::<E, R, N> { rule, tensor: self, planes, tiles, element });
+            }
+        }
     }
 }
 
@@ -341,6 +374,51 @@ impl<E: Element, R: Rule<E, N>, const N: usize> Work for Tiles<'_, '_, E, R, N> 
                 for (k, buffer) in (STATE..).zip(&state_buffers) {
                     if !in_place[k] {
                         pointers[k].write(tiles.layout, k, start, &buffer[..len]);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Tiles of a tensor whose gradient lies across.
+struct Across<'b, 'a, E, R, const N: usize> {
+    rule: &'b R,
+    tensor: &'b Tensor<'a>,
+    planes: &'b Planes,
+    tiles: Range<usize>,
+    element: PhantomData<E>,
+}
+
+impl<E: Element, R: Rule<E, N>, const N: usize> Work for Across<'_, '_, E, R, N> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let (pointers, planes) = (&self.tensor.pointers, self.planes);
+        let gradient = pointers[GRADIENT];
+        let mut panel = planes::panel::<E>();
+        let mut p_buffer = [E::ZERO; planes::COLUMNS];
+        let mut state_buffers = [[E::ZERO; planes::COLUMNS]; N];
+        for index in self.tiles {
+            let tile = planes.tile(index);
+            // SAFETY: the promise of `Tensor::update_block`; tiles have no element in common, nor
+            // have the rows of a tile, and each array is opened once a row.
+            unsafe {
+                planes.patch(gradient, tile).gather(&mut panel);
+                for (row, g) in panel[..tile.rows].iter().enumerate() {
+                    let line = |k: usize| planes.row(pointers[k], k, tile, row);
+                    let p = line(PARAMETER).open(&mut p_buffer[..tile.columns]);
+                    let mut k = STATE;
+                    let state = state_buffers.each_mut().map(|buffer| {
+                        let s = line(k).open(&mut buffer[..tile.columns]);
+                        k += 1;
+                        s
+                    });
+                    kernel::update(self.rule, p, &g[..tile.columns], state);
+                    line(PARAMETER).close(&p_buffer[..tile.columns]);
+                    for (k, buffer) in (STATE..).zip(&state_buffers) {
+                        line(k).close(&buffer[..tile.columns]);
                     }
                 }
             }

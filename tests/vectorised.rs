@@ -25,21 +25,22 @@ struct Kernel {
     count: usize,
 }
 
-/// A rule is compiled twice for a type: for slices, and for arrays that are gathered.
+/// A rule is compiled three times for a type: for slices, for arrays that are gathered, and for
+/// gradients that lie across.
 const KERNELS: [Kernel; 6] = [
-    Kernel { name: "Adam, AMSGrad, f32", has: &["sqrtps", "divps"], lacks: &[], count: 4 },
-    Kernel { name: "Adam, AMSGrad, f64", has: &["sqrtpd", "divpd"], lacks: &[], count: 4 },
+    Kernel { name: "Adam, AMSGrad, f32", has: &["sqrtps", "divps"], lacks: &[], count: 6 },
+    Kernel { name: "Adam, AMSGrad, f64", has: &["sqrtpd", "divpd"], lacks: &[], count: 6 },
     Kernel {
         name: "SGD, momentum, decay, f32",
         has: &["mulps", "subps"],
         lacks: &["divps"],
-        count: 6,
+        count: 9,
     },
     Kernel {
         name: "SGD, momentum, decay, f64",
         has: &["mulpd", "subpd"],
         lacks: &["divpd"],
-        count: 6,
+        count: 9,
     },
     Kernel {
         name: "norm of f32",

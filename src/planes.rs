@@ -1,0 +1,309 @@
+//! A parameter and a gradient that run through memory along different axes, as with `dW.T`.
+//!
+//! Taken along the parameter's axis, each element of such a gradient is on another cache line. So
+//! the two axes are cut into tiles of [`ROWS`] by [`COLUMNS`]: a line of the gradient is read once, as
+//! a whole, and its elements are put where the rows of the tile want them.
+
+#![allow(unsafe_code)] // reads the arrays of a tensor
+
+use crate::element::{Element, Kind};
+use crate::gather::Pointer;
+use crate::layout::{Axis, Layout};
+use crate::prefetch;
+use crate::tensor::{ARRAYS, GRADIENT};
+
+/// Elements a tile along the axis on which the gradient is dense: a cache line of `f32`.
+pub(crate) const ROWS: usize = 16;
+
+/// Elements a tile along the axis on which the parameter is dense.
+pub(crate) const COLUMNS: usize = 256;
+
+/// Elements that a tile has room for.
+pub(crate) const TILE: usize = ROWS * COLUMNS;
+
+/// Columns ahead of the one that is read.
+const AHEAD: isize = 16;
+
+/// A row of a gathered tile, longer than needed so that the rows do not all want the same places of
+/// the cache.
+type Row<E> = [E; COLUMNS + PADDING];
+const PADDING: usize = 16;
+
+/// The gradient of a tile, a row after the other.
+pub(crate) type Panel<E> = [Row<E>; ROWS];
+
+/// Two axes of a traversal, cut into tiles, for each index of the other axes.
+#[derive(Clone, Debug)]
+pub(crate) struct Planes {
+    outer: Vec<Axis<ARRAYS>>,
+    /// On which the gradient has its smallest stride.
+    rows: Axis<ARRAYS>,
+    /// On which the parameter has its smallest stride.
+    columns: Axis<ARRAYS>,
+    /// Rows that the first tile lacks, so that tiles begin where cache lines do.
+    skew: usize,
+}
+
+/// Elements of one tile.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Tile {
+    /// Bytes to the first element of each array.
+    offsets: [isize; ARRAYS],
+    pub(crate) rows: usize,
+    pub(crate) columns: usize,
+}
+
+impl Planes {
+    /// The planes of a traversal in the order of the parameter's memory, or `None` where the
+    /// gradient is as well taken in that order.
+    pub(crate) fn of(layout: &Layout<ARRAYS>, gradient: Pointer) -> Option<Self> {
+        let reach = |axis: &Axis<ARRAYS>| axis.strides[GRADIENT].unsigned_abs();
+        let (columns, others) = layout.axes().split_last()?;
+        let (at, rows) = others.iter().enumerate().min_by_key(|(_, axis)| reach(axis))?;
+        let pays = reach(rows) < reach(columns) && rows.len.min(columns.len) >= ROWS / 2;
+        if !pays {
+            return None;
+        }
+        let line = ROWS * gradient.kind.size();
+        let skew = match rows.strides[GRADIENT] == gradient.kind.size() as isize {
+            true => gradient.address.addr() % line / gradient.kind.size(),
+            false => 0,
+        };
+        let mut outer = others.to_vec();
+        let rows = outer.remove(at);
+        Some(Planes { outer, rows, columns: *columns, skew })
+    }
+
+    fn row_tiles(&self) -> usize {
+        (self.skew + self.rows.len).div_ceil(ROWS)
+    }
+
+    fn column_tiles(&self) -> usize {
+        self.columns.len.div_ceil(COLUMNS)
+    }
+
+    /// Number of tiles.
+    pub(crate) fn count(&self) -> usize {
+        let planes: usize = self.outer.iter().map(|axis| axis.len).product();
+        planes * self.row_tiles() * self.column_tiles()
+    }
+
+    /// Tile number `index`.
+    pub(crate) fn tile(&self, index: usize) -> Tile {
+        let (index, column) = (index / self.column_tiles(), index % self.column_tiles());
+        let (mut index, row) = (index / self.row_tiles(), index % self.row_tiles());
+        let (first, first_column) = ((row * ROWS).saturating_sub(self.skew), column * COLUMNS);
+        let last = ((row + 1) * ROWS - self.skew).min(self.rows.len);
+        let mut offsets = [0; ARRAYS];
+        let mut go = |axis: &Axis<ARRAYS>, by: usize| {
+            for (offset, stride) in offsets.iter_mut().zip(axis.strides) {
+                *offset += by as isize * stride;
+            }
+        };
+        go(&self.rows, first);
+        go(&self.columns, first_column);
+        for axis in self.outer.iter().rev() {
+            go(axis, index % axis.len);
+            index /= axis.len;
+        }
+        let columns = (self.columns.len - first_column).min(COLUMNS);
+        Tile { offsets, rows: last - first, columns }
+    }
+
+    /// Row `row` of array `k` in a tile.
+    #[inline(always)]
+    pub(crate) fn row(&self, pointer: Pointer, k: usize, tile: Tile, row: usize) -> Line {
+        let offset = tile.offsets[k] + row as isize * self.rows.strides[k];
+        let address = pointer.address.wrapping_offset(offset);
+        Line { pointer: Pointer { address, ..pointer }, stride: self.columns.strides[k] }
+    }
+
+    /// The gradient of a tile.
+    #[inline(always)]
+    pub(crate) fn patch(&self, gradient: Pointer, tile: Tile) -> Patch {
+        let address = gradient.address.wrapping_offset(tile.offsets[GRADIENT]);
+        Patch {
+            corner: Pointer { address, ..gradient },
+            down: self.rows.strides[GRADIENT],
+            right: self.columns.strides[GRADIENT],
+            rows: tile.rows,
+            columns: tile.columns,
+        }
+    }
+}
+
+/// Part of an array, of up to [`ROWS`] by [`COLUMNS`] elements, that lies across.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Patch {
+    /// The first element.
+    pub(crate) corner: Pointer,
+    /// Bytes from one row to the next.
+    pub(crate) down: isize,
+    /// Bytes from one column to the next.
+    pub(crate) right: isize,
+    pub(crate) rows: usize,
+    pub(crate) columns: usize,
+}
+
+impl Patch {
+    /// Copies the patch, cast to `E`.
+    ///
+    /// # Safety
+    ///
+    /// It is in an array that is valid and not written meanwhile.
+    #[inline(always)]
+    pub(crate) unsafe fn gather<E: Element>(self, panel: &mut Panel<E>) {
+        // SAFETY: the caller's promise; `kind` says which type the elements have.
+        unsafe {
+            match self.corner.kind {
+                Kind::F32 => self.gather_from::<f32, E>(panel),
+                Kind::F64 => self.gather_from::<f64, E>(panel),
+            }
+        }
+    }
+
+    /// # Safety
+    ///
+    /// As [`Patch::gather`], with elements of type `S`.
+    #[inline(always)]
+    unsafe fn gather_from<S: Element, E: Element>(self, panel: &mut Panel<E>) {
+        let Patch { corner: Pointer { address, .. }, down, right, rows, columns } = self;
+        let whole = rows == ROWS && down == size_of::<S>() as isize;
+        for column in 0..columns {
+            let top = address.wrapping_offset(column as isize * right);
+            if whole {
+                let line = top.cast::<[S; ROWS]>();
+                prefetch::at(line.wrapping_byte_offset(AHEAD * right));
+                // SAFETY: in the array, because the patch is, and without gaps.
+                let line = unsafe { line.read_unaligned() };
+                for (row, value) in panel.iter_mut().zip(line) {
+                    row[column] = E::from_f64(value.to_f64());
+                }
+            } else {
+                for (i, row) in panel[..rows].iter_mut().enumerate() {
+                    let at = top.wrapping_offset(i as isize * down).cast::<S>();
+                    // SAFETY: in the array, because the patch is.
+                    row[column] = E::from_f64(unsafe { at.read_unaligned() }.to_f64());
+                }
+            }
+        }
+    }
+}
+
+/// Zeros to gather into.
+pub(crate) fn panel<E: Element>() -> Panel<E> {
+    [[E::ZERO; COLUMNS + PADDING]; ROWS]
+}
+
+/// Elements of a written array at equal distances.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Line {
+    pointer: Pointer,
+    /// In bytes.
+    stride: isize,
+}
+
+impl Line {
+    fn is_slice(self) -> bool {
+        self.stride == self.pointer.kind.size() as isize
+    }
+
+    /// The elements, in place or copied to `buffer`, which is as long.
+    ///
+    /// # Safety
+    ///
+    /// They are valid, aligned, of type `E`, and nothing else reads or writes them meanwhile.
+    #[inline(always)]
+    pub(crate) unsafe fn open<E: Element>(self, buffer: &mut [E]) -> &mut [E] {
+        // SAFETY: the caller's promise.
+        unsafe {
+            if self.is_slice() {
+                return self.pointer.slice_mut(0, buffer.len());
+            }
+            for (i, to) in buffer.iter_mut().enumerate() {
+                *to = *self.element::<E>(i);
+            }
+        }
+        buffer
+    }
+
+    /// Writes the elements back from the buffer that they were copied to.
+    ///
+    /// # Safety
+    ///
+    /// As [`Line::open`].
+    #[inline(always)]
+    pub(crate) unsafe fn close<E: Element>(self, buffer: &[E]) {
+        if !self.is_slice() {
+            for (i, from) in buffer.iter().enumerate() {
+                // SAFETY: the caller's promise.
+                unsafe { *self.element::<E>(i) = *from }
+            }
+        }
+    }
+
+    fn element<E: Element>(self, i: usize) -> *mut E {
+        self.pointer.address.wrapping_offset(i as isize * self.stride).cast()
+    }
+}
+
+/// Whether an array in logical order has neighbours in memory on different rows.
+pub(crate) fn lies_across(layout: &Layout<1>) -> bool {
+    let [.., rows, columns] = layout.axes() else { return false };
+    let reach = |axis: &Axis<1>| axis.strides[0].unsigned_abs();
+    reach(rows) < reach(columns) && rows.len.min(columns.len) >= ROWS / 2
+}
+
+/// Copies elements `start..` of an array in logical order, cast to `E`; if it lies across, whole rows
+/// go patch by patch.
+///
+/// # Safety
+///
+/// The array lies at `pointer` in memory that is valid and not written meanwhile, and
+/// `start + to.len()` elements are in the layout.
+#[inline(always)]
+pub(crate) unsafe fn read<E: Element>(
+    pointer: Pointer,
+    layout: &Layout<1>,
+    start: usize,
+    to: &mut [E],
+) {
+    // SAFETY: the caller's promise, here and below.
+    let line = |start: usize, to: &mut [E]| unsafe { pointer.read(layout, 0, start, to) };
+    let [.., rows, columns] = layout.axes() else { return line(start, to) };
+    if !lies_across(layout) {
+        return line(start, to);
+    }
+    let width = columns.len;
+    let head = (start.next_multiple_of(width) - start).min(to.len());
+    let (first, rest) = to.split_at_mut(head);
+    line(start, first);
+    let whole = rest.len() / width;
+    let (body, last) = rest.split_at_mut(whole * width);
+    line(start + head + whole * width, last);
+
+    let mut panel = panel::<E>();
+    let mut done = 0;
+    while done < whole {
+        let row = (start + head) / width + done;
+        let count = ROWS.min(rows.len - row % rows.len).min(whole - done);
+        let offset = layout.offset(0, row * width);
+        for column in (0..width).step_by(COLUMNS) {
+            let offset = offset + column as isize * columns.strides[0];
+            let patch = Patch {
+                corner: Pointer { address: pointer.address.wrapping_offset(offset), ..pointer },
+                down: rows.strides[0],
+                right: columns.strides[0],
+                rows: count,
+                columns: COLUMNS.min(width - column),
+            };
+            // SAFETY: the rows are in the array.
+            unsafe { patch.gather(&mut panel) };
+            for (i, row) in panel[..count].iter().enumerate() {
+                let at = (done + i) * width + column;
+                body[at..at + patch.columns].copy_from_slice(&row[..patch.columns]);
+            }
+        }
+        done += count;
+    }
+}
