@@ -1,0 +1,79 @@
+"""The benchmark of whole steps runs, and its figures that are no times are right."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import TypeAlias
+
+import pytest
+
+Rows: TypeAlias = list[tuple[str, list[float]]]
+
+PROGRAM = Path(__file__).parents[1] / "benches" / "steps.py"
+FORMS = ["flat dict", "list", "nested", "nested, gradients by name"]
+STATE = {"AdamW": 2, "AMSGrad": 3, "SGD momentum": 1, "SGD": 0}
+SIZES = {"float32": 4, "float64": 8}
+
+
+def run(*arguments: str) -> dict[str, str]:
+    """What the benchmark prints, by section."""
+    ended = subprocess.run(  # noqa: S603 - our own program
+        [sys.executable, PROGRAM, *arguments], capture_output=True, text=True, check=False
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")
+    _, *parts = re.split(r"^(\w+): .*\n", ended.stdout, flags=re.MULTILINE)
+    return dict(zip(parts[::2], parts[1::2], strict=True))
+
+
+def rows_of(text: str) -> Rows:
+    """Names and numbers of the rows below the headings of tables."""
+    cells = [re.split(" {2,}", line) for line in text.splitlines()]
+    number = re.compile(r"-?[\d,]+(\.\d\d)?")
+    return [
+        (name, [float(cell.replace(",", "")) for cell in rest])
+        for name, *rest in cells
+        if rest and all(map(number.fullmatch, rest))
+    ]
+
+
+@pytest.fixture(scope="module")
+def printed() -> dict[str, str]:
+    return run("--tiny")
+
+
+EXPECTED = {
+    "forms": [*FORMS, *FORMS],
+    "memory": [f"{rule} {dtype}" for dtype in SIZES for rule in STATE],
+    "imports": ["numpy", "thalweg", "thalweg over numpy"],
+}
+
+
+def test_there_is_no_other_section(printed: dict[str, str]) -> None:
+    assert list(printed) == list(EXPECTED)
+
+
+@pytest.mark.parametrize("section", EXPECTED)
+def test_a_section_prints_its_rows(printed: dict[str, str], section: str) -> None:
+    assert [name for name, _ in rows_of(printed[section])] == EXPECTED[section]
+
+
+def test_state_has_the_size_that_its_rule_needs(printed: dict[str, str]) -> None:
+    found = {name: numbers[0] for name, numbers in rows_of(printed["memory"])}
+    assert found == {
+        f"{rule} {dtype}": size * arrays
+        for dtype, size in SIZES.items()
+        for rule, arrays in STATE.items()
+    }
+
+
+def test_steps_allocate_less_than_an_array(printed: dict[str, str]) -> None:
+    for _, (_, growth, array) in rows_of(printed["memory"]):
+        assert growth < array
+
+
+def test_sections_and_rounds_can_be_chosen() -> None:
+    printed = run("--tiny", "--rounds", "1", "--only", "imports")
+    assert list(printed) == ["imports"]
