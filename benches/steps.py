@@ -21,6 +21,7 @@ from sections import (
     Section,
     forms,
     imports,
+    magnitudes,
     memory,
 )
 from subjects import check_rules
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 SECTIONS: dict[str, Section] = {
     "forms": forms,
+    "magnitudes": magnitudes,
     "memory": memory,
     "imports": imports,
 }

@@ -46,6 +46,7 @@ def printed() -> dict[str, str]:
 
 EXPECTED = {
     "forms": [*FORMS, *FORMS],
+    "magnitudes": 2 * 3 * ["1e-45", "1e-23", "1e-1", "1e-320", "1e-160", "1e0"],
     "memory": [f"{rule} {dtype}" for dtype in SIZES for rule in STATE],
     "imports": ["numpy", "thalweg", "thalweg over numpy"],
 }
@@ -58,6 +59,12 @@ def test_there_is_no_other_section(printed: dict[str, str]) -> None:
 @pytest.mark.parametrize("section", EXPECTED)
 def test_a_section_prints_its_rows(printed: dict[str, str], section: str) -> None:
     assert [name for name, _ in rows_of(printed[section])] == EXPECTED[section]
+
+
+def test_magnitudes_tell_the_worst_and_what_zero_gradients_leave(printed: dict[str, str]) -> None:
+    for line in (r"after 70,000 zero gradients: \d+\.\d\d", r"worst \d+\.\d\d, .* at 1e-?\d+; .*"):
+        found = re.findall(f"^{line}$", printed["magnitudes"], re.MULTILINE)
+        assert len(found) == 2 * 3 * len(SIZES)
 
 
 def test_state_has_the_size_that_its_rule_needs(printed: dict[str, str]) -> None:
