@@ -23,6 +23,7 @@ from sections import (
     imports,
     magnitudes,
     memory,
+    threads,
 )
 from subjects import check_rules
 
@@ -34,6 +35,7 @@ SECTIONS: dict[str, Section] = {
     "magnitudes": magnitudes,
     "memory": memory,
     "imports": imports,
+    "threads": threads,
 }
 
 

@@ -49,6 +49,7 @@ EXPECTED = {
     "magnitudes": 2 * 3 * ["1e-45", "1e-23", "1e-1", "1e-320", "1e-160", "1e0"],
     "memory": [f"{rule} {dtype}" for dtype in SIZES for rule in STATE],
     "imports": ["numpy", "thalweg", "thalweg over numpy"],
+    "threads": 4 * ["8,192", "16,384"],
 }
 
 
