@@ -1,7 +1,7 @@
-"""Times whole steps from Python, against each other.
+"""Times whole steps from Python, against each other and against the memory limit.
 
     python benches/steps.py                          # everything, about ten minutes
-    python benches/steps.py --only forms memory     # these sections
+    python benches/steps.py --only rules layouts     # these sections
     python benches/steps.py --tiny                   # a test that it runs; its times mean nothing
 
 `cargo bench` times the kernels alone.
@@ -10,19 +10,23 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 import thalweg
+from limit import check_limit
 from sections import (
     Options,
     Section,
     forms,
     imports,
+    layouts,
     magnitudes,
     memory,
+    rules,
     threads,
 )
 from subjects import check_rules
@@ -33,6 +37,8 @@ if TYPE_CHECKING:
 SECTIONS: dict[str, Section] = {
     "forms": forms,
     "magnitudes": magnitudes,
+    "layouts": layouts,
+    "rules": rules,
     "memory": memory,
     "imports": imports,
     "threads": threads,
@@ -42,16 +48,23 @@ SECTIONS: dict[str, Section] = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the sections that were asked for."""
     arguments = _parser().parse_args(argv)
-    options = Options(arguments.tiny, arguments.rounds)
+    options = Options(arguments.tiny, arguments.rounds, arguments.elements)
     check_rules()
-    print(
-        f"thalweg {thalweg.__version__}, {thalweg.get_cpu_level()}, "
-        f"{thalweg.get_num_threads()} threads, NumPy {np.__version__}"
-    )
+    check_limit()
+    print(_facts())
     for name in arguments.only or SECTIONS:
         print(f"\n{name}: {SECTIONS[name].TITLE}\n")
         SECTIONS[name].run(options)
     return 0
+
+
+def _facts() -> str:
+    """What explains the times; who else uses the machine shows in those of two threads first."""
+    return (
+        f"thalweg {thalweg.__version__}, {thalweg.get_cpu_level()}, "
+        f"{thalweg.get_num_threads()} threads, NumPy {np.__version__}; "
+        f"load before the start {os.getloadavg()[0]:.2f}"
+    )
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -14,6 +14,7 @@ Rows: TypeAlias = list[tuple[str, list[float]]]
 
 PROGRAM = Path(__file__).parents[1] / "benches" / "steps.py"
 FORMS = ["flat dict", "list", "nested", "nested, gradients by name"]
+LAYOUTS = ["C order", "transposed gradient", "every second column", "both in Fortran order"]
 STATE = {"AdamW": 2, "AMSGrad": 3, "SGD momentum": 1, "SGD": 0}
 SIZES = {"float32": 4, "float64": 8}
 
@@ -47,6 +48,16 @@ def printed() -> dict[str, str]:
 EXPECTED = {
     "forms": [*FORMS, *FORMS],
     "magnitudes": 2 * 3 * ["1e-45", "1e-23", "1e-1", "1e-320", "1e-160", "1e0"],
+    "layouts": [*LAYOUTS[:3], "float64 gradient", *LAYOUTS[3:], *LAYOUTS],
+    "rules": [
+        "AdamW, ignore",
+        "AdamW, default",
+        "AdamW, default, max_norm",
+        "AMSGrad, ignore",
+        "SGD momentum, ignore",
+        "SGD, ignore",
+        "AdamW, ignore",
+    ],
     "memory": [f"{rule} {dtype}" for dtype in SIZES for rule in STATE],
     "imports": ["numpy", "thalweg", "thalweg over numpy"],
     "threads": 4 * ["8,192", "16,384"],
@@ -83,5 +94,6 @@ def test_steps_allocate_less_than_an_array(printed: dict[str, str]) -> None:
 
 
 def test_sections_and_rounds_can_be_chosen() -> None:
-    printed = run("--tiny", "--rounds", "1", "--only", "imports")
-    assert list(printed) == ["imports"]
+    printed = run("--tiny", "--rounds", "1", "--only", "rules", "--elements", "1000")
+    assert list(printed) == ["rules"]
+    assert "1,000 float32" in printed["rules"]

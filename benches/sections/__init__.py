@@ -14,6 +14,7 @@ class Options:
 
     tiny: bool
     rounds: int | None
+    elements: int | None
 
     def pick(self, full: T, tiny: T) -> T:
         """Return the size that this run is to have."""
