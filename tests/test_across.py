@@ -55,7 +55,7 @@ def test_every_order_of_axes_gives_the_same_bits(
                 assert np.array_equal(one, other)
 
 
-@pytest.mark.parametrize("at", [(0, 0), (17, 300), (299, 269), (150, 0)])
+@pytest.mark.parametrize("at", [(0, 0), (17, 200), (299, 269), (150, 0)])
 def test_what_is_not_finite_is_found_in_every_order(at: tuple[int, int]) -> None:
     g = np.ones((300, 270), np.float32)
     g[at] = np.nan
