@@ -2,6 +2,7 @@
 
 use numpy::PyUntypedArrayMethods;
 use pyo3::prelude::*;
+use pyo3::types::PyString;
 
 use super::arrays::{Checked, written};
 use super::errors::{Outcome, Refusal, Shape};
@@ -17,6 +18,8 @@ const REBIND: &str = ", or adopt the new array with opt.rebind(params)";
 #[derive(Debug)]
 pub struct Leaf {
     pub name: String,
+    /// The name, to be looked up in a dict.
+    pub key: Py<PyString>,
     pub class: usize,
     /// Number of its updates.
     pub step: u64,

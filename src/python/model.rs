@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use numpy::PyUntypedArray;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::{PyDict, PyString};
 
 use super::arrays::{Checked, kind_of, plain, written, zeros_like};
 use super::errors::{Outcome, Refusal};
@@ -105,6 +105,7 @@ impl Model {
         let leaves: Vec<Leaf> = (found.iter())
             .map(|(name, object)| Leaf {
                 name: name.clone(),
+                key: PyString::new(params.py(), name).unbind(),
                 class: 0,
                 step: 0,
                 active: None,

@@ -22,7 +22,7 @@ use super::memory::Memory;
 use super::model::{Model, Policy};
 use super::overlap::{Occupant, share_memory};
 use super::report::StepReport;
-use super::tree::{Given, collect_by_name};
+use super::tree::{Given, collect_by_name, collect_flat};
 use crate::dispatch::Level;
 use crate::element::Kind;
 use crate::error::Quoted;
@@ -157,7 +157,9 @@ fn collect(model: &mut Model, request: &Request<'_, '_>) -> Outcome<()> {
     let given = &mut work.given;
     given.resize_with(leaves.len(), Given::default);
     let mut extra = Vec::new();
-    if !tree.collect(request.grads, given, &mut 0)? {
+    if !tree.collect(request.grads, given, &mut 0)?
+        && !collect_flat(request.grads, leaves.iter().map(|leaf| &leaf.key), given)?
+    {
         extra = collect_by_name(request.grads, tree, index, given)?;
     }
     let mut missing = Vec::new();

@@ -1,11 +1,12 @@
 //! Trees of arrays: mappings, lists and tuples become flat names, natively.
 //!
 //! A leaf's name is its path joined with dots. Gradients mostly come as the very tree that the
-//! parameters are, so that is tried first, node beside node; any other tree with the same names
-//! (a flat dict, say) is flattened and looked up.
+//! parameters are, so that is tried first, node beside node; then a flat dict of names; any other
+//! tree is flattened and looked up.
 
 use std::collections::{HashMap, HashSet};
 
+use numpy::PyUntypedArray;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyMapping, PyString, PyTuple};
@@ -81,6 +82,16 @@ fn open<'py>(
 /// The field names of a namedtuple.
 fn fields_of(tuple: &Bound<'_, PyAny>) -> PyResult<Option<Vec<String>>> {
     Ok(tuple.getattr_opt("_fields")?.and_then(|fields| fields.extract().ok()))
+}
+
+/// Whether a tuple has no field names, or those of the other.
+fn same_fields(tuple: &Bound<'_, PyTuple>, other: &Bound<'_, PyAny>) -> PyResult<bool> {
+    // Types tell at once, without looking for attributes.
+    if tuple.is_exact_instance_of::<PyTuple>() || tuple.get_type().is(other.get_type()) {
+        return Ok(true);
+    }
+    let fields = fields_of(tuple)?;
+    Ok(fields.is_none() || fields == fields_of(other)?)
 }
 
 fn key_name(path: &str, key: &Bound<'_, PyAny>) -> Outcome<String> {
@@ -281,13 +292,9 @@ impl Node {
             (Container::Mapping, _) => return Ok(false),
             (_, Ok(list)) => list.iter().collect(),
             (_, Err(_)) => match grads.cast::<PyTuple>() {
-                Ok(tuple) => match fields_of(tuple)? {
-                    // Fields in another order are other names.
-                    fields @ Some(_) if fields != fields_of(self.object.bind(py))? => {
-                        return Ok(false);
-                    }
-                    _ => tuple.iter().collect(),
-                },
+                // Fields in another order are other names.
+                Ok(tuple) if !same_fields(tuple, self.object.bind(py))? => return Ok(false),
+                Ok(tuple) => tuple.iter().collect(),
                 Err(_) => return Ok(false),
             },
         };
@@ -307,6 +314,29 @@ fn is_container(object: &Bound<'_, PyAny>) -> bool {
     object.is_instance_of::<PyDict>()
         || object.is_instance_of::<PyList>()
         || object.is_instance_of::<PyTuple>()
+}
+
+/// Takes the gradients from a dict of names, keys in the order of the leaves; false if it has
+/// other keys or other values than arrays and `None`.
+pub fn collect_flat<'k>(
+    grads: &Bound<'_, PyAny>,
+    keys: impl Iterator<Item = &'k Py<PyString>>,
+    given: &mut [Given],
+) -> PyResult<bool> {
+    let Ok(dict) = grads.cast::<PyDict>() else { return Ok(false) };
+    let mut found = 0;
+    for (key, given) in keys.zip(given) {
+        *given = match dict.get_item(key)? {
+            None => Given::Missing,
+            Some(gradient) if gradient.is_none() => Given::Skipped,
+            Some(gradient) if gradient.is_instance_of::<PyUntypedArray>() => {
+                Given::Object(gradient.unbind())
+            }
+            Some(_) => return Ok(false),
+        };
+        found += usize::from(!matches!(given, Given::Missing));
+    }
+    Ok(found == dict.len())
 }
 
 /// Takes the gradients from any tree, by name; returns the names that are no leaf.
