@@ -26,7 +26,7 @@ const BLOCK: usize = 16_384;
 
 /// Elements gathered at a time from an array whose neighbours in memory are on different rows: the
 /// more rows of it are gathered together, the more of each cache line is used.
-const ACROSS: usize = 262_144;
+const ACROSS: usize = 131_072;
 
 /// Running sums in a block: element `i` of the block goes to sum `i % LANES`.
 const LANES: usize = 16;
