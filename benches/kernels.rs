@@ -1,86 +1,179 @@
-//! Updates of one tensor on one thread, in bytes a second, at each CPU level, against a loop with
-//! the same reads and writes and trivial arithmetic: the memory limit.
+//! Updates of one tensor on one thread, in bytes a second, for each rule and element type at each CPU
+//! level, against a loop that moves the same bytes: the memory limit.
 //!
-//! `cargo bench`; run as a test (`cargo test --benches`) it does each once.
+//! `cargo bench`; run as a test (`cargo test --benches`) it does each once, on a few elements.
 
 use divan::counter::BytesCount;
 use divan::{Bencher, black_box};
-use thalweg::plan::{Plan, Task};
-use thalweg::rule::{Adam, Coefficients};
+use thalweg::element::Element;
+use thalweg::norm::{Leaf, global_norm};
+use thalweg::plan::{Plan, Task, Update};
+use thalweg::rule::{Adam, Coefficients, Sgd};
+use thalweg::stream::stream;
 use thalweg::tensor::Tensor;
 use thalweg::{Error, Level};
 
-const SIZES: [usize; 3] = [4_096, 131_072, 1 << 24];
-/// AdamW reads p, g, m, v and writes p, m, v.
-const ARRAYS_MOVED: usize = 7;
-
 fn main() -> Result<(), Error> {
-    check()?;
+    check::<f32>()?;
+    check::<f64>()?;
     divan::main();
     Ok(())
 }
 
-struct Arrays {
-    p: Vec<f32>,
-    g: Vec<f32>,
-    m: Vec<f32>,
-    v: Vec<f32>,
+/// Elements: a small tensor, one that fits a second-level cache, one in shared cache, one in memory.
+fn sizes() -> Vec<usize> {
+    if std::env::args().any(|argument| argument == "--bench") {
+        vec![4_096, 32_768, 131_072, 1 << 24]
+    } else {
+        vec![1_000]
+    }
 }
 
-impl Arrays {
-    fn new(len: usize) -> Self {
-        let filled = |value| vec![value; len];
-        Arrays { p: filled(0.1), g: filled(0.2), m: filled(0.3), v: filled(0.4) }
+#[derive(Clone, Copy, Debug)]
+enum Rule {
+    AdamW,
+    AmsGrad,
+    Momentum,
+    Sgd,
+}
+
+impl Rule {
+    const ALL: [Rule; 4] = [Rule::AdamW, Rule::AmsGrad, Rule::Momentum, Rule::Sgd];
+
+    fn states(self) -> usize {
+        match self {
+            Rule::AdamW => 2,
+            Rule::AmsGrad => 3,
+            Rule::Momentum => 1,
+            Rule::Sgd => 0,
+        }
     }
 
-    fn adamw(&mut self, level: Level) -> Result<(), Error> {
+    /// Bytes that an update of so many elements moves: the gradient is read, the others are read and
+    /// written.
+    fn bytes<E>(self, len: usize) -> BytesCount {
+        BytesCount::new((1 + 2 * (1 + self.states())) * len * size_of::<E>())
+    }
+
+    fn update<E: Element>(self) -> Result<Update, Error>
+    where
+        Update: From<Coefficients<E>>,
+    {
         let adamw = Adam { weight_decay: 1e-2, ..Adam::default() };
-        let update = Coefficients::Adam(adamw.at_step::<f32>(10, 1.0)?).into();
-        let tensor = Tensor::from_slices(&mut self.p, &self.g, [&mut self.m, &mut self.v])?;
-        Plan::default().run(&mut [Task { tensor, update: 0 }], &[update], level, 1)
+        let sgdw = Sgd { momentum: 0.9, weight_decay: 1e-2, ..Sgd::new(0.1) };
+        Ok(match self {
+            Rule::AdamW => Coefficients::Adam(adamw.at_step::<E>(10, 1.0)?).into(),
+            Rule::AmsGrad => Coefficients::AmsGrad(adamw.at_step::<E>(10, 1.0)?).into(),
+            Rule::Momentum => Coefficients::Momentum(sgdw.at_step::<E>(10, 1.0)?).into(),
+            Rule::Sgd => Coefficients::Sgd(Sgd::new(0.1).at_step::<E>(10, 1.0)?).into(),
+        })
+    }
+}
+
+struct Arrays<E> {
+    p: Vec<E>,
+    g: Vec<E>,
+    state: [Vec<E>; 3],
+}
+
+impl<E: Element> Arrays<E>
+where
+    Update: From<Coefficients<E>>,
+{
+    fn new(len: usize) -> Self {
+        let filled = |value| vec![E::from_f64(value); len];
+        Arrays { p: filled(0.1), g: filled(0.01), state: [filled(0.01), filled(0.1), filled(0.1)] }
     }
 
-    fn trivial(&mut self) {
-        let moments = self.m.iter_mut().zip(&mut self.v);
-        for ((p, g), (m, v)) in self.p.iter_mut().zip(&self.g).zip(moments) {
-            *m += g;
-            *v += g;
-            *p += *m + *v;
+    fn step(&mut self, rule: Rule, level: Level) -> Result<(), Error> {
+        let Arrays { p, g, state: [m, v, u] } = self;
+        let tensor = match rule {
+            Rule::AdamW => Tensor::from_slices(p, g, [m, v]),
+            Rule::AmsGrad => Tensor::from_slices(p, g, [m, v, u]),
+            Rule::Momentum => Tensor::from_slices(p, g, [m]),
+            Rule::Sgd => Tensor::from_slices(p, g, []),
+        }?;
+        Plan::default().run(&mut [Task { tensor, update: 0 }], &[rule.update()?], level, 1)
+    }
+
+    /// The limit of a rule with so many state arrays.
+    fn stream(&mut self, states: usize, level: Level) -> Result<(), Error> {
+        let Arrays { p, g, state: [m, v, u] } = self;
+        match states {
+            0 => stream([p], g, level, 1),
+            1 => stream([p, m], g, level, 1),
+            2 => stream([p, m, v], g, level, 1),
+            _ => stream([p, m, v, u], g, level, 1),
         }
     }
 }
 
 /// All levels agree, and have moved the parameter, before anything is timed.
-fn check() -> Result<(), Error> {
-    let mut results = Vec::new();
-    for level in Level::available() {
-        let mut arrays = Arrays::new(1_000);
-        arrays.adamw(level)?;
-        results.push(arrays.p.iter().map(|p| p.to_bits()).collect::<Vec<u32>>());
+fn check<E: Element + PartialEq + std::fmt::Debug>() -> Result<(), Error>
+where
+    Update: From<Coefficients<E>>,
+{
+    for rule in Rule::ALL {
+        let before = Arrays::<E>::new(1_000).p;
+        let mut results = Vec::new();
+        for level in Level::available() {
+            let mut arrays = Arrays::<E>::new(1_000);
+            arrays.step(rule, level)?;
+            results.push(arrays.p);
+        }
+        assert!(results.windows(2).all(|pair| pair[0] == pair[1]), "levels differ");
+        assert!(results[0].iter().zip(&before).all(|(new, old)| new < old), "nothing was updated");
     }
-    assert!(results.windows(2).all(|pair| pair[0] == pair[1]), "levels differ");
-    assert!(results[0][0] != 0.1_f32.to_bits(), "nothing was updated");
     Ok(())
 }
 
-fn bytes(len: usize) -> BytesCount {
-    BytesCount::new(ARRAYS_MOVED * len * size_of::<f32>())
+/// A name that the table shows, with what it stands for.
+struct Case {
+    level: Level,
+    rule: Rule,
+    len: usize,
 }
 
-fn levels() -> Vec<(&'static str, usize)> {
-    let sizes = |level: Level| SIZES.into_iter().map(move |len| (level.name(), len));
-    Level::available().flat_map(sizes).collect()
+impl std::fmt::Display for Case {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:<8} {:?} {}", self.level.name(), self.rule, self.len)
+    }
 }
 
-#[divan::bench(args = levels(), sample_count = 20)]
-fn adamw(bencher: Bencher<'_, '_>, (level, len): (&str, usize)) {
-    let mut arrays = Arrays::new(len);
-    let Ok(level) = Level::named(level) else { return };
-    bencher.counter(bytes(len)).bench_local(|| black_box(&mut arrays).adamw(level));
+fn cases() -> Vec<Case> {
+    let of = |level| Rule::ALL.into_iter().map(move |rule| (level, rule));
+    let with = |(level, rule)| sizes().into_iter().map(move |len| Case { level, rule, len });
+    Level::available().flat_map(of).flat_map(with).collect()
 }
 
-#[divan::bench(args = SIZES, sample_count = 20)]
-fn limit(bencher: Bencher<'_, '_>, len: usize) {
-    let mut arrays = Arrays::new(len);
-    bencher.counter(bytes(len)).bench_local(|| black_box(&mut arrays).trivial());
+#[divan::bench(types = [f32, f64], args = cases(), sample_count = 20)]
+fn update<E: Element>(bencher: Bencher<'_, '_>, case: &Case)
+where
+    Update: From<Coefficients<E>>,
+{
+    let mut arrays = Arrays::<E>::new(case.len);
+    bencher
+        .counter(case.rule.bytes::<E>(case.len))
+        .bench_local(|| black_box(&mut arrays).step(case.rule, case.level));
+}
+
+#[divan::bench(types = [f32, f64], args = cases(), sample_count = 20)]
+fn limit<E: Element>(bencher: Bencher<'_, '_>, case: &Case)
+where
+    Update: From<Coefficients<E>>,
+{
+    let mut arrays = Arrays::<E>::new(case.len);
+    bencher
+        .counter(case.rule.bytes::<E>(case.len))
+        .bench_local(|| black_box(&mut arrays).stream(case.rule.states(), case.level));
+}
+
+/// The read pass, in bytes a second of the gradient.
+#[divan::bench(types = [f32, f64], args = sizes(), sample_count = 20)]
+fn norm<E: Element>(bencher: Bencher<'_, '_>, len: usize) {
+    let gradient = vec![E::from_f64(0.01); len];
+    let view = ndarray::ArrayView1::from(&gradient[..]);
+    bencher
+        .counter(BytesCount::new(len * size_of::<E>()))
+        .bench_local(|| global_norm(&[Leaf::from_view(black_box(view))], Level::current(), 1));
 }

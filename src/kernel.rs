@@ -8,8 +8,7 @@ use crate::element::Element;
 use crate::prefetch;
 use crate::rule::Rule;
 
-/// Elements a chunk. Measured with AVX2: with 8, or 32 and more, a step in cache takes 1.1 to 1.6
-/// times as long.
+/// Elements a chunk. Measured with AVX2: 8 and 32 are as fast in cache, 64 takes 1.3 times as long.
 const CHUNK: usize = 16;
 
 /// Updates `p` and `state` in place. All slices have the length of `p`.

@@ -14,7 +14,7 @@ use crate::gather::{Pointer, TILE};
 use crate::kernel;
 use crate::layout::{Layout, Order};
 use crate::planes::{self, Planes};
-use crate::rule::{Coefficients, MAX_STATE, Rule};
+use crate::rule::{Coefficients, MAX_STATE, Rule, Usual};
 
 /// Parameter, gradient and state: the arrays of a [`Tensor`], in this order.
 pub const ARRAYS: usize = 2 + MAX_STATE;
@@ -195,7 +195,13 @@ impl<'a> Tensor<'a> {
         // SAFETY: the caller's promise, passed on.
         unsafe {
             match coefficients {
+                Coefficients::Adam(rule) if rule.is_usual() => {
+                    self.run::<E, _, 2>(&Usual(*rule), level, start, len);
+                }
                 Coefficients::Adam(rule) => self.run::<E, _, 2>(rule, level, start, len),
+                Coefficients::AmsGrad(rule) if rule.is_usual() => {
+                    self.run::<E, _, 3>(&Usual(*rule), level, start, len);
+                }
                 Coefficients::AmsGrad(rule) => self.run::<E, _, 3>(rule, level, start, len),
                 Coefficients::Sgd(rule) => self.run::<E, _, 0>(rule, level, start, len),
                 Coefficients::Momentum(rule) => self.run::<E, _, 1>(rule, level, start, len),

@@ -26,10 +26,10 @@ struct Kernel {
 }
 
 /// A rule is compiled three times for a type: for slices, for arrays that are gathered, and for
-/// gradients that lie across.
+/// gradients that lie across; Adam twice as often, for usual coefficients and for any.
 const KERNELS: [Kernel; 6] = [
-    Kernel { name: "Adam, AMSGrad, f32", has: &["sqrtps", "divps"], lacks: &[], count: 6 },
-    Kernel { name: "Adam, AMSGrad, f64", has: &["sqrtpd", "divpd"], lacks: &[], count: 6 },
+    Kernel { name: "Adam, AMSGrad, f32", has: &["sqrtps", "divps"], lacks: &[], count: 12 },
+    Kernel { name: "Adam, AMSGrad, f64", has: &["sqrtpd", "divpd"], lacks: &[], count: 12 },
     Kernel {
         name: "SGD, momentum, decay, f32",
         has: &["mulps", "subps"],

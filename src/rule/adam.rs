@@ -1,7 +1,7 @@
 //! Adam, AdamW and AMSGrad.
 
 use super::hyperparameter::Hyperparameter::{Beta1, Beta2, Eps, L2, Lr, WeightDecay};
-use super::{Descent, Gradient, Mix, Rule, one_minus_power, rounded};
+use super::{Descent, Gradient, Mix, Rule, Usual, one_minus_power, rounded};
 use crate::element::Element;
 use crate::error::Error;
 
@@ -108,39 +108,71 @@ pub struct AdamStep<E> {
 }
 
 impl<E: Element> AdamStep<E> {
+    /// Whether there is no penalty, no beta below 1/2, and decay: then [`Usual`] is faster.
+    pub(crate) fn is_usual(&self) -> bool {
+        let mixes = [self.first, self.second];
+        self.gradient.l2 == E::ZERO
+            && self.descent.rate != E::ZERO
+            && mixes.iter().all(|mix| !mix.from_new)
+    }
+
     #[inline(always)]
-    fn moments(&self, p: E, g: E, m: E, v: E) -> (E, E) {
+    fn moments<const USUAL: bool>(&self, p: E, g: E, m: E, v: E) -> (E, E) {
         let floors = E::FLOORS;
-        let g = self.gradient.read(p, g);
+        let g = self.gradient.read::<USUAL>(p, g);
         let h = g.flush(floors.square);
-        let m = self.first.of(m.flush(floors.average), g);
-        let v = self.second.of(v.flush(floors.average_sq), h * h);
+        let m = self.first.of::<USUAL>(m.flush(floors.average), g);
+        let v = self.second.of::<USUAL>(v.flush(floors.average_sq), h * h);
         (m, v)
     }
 
     #[inline(always)]
-    fn descend(&self, p: E, m: E, u: E) -> E {
+    fn descend<const USUAL: bool>(&self, p: E, m: E, u: E) -> E {
         let change = self.step_size * m / (u.sqrt() * self.correction + self.eps);
-        self.descent.apply(p, change)
+        self.descent.apply::<USUAL>(p, change)
+    }
+
+    #[inline(always)]
+    fn adam<const USUAL: bool>(&self, p: E, g: E, [m, v]: [E; 2]) -> (E, [E; 2]) {
+        let (m, v) = self.moments::<USUAL>(p, g, m, v);
+        (self.descend::<USUAL>(p, m, v), [m, v])
+    }
+
+    #[inline(always)]
+    fn amsgrad<const USUAL: bool>(&self, p: E, g: E, [m, v, u]: [E; 3]) -> (E, [E; 3]) {
+        let (m, v) = self.moments::<USUAL>(p, g, m, v);
+        let u = u.flush(E::FLOORS.average_sq);
+        // Written so that a NaN in either reaches the result.
+        #[allow(clippy::eq_op)] // `u != u` is the test for NaN that vectorises
+        let u = if u > v || u != u { u } else { v };
+        (self.descend::<USUAL>(p, m, u), [m, v, u])
     }
 }
 
 impl<E: Element> Rule<E, 2> for AdamStep<E> {
     #[inline(always)]
-    fn update(&self, p: E, g: E, [m, v]: [E; 2]) -> (E, [E; 2]) {
-        let (m, v) = self.moments(p, g, m, v);
-        (self.descend(p, m, v), [m, v])
+    fn update(&self, p: E, g: E, state: [E; 2]) -> (E, [E; 2]) {
+        self.adam::<false>(p, g, state)
+    }
+}
+
+impl<E: Element> Rule<E, 2> for Usual<AdamStep<E>> {
+    #[inline(always)]
+    fn update(&self, p: E, g: E, state: [E; 2]) -> (E, [E; 2]) {
+        self.0.adam::<true>(p, g, state)
     }
 }
 
 impl<E: Element> Rule<E, 3> for AdamStep<E> {
     #[inline(always)]
-    fn update(&self, p: E, g: E, [m, v, u]: [E; 3]) -> (E, [E; 3]) {
-        let (m, v) = self.moments(p, g, m, v);
-        let u = u.flush(E::FLOORS.average_sq);
-        // Written so that a NaN in either reaches the result.
-        #[allow(clippy::eq_op)] // `u != u` is the test for NaN that vectorises
-        let u = if u > v || u != u { u } else { v };
-        (self.descend(p, m, u), [m, v, u])
+    fn update(&self, p: E, g: E, state: [E; 3]) -> (E, [E; 3]) {
+        self.amsgrad::<false>(p, g, state)
+    }
+}
+
+impl<E: Element> Rule<E, 3> for Usual<AdamStep<E>> {
+    #[inline(always)]
+    fn update(&self, p: E, g: E, state: [E; 3]) -> (E, [E; 3]) {
+        self.0.amsgrad::<true>(p, g, state)
     }
 }

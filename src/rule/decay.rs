@@ -36,6 +36,6 @@ impl<E: Element> Decay<E> {
 impl<E: Element> Rule<E, 0> for Decay<E> {
     #[inline(always)]
     fn update(&self, p: E, _g: E, []: [E; 0]) -> (E, [E; 0]) {
-        (self.descent.apply(p, E::ZERO), [])
+        (self.descent.apply::<false>(p, E::ZERO), [])
     }
 }

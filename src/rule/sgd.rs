@@ -115,18 +115,18 @@ pub struct SgdStep<E> {
 impl<E: Element> Rule<E, 0> for SgdStep<E> {
     #[inline(always)]
     fn update(&self, p: E, g: E, []: [E; 0]) -> (E, [E; 0]) {
-        let g = self.gradient.read(p, g);
-        (self.descent.apply(p, self.lr * g), [])
+        let g = self.gradient.read::<false>(p, g);
+        (self.descent.apply::<false>(p, self.lr * g), [])
     }
 }
 
 impl<E: Element> Rule<E, 1> for SgdStep<E> {
     #[inline(always)]
     fn update(&self, p: E, g: E, [b]: [E; 1]) -> (E, [E; 1]) {
-        let g = self.gradient.read(p, g);
+        let g = self.gradient.read::<false>(p, g);
         let moved = self.momentum * b.flush(E::FLOORS.average) + self.intake * g;
         let b = if self.replace { g } else { moved };
         let h = if self.nesterov { g + self.momentum * b } else { b };
-        (self.descent.apply(p, self.lr * h), [b])
+        (self.descent.apply::<false>(p, self.lr * h), [b])
     }
 }
