@@ -1,12 +1,17 @@
-"""Pictures as output: everything that can be refused is refused before the work."""
+"""Files as output: everything that can be refused is refused before the work."""
 
 from __future__ import annotations
 
 import argparse
 import tempfile
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from thalweg.cli.errors import CommandError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 FORMATS = (".png", ".pdf", ".svg")
 
@@ -23,8 +28,15 @@ def check_writable(path: Path) -> None:
     """Raise `CommandError` if no file can be written at ``path``."""
     if path.is_dir():
         raise CommandError(f"cannot write {str(path)!r}: it is a directory")
-    try:
+    with writing(path):
         # Permission bits do not tell everything (read-only mounts, full disks); trying does.
         tempfile.TemporaryFile(dir=path.parent).close()
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn a failure to write into a `CommandError` that names ``path``."""
+    try:
+        yield
     except OSError as error:
         raise CommandError(f"cannot write {str(path)!r}: {error.strerror}") from error

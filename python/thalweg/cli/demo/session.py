@@ -11,13 +11,10 @@ from thalweg.cli.demo import digits, display, figure
 from thalweg.cli.demo.recipes import RECIPES, Recipe
 from thalweg.cli.demo.training import Plan, Run, train
 from thalweg.cli.errors import CommandError
-from thalweg.cli.output import check_writable
+from thalweg.cli.output import check_writable, writing
 
 if TYPE_CHECKING:
     import argparse
-    from pathlib import Path
-
-    from matplotlib.figure import Figure
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -34,7 +31,8 @@ def run(arguments: argparse.Namespace) -> int:
         # A rate in range by itself whose product with another overflows; the message says which.
         raise CommandError(str(error)) from error
     display.print_results(runs)
-    _save(figure.draw(runs, plan), arguments.output)
+    with writing(arguments.output):
+        figure.draw(runs, plan).savefig(arguments.output)
     print(f"saved {arguments.output}")
     return int(any(run.stop is not None for run in runs))
 
@@ -59,10 +57,3 @@ def _train_all(recipes: list[Recipe], data: digits.Digits, plan: Plan) -> list[R
             runs.append(train(recipe, data, plan, partial(display.show_epoch, bars, task)))
             display.show_end(bars, task, runs[-1])
         return runs
-
-
-def _save(picture: Figure, path: Path) -> None:
-    try:
-        picture.savefig(path)
-    except OSError as error:
-        raise CommandError(f"cannot write {str(path)!r}: {error.strerror}") from error
