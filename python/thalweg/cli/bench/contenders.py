@@ -1,0 +1,157 @@
+"""Who is measured: one table, with what each needs to be built, checked and compared."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+import thalweg
+from thalweg.cli.bench.limit import Traffic
+from thalweg.cli.bench.loops import NumpyLoop, Reference
+from thalweg.cli.bench.native import Thalweg
+from thalweg.cli.bench.rules import (
+    ADAMW,
+    ADAMW_EPS_HAT,
+    AMSGRAD,
+    LR,
+    MAX_NORM,
+    MOMENTUM,
+    SGD,
+    WEIGHT_DECAY,
+    Arrays,
+    Rule,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from thalweg.cli.bench.stepper import Stepper
+
+FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
+
+
+@dataclass(frozen=True)
+class Contender:
+    """An optimizer of the comparison.
+
+    Attributes
+    ----------
+    name, label : str
+        For the command line and for readers.
+    build : callable
+        Makes a `Stepper` of parameters that it may keep and write to.
+    rule, max_norm
+        What it computes, for the check.
+    dtype : dtype
+        Of its parameters.
+    ours : bool
+        Whether it must equal the reference exactly, and joins every round.
+    gradient_reads : int
+        How often a step reads the gradients; more than once is the price of looking at them first.
+    scratch : int
+        Arrays as large as the parameters that it needs beside parameters and state, about.
+    package : str
+        What must be installed.
+    compiles : bool
+        Whether its first step takes time that grows with the number of tensors.
+    """
+
+    name: str
+    label: str
+    build: Callable[[Arrays], Stepper]
+    rule: Rule = ADAMW
+    max_norm: float | None = None
+    dtype: np.dtype[Any] = FLOAT32
+    ours: bool = False
+    gradient_reads: int = 1
+    scratch: int = 0
+    package: str | None = None
+    compiles: bool = False
+
+    @property
+    def traffic(self) -> Traffic:
+        """What any implementation of the rule must read and write."""
+        return Traffic(self.rule.written, self.dtype)
+
+    @property
+    def moved_bytes(self) -> int:
+        """Bytes a parameter that this one moves."""
+        return self.traffic.moved_bytes + (self.gradient_reads - 1) * self.dtype.itemsize
+
+    @property
+    def memory(self) -> int:
+        """Bytes a parameter that it occupies while it steps, without the gradient."""
+        return (self.rule.written + self.scratch) * self.dtype.itemsize
+
+    @property
+    def is_installed(self) -> bool:
+        """Whether its package is there; nothing is imported to find out."""
+        return self.package is None or find_spec(self.package) is not None
+
+
+_ADAMW = partial(thalweg.AdamW, lr=LR, weight_decay=WEIGHT_DECAY)
+_UNGUARDED = partial(_ADAMW, nonfinite="ignore")
+_AMSGRAD = partial(_ADAMW, amsgrad=True)
+_SGD = partial(thalweg.SGD, lr=LR, momentum=MOMENTUM)
+
+
+def _torch(params: Arrays, *, fused: bool) -> Stepper:
+    from thalweg.cli.bench.torch_adamw import TorchAdamW  # noqa: PLC0415 - if it is installed
+
+    return TorchAdamW(params, fused=fused)
+
+
+def _thinc(params: Arrays) -> Stepper:
+    from thalweg.cli.bench.thinc_adam import ThincAdam  # noqa: PLC0415 - if it is installed
+
+    return ThincAdam(params)
+
+
+def _optax(params: Arrays) -> Stepper:
+    from thalweg.cli.bench.optax_adamw import OptaxAdamW  # noqa: PLC0415 - if it is installed
+
+    return OptaxAdamW(params)
+
+
+BASELINE = "thalweg"
+
+_ours = partial(Contender, ours=True)
+
+_TABLE = (
+    _ours(BASELINE, "thalweg AdamW", partial(Thalweg, _ADAMW), gradient_reads=2),
+    _ours("thalweg-ignore", "thalweg AdamW, ignore", partial(Thalweg, _UNGUARDED)),
+    _ours(
+        "thalweg-clip",
+        "thalweg AdamW, clipped",
+        partial(Thalweg, _ADAMW, max_norm=MAX_NORM),
+        max_norm=MAX_NORM,
+        gradient_reads=2,
+    ),
+    _ours(
+        "thalweg-float64",
+        "thalweg AdamW, float64",
+        partial(Thalweg, _UNGUARDED),
+        dtype=FLOAT64,
+    ),
+    _ours(
+        "thalweg-amsgrad", "thalweg AMSGrad", partial(Thalweg, _AMSGRAD), AMSGRAD, gradient_reads=2
+    ),
+    _ours("thalweg-sgd", "thalweg SGD, momentum", partial(Thalweg, _SGD), SGD, gradient_reads=2),
+    Contender("torch-fused", "torch AdamW, fused", partial(_torch, fused=True), package="torch"),
+    Contender(
+        "torch-loop",
+        "torch AdamW, for-loop",
+        partial(_torch, fused=False),
+        scratch=2,
+        package="torch",
+    ),
+    Contender("optax", "optax adamw, jit", _optax, scratch=1, package="optax", compiles=True),
+    Contender("thinc", "thinc Adam", _thinc, ADAMW_EPS_HAT, scratch=2, package="thinc"),
+    Contender("numpy", "NumPy loop", NumpyLoop, scratch=1),
+    Contender("reference", "thalweg.reference", Reference, scratch=10),
+)
+CONTENDERS = {contender.name: contender for contender in _TABLE}

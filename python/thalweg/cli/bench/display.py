@@ -1,0 +1,109 @@
+"""What the benchmark shows in a terminal: progress while it measures, then a table a case."""
+
+from __future__ import annotations
+
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from thalweg.cli.bench.tables import HEADINGS, rows
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from typing_extensions import Self
+
+    from thalweg.cli.bench.results import CaseResult
+
+LEGEND = """
+step       median and shortest time of a step, over rounds in which all take turns
+of limit   the time that the same reads and writes take with trivial arithmetic,
+           divided by the step's in the same round; the best is of shortest times
+x thalweg  the step's time, divided by that of thalweg AdamW in the same round
+ignore     nonfinite="ignore": gradients are not looked at first; float64 as well
+clipped    by max_norm"""
+WIDTH = 80
+REDRAWN_SECONDS = 0.2
+# The load average of a machine that is not quite idle.
+BUSY = 0.5
+
+
+class CaseProgress:
+    """The bar of a case, a context: first what is being prepared, then samples."""
+
+    def __init__(self, title: str) -> None:
+        # On stderr, so that `thalweg bench > tables.txt` keeps the tables alone.
+        console = Console(stderr=True)
+        self._bars = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+            console=console,
+            transient=True,
+            # A thread that draws would take its time from whoever is being timed.
+            auto_refresh=False,
+            disable=not console.is_terminal,
+        )
+        self._task = self._bars.add_task(title, total=None, note="")
+        self._drawn = monotonic()
+
+    def __enter__(self) -> Self:
+        self._bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bars.stop()
+
+    def note(self, text: str) -> None:
+        """Say what is going on."""
+        self._bars.update(self._task, note=text)
+        self._bars.refresh()
+
+    def expect(self, samples: int) -> None:
+        """Begin to count samples."""
+        self._bars.update(self._task, total=samples, note="")
+
+    def advance(self) -> None:
+        """Count a sample."""
+        self._bars.advance(self._task)
+        if monotonic() - self._drawn > REDRAWN_SECONDS:
+            self._bars.refresh()
+            self._drawn = monotonic()
+
+
+def print_setting(facts: Mapping[str, Any], missing: Iterable[str]) -> None:
+    """Print what is measured on what, and what would be if it were installed."""
+    print(f"{facts['cpu']}, {facts['cores']} cores, {facts['system']}")
+    print(f"{facts['threads']} threads ({facts['threads_source']}), CPU level {facts['cpu_level']}")
+    print(", ".join(f"{name} {version}" for name, version in facts["versions"].items()))
+    if (load := facts["load"] or 0.0) > BUSY:
+        print(f"load {load:.1f}: other programs run too; threads that wait for each other suffer")
+    if names := ", ".join(missing):
+        print(f"not installed, so not measured: {names}")
+
+
+def print_result(result: CaseResult) -> None:
+    """Print the table of a case, and below it who is not in it and why."""
+    console = Console(highlight=False)
+    # In a narrow terminal whole numbers on broken lines say more than cut ones.
+    console.width = max(console.width, WIDTH)
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
+    table.add_column(HEADINGS[0], no_wrap=True)
+    for heading in HEADINGS[1:]:
+        table.add_column("\n".join(heading.rsplit(" ", 1)), justify="right", no_wrap=True)
+    # Not every encoding that a pipe may have knows the letter.
+    micro = "µ" if console.encoding.startswith("utf") else "u"
+    for row in rows(result):
+        table.add_row(*(cell.replace("µ", micro) for cell in row))
+    print(f"\n{result.case.title}\n")
+    console.print(table)
+    for contender in result.failed:
+        verdict = result.checked[contender]
+        print(f"{contender.label} failed its check and is not timed: {verdict}")
+    for contender, reason in result.skipped.items():
+        print(f"{contender.label} is not measured: {reason}")

@@ -1,0 +1,59 @@
+"""The memory limit: what it takes to read and write a step's arrays and do next to nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from thalweg import _core
+from thalweg.cli.bench.stepper import Step
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from thalweg.cli.bench.rules import Array
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """Arrays that are read and written; one more, the gradient, is only read."""
+
+    written: int
+    dtype: np.dtype[Any]
+
+    @property
+    def moved_bytes(self) -> int:
+        """Bytes moved for each parameter."""
+        return (2 * self.written + 1) * self.dtype.itemsize
+
+
+def memory(traffics: Iterable[Traffic]) -> int:
+    """Return the bytes that the streams occupy for each parameter."""
+    return sum(count * dtype.itemsize for dtype, count in _arrays(traffics).items())
+
+
+def build(traffics: Iterable[Traffic], elements: int) -> dict[Traffic, Step]:
+    """Return a stream for each traffic; those of one type share their arrays.
+
+    Tensors are not told apart: the limit of many is that of one as large as all.
+    """
+    traffics = list(traffics)
+    arrays = {
+        dtype: [np.ones(elements, dtype) for _ in range(count)]
+        for dtype, count in _arrays(traffics).items()
+    }
+    return {traffic: _stream(traffic, *arrays[traffic.dtype]) for traffic in traffics}
+
+
+def _arrays(traffics: Iterable[Traffic]) -> dict[np.dtype[Any], int]:
+    counts: dict[np.dtype[Any], int] = {}
+    for traffic in traffics:
+        counts[traffic.dtype] = max(counts.get(traffic.dtype, 0), traffic.written + 1)
+    return counts
+
+
+def _stream(traffic: Traffic, read: Array, *written: Array) -> Step:
+    return Step(partial(_core.stream, written[: traffic.written], read))

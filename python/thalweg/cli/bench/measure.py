@@ -1,0 +1,75 @@
+"""One case from shapes to samples: check everybody, then let those who passed take turns."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeAlias
+
+from thalweg.cli.bench import cases, limit
+from thalweg.cli.bench.check import Checker, Verdict
+from thalweg.cli.bench.contenders import Contender
+from thalweg.cli.bench.limit import Traffic
+from thalweg.cli.bench.results import CaseResult
+from thalweg.cli.bench.rounds import Effort, Entry, Measurement
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from thalweg.cli.bench.cases import Case
+    from thalweg.cli.bench.display import CaseProgress
+
+Entries: TypeAlias = dict[Contender | Traffic, Entry]
+
+
+def measure(
+    case: Case,
+    contenders: Sequence[Contender],
+    skipped: dict[Contender, str],
+    effort: Effort,
+    progress: CaseProgress,
+) -> CaseResult:
+    """Check and time the contenders in a case; who was skipped is only reported."""
+    checked = _check(case, contenders, progress)
+    passed = [contender for contender, verdict in checked.items() if verdict.passed]
+    if not passed:
+        return CaseResult(case, 0, {}, checked, {}, skipped)
+    progress.note("warming up")
+    measurement = Measurement(_entries(case, passed), effort)
+    progress.expect(sum(measurement.samples.values()))
+    samples = measurement.run(progress.advance)
+    return CaseResult(
+        case,
+        measurement.rounds,
+        {key: series for key, series in samples.items() if isinstance(key, Traffic)},
+        checked,
+        {key: series for key, series in samples.items() if isinstance(key, Contender)},
+        skipped,
+    )
+
+
+def _check(
+    case: Case, contenders: Sequence[Contender], progress: CaseProgress
+) -> dict[Contender, Verdict]:
+    checker = Checker(case)
+    verdicts = {}
+    for contender in contenders:
+        progress.note(f"checking {contender.label}")
+        verdicts[contender] = checker.check(contender)
+    return verdicts
+
+
+def _entries(case: Case, contenders: Sequence[Contender]) -> Entries:
+    params = cases.draw_parameters(case)
+    # Contenders of one type read the same gradients.
+    grads = {
+        dtype: cases.convert(cases.draw_gradients(case), dtype)
+        for dtype in {contender.dtype for contender in contenders}
+    }
+    traffics = dict.fromkeys(contender.traffic for contender in contenders)
+    entries: Entries = {
+        traffic: Entry(stream, always=True)
+        for traffic, stream in limit.build(traffics, case.elements).items()
+    }
+    for contender in contenders:
+        stepper = contender.build(cases.convert(params, contender.dtype))
+        entries[contender] = Entry(stepper.bind(grads[contender.dtype]), contender.ours)
+    return entries

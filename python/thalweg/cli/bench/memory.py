@@ -1,0 +1,72 @@
+"""How much memory there is, and how large a tensor may be for all contenders to hold theirs."""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from thalweg.cli.bench import limit
+from thalweg.cli.errors import CommandError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from thalweg.cli.bench.contenders import Contender
+
+# Where a system does not tell: what the smallest machines of today have to spare.
+ASSUMED = 2 * 2**30
+GIB = 2**30
+
+
+def fitting_elements(wanted: int, contenders: Iterable[Contender]) -> int:
+    """Return `wanted`, halved until all contenders fit into half of the memory available."""
+    needed, available = bytes_per_element(contenders), available_memory()
+    while wanted > 1 and 2 * wanted * needed > available:
+        wanted //= 2
+    return wanted
+
+
+def check_fits(elements: int, contenders: Iterable[Contender]) -> None:
+    """Raise `CommandError` if the contenders cannot hold so many parameters each."""
+    needed, available = elements * bytes_per_element(contenders), available_memory()
+    if needed > available:
+        raise CommandError(
+            f"{elements:,} elements need {needed / GIB:.1f} GiB for all contenders together, "
+            f"{available / GIB:.1f} GiB are available; choose fewer --elements or --contenders"
+        )
+
+
+def bytes_per_element(contenders: Iterable[Contender]) -> int:
+    """Return the bytes a parameter that the contenders, their gradients and limits occupy."""
+    contenders = list(contenders)
+    original = np.dtype(np.float32).itemsize
+    gradients = sum(dtype.itemsize for dtype in {contender.dtype for contender in contenders})
+    limits = limit.memory(contender.traffic for contender in contenders)
+    return original + gradients + limits + sum(contender.memory for contender in contenders)
+
+
+def available_memory() -> int:
+    """Return the bytes that can be used now, without swapping and within a container's limit."""
+    return int(min(_system_memory(), _container_memory()))
+
+
+def _system_memory() -> int:
+    available = re.search(r"^MemAvailable: *(\d+) kB$", read("/proc/meminfo"), re.MULTILINE)
+    return int(available[1]) * 1024 if available else ASSUMED
+
+
+def _container_memory() -> float:
+    most = read("/sys/fs/cgroup/memory.max").strip()
+    return int(most) if most.isdigit() else math.inf
+
+
+def read(path: str) -> str:
+    """Return the text of a system's file, or nothing where there is none."""
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except OSError:
+        return ""

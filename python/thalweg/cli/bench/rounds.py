@@ -1,0 +1,157 @@
+"""The clock: rounds in which every contender takes its turn, so that a slow spell hits them all.
+
+Times are compared within a round and the ratios' median is taken. What the rest of the machine does
+to all of them then cancels, and what it does to one is outvoted.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from itertools import repeat
+from statistics import median
+from time import perf_counter
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable, Mapping
+
+    from thalweg.cli.bench.stepper import Step
+
+Key = TypeVar("Key", bound="Hashable")
+
+# A sample is a batch of steps at least this long, so that clock and call are lost in it.
+SAMPLE_SECONDS = 2e-3
+# A step shorter than this is taken once before the clock starts: the others have emptied the
+# caches. In a longer one that makes no difference.
+WARMED_SECONDS = 1e-2
+FEWEST_SAMPLES = 3
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How long to measure a case: a time, and rounds that are made whatever the time."""
+
+    seconds: float
+    fewest_rounds: int
+    most_rounds: int
+
+
+@dataclass
+class Series:
+    """Samples of one contender: seconds a step, by the number of the round."""
+
+    steps: int
+    seconds: dict[int, float] = field(default_factory=dict)
+
+    @property
+    def median(self) -> float:
+        """The middle one."""
+        return median(self.seconds.values())
+
+    @property
+    def best(self) -> float:
+        """The shortest, when nothing else ran."""
+        return min(self.seconds.values())
+
+    def ratio(self, other: Series) -> float:
+        """Return its time by the other's in the same round: the median over the rounds of both."""
+        shared = self.seconds.keys() & other.seconds.keys()
+        return median(self.seconds[number] / other.seconds[number] for number in shared)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Who is measured, and whether in every round however long it takes."""
+
+    step: Step
+    always: bool
+
+
+@dataclass(frozen=True)
+class _Pace:
+    """How a sample is taken."""
+
+    steps: int
+    warmed: bool
+    seconds: float
+
+
+class Measurement(Generic[Key]):
+    """Interleaved rounds over the entries.
+
+    Attributes
+    ----------
+    rounds : int
+        How many there will be.
+    samples : dict
+        How many samples each entry will have, spread evenly over the rounds.
+    """
+
+    def __init__(self, entries: Mapping[Key, Entry], effort: Effort) -> None:
+        self._entries = entries
+        self._paces = {key: _pace(entry.step) for key, entry in entries.items()}
+        share = effort.seconds / len(entries)
+        affordable = {key: int(share / pace.seconds) for key, pace in self._paces.items()}
+        slowest = min(affordable[key] for key, entry in entries.items() if entry.always)
+        self.rounds = min(max(slowest, effort.fewest_rounds), effort.most_rounds)
+        fewest = min(FEWEST_SAMPLES, self.rounds)
+        self.samples = {
+            key: self.rounds if entry.always else min(max(affordable[key], fewest), self.rounds)
+            for key, entry in entries.items()
+        }
+
+    def run(self, after_sample: Callable[[], None]) -> dict[Key, Series]:
+        """Take all samples."""
+        series = {key: Series(pace.steps) for key, pace in self._paces.items()}
+        generator = np.random.default_rng(0)
+        keys = list(self._entries)
+        for number in range(self.rounds):
+            # In an order of its own each time: nobody always follows the same one.
+            for index in generator.permutation(len(keys)):
+                key = keys[index]
+                if self._joins(key, number):
+                    series[key].seconds[number] = self._sample(key)
+                    after_sample()
+        return series
+
+    def _joins(self, key: Key, number: int) -> bool:
+        samples = self.samples[key]
+        return (number + 1) * samples // self.rounds > number * samples // self.rounds
+
+    def _sample(self, key: Key) -> float:
+        step, pace = self._entries[key].step, self._paces[key]
+        if pace.warmed:
+            _time(step, 1)
+        return _time(step, pace.steps) / pace.steps
+
+
+def _pace(step: Step) -> _Pace:
+    """Touch all memory, compile what is compiled at first, and see how long a step takes."""
+    _time(step, 1)
+    seconds = _time(step, 1)
+    if seconds < WARMED_SECONDS:
+        seconds = min(_time(step, 1) for _ in range(5))
+    warmed = seconds < WARMED_SECONDS
+    steps = max(1, math.ceil(SAMPLE_SECONDS / seconds))
+    return _Pace(steps, warmed, (steps + warmed) * seconds)
+
+
+def _time(step: Step, steps: int) -> float:
+    """Return the seconds that so many steps take, without what prepares them."""
+    run, prepare = step.run, step.prepare
+    if prepare is not None:
+        return sum(_time_prepared(run, prepare) for _ in range(steps))
+    begun = perf_counter()
+    for _ in repeat(None, steps):
+        run()
+    return perf_counter() - begun
+
+
+def _time_prepared(run: Callable[[], object], prepare: Callable[[], object]) -> float:
+    prepare()
+    begun = perf_counter()
+    run()
+    return perf_counter() - begun

@@ -1,0 +1,80 @@
+"""The updates that are measured, as `thalweg.reference` defines them, with one set of values."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias
+
+from numpy.typing import NDArray
+
+from thalweg import reference
+
+Array: TypeAlias = NDArray[Any]
+Arrays: TypeAlias = dict[str, Array]
+
+LR = 1e-3
+WEIGHT_DECAY = 1e-2
+BETAS = (0.9, 0.999)
+EPS = 1e-8
+MOMENTUM = 0.9
+# Low enough that every case's gradients are clipped.
+MAX_NORM = 0.1
+
+
+class Update(Protocol):
+    """One update of one tensor: new parameter, then new state."""
+
+    def __call__(
+        self, p: Array, g: Array, *state: Array, step: int, scale: float
+    ) -> tuple[Array, ...]:
+        """Return new arrays; `step` counts from 1, `scale` multiplies the gradient."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """An update and how many arrays of state it keeps."""
+
+    update: Update
+    states: int
+
+    @property
+    def written(self) -> int:
+        """Arrays that every step must read and write: parameter and state."""
+        return 1 + self.states
+
+
+def _adamw(
+    p: Array, g: Array, *state: Array, step: int, scale: float, eps: float = EPS
+) -> tuple[Array, ...]:
+    exp_avg, exp_avg_sq, *maximum = state
+    return reference.adam(
+        p,
+        g,
+        exp_avg,
+        exp_avg_sq,
+        step,
+        lr=LR,
+        betas=BETAS,
+        eps=eps,
+        weight_decay=WEIGHT_DECAY,
+        max_exp_avg_sq=maximum[0] if maximum else None,
+        scale=scale,
+    )
+
+
+def _adamw_eps_hat(p: Array, g: Array, *state: Array, step: int, scale: float) -> tuple[Array, ...]:
+    correction = math.sqrt(reference.one_minus_power(BETAS[1], step))
+    return _adamw(p, g, *state, step=step, scale=scale, eps=EPS / correction)
+
+
+def _sgd(p: Array, g: Array, *state: Array, step: int, scale: float) -> tuple[Array, ...]:
+    (momentum_buffer,) = state
+    return reference.sgd(p, g, momentum_buffer, step, lr=LR, momentum=MOMENTUM, scale=scale)
+
+
+ADAMW = Rule(_adamw, states=2)
+# The same with eps added before the bias correction.
+ADAMW_EPS_HAT = Rule(_adamw_eps_hat, states=2)
+AMSGRAD = Rule(_adamw, states=3)
+SGD = Rule(_sgd, states=1)

@@ -1,0 +1,31 @@
+"""What every contender looks like to the check and to the clock."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from thalweg.cli.bench.rules import Arrays
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step, ready to be taken any number of times with the same gradients."""
+
+    run: Callable[[], Any]
+    """What is timed."""
+    prepare: Callable[[], Any] | None = None
+    """What must happen before each run and is not timed."""
+
+
+class Stepper(Protocol):
+    """An optimizer and the parameters that it owns."""
+
+    def bind(self, grads: Arrays) -> Step:
+        """Hand over gradients, as a backward pass would leave them."""
+
+    def parameters(self) -> Arrays:
+        """Return the parameters as they are now."""

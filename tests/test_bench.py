@@ -1,0 +1,342 @@
+"""`thalweg bench`: it checks before it times, compares within rounds, and says what it left out."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+from dataclasses import replace
+from functools import partial
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+import thalweg
+from thalweg.cli import main
+from thalweg.cli.bench import cases, contenders, memory, rounds, session
+from thalweg.cli.bench.contenders import CONTENDERS
+from thalweg.cli.bench.loops import NumpyLoop
+from thalweg.cli.bench.native import Thalweg
+from thalweg.cli.bench.rounds import Effort, Entry, Measurement
+from thalweg.cli.bench.stepper import Step
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+PEERS = ("torch", "optax", "thinc")
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+TINY = ("bench", "--elements", "4096", "--rounds", "2")
+QUICKEST = (*TINY, "--cases", "large", "--contenders")
+
+
+@pytest.fixture
+def _alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine without the other packages, whatever is installed."""
+    monkeypatch.setattr(contenders, "find_spec", lambda _: None)
+
+
+def data_of(*arguments: str, path: Path, code: int = 0) -> dict[str, Any]:
+    assert main([*arguments, "--json", str(path)]) == code
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def only_case(data: dict[str, Any]) -> dict[str, Any]:
+    (case,) = data["cases"]
+    return case
+
+
+def sabotage(
+    monkeypatch: pytest.MonkeyPatch, name: str, build: Callable[[Any], Any], **others: Any
+) -> None:
+    monkeypatch.setitem(CONTENDERS, name, replace(CONTENDERS[name], build=build, **others))
+
+
+@pytest.mark.usefixtures("_alone")
+def test_every_case_is_measured_and_shown_in_all_forms(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fewer = replace(cases.SMALLER["adapters"], shapes=((8, 64),) * 224)
+    monkeypatch.setitem(cases.SMALLER, "adapters", fewer)
+    tables, picture = tmp_path / "tables.md", tmp_path / "picture.png"
+    options = ("--markdown", str(tables), "--plot", str(picture))
+    data = data_of(*TINY, *options, path=tmp_path / "all.json")
+
+    assert [case["name"] for case in data["cases"]] == list(cases.NAMES)
+    printed, written = capsys.readouterr().out, tables.read_text(encoding="utf-8")
+    for case in data["cases"]:
+        assert case["title"] in printed
+        assert f"### {case['title']}\n" in written
+        for contender in case["contenders"]:
+            assert printed.count(f"\n{contender['label']}  ") == len(cases.NAMES)
+            assert written.count(f"| {contender['label']} |") == len(cases.NAMES)
+    assert picture.read_bytes().startswith(PNG_SIGNATURE)
+
+
+@pytest.mark.usefixtures("_alone")
+def test_the_data_have_the_machine_and_every_sample(tmp_path: Path) -> None:
+    data = data_of(*TINY, "--cases", "mlp", path=tmp_path / "bench.json")
+    machine = data["machine"]
+    assert machine["threads"] == thalweg.get_num_threads()
+    assert machine["cpu_level"] == thalweg.get_cpu_level()
+    assert machine["available_memory"] > 0
+    assert machine["cpu"]
+    assert machine["versions"]["thalweg"] == thalweg.__version__
+    assert machine["versions"]["NumPy"] == np.__version__
+
+    case = only_case(data)
+    assert (case["tensors"], case["elements"], case["rounds"]) == (4, 4810, 2)
+    limits = {(limit["dtype"], limit["bytes_per_element"]) for limit in case["limits"]}
+    assert limits == {("float32", 28), ("float64", 56), ("float32", 36), ("float32", 20)}
+    assert {contender["name"] for contender in case["contenders"]} == {
+        name for name, contender in CONTENDERS.items() if contender.package is None
+    }
+    for series in (*case["limits"], *case["contenders"]):
+        assert series["sample_rounds"] == [0, 1]
+        assert len(series["sample_seconds"]) == 2
+        assert series["best_seconds"] == min(series["sample_seconds"]) > 0
+        assert series["median_seconds"] == pytest.approx(np.median(series["sample_seconds"]))
+
+
+@pytest.mark.usefixtures("_alone")
+def test_ratios_are_medians_of_the_same_round(tmp_path: Path) -> None:
+    options = (*QUICKEST, "thalweg", "numpy", "--rounds", "3")
+    case = only_case(data_of(*options, path=tmp_path / "bench.json"))
+    (limit,) = case["limits"]
+    baseline, other = case["contenders"]
+    spent, streamed = (np.array(one["sample_seconds"]) for one in (other, limit))
+    assert other["of_limit"] == pytest.approx(np.median(streamed / spent))
+    assert other["best_of_limit"] == pytest.approx(streamed.min() / spent.min())
+    assert other["of_baseline"] == pytest.approx(np.median(spent / baseline["sample_seconds"]))
+    assert (baseline["of_baseline"], baseline["bytes_per_element"]) == (1, 32)
+    assert baseline["limit_bytes_per_element"] == limit["bytes_per_element"] == 28
+
+
+@pytest.mark.parametrize("package", PEERS)
+def test_an_installed_peer_passes_its_check(package: str, tmp_path: Path) -> None:
+    pytest.importorskip(package, reason=f"{package} is not installed")
+    names = [name for name, contender in CONTENDERS.items() if contender.package == package]
+    options = (*TINY, "--cases", "large", "mlp", "--contenders", *names)
+    data = data_of(*options, path=tmp_path / "bench.json")
+    assert package in data["machine"]["versions"]
+    for case in data["cases"]:
+        assert [contender["name"] for contender in case["contenders"]] == names
+        for contender in case["contenders"]:
+            assert contender["passed"], contender["error"] or contender["deviation"]
+            assert len(contender["sample_seconds"]) == 2
+
+
+@pytest.mark.usefixtures("_alone")
+def test_peers_that_are_not_installed_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*QUICKEST, "numpy", "thinc", "torch-loop", "torch-fused"]) == 0
+    printed = capsys.readouterr().out
+    assert "not installed, so not measured: torch, thinc\n" in printed
+    assert "NumPy loop" in printed
+    assert main([*QUICKEST, "optax"]) == 2
+    assert "nothing to measure: optax not installed" in capsys.readouterr().err
+
+
+def test_what_compiles_long_is_left_out_of_a_quick_run(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(contenders, "find_spec", lambda _: True)
+    assert main([*TINY, "--quick", "--cases", "many", "--contenders", "optax", "thalweg"]) == 0
+    assert "optax adamw, jit is not measured: compiling it" in capsys.readouterr().out
+
+
+def test_nearly_right_is_not_right_for_thalweg(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sabotage(monkeypatch, "thalweg", NumpyLoop)
+    options = (*QUICKEST, "thalweg", "numpy", "--plot", str(tmp_path / "bench.svg"))
+    case = only_case(data_of(*options, path=tmp_path / "bench.json", code=1))
+    wrong, right = case["contenders"]
+    assert (wrong["passed"], right["passed"]) == (False, True)
+    assert 0 < wrong["deviation"] == right["deviation"] <= right["deviation_allowed"]
+    assert "sample_seconds" not in wrong
+    assert right["of_baseline"] is None
+    printed = capsys.readouterr().out
+    assert "\nthalweg AdamW failed its check and is not timed: deviates from" in printed
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"weight_decay": 0.0}, {"betas": (0.9, 0.99)}, {"betas": (0.89, 0.999)}, {"eps": 3e-7}],
+    ids=str,
+)
+def test_the_check_of_others_tells_formulas_apart(
+    wrong: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    optimizer = partial(thalweg.AdamW, **{"lr": 1e-3, "weight_decay": 1e-2, **wrong})
+    sabotage(monkeypatch, "numpy", partial(Thalweg, optimizer))
+    options = (*QUICKEST, "numpy", "--plot", str(tmp_path / "bench.png"))
+    case = only_case(data_of(*options, path=tmp_path / "bench.json"))
+    (contender,) = case["contenders"]
+    assert contender["deviation"] > 5 * contender["deviation_allowed"]
+    assert not contender["passed"]
+
+
+class Broken(NumpyLoop):
+    """Leaves NaN behind."""
+
+    def bind(self, grads: Any) -> Step:
+        nothing = {name: np.full_like(g, np.nan) for name, g in grads.items()}
+        return super().bind(nothing)
+
+
+def unusable(_: Any) -> Any:
+    raise ImportError("libomp.so: no such file")
+
+
+@pytest.mark.parametrize(
+    ("build", "reason"),
+    [(Broken, "deviates from thalweg.reference by nan"), (unusable, "ImportError: libomp.so: no")],
+)
+def test_who_fails_is_reported_and_the_others_go_on(
+    build: Callable[[Any], Any],
+    reason: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    sabotage(monkeypatch, "numpy", build)
+    case = only_case(data_of(*QUICKEST, "numpy", "thalweg", path=tmp_path / "bench.json"))
+    assert [contender["passed"] for contender in case["contenders"]] == [True, False]
+    assert f"NumPy loop failed its check and is not timed: {reason}" in capsys.readouterr().out
+
+
+def test_threads_are_those_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*QUICKEST, "thalweg", "--threads", "1"]) == 0
+    assert "\n1 threads (" in capsys.readouterr().out
+    assert thalweg.get_num_threads() == 1
+
+
+@pytest.mark.usefixtures("_alone")
+def test_a_large_tensor_that_does_not_fit_is_smaller_or_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(memory, "available_memory", lambda: 2**20)
+    options = ("bench", "--rounds", "1", "--cases", "large", "--contenders", "thalweg")
+    assert main([*options]) == 0
+    printed = capsys.readouterr().out
+    # 12 bytes for parameter and state, 4 for the gradient, 4 for the original, 16 for the limit.
+    assert "\none tensor of 8,192, not 67,108,864: more than half of the memory" in printed
+    assert main([*options, "--elements", "30000"]) == 2
+    assert "30,000 elements need 0.0 GiB for all contenders" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--cases", "tiny"], "--cases: invalid choice: 'tiny'"),
+        (["--contenders", "adagrad"], "--contenders: invalid choice: 'adagrad'"),
+        (["--elements", "0"], "--elements: '0' is not an integer at least 1"),
+        (["--rounds", "0"], "--rounds: '0' is not an integer at least 1"),
+        (["--threads", "all"], "--threads: 'all' is not an integer from 1 to 1024"),
+        (["--plot", "bench.txt"], "--plot: 'bench.txt' does not end in .png, .pdf, .svg"),
+    ],
+)
+def test_wrong_options_are_refused_with_the_reason(
+    options: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["bench", *options])
+    assert end.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["--json", "--markdown", "--plot"])
+def test_an_output_that_cannot_be_written_is_refused_before_the_work(
+    option: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*QUICKEST, "thalweg", option, str(tmp_path / "missing" / "bench.png")]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "thalweg bench: error: cannot write" in captured.err
+
+
+@pytest.mark.parametrize("module", ["matplotlib", "rich"])
+def test_a_missing_extra_is_named_with_its_remedy(module: str) -> None:
+    program = (
+        f"import sys; sys.modules[{module!r}] = None\n"
+        "from thalweg.cli import main; sys.exit(main(['bench']))"
+    )
+    ended = subprocess.run(  # noqa: S603 - our own command
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr == (
+        f"thalweg bench: error: the module {module!r} is missing; pip install 'thalweg[bench]'\n"
+    )
+
+
+def test_an_interrupt_ends_it_without_a_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(session, "measure", interrupted)
+    assert main([*QUICKEST, "thalweg"]) == 130
+
+
+class Clock:
+    """Stands still but for the steps that are taken."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 0.0
+        self.taken: list[str] = []
+        monkeypatch.setattr(rounds, "perf_counter", lambda: self.now)
+
+    def spend(self, name: str, seconds: float) -> None:
+        self.now += seconds
+        self.taken.append(name)
+
+    def entry(self, name: str, seconds: float, *, always: bool = False, idle: float = 0) -> Entry:
+        prepare = partial(self.spend, "prepare", idle) if idle else None
+        return Entry(Step(partial(self.spend, name, seconds), prepare), always)
+
+
+def test_slow_contenders_join_a_few_rounds_spread_over_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch)
+    entries = {
+        "limit": clock.entry("limit", 0.125, always=True),
+        "fast": clock.entry("fast", 0.25),
+        "slow": clock.entry("slow", 8.0),
+    }
+    measurement = Measurement(entries, Effort(12.0, 15, 51))
+    assert measurement.samples == {"limit": 32, "fast": 16, "slow": 3}
+    samples = measurement.run(lambda: None)
+    assert {name: len(series.seconds) for name, series in samples.items()} == measurement.samples
+    gaps = [later - earlier for earlier, later in pairwise(samples["slow"].seconds)]
+    assert gaps == [11, 10]
+    assert samples["limit"].ratio(samples["slow"]) == 0.125 / 8
+
+
+def test_all_take_turns_in_changing_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch)
+    entries = {name: clock.entry(name, 0.1, always=True) for name in "abcd"}
+    measurement = Measurement(entries, Effort(1.0, 8, 8))
+    clock.taken.clear()
+    measurement.run(lambda: None)
+    turns = [tuple(clock.taken[start : start + 4]) for start in range(0, 32, 4)]
+    assert all(sorted(turn) == list("abcd") for turn in turns)
+    assert len(set(turns)) > 1
+
+
+def test_short_steps_are_timed_in_batches_without_what_prepares_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = Clock(monkeypatch)
+    entries = {
+        "short": clock.entry("short", 2**-17, always=True),
+        "prepared": clock.entry("prepared", 2**-13, always=True, idle=5.0),
+    }
+    samples = Measurement(entries, Effort(1.0, 3, 3)).run(lambda: None)
+    assert {name: series.steps for name, series in samples.items()} == {
+        "short": math.ceil(rounds.SAMPLE_SECONDS * 2**17),
+        "prepared": math.ceil(rounds.SAMPLE_SECONDS * 2**13),
+    }
+    assert samples["short"].median == 2**-17
+    assert samples["prepared"].best == 2**-13
