@@ -9,6 +9,7 @@ use crate::cut::portion;
 use crate::dispatch::{Level, Work};
 use crate::element::Element;
 use crate::error::Error;
+use crate::plan::useful_threads;
 use crate::pool;
 use crate::tensor::check_shape;
 
@@ -39,6 +40,7 @@ pub fn stream<E: Element, const W: usize>(
     for w in &written {
         check_shape("a written array", &[w.len()], &[len])?;
     }
+    let threads = useful_threads(len, threads);
     let portion = portion(len, threads);
     let mut portions = Vec::with_capacity(len.div_ceil(portion));
     let mut rest = written;
