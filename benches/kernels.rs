@@ -9,7 +9,7 @@ use thalweg::element::Element;
 use thalweg::norm::{Leaf, global_norm};
 use thalweg::plan::{Plan, Task, Update};
 use thalweg::rule::{Adam, Coefficients, Sgd};
-use thalweg::stream::stream;
+use thalweg::stream::{Word, stream};
 use thalweg::tensor::Tensor;
 use thalweg::{Error, Level};
 
@@ -95,7 +95,9 @@ where
         }?;
         Plan::default().run(&mut [Task { tensor, update: 0 }], &[rule.update()?], level, 1)
     }
+}
 
+impl<E: Word> Arrays<E> {
     /// The limit of a rule with so many state arrays.
     fn stream(&mut self, states: usize, level: Level) -> Result<(), Error> {
         let Arrays { p, g, state: [m, v, u] } = self;
@@ -158,7 +160,7 @@ where
 }
 
 #[divan::bench(types = [f32, f64], args = cases(), sample_count = 20)]
-fn limit<E: Element>(bencher: Bencher<'_, '_>, case: &Case)
+fn limit<E: Word>(bencher: Bencher<'_, '_>, case: &Case)
 where
     Update: From<Coefficients<E>>,
 {

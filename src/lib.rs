@@ -31,9 +31,10 @@
 //! Data flows one way: hyperparameters become coefficients, tensors become blocks, blocks go to
 //! threads, a thread runs the kernel at a CPU level.
 //!
-//! `unsafe` is denied except in `dispatch` (functions that enable an instruction set), `gather`,
-//! `tensor`, `norm` (slices of arrays given by address), `plan` (one thread a block), `pool` (one
-//! leaked pointer), `fork` (handlers that the C library calls) and `python`.
+//! `unsafe` is denied except in `dispatch` (functions that enable an instruction set), `prefetch` (an
+//! instruction), `gather`, `planes`, `tensor`, `norm` (elements of arrays given by address), `plan`
+//! (one thread an element), `pool` (pointers to a leaked pool and the region in it), `fork` (handlers
+//! that the C library calls) and `python`.
 //!
 //! # Examples
 //!

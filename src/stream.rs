@@ -16,7 +16,28 @@ use crate::tensor::check_shape;
 /// Elements a step of the loop.
 const CHUNK: usize = 16;
 
-/// Replaces each number `w` of every written array by `r - w`, with `r` from the array that is read.
+/// A number whose bits can be combined with those of another.
+pub trait Word: Element {
+    /// The number whose bits are set in one of the two and not in both.
+    fn xor(self, other: Self) -> Self;
+}
+
+impl Word for f32 {
+    #[inline(always)]
+    fn xor(self, other: Self) -> Self {
+        f32::from_bits(self.to_bits() ^ other.to_bits())
+    }
+}
+
+impl Word for f64 {
+    #[inline(always)]
+    fn xor(self, other: Self) -> Self {
+        f64::from_bits(self.to_bits() ^ other.to_bits())
+    }
+}
+
+/// Combines each number of every written array with that of the array that is read, bit by bit
+/// (exclusive or). So a second call undoes the first, and it may run on arrays that are in use.
 ///
 /// # Errors
 ///
@@ -27,10 +48,12 @@ const CHUNK: usize = 16;
 /// ```
 /// let (mut w, r) = ([1.0_f32, 2.0], [5.0, 5.0]);
 /// thalweg::stream::stream([&mut w], &r, thalweg::Level::current(), 1)?;
-/// assert_eq!(w, [4.0, 3.0]);
+/// assert_ne!(w, [1.0, 2.0]);
+/// thalweg::stream::stream([&mut w], &r, thalweg::Level::current(), 1)?;
+/// assert_eq!(w, [1.0, 2.0]);
 /// # Ok::<(), thalweg::Error>(())
 /// ```
-pub fn stream<E: Element, const W: usize>(
+pub fn stream<E: Word, const W: usize>(
     written: [&mut [E]; W],
     read: &[E],
     level: Level,
@@ -65,7 +88,7 @@ struct Portion<'a, E, const W: usize> {
     read: &'a [E],
 }
 
-impl<E: Element, const W: usize> Work for Portion<'_, E, W> {
+impl<E: Word, const W: usize> Work for Portion<'_, E, W> {
     type Output = ();
 
     #[inline(always)]
@@ -76,14 +99,14 @@ impl<E: Element, const W: usize> Work for Portion<'_, E, W> {
             for (chunks, _) in &mut written {
                 let mut chunk = chunks[i];
                 for (w, r) in chunk.iter_mut().zip(r) {
-                    *w = *r - *w;
+                    *w = w.xor(*r);
                 }
                 chunks[i] = chunk;
             }
         }
         for (_, rest) in &mut written {
             for (w, r) in rest.iter_mut().zip(read_rest) {
-                *w = *r - *w;
+                *w = w.xor(*r);
             }
         }
     }

@@ -16,7 +16,7 @@ import pytest
 
 import thalweg
 from thalweg.cli import main
-from thalweg.cli.bench import cases, contenders, memory, rounds, session
+from thalweg.cli.bench import cases, contenders, limit, measure, memory, rounds, session
 from thalweg.cli.bench.contenders import CONTENDERS
 from thalweg.cli.bench.loops import NumpyLoop
 from thalweg.cli.bench.native import Thalweg
@@ -105,14 +105,53 @@ def test_the_data_have_the_machine_and_every_sample(tmp_path: Path) -> None:
 def test_ratios_are_medians_of_the_same_round(tmp_path: Path) -> None:
     options = (*QUICKEST, "thalweg", "numpy", "--rounds", "3")
     case = only_case(data_of(*options, path=tmp_path / "bench.json"))
-    (limit,) = case["limits"]
+    (flat,) = case["limits"]
     baseline, other = case["contenders"]
-    spent, streamed = (np.array(one["sample_seconds"]) for one in (other, limit))
+    spent, streamed = (np.array(one["sample_seconds"]) for one in (other, flat))
     assert other["of_limit"] == pytest.approx(np.median(streamed / spent))
     assert other["best_of_limit"] == pytest.approx(streamed.min() / spent.min())
     assert other["of_baseline"] == pytest.approx(np.median(spent / baseline["sample_seconds"]))
     assert (baseline["of_baseline"], baseline["bytes_per_element"]) == (1, 32)
-    assert baseline["limit_bytes_per_element"] == limit["bytes_per_element"] == 28
+    assert baseline["limit_bytes_per_element"] == flat["bytes_per_element"] == 28
+
+
+@pytest.mark.usefixtures("_alone")
+def test_large_steps_are_compared_with_the_limit_of_their_own_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(measure, "OWN_MINIMUM", 4096)
+    options = (*QUICKEST, "thalweg", "thalweg-sgd", "numpy", "reference", "--rounds", "3")
+    case = only_case(data_of(*options, path=tmp_path / "bench.json"))
+    *own, reference = case["contenders"]
+    for one in own:
+        spent, streamed = (np.array(of["sample_seconds"]) for of in (one, one["own_limit"]))
+        assert one["of_limit"] == pytest.approx(np.median(streamed / spent))
+    assert "own_limit" not in reference
+    assert reference["of_limit"] > 0
+
+
+@pytest.mark.parametrize("name", ["thalweg", "thalweg-amsgrad", "thalweg-sgd", "numpy"])
+def test_the_limit_of_own_memory_moves_what_a_step_moves_and_changes_nothing(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    contender = CONTENDERS[name]
+    case = cases.large(5_000)
+    stepper = contender.build(cases.draw_parameters(case))
+    grads = cases.draw_gradients(case)
+    stepper.bind(grads).run()
+    (key,) = grads
+    arrays = [stepper.parameters()[key], *stepper.state()[key]]
+    before = [array.copy() for array in arrays]
+    streamed: list[int] = []
+    stream = limit._core.stream
+
+    def count(written: list[Any], read: Any) -> None:
+        stream(written, read)
+        streamed.append(sum(not np.array_equal(a, b) for a, b in zip(arrays, before, strict=True)))
+
+    monkeypatch.setattr(limit._core, "stream", count)
+    limit.of(stepper, grads).run()
+    assert streamed == [contender.traffic.written, 0]
 
 
 @pytest.mark.parametrize("package", PEERS)

@@ -6,13 +6,12 @@ use pyo3::prelude::*;
 use super::errors::Refusal;
 use super::exit::Presence;
 use crate::dispatch::Level;
-use crate::element::Element;
 use crate::error::Error;
-use crate::stream::stream;
+use crate::stream::{Word, stream};
 use crate::threads::num_threads;
 
-/// Replaces each number `w` of one to four written arrays by `r - w`, with `r` from the array that
-/// is read, on the threads of a step. Float32 or float64, one dimension, without gaps.
+/// Combines the bits of one to four written arrays with those of the array that is read (exclusive
+/// or), on the threads of a step. Float32 or float64, one dimension, without gaps.
 #[pyfunction(name = "stream")]
 pub fn stream_arrays(
     py: Python<'_>,
@@ -26,7 +25,7 @@ pub fn stream_arrays(
     }
 }
 
-fn run<E: Element + numpy::Element>(
+fn run<E: Word + numpy::Element>(
     py: Python<'_>,
     written: &[Bound<'_, PyAny>],
     read: &PyReadonlyArray1<'_, E>,

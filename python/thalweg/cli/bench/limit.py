@@ -14,7 +14,8 @@ from thalweg.cli.bench.stepper import Step
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from thalweg.cli.bench.rules import Array
+    from thalweg.cli.bench.rules import Array, Arrays
+    from thalweg.cli.bench.stepper import Stepper
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,22 @@ def build(traffics: Iterable[Traffic], elements: int) -> dict[Traffic, Step]:
         for dtype, count in _arrays(traffics).items()
     }
     return {traffic: _stream(traffic, *arrays[traffic.dtype]) for traffic in traffics}
+
+
+def of(stepper: Stepper, grads: Arrays) -> Step:
+    """Return the limit of one parameter and its state where they lie; twice, which changes nothing.
+
+    Memory is not equally fast everywhere: the same loop took up to a sixth longer on other arrays
+    of one size. So a large step is compared with the limit of its own memory.
+    """
+    (name,) = grads
+
+    def run() -> None:
+        written = [stepper.parameters()[name], *stepper.state()[name]]
+        for _ in range(2):
+            _core.stream([array.reshape(-1) for array in written], grads[name].reshape(-1))
+
+    return Step(run, turns=2)
 
 
 def _arrays(traffics: Iterable[Traffic]) -> dict[np.dtype[Any], int]:

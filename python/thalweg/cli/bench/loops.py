@@ -30,6 +30,10 @@ class NumpyLoop:
         """Return the arrays that are updated in place."""
         return self._params
 
+    def state(self) -> dict[str, list[Array]]:
+        """Return the arrays of the moments."""
+        return {name: [self._exp_avg[name], self._exp_avg_sq[name]] for name in self._params}
+
     def _step(self, grads: Arrays) -> None:
         self._steps += 1
         scalars = {
@@ -81,6 +85,10 @@ class Reference:
     def parameters(self) -> Arrays:
         """Return the newest arrays."""
         return self._params
+
+    def state(self) -> dict[str, list[Array]]:
+        """Return nothing: every step makes new arrays."""
+        return {}
 
     def step(self, grads: Arrays) -> None:
         """Replace parameters and state by new arrays."""

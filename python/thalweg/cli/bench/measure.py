@@ -8,7 +8,7 @@ from thalweg.cli.bench import cases, limit
 from thalweg.cli.bench.check import Checker, Verdict
 from thalweg.cli.bench.contenders import Contender
 from thalweg.cli.bench.limit import Traffic
-from thalweg.cli.bench.results import CaseResult
+from thalweg.cli.bench.results import CaseResult, Own
 from thalweg.cli.bench.rounds import Effort, Entry, Measurement
 
 if TYPE_CHECKING:
@@ -17,7 +17,10 @@ if TYPE_CHECKING:
     from thalweg.cli.bench.cases import Case
     from thalweg.cli.bench.display import CaseProgress
 
-Entries: TypeAlias = dict[Contender | Traffic, Entry]
+Entries: TypeAlias = dict[Contender | Traffic | Own, Entry]
+
+# From so many elements on arrays are in memory, not in caches that others take over.
+OWN_MINIMUM = 2**22
 
 
 def measure(
@@ -39,7 +42,7 @@ def measure(
     return CaseResult(
         case,
         measurement.rounds,
-        {key: series for key, series in samples.items() if isinstance(key, Traffic)},
+        {key: series for key, series in samples.items() if isinstance(key, (Traffic, Own))},
         checked,
         {key: series for key, series in samples.items() if isinstance(key, Contender)},
         skipped,
@@ -71,5 +74,11 @@ def _entries(case: Case, contenders: Sequence[Contender]) -> Entries:
     }
     for contender in contenders:
         stepper = contender.build(cases.convert(params, contender.dtype))
-        entries[contender] = Entry(stepper.bind(grads[contender.dtype]), contender.ours)
+        step = stepper.bind(grads[contender.dtype])
+        entries[contender] = Entry(step, contender.ours)
+        if len(case.shapes) == 1 and case.elements >= OWN_MINIMUM:
+            step.run()
+            if stepper.state():
+                own = limit.of(stepper, grads[contender.dtype])
+                entries[Own(contender)] = Entry(own, always=False)
     return entries

@@ -5,13 +5,15 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from thalweg.cli.bench.stepper import Step
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     import thalweg
-    from thalweg.cli.bench.rules import Arrays
+    from thalweg.cli.bench.rules import Array, Arrays
 
 
 class Thalweg:
@@ -35,3 +37,11 @@ class Thalweg:
     def parameters(self) -> Arrays:
         """Return the arrays that are updated in place."""
         return self._params
+
+    def state(self) -> dict[str, list[Array]]:
+        """Return the live arrays of the optimizer."""
+        live = self._optimizer.state
+        return {
+            name: [value for value in live[name].values() if isinstance(value, np.ndarray)]
+            for name in self._params
+        }

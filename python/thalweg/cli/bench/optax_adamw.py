@@ -14,7 +14,7 @@ from thalweg.cli.bench.rules import BETAS, EPS, LR, WEIGHT_DECAY
 from thalweg.cli.bench.stepper import Step
 
 if TYPE_CHECKING:
-    from thalweg.cli.bench.rules import Arrays
+    from thalweg.cli.bench.rules import Array, Arrays
 
 # Before JAX looks for devices: an accelerator is not what is measured.
 jax.config.update("jax_platforms", "cpu")
@@ -42,6 +42,10 @@ class OptaxAdamW:
     def parameters(self) -> Arrays:
         """Return copies."""
         return {name: np.array(p) for name, p in self._params.items()}
+
+    def state(self) -> dict[str, list[Array]]:
+        """Return nothing: JAX lets nobody else write to its memory."""
+        return {}
 
     def _step(self, grads: Any) -> None:
         self._params, self._state = _update(self._params, self._state, grads)

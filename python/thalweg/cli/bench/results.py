@@ -7,13 +7,20 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from thalweg.cli.bench.contenders import BASELINE
+from thalweg.cli.bench.limit import Traffic
 
 if TYPE_CHECKING:
     from thalweg.cli.bench.cases import Case
     from thalweg.cli.bench.check import Verdict
     from thalweg.cli.bench.contenders import Contender
-    from thalweg.cli.bench.limit import Traffic
     from thalweg.cli.bench.rounds import Series
+
+
+@dataclass(frozen=True)
+class Own:
+    """The memory limit on a contender's own arrays."""
+
+    contender: Contender
 
 
 @dataclass(frozen=True)
@@ -22,7 +29,7 @@ class CaseResult:
 
     case: Case
     rounds: int
-    limits: dict[Traffic, Series]
+    limits: dict[Traffic | Own, Series]
     checked: dict[Contender, Verdict]
     series: dict[Contender, Series]
     skipped: dict[Contender, str]
@@ -32,13 +39,17 @@ class CaseResult:
         """Who failed the check and was not timed."""
         return [contender for contender, verdict in self.checked.items() if not verdict.passed]
 
+    def limit(self, contender: Contender) -> Series:
+        """Return the memory limit on the contender's own arrays, or else on others like them."""
+        return self.limits.get(Own(contender)) or self.limits[contender.traffic]
+
     def of_limit(self, contender: Contender) -> float:
         """Return its speed as a share of the memory limit: the median over the rounds."""
-        return self.limits[contender.traffic].ratio(self.series[contender])
+        return self.limit(contender).ratio(self.series[contender])
 
     def best_of_limit(self, contender: Contender) -> float:
         """Return the same of the shortest times, wherever they fell."""
-        return self.limits[contender.traffic].best / self.series[contender].best
+        return self.limit(contender).best / self.series[contender].best
 
     def of_baseline(self, contender: Contender) -> float | None:
         """Return how many times as long as thalweg's default it takes, if that was measured."""
@@ -64,6 +75,7 @@ class CaseResult:
                     **_samples(series),
                 }
                 for traffic, series in self.limits.items()
+                if isinstance(traffic, Traffic)
             ],
             "contenders": [self._contender(one) for one in self.checked],
             "skipped": {one.name: reason for one, reason in self.skipped.items()},
@@ -89,6 +101,8 @@ class CaseResult:
                 "of_baseline": self.of_baseline(contender),
                 **_samples(self.series[contender]),
             }
+        if Own(contender) in self.limits:
+            data["own_limit"] = _samples(self.limits[Own(contender)])
         return data
 
 

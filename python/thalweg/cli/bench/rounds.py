@@ -125,7 +125,7 @@ class Measurement(Generic[Key]):
         step, pace = self._entries[key].step, self._paces[key]
         if pace.warmed:
             _time(step, 1)
-        return _time(step, pace.steps) / pace.steps
+        return _time(step, pace.steps) / (pace.steps * step.turns)
 
 
 def _pace(step: Step) -> _Pace:

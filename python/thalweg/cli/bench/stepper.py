@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from thalweg.cli.bench.rules import Arrays
+    from thalweg.cli.bench.rules import Array, Arrays
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,8 @@ class Step:
     """What is timed."""
     prepare: Callable[[], Any] | None = None
     """What must happen before each run and is not timed."""
+    turns: int = 1
+    """How often a run does what is measured."""
 
 
 class Stepper(Protocol):
@@ -29,3 +31,6 @@ class Stepper(Protocol):
 
     def parameters(self) -> Arrays:
         """Return the parameters as they are now."""
+
+    def state(self) -> dict[str, list[Array]]:
+        """Return the state of each parameter after a step; nothing if NumPy cannot write it."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from thalweg.cli.bench.limit import Traffic
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -52,7 +54,9 @@ def markdown(results: Iterable[CaseResult]) -> str:
 
 
 def _limit_row(result: CaseResult) -> tuple[str, ...]:
-    traffic, series = next(iter(result.limits.items()))
+    traffic, series = next(
+        (key, series) for key, series in result.limits.items() if isinstance(key, Traffic)
+    )
     bandwidth = traffic.moved_bytes * result.case.elements / series.median
     return (
         f"memory limit, {traffic.moved_bytes} bytes",

@@ -12,7 +12,7 @@ from thalweg.cli.bench.rules import BETAS, EPS, LR, WEIGHT_DECAY
 from thalweg.cli.bench.stepper import Step
 
 if TYPE_CHECKING:
-    from thalweg.cli.bench.rules import Arrays
+    from thalweg.cli.bench.rules import Array, Arrays
 
 
 class ThincAdam:
@@ -39,6 +39,10 @@ class ThincAdam:
     def parameters(self) -> Arrays:
         """Return the arrays that are updated in place."""
         return self._params
+
+    def state(self) -> dict[str, list[Array]]:
+        """Return nothing: its limit is far away."""
+        return {}
 
     def _step(self, grads: Arrays) -> None:
         for index, (name, p) in enumerate(self._params.items()):

@@ -11,7 +11,7 @@ from thalweg.cli.bench.rules import BETAS, EPS, LR, WEIGHT_DECAY
 from thalweg.cli.bench.stepper import Step
 
 if TYPE_CHECKING:
-    from thalweg.cli.bench.rules import Arrays
+    from thalweg.cli.bench.rules import Array, Arrays
 
 
 class TorchAdamW:
@@ -42,3 +42,11 @@ class TorchAdamW:
     def parameters(self) -> Arrays:
         """Return the arrays that the tensors share."""
         return self._params
+
+    def state(self) -> dict[str, list[Array]]:
+        """Return arrays that share the memory of torch's moments."""
+        states = self._optimizer.state
+        return {
+            name: [states[tensor][key].numpy() for key in ("exp_avg", "exp_avg_sq")]
+            for name, tensor in self._tensors.items()
+        }
