@@ -9,10 +9,6 @@ const AHEAD: usize = 1_536;
 /// Bytes a cache line.
 const LINE: usize = 64;
 
-/// Bytes of an array's struct that are looked at.
-#[cfg(feature = "python")]
-pub(crate) const STRUCT: usize = 80;
-
 /// Asks for as many bytes as `chunk` has, some way after it. It may lie outside of any array: the
 /// processor then does nothing.
 #[inline(always)]

@@ -372,10 +372,11 @@ def test_short_steps_are_timed_in_batches_without_what_prepares_them(
         "short": clock.entry("short", 2**-17, always=True),
         "prepared": clock.entry("prepared", 2**-13, always=True, idle=5.0),
     }
-    samples = Measurement(entries, Effort(1.0, 3, 3)).run(lambda: None)
+    effort = Effort(1.0, 3, 3, sample_seconds=1e-3)
+    samples = Measurement(entries, effort).run(lambda: None)
     assert {name: series.steps for name, series in samples.items()} == {
-        "short": math.ceil(rounds.SAMPLE_SECONDS * 2**17),
-        "prepared": math.ceil(rounds.SAMPLE_SECONDS * 2**13),
+        "short": math.ceil(1e-3 * 2**17),
+        "prepared": math.ceil(1e-3 * 2**13),
     }
     assert samples["short"].median == 2**-17
     assert samples["prepared"].best == 2**-13

@@ -10,7 +10,6 @@ use crate::element::Kind;
 use crate::error::Quoted;
 use crate::gather::Pointer;
 use crate::layout::{Layout, Order};
-use crate::prefetch::{self, STRUCT};
 use crate::tensor::{ARRAYS, STATE};
 
 const REBIND: &str = ", or adopt the new array with opt.rebind(params)";
@@ -30,13 +29,6 @@ pub struct Leaf {
 }
 
 impl Leaf {
-    /// Asks for the structs of the arrays.
-    pub fn prefetch(&self) {
-        for checked in self.active.iter().flat_map(Active::arrays) {
-            prefetch::at(checked.array.as_ptr().cast::<[u8; STRUCT]>());
-        }
-    }
-
     /// Looks at the state arrays again before they are written.
     pub fn recheck_state(&self, py: Python<'_>) -> Outcome<()> {
         let what = || format!("the state of {}", Quoted(&self.name));

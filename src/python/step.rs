@@ -38,10 +38,6 @@ use crate::threads::num_threads;
 /// costs more than it gives.
 const DETACH_MIN: usize = 16_384;
 
-/// How many tensors ahead of the one that is checked array structs are asked for. Those of a thousand
-/// tensors do not fit a second-level cache.
-const AHEAD: usize = 6;
-
 /// The arguments of a step.
 pub struct Request<'a, 'py> {
     pub grads: &'a Bound<'py, PyAny>,
@@ -250,10 +246,6 @@ fn bind(
     setting: &Setting,
 ) -> Outcome<()> {
     for position in 0..model.sorted.len() {
-        if let Some(index) = model.sorted.get(position + AHEAD) {
-            model.leaves[*index].prefetch();
-            model.work.given[*index].prefetch();
-        }
         let index = model.sorted[position];
         let leaf = &model.leaves[index];
         let Some(active) = &leaf.active else { continue };

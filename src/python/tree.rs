@@ -13,7 +13,6 @@ use pyo3::types::{PyDict, PyList, PyMapping, PyString, PyTuple};
 
 use super::arrays::type_name;
 use super::errors::{Outcome, Refusal};
-use crate::prefetch::{self, STRUCT};
 
 /// Deeper trees are refused; a list that contains itself is one.
 const DEPTH_MAX: usize = 200;
@@ -139,15 +138,6 @@ pub enum Given {
     Skipped,
     /// An object that should be an array.
     Object(Py<PyAny>),
-}
-
-impl Given {
-    /// Asks for the struct of the array.
-    pub fn prefetch(&self) {
-        if let Given::Object(object) = self {
-            prefetch::at(object.as_ptr().cast::<[u8; STRUCT]>());
-        }
-    }
 }
 
 impl Node {

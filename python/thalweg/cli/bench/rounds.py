@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
 Key = TypeVar("Key", bound="Hashable")
 
-# A sample is a batch of steps at least this long, so that clock and call are lost in it.
-SAMPLE_SECONDS = 2e-3
 # A step shorter than this is taken once before the clock starts: the others have emptied the
 # caches. In a longer one that makes no difference.
 WARMED_SECONDS = 1e-2
@@ -32,11 +30,16 @@ FEWEST_SAMPLES = 3
 
 @dataclass(frozen=True)
 class Effort:
-    """How long to measure a case: a time, and rounds that are made whatever the time."""
+    """How long to measure a case: a time, and rounds that are made whatever the time.
+
+    A sample is a batch of steps at least `sample_seconds` long, so that clock, call and the first
+    steps after another contender are lost in it.
+    """
 
     seconds: float
     fewest_rounds: int
     most_rounds: int
+    sample_seconds: float = 1e-2
 
 
 @dataclass
@@ -92,7 +95,9 @@ class Measurement(Generic[Key]):
 
     def __init__(self, entries: Mapping[Key, Entry], effort: Effort) -> None:
         self._entries = entries
-        self._paces = {key: _pace(entry.step) for key, entry in entries.items()}
+        self._paces = {
+            key: _pace(entry.step, effort.sample_seconds) for key, entry in entries.items()
+        }
         share = effort.seconds / len(entries)
         affordable = {key: int(share / pace.seconds) for key, pace in self._paces.items()}
         slowest = min(affordable[key] for key, entry in entries.items() if entry.always)
@@ -128,14 +133,14 @@ class Measurement(Generic[Key]):
         return _time(step, pace.steps) / (pace.steps * step.turns)
 
 
-def _pace(step: Step) -> _Pace:
+def _pace(step: Step, sample_seconds: float) -> _Pace:
     """Touch all memory, compile what is compiled at first, and see how long a step takes."""
     _time(step, 1)
     seconds = _time(step, 1)
     if seconds < WARMED_SECONDS:
         seconds = min(_time(step, 1) for _ in range(5))
     warmed = seconds < WARMED_SECONDS
-    steps = max(1, math.ceil(SAMPLE_SECONDS / seconds))
+    steps = max(1, math.ceil(sample_seconds / seconds))
     return _Pace(steps, warmed, (steps + warmed) * seconds)
 
 

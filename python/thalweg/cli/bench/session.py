@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import thalweg
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from thalweg.cli.bench.cases import Case
     from thalweg.cli.bench.results import CaseResult
 
-FULL, QUICK = Effort(30.0, 15, 51), Effort(0.5, 5, 11)
+FULL, QUICK = Effort(30.0, 15, 51), Effort(0.4, 5, 11, sample_seconds=2e-3)
 ELEMENTS, QUICK_ELEMENTS = 64 * 2**20, 4 * 2**20
 # Compiling a step for more takes longer than the rest of a quick run.
 QUICK_TENSORS = 100
@@ -102,7 +103,7 @@ def _effort(arguments: argparse.Namespace) -> Effort:
     effort = QUICK if arguments.quick else FULL
     if arguments.rounds is None:
         return effort
-    return Effort(effort.seconds, arguments.rounds, arguments.rounds)
+    return replace(effort, fewest_rounds=arguments.rounds, most_rounds=arguments.rounds)
 
 
 def _save(
