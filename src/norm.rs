@@ -193,7 +193,6 @@ impl<E: Element> Work for ReadBlocks<'_, '_, E> {
     #[inline(always)]
     fn run(self) {
         let ReadBlocks { leaf, start, len, .. } = self;
-        let factor = 1.0 / self.unit;
         let slice = leaf.slice::<E>(start, len);
         let room = if slice.is_some() { len } else { leaf.room().min(len) };
         let mut buffer = vec![E::ZERO; if slice.is_some() { 0 } else { room }];
@@ -210,7 +209,11 @@ impl<E: Element> Work for ReadBlocks<'_, '_, E> {
             };
             for (block, found) in elements.chunks(BLOCK).zip(&mut found) {
                 let mut lanes = Lanes { sums: [0.0; LANES], largest: [E::ZERO; LANES] };
-                lanes.add(block, factor);
+                // Without a unit there is nothing to multiply by, which is one product in four.
+                match self.unit {
+                    1.0 => lanes.add(block, |x| x),
+                    unit => lanes.add(block, |x| x * (1.0 / unit)),
+                }
                 found.set(lanes.reading());
             }
         }
@@ -226,25 +229,25 @@ struct Lanes<E> {
 impl<E: Element> Lanes<E> {
     /// Adds elements from a multiple of [`LANES`] on.
     #[inline(always)]
-    fn add(&mut self, elements: &[E], factor: f64) {
+    fn add(&mut self, elements: &[E], scaled: impl Fn(f64) -> f64) {
         let (rows, rest) = elements.as_chunks::<LANES>();
         let mut lanes = *self;
         for row in rows {
             prefetch::after(row);
-            lanes = lanes.with(row, factor);
+            lanes = lanes.with(row, &scaled);
         }
         if !rest.is_empty() {
             let mut row = [E::ZERO; LANES];
             row[..rest.len()].copy_from_slice(rest);
-            lanes = lanes.with(&row, factor);
+            lanes = lanes.with(&row, &scaled);
         }
         *self = lanes;
     }
 
     #[inline(always)]
-    fn with(self, row: &[E; LANES], factor: f64) -> Self {
+    fn with(self, row: &[E; LANES], scaled: impl Fn(f64) -> f64) -> Self {
         let square = |i: usize| {
-            let x = row[i].flush(E::FLOORS.norm).to_f64() * factor;
+            let x = scaled(row[i].flush(E::FLOORS.norm).to_f64());
             x * x
         };
         let larger = |i: usize| {
