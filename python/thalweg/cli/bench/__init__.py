@@ -65,7 +65,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         type=integer(1),
         metavar="N",
         help="rounds of every case (default: as many as fit into its time, 15 to 51, or "
-        "5 to 11 if quick)",
+        "3 to 11 if quick)",
     )
     parser.add_argument(
         "--threads",

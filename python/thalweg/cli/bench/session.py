@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from thalweg.cli.bench.cases import Case
     from thalweg.cli.bench.results import CaseResult
 
-FULL, QUICK = Effort(30.0, 15, 51), Effort(0.4, 5, 11, sample_seconds=2e-3)
+FULL, QUICK = Effort(30.0, 15, 51), Effort(0.15, 3, 11, sample_seconds=1e-3)
 ELEMENTS, QUICK_ELEMENTS = 64 * 2**20, 4 * 2**20
 # Compiling a step for more takes longer than the rest of a quick run.
 QUICK_TENSORS = 100
