@@ -28,7 +28,7 @@
 //! | [`error`] | every way an update can be refused |
 //! | `python` | the only room that knows Python |
 //!
-//! Data flows one way: hyperparameters become coefficients, tensors become blocks, blocks go to
+//! Data flows one way: hyperparameters become coefficients, tensors become portions, portions go to
 //! threads, a thread runs the kernel at a CPU level.
 //!
 //! `unsafe` is denied except in `dispatch` (functions that enable an instruction set), `prefetch` (an

@@ -60,8 +60,7 @@ impl Planes {
         let reach = |axis: &Axis<ARRAYS>| axis.strides[GRADIENT].unsigned_abs();
         let (columns, others) = layout.axes().split_last()?;
         let (at, rows) = others.iter().enumerate().min_by_key(|(_, axis)| reach(axis))?;
-        let pays = reach(rows) < reach(columns) && rows.len.min(columns.len) >= ROWS / 2;
-        if !pays {
+        if !crosses(rows, columns, GRADIENT) {
             return None;
         }
         let line = ROWS * gradient.kind.size();
@@ -250,7 +249,12 @@ impl Line {
 /// Whether an array in logical order has neighbours in memory on different rows.
 pub(crate) fn lies_across(layout: &Layout<1>) -> bool {
     let [.., rows, columns] = layout.axes() else { return false };
-    let reach = |axis: &Axis<1>| axis.strides[0].unsigned_abs();
+    crosses(rows, columns, 0)
+}
+
+/// Whether array `k` runs along the rows' axis rather than the columns', both long enough for tiles.
+fn crosses<const K: usize>(rows: &Axis<K>, columns: &Axis<K>, k: usize) -> bool {
+    let reach = |axis: &Axis<K>| axis.strides[k].unsigned_abs();
     reach(rows) < reach(columns) && rows.len.min(columns.len) >= ROWS / 2
 }
 

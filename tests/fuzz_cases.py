@@ -598,7 +598,7 @@ def reset(draw: Draw, _: Arena, opt: thalweg.Optimizer) -> Callable[[], None]:
 
 def duplicate(draw: Draw, _: Arena, opt: thalweg.Optimizer) -> Callable[[], Any]:
     scheduled = any(callable(value) for group in opt.groups for value in group._values.values())
-    ways = (copy.copy, copy.deepcopy, lambda opt: pickle.loads(pickle.dumps(opt)))  # noqa: S301
+    ways = (copy.copy, copy.deepcopy, lambda opt: pickle.loads(pickle.dumps(opt)))  # noqa: S301 - our own bytes
     way = copy.copy if scheduled else draw.choice(ways)
     return lambda: way(opt)
 

@@ -185,7 +185,7 @@ POISON = [*[None] * 20, np.nan, np.inf, 1e300]
 
 COPIES: dict[str, Callable[[Any], Any]] = {
     "deepcopy": copy.deepcopy,
-    "pickle": lambda pair: pickle.loads(pickle.dumps(pair)),  # noqa: S301
+    "pickle": lambda pair: pickle.loads(pickle.dumps(pair)),  # noqa: S301 - our own bytes
     "shallow": lambda pair: (pair[0], copy.copy(pair[1])),
 }
 

@@ -266,7 +266,7 @@ def test_what_is_no_state_dict_is_refused(saved: Any) -> None:
 
 @pytest.mark.parametrize(
     "duplicate",
-    [copy.deepcopy, lambda pair: pickle.loads(pickle.dumps(pair))],  # noqa: S301
+    [copy.deepcopy, lambda pair: pickle.loads(pickle.dumps(pair))],  # noqa: S301 - our own bytes
     ids=["deepcopy", "pickle"],
 )
 @pytest.mark.parametrize(("cls", "options"), RUNS)

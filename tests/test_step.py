@@ -200,7 +200,7 @@ def reports() -> list[Any]:
 
 @pytest.mark.parametrize("report", reports(), ids=["taken", "nan", "overflow"])
 def test_reports_cross_process_pools(report: StepReport) -> None:
-    for other in (pickle.loads(pickle.dumps(report)), copy.deepcopy(report)):  # noqa: S301
+    for other in (pickle.loads(pickle.dumps(report)), copy.deepcopy(report)):  # noqa: S301 - our own bytes
         assert repr(other) == repr(report)
         assert other == report
     assert report != StepReport(7, 0.0, None, 1.0, skipped=False, nonfinite={})
@@ -213,7 +213,7 @@ def test_reports_cross_process_pools(report: StepReport) -> None:
     "error", [NonFiniteError("w (2); nothing was changed", {"w": 2}, 7), BusyError("stepping")]
 )
 def test_exceptions_cross_process_pools(error: Exception) -> None:
-    other = pickle.loads(pickle.dumps(error))  # noqa: S301
+    other = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own bytes
     assert type(other) is type(error)
     assert str(other) == str(error)
     assert vars(other) == vars(error)
