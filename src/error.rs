@@ -42,6 +42,8 @@ pub enum Error {
         /// The coefficients' type.
         expected: Kind,
     },
+    /// Norms were asked for of an update that has none.
+    Norms,
     /// The requested CPU level does not exist or this machine lacks it.
     Level {
         /// Where the name came from.
@@ -81,6 +83,9 @@ impl fmt::Display for Error {
                     expected.name()
                 )
             }
+            Error::Norms => f.write_str(
+                "norms of an update need a rule that trains and tensors bound in logical order",
+            ),
             Error::Level { source, name, available } => write!(
                 f,
                 "{source} is {}, which is not available here; this machine has {}",

@@ -20,10 +20,11 @@
 //! | `kernel`, `prefetch` | the one loop over a block |
 //! | [`dispatch`] | CPU levels |
 //! | [`layout`], [`gather`], `planes` | shapes and strides; arrays that are no plain slice |
-//! | [`tensor`] | a parameter with its gradient and state |
+//! | [`tensor`], `ways` | a parameter with its gradient and state; the ways through it |
+//! | [`watch`] | norms of gradient, parameter and change, in the pass of the update |
 //! | [`plan`], `cut`, [`threads`], `pool` | many tensors, portions, threads |
 //! | [`fork`] | what a forked child may believe |
-//! | [`norm`] | the read pass: norm and largest magnitude |
+//! | [`norm`], `sums` | the read pass: norm and largest magnitude; sums with definite bits |
 //! | [`stream`] | the memory limit: what no update can be faster than |
 //! | [`error`] | every way an update can be refused |
 //! | `python` | the only room that knows Python |
@@ -32,7 +33,7 @@
 //! threads, a thread runs the kernel at a CPU level.
 //!
 //! `unsafe` is denied except in `dispatch` (functions that enable an instruction set), `prefetch` (an
-//! instruction), `gather`, `planes`, `tensor`, `norm` (elements of arrays given by address), `plan`
+//! instruction), `gather`, `planes`, `tensor`, `ways`, `norm` (elements of arrays given by address), `plan`
 //! (one thread an element), `pool` (pointers to a leaked pool and the region in it), `fork` (handlers
 //! that the C library calls) and `python`.
 //!
@@ -75,8 +76,11 @@ mod prefetch;
 mod python;
 pub mod rule;
 pub mod stream;
+mod sums;
 pub mod tensor;
 pub mod threads;
+pub mod watch;
+mod ways;
 
 pub use dispatch::Level;
 pub use error::Error;

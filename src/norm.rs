@@ -7,7 +7,6 @@
 #![allow(unsafe_code)] // slices of the arrays a leaf holds
 
 use std::marker::PhantomData;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use ndarray::{ArrayView, Dimension};
 
@@ -20,17 +19,12 @@ use crate::plan::Update;
 use crate::planes;
 use crate::pool;
 use crate::prefetch;
-
-/// Elements a block of the sum.
-const BLOCK: usize = 16_384;
+use crate::sums::{self, BLOCK, Blocks, Found, LANES};
 
 /// Elements gathered at a time from an array whose neighbours in memory are on different rows: the
 /// more rows of it are gathered together, the more of each cache line is used.
 const ACROSS: usize = 131_072;
-
-/// Running sums in a block: element `i` of the block goes to sum `i % LANES`.
-const LANES: usize = 16;
-const _: () = assert!(BLOCK.is_multiple_of(LANES) && ACROSS.is_multiple_of(BLOCK));
+const _: () = assert!(ACROSS.is_multiple_of(BLOCK));
 
 /// Gradients are divided by this where the sum of their squares overflows: 2^600.
 const UNIT: f64 = f64::from_bits((600 + 1023) << 52);
@@ -106,7 +100,7 @@ impl<'a> Leaf<'a> {
     }
 
     /// Reads elements `start..start + len`, blocks but the last, every number divided by `unit`.
-    fn read(&self, level: Level, piece: Piece, unit: f64, found: &[Partial]) {
+    fn read(&self, level: Level, piece: Piece, unit: f64, found: &[Found<2>]) {
         let Piece { start, len, .. } = piece;
         match self.kind {
             Kind::F32 => {
@@ -183,7 +177,7 @@ struct ReadBlocks<'b, 'a, E> {
     len: usize,
     unit: f64,
     /// One for each block.
-    found: &'b [Partial],
+    found: &'b [Found<2>],
     element: PhantomData<E>,
 }
 
@@ -214,7 +208,8 @@ impl<E: Element> Work for ReadBlocks<'_, '_, E> {
                     1.0 => lanes.add(block, |x| x),
                     unit => lanes.add(block, |x| x * (1.0 / unit)),
                 }
-                found.set(lanes.reading());
+                let Reading { sum, largest } = lanes.reading();
+                found.set([sum, largest]);
             }
         }
     }
@@ -246,33 +241,21 @@ impl<E: Element> Lanes<E> {
 
     #[inline(always)]
     fn with(self, row: &[E; LANES], scaled: impl Fn(f64) -> f64) -> Self {
-        let square = |i: usize| {
-            let x = scaled(row[i].flush(E::FLOORS.norm).to_f64());
-            x * x
-        };
         let larger = |i: usize| {
             let (magnitude, largest) = (row[i].abs(), self.largest[i]);
             // False for NaN, which the sum reports.
             if magnitude > largest { magnitude } else { largest }
         };
         Lanes {
-            sums: std::array::from_fn(|i| self.sums[i] + square(i)),
+            sums: sums::with_squares(self.sums, row, scaled),
             largest: std::array::from_fn(larger),
         }
     }
 
-    /// Lanes are added in halves: 8 to 8, 4 to 4, 2 to 2, 1 to 1.
     #[inline(always)]
-    fn reading(mut self) -> Reading {
-        let mut half = LANES / 2;
-        while half > 0 {
-            for i in 0..half {
-                self.sums[i] += self.sums[i + half];
-            }
-            half /= 2;
-        }
+    fn reading(self) -> Reading {
         let largest = self.largest.iter().fold(0.0, |a: f64, b| a.max(b.to_f64()));
-        Reading { sum: self.sums[0], largest }
+        Reading { sum: sums::halved(self.sums), largest }
     }
 }
 
@@ -313,31 +296,8 @@ impl Norm {
 #[derive(Debug, Default)]
 pub struct ReadPass {
     cut: Cut,
-    /// For each leaf, the number of blocks in it and all before it.
-    blocks: Vec<usize>,
-    partial: Vec<Partial>,
+    blocks: Blocks<2>,
     readings: Vec<Reading>,
-}
-
-/// What a block's reading found, as bits: threads store, the caller adds up in order.
-#[derive(Debug, Default)]
-struct Partial {
-    sum: AtomicU64,
-    largest: AtomicU64,
-}
-
-impl Partial {
-    fn set(&self, reading: Reading) {
-        self.sum.store(reading.sum.to_bits(), Ordering::Relaxed);
-        self.largest.store(reading.largest.to_bits(), Ordering::Relaxed);
-    }
-
-    fn get(&self) -> Reading {
-        Reading {
-            sum: f64::from_bits(self.sum.load(Ordering::Relaxed)),
-            largest: f64::from_bits(self.largest.load(Ordering::Relaxed)),
-        }
-    }
 }
 
 impl ReadPass {
@@ -345,15 +305,7 @@ impl ReadPass {
     /// added in the given order.
     pub fn read(&mut self, leaves: &[Leaf<'_>], level: Level, threads: usize) -> Norm {
         self.cut.set(leaves.iter().map(|leaf| leaf.len), threads, BLOCK);
-        self.blocks.clear();
-        self.blocks.extend(leaves.iter().scan(0, |end, leaf| {
-            *end += leaf.len.div_ceil(BLOCK);
-            Some(*end)
-        }));
-        let count = self.blocks.last().copied().unwrap_or(0);
-        if self.partial.len() < count {
-            self.partial.resize_with(count, Partial::default);
-        }
+        self.blocks.set(leaves.iter().map(|leaf| leaf.len));
         let total = self.read_with(leaves, level, threads, 1.0);
         if total.sum == f64::INFINITY && total.largest.is_finite() {
             let root = self.read_with(leaves, level, threads, UNIT).sum.sqrt();
@@ -384,18 +336,18 @@ impl ReadPass {
         threads: usize,
         unit: f64,
     ) -> Reading {
-        let (cut, partial) = (&self.cut, &self.partial);
-        let blocks = |leaf: usize| {
-            let start = if leaf == 0 { 0 } else { self.blocks[leaf - 1] };
-            &partial[start..self.blocks[leaf]]
-        };
+        let (cut, blocks) = (&self.cut, &self.blocks);
         pool::for_each(cut.count(), threads, |portion| {
             for piece in cut.pieces(portion) {
-                let found = &blocks(piece.index)[piece.start / BLOCK..];
+                let found = &blocks.of(piece.index)[piece.start / BLOCK..];
                 leaves[piece.index].read(level, piece, unit, found);
             }
         });
-        let leaf = |i| blocks(i).iter().map(Partial::get).fold(Reading::default(), Reading::join);
+        let reading = |found: &Found<2>| {
+            let [sum, largest] = found.get();
+            Reading { sum, largest }
+        };
+        let leaf = |i| blocks.of(i).iter().map(reading).fold(Reading::default(), Reading::join);
         self.readings.clear();
         self.readings.extend((0..leaves.len()).map(leaf));
         self.readings.iter().copied().fold(Reading::default(), Reading::join)

@@ -8,7 +8,9 @@ use crate::element::Kind;
 use crate::error::Error;
 use crate::pool;
 use crate::rule::Coefficients;
+use crate::sums::{BLOCK, Blocks, Found};
 use crate::tensor::{GRAIN, Tensor};
+use crate::watch::Norms;
 
 /// Below this many elements in all an update stays on the calling thread, because waking a helper
 /// takes some 40 us. Measured with AdamW and two threads 1 ms after the last step, ratio to one
@@ -63,6 +65,14 @@ impl Update {
         }
     }
 
+    /// Whether the rule moves a parameter by its gradient.
+    fn trains(&self) -> bool {
+        match self {
+            Update::F32(coefficients) => coefficients.trains(),
+            Update::F64(coefficients) => coefficients.trains(),
+        }
+    }
+
     /// Whether the rule can take a gradient of this magnitude; exact for numbers of its type.
     pub fn admits(&self, magnitude: f64) -> bool {
         match self {
@@ -82,9 +92,10 @@ pub struct Task<'a> {
 }
 
 /// Runs updates on tensors; keeps its room between calls.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct Plan {
     cut: Cut,
+    blocks: Blocks<3>,
 }
 
 impl Plan {
@@ -103,35 +114,83 @@ impl Plan {
         level: Level,
         threads: usize,
     ) -> Result<(), Error> {
-        for Task { tensor, update } in tasks.iter() {
-            tensor.check(updates[*update].kind(), updates[*update].states())?;
-        }
+        check(tasks, updates)?;
         let (cut, tasks) = (&mut self.cut, &*tasks);
         cut.set(tasks.iter().map(|task| task.tensor.positions()), threads, GRAIN);
         pool::for_each(cut.count(), threads, |portion| {
             for piece in cut.pieces(portion) {
                 // SAFETY: checked above; `tasks` is borrowed exclusively, each element is in one
                 // piece, and the pool hands out each number once.
-                unsafe { run_piece(&tasks[piece.index], updates, level, piece) }
+                unsafe { run_piece(&tasks[piece.index], updates, level, piece, None) }
             }
         });
         Ok(())
     }
+
+    /// The same, and the norms of each tensor's gradient, parameter and change, in the same pass.
+    ///
+    /// # Errors
+    ///
+    /// As [`Plan::run`], and [`Error::Norms`] where a tensor does not take its elements in logical
+    /// order or the rule is none that trains; nothing is written then.
+    pub fn run_watched(
+        &mut self,
+        tasks: &mut [Task<'_>],
+        updates: &[Update],
+        level: Level,
+        threads: usize,
+        norms: &mut Vec<Norms>,
+    ) -> Result<(), Error> {
+        check(tasks, updates)?;
+        if !tasks.iter().all(|task| task.tensor.is_logical() && updates[task.update].trains()) {
+            return Err(Error::Norms);
+        }
+        let (cut, blocks, tasks) = (&mut self.cut, &mut self.blocks, &*tasks);
+        cut.set(tasks.iter().map(|task| task.tensor.len()), threads, BLOCK);
+        blocks.set(tasks.iter().map(|task| task.tensor.len()));
+        let blocks = &*blocks;
+        pool::for_each(cut.count(), threads, |portion| {
+            for piece in cut.pieces(portion) {
+                let found = &blocks.of(piece.index)[piece.start / BLOCK..];
+                // SAFETY: as in `run`; pieces begin at multiples of a block.
+                unsafe { run_piece(&tasks[piece.index], updates, level, piece, Some(found)) }
+            }
+        });
+        norms.clear();
+        norms.extend((0..tasks.len()).map(|index| Norms::of(index, blocks)));
+        Ok(())
+    }
+}
+
+/// Refuses tensors that do not fit their update.
+fn check(tasks: &[Task<'_>], updates: &[Update]) -> Result<(), Error> {
+    tasks.iter().try_for_each(|Task { tensor, update }| {
+        tensor.check(updates[*update].kind(), updates[*update].states())
+    })
 }
 
 /// # Safety
 ///
-/// As [`Tensor::update_block`], for these elements of the task's tensor.
-unsafe fn run_piece(task: &Task<'_>, updates: &[Update], level: Level, piece: Piece) {
-    let Piece { start, len, .. } = piece;
+/// As [`Tensor::update_block`], or with `found` as [`Tensor::watch_block`], for these elements of
+/// the task's tensor.
+unsafe fn run_piece(
+    task: &Task<'_>,
+    updates: &[Update],
+    level: Level,
+    Piece { start, len, .. }: Piece,
+    found: Option<&[Found<3>]>,
+) {
+    let tensor = &task.tensor;
     // SAFETY: the caller's promise.
     unsafe {
-        match &updates[task.update] {
-            Update::F32(coefficients) => {
-                task.tensor.update_block(coefficients, level, start, len);
+        match (&updates[task.update], found) {
+            (Update::F32(update), None) => tensor.update_block(update, level, start, len),
+            (Update::F64(update), None) => tensor.update_block(update, level, start, len),
+            (Update::F32(update), Some(found)) => {
+                tensor.watch_block(update, level, start, len, found);
             }
-            Update::F64(coefficients) => {
-                task.tensor.update_block(coefficients, level, start, len);
+            (Update::F64(update), Some(found)) => {
+                tensor.watch_block(update, level, start, len, found);
             }
         }
     }

@@ -1,20 +1,20 @@
 //! A parameter with its gradient and state, bound together for one update.
 
-#![allow(unsafe_code)] // slices of the arrays a tensor holds, one block at a time
+#![allow(unsafe_code)] // binds arrays by address
 
 use std::marker::PhantomData;
-use std::ops::Range;
 
 use ndarray::{ArrayView, ArrayViewMut, Dimension};
 
-use crate::dispatch::{Level, Work};
+use crate::dispatch::Level;
 use crate::element::{Element, Kind};
 use crate::error::Error;
-use crate::gather::{Pointer, TILE};
-use crate::kernel;
+use crate::gather::Pointer;
 use crate::layout::{Layout, Order};
 use crate::planes::{self, Planes};
 use crate::rule::{Coefficients, MAX_STATE, Rule, Usual};
+use crate::sums::Found;
+use crate::ways::{Across, Slices, Tiles, Unwatched, Watched};
 
 /// Parameter, gradient and state: the arrays of a [`Tensor`], in this order.
 pub const ARRAYS: usize = 2 + MAX_STATE;
@@ -36,13 +36,15 @@ pub struct Tensor<'a> {
     pointers: [Pointer; ARRAYS],
     /// `None` where every array is a slice of the parameter's type, all in the same order.
     course: Option<Box<Course>>,
+    /// Whether elements are taken in logical order, as norms of an update need it.
+    logical: bool,
     borrow: PhantomData<&'a mut u8>,
 }
 
 /// The order in which the elements of arrays are taken that are not all slices.
 #[derive(Debug)]
 enum Course {
-    /// As the parameter lies in memory.
+    /// As the parameter lies in memory, or in logical order.
     Lines(Layout<ARRAYS>),
     /// Tile by tile, for a gradient that lies across.
     Planes(Planes),
@@ -77,10 +79,19 @@ impl<'a> Tensor<'a> {
             check_shape("a state array", &[s.len()], &[len])?;
             pointers[STATE + k] = pointer(s.as_mut_ptr());
         }
-        Ok(Tensor { kind: E::KIND, len, states: N, pointers, course: None, borrow: PhantomData })
+        Ok(Tensor {
+            kind: E::KIND,
+            len,
+            states: N,
+            pointers,
+            course: None,
+            logical: true,
+            borrow: PhantomData,
+        })
     }
 
-    /// Binds arrays of one shape and any strides; the gradient may be of another type.
+    /// Binds arrays of one shape and any strides; the gradient may be of another type. The order
+    /// decides nothing but speed, and whether norms can be had.
     ///
     /// # Errors
     ///
@@ -89,6 +100,7 @@ impl<'a> Tensor<'a> {
         mut p: ArrayViewMut<'a, E, D>,
         g: ArrayView<'a, G, D>,
         state: Vec<ArrayViewMut<'a, E, D>>,
+        order: Order,
     ) -> Result<Self, Error> {
         if state.len() > MAX_STATE {
             return Err(Error::State { got: state.len(), expected: MAX_STATE });
@@ -109,8 +121,9 @@ impl<'a> Tensor<'a> {
             pointers[STATE + k] = pointer(s.as_mut_ptr());
             strides[STATE + k] = bytes(s.strides(), E::KIND);
         }
+        let strides = strides.each_ref().map(|s| &s[..]);
         // SAFETY: views are valid for 'a, and the mutable ones are exclusive and overlap nothing.
-        Ok(unsafe { Tensor::new(&shape, pointers, strides.each_ref().map(|s| &s[..]), states) })
+        Ok(unsafe { Tensor::new(&shape, pointers, strides, states, order) })
     }
 
     /// Binds arrays by address.
@@ -127,30 +140,37 @@ impl<'a> Tensor<'a> {
         pointers: [Pointer; ARRAYS],
         strides: [&[isize]; ARRAYS],
         states: usize,
+        order: Order,
     ) -> Self {
-        let layout = Layout::new(shape, strides, Order::Memory);
+        let layout = Layout::new(shape, strides, order);
+        let logical = order == Order::Logical;
         let kind = pointers[PARAMETER].kind;
         let plain =
             (0..ARRAYS).all(|k| pointers[k].kind == kind && is_slice(&layout, k, pointers[k]));
         let course = (!plain).then(|| {
             Box::new(match Planes::of(&layout, pointers[GRADIENT]) {
-                Some(planes) => Course::Planes(planes),
-                None => Course::Lines(layout),
+                Some(planes) if !logical => Course::Planes(planes),
+                _ => Course::Lines(layout),
             })
         });
         let len = shape.iter().product();
-        Tensor { kind, len, states, pointers, course, borrow: PhantomData }
+        Tensor { kind, len, states, pointers, course, logical, borrow: PhantomData }
     }
 
-    /// As [`Tensor::new`] where every array is dense, in the same order, and of the parameter's
+    /// As [`Tensor::new`] where every array is dense, in the given order, and of the parameter's
     /// type: nothing is allocated.
     ///
     /// # Safety
     ///
     /// As [`Tensor::new`].
-    pub unsafe fn dense(len: usize, pointers: [Pointer; ARRAYS], states: usize) -> Self {
-        let kind = pointers[PARAMETER].kind;
-        Tensor { kind, len, states, pointers, course: None, borrow: PhantomData }
+    pub unsafe fn dense(
+        len: usize,
+        pointers: [Pointer; ARRAYS],
+        states: usize,
+        order: Order,
+    ) -> Self {
+        let (kind, logical) = (pointers[PARAMETER].kind, order == Order::Logical);
+        Tensor { kind, len, states, pointers, course: None, logical, borrow: PhantomData }
     }
 
     /// The parameter's type.
@@ -166,6 +186,15 @@ impl<'a> Tensor<'a> {
     /// Whether there are no elements.
     pub fn is_empty(&self) -> bool {
         self.len == 0
+    }
+
+    pub(crate) fn pointers(&self) -> &[Pointer; ARRAYS] {
+        &self.pointers
+    }
+
+    /// Whether elements are taken in logical order.
+    pub(crate) fn is_logical(&self) -> bool {
+        self.logical
     }
 
     /// Number of positions at which it can be cut: the elements, and what tiles at a border lack.
@@ -206,6 +235,9 @@ impl<'a> Tensor<'a> {
                 Coefficients::Sgd(rule) => self.run::<E, _, 0>(rule, level, start, len),
                 Coefficients::Momentum(rule) => self.run::<E, _, 1>(rule, level, start, len),
                 Coefficients::Decay(rule) => self.run::<E, _, 0>(rule, level, start, len),
+                Coefficients::Sum(rule) => self.run::<E, _, 0>(rule, level, start, len),
+                Coefficients::Average(rule) => self.run::<E, _, 0>(rule, level, start, len),
+                Coefficients::Swap(rule) => self.run::<E, _, 1>(rule, level, start, len),
             }
         }
     }
@@ -231,29 +263,79 @@ impl<'a> Tensor<'a> {
         start: usize,
         len: usize,
     ) {
-        let element = PhantomData::<E>;
-        match self.course.as_deref() {
-            None => {
-                // SAFETY: without a course all arrays are dense and of this type; ranges are kept
-                // apart by the caller.
-                let block = unsafe {
-                    Block {
-                        rule,
-                        p: self.pointers[PARAMETER].slice_mut(start, len),
-                        g: self.pointers[GRADIENT].slice(start, len),
-                        state: std::array::from_fn(|k| {
-                            self.pointers[STATE + k].slice_mut(start, len)
-                        }),
-                    }
-                };
-                level.run(block);
+        // SAFETY: the caller's promise, passed on.
+        unsafe {
+            match self.course.as_deref() {
+                None => level.run(Unwatched::new(&Slices::new(rule, self), start, len)),
+                Some(Course::Lines(layout)) => {
+                    level.run(Unwatched::new(&Tiles::new(rule, self, layout), start, len));
+                }
+                Some(Course::Planes(planes)) => {
+                    let tiles = start / planes::TILE..(start + len) / planes::TILE;
+                    level.run(Across::new(rule, self, planes, tiles));
+                }
             }
-            Some(Course::Lines(layout)) => {
-                level.run(Tiles::<E, R, N> { rule, tensor: self, layout, start, len, element });
+        }
+    }
+
+    /// As [`Tensor::update_block`] for positions that begin at a multiple of [`BLOCK`] and end at
+    /// one or at the last; what is seen in each block is stored. Elements are taken in logical
+    /// order, and the rule is one that trains.
+    ///
+    /// [`BLOCK`]: crate::sums::BLOCK
+    ///
+    /// # Safety
+    ///
+    /// As [`Tensor::update_block`].
+    pub(crate) unsafe fn watch_block<E: Element>(
+        &self,
+        coefficients: &Coefficients<E>,
+        level: Level,
+        start: usize,
+        len: usize,
+        found: &[Found<3>],
+    ) {
+        debug_assert!(self.kind == E::KIND && self.states == coefficients.states());
+        // SAFETY: the caller's promise, passed on. `Usual` would double what is compiled here.
+        unsafe {
+            match coefficients {
+                Coefficients::Adam(rule) => self.watch::<E, _, 2>(rule, level, start, len, found),
+                Coefficients::AmsGrad(rule) => {
+                    self.watch::<E, _, 3>(rule, level, start, len, found);
+                }
+                Coefficients::Sgd(rule) => self.watch::<E, _, 0>(rule, level, start, len, found),
+                Coefficients::Momentum(rule) => {
+                    self.watch::<E, _, 1>(rule, level, start, len, found);
+                }
+                Coefficients::Decay(_)
+                | Coefficients::Sum(_)
+                | Coefficients::Average(_)
+                | Coefficients::Swap(_) => {}
             }
-            Some(Course::Planes(planes)) => {
-                let tiles = start / planes::TILE..(start + len) / planes::TILE;
-                level.run(Across::<E, R, N> { rule, tensor: self, planes, tiles, element });
+        }
+    }
+
+    /// # Safety
+    ///
+    /// As [`Tensor::watch_block`].
+    unsafe fn watch<E: Element, R: Rule<E, N>, const N: usize>(
+        &self,
+        rule: &R,
+        level: Level,
+        start: usize,
+        len: usize,
+        found: &[Found<3>],
+    ) {
+        // SAFETY: the caller's promise, passed on.
+        unsafe {
+            match self.course.as_deref() {
+                Some(Course::Lines(layout)) => {
+                    level.run(Watched::new(&Tiles::new(rule, self, layout), start, len, found));
+                }
+                // Planes are never in logical order.
+                None | Some(Course::Planes(_)) => {
+                    level.run(Watched::new(&Slices::new(rule, self), start, len, found));
+                }
             }
         }
     }
@@ -263,7 +345,7 @@ fn pointer<E: Element>(address: *mut E) -> Pointer {
     Pointer { address: address.cast(), kind: E::KIND }
 }
 
-fn is_slice(layout: &Layout<ARRAYS>, k: usize, pointer: Pointer) -> bool {
+pub(crate) fn is_slice(layout: &Layout<ARRAYS>, k: usize, pointer: Pointer) -> bool {
     let align = match pointer.kind {
         Kind::F32 => align_of::<f32>(),
         Kind::F64 => align_of::<f64>(),
@@ -280,154 +362,5 @@ pub(crate) fn check_shape(
         Ok(())
     } else {
         Err(Error::Shape { array, got: got.to_vec(), expected: expected.to_vec() })
-    }
-}
-
-/// A block whose arrays are all slices.
-struct Block<'b, E, R, const N: usize> {
-    rule: &'b R,
-    p: &'b mut [E],
-    g: &'b [E],
-    state: [&'b mut [E]; N],
-}
-
-impl<E: Element, R: Rule<E, N>, const N: usize> Work for Block<'_, E, R, N> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run(self) {
-        kernel::update(self.rule, self.p, self.g, self.state);
-    }
-}
-
-/// A block some of whose arrays pass through buffers, a tile at a time.
-struct Tiles<'b, 'a, E, R, const N: usize> {
-    rule: &'b R,
-    tensor: &'b Tensor<'a>,
-    layout: &'b Layout<ARRAYS>,
-    start: usize,
-    len: usize,
-    element: PhantomData<E>,
-}
-
-impl<E: Element, R, const N: usize> Tiles<'_, '_, E, R, N> {
-    fn in_place(&self, k: usize) -> bool {
-        let pointer = self.tensor.pointers[k];
-        pointer.kind == self.tensor.kind && is_slice(self.layout, k, pointer)
-    }
-
-    /// Array `k` in the tile from `start`, to be written: in place, or copied to `buffer`.
-    ///
-    /// # Safety
-    ///
-    /// As [`Tensor::update_block`]; `k` is the parameter or a state array.
-    #[inline(always)]
-    unsafe fn open<'s>(
-        &self,
-        k: usize,
-        start: usize,
-        tile: &'s mut [E],
-        in_place: bool,
-    ) -> &'s mut [E] {
-        let pointer = self.tensor.pointers[k];
-        // SAFETY: the caller's promise.
-        unsafe {
-            if in_place {
-                return pointer.slice_mut(start, tile.len());
-            }
-            pointer.read(self.layout, k, start, tile);
-        }
-        tile
-    }
-}
-
-impl<E: Element, R: Rule<E, N>, const N: usize> Work for Tiles<'_, '_, E, R, N> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run(self) {
-        let tiles = self;
-        let pointers = &tiles.tensor.pointers;
-        let in_place: [bool; ARRAYS] = std::array::from_fn(|k| tiles.in_place(k));
-        let mut p_buffer = [E::ZERO; TILE];
-        let mut g_buffer = [E::ZERO; TILE];
-        let mut state_buffers = [[E::ZERO; TILE]; N];
-
-        let end = tiles.start + tiles.len;
-        for start in (tiles.start..end).step_by(TILE) {
-            let len = TILE.min(end - start);
-            // SAFETY: the promise of `Tensor::update_block`; each array is opened once a tile.
-            unsafe {
-                let g = if in_place[GRADIENT] {
-                    pointers[GRADIENT].slice(start, len)
-                } else {
-                    pointers[GRADIENT].read(tiles.layout, GRADIENT, start, &mut g_buffer[..len]);
-                    &g_buffer[..len]
-                };
-                let p = tiles.open(PARAMETER, start, &mut p_buffer[..len], in_place[PARAMETER]);
-                let mut k = STATE;
-                let state = state_buffers.each_mut().map(|buffer| {
-                    let s = tiles.open(k, start, &mut buffer[..len], in_place[k]);
-                    k += 1;
-                    s
-                });
-
-                kernel::update(tiles.rule, p, g, state);
-
-                if !in_place[PARAMETER] {
-                    pointers[PARAMETER].write(tiles.layout, PARAMETER, start, &p_buffer[..len]);
-                }
-                for (k, buffer) in (STATE..).zip(&state_buffers) {
-                    if !in_place[k] {
-                        pointers[k].write(tiles.layout, k, start, &buffer[..len]);
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// Tiles of a tensor whose gradient lies across.
-struct Across<'b, 'a, E, R, const N: usize> {
-    rule: &'b R,
-    tensor: &'b Tensor<'a>,
-    planes: &'b Planes,
-    tiles: Range<usize>,
-    element: PhantomData<E>,
-}
-
-impl<E: Element, R: Rule<E, N>, const N: usize> Work for Across<'_, '_, E, R, N> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run(self) {
-        let (pointers, planes) = (&self.tensor.pointers, self.planes);
-        let gradient = pointers[GRADIENT];
-        let mut panel = planes::panel::<E>();
-        let mut p_buffer = [E::ZERO; planes::COLUMNS];
-        let mut state_buffers = [[E::ZERO; planes::COLUMNS]; N];
-        for index in self.tiles {
-            let tile = planes.tile(index);
-            // SAFETY: the promise of `Tensor::update_block`; tiles have no element in common, nor
-            // have the rows of a tile, and each array is opened once a row.
-            unsafe {
-                planes.patch(gradient, tile).gather(&mut panel);
-                for (row, g) in panel[..tile.rows].iter().enumerate() {
-                    let line = |k: usize| planes.row(pointers[k], k, tile, row);
-                    let p = line(PARAMETER).open(&mut p_buffer[..tile.columns]);
-                    let mut k = STATE;
-                    let state = state_buffers.each_mut().map(|buffer| {
-                        let s = line(k).open(&mut buffer[..tile.columns]);
-                        k += 1;
-                        s
-                    });
-                    kernel::update(self.rule, p, &g[..tile.columns], state);
-                    line(PARAMETER).close(&p_buffer[..tile.columns]);
-                    for (k, buffer) in (STATE..).zip(&state_buffers) {
-                        line(k).close(&buffer[..tile.columns]);
-                    }
-                }
-            }
-        }
     }
 }

@@ -10,8 +10,9 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use thalweg::Level;
 use thalweg::element::Element;
+use thalweg::layout::Order;
 use thalweg::plan::{Plan, Task, Update};
-use thalweg::rule::{Adam, Coefficients, Decay, Rule, Sgd};
+use thalweg::rule::{Adam, Average, Coefficients, Decay, Rule, Sgd, Sum, Swap};
 use thalweg::tensor::Tensor;
 
 /// Elements of the large cases: several blocks of a plan, and a rest.
@@ -75,6 +76,11 @@ fn coefficients<E: Number>() -> impl Strategy<Value = Coefficients<E>> {
         (sgd(), when()).prop_map(|(a, (t, s))| Coefficients::Sgd(a.at_step(t, s).unwrap())),
         (sgd(), when()).prop_map(|(a, (t, s))| Coefficients::Momentum(a.at_step(t, s).unwrap())),
         rate().prop_map(|rate| Coefficients::Decay(Decay::new(rate).unwrap())),
+        when().prop_map(|(t, s)| Coefficients::Sum(Sum::at_step(t, s).unwrap())),
+        (beta(), when(), any::<bool>()).prop_map(|(decay, (t, _), corrected)| {
+            Coefficients::Average(Average::at_step(t, decay, corrected).unwrap())
+        }),
+        Just(Coefficients::Swap(Swap)),
     ]
 }
 
@@ -110,6 +116,9 @@ impl<E: Number> Case<E> {
             Coefficients::Sgd(rule) => self.each::<_, 0>(rule),
             Coefficients::Momentum(rule) => self.each::<_, 1>(rule),
             Coefficients::Decay(rule) => self.each::<_, 0>(rule),
+            Coefficients::Sum(rule) => self.each::<_, 0>(rule),
+            Coefficients::Average(rule) => self.each::<_, 0>(rule),
+            Coefficients::Swap(rule) => self.each::<_, 1>(rule),
         }
     }
 
@@ -226,6 +235,7 @@ fn any_strides<E: Number, G: Element>(
     case: &Case<E>,
     places: [Place; 5],
     threads: usize,
+    order: Order,
 ) -> Result<(), TestCaseError> {
     let shape = (160, 107); // more than one block
     let mut case = case.repeated(shape.0 * shape.1);
@@ -248,7 +258,7 @@ fn any_strides<E: Number, G: Element>(
         let mut views = memories.iter_mut().zip(places).map(|(memory, place)| place.view(memory));
         let p = views.next().unwrap();
         let state = views.skip(1).collect();
-        case.run(Tensor::from_views(p, g.view(), state).unwrap(), level, threads);
+        case.run(Tensor::from_views(p, g.view(), state, order).unwrap(), level, threads);
 
         let read = |(memory, place): (&mut Array2<E>, Place)| {
             place.view(memory).iter().copied().collect::<Vec<E>>()
@@ -294,11 +304,12 @@ macro_rules! properties {
                 fn any_strides_equal_element_by_element(
                     case in case::<$float>(), places in uniform5(select(Place::ALL.to_vec())),
                     threads in select(THREADS.to_vec()), same_type: bool,
+                    order in select(vec![Order::Memory, Order::Logical]),
                 ) {
                     if same_type {
-                        any_strides::<$float, $float>(&case, places, threads)?;
+                        any_strides::<$float, $float>(&case, places, threads, order)?;
                     } else {
-                        any_strides::<$float, $other>(&case, places, threads)?;
+                        any_strides::<$float, $other>(&case, places, threads, order)?;
                     }
                 }
             }

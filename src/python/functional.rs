@@ -19,6 +19,7 @@ use crate::element::Kind;
 use crate::error::{Error, Number, Quoted};
 use crate::fork;
 use crate::gather::Pointer;
+use crate::layout::Order;
 use crate::norm::{self, Norm, ReadPass};
 use crate::plan::{Plan, Task, Update, useful_threads};
 use crate::rule::{Adam, Coefficients, Decay, Hyperparameter, Sgd};
@@ -59,7 +60,7 @@ fn apply(
         // SAFETY: checked above; the arguments are alive during the call. That nobody resizes or
         // writes them from another thread meanwhile is the caller's duty.
         unsafe {
-            let tensor = Tensor::new(shape, *pointers, *strides, states);
+            let tensor = Tensor::new(shape, *pointers, *strides, states, Order::Memory);
             tasks.push(Task { tensor, update: position(*kind) });
             reads.push(norm::Leaf::new(shape, pointers[GRADIENT], strides[GRADIENT], *kind));
         }
@@ -255,7 +256,7 @@ pub fn decay(params: &Bound<'_, PyAny>, rate: &Bound<'_, PyAny>) -> PyResult<()>
         let mut strides = [memory.strides; ARRAYS];
         strides[GRADIENT] = &none;
         // SAFETY: as in `apply`; the gradient is one zero under all indices.
-        let tensor = unsafe { Tensor::new(memory.shape, pointers, strides, 0) };
+        let tensor = unsafe { Tensor::new(memory.shape, pointers, strides, 0, Order::Memory) };
         tasks.push(Task { tensor, update: usize::from(*kind == Kind::F64) });
     }
     let elements = tasks.iter().map(|task| task.tensor.len()).sum();

@@ -28,6 +28,7 @@ use crate::element::Kind;
 use crate::error::Quoted;
 use crate::fork;
 use crate::gather::Pointer;
+use crate::layout::Order;
 use crate::norm;
 use crate::plan::useful_threads;
 use crate::rule::Hyperparameter;
@@ -351,9 +352,9 @@ fn tensor(
     // duty.
     unsafe {
         if plain {
-            Tensor::dense(memory.len(), pointers, states)
+            Tensor::dense(memory.len(), pointers, states, Order::Memory)
         } else {
-            Tensor::new(&active.p.shape, pointers, strides, states)
+            Tensor::new(&active.p.shape, pointers, strides, states, Order::Memory)
         }
     }
 }

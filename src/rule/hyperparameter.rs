@@ -26,14 +26,32 @@ pub enum Hyperparameter {
     Dampening,
     /// Factor on the gradients, above 0.
     Scale,
+    /// Factor on what is added to a sum of gradients, above 0.
+    Weight,
+    /// Decay of a moving average, in `[0, 1)`.
+    Decay,
 }
 
-use Hyperparameter::{Beta1, Beta2, Dampening, Eps, L2, Lr, LrScale, Momentum, Scale, WeightDecay};
+use Hyperparameter::{
+    Beta1, Beta2, Dampening, Decay, Eps, L2, Lr, LrScale, Momentum, Scale, Weight, WeightDecay,
+};
 
 impl Hyperparameter {
     /// All of them.
-    pub const ALL: [Self; 10] =
-        [Lr, LrScale, Beta1, Beta2, Eps, L2, WeightDecay, Momentum, Dampening, Scale];
+    pub const ALL: [Self; 12] = [
+        Lr,
+        LrScale,
+        Beta1,
+        Beta2,
+        Eps,
+        L2,
+        WeightDecay,
+        Momentum,
+        Dampening,
+        Scale,
+        Weight,
+        Decay,
+    ];
 
     /// The name users write.
     pub const fn name(self) -> &'static str {
@@ -48,6 +66,8 @@ impl Hyperparameter {
             Momentum => "momentum",
             Dampening => "dampening",
             Scale => "scale",
+            Weight => "weight",
+            Decay => "decay",
         }
     }
 
@@ -55,9 +75,11 @@ impl Hyperparameter {
     pub fn check(self, value: f64, kind: Kind) -> Result<f64, Error> {
         let (fits, allowed) = match self {
             Lr | LrScale | L2 | WeightDecay => (value >= 0.0, "finite and at least 0"),
-            Beta1 | Beta2 | Momentum => ((0.0..1.0).contains(&value), "at least 0 and less than 1"),
+            Beta1 | Beta2 | Momentum | Decay => {
+                ((0.0..1.0).contains(&value), "at least 0 and less than 1")
+            }
             Dampening => ((0.0..=1.0).contains(&value), "from 0 to 1"),
-            Scale => (value > 0.0, "finite and greater than 0"),
+            Scale | Weight => (value > 0.0, "finite and greater than 0"),
             Eps => (
                 value >= kind.eps_min(),
                 "finite and at least 1e-15 for float32 parameters, 1e-120 for float64",

@@ -9,14 +9,20 @@
 //! ([`Mix`]) and how the parameter descends ([`Descent`]).
 
 mod adam;
+mod average;
 mod decay;
 mod hyperparameter;
 mod sgd;
+mod sum;
+mod swap;
 
 pub use adam::{Adam, AdamStep};
+pub use average::Average;
 pub use decay::Decay;
 pub use hyperparameter::Hyperparameter;
 pub use sgd::{Sgd, SgdStep};
+pub use sum::Sum;
+pub use swap::Swap;
 
 use crate::element::Element;
 use crate::error::{Error, Number};
@@ -51,17 +57,32 @@ pub enum Coefficients<E> {
     Momentum(SgdStep<E>),
     /// Weight decay by itself; no state.
     Decay(Decay<E>),
+    /// A sum of gradients, in place of the parameter; no state.
+    Sum(Sum<E>),
+    /// A moving average, in place of the parameter, of what is in place of the gradient; no state.
+    Average(Average<E>),
+    /// Parameter and state change places; one array of state.
+    Swap(Swap),
 }
 
 impl<E: Element> Coefficients<E> {
     /// How many state arrays the rule keeps.
     pub fn states(&self) -> usize {
         match self {
-            Coefficients::Sgd(_) | Coefficients::Decay(_) => 0,
-            Coefficients::Momentum(_) => 1,
+            Coefficients::Sgd(_)
+            | Coefficients::Decay(_)
+            | Coefficients::Sum(_)
+            | Coefficients::Average(_) => 0,
+            Coefficients::Momentum(_) | Coefficients::Swap(_) => 1,
             Coefficients::Adam(_) => 2,
             Coefficients::AmsGrad(_) => 3,
         }
+    }
+
+    /// Whether the rule moves a parameter by its gradient.
+    pub(crate) fn trains(&self) -> bool {
+        use Coefficients::{Adam, AmsGrad, Momentum, Sgd};
+        matches!(self, Adam(_) | AmsGrad(_) | Sgd(_) | Momentum(_))
     }
 
     /// Whether the rule can take a gradient of this magnitude. Not if it is NaN or infinite, or
@@ -75,7 +96,10 @@ impl<E: Element> Coefficients<E> {
             Coefficients::Sgd(step) | Coefficients::Momentum(step) => {
                 step.gradient.factor.abs() * magnitude < E::INFINITY
             }
-            Coefficients::Decay(_) => true,
+            Coefficients::Decay(_)
+            | Coefficients::Sum(_)
+            | Coefficients::Average(_)
+            | Coefficients::Swap(_) => true,
         }
     }
 }
@@ -118,6 +142,12 @@ impl<E: Element> Mix<E> {
     fn new(beta: f64) -> Self {
         let from_new = beta < 0.5;
         Mix { from_new, rate: E::from_f64(if from_new { -beta } else { 1.0 - beta }) }
+    }
+
+    /// The same for `β = 1 - rate`, a rate that is known better than its difference to 1.
+    fn with_rate(rate: f64) -> Self {
+        let from_new = rate > 0.5;
+        Mix { from_new, rate: E::from_f64(if from_new { rate - 1.0 } else { rate }) }
     }
 
     #[inline(always)]

@@ -1,0 +1,96 @@
+//! Sums of squares with definite bits, whatever the threads, strides and CPU level.
+//!
+//! The sum of an array is float64, in logical order: over lanes in a block, lanes added in halves,
+//! blocks added in order. Threads store what they find in a block; the caller adds up.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::element::Element;
+
+/// Elements a block of a sum.
+pub(crate) const BLOCK: usize = 16_384;
+
+/// Running sums in a block: element `i` of the block goes to sum `i % LANES`.
+pub(crate) const LANES: usize = 16;
+const _: () = assert!(BLOCK.is_multiple_of(LANES));
+
+/// The running sums of a block.
+pub(crate) type Lanes = [f64; LANES];
+
+/// The sums with the squares of a row added, each number `scaled` first.
+#[inline(always)]
+pub(crate) fn with_squares<E: Element>(
+    sums: Lanes,
+    row: &[E; LANES],
+    scaled: impl Fn(f64) -> f64,
+) -> Lanes {
+    let mut wide = [0.0; LANES];
+    for i in 0..LANES {
+        wide[i] = scaled(row[i].flush(E::FLOORS.norm).to_f64());
+    }
+    std::array::from_fn(|i| sums[i] + wide[i] * wide[i])
+}
+
+/// Lanes are added in halves: 8 to 8, 4 to 4, 2 to 2, 1 to 1.
+#[inline(always)]
+pub(crate) fn halved(mut sums: Lanes) -> f64 {
+    let mut half = LANES / 2;
+    while half > 0 {
+        for i in 0..half {
+            sums[i] += sums[i + half];
+        }
+        half /= 2;
+    }
+    sums[0]
+}
+
+/// `N` numbers for each block of several arrays: threads store, the caller reads. It keeps its room.
+#[derive(Debug, Default)]
+pub(crate) struct Blocks<const N: usize> {
+    /// For each array, the number of blocks in it and all before it.
+    ends: Vec<usize>,
+    found: Vec<Found<N>>,
+}
+
+/// What was found in a block, as bits.
+#[derive(Debug)]
+pub(crate) struct Found<const N: usize>([AtomicU64; N]);
+
+impl<const N: usize> Default for Found<N> {
+    fn default() -> Self {
+        Found(std::array::from_fn(|_| AtomicU64::default()))
+    }
+}
+
+impl<const N: usize> Found<N> {
+    pub(crate) fn set(&self, numbers: [f64; N]) {
+        for (place, number) in self.0.iter().zip(numbers) {
+            place.store(number.to_bits(), Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn get(&self) -> [f64; N] {
+        self.0.each_ref().map(|bits| f64::from_bits(bits.load(Ordering::Relaxed)))
+    }
+}
+
+impl<const N: usize> Blocks<N> {
+    /// Makes room for arrays of these lengths.
+    pub(crate) fn set(&mut self, lens: impl Iterator<Item = usize>) {
+        self.ends.clear();
+        self.ends.extend(lens.scan(0, |end, len| {
+            *end += len.div_ceil(BLOCK);
+            Some(*end)
+        }));
+        let count = self.ends.last().copied().unwrap_or(0);
+        if self.found.len() < count {
+            self.found.resize_with(count, Found::default);
+        }
+    }
+
+    /// The blocks of one array.
+    pub(crate) fn of(&self, index: usize) -> &[Found<N>] {
+        let start = if index == 0 { 0 } else { self.ends[index - 1] };
+        &self.found[start..self.ends[index]]
+    }
+}
