@@ -166,6 +166,11 @@ pub struct Reading {
 }
 
 impl Reading {
+    /// Whether it is too large for the sum though no number is infinite.
+    fn overflows(&self) -> bool {
+        self.sum == f64::INFINITY && self.largest.is_finite()
+    }
+
     fn join(self, next: Reading) -> Reading {
         Reading { sum: self.sum + next.sum, largest: self.largest.max(next.largest) }
     }
@@ -298,6 +303,8 @@ pub struct ReadPass {
     cut: Cut,
     blocks: Blocks<2>,
     readings: Vec<Reading>,
+    /// Where squares overflow, what was found once more in another unit.
+    scaled: Vec<Reading>,
 }
 
 impl ReadPass {
@@ -307,11 +314,26 @@ impl ReadPass {
         self.cut.set(leaves.iter().map(|leaf| leaf.len), threads, BLOCK);
         self.blocks.set(leaves.iter().map(|leaf| leaf.len));
         let total = self.read_with(leaves, level, threads, 1.0);
-        if total.sum == f64::INFINITY && total.largest.is_finite() {
-            let root = self.read_with(leaves, level, threads, UNIT).sum.sqrt();
-            return Norm { root, unit: UNIT };
+        self.scaled.clear();
+        if total.overflows() || self.readings.iter().any(Reading::overflows) {
+            std::mem::swap(&mut self.readings, &mut self.scaled);
+            let scaled = self.read_with(leaves, level, threads, UNIT);
+            std::mem::swap(&mut self.readings, &mut self.scaled);
+            if total.overflows() {
+                return Norm { root: scaled.sum.sqrt(), unit: UNIT };
+            }
         }
         Norm { root: total.sum.sqrt(), unit: 1.0 }
+    }
+
+    /// The norm of one of the leaves that were read, as if it had been read alone.
+    pub fn norm_of(&self, leaf: usize) -> Norm {
+        match (&self.readings[leaf], self.scaled.get(leaf)) {
+            (reading, Some(scaled)) if reading.overflows() => {
+                Norm { root: scaled.sum.sqrt(), unit: UNIT }
+            }
+            (reading, _) => Norm { root: reading.sum.sqrt(), unit: 1.0 },
+        }
     }
 
     /// Leaves with numbers that their update cannot take, and how many, after a reading of them.

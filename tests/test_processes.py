@@ -133,7 +133,7 @@ def test_a_child_of_a_schedule_is_inside_the_step() -> None:
     for _ in range(3):
         opt.step(grads)
     assert len(said) == 1
-    assert said[0].startswith("BusyError('this optimizer is in use already")
+    assert said[0].startswith("BusyError('this object is in use already")
     assert digest(opt) == whole_numbers_of_steps(SMALL, 3)[3]
 
 

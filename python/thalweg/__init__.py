@@ -9,6 +9,7 @@ import atexit as _atexit
 from thalweg import functional, reference, tree
 from thalweg._core import (
     StepReport,
+    TensorStats,
     __version__,
     cpu_levels,
     get_cpu_level,
@@ -17,15 +18,19 @@ from thalweg._core import (
     set_num_threads,
 )
 from thalweg._core import close as _close
+from thalweg.accumulator import Accumulator
 from thalweg.base import Optimizer
+from thalweg.ema import EMA
 from thalweg.errors import BusyError, NonFiniteError
 from thalweg.groups import Group, no_decay
 from thalweg.optimizers import SGD, SGDW, Adam, AdamW
 from thalweg.state import LoadReport
 
 __all__ = [
+    "EMA",
     "SGD",
     "SGDW",
+    "Accumulator",
     "Adam",
     "AdamW",
     "BusyError",
@@ -34,6 +39,7 @@ __all__ = [
     "NonFiniteError",
     "Optimizer",
     "StepReport",
+    "TensorStats",
     "__version__",
     "cpu_levels",
     "functional",

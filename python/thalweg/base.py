@@ -27,6 +27,8 @@ from thalweg.groups import (
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from thalweg.mirror import Mirror
+
 __all__ = ["Optimizer"]
 
 NonFinite = Literal["raise", "skip", "ignore"]
@@ -47,6 +49,9 @@ class Optimizer(_core.Optimizer):
     _groups: tuple[Group, ...]
     _cascade: Cascade
     _options: dict[str, Any]
+    _attached: dict[str, Mirror]
+    _revision: int
+    """Changes whenever other parameters may train."""
 
     def __init__(self, *_args: Any, **_kwargs: Any) -> None:
         raise TypeError("make one of AdamW, Adam, SGDW and SGD; Optimizer has no rule of its own")
@@ -64,14 +69,21 @@ class Optimizer(_core.Optimizer):
         `trained` parameters get so many arrays of state, frozen or not.
         """
         values = {key: check_value(self.rule, key, value) for key, value in values.items()}
-        if isinstance(groups, Mapping | str) or not isinstance(groups, Sequence):
-            raise TypeError(f"groups must be a sequence of mappings, got {groups!r}")
         leaves = dict(self._bind(params, **_native_options(self.rule, options)))
         self._options = options
         self._tree = params
         self._params = leaves
         self._groups = ()
-        made = [Group(self, "*", leaves, values)]
+        self._attached = {}
+        self._revision = 0
+        made = [Group(self, "*", leaves, values), *self._specified(groups, leaves)]
+        self._adopt(made, trained)
+
+    def _specified(self, groups: Groups, leaves: Mapping[str, Any]) -> list[Group]:
+        """The groups that are asked for, of these leaves."""
+        if isinstance(groups, Mapping | str) or not isinstance(groups, Sequence):
+            raise TypeError(f"groups must be a sequence of mappings, got {groups!r}")
+        made: list[Group] = []
         for position, given in enumerate(groups):
             if isinstance(given, Mapping):
                 specifications = [dict(given)]
@@ -79,29 +91,34 @@ class Optimizer(_core.Optimizer):
                 specifications = given.expand(leaves, self.rule.decay)
             else:
                 raise TypeError(f"groups[{position}] must be a mapping, got {given!r}")
-            made += [self._group(spec, f"groups[{position}]") for spec in specifications]
-        self._adopt(made, trained)
+            made += [self._group(spec, leaves, f"groups[{position}]") for spec in specifications]
+        return made
 
-    def _group(self, specification: dict[str, Any], what: str) -> Group:
+    def _group(self, specification: dict[str, Any], leaves: Mapping[str, Any], what: str) -> Group:
         if "match" not in specification:
             keys = ", ".join(map(str, specification)) or "no key"
             raise TypeError(f"{what} needs 'match' (a glob such as '*.b'), it has {keys}")
         match = specification.pop("match")
         values = {key: check_value(self.rule, key, v) for key, v in specification.items()}
-        return Group(self, match, matching_names(match, self._params, what), values)
+        return Group(self, match, matching_names(match, leaves, what), values)
 
     def _adopt(
         self,
         groups: Sequence[Group],
         trained: Mapping[str, int] = MappingProxyType({}),
         restored: Any = None,
+        attached: Sequence[Any] = (),
     ) -> None:
         """Make these the groups, or change nothing; groups that users hold live on.
 
-        State and counters that are `restored` are taken over in the same native call.
+        State and counters that are `restored` are taken over in the same native call, and what is
+        for `attached` objects too.
         """
         cascade = Cascade(groups, self._params)
-        self._configure(cascade.values(), cascade.assignment(), dict(trained), restored)
+        self._configure(cascade.values(), cascade.assignment(), dict(trained), restored, attached)
+        self._replace(groups)
+
+    def _replace(self, groups: Sequence[Group]) -> None:
         held = self._groups
         for old, new in zip(held, groups, strict=False):
             old._become(new)
@@ -109,11 +126,25 @@ class Optimizer(_core.Optimizer):
             old._retire()
         self._groups = (*held[: len(groups)], *groups[len(held) :])
         self._cascade = Cascade(self._groups, self._params)
+        self._changed()
+
+    def _changed(self) -> None:
+        """Other parameters may train now: what mirrors them takes them in."""
+        self._revision += 1
+        for mirror in self._attached.values():
+            mirror._follow()
 
     def _edit(self, group: Group, values: dict[str, Any]) -> None:
         """Give a group other values, or change nothing."""
         self._configure(self._cascade.values(group, values))
         object.__setattr__(group, "_values", values)
+        self._changed()
+
+    def _trained(self) -> dict[str, NDArray[Any]]:
+        """The parameters that train."""
+        frozen = [self._cascade.frozen(name) for name in self._params]
+        leaves = zip(self._params.items(), frozen, strict=True)
+        return {name: array for (name, array), is_frozen in leaves if not is_frozen}
 
     @property
     def groups(self) -> tuple[Group, ...]:
@@ -177,7 +208,8 @@ class Optimizer(_core.Optimizer):
         Parameters
         ----------
         match : str, sequence of str, callable or None
-            Which parameters, as in a group. None means all, and sets `step_count` to zero too.
+            Which parameters, as in a group. None means all, and sets `step_count`, `skip_count` and
+            `consecutive_skips` to zero too.
 
         Raises
         ------
@@ -186,8 +218,7 @@ class Optimizer(_core.Optimizer):
         BusyError
             If the optimizer is in use, as in every method that reads or writes its state.
         """
-        names = matching_names("*" if match is None else match, self._params, "reset")
-        self._reset(names, match is None)
+        self._reset(None if match is None else matching_names(match, self._params, "reset"))
 
     def rebind(self, params: Any) -> None:
         """Adopt other arrays under the same names, and keep the state.
@@ -202,6 +233,45 @@ class Optimizer(_core.Optimizer):
         self._params = dict(self._rebind(params))
         self._tree = params
 
+    def extend(self, params: Any, groups: Groups = ()) -> None:
+        """Adopt a tree that holds more parameters, in mid-run; the others keep their state.
+
+        Parameters
+        ----------
+        params : tree of ndarray
+            The parameters there were, under the same names, and those to add: mostly the container
+            that the optimizer was given, after something was put into it.
+        groups : sequence of mappings
+            Groups for the added parameters alone; they come after those there are. Groups that
+            match by a glob or a callable match added parameters too; ready groups, and groups that
+            were loaded or unpickled, match what they matched.
+
+        Raises
+        ------
+        ValueError, TypeError
+            As the constructor, and if a parameter is missing; nothing is changed then.
+
+        Examples
+        --------
+        >>> import numpy as np, thalweg
+        >>> params = {"body": np.ones(3)}
+        >>> opt = thalweg.AdamW(params, lr=0.1)
+        >>> report = opt.step({"body": np.ones(3)})
+        >>> params["head"] = np.zeros(2)
+        >>> opt.extend(params, groups=[{"match": "head", "lr_scale": 10.0}])
+        >>> report = opt.step({"body": np.ones(3), "head": np.ones(2)})
+        >>> opt.state["body"]["step"], opt.state["head"]["step"], opt.step_count
+        (2, 1, 2)
+        """
+        leaves = _core.flatten(params)
+        added = {name: leaf for name, leaf in leaves.items() if name not in self._params}
+        kept = [group._over(self._params, leaves) for group in self._groups]
+        made = [*kept, *self._specified(groups, added)]
+        cascade = Cascade(made, leaves)
+        found = self._extend(params, cascade.values(), cascade.assignment())
+        self._params, self._tree = dict(found), params
+        self._replace(made)
+
     def state_dict(self, *, copy: bool = True) -> dict[str, Any]:
         """Everything but the parameters, as plain dicts, lists, numbers and arrays.
 
@@ -213,7 +283,8 @@ class Optimizer(_core.Optimizer):
         Returns
         -------
         dict
-            ``format``, ``rule``, ``options``, ``step_count``, ``groups`` and ``state``. Callables
+            ``format``, ``rule``, ``options``, ``step_count``, ``skips``, ``groups``, ``state`` and
+            ``attached``, the accumulators and averages that were made for this optimizer. Callables
             are recorded by name, matchers as the names they matched; frozen parameters are left
             out.
         """

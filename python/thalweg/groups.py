@@ -157,6 +157,14 @@ class Group:
             )
         return self._owner
 
+    def _over(self, before: Mapping[str, Any], params: Mapping[str, Any]) -> Group:
+        """The same group of an optimizer with more parameters."""
+        match, names = self.match, set(self._names)
+        if not isinstance(match, Names):
+            added = {name: array for name, array in params.items() if name not in before}
+            names.update(fitting_names(match, added))
+        return Group(self._of(), match, [name for name in params if name in names], self._values)
+
     def _become(self, other: Group) -> None:
         """Take over what another group of the same optimizer says."""
         for key in ("match", "_names", "_values"):
@@ -253,7 +261,7 @@ def matching_names(match: Match | Names, params: Mapping[str, Any], what: str) -
     if isinstance(match, Names):
         return [name for name in params if name in match]
     if callable(match):
-        names = [name for name, array in params.items() if match(name, array)]
+        names = fitting_names(match, params)
         if not names:
             raise ValueError(f"{what} matches nothing: {match!r} is false for every parameter")
         return names
@@ -274,7 +282,15 @@ def matching_names(match: Match | Names, params: Mapping[str, Any], what: str) -
                 f"{what} matches nothing: {glob!r} fits none of {_some(list(params))} (names are "
                 "joined with dots; match is a glob, not a regular expression)"
             )
-    return [name for name in params if any(name in names_found for names_found in found.values())]
+    return fitting_names(match, params)
+
+
+def fitting_names(match: Match, params: Mapping[str, Any]) -> list[str]:
+    """Names of the parameters that `match`, which is known to be well formed, selects."""
+    if callable(match):
+        return [name for name, array in params.items() if match(name, array)]
+    globs = [match] if isinstance(match, str) else match
+    return [name for name in params if any(_fits(name, glob) for glob in globs)]
 
 
 def _some(names: Sequence[str]) -> str:
@@ -300,6 +316,10 @@ class Cascade:
         }
         self.classes: list[tuple[int, ...]] = [(0,)]
         self.classes += [found for found in dict.fromkeys(self.matching.values()) if found != (0,)]
+
+    def frozen(self, name: str) -> bool:
+        """Whether a parameter is outside the optimizer."""
+        return bool(resolve([self.groups[i]._values for i in self.matching[name]])["frozen"])
 
     def assignment(self) -> list[int]:
         """Class of each parameter, in order."""

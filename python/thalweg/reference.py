@@ -33,14 +33,18 @@ if TYPE_CHECKING:
 __all__ = [
     "FLOORS",
     "Floors",
+    "accumulate",
     "adam",
+    "average",
     "clip_factor",
+    "clip_value",
     "decay",
     "flush",
     "global_norm",
     "mix",
     "one_minus_power",
     "sgd",
+    "tensor_stats",
 ]
 
 Array: TypeAlias = NDArray[Any]
@@ -101,12 +105,33 @@ def mix(x: Array, y: Array, beta: float) -> Array:
     return y + x.dtype.type(-beta) * (y - x)
 
 
-def _gradient(p: Array, g: Array, scale: float, maximize: bool, l2: float) -> Array:
-    """The gradient as every rule sees it: cast, flushed, scaled, penalised."""
+def _scaled(g: Array, like: Array, scale: float) -> Array:
+    """The gradient in the type of another array, flushed and scaled."""
+    floors = FLOORS[like.dtype]
+    floor = max(floors.tiny, floors.grad / abs(scale)) if scale else math.inf
+    return like.dtype.type(scale) * flush(g.astype(like.dtype), floor)
+
+
+def clip_value(g: Array, max_value: float) -> Array:
+    """`g` with every element brought into ``[-max_value, max_value]``; NaN stays.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> clip_value(np.array([-3.0, 0.5, np.nan]), 1.0)
+    array([-1. ,  0.5,  nan])
+    """
+    limit = flush(g.dtype.type(max_value), FLOORS[g.dtype].tiny)
+    g = np.where(g > limit, limit, g)
+    return np.where(g < -limit, -limit, g)
+
+
+def _gradient(
+    p: Array, g: Array, *, scale: float, max_value: float, maximize: bool, l2: float
+) -> Array:
+    """The gradient as every rule sees it: cast, flushed, scaled, clipped, penalised."""
     real, floors = p.dtype.type, FLOORS[p.dtype]
-    floor = max(floors.tiny, floors.grad / scale) if scale else math.inf
-    g = flush(g.astype(p.dtype), floor)
-    g = real(-scale if maximize else scale) * g
+    g = clip_value(_scaled(g, p, -scale if maximize else scale), max_value)
     penalty = real(l2)
     return g if penalty == 0.0 else g + penalty * flush(p, floors.grad)
 
@@ -135,6 +160,7 @@ def adam(
     max_exp_avg_sq: Array | None = None,
     maximize: bool = False,
     scale: float = 1.0,
+    max_value: float = math.inf,
 ) -> tuple[Array, ...]:
     """One Adam, AdamW (`weight_decay`) or AMSGrad (`max_exp_avg_sq`) update.
 
@@ -148,6 +174,8 @@ def adam(
         1-based number of this update.
     scale : float
         Positive factor on the gradient (``scale·clip`` of `Optimizer.step`).
+    max_value : float
+        Each element of the scaled gradient is brought into ``[-max_value, max_value]``.
 
     Returns
     -------
@@ -170,7 +198,7 @@ def adam(
     """
     real, floors = p.dtype.type, FLOORS[p.dtype]
     beta1, beta2 = betas
-    g = _gradient(p, g, scale, maximize, l2)
+    g = _gradient(p, g, scale=scale, max_value=max_value, maximize=maximize, l2=l2)
     h = flush(g, floors.square)
     m = mix(flush(exp_avg, floors.average), g, beta1)
     v = mix(flush(exp_avg_sq, floors.average_sq), h * h, beta2)
@@ -200,6 +228,7 @@ def sgd(
     independent: bool = False,
     maximize: bool = False,
     scale: float = 1.0,
+    max_value: float = math.inf,
 ) -> tuple[Array, ...]:
     """One SGD or SGDW (`weight_decay`) update, with or without momentum.
 
@@ -219,7 +248,7 @@ def sgd(
     (0.95, 0.5)
     """
     real = p.dtype.type
-    g = _gradient(p, g, scale, maximize, l2)
+    g = _gradient(p, g, scale=scale, max_value=max_value, maximize=maximize, l2=l2)
     b, h = momentum_buffer, g
     if b is not None:
         if step == 1 or momentum == 0.0:
@@ -242,6 +271,45 @@ def decay(p: Array, rate: float) -> Array:
     array([ 1.5, -3. ])
     """
     return _descend(p, np.zeros_like(p), rate)
+
+
+def accumulate(total: Array, g: Array, weight: float, step: int) -> Array:
+    """A sum of gradients after addition number `step`, counted from 1: ``total + weight·g``.
+
+    The first addition overwrites what is there. `g` is cast to the type of `total` first.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> accumulate(np.array([1.0]), np.array([2.0]), 3.0, 2)
+    array([7.])
+    """
+    g = _scaled(g, total, weight)
+    return g if step == 1 else total + g
+
+
+def average(a: Array, x: Array, step: int, decay: float, *, bias_correction: bool) -> Array:
+    """A moving average after update number `step`, counted from 1, with `x`.
+
+    ``a + r·(x - a)`` with ``r = 1 - decay``, or ``(1 - decay)/(1 - decay^step)`` with bias
+    correction: that is ``e/(1 - decay^step)`` for ``e <- decay·e + (1-decay)·x`` from ``e = 0``.
+    Written from the nearer end, as `mix`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> a = average(np.array([9.0]), np.array([2.0]), 1, 0.5, bias_correction=True)
+    >>> a, average(a, np.array([5.0]), 2, 0.5, bias_correction=True)
+    (array([2.]), array([4.]))
+    """
+    rate = 1.0 - decay
+    if bias_correction:
+        rate = rate / one_minus_power(decay, step)
+    real, floors = a.dtype.type, FLOORS[a.dtype]
+    a, x = flush(a, floors.average), flush(x.astype(a.dtype), floors.grad)
+    if rate > 0.5:
+        return x + real(rate - 1.0) * (x - a)
+    return a + real(rate) * (x - a)
 
 
 BLOCK = 16_384
@@ -294,6 +362,19 @@ def global_norm(grads: Mapping[str, Array]) -> float:
     """
     root, unit = _root_and_unit(grads)
     return root * unit
+
+
+def tensor_stats(p: Array, g: Array, new: Array, scale: float = 1.0) -> tuple[float, float, float]:
+    """Norms that a step reports of one tensor: of ``scale·g``, of `p`, and of ``new - p``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> tensor_stats(np.array([6.0, 8.0]), np.array([3.0, 4.0]), np.array([6.0, 7.0]), 2.0)
+    (10.0, 10.0, 1.0)
+    """
+    norms = [math.sqrt(_sum_of_squares(x, 1.0)) for x in (p, new - p)]
+    return scale * global_norm({"g": g.astype(p.dtype)}), norms[0], norms[1]
 
 
 def clip_factor(grads: Mapping[str, Array], max_norm: float, scale: float = 1.0) -> float:

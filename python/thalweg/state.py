@@ -18,6 +18,7 @@ from thalweg.tree import flatten
 
 if TYPE_CHECKING:
     from thalweg.base import Optimizer
+    from thalweg.mirror import Planned
 
 __all__ = ["LoadReport"]
 
@@ -48,26 +49,29 @@ class LoadReport:
 def state_dict(opt: Optimizer, *, copy: bool) -> dict[str, Any]:
     """See `Optimizer.state_dict`."""
     names = [name for name in opt.params if not opt.resolve(name)["frozen"]]
-    step_count, states = opt._snapshot(names, copy)
+    counts, states = opt._snapshot(names, copy)
     return {
         "format": FORMAT,
         "rule": opt.rule.name,
         "options": dict(opt._options),
-        "step_count": step_count,
+        "step_count": counts[0],
+        "skips": {"total": counts[1], "consecutive": counts[2]},
         "groups": [_recorded(group) for group in opt.groups],
         "state": states,
+        "attached": {name: mirror.state_dict(copy=copy) for name, mirror in opt._attached.items()},
     }
 
 
 def _recorded(group: Group) -> dict[str, Any]:
     values = {
-        key: [_record(v) for v in value] if key == "betas" else _record(value)
+        key: [record(v) for v in value] if key == "betas" else record(value)
         for key, value in group._values.items()
     }
     return {"match": list(group.names), **values}
 
 
-def _record(value: Any) -> Any:
+def record(value: Any) -> Any:
+    """A hyperparameter as it is saved."""
     if not callable(value):
         return value
     module = getattr(value, "__module__", None) or type(value).__module__
@@ -91,6 +95,7 @@ def load_state_dict(
         plan.check_header()
         plan.plan_groups()
     plan.plan_state()
+    plan.plan_attached()
     if strict:
         plan.refuse()
     if plan.changed:
@@ -125,6 +130,26 @@ def _is_group(value: Any) -> bool:
     )
 
 
+def _is_state(value: Any) -> bool:
+    return isinstance(value, Mapping) and all(isinstance(leaf, Mapping) for leaf in value.values())
+
+
+def _are_skips(value: Any) -> bool:
+    return isinstance(value, Mapping) and all(
+        _is_step(value.get(key)) for key in ("total", "consecutive")
+    )
+
+
+def is_mirror(value: Any) -> bool:
+    """Whether it has the form of the state of an accumulator or average."""
+    return (
+        isinstance(value, Mapping)
+        and isinstance(value.get("kind"), str)
+        and _is_step(value.get("step_count"))
+        and _is_state(value.get("state"))
+    )
+
+
 def _check_form(saved: Mapping[str, Any]) -> None:
     """Refuse what is no state dict of ours."""
     checks: dict[str, Callable[[Any], object]] = {
@@ -133,8 +158,10 @@ def _check_form(saved: Mapping[str, Any]) -> None:
         "options": lambda value: isinstance(value, Mapping),
         "step_count": _is_step,
         "groups": lambda value: isinstance(value, list) and value and all(map(_is_group, value)),
-        "state": lambda value: (
-            isinstance(value, Mapping) and all(isinstance(leaf, Mapping) for leaf in value.values())
+        "state": _is_state,
+        "skips": _are_skips,
+        "attached": lambda value: (
+            isinstance(value, Mapping) and all(map(is_mirror, value.values()))
         ),
     }
     if not isinstance(saved, Mapping):
@@ -158,6 +185,7 @@ class _Plan:
         self.changed: dict[str, tuple[Any, Any]] = {}
         self.groups: list[Group] | None = None
         self.states: dict[str, dict[str, Any]] = {}
+        self.attached: list[Planned] = []
 
     def check_header(self) -> None:
         """Rule and options must be the same where the saved hyperparameters are to count."""
@@ -193,9 +221,9 @@ class _Plan:
         try:
             if key == "betas" and recorded is not None:
                 ours = mine or (None, None)
-                recorded = [_restored(*pair) for pair in zip(recorded, ours, strict=True)]
+                recorded = [restored(*pair) for pair in zip(recorded, ours, strict=True)]
             else:
-                recorded = _restored(recorded, mine)
+                recorded = restored(recorded, mine)
             return check_value(self.opt.rule, key, recorded)
         except (TypeError, ValueError) as error:
             self.mismatched.append(f"{what}: {error}")
@@ -216,22 +244,38 @@ class _Plan:
     def plan_state(self) -> None:
         """Which arrays are copied where; what is missing, unexpected or of another shape."""
         saved = self.saved["state"]
-        trains = {
-            name: array
-            for name, array in self.opt._params.items()
-            if not self._resolved(name)["frozen"]
-        }
+        trains = self._trains()
         self.unexpected += [name for name in saved if name not in trains]
         for name, param in trains.items():
             if name not in saved:
                 self.missing.append(name)
                 continue
             leaf = dict(saved[name])  # read once: it may be a view of a file
-            differences = self._differences(name, param, leaf)
-            if differences:
-                self.mismatched += differences
+            found = differences(name, param, leaf, self._state_keys(name))
+            if found:
+                self.mismatched += found
             else:
                 self.states[name] = {**leaf, "step": int(leaf["step"])}
+
+    def plan_attached(self) -> None:
+        """Which accumulators and averages take over what was saved of them."""
+        saved, attached = self.saved["attached"], self.opt._attached
+        self.unexpected += [name for name in saved if name not in attached]
+        for name, mirror in attached.items():
+            if name not in saved:
+                self.missing.append(name)
+                continue
+            planned = mirror._plan(saved[name], self._trains())
+            self.mismatched += [f"{name}: {difference}" for difference in planned.differences]
+            if not planned.differences:
+                self.attached.append(planned)
+                if planned.changed:
+                    self.changed[f"{name}.decay"] = planned.changed
+
+    def _trains(self) -> dict[str, Any]:
+        """The parameters that will train once loaded."""
+        params = self.opt._params.items()
+        return {name: array for name, array in params if not self._resolved(name)["frozen"]}
 
     def _resolved(self, name: str) -> dict[str, Any]:
         """What will apply to a parameter once loaded."""
@@ -248,28 +292,6 @@ class _Plan:
             return {"exp_avg", "exp_avg_sq"} | amsgrad
         return {"momentum_buffer"} if self._resolved(name)["momentum"] != 0.0 else set()
 
-    def _differences(self, name: str, param: Any, saved: Mapping[str, Any]) -> list[str]:
-        if not _is_step(saved.get("step")):
-            return [f"state of {name!r}: step is {saved.get('step')!r}"]
-        keys, expected = {key for key in saved if key != "step"}, self._state_keys(name)
-        if keys != expected:
-            return [f"state of {name!r}: saved {sorted(keys, key=str)}, here {sorted(expected)}"]
-        differences = []
-        for key in sorted(keys):
-            array = saved[key]
-            if isinstance(array, np.ma.MaskedArray):
-                differences.append(
-                    f"{key} of {name!r}: saved a masked array; fill it first (array.filled(0))"
-                )
-            elif not isinstance(array, np.ndarray):
-                differences.append(f"{key} of {name!r}: saved {type(array).__name__}, not an array")
-            elif array.shape != param.shape or array.dtype != param.dtype:
-                differences.append(
-                    f"{key} of {name!r}: saved {array.dtype} {array.shape}, "
-                    f"here {param.dtype} {param.shape}"
-                )
-        return differences
-
     def refuse(self) -> None:
         """Raise if anything is missing, unexpected or mismatched."""
         found = [
@@ -278,6 +300,13 @@ class _Plan:
             *(
                 f"saved state for {name!r}, which is no parameter that trains"
                 for name in self.unexpected
+                if name not in self.saved["attached"]
+            ),
+            *(
+                f"saved {name!r}, an accumulator or average that is not here; make it first, as "
+                "thalweg.EMA(opt, ...) or thalweg.Accumulator(opt)"
+                for name in self.unexpected
+                if name in self.saved["attached"]
             ),
         ]
         if found:
@@ -286,14 +315,43 @@ class _Plan:
 
     def carry_out(self) -> None:
         """Change groups, counters and state, in one native call that nothing can interrupt."""
-        restored = (int(self.saved["step_count"]), self.states)
+        skips = self.saved["skips"]
+        counts = (int(self.saved["step_count"]), int(skips["total"]), int(skips["consecutive"]))
+        attached = [planned.prepared() for planned in self.attached]
+        state = ((*counts, 0.0), self.states)
         if self.groups is None:
-            self.opt._restore(*restored)
+            self.opt._restore(*state, attached)
         else:
-            self.opt._adopt(self.groups, restored=restored)
+            self.opt._adopt(self.groups, restored=state, attached=attached)
+            for planned in self.attached:
+                planned.finish()
 
 
-def _restored(recorded: Any, mine: Any) -> Any:
+def differences(name: str, param: Any, saved: Mapping[str, Any], expected: set[str]) -> list[str]:
+    """Why saved arrays and step of a parameter do not fit."""
+    if not _is_step(saved.get("step")):
+        return [f"state of {name!r}: step is {saved.get('step')!r}"]
+    keys = {key for key in saved if key != "step"}
+    if keys != expected:
+        return [f"state of {name!r}: saved {sorted(keys, key=str)}, here {sorted(expected)}"]
+    found = []
+    for key in sorted(keys):
+        array = saved[key]
+        if isinstance(array, np.ma.MaskedArray):
+            found.append(
+                f"{key} of {name!r}: saved a masked array; fill it first (array.filled(0))"
+            )
+        elif not isinstance(array, np.ndarray):
+            found.append(f"{key} of {name!r}: saved {type(array).__name__}, not an array")
+        elif array.shape != param.shape or array.dtype != param.dtype:
+            found.append(
+                f"{key} of {name!r}: saved {array.dtype} {array.shape}, "
+                f"here {param.dtype} {param.shape}"
+            )
+    return found
+
+
+def restored(recorded: Any, mine: Any) -> Any:
     """What was recorded, or the callable that is here where a callable was."""
     if not (isinstance(recorded, Mapping) and "callable" in recorded):
         return recorded
@@ -312,12 +370,12 @@ def pickled(opt: Optimizer) -> dict[str, Any]:
     """
     opt._check_current()
     held = flatten(opt._tree)
-    ours = ("_tree", "_params", "_groups", "_cascade", "_options")
+    ours = ("_tree", "_params", "_groups", "_cascade", "_options", "_revision")
     return {
         "params": opt._tree,
         "options": opt._options,
         "groups": [(group.names, dict(group._values)) for group in opt.groups],
-        "step_count": opt.step_count,
+        "counts": opt._snapshot([], copy=False)[0],
         "state": {
             name: dict(leaf)
             for name, leaf in opt.state.items()
@@ -335,4 +393,4 @@ def unpickle(opt: Optimizer, saved: dict[str, Any]) -> None:
     kept = {name: len(leaf) - 1 for name, leaf in states.items()}  # without the step
     opt._start(saved["params"], groups, base, saved["options"], kept)
     opt.__dict__.update(saved["attributes"])
-    opt._restore(saved["step_count"], states)
+    opt._restore(saved["counts"], states)

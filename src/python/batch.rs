@@ -7,7 +7,9 @@ use crate::element::Kind;
 use crate::error::Error;
 use crate::norm::{self, ReadPass};
 use crate::plan::{Plan, Task, Update};
+use crate::rule::Intake;
 use crate::tensor::Tensor;
+use crate::watch::Norms;
 
 /// The tensors of a step, in the order of their names. It keeps its room between steps.
 #[derive(Debug, Default)]
@@ -18,6 +20,7 @@ pub struct Batch {
     updates: Vec<Update>,
     keys: Vec<UpdateKey>,
     reads: Vec<norm::Leaf<'static>>,
+    norms: Vec<Norms>,
     plan: Plan,
     pass: ReadPass,
 }
@@ -29,15 +32,32 @@ pub struct UpdateKey {
     pub step: u64,
     pub kind: Kind,
     pub states: usize,
+    /// The tensor itself, where each has a clip of its own.
+    pub tensor: Option<usize>,
+}
+
+/// What limits the gradients.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Clip {
+    No,
+    /// The norm of all together.
+    Norm(f64),
+    /// The norm of each tensor by itself.
+    TensorNorm(f64),
+    /// The magnitude of each element.
+    Value(f64),
 }
 
 /// How a batch is to be run.
+#[derive(Clone, Copy, Debug)]
 pub struct Setting {
     pub level: Level,
     pub threads: usize,
     pub policy: Policy,
-    pub max_norm: Option<f64>,
+    pub clip: Clip,
     pub scale: f64,
+    /// Whether norms are taken in the pass of the update.
+    pub watch: bool,
 }
 
 /// What running a batch came to.
@@ -51,7 +71,16 @@ pub struct Done {
 impl Setting {
     /// Whether the gradients must be read before the update.
     pub fn reads(&self) -> bool {
-        self.policy != Policy::Ignore || self.max_norm.is_some()
+        self.policy != Policy::Ignore || matches!(self.clip, Clip::Norm(_) | Clip::TensorNorm(_))
+    }
+
+    /// How gradients come in that no norm clips.
+    pub fn intake(&self) -> Intake {
+        let max_value = match self.clip {
+            Clip::Value(max_value) => max_value,
+            _ => f64::INFINITY,
+        };
+        Intake { scale: self.scale, max_value }
     }
 }
 
@@ -63,6 +92,7 @@ impl Batch {
         self.updates.clear();
         self.keys.clear();
         self.reads.clear();
+        self.norms.clear();
     }
 
     /// Adds a leaf's tensor; `read` is its gradient, where the setting asks for reading.
@@ -93,14 +123,21 @@ impl Batch {
         &mut self,
         key: UpdateKey,
         numbers: &[Numbers],
-        scale: f64,
+        intake: Intake,
     ) -> Result<usize, Error> {
         if let Some(position) = self.keys.iter().rposition(|other| *other == key) {
             return Ok(position);
         }
-        self.updates.push(numbers[key.class].update(key.kind, key.states, key.step, scale)?);
+        self.updates.push(numbers[key.class].update(key.kind, key.states, key.step, intake)?);
         self.keys.push(key);
         Ok(self.keys.len() - 1)
+    }
+
+    /// Norms of a leaf's gradient times `scale`, its parameter and what was added to it, after a run
+    /// that took them, in the order of `leaves`.
+    pub fn norms(&self, scale: f64) -> impl Iterator<Item = (usize, Norms)> {
+        (self.leaves.iter().zip(&self.norms))
+            .map(move |(leaf, norms)| (*leaf, Norms { grad: scale * norms.grad, ..*norms }))
     }
 
     /// Reads the gradients if asked to, judges them, and updates all tensors or none.
@@ -110,12 +147,7 @@ impl Batch {
         if setting.reads() {
             let norm = self.pass.read(&self.reads, level, threads);
             done.grad_norm = Some(norm.of_scaled(scale));
-            let clip = setting.max_norm.map_or(1.0, |max_norm| norm.clip(max_norm, scale));
-            // Where a gradient is NaN or infinite there is no clip to judge the others by.
-            if clip != 1.0 && (norm.is_finite() || policy == Policy::Ignore) {
-                done.clip = clip;
-                self.scale_by(numbers, scale * clip)?;
-            }
+            done.clip = self.clip(numbers, setting, norm)?;
             if policy != Policy::Ignore {
                 let (updates, tasks) = (&self.updates, &self.tasks);
                 let refused = self.pass.refused(&self.reads, |i| &updates[tasks[i].update]);
@@ -126,15 +158,51 @@ impl Batch {
                 }
             }
         }
-        self.plan.run(&mut self.tasks, &self.updates, level, threads)?;
+        let (plan, tasks, updates) = (&mut self.plan, &mut self.tasks, &self.updates);
+        if setting.watch {
+            plan.run_watched(tasks, updates, level, threads, &mut self.norms)?;
+            if setting.reads() {
+                // The same bits, and right also where squares overflow.
+                for (i, norms) in self.norms.iter_mut().enumerate() {
+                    norms.grad = self.pass.norm_of(i).of_scaled(1.0);
+                }
+            }
+        } else {
+            plan.run(tasks, updates, level, threads)?;
+        }
         Ok(done)
     }
 
-    /// Makes the coefficients again, for another factor on the gradients.
-    fn scale_by(&mut self, numbers: &[Numbers], scale: f64) -> Result<(), Error> {
-        for (key, update) in self.keys.iter().zip(&mut self.updates) {
-            *update = numbers[key.class].update(key.kind, key.states, key.step, scale)?;
+    /// Clips by norm: makes the coefficients again, for other factors on the gradients. Returns the
+    /// smallest.
+    ///
+    /// Where a gradient is NaN or infinite there is no clip to judge the others by.
+    fn clip(
+        &mut self,
+        numbers: &[Numbers],
+        setting: &Setting,
+        norm: norm::Norm,
+    ) -> Result<f64, Error> {
+        let Setting { policy, scale, .. } = *setting;
+        let applies = |norm: norm::Norm, clip: f64| {
+            clip != 1.0 && (norm.is_finite() || policy == Policy::Ignore)
+        };
+        let mut least = 1.0;
+        for (position, key) in self.keys.iter().enumerate() {
+            let (norm, max_norm) = match (setting.clip, key.tensor) {
+                (Clip::Norm(max_norm), _) => (norm, max_norm),
+                (Clip::TensorNorm(max_norm), Some(tensor)) => (self.pass.norm_of(tensor), max_norm),
+                _ => continue,
+            };
+            let clip = norm.clip(max_norm, scale);
+            if applies(norm, clip) {
+                let UpdateKey { class, kind, states, step, .. } = *key;
+                let intake = (scale * clip).into();
+                self.updates[position] = numbers[class].update(kind, states, step, intake)?;
+                // NaN is less than nothing and stays.
+                least = if clip >= least { least } else { clip };
+            }
         }
-        Ok(())
+        Ok(least)
     }
 }

@@ -35,13 +35,12 @@ pub enum Refusal {
     /// Names in a tree do not fit the parameters; what to do depends on which way.
     Names {
         tree: &'static str,
+        owner: &'static str,
         missing: Vec<String>,
         extra: Vec<String>,
         if_missing: &'static str,
         if_extra: &'static str,
     },
-    /// No leaf has a gradient.
-    NoGradients,
     /// A tree without arrays.
     EmptyTree,
     /// Two leaves of one name.
@@ -54,8 +53,16 @@ pub enum Refusal {
     Kind { what: String, kind: &'static str, got: String },
     /// A gradient that no rule can take, under `nonfinite="raise"`.
     NonFinite { counts: Vec<(String, u64)>, step: u64 },
-    /// The optimizer is in use.
+    /// The object is in use.
     Busy,
+    /// A step is open that is taken tensor by tensor.
+    Open,
+    /// No step is open.
+    NotOpen,
+    /// A parameter was updated in the open step already.
+    Twice { name: String },
+    /// The parameters are exchanged for their averages.
+    Held,
     /// Anything else about values.
     Value(String),
     /// An exception that Python code raised.
@@ -104,10 +111,9 @@ impl fmt::Display for Refusal {
             Refusal::Overlap { written, other, advice } => {
                 write!(f, "{written} and {other} share memory; {advice}")
             }
-            Refusal::Changed { what, how, advice } => write!(
-                f,
-                "{what} has changed since the optimizer was made: {how}; put it back{advice}"
-            ),
+            Refusal::Changed { what, how, advice } => {
+                write!(f, "{what} has changed since it was taken in: {how}; put it back{advice}")
+            }
             Refusal::Rebound { name } => write!(
                 f,
                 "params no longer holds the array that the optimizer updates as {}; assign \
@@ -115,15 +121,12 @@ impl fmt::Display for Refusal {
                  arrays with opt.rebind(params)",
                 Quoted(name)
             ),
-            Refusal::Names { tree, missing, extra, if_missing, if_extra } => {
-                write!(f, "{tree} do not fit the optimizer: ")?;
+            Refusal::Names { tree, owner, missing, extra, if_missing, if_extra } => {
+                write!(f, "{tree} do not fit the {owner}: ")?;
                 names(f, "missing ", missing)?;
                 f.write_str(if missing.is_empty() || extra.is_empty() { "" } else { ", " })?;
                 names(f, "not a parameter ", extra)?;
                 f.write_str(if missing.is_empty() { if_extra } else { if_missing })
-            }
-            Refusal::NoGradients => {
-                f.write_str("no parameter that trains has a gradient; at least one must")
             }
             Refusal::EmptyTree => f.write_str("the tree holds no arrays"),
             Refusal::DuplicateName { name } => {
@@ -155,7 +158,23 @@ impl fmt::Display for Refusal {
                 f.write_str("; nothing was changed (nonfinite=\"skip\" leaves such steps out)")
             }
             Refusal::Busy => f.write_str(
-                "this optimizer is in use already, in another thread or further up in this one",
+                "this object is in use already, in another thread or further up in this one",
+            ),
+            Refusal::Open => f.write_str(
+                "a step is open (opt.open_step()); leave its block first, which closes the step",
+            ),
+            Refusal::NotOpen => f.write_str(
+                "this step is closed; open one with `with opt.open_step() as step:` and call it \
+                 inside the block",
+            ),
+            Refusal::Twice { name } => write!(
+                f,
+                "parameter {} was updated in this step already; each can be once in a step, so add \
+                 up its gradients first",
+                Quoted(name)
+            ),
+            Refusal::Held => f.write_str(
+                "the parameters hold their averages (ema.swapped()); leave its block first",
             ),
             Refusal::Value(message) => f.write_str(message),
             Refusal::Python(error) => write!(f, "{error}"),
@@ -201,7 +220,9 @@ impl From<Refusal> for PyErr {
             | Refusal::Dtype { .. }
             | Refusal::Key { .. }
             | Refusal::Kind { .. } => PyTypeError::new_err(message),
-            Refusal::Busy => raise("BusyError", |class| class.call1((message,))),
+            Refusal::Busy | Refusal::Open | Refusal::NotOpen | Refusal::Held => {
+                raise("BusyError", |class| class.call1((message,)))
+            }
             Refusal::NonFinite { counts, step } => raise("NonFiniteError", |class| {
                 let by_name = PyDict::new(class.py());
                 for (name, count) in counts {
@@ -217,8 +238,8 @@ impl From<Refusal> for PyErr {
             | Refusal::Overlap { .. }
             | Refusal::Changed { .. }
             | Refusal::Rebound { .. }
+            | Refusal::Twice { .. }
             | Refusal::Names { .. }
-            | Refusal::NoGradients
             | Refusal::EmptyTree
             | Refusal::DuplicateName { .. }
             | Refusal::Depth

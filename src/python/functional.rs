@@ -46,7 +46,7 @@ fn apply(
     let rows = Rows::new(arguments)?;
     let tensors = rows.check()?;
     let states = arguments.len() - STATE;
-    let update = |kind| call.numbers.update(kind, states, call.step, call.scale);
+    let update = |kind| call.numbers.update(kind, states, call.step, call.scale.into());
     let updates = [update(Kind::F32), update(Kind::F64)];
     let position = |kind| usize::from(kind == Kind::F64);
     if tensors.is_empty() {

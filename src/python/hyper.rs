@@ -10,13 +10,21 @@ use super::errors::{Outcome, Refusal};
 use crate::element::{Element, Kind};
 use crate::error::{Error, Quoted};
 use crate::plan::Update;
-use crate::rule::{Adam, Coefficients, Hyperparameter, Sgd};
+use crate::rule::{Adam, Average, Coefficients, Hyperparameter, Intake, Sgd, Sum};
 
 /// Which rule an optimizer runs, with the choices that hold for all its parameters.
 #[derive(Clone, Copy, Debug)]
 pub enum Family {
-    Adam { amsgrad: bool },
+    Adam {
+        amsgrad: bool,
+    },
     Sgd,
+    /// Sums of gradients, in place of parameters.
+    Sum,
+    /// Averages of parameters, in place of parameters; what is averaged in place of gradients.
+    Average {
+        bias_correction: bool,
+    },
 }
 
 /// A rule with numbers for one update of one class of parameters.
@@ -24,6 +32,8 @@ pub enum Family {
 pub enum Numbers {
     Adam { adam: Adam, amsgrad: bool },
     Sgd(Sgd),
+    Sum,
+    Average { decay: f64, bias_correction: bool },
 }
 
 impl Numbers {
@@ -33,6 +43,8 @@ impl Numbers {
                 Numbers::Adam { adam: Adam { independent, maximize, ..Adam::default() }, amsgrad }
             }
             Family::Sgd => Numbers::Sgd(Sgd { nesterov, independent, maximize, ..Sgd::new(0.0) }),
+            Family::Sum => Numbers::Sum,
+            Family::Average { bias_correction } => Numbers::Average { decay: 0.0, bias_correction },
         }
     }
 
@@ -55,6 +67,8 @@ impl Numbers {
                 Hyperparameter::WeightDecay => &mut sgd.weight_decay,
                 _ => return,
             },
+            Numbers::Average { decay, .. } if key == Hyperparameter::Decay => decay,
+            Numbers::Average { .. } | Numbers::Sum => return,
         };
         *place = value;
     }
@@ -65,11 +79,11 @@ impl Numbers {
         kind: Kind,
         states: usize,
         step: u64,
-        scale: f64,
+        intake: Intake,
     ) -> Result<Update, Error> {
         Ok(match kind {
-            Kind::F32 => self.coefficients::<f32>(states, step, scale)?.into(),
-            Kind::F64 => self.coefficients::<f64>(states, step, scale)?.into(),
+            Kind::F32 => self.coefficients::<f32>(states, step, intake)?.into(),
+            Kind::F64 => self.coefficients::<f64>(states, step, intake)?.into(),
         })
     }
 
@@ -77,17 +91,21 @@ impl Numbers {
         &self,
         states: usize,
         step: u64,
-        scale: f64,
+        intake: Intake,
     ) -> Result<Coefficients<E>, Error> {
         Ok(match self {
             Numbers::Adam { adam, amsgrad: false } => {
-                Coefficients::Adam(adam.at_step(step, scale)?)
+                Coefficients::Adam(adam.at_step(step, intake)?)
             }
             Numbers::Adam { adam, amsgrad: true } => {
-                Coefficients::AmsGrad(adam.at_step(step, scale)?)
+                Coefficients::AmsGrad(adam.at_step(step, intake)?)
             }
-            Numbers::Sgd(sgd) if states == 0 => Coefficients::Sgd(sgd.at_step(step, scale)?),
-            Numbers::Sgd(sgd) => Coefficients::Momentum(sgd.at_step(step, scale)?),
+            Numbers::Sgd(sgd) if states == 0 => Coefficients::Sgd(sgd.at_step(step, intake)?),
+            Numbers::Sgd(sgd) => Coefficients::Momentum(sgd.at_step(step, intake)?),
+            Numbers::Sum => Coefficients::Sum(Sum::at_step(step, intake.scale)?),
+            Numbers::Average { decay, bias_correction } => {
+                Coefficients::Average(Average::at_step(step, *decay, *bias_correction)?)
+            }
         })
     }
 }

@@ -20,6 +20,8 @@ pub struct Leaf {
     pub name: String,
     /// The name, to be looked up in a dict.
     pub key: Py<PyString>,
+    /// Entries on the way to it in the tree.
+    pub path: Box<[usize]>,
     pub class: usize,
     /// Number of its updates.
     pub step: u64,

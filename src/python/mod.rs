@@ -7,7 +7,10 @@
 mod arguments;
 mod arrays;
 mod batch;
+mod bind;
+mod collect;
 mod errors;
+mod exchange;
 mod exit;
 mod functional;
 mod gate;
@@ -16,12 +19,14 @@ mod leaf;
 mod maps;
 mod memory;
 mod model;
+mod openstep;
 mod optimizer;
 mod overlap;
 mod report;
 mod step;
 mod stream;
 mod tree;
+mod words;
 
 use pyo3::prelude::*;
 
@@ -39,9 +44,11 @@ mod _core {
     use super::functional::{apply_adam, apply_sgd, clip_by_global_norm, decay, global_norm};
     use super::hyper::{named, number, text, whole};
     #[pymodule_export]
+    use super::openstep::OpenStep;
+    #[pymodule_export]
     use super::optimizer::Optimizer;
     #[pymodule_export]
-    use super::report::StepReport;
+    use super::report::{StepReport, TensorStats};
     #[pymodule_export]
     use super::stream::stream_arrays;
     use super::tree;

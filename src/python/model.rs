@@ -9,7 +9,7 @@ use pyo3::types::{PyDict, PyString};
 
 use super::arrays::{Checked, kind_of, plain, written, zeros_like};
 use super::errors::{Outcome, Refusal};
-use super::hyper::{Class, Family};
+use super::hyper::{Class, Family, Numbers};
 use super::leaf::{Active, Leaf};
 use super::maps::Place;
 use super::memory::Memory;
@@ -22,7 +22,8 @@ use crate::error::Quoted;
 const TIED: &str =
     "pass tied weights once and add up their gradients, or pass views that do not overlap";
 
-const REMADE: &str = "; make a new optimizer to add or remove parameters";
+const IF_LOST: &str = "; make a new optimizer to remove parameters";
+const IF_NEW: &str = "; opt.extend(params) adds parameters";
 
 /// What to do about a gradient that no rule can take.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -57,11 +58,18 @@ pub struct Options {
 }
 
 impl Options {
+    /// Of what has no options.
+    pub fn of(family: Family) -> Self {
+        let (nesterov, independent, maximize) = (false, false, false);
+        Options { family, nesterov, independent, maximize, policy: Policy::Ignore }
+    }
+
     /// Names of the state arrays of a leaf, in the order the rule has them.
     fn state_names(&self, states: usize) -> &'static [&'static str] {
         match self.family {
             Family::Adam { .. } => &["exp_avg", "exp_avg_sq", "max_exp_avg_sq"][..states],
             Family::Sgd => &["momentum_buffer"][..states],
+            Family::Sum | Family::Average { .. } => &[],
         }
     }
 
@@ -69,6 +77,7 @@ impl Options {
         match self.family {
             Family::Adam { amsgrad } => 2 + usize::from(amsgrad),
             Family::Sgd => usize::from(class.has_momentum()),
+            Family::Sum | Family::Average { .. } => 0,
         }
     }
 }
@@ -96,16 +105,35 @@ pub struct Model {
     pub sorted: Vec<usize>,
     pub classes: Vec<Class>,
     pub written: Written,
+    /// The step that is being taken tensor by tensor.
+    pub open: Option<Open>,
+    /// Whether the arrays hold something else for a while.
+    pub held: bool,
     pub work: Workspace,
+}
+
+/// A step that is taken tensor by tensor.
+#[derive(Debug)]
+pub struct Open {
+    /// Tells it from any other.
+    pub token: u64,
+    pub number: u64,
+    /// The learning rate of group 0.
+    pub lr: f64,
+    /// The numbers of each class.
+    pub numbers: Vec<Numbers>,
+    /// For each leaf, whether it was updated in this step.
+    pub done: Vec<bool>,
 }
 
 impl Model {
     pub fn new<'py>(params: &Bound<'py, PyAny>, options: Options) -> Outcome<(Self, Leaves<'py>)> {
         let (tree, found) = Node::new(params)?;
-        let leaves: Vec<Leaf> = (found.iter())
-            .map(|(name, object)| Leaf {
+        let leaves: Vec<Leaf> = (found.iter().zip(tree.paths(params.py())))
+            .map(|((name, object), path)| Leaf {
                 name: name.clone(),
                 key: PyString::new(params.py(), name).unbind(),
+                path,
                 class: 0,
                 step: 0,
                 active: None,
@@ -123,9 +151,20 @@ impl Model {
             sorted,
             classes: Vec::new(),
             written: Written::default(),
+            open: None,
+            held: false,
             work: Workspace::default(),
         };
         Ok((model, found))
+    }
+
+    /// The model, unless it is in the middle of something.
+    pub fn ready(&mut self) -> Outcome<&mut Self> {
+        match self {
+            Model { open: Some(_), .. } => Err(Refusal::Open),
+            Model { held: true, .. } => Err(Refusal::Held),
+            model => Ok(model),
+        }
     }
 
     pub fn assignment(&self) -> Vec<usize> {
@@ -168,7 +207,7 @@ impl Model {
     }
 
     /// The element types of the parameters in each class.
-    pub fn kinds(
+    fn kinds(
         &self,
         py: Python<'_>,
         assignment: &[usize],
@@ -290,36 +329,74 @@ impl Model {
 
     /// Adopts the arrays of another tree with the same names, shapes and types; keeps the state.
     pub fn rebind<'py>(&mut self, params: &Bound<'py, PyAny>) -> Outcome<Leaves<'py>> {
-        let py = params.py();
+        let (mut next, found) = self.successor(params, false)?;
+        let trains = |leaf: &usize| !self.classes[next.leaves[*leaf].class].frozen;
+        let leaves = (0..next.leaves.len()).filter(trains).collect();
+        next.written = next.written_with(params.py(), leaves, &[])?;
+        next.classes = std::mem::take(&mut self.classes);
+        *self = next;
+        Ok(found)
+    }
+
+    /// The same for a tree with more parameters, which belong to the given classes.
+    pub fn extend<'py>(
+        &mut self,
+        params: &Bound<'py, PyAny>,
+        classes: &[Bound<'py, PyDict>],
+        assignment: Vec<usize>,
+    ) -> Outcome<Leaves<'py>> {
+        let (mut next, found) = self.successor(params, true)?;
+        let classes = next.extract(params.py(), classes, &assignment)?;
+        next.configure(params.py(), classes, assignment, &HashMap::new())?;
+        *self = next;
+        Ok(found)
+    }
+
+    /// A model of another tree that holds the same parameters, and perhaps more, with their state.
+    /// It has no classes.
+    fn successor<'py>(
+        &self,
+        params: &Bound<'py, PyAny>,
+        more: bool,
+    ) -> Outcome<(Self, Leaves<'py>)> {
         let (mut next, found) = Model::new(params, self.options)?;
         let missing = |from: &Model, other: &Model| -> Vec<String> {
             let names = from.sorted.iter().map(|i| &from.leaves[*i].name);
             names.filter(|name| !other.index.contains_key(*name)).cloned().collect()
         };
-        let (lost, new) = (missing(self, &next), missing(&next, self));
+        let lost = missing(self, &next);
+        let new = if more { Vec::new() } else { missing(&next, self) };
         if !lost.is_empty() || !new.is_empty() {
             return Err(Refusal::Names {
                 tree: "the parameters",
+                owner: self.options.family.words().owner,
                 missing: lost,
                 extra: new,
-                if_missing: REMADE,
-                if_extra: REMADE,
+                if_missing: IF_LOST,
+                if_extra: IF_NEW,
             });
         }
         for leaf in &mut next.leaves {
-            let old = self.leaf(&leaf.name)?;
+            let Some(old) = self.index.get(&leaf.name).map(|i| &self.leaves[*i]) else { continue };
             leaf.class = old.class;
             leaf.step = old.step;
             if let Some(active) = &old.active {
-                leaf.active = Some(active.with_parameter(leaf.object.bind(py), &leaf.name)?);
+                leaf.active =
+                    Some(active.with_parameter(leaf.object.bind(params.py()), &leaf.name)?);
             }
         }
-        let trains = |leaf: &usize| !self.classes[next.leaves[*leaf].class].frozen;
-        let leaves = (0..next.leaves.len()).filter(trains).collect();
-        next.written = next.written_with(py, leaves, &[])?;
-        next.classes = std::mem::take(&mut self.classes);
-        *self = next;
-        Ok(found)
+        Ok((next, found))
+    }
+
+    /// Classes from what Python says of them and of the leaves in them.
+    pub fn extract(
+        &self,
+        py: Python<'_>,
+        classes: &[Bound<'_, PyDict>],
+        assignment: &[usize],
+    ) -> Outcome<Vec<Class>> {
+        let kinds = self.kinds(py, assignment, classes.len())?;
+        classes.iter().zip(&kinds).map(|(given, kinds)| Class::extract(given, kinds)).collect()
     }
 
     /// The live state arrays of a leaf by name, if it has ever trained.
@@ -333,12 +410,23 @@ impl Model {
         Ok(Some(arrays))
     }
 
+    /// The arrays of a leaf that a snapshot keeps: its state, or of sums and averages themselves.
+    pub fn kept<'py>(&self, py: Python<'py>, leaf: &Leaf) -> Outcome<Option<Bound<'py, PyDict>>> {
+        let Some(arrays) = self.state(py, leaf)? else { return Ok(None) };
+        if let (Some(key), Some(active)) = (self.options.family.itself(), &leaf.active) {
+            arrays.set_item(key, active.p.array.bind(py))?;
+        }
+        Ok(Some(arrays))
+    }
+
     /// Sets state and numbers of updates to zero.
-    pub fn reset(&mut self, py: Python<'_>, names: &[String]) -> Outcome<()> {
-        let positions: Vec<usize> =
-            names.iter().map(|name| self.position(name)).collect::<Outcome<_>>()?;
-        positions.iter().try_for_each(|i| self.leaves[*i].recheck_state(py))?;
-        for position in positions {
+    pub fn reset(
+        &mut self,
+        py: Python<'_>,
+        mut positions: impl Iterator<Item = usize> + Clone,
+    ) -> Outcome<()> {
+        positions.clone().try_for_each(|i| self.leaves[i].recheck_state(py))?;
+        for position in positions.by_ref() {
             let leaf = &mut self.leaves[position];
             for state in leaf.active.iter().flat_map(|active| &active.state) {
                 state.array.bind(py).call_method1("fill", (0.0,))?;
@@ -351,7 +439,11 @@ impl Model {
     /// Refuses if state that is to be taken over cannot be written.
     pub fn check_restorable(&self, states: &Bound<'_, PyDict>) -> Outcome<()> {
         for name in states.keys() {
-            self.leaf(&name.extract::<String>()?)?.recheck_state(states.py())?;
+            let leaf = self.leaf(&name.extract::<String>()?)?;
+            leaf.recheck_state(states.py())?;
+            if let (Some(_), Some(active)) = (self.options.family.itself(), &leaf.active) {
+                active.recheck(states.py(), &leaf.name)?;
+            }
         }
         Ok(())
     }
@@ -365,7 +457,7 @@ impl Model {
         for (name, saved) in states {
             let position = self.position(&name.extract::<String>()?)?;
             steps.push((position, saved.get_item("step")?.extract::<u64>()?));
-            for (key, live) in self.state(py, &self.leaves[position])?.into_iter().flatten() {
+            for (key, live) in self.kept(py, &self.leaves[position])?.into_iter().flatten() {
                 let array = saved.get_item(&key)?.cast_into::<PyUntypedArray>();
                 copies.push((live, self.apart(plain(&array.map_err(PyErr::from)?)?)?));
             }

@@ -10,50 +10,104 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple};
+use pyo3::types::{PyDict, PyString, PyTuple};
 
-use super::errors::Outcome;
+use super::batch::Clip;
+use super::errors::{Outcome, Refusal};
+use super::exchange::exchange;
 use super::exit::Presence;
-use super::gate::Gate;
-use super::hyper::{Class, Family, flag, real};
+use super::gate::{Entered, Gate};
+use super::hyper::{Family, flag, real};
 use super::model::{Model, Options, Policy};
+use super::openstep::OpenStep;
 use super::report::StepReport;
-use super::step::{Request, step};
+use super::step::{Request, open, step, step_open};
 use super::tree::Leaves;
+use crate::error::Number;
 
-/// The number of steps and the state of leaves, as `_snapshot` gives them.
-type Snapshot<'py> = (u64, Bound<'py, PyDict>);
+/// The number of steps taken, of steps skipped, of steps skipped since the last one taken, and the
+/// sum of the scales of steps taken.
+type Counts = (u64, u64, u64, f64);
 
-/// Native base of the optimizers; see `thalweg.Optimizer`.
+/// The counters and the state of leaves, as `_snapshot` gives them.
+type Snapshot<'py> = (Counts, Bound<'py, PyDict>);
+
+/// Another object and what it is to take over together with this one.
+type Attached<'py> = (Bound<'py, Optimizer>, Counts, Bound<'py, PyDict>);
+
+/// Outside the gate, so that other threads can watch the progress.
+#[derive(Debug, Default)]
+pub struct Counters {
+    pub steps: AtomicU64,
+    skips: AtomicU64,
+    consecutive_skips: AtomicU64,
+    /// As bits.
+    weight: AtomicU64,
+}
+
+impl Counters {
+    /// Counts a step that was taken.
+    pub fn take(&self, number: u64, scale: f64) {
+        self.steps.store(number, Ordering::Relaxed);
+        self.consecutive_skips.store(0, Ordering::Relaxed);
+        let weight = f64::from_bits(self.weight.load(Ordering::Relaxed)) + scale;
+        self.weight.store(weight.to_bits(), Ordering::Relaxed);
+    }
+
+    /// Counts a step that was skipped.
+    pub fn skip(&self) {
+        self.skips.fetch_add(1, Ordering::Relaxed);
+        self.consecutive_skips.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn get(&self) -> Counts {
+        let counters = [&self.steps, &self.skips, &self.consecutive_skips, &self.weight];
+        let [steps, skips, consecutive_skips, weight] = counters.map(|n| n.load(Ordering::Relaxed));
+        (steps, skips, consecutive_skips, f64::from_bits(weight))
+    }
+
+    fn set(&self, (steps, skips, consecutive_skips, weight): Counts) {
+        self.weight.store(weight.to_bits(), Ordering::Relaxed);
+        self.steps.store(steps, Ordering::Relaxed);
+        self.skips.store(skips, Ordering::Relaxed);
+        self.consecutive_skips.store(consecutive_skips, Ordering::Relaxed);
+    }
+}
+
+/// Native base of the optimizers, and the whole of sums and averages; see `thalweg.Optimizer`.
 #[pyclass(module = "thalweg._core", name = "Optimizer", subclass, frozen)]
 pub struct Optimizer {
     model: Gate<Option<Model>>,
-    /// Outside the gate, so that other threads can watch the progress.
-    step_count: AtomicU64,
+    counters: Counters,
 }
 
 impl Optimizer {
-    fn restore(&self, model: &mut Model, (step_count, states): &Snapshot<'_>) -> Outcome<()> {
-        model.restore(states)?;
-        self.step_count.store(*step_count, Ordering::Relaxed);
-        Ok(())
+    /// Runs `work` on the model, alone, whatever it is in the middle of.
+    fn inside<T>(
+        &self,
+        py: Python<'_>,
+        work: impl FnOnce(&mut Model) -> Outcome<T>,
+    ) -> PyResult<T> {
+        let _presence = Presence::begin(py);
+        Ok(work(model_in(&mut self.model.enter()?)?)?)
     }
 
-    /// Runs `work` on the model, alone.
+    /// Runs `work` on the model, alone, unless a step is open or the arrays hold something else.
     fn with<T>(&self, py: Python<'_>, work: impl FnOnce(&mut Model) -> Outcome<T>) -> PyResult<T> {
-        let _presence = Presence::begin(py);
-        let mut model = self.model.enter()?;
-        match model.as_mut() {
-            Some(model) => Ok(work(model)?),
-            None => Err(PyRuntimeError::new_err(
-                "the optimizer was not set up: make one of AdamW, Adam, SGDW and SGD; a subclass \
-                 calls super().__init__(params, ...) first",
-            )),
-        }
+        self.inside(py, |model| work(model.ready()?))
     }
 }
 
-fn scale_argument(given: &Bound<'_, PyAny>) -> PyResult<f64> {
+fn model_in<'a>(entered: &'a mut Entered<'_, Option<Model>>) -> Outcome<&'a mut Model> {
+    entered.as_mut().ok_or_else(|| {
+        Refusal::Python(PyRuntimeError::new_err(
+            "the optimizer was not set up: make one of AdamW, Adam, SGDW and SGD; a subclass \
+             calls super().__init__(params, ...) first",
+        ))
+    })
+}
+
+pub fn scale_argument(given: &Bound<'_, PyAny>) -> PyResult<f64> {
     Ok(real("scale", given)?)
 }
 
@@ -61,12 +115,42 @@ fn partial_argument(given: &Bound<'_, PyAny>) -> PyResult<bool> {
     Ok(flag("partial", given)?)
 }
 
+pub fn stats_argument(given: &Bound<'_, PyAny>) -> PyResult<bool> {
+    Ok(flag("stats", given)?)
+}
+
+/// The limits of a step, of which there is at most one.
+pub fn clip_argument(limits: &[(&'static str, Option<&Bound<'_, PyAny>>)]) -> Outcome<Clip> {
+    let mut given = Vec::new();
+    for (name, object) in limits.iter().copied() {
+        if let Some(object) = object {
+            let limit = real(name, object)?;
+            // False for NaN too.
+            let positive = limit > 0.0;
+            if !positive {
+                let got = Number(limit);
+                return Err(Refusal::Value(format!("{name} must be greater than 0, got {got}")));
+            }
+            given.push((name, limit));
+        }
+    }
+    match given[..] {
+        [] => Ok(Clip::No),
+        [("max_norm", limit)] => Ok(Clip::Norm(limit)),
+        [("max_tensor_norm", limit)] => Ok(Clip::TensorNorm(limit)),
+        [(_, limit)] => Ok(Clip::Value(limit)),
+        [(one, _), (other, _), ..] => {
+            Err(Refusal::Value(format!("{one} and {other} are two ways to clip; give one of them")))
+        }
+    }
+}
+
 #[pymethods]
 impl Optimizer {
     #[new]
     #[pyo3(signature = (*_args, **_kwargs))]
     fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
-        Optimizer { model: Gate::default(), step_count: AtomicU64::new(0) }
+        Optimizer { model: Gate::default(), counters: Counters::default() }
     }
 
     /// Takes in the parameters; returns names and arrays.
@@ -82,22 +166,33 @@ impl Optimizer {
         maximize: bool,
         nonfinite: &str,
     ) -> PyResult<Leaves<'py>> {
-        let _presence = Presence::begin(params.py());
         let family = if adam { Family::Adam { amsgrad } } else { Family::Sgd };
         let policy = Policy::named(nonfinite)?;
-        let options = Options { family, nesterov, independent, maximize, policy };
-        let (model, leaves) = Model::new(params, options)?;
-        *self.model.enter()? = Some(model);
-        self.step_count.store(0, Ordering::Relaxed);
-        Ok(leaves)
+        self.bind(params, Options { family, nesterov, independent, maximize, policy })
+    }
+
+    /// Takes in arrays that are to hold sums of gradients.
+    fn _bind_sums<'py>(&self, sums: &Bound<'py, PyAny>) -> PyResult<Leaves<'py>> {
+        self.bind(sums, Options::of(Family::Sum))
+    }
+
+    /// Takes in arrays that are to hold averages of parameters.
+    fn _bind_averages<'py>(
+        &self,
+        averages: &Bound<'py, PyAny>,
+        bias_correction: bool,
+    ) -> PyResult<Leaves<'py>> {
+        self.bind(averages, Options::of(Family::Average { bias_correction }))
     }
 
     /// Says which class each leaf is in, and what the classes' hyperparameters are. Class 0 is
     /// group 0 by itself. Leaves that train for the first time are checked and get their state.
     ///
     /// Without an assignment leaves stay in their classes. `trained` leaves get that many arrays of
-    /// state whatever their class, frozen or not. What is `restored` is taken over at the end.
-    #[pyo3(signature = (classes, assignment=None, trained=HashMap::new(), restored=None))]
+    /// state whatever their class, frozen or not. What is `restored` is taken over at the end, and
+    /// what is `attached` after it.
+    #[pyo3(signature = (classes, assignment=None, trained=HashMap::new(), restored=None,
+        attached=Vec::new()))]
     fn _configure(
         &self,
         py: Python<'_>,
@@ -105,20 +200,18 @@ impl Optimizer {
         assignment: Option<Vec<usize>>,
         trained: HashMap<String, usize>,
         restored: Option<Snapshot<'_>>,
+        attached: Vec<Attached<'_>>,
     ) -> PyResult<()> {
         self.with(py, |model| {
             let assignment = assignment.unwrap_or_else(|| model.assignment());
-            let kinds = model.kinds(py, &assignment, classes.len())?;
-            let classes = classes
-                .iter()
-                .zip(&kinds)
-                .map(|(given, kinds)| Class::extract(given, kinds))
-                .collect::<Outcome<Vec<Class>>>()?;
+            let classes = model.extract(py, &classes, &assignment)?;
             if let Some((_, states)) = &restored {
                 model.check_restorable(states)?;
             }
+            check_attached(py, &attached)?;
             model.configure(py, classes, assignment, &trained)?;
-            restored.map_or(Ok(()), |restored| self.restore(model, &restored))
+            restored.map_or(Ok(()), |restored| self.restore(model, &restored))?;
+            restore_attached(py, &attached)
         })
     }
 
@@ -127,36 +220,134 @@ impl Optimizer {
         self.with(params.py(), |model| model.rebind(params))
     }
 
-    /// Updates every parameter in place, once.
+    /// Adopts a tree with the same names and more, with classes as in `_configure`.
+    fn _extend<'py>(
+        &self,
+        params: &Bound<'py, PyAny>,
+        classes: Vec<Bound<'py, PyDict>>,
+        assignment: Vec<usize>,
+    ) -> PyResult<Leaves<'py>> {
+        self.with(params.py(), |model| model.extend(params, &classes, assignment))
+    }
+
+    /// Update every parameter that trains, once, in place.
     ///
-    /// See `thalweg.Optimizer.step`.
-    #[pyo3(signature = (grads, *, max_norm=None, scale=1.0, partial=false))]
+    /// Everything is checked before the first write: a step that raises has changed nothing.
+    ///
+    /// Parameters
+    /// ----------
+    /// grads : tree of ndarray, or dict of names
+    ///     Float32 or float64 arrays of any strides, in a tree like the parameters' or in a flat dict of
+    ///     names. They are only read. None, at a parameter or above, skips what is below it.
+    /// max_norm : float, optional
+    ///     Clips by the norm of all gradients together: ``clip = min(1, max_norm / norm)``.
+    /// max_tensor_norm : float, optional
+    ///     Clips each gradient by its own norm.
+    /// max_value : float, optional
+    ///     Brings each element of ``scale·g`` into ``[-max_value, max_value]``. At most one of the three
+    ///     limits; none of them touches the gradients themselves.
+    /// scale : float, default 1
+    ///     Factor on all gradients, finite and above 0; applied before clipping.
+    /// partial : bool, default False
+    ///     Allow names to be missing, as if they were None.
+    /// stats : bool, default False
+    ///     Report norms of each gradient, parameter and update, taken in the same pass. Arrays that are
+    ///     not in C order take longer for it.
+    ///
+    /// Returns
+    /// -------
+    /// StepReport
+    ///     Number, learning rate, norm, clip, what was skipped, statistics.
+    ///
+    /// Raises
+    /// ------
+    /// NonFiniteError
+    ///     If gradients are NaN, infinite or too large, unless ``nonfinite`` is "skip" or "ignore".
+    /// ValueError, TypeError
+    ///     For gradients that do not fit, parameters that changed, schedules that leave their range.
+    /// BusyError
+    ///     If the optimizer is in use, a step is open, or the parameters hold averages.
+    #[pyo3(signature = (grads, *, max_norm=None, max_tensor_norm=None, max_value=None, scale=1.0,
+        partial=false, stats=false))]
+    #[allow(clippy::too_many_arguments)] // the keywords of a step
     fn step(
         &self,
         grads: &Bound<'_, PyAny>,
         max_norm: Option<&Bound<'_, PyAny>>,
+        max_tensor_norm: Option<&Bound<'_, PyAny>>,
+        max_value: Option<&Bound<'_, PyAny>>,
         #[pyo3(from_py_with = scale_argument)] scale: f64,
         #[pyo3(from_py_with = partial_argument)] partial: bool,
+        #[pyo3(from_py_with = stats_argument)] stats: bool,
     ) -> PyResult<StepReport> {
-        let py = grads.py();
-        let max_norm = max_norm.map(|given| real("max_norm", given)).transpose()?;
-        let request = Request { grads, max_norm, scale, partial, step_count: &self.step_count };
-        self.with(py, |model| {
-            let report = step(py, model, &request);
-            model.work.clear();
-            report
-        })
+        let clip = clip_argument(&[
+            ("max_norm", max_norm),
+            ("max_tensor_norm", max_tensor_norm),
+            ("max_value", max_value),
+        ])?;
+        let counters = &self.counters;
+        let request = Request { grads, clip, scale, partial, stats, counters };
+        self.with(grads.py(), |model| step(grads.py(), model, &request))
+    }
+
+    /// One step, taken tensor by tensor.
+    ///
+    /// For gradients that come one by one and are freed early. Used as
+    /// ``with opt.open_step() as step:``; inside, ``step(grads)`` updates the parameters that `grads`
+    /// names, each at most once. All calls together are one step: one number, one value of each
+    /// schedule. Every call by itself is all or nothing, and costs what its tensors cost. Leaving the
+    /// block, by an exception too, closes the step; parameters without a gradient by then are
+    /// skipped, as with None. A block without an update is no step.
+    ///
+    /// Raises
+    /// ------
+    /// ValueError
+    ///     With ``nonfinite="skip"``: what was updated before a bad gradient cannot be taken back.
+    /// BusyError
+    ///     If a step is open already. Inside the block, all that changes or saves the optimizer is
+    ///     refused.
+    ///
+    /// Examples
+    /// --------
+    /// >>> import numpy as np, thalweg
+    /// >>> params = {"w": np.ones(2), "b": np.zeros(2)}
+    /// >>> opt = thalweg.SGD(params, lr=0.5)
+    /// >>> with opt.open_step() as step:
+    /// ...     report = step({"b": np.ones(2)})
+    /// ...     report = step({"w": np.ones(2)}, max_tensor_norm=1.0)
+    /// >>> opt.step_count, params["b"]
+    /// (1, array([-0.5, -0.5]))
+    fn open_step(slf: Bound<'_, Self>) -> OpenStep {
+        OpenStep::of(slf.unbind())
     }
 
     /// Number of steps taken.
     #[getter]
     fn step_count(&self) -> u64 {
-        self.step_count.load(Ordering::Relaxed)
+        self.counters.get().0
+    }
+
+    /// Number of steps skipped.
+    #[getter]
+    fn skip_count(&self) -> u64 {
+        self.counters.get().1
+    }
+
+    /// Number of steps skipped since the last one taken.
+    #[getter]
+    fn consecutive_skips(&self) -> u64 {
+        self.counters.get().2
+    }
+
+    /// Sum of the scales of steps taken: of a sum of gradients, the weights added up.
+    #[getter]
+    fn _weight(&self) -> f64 {
+        self.counters.get().3
     }
 
     /// State arrays of a leaf by name, or None if it has never trained.
     fn _state<'py>(&self, py: Python<'py>, name: &str) -> PyResult<Option<Bound<'py, PyDict>>> {
-        self.with(py, |model| model.state(py, model.leaf(name)?))
+        self.inside(py, |model| model.state(py, model.leaf(name)?))
     }
 
     /// Refuses if a leaf that trains is not the array it was.
@@ -166,11 +357,16 @@ impl Optimizer {
 
     /// Number of updates of a leaf.
     fn _leaf_step(&self, py: Python<'_>, name: &str) -> PyResult<u64> {
-        self.with(py, |model| model.leaf(name).map(|leaf| leaf.step))
+        self.inside(py, |model| model.leaf(name).map(|leaf| leaf.step))
     }
 
-    /// The number of steps taken, and the state of leaves that have any: arrays (copies, or the
-    /// live ones) and the number of updates, all of one moment.
+    /// Numbers of updates of all leaves, in order.
+    fn _leaf_steps(&self, py: Python<'_>) -> PyResult<Vec<u64>> {
+        self.inside(py, |model| Ok(model.leaves.iter().map(|leaf| leaf.step).collect()))
+    }
+
+    /// The counters, and the state of leaves that have any: arrays (copies, or the live ones) and the
+    /// number of updates, all of one moment. Of sums and averages the arrays are the parameters.
     fn _snapshot<'py>(
         &self,
         py: Python<'py>,
@@ -181,7 +377,7 @@ impl Optimizer {
             let snapshot = PyDict::new(py);
             for name in &names {
                 let leaf = model.leaf(name)?;
-                let Some(arrays) = model.state(py, leaf)? else { continue };
+                let Some(arrays) = model.kept(py, leaf)? else { continue };
                 if copy {
                     for (key, array) in &arrays {
                         arrays.set_item(key, array.call_method0("copy")?)?;
@@ -190,22 +386,81 @@ impl Optimizer {
                 arrays.set_item("step", leaf.step)?;
                 snapshot.set_item(name, arrays)?;
             }
-            Ok((self.step_count.load(Ordering::Relaxed), snapshot))
+            Ok((self.counters.get(), snapshot))
         })
     }
 
-    /// Takes over what `_snapshot` gave, which must fit.
-    fn _restore(&self, step_count: u64, states: Bound<'_, PyDict>) -> PyResult<()> {
-        self.with(states.py(), |model| self.restore(model, &(step_count, states.clone())))
+    /// Takes over what `_snapshot` gave, which must fit, here and in what is attached.
+    #[pyo3(signature = (counts, states, attached=Vec::new()))]
+    fn _restore(
+        &self,
+        py: Python<'_>,
+        counts: Counts,
+        states: Bound<'_, PyDict>,
+        attached: Vec<Attached<'_>>,
+    ) -> PyResult<()> {
+        self.with(py, |model| {
+            check_attached(py, &attached)?;
+            self.restore(model, &(counts, states))?;
+            restore_attached(py, &attached)
+        })
     }
 
-    /// Sets the state of leaves and their numbers of updates to zero; the number of steps too if
-    /// `everything` is.
-    fn _reset(&self, py: Python<'_>, names: Vec<String>, everything: bool) -> PyResult<()> {
+    /// Exchanges the contents of averages and of the parameters, and back. Meanwhile they are held,
+    /// and so is the optimizer of the parameters.
+    #[pyo3(signature = (params, held, owner=None))]
+    fn _exchange(
+        &self,
+        params: &Bound<'_, PyDict>,
+        held: bool,
+        owner: Option<&Bound<'_, Optimizer>>,
+    ) -> PyResult<()> {
+        let mut entered = owner.map(|owner| owner.get().model.enter()).transpose()?;
+        let mut owner = entered.as_mut().map(model_in).transpose()?;
+        self.inside(params.py(), |model| {
+            if held {
+                model.ready()?;
+                owner.as_mut().map_or(Ok(()), |owner| owner.ready().map(drop))?;
+            }
+            let owner = owner.map(|owner| &mut owner.held);
+            exchange(params.py(), model, params, (held, owner))
+        })
+    }
+
+    /// Refuses in the middle of something.
+    fn _check_ready(&self, py: Python<'_>) -> PyResult<()> {
+        self.with(py, |_| Ok(()))
+    }
+
+    /// Names of all leaves, in order.
+    fn _leaf_names<'py>(&self, py: Python<'py>) -> PyResult<Vec<Py<PyString>>> {
+        self.inside(py, |model| {
+            Ok(model.leaves.iter().map(|leaf| leaf.key.clone_ref(py)).collect())
+        })
+    }
+
+    /// Whether the contents are exchanged.
+    #[getter]
+    fn _held(&self, py: Python<'_>) -> PyResult<bool> {
+        self.inside(py, |model| Ok(model.held))
+    }
+
+    /// Sets the state of leaves and their numbers of updates to zero; of all leaves, and the counters
+    /// too, without names.
+    #[pyo3(signature = (names=None))]
+    fn _reset(&self, py: Python<'_>, names: Option<Vec<String>>) -> PyResult<()> {
         self.with(py, |model| {
-            model.reset(py, &names)?;
+            let everything = names.is_none();
+            match names {
+                Some(names) => {
+                    let positions = names.iter().map(|name| model.position(name));
+                    let positions = positions.collect::<Outcome<Vec<usize>>>()?;
+                    model.reset(py, positions.into_iter())?;
+                }
+                None => model.reset(py, 0..model.leaves.len())?,
+            }
             if everything {
-                self.step_count.store(0, Ordering::Relaxed);
+                self.counters.set(Counts::default());
             }
             Ok(())
         })
@@ -224,4 +479,66 @@ impl Optimizer {
             *model = None;
         }
     }
+}
+
+impl Optimizer {
+    /// Begins a step that is taken tensor by tensor.
+    pub fn open(&self, py: Python<'_>, token: u64) -> PyResult<()> {
+        self.with(py, |model| open(py, model, &self.counters, token))
+    }
+
+    /// Updates some parameters in the open step, each at most once.
+    pub fn step_open(
+        &self,
+        grads: &Bound<'_, PyAny>,
+        token: u64,
+        (clip, scale, stats): (Clip, f64, bool),
+    ) -> PyResult<StepReport> {
+        let counters = &self.counters;
+        let request = Request { grads, clip, scale, partial: true, stats, counters };
+        self.inside(grads.py(), |model| step_open(grads.py(), model, &request, token))
+    }
+
+    /// Ends the open step, if it is this one.
+    pub fn close(&self, py: Python<'_>, token: u64) -> PyResult<()> {
+        self.inside(py, |model| {
+            model.open.take_if(|open| open.token == token);
+            Ok(())
+        })
+    }
+
+    /// Whether this step is open.
+    pub fn is_open(&self, py: Python<'_>, token: u64) -> PyResult<bool> {
+        self.inside(py, |model| Ok(model.open.as_ref().is_some_and(|open| open.token == token)))
+    }
+
+    fn bind<'py>(&self, params: &Bound<'py, PyAny>, options: Options) -> PyResult<Leaves<'py>> {
+        let _presence = Presence::begin(params.py());
+        let (model, leaves) = Model::new(params, options)?;
+        *self.model.enter()? = Some(model);
+        self.counters.set(Counts::default());
+        Ok(leaves)
+    }
+
+    fn restore(&self, model: &mut Model, (counts, states): &Snapshot<'_>) -> Outcome<()> {
+        model.restore(states)?;
+        self.counters.set(*counts);
+        Ok(())
+    }
+}
+
+/// Refuses if what is attached cannot take over what it is to.
+fn check_attached(py: Python<'_>, attached: &[Attached<'_>]) -> Outcome<()> {
+    for (other, _, states) in attached {
+        other.get().with(py, |model| model.check_restorable(states))?;
+    }
+    Ok(())
+}
+
+fn restore_attached(py: Python<'_>, attached: &[Attached<'_>]) -> Outcome<()> {
+    for (other, counts, states) in attached {
+        let other = other.get();
+        other.with(py, |model| other.restore(model, &(*counts, states.clone())))?;
+    }
+    Ok(())
 }

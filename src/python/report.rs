@@ -3,6 +3,8 @@
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyMappingProxy, PyNotImplemented, PyTuple};
 
+use crate::watch::Norms;
+
 /// What one step did.
 ///
 /// Attributes
@@ -20,6 +22,8 @@ use pyo3::types::{PyBool, PyDict, PyMappingProxy, PyNotImplemented, PyTuple};
 ///     True if gradients were non-finite and ``nonfinite="skip"``; nothing has changed then.
 /// nonfinite : dict of str to int
 ///     For each parameter with gradients that are NaN, infinite or too large, how many are.
+/// stats : dict of str to TensorStats or None
+///     Norms of each parameter that was updated, if the step was asked for them.
 #[pyclass(module = "thalweg", frozen)]
 #[derive(Debug)]
 pub struct StepReport {
@@ -34,12 +38,13 @@ pub struct StepReport {
     #[pyo3(get)]
     pub skipped: bool,
     pub nonfinite: Py<PyDict>,
+    pub stats: Option<Py<PyDict>>,
 }
 
 #[pymethods]
 impl StepReport {
     #[new]
-    #[pyo3(signature = (step, lr, grad_norm, clip, skipped, nonfinite))]
+    #[pyo3(signature = (step, lr, grad_norm, clip, skipped, nonfinite, stats=None))]
     fn new(
         step: u64,
         lr: f64,
@@ -47,8 +52,9 @@ impl StepReport {
         clip: f64,
         skipped: bool,
         nonfinite: Py<PyDict>,
+        stats: Option<Py<PyDict>>,
     ) -> Self {
-        StepReport { step, lr, grad_norm, clip, skipped, nonfinite }
+        StepReport { step, lr, grad_norm, clip, skipped, nonfinite, stats }
     }
 
     #[getter]
@@ -56,17 +62,19 @@ impl StepReport {
         PyMappingProxy::new(py, self.nonfinite.bind(py).as_mapping())
     }
 
+    #[getter]
+    fn stats<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyMappingProxy>> {
+        self.stats.as_ref().map(|stats| PyMappingProxy::new(py, stats.bind(py).as_mapping()))
+    }
+
     fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyTuple>> {
         (slf.get_type(), slf.get().fields(slf.py())?).into_pyobject(slf.py())
     }
 
     fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
-        let names = ["step", "lr", "grad_norm", "clip", "skipped", "nonfinite"];
-        let mut shown = Vec::with_capacity(names.len());
-        for (name, value) in names.iter().zip(self.fields(py)?.iter()) {
-            shown.push(format!("{name}={}", value.repr()?));
-        }
-        Ok(format!("StepReport({})", shown.join(", ")))
+        let names = ["step", "lr", "grad_norm", "clip", "skipped", "nonfinite", "stats"];
+        let shown = if self.stats.is_some() { 7 } else { 6 };
+        described("StepReport", &names[..shown], &self.fields(py)?)
     }
 
     /// Equal in every field; norms that are both NaN are equal too.
@@ -77,18 +85,106 @@ impl StepReport {
         };
         let other = other.get();
         let bits = |report: &StepReport| {
-            let same_nan = |x: f64| if x.is_nan() { f64::NAN.to_bits() } else { x.to_bits() };
             let StepReport { step, lr, grad_norm, clip, skipped, .. } = report;
             (*step, same_nan(*lr), grad_norm.map(same_nan), same_nan(*clip), *skipped)
         };
-        let equal = bits(self) == bits(other) && self.nonfinite.bind(py).eq(&other.nonfinite)?;
+        let equal = bits(self) == bits(other)
+            && self.nonfinite.bind(py).eq(&other.nonfinite)?
+            && self.stats(py).into_pyobject(py)?.eq(other.stats(py))?;
         Ok(PyBool::new(py, equal).to_owned().into_any())
     }
 }
 
 impl StepReport {
     fn fields<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
-        let StepReport { step, lr, grad_norm, clip, skipped, nonfinite } = self;
-        (*step, *lr, *grad_norm, *clip, *skipped, nonfinite.clone_ref(py)).into_pyobject(py)
+        let StepReport { step, lr, grad_norm, clip, skipped, nonfinite, stats } = self;
+        let (nonfinite, stats) = (nonfinite.bind(py), stats.as_ref().map(|stats| stats.bind(py)));
+        (*step, *lr, *grad_norm, *clip, *skipped, nonfinite, stats).into_pyobject(py)
     }
+}
+
+/// `Name(field=value, ...)`.
+fn described(name: &str, fields: &[&str], values: &Bound<'_, PyTuple>) -> PyResult<String> {
+    let mut shown = Vec::with_capacity(fields.len());
+    for (field, value) in fields.iter().zip(values) {
+        shown.push(format!("{field}={}", value.repr()?));
+    }
+    Ok(format!("{name}({})", shown.join(", ")))
+}
+
+/// Norms of one parameter in one step.
+///
+/// Euclidean norms, summed in float64 in logical order; the same bits for any number of threads,
+/// strides and CPU level.
+///
+/// Attributes
+/// ----------
+/// grad_norm : float
+///     Of ``scale·g`` before clipping.
+/// param_norm : float
+///     Of the parameter before the step.
+/// update_norm : float
+///     Of what the step added to it.
+/// update_ratio : float
+///     ``update_norm / param_norm``; infinite for a parameter of zeros that moved, NaN for one that
+///     did not.
+#[pyclass(module = "thalweg", frozen)]
+#[derive(Debug)]
+pub struct TensorStats {
+    #[pyo3(get)]
+    grad_norm: f64,
+    #[pyo3(get)]
+    param_norm: f64,
+    #[pyo3(get)]
+    update_norm: f64,
+}
+
+impl From<Norms> for TensorStats {
+    fn from(Norms { grad, parameter, change }: Norms) -> Self {
+        TensorStats { grad_norm: grad, param_norm: parameter, update_norm: change }
+    }
+}
+
+#[pymethods]
+impl TensorStats {
+    #[new]
+    fn new(grad_norm: f64, param_norm: f64, update_norm: f64) -> Self {
+        TensorStats { grad_norm, param_norm, update_norm }
+    }
+
+    #[getter]
+    fn update_ratio(&self) -> f64 {
+        self.update_norm / self.param_norm
+    }
+
+    fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyTuple>> {
+        (slf.get_type(), slf.get().fields(slf.py())?).into_pyobject(slf.py())
+    }
+
+    fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
+        described("TensorStats", &["grad_norm", "param_norm", "update_norm"], &self.fields(py)?)
+    }
+
+    /// Equal in every number; NaNs are equal too.
+    fn __eq__<'py>(&self, other: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        let py = other.py();
+        let Ok(other) = other.cast::<TensorStats>() else {
+            return Ok(PyNotImplemented::get(py).to_owned().into_any());
+        };
+        let bits = |stats: &TensorStats| {
+            [stats.grad_norm, stats.param_norm, stats.update_norm].map(same_nan)
+        };
+        Ok(PyBool::new(py, bits(self) == bits(other.get())).to_owned().into_any())
+    }
+}
+
+impl TensorStats {
+    fn fields<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        (self.grad_norm, self.param_norm, self.update_norm).into_pyobject(py)
+    }
+}
+
+/// The bits of a number, all NaNs alike.
+fn same_nan(x: f64) -> u64 {
+    if x.is_nan() { f64::NAN.to_bits() } else { x.to_bits() }
 }

@@ -223,21 +223,9 @@ impl Node {
         py: Python<'_>,
         frozen: &impl Fn(&str) -> bool,
     ) -> PyResult<Option<&str>> {
-        let Content::Inner { container, entries } = &self.content else { return Ok(None) };
-        let object = self.object.bind(py);
-        for (i, (key, node)) in entries.iter().enumerate() {
-            let held = match (container, key) {
-                (Container::Tuple, _) => true,
-                (Container::List, _) | (_, None) => match object.cast::<PyList>() {
-                    Ok(list) => i < list.len() && list.get_item(i)?.is(&node.object),
-                    Err(_) => false,
-                },
-                (Container::Mapping, Some(key)) => match object.cast::<PyDict>() {
-                    Ok(dict) => dict.get_item(key)?.is_some_and(|child| child.is(&node.object)),
-                    Err(_) => object.get_item(key).is_ok_and(|child| child.is(&node.object)),
-                },
-            };
-            if held {
+        let Content::Inner { entries, .. } = &self.content else { return Ok(None) };
+        for (i, (_, node)) in entries.iter().enumerate() {
+            if self.holds(py, i)? {
                 if let Some(name) = node.first_rebound(py, frozen)? {
                     return Ok(Some(name));
                 }
@@ -246,6 +234,58 @@ impl Node {
             }
         }
         Ok(None)
+    }
+
+    /// Whether the container still holds its entry number `i`.
+    fn holds(&self, py: Python<'_>, i: usize) -> PyResult<bool> {
+        let Content::Inner { container, entries } = &self.content else { return Ok(true) };
+        let (object, (key, node)) = (self.object.bind(py), &entries[i]);
+        Ok(match (container, key) {
+            (Container::Tuple, _) => true,
+            (Container::List, _) | (_, None) => match object.cast::<PyList>() {
+                Ok(list) => i < list.len() && list.get_item(i)?.is(&node.object),
+                Err(_) => false,
+            },
+            (Container::Mapping, Some(key)) => match object.cast::<PyDict>() {
+                Ok(dict) => dict.get_item(key)?.is_some_and(|child| child.is(&node.object)),
+                Err(_) => object.get_item(key).is_ok_and(|child| child.is(&node.object)),
+            },
+        })
+    }
+
+    /// The name of the first node on the way to a leaf whose container no longer holds it.
+    pub fn first_rebound_above(&self, py: Python<'_>, path: &[usize]) -> PyResult<Option<&str>> {
+        let mut node = self;
+        for i in path {
+            let Content::Inner { entries, .. } = &node.content else { break };
+            let held = node.holds(py, *i)?;
+            node = &entries[*i].1;
+            if !held {
+                return Ok(Some(&node.name));
+            }
+        }
+        Ok(None)
+    }
+
+    /// For each leaf that is not `None`, in order, the entries on the way to it.
+    pub fn paths(&self, py: Python<'_>) -> Vec<Box<[usize]>> {
+        let mut paths = Vec::new();
+        self.add_paths(py, &mut Vec::new(), &mut paths);
+        paths
+    }
+
+    fn add_paths(&self, py: Python<'_>, above: &mut Vec<usize>, paths: &mut Vec<Box<[usize]>>) {
+        match &self.content {
+            Content::Leaf if self.object.is_none(py) => {}
+            Content::Leaf => paths.push(above.as_slice().into()),
+            Content::Inner { entries, .. } => {
+                for (i, (_, node)) in entries.iter().enumerate() {
+                    above.push(i);
+                    node.add_paths(py, above, paths);
+                    above.pop();
+                }
+            }
+        }
     }
 
     /// Takes the gradients from a tree of this very structure; false if it has another.

@@ -1,7 +1,7 @@
 //! Adam, AdamW and AMSGrad.
 
 use super::hyperparameter::Hyperparameter::{Beta1, Beta2, Eps, L2, Lr, WeightDecay};
-use super::{Descent, Gradient, Mix, Rule, Usual, one_minus_power, rounded};
+use super::{Descent, Gradient, Intake, Mix, Rule, Usual, one_minus_power, rounded};
 use crate::element::Element;
 use crate::error::Error;
 
@@ -65,13 +65,17 @@ impl Default for Adam {
 }
 
 impl Adam {
-    /// The coefficients of update number `step`, counted from 1, of gradients times `scale`, which
-    /// is not negative.
+    /// The coefficients of update number `step`, counted from 1, of gradients that come in as
+    /// `intake` says: a scale, or a scale and a limit.
     ///
     /// # Errors
     ///
     /// [`Error::Hyperparameter`] for a value out of range, [`Error::Step`] for step 0.
-    pub fn at_step<E: Element>(&self, step: u64, scale: f64) -> Result<AdamStep<E>, Error> {
+    pub fn at_step<E: Element>(
+        &self,
+        step: u64,
+        intake: impl Into<Intake>,
+    ) -> Result<AdamStep<E>, Error> {
         let lr = Lr.check(self.lr, E::KIND)?;
         let beta1 = Beta1.check(self.beta1, E::KIND)?;
         let beta2 = Beta2.check(self.beta2, E::KIND)?;
@@ -82,7 +86,7 @@ impl Adam {
             return Err(Error::Step);
         }
         Ok(AdamStep {
-            gradient: Gradient::new(scale, self.maximize, l2)?,
+            gradient: Gradient::new(intake.into(), self.maximize, l2)?,
             first: Mix::new(beta1),
             second: Mix::new(beta2),
             step_size: rounded(Lr, lr, lr / one_minus_power(beta1, step))?,
@@ -108,10 +112,10 @@ pub struct AdamStep<E> {
 }
 
 impl<E: Element> AdamStep<E> {
-    /// Whether there is no penalty, no beta below 1/2, and decay: then [`Usual`] is faster.
+    /// Whether there is no penalty, no limit, no beta below 1/2, and decay: then [`Usual`] is faster.
     pub(crate) fn is_usual(&self) -> bool {
         let mixes = [self.first, self.second];
-        self.gradient.l2 == E::ZERO
+        self.gradient.is_usual()
             && self.descent.rate != E::ZERO
             && mixes.iter().all(|mix| !mix.from_new)
     }

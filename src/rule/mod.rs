@@ -91,10 +91,10 @@ impl<E: Element> Coefficients<E> {
     pub fn admits(&self, magnitude: E) -> bool {
         match self {
             Coefficients::Adam(step) | Coefficients::AmsGrad(step) => {
-                step.gradient.factor.abs() * magnitude < E::SQUARE_LIMIT
+                step.gradient.admits(magnitude, E::SQUARE_LIMIT)
             }
             Coefficients::Sgd(step) | Coefficients::Momentum(step) => {
-                step.gradient.factor.abs() * magnitude < E::INFINITY
+                step.gradient.admits(magnitude, E::INFINITY)
             }
             Coefficients::Decay(_)
             | Coefficients::Sum(_)
@@ -104,28 +104,71 @@ impl<E: Element> Coefficients<E> {
     }
 }
 
-/// How a gradient enters a rule: `g <- ±scale·g + l2·p`, the sign negative to maximise.
+/// What is done to a gradient before a rule sees it: `g <- scale·g`, then each element is brought into
+/// `[-max_value, max_value]`.
+///
+/// A number is a scale.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Intake {
+    /// Factor, at least 0.
+    pub scale: f64,
+    /// Largest magnitude that comes through, above 0; infinite for no limit.
+    pub max_value: f64,
+}
+
+impl From<f64> for Intake {
+    fn from(scale: f64) -> Self {
+        Intake { scale, max_value: f64::INFINITY }
+    }
+}
+
+/// How a gradient enters a rule: `g <- ±clip(scale·g) + l2·p`, the sign negative to maximise.
 #[derive(Clone, Copy, Debug)]
 pub struct Gradient<E> {
     floor: E,
     factor: E,
+    limit: E,
     l2: E,
 }
 
 impl<E: Element> Gradient<E> {
-    fn new(scale: f64, maximize: bool, l2: f64) -> Result<Self, Error> {
+    /// NaN stays.
+    #[inline(always)]
+    fn clipped(&self, g: E) -> E {
+        let least = E::ZERO - self.limit;
+        let g = if g > self.limit { self.limit } else { g };
+        if g < least { least } else { g }
+    }
+
+    fn new(intake: Intake, maximize: bool, l2: f64) -> Result<Self, Error> {
+        let Intake { scale, max_value } = intake;
         let floors = E::FLOORS;
         Ok(Gradient {
             // Compared with the gradient as given, so that the product is no subnormal either.
             floor: E::from_f64((floors.grad.to_f64() / scale).max(floors.tiny.to_f64())),
             factor: rounded(Hyperparameter::Scale, scale, if maximize { -scale } else { scale })?,
+            limit: E::from_f64(max_value).flush(floors.tiny),
             l2: rounded(Hyperparameter::L2, l2, l2)?,
         })
+    }
+
+    /// Whether nothing is added to the gradient and nothing cut off.
+    fn is_usual(&self) -> bool {
+        self.l2 == E::ZERO && self.limit == E::INFINITY
+    }
+
+    /// Whether a gradient of this magnitude is finite and, once it has come in, below `bound`.
+    #[inline(always)]
+    fn admits(&self, magnitude: E, bound: E) -> bool {
+        let scaled = self.factor.abs() * magnitude;
+        let taken = if scaled > self.limit { self.limit } else { scaled };
+        magnitude < E::INFINITY && taken < bound
     }
 
     #[inline(always)]
     fn read<const USUAL: bool>(&self, p: E, g: E) -> E {
         let g = self.factor * g.flush(self.floor);
+        let g = if USUAL || self.limit == E::INFINITY { g } else { self.clipped(g) };
         if USUAL || self.l2 == E::ZERO { g } else { g + self.l2 * p.flush(E::FLOORS.grad) }
     }
 }

@@ -1,7 +1,7 @@
 //! SGD and SGDW, with or without momentum.
 
 use super::hyperparameter::Hyperparameter::{Dampening, L2, Lr, Momentum, WeightDecay};
-use super::{Descent, Gradient, Rule, rounded};
+use super::{Descent, Gradient, Intake, Rule, rounded};
 use crate::element::Element;
 use crate::error::Error;
 
@@ -56,13 +56,17 @@ impl Sgd {
         }
     }
 
-    /// The coefficients of update number `step`, counted from 1, of gradients times `scale`, which
-    /// is not negative.
+    /// The coefficients of update number `step`, counted from 1, of gradients that come in as
+    /// `intake` says: a scale, or a scale and a limit.
     ///
     /// # Errors
     ///
     /// [`Error::Hyperparameter`] for a value out of range, [`Error::Step`] for step 0.
-    pub fn at_step<E: Element>(&self, step: u64, scale: f64) -> Result<SgdStep<E>, Error> {
+    pub fn at_step<E: Element>(
+        &self,
+        step: u64,
+        intake: impl Into<Intake>,
+    ) -> Result<SgdStep<E>, Error> {
         let lr = Lr.check(self.lr, E::KIND)?;
         let momentum = Momentum.check(self.momentum, E::KIND)?;
         let dampening = Dampening.check(self.dampening, E::KIND)?;
@@ -73,7 +77,7 @@ impl Sgd {
             return Err(Error::Step);
         }
         Ok(SgdStep {
-            gradient: Gradient::new(scale, self.maximize, l2)?,
+            gradient: Gradient::new(intake.into(), self.maximize, l2)?,
             replace: step == 1 || momentum == 0.0,
             momentum: E::from_f64(momentum),
             intake: E::from_f64(1.0 - dampening),

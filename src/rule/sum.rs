@@ -32,7 +32,7 @@ impl<E: Element> Sum<E> {
         if step == 0 {
             return Err(Error::Step);
         }
-        Ok(Sum { gradient: Gradient::new(weight, false, 0.0)?, first: step == 1 })
+        Ok(Sum { gradient: Gradient::new(weight.into(), false, 0.0)?, first: step == 1 })
     }
 }
 

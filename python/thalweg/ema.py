@@ -1,0 +1,194 @@
+"""Exponential moving averages of parameters."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from thalweg import _core
+from thalweg.mirror import Mirror
+from thalweg.state import record, restored
+from thalweg.tree import flatten, unflatten
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from numpy.typing import NDArray
+
+    from thalweg.groups import Number
+    from thalweg.mirror import Planned
+
+__all__ = ["EMA"]
+
+
+class EMA(Mirror):
+    """Exponential moving average of parameters, in place; often better than the parameters.
+
+    ``a <- decay·a + (1-decay)·p`` at every `update`, starting from the parameters as they are; or,
+    with bias correction, the average of the updates alone: what ``e <- decay·e + (1-decay)·p`` from
+    ``e = 0`` comes to, divided by ``1 - decay^t``.
+
+    Parameters
+    ----------
+    params : tree of ndarray, or Optimizer
+        What is averaged. An optimizer stands for what it trains: parameters that are thawed or
+        added later join then, those that are frozen later stay. The average is saved and loaded
+        with the optimizer's state dict.
+    decay : float or callable
+        In [0, 1); a callable of the 1-based number of the update, such as
+        ``lambda t: min(0.999, (1 + t) / (10 + t))``.
+    bias_correction : bool, default False
+        Count the updates alone, not the parameters at the start.
+    name : str, default "ema"
+        Under which an optimizer saves it; a later one of the same name takes its place.
+
+    Notes
+    -----
+    The average is in the dtype of its parameter. With bias correction the corrected average itself
+    is kept, by the step ``a <- a + r·(p-a)`` with ``r = (1-decay)/(1-decay^t)``, which comes to the
+    same without a division. `thalweg.reference.average` gives the same bits.
+
+    References
+    ----------
+    Polyak and Juditsky, *Acceleration of Stochastic Approximation by Averaging*; Kingma and Ba,
+    *Adam*, section 3, for the correction.
+
+    Examples
+    --------
+    >>> import numpy as np, thalweg
+    >>> params = {"w": np.zeros(1)}
+    >>> opt = thalweg.SGD(params, lr=1.0)
+    >>> ema = thalweg.EMA(opt, decay=0.5)
+    >>> for _ in range(3):
+    ...     report = opt.step({"w": np.array([-1.0])})
+    ...     ema.update()
+    >>> params["w"], ema.params["w"]
+    (array([3.]), array([2.125]))
+    >>> with ema.swapped():
+    ...     params["w"]
+    array([2.125])
+    >>> params["w"]
+    array([3.])
+    """
+
+    kind: ClassVar[str] = "ema"
+    array_key: ClassVar[str] = "average"
+    _keeps: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        params: Any,
+        decay: Number,
+        *,
+        bias_correction: bool = False,
+        name: str = "ema",
+    ) -> None:
+        if not isinstance(bias_correction, bool):
+            raise TypeError(f"bias_correction must be True or False, got {bias_correction!r}")
+        self._bias_correction = bias_correction
+        self._decay = _checked(decay)
+        super().__init__(params, name)
+
+    def _bind(self, tree: Any) -> None:
+        self._native._bind_averages(tree, self._bias_correction)
+
+    def _values(self) -> dict[str, Any]:
+        return {"decay": self._decay}
+
+    def _start(self, param: NDArray[Any]) -> NDArray[Any]:
+        return np.array(param, subok=False)
+
+    @property
+    def decay(self) -> Number:
+        """The decay, edited live: ``ema.decay = 0.9999``."""
+        return self._decay
+
+    @decay.setter
+    def decay(self, value: Number) -> None:
+        value = _checked(value)
+        self._native._configure([{"decay": value}, {"decay": value, "frozen": True}])
+        self._decay = value
+
+    @property
+    def bias_correction(self) -> bool:
+        """Whether the updates alone count."""
+        return self._bias_correction
+
+    @property
+    def count(self) -> int:
+        """Number of updates."""
+        return self._native.step_count
+
+    def update(self) -> None:
+        """Move the averages towards the parameters as they are now.
+
+        Raises
+        ------
+        ValueError
+            If the parameters no longer fit; nothing is changed.
+        BusyError
+            Inside `swapped` and inside `Optimizer.open_step`.
+        """
+        if self._owner is None:
+            self._native.step(self._given)
+        else:
+            self._owner._check_ready()
+            self._follow()
+            self._native.step(self._owner._params)
+
+    @property
+    def params(self) -> Any:
+        """The averages, as a tree like the parameters; what is not averaged is the array itself."""
+        tree = self._tree
+        return unflatten({**flatten(tree), **self._arrays}, like=tree)
+
+    @contextmanager
+    def swapped(self) -> Iterator[Any]:
+        """Parameters and averages change places inside the block, for evaluation.
+
+        It takes no memory. Inside, `params` holds the parameters, and a step, an update, loading
+        and saving are refused, so that nothing is trained or kept that was meant to be evaluated.
+
+        Yields
+        ------
+        tree
+            The parameters' tree, whose arrays hold the averages.
+        """
+        params = flatten(self._tree)
+        already = self._native._held
+        try:
+            self._native._exchange(params, True, self._owner)
+            yield self._tree
+        finally:
+            # Asked, not remembered, because an interrupt may fall anywhere.
+            if self._native._held and not already:
+                self._native._exchange(params, False, self._owner)
+
+    def _plan_values(self, saved: Mapping[str, Any], planned: Planned) -> None:
+        theirs, ours = saved.get("bias_correction"), self._bias_correction
+        if theirs is not ours:
+            planned.differences.append(f"bias_correction: saved {theirs!r}, here {ours!r}")
+        try:
+            decay = _checked(restored(saved.get("decay"), self._decay))
+        except (TypeError, ValueError) as error:
+            planned.differences.append(str(error))
+            return
+        planned.values["decay"] = decay
+        if decay != self._decay:
+            planned.changed = (self._decay, decay)
+
+    def _recorded(self) -> dict[str, Any]:
+        return {"decay": record(self._decay), "bias_correction": self._bias_correction}
+
+    def __repr__(self) -> str:
+        correction = ", bias_correction=True" if self._bias_correction else ""
+        return (
+            f"EMA(decay={self._decay!r}{correction}; {len(self._arrays)} arrays, "
+            f"{self.count} updates)"
+        )
+
+
+def _checked(decay: Number) -> Number:
+    return decay if callable(decay) else _core.check_hyperparameter("decay", decay)

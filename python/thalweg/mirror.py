@@ -1,0 +1,192 @@
+"""Arrays that mirror parameters: what sums of gradients and averages of parameters share.
+
+A mirror holds one array of the shape and dtype of each parameter, in a native object that updates
+them all in one call. It is made for a tree, or for an optimizer; then it follows what trains, and
+is saved, loaded, copied and pickled with it.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from thalweg import _core
+from thalweg.base import Optimizer
+from thalweg.state import differences, is_mirror
+from thalweg.tree import flatten, unflatten
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+__all__ = ["Mirror"]
+
+
+@dataclass
+class Planned:
+    """What loading would do to a mirror, or what stands against it."""
+
+    mirror: Mirror
+    differences: list[str]
+    count: int = 0
+    states: dict[str, dict[str, Any]] = field(default_factory=dict)
+    weight: float = 0.0
+    values: dict[str, Any] = field(default_factory=dict)
+    changed: tuple[Any, Any] | None = None
+
+    def prepared(self) -> tuple[_core.Optimizer, tuple[int, int, int, float], dict[str, Any]]:
+        """The native object and what it is to take over, once it has the arrays for it."""
+        self.mirror._follow(dict.fromkeys(self.states))
+        states = {name: {**leaf, "step": int(leaf["step"])} for name, leaf in self.states.items()}
+        return self.mirror._native, (self.count, 0, 0, self.weight), states
+
+    def finish(self) -> None:
+        """Set what is no array."""
+        for key, value in self.values.items():
+            setattr(self.mirror, key, value)
+
+
+class Mirror(ABC):
+    """One array for each parameter of a tree, or for each that an optimizer trains."""
+
+    kind: ClassVar[str]
+    """What it is, in saved state."""
+    array_key: ClassVar[str]
+    """What its arrays are called there."""
+
+    _native: _core.Optimizer
+    _arrays: dict[str, NDArray[Any]]
+
+    def __init__(self, params: Any, name: str) -> None:
+        if not isinstance(name, str):
+            raise TypeError(f"name must be a string, got {name!r}")
+        self._owner = params if isinstance(params, Optimizer) else None
+        self._given = None if self._owner else params
+        self._arrays = {}
+        self._set_up(self._tree, self._members())
+        if self._owner is not None:
+            self._revision = self._owner._revision
+            self._owner._attached[name] = self
+
+    @property
+    def _tree(self) -> Any:
+        return self._given if self._owner is None else self._owner._tree
+
+    def _members(self) -> dict[str, NDArray[Any]]:
+        """The parameters that are mirrored: all of a tree, or those that train."""
+        if self._owner is None:
+            return flatten(self._given)
+        return self._owner._trained()
+
+    def _start(self, param: NDArray[Any]) -> NDArray[Any]:
+        """The array that mirrors a new parameter."""
+        return np.zeros_like(param, subok=False)
+
+    @abstractmethod
+    def _bind(self, tree: Any) -> None:
+        """Hand the arrays over to the native object."""
+
+    def _values(self) -> dict[str, Any]:
+        """Hyperparameters, as the native object takes them."""
+        return {}
+
+    def _set_up(self, tree: Any, members: Mapping[str, NDArray[Any]]) -> None:
+        self._arrays = {name: self._start(param) for name, param in members.items()}
+        self._native = _core.Optimizer()
+        leaves = flatten(tree)
+        self._bind(unflatten({**leaves, **self._arrays}, like=tree))
+        self._native._configure(self._classes(), self._assignment(leaves, members))
+
+    def _classes(self) -> list[dict[str, Any]]:
+        return [self._values(), {**self._values(), "frozen": True}]
+
+    def _assignment(self, leaves: Mapping[str, Any], members: Mapping[str, Any]) -> list[int]:
+        """Leaves that are no members are frozen: whatever they are, they are left alone."""
+        return [int(name not in members) for name in leaves]
+
+    def _follow(self, more: Mapping[str, Any] = MappingProxyType({})) -> None:
+        """Take in parameters that the optimizer trains by now, and `more` that it will."""
+        if self._owner is None or (self._owner._revision == self._revision and not more):
+            return
+        members = {**self._members(), **more}
+        if self._keeps:
+            members.update(dict.fromkeys(self._arrays))
+        leaves = self._owner._params
+        new = {name: self._start(leaves[name]) for name in members if name not in self._arrays}
+        tree = unflatten({**leaves, **self._arrays, **new}, like=self._tree)
+        self._native._extend(tree, self._classes(), self._assignment(leaves, members))
+        self._arrays.update(new)
+        self._revision = self._owner._revision
+
+    _keeps: ClassVar[bool] = False
+    """Whether a parameter that no longer trains is still mirrored."""
+
+    def state_dict(self, *, copy: bool = True) -> dict[str, Any]:
+        """What it remembers, as plain dicts, numbers and arrays.
+
+        Parameters
+        ----------
+        copy : bool, default True
+            False gives the live arrays instead of copies.
+        """
+        counts, state = self._native._snapshot(list(self._arrays), copy)
+        return {"kind": self.kind, "step_count": counts[0], **self._recorded(), "state": state}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Take over what `state_dict` gave. Everything is checked before anything is changed.
+
+        Raises
+        ------
+        ValueError
+            If it does not fit, listing every difference.
+        """
+        planned = self._plan(state_dict, self._members())
+        if planned.differences:
+            listed = "\n- ".join(planned.differences)
+            raise ValueError(f"the state dict does not fit; nothing was loaded:\n- {listed}")
+        _, counts, states = planned.prepared()
+        self._native._restore(counts, states)
+        planned.finish()
+
+    def _plan(self, saved: Any, members: Mapping[str, Any]) -> Planned:
+        """What loading would do, with these parameters training."""
+        if not is_mirror(saved) or saved["kind"] != self.kind:
+            return Planned(self, [f"not the state of an {type(self).__name__}"])
+        params = members if self._owner is None else self._owner._params
+        states = {name: dict(leaf) for name, leaf in saved["state"].items()}
+        found = [f"{name!r} was not saved" for name in members if name not in states]
+        for name, leaf in states.items():
+            if name in params:
+                found += differences(name, params[name], leaf, {self.array_key})
+            else:
+                found.append(f"{name!r} is not a parameter")
+        planned = Planned(self, found, int(saved["step_count"]), states)
+        if not found:
+            self._plan_values(saved, planned)
+        return planned
+
+    @abstractmethod
+    def _plan_values(self, saved: Mapping[str, Any], planned: Planned) -> None:
+        """Compare what is saved beside counters and arrays."""
+
+    @abstractmethod
+    def _recorded(self) -> dict[str, Any]:
+        """What is saved beside counters and arrays."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        counts, state = self._native._snapshot(list(self._arrays), copy=False)
+        kept = {key: value for key, value in self.__dict__.items() if key != "_native"}
+        return {"attributes": kept, "counts": counts, "state": state}
+
+    def __setstate__(self, pickled: dict[str, Any]) -> None:
+        # Its optimizer may not be there yet, so the arrays are bound by their names alone.
+        self.__dict__.update(pickled["attributes"])
+        self._native = _core.Optimizer()
+        self._bind(self._arrays)
+        self._native._configure(self._classes(), [0] * len(self._arrays))
+        self._native._restore(pickled["counts"], pickled["state"])

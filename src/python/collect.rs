@@ -1,0 +1,147 @@
+//! The gradients of a step: found in a tree or by name, and refused where they do not fit.
+
+use numpy::PyUntypedArray;
+use pyo3::prelude::*;
+
+use super::arrays::{kind_of, scalar_as_array};
+use super::errors::{Outcome, Refusal};
+use super::maps::{Maps, Place};
+use super::model::Model;
+use super::overlap::Occupant;
+use super::tree::{Given, collect_by_name, collect_flat, flatten};
+use crate::error::Quoted;
+
+/// Finds each leaf's gradient, and refuses names that do not fit.
+pub fn collect(model: &mut Model, grads: &Bound<'_, PyAny>, partial: bool) -> Outcome<()> {
+    let words = model.options.family.words();
+    let Model { tree, leaves, index, classes, sorted, work, .. } = model;
+    let trains = |leaf: usize| !classes[leaves[leaf].class].frozen;
+    let given = &mut work.given;
+    given.resize_with(leaves.len(), Given::default);
+    let mut extra = Vec::new();
+    if !tree.collect(grads, given, &mut 0)?
+        && !collect_flat(grads, leaves.iter().map(|leaf| &leaf.key), given)?
+    {
+        extra = collect_by_name(grads, tree, index, given)?;
+    }
+    let mut missing = Vec::new();
+    let mut any = false;
+    for (leaf, given) in given.iter().enumerate().filter(|(leaf, _)| trains(*leaf)) {
+        match given {
+            Given::Missing if !partial => missing.push(leaves[leaf].name.clone()),
+            Given::Object(_) => any = true,
+            Given::Missing | Given::Skipped => {}
+        }
+    }
+    let inside = |name: &String| extra.iter().any(|e| e.starts_with(&format!("{name}.")));
+    if let Some(name) = missing.iter().find(|name| inside(name)) {
+        return Err(Refusal::NotAnArray {
+            what: format!("{} {}", words.input, Quoted(name)),
+            got: "a container".to_owned(),
+            advice: words.are,
+        });
+    }
+    if !missing.is_empty() || !extra.is_empty() {
+        return Err(Refusal::Names {
+            tree: words.inputs,
+            owner: words.owner,
+            missing,
+            extra,
+            if_missing: words.if_missing,
+            if_extra: words.if_extra,
+        });
+    }
+    if !any {
+        return Err(Refusal::Value(words.none.to_owned()));
+    }
+    let is_given = |leaf: &usize| trains(*leaf) && matches!(given[*leaf], Given::Object(_));
+    work.chosen.extend(sorted.iter().copied().filter(is_given));
+    convert(grads.py(), given, &work.chosen)
+}
+
+/// Finds the gradients of some leaves of an open step, each at most once in it.
+pub fn collect_some(model: &mut Model, grads: &Bound<'_, PyAny>) -> Outcome<()> {
+    let words = model.options.family.words();
+    let py = grads.py();
+    let Model { tree, leaves, index, classes, work, open, .. } = model;
+    let done = |leaf: usize| open.as_ref().is_some_and(|open| open.done[leaf]);
+    work.given.resize_with(leaves.len(), Given::default);
+    let mut extra = Vec::new();
+    for (name, object) in flatten(grads)? {
+        match index.get(&name) {
+            Some(leaf) if object.is_none() || classes[leaves[*leaf].class].frozen => {}
+            Some(leaf) if done(*leaf) => return Err(Refusal::Twice { name }),
+            Some(leaf) => {
+                work.given[*leaf] = Given::Object(object.unbind());
+                work.chosen.push(*leaf);
+            }
+            None if object.is_none() && tree.has(&name) => {}
+            None => extra.push(name),
+        }
+    }
+    if !extra.is_empty() {
+        return Err(Refusal::Names {
+            tree: words.inputs,
+            owner: words.owner,
+            missing: Vec::new(),
+            extra,
+            if_missing: words.if_missing,
+            if_extra: words.if_extra,
+        });
+    }
+    work.chosen.sort_by(|one, other| leaves[*one].name.cmp(&leaves[*other].name));
+    for leaf in &work.chosen {
+        if let Some(name) = tree.first_rebound_above(py, &leaves[*leaf].path)? {
+            return Err(Refusal::Rebound { name: name.to_owned() });
+        }
+    }
+    convert(py, &mut work.given, &work.chosen)
+}
+
+/// NumPy scalars become arrays. Here, because it may run Python code, and nothing may do so between
+/// the checks of arrays.
+fn convert(py: Python<'_>, given: &mut [Given], chosen: &[usize]) -> Outcome<()> {
+    for leaf in chosen {
+        if let Given::Object(object) = &given[*leaf]
+            && let Some(array) = scalar_as_array(object.bind(py))?
+        {
+            given[*leaf] = Given::Object(array.unbind());
+        }
+    }
+    Ok(())
+}
+
+/// Refuses gradients that map the bytes of a file that a step writes.
+///
+/// Apart from the other checks, because where the system does not tell, Python code does.
+pub fn compare_files(py: Python<'_>, model: &Model) -> Outcome<()> {
+    if model.written.mapped.is_empty() {
+        return Ok(());
+    }
+    let mut maps = Maps::default();
+    for &leaf in &model.work.chosen {
+        let Given::Object(object) = &model.work.given[leaf] else { continue };
+        let Ok(array) = object.bind(py).cast::<PyUntypedArray>() else { continue };
+        let (Some(kind), Some(place)) = (kind_of(array), maps.place(array)?) else { continue };
+        let gradient = Occupant { array, kind, written: false };
+        for (position, written) in &model.written.mapped {
+            let Some(array) = model.written_array(*position) else { continue };
+            if Place::conflict((&gradient, place), (&array.occupant(py), *written)) {
+                return Err(overlap(model, *position, leaf));
+            }
+        }
+    }
+    Ok(())
+}
+
+pub fn overlap(model: &Model, written: usize, leaf: usize) -> Refusal {
+    Refusal::Overlap {
+        written: model.describe(model.written.arrays[written]),
+        other: format!(
+            "{} {}",
+            model.options.family.words().input,
+            Quoted(&model.leaves[leaf].name)
+        ),
+        advice: "pass a gradient with memory of its own (gradient.copy())",
+    }
+}

@@ -1,0 +1,108 @@
+//! Parameters and their averages change places, and back.
+
+#![allow(unsafe_code)] // binds checked arrays by address
+
+use numpy::PyUntypedArrayMethods;
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+use super::arrays::written;
+use super::errors::{Outcome, Refusal};
+use super::memory::Memory;
+use super::model::Model;
+use super::overlap::{Occupant, first_overlap};
+use crate::dispatch::Level;
+use crate::element::Kind;
+use crate::error::Quoted;
+use crate::fork;
+use crate::gather::Pointer;
+use crate::layout::Order;
+use crate::plan::{Plan, Task, Update, useful_threads};
+use crate::rule::{Coefficients, Swap};
+use crate::tensor::{ARRAYS, GRADIENT, STATE, Tensor};
+use crate::threads::num_threads;
+
+/// Exchanges the contents of the averages that `model` holds and of the parameters, given by name. The
+/// model, and that of the parameters, are held until they are exchanged back.
+pub fn exchange(
+    py: Python<'_>,
+    model: &mut Model,
+    params: &Bound<'_, PyDict>,
+    (held, owner): (bool, Option<&mut bool>),
+) -> Outcome<()> {
+    let names: Vec<&str> = (model.leaves.iter())
+        .filter(|leaf| leaf.active.is_some() && !model.classes[leaf.class].frozen)
+        .map(|leaf| leaf.name.as_str())
+        .collect();
+    let mut objects = Vec::with_capacity(names.len());
+    for name in &names {
+        objects.push(params.get_item(name)?.ok_or_else(|| {
+            Refusal::Value(format!(
+                "parameter {} that is averaged is no longer there",
+                Quoted(name)
+            ))
+        })?);
+    }
+    let averages = || {
+        model.leaves.iter().filter_map(|leaf| {
+            let frozen = model.classes[leaf.class].frozen;
+            leaf.active.as_ref().filter(|_| !frozen).map(|active| (&leaf.name, active))
+        })
+    };
+
+    let mut zeros = [0.0_f64];
+    let zero = Pointer { address: zeros.as_mut_ptr().cast(), kind: Kind::F64 };
+    let mut occupants = Vec::with_capacity(2 * names.len());
+    let mut tasks = Vec::with_capacity(names.len());
+    for (object, (name, active)) in objects.iter().zip(averages()) {
+        let what = || format!("parameter {}", Quoted(name));
+        let (array, kind) = written(object, what)?;
+        if *array.shape() != *active.p.shape || kind != active.p.kind {
+            return Err(Refusal::Value(format!(
+                "{} no longer has the shape and dtype of its average",
+                what()
+            )));
+        }
+        let average = active.p.recheck(py, "", || format!("the average of {}", Quoted(name)))?;
+        occupants.push(Occupant { array, kind, written: true });
+        occupants.push(active.p.occupant(py));
+
+        let memory = Memory::of(array);
+        let none = vec![0; memory.shape.len()];
+        let mut pointers = [Pointer { address: memory.address, kind }; ARRAYS];
+        let mut strides = [memory.strides; ARRAYS];
+        (pointers[GRADIENT], strides[GRADIENT]) = (zero, &none);
+        (pointers[STATE], strides[STATE]) = (average, &active.p.strides);
+        // SAFETY: checked above, and below before it runs; the arguments and the model keep the
+        // arrays alive. That nobody resizes or writes them from another thread meanwhile is the
+        // caller's duty. The gradient is one zero under all indices.
+        let tensor = unsafe { Tensor::new(memory.shape, pointers, strides, 1, Order::Memory) };
+        tasks.push(Task { tensor, update: usize::from(kind == Kind::F64) });
+    }
+    if let Some((earlier, later)) = first_overlap(&occupants)? {
+        let describe = |i: usize| {
+            let role = if i.is_multiple_of(2) { "parameter" } else { "the average of" };
+            format!("{role} {}", Quoted(names[i / 2]))
+        };
+        return Err(Refusal::Overlap {
+            written: describe(earlier),
+            other: describe(later),
+            advice: "pass arrays with memory of their own (array.copy())",
+        });
+    }
+
+    let updates = [Update::F32(Coefficients::Swap(Swap)), Update::F64(Coefficients::Swap(Swap))];
+    let elements = tasks.iter().map(|task| task.tensor.len()).sum();
+    let threads = useful_threads(elements, num_threads().0);
+    let mark = &mut model.held;
+    py.detach(|| {
+        fork::whole(|| {
+            Plan::default().run(&mut tasks, &updates, Level::current(), threads)?;
+            *mark = held;
+            if let Some(owner) = owner {
+                *owner = held;
+            }
+            Ok(())
+        })
+    })
+}

@@ -1,0 +1,98 @@
+//! The block of a step that is taken tensor by tensor.
+//!
+//! Native, so that an interrupt cannot fall between leaving the block and closing the step.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::prelude::*;
+use pyo3::types::PyTuple;
+
+use super::errors::Refusal;
+use super::optimizer::{Optimizer, clip_argument, scale_argument, stats_argument};
+use super::report::StepReport;
+
+/// One step of an optimizer, taken tensor by tensor; see `Optimizer.open_step`.
+#[pyclass(module = "thalweg", frozen)]
+#[derive(Debug)]
+pub struct OpenStep {
+    owner: Py<Optimizer>,
+    /// Tells this step from any other.
+    token: u64,
+}
+
+impl OpenStep {
+    pub fn of(owner: Py<Optimizer>) -> Self {
+        static TOKENS: AtomicU64 = AtomicU64::new(0);
+        OpenStep { owner, token: TOKENS.fetch_add(1, Ordering::Relaxed) }
+    }
+}
+
+#[pymethods]
+impl OpenStep {
+    fn __enter__<'py>(slf: Bound<'py, Self>) -> PyResult<Bound<'py, Self>> {
+        let step = slf.get();
+        step.owner.bind(slf.py()).get().open(slf.py(), step.token)?;
+        Ok(slf)
+    }
+
+    #[pyo3(signature = (*_error))]
+    fn __exit__(&self, py: Python<'_>, _error: &Bound<'_, PyTuple>) -> PyResult<()> {
+        self.owner.bind(py).get().close(py, self.token)
+    }
+
+    /// Update the parameters that have a gradient in `grads`, all of them or none.
+    ///
+    /// Parameters
+    /// ----------
+    /// grads : tree of ndarray, or dict of names
+    ///     Gradients of some parameters. None says nothing.
+    /// max_tensor_norm, max_value, scale, stats
+    ///     As for `Optimizer.step`. `max_norm` is refused, since it needs all gradients at once.
+    ///
+    /// Returns
+    /// -------
+    /// StepReport
+    ///     With the number of the whole step, and the norm over the gradients of this call.
+    ///
+    /// Raises
+    /// ------
+    /// ValueError, TypeError, NonFiniteError
+    ///     As `Optimizer.step`, and for a parameter that was updated in this step already.
+    /// BusyError
+    ///     Outside the block.
+    #[pyo3(signature = (grads, *, max_norm=None, max_tensor_norm=None, max_value=None, scale=1.0,
+        stats=false))]
+    #[allow(clippy::too_many_arguments)] // the keywords of a step
+    fn __call__(
+        &self,
+        grads: &Bound<'_, PyAny>,
+        max_norm: Option<&Bound<'_, PyAny>>,
+        max_tensor_norm: Option<&Bound<'_, PyAny>>,
+        max_value: Option<&Bound<'_, PyAny>>,
+        #[pyo3(from_py_with = scale_argument)] scale: f64,
+        #[pyo3(from_py_with = stats_argument)] stats: bool,
+    ) -> PyResult<StepReport> {
+        if max_norm.is_some() {
+            return Err(Refusal::Value(
+                "max_norm needs the gradients of all parameters at once; inside open_step give \
+                 max_tensor_norm or max_value, or collect the gradients and step once"
+                    .to_owned(),
+            )
+            .into());
+        }
+        let limits = [("max_tensor_norm", max_tensor_norm), ("max_value", max_value)];
+        let (clip, owner) = (clip_argument(&limits)?, self.owner.bind(grads.py()).get());
+        owner.step_open(grads, self.token, (clip, scale, stats))
+    }
+
+    fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
+        let owner = self.owner.bind(py);
+        let open = if owner.get().is_open(py, self.token)? { "open" } else { "closed" };
+        Ok(format!("<{open} step of {}>", owner.repr()?))
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.owner)
+    }
+}

@@ -1,0 +1,65 @@
+//! What messages call an object and what it is given: optimizers, sums and averages are one model.
+
+use super::hyper::Family;
+
+/// Words for one family.
+#[derive(Debug)]
+pub struct Words {
+    pub owner: &'static str,
+    /// Before the name of one array that is given.
+    pub input: &'static str,
+    pub inputs: &'static str,
+    /// What such arrays are.
+    pub are: &'static str,
+    pub if_missing: &'static str,
+    pub if_extra: &'static str,
+    /// Where nothing is given that counts.
+    pub none: &'static str,
+}
+
+const OPTIMIZER: Words = Words {
+    owner: "optimizer",
+    input: "the gradient of",
+    inputs: "the gradients",
+    are: super::arrays::GRADIENTS_ARE,
+    if_missing: "; give None for a parameter without a gradient, or pass partial=True",
+    if_extra: "; opt.params has the names",
+    none: "no parameter that trains has a gradient; at least one must",
+};
+
+const SUM: Words = Words {
+    owner: "accumulator",
+    if_missing: "; give None for a parameter without a gradient",
+    if_extra: "; its parameters are those it was made for",
+    ..OPTIMIZER
+};
+
+const AVERAGE: Words = Words {
+    owner: "average",
+    input: "parameter",
+    inputs: "the parameters",
+    are: "parameters are float32 or float64 ndarrays",
+    if_missing: "; update with all parameters that are averaged",
+    if_extra: "; the average is of the parameters it was made for",
+    none: "no parameter that is averaged is there",
+};
+
+impl Family {
+    /// The name under which its arrays are saved, where they are no parameters.
+    pub fn itself(self) -> Option<&'static str> {
+        match self {
+            Family::Adam { .. } | Family::Sgd => None,
+            Family::Sum => Some("sum"),
+            Family::Average { .. } => Some("average"),
+        }
+    }
+
+    /// Its words.
+    pub fn words(self) -> &'static Words {
+        match self {
+            Family::Adam { .. } | Family::Sgd => &OPTIMIZER,
+            Family::Sum => &SUM,
+            Family::Average { .. } => &AVERAGE,
+        }
+    }
+}
