@@ -19,8 +19,9 @@ from thalweg._core import (
 from thalweg._core import close as _close
 from thalweg.base import Optimizer
 from thalweg.errors import BusyError, NonFiniteError
-from thalweg.groups import Group, no_decay
+from thalweg.groups import Group
 from thalweg.optimizers import SGD, SGDW, Adam, AdamW
+from thalweg.ready import no_decay
 from thalweg.state import LoadReport
 
 __all__ = [
