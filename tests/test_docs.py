@@ -37,7 +37,7 @@ def test_public_functions_and_classes_have_examples() -> None:
     finder = doctest.DocTestFinder(recurse=False)
     missing = [
         f"{module}.{name}"
-        for module in ("thalweg.optimizers", "thalweg.functional", "thalweg.tree")
+        for module in ("thalweg.optimizers", "thalweg.functional", "thalweg.tree", "thalweg.ready")
         for name in importlib.import_module(module).__all__
         if name != "Optimizer"
         and not any(

@@ -21,7 +21,7 @@ from thalweg.base import Optimizer
 from thalweg.errors import BusyError, NonFiniteError
 from thalweg.groups import Group
 from thalweg.optimizers import SGD, SGDW, Adam, AdamW
-from thalweg.ready import no_decay
+from thalweg.ready import layerwise_lr, no_decay
 from thalweg.state import LoadReport
 
 __all__ = [
@@ -40,6 +40,7 @@ __all__ = [
     "functional",
     "get_cpu_level",
     "get_num_threads",
+    "layerwise_lr",
     "no_decay",
     "reference",
     "set_cpu_level",

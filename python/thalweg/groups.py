@@ -30,7 +30,6 @@ Match: TypeAlias = str | Sequence[str] | Callable[[str, Any], bool]
 
 DECAYS = {"weight_decay": "AdamW and SGDW", "l2": "Adam and SGD"}
 
-
 GROUP_KEYS = ("lr_scale", "frozen", "name")
 OPTIONS = ("amsgrad", "nesterov", "independent", "maximize", "nonfinite")
 
@@ -226,21 +225,23 @@ def matching_names(match: Match | Names, params: Mapping[str, Any], what: str) -
             f"match of {what} must be a glob, a list of globs, or a callable(name, array), "
             f"got {match!r}"
         )
-    found = {glob: {name for name in params if _fits(name, glob)} for glob in globs}
+    found = {glob: {name for name in params if fits(name, glob)} for glob in globs}
     for glob, names_found in found.items():
         if not names_found:
             raise ValueError(
-                f"{what} matches nothing: {glob!r} fits none of {_some(list(params))} (names are "
+                f"{what} matches nothing: {glob!r} fits none of {some(list(params))} (names are "
                 "joined with dots; match is a glob, not a regular expression)"
             )
     return [name for name in params if any(name in names_found for names_found in found.values())]
 
 
-def _some(names: Sequence[str]) -> str:
+def some(names: Sequence[str]) -> str:
+    """The first few of `names`, for a message."""
     return ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
 
 
-def _fits(name: str, glob: str) -> bool:
+def fits(name: str, glob: str) -> bool:
+    """Whether `glob` fits the name of a parameter, or the name with a dot in front."""
     return fnmatchcase(name, glob) or fnmatchcase(f".{name}", glob)
 
 
