@@ -37,9 +37,15 @@ def test_public_functions_and_classes_have_examples() -> None:
     finder = doctest.DocTestFinder(recurse=False)
     missing = [
         f"{module}.{name}"
-        for module in ("thalweg.optimizers", "thalweg.functional", "thalweg.tree", "thalweg.ready")
+        for module in (
+            "thalweg.optimizers",
+            "thalweg.functional",
+            "thalweg.tree",
+            "thalweg.ready",
+            "thalweg.weight_decay",
+        )
         for name in importlib.import_module(module).__all__
-        if name != "Optimizer"
+        if name not in ("Optimizer", "AveragingTime")
         and not any(
             test.examples
             for test in finder.find(getattr(importlib.import_module(module), name), name)

@@ -23,12 +23,14 @@ from thalweg.groups import Group
 from thalweg.optimizers import SGD, SGDW, Adam, AdamW
 from thalweg.ready import layerwise_lr, no_decay
 from thalweg.state import LoadReport
+from thalweg.weight_decay import AveragingTime, averaging_time, normalized_decay
 
 __all__ = [
     "SGD",
     "SGDW",
     "Adam",
     "AdamW",
+    "AveragingTime",
     "BusyError",
     "Group",
     "LoadReport",
@@ -36,12 +38,14 @@ __all__ = [
     "Optimizer",
     "StepReport",
     "__version__",
+    "averaging_time",
     "cpu_levels",
     "functional",
     "get_cpu_level",
     "get_num_threads",
     "layerwise_lr",
     "no_decay",
+    "normalized_decay",
     "reference",
     "set_cpu_level",
     "set_num_threads",
