@@ -14,7 +14,13 @@ ROOT = Path(__file__).parent.parent
 # Those of docs/errors.md raise; test_errors_page.py runs them.
 BLOCKS = [
     (page, block)
-    for page in ("README.md", "docs/boundary.md", "docs/performance.md")
+    for page in (
+        "README.md",
+        "docs/boundary.md",
+        "docs/decay.md",
+        "docs/groups.md",
+        "docs/performance.md",
+    )
     for block in re.findall(
         r"```python\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL
     )
