@@ -161,7 +161,7 @@ class PythonSentences(ast.NodeVisitor):
         self.texts: set[str] = set()
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
-        if node.name != "__repr__":
+        if node.name not in ("__repr__", "__str__"):
             self.generic_visit(node)
 
     def visit_Expr(self, node: ast.Expr) -> None:

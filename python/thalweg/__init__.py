@@ -22,9 +22,11 @@ from thalweg.accumulator import Accumulator
 from thalweg.base import Optimizer
 from thalweg.ema import EMA
 from thalweg.errors import BusyError, NonFiniteError
-from thalweg.groups import Group, no_decay
+from thalweg.groups import Group
 from thalweg.optimizers import SGD, SGDW, Adam, AdamW
+from thalweg.ready import layerwise_lr, no_decay
 from thalweg.state import LoadReport
+from thalweg.weight_decay import AveragingTime, averaging_time, normalized_decay
 
 __all__ = [
     "EMA",
@@ -33,6 +35,7 @@ __all__ = [
     "Accumulator",
     "Adam",
     "AdamW",
+    "AveragingTime",
     "BusyError",
     "Group",
     "LoadReport",
@@ -41,11 +44,14 @@ __all__ = [
     "StepReport",
     "TensorStats",
     "__version__",
+    "averaging_time",
     "cpu_levels",
     "functional",
     "get_cpu_level",
     "get_num_threads",
+    "layerwise_lr",
     "no_decay",
+    "normalized_decay",
     "reference",
     "set_cpu_level",
     "set_num_threads",

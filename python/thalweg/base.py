@@ -17,12 +17,12 @@ from thalweg.groups import (
     Group,
     Match,
     Number,
-    ReadyGroup,
     Rule,
     check_value,
     matching_names,
     resolve,
 )
+from thalweg.ready import ReadyGroup
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

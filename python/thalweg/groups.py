@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from thalweg import _core
 if TYPE_CHECKING:
     from thalweg.base import Optimizer
 
-__all__ = ["Group", "Match", "NoDecay", "Number", "no_decay"]
+__all__ = ["Group", "Match", "Number"]
 
 Number: TypeAlias = float | Callable[[int], float]
 """A hyperparameter: a number, or a callable of the 1-based step that returns one."""
@@ -30,16 +30,8 @@ Match: TypeAlias = str | Sequence[str] | Callable[[str, Any], bool]
 
 DECAYS = {"weight_decay": "AdamW and SGDW", "l2": "Adam and SGD"}
 
-
 GROUP_KEYS = ("lr_scale", "frozen", "name")
 OPTIONS = ("amsgrad", "nesterov", "independent", "maximize", "nonfinite")
-
-
-class ReadyGroup(Protocol):
-    """Something that becomes group specifications once the parameters are known."""
-
-    def expand(self, params: Mapping[str, Any], decay: str) -> list[dict[str, Any]]:
-        """Group specifications; `decay` is the rule's decay, ``weight_decay`` or ``l2``."""
 
 
 @dataclass(frozen=True)
@@ -50,40 +42,6 @@ class Names:
 
     def __contains__(self, name: object) -> bool:
         return name in self.names
-
-
-@dataclass(frozen=True)
-class NoDecay:
-    """See `no_decay`."""
-
-    max_ndim: int = 1
-
-    def expand(self, params: Mapping[str, Any], decay: str) -> list[dict[str, Any]]:
-        """Group specification for the parameters that `params` holds."""
-        names = tuple(name for name, array in params.items() if np.ndim(array) <= self.max_ndim)
-        if not names:
-            raise ValueError(
-                f"no_decay(max_ndim={self.max_ndim}) matches nothing: every parameter has more "
-                "dimensions"
-            )
-        return [{"match": Names(names), "name": "no_decay", decay: 0.0}]
-
-
-def no_decay(max_ndim: int = 1) -> NoDecay:
-    """Ready group: no decay for parameters of at most `max_ndim` dimensions.
-
-    Biases and normalisation scales are vectors or scalars; decaying them only hurts. It switches
-    off whichever decay the optimizer has, ``weight_decay`` or ``l2``.
-
-    Examples
-    --------
-    >>> import numpy as np, thalweg
-    >>> params = {"w": np.ones((2, 2)), "b": np.ones(2)}
-    >>> opt = thalweg.AdamW(params, groups=[thalweg.no_decay()])
-    >>> opt.resolve("w")["weight_decay"], opt.resolve("b")["weight_decay"]
-    (0.01, 0.0)
-    """
-    return NoDecay(max_ndim)
 
 
 class Group:
@@ -275,11 +233,11 @@ def matching_names(match: Match | Names, params: Mapping[str, Any], what: str) -
             f"match of {what} must be a glob, a list of globs, or a callable(name, array), "
             f"got {match!r}"
         )
-    found = {glob: {name for name in params if _fits(name, glob)} for glob in globs}
+    found = {glob: {name for name in params if fits(name, glob)} for glob in globs}
     for glob, names_found in found.items():
         if not names_found:
             raise ValueError(
-                f"{what} matches nothing: {glob!r} fits none of {_some(list(params))} (names are "
+                f"{what} matches nothing: {glob!r} fits none of {some(list(params))} (names are "
                 "joined with dots; match is a glob, not a regular expression)"
             )
     return fitting_names(match, params)
@@ -293,11 +251,13 @@ def fitting_names(match: Match, params: Mapping[str, Any]) -> list[str]:
     return [name for name in params if any(_fits(name, glob) for glob in globs)]
 
 
-def _some(names: Sequence[str]) -> str:
+def some(names: Sequence[str]) -> str:
+    """The first few of `names`, for a message."""
     return ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
 
 
-def _fits(name: str, glob: str) -> bool:
+def fits(name: str, glob: str) -> bool:
+    """Whether `glob` fits the name of a parameter, or the name with a dot in front."""
     return fnmatchcase(name, glob) or fnmatchcase(f".{name}", glob)
 
 

@@ -1,0 +1,186 @@
+"""Ready groups: what models often need, made into groups once the parameters are known."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from thalweg.checks import check_real
+from thalweg.groups import Match, Names, fits, matching_names, some
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["layerwise_lr", "no_decay"]
+
+
+class ReadyGroup(Protocol):
+    """Something that becomes group specifications once the parameters are known."""
+
+    def expand(self, params: Mapping[str, Any], decay: str) -> list[dict[str, Any]]:
+        """Group specifications; `decay` is the rule's decay, ``weight_decay`` or ``l2``."""
+
+
+@dataclass(frozen=True)
+class NoDecay:
+    """See `no_decay`."""
+
+    max_ndim: int = 1
+
+    def expand(self, params: Mapping[str, Any], decay: str) -> list[dict[str, Any]]:
+        """Group specification for the parameters that `params` holds."""
+        names = tuple(name for name, array in params.items() if np.ndim(array) <= self.max_ndim)
+        if not names:
+            raise ValueError(
+                f"no_decay(max_ndim={self.max_ndim}) matches nothing: every parameter has more "
+                "dimensions"
+            )
+        return [{"match": Names(names), "name": "no_decay", decay: 0.0}]
+
+
+def no_decay(max_ndim: int = 1) -> NoDecay:
+    """Ready group: no decay for parameters of at most `max_ndim` dimensions.
+
+    Biases and normalisation scales are vectors or scalars; decaying them only hurts. It switches
+    off whichever decay the optimizer has, ``weight_decay`` or ``l2``.
+
+    Examples
+    --------
+    >>> import numpy as np, thalweg
+    >>> params = {"w": np.ones((2, 2)), "b": np.ones(2)}
+    >>> opt = thalweg.AdamW(params, groups=[thalweg.no_decay()])
+    >>> opt.resolve("w")["weight_decay"], opt.resolve("b")["weight_decay"]
+    (0.01, 0.0)
+    """
+    return NoDecay(max_ndim)
+
+
+@dataclass(frozen=True)
+class LayerwiseLR:
+    """See `layerwise_lr`."""
+
+    pattern: str
+    decay: float
+    below: Match | None = None
+
+    def expand(self, params: Mapping[str, Any], decay: str) -> list[dict[str, Any]]:  # noqa: ARG002 - `lr_scale` is the same for every rule
+        """One group specification a layer, from the input to the output."""
+        layers = self._layers(params)
+        numbers = sorted(layers)
+        members = [(self._title(number), layers[number]) for number in numbers]
+        if self.below is not None:
+            members.insert(0, (f"below {self._title(numbers[0])}", self._below(params, self.below)))
+        scales = [1.0]
+        for _ in members[1:]:
+            scales.append(scales[-1] * self.decay)
+        return [
+            {"match": Names(tuple(names)), "name": title, "lr_scale": scale}
+            for (title, names), scale in zip(members, reversed(scales), strict=True)
+        ]
+
+    def _title(self, number: int) -> str:
+        return self.pattern.replace("{}", str(number))
+
+    def _layers(self, params: Mapping[str, Any]) -> dict[int, list[str]]:
+        """Names of parameters by the number of their layer."""
+        layers: dict[int, list[str]] = {}
+        for name in params:
+            number = self._layer(name)
+            if number is not None:
+                layers.setdefault(number, []).append(name)
+        if not layers:
+            raise ValueError(
+                f"layerwise_lr({self.pattern!r}) matches nothing: it fits none of "
+                f"{some(list(params))} ({{}} stands for a whole number)"
+            )
+        return layers
+
+    def _layer(self, name: str) -> int | None:
+        before, after = self.pattern.split("{}")
+        for digits in re.finditer("[0-9]+", name):
+            if fits(name[: digits.start()], before) and fnmatchcase(name[digits.end() :], after):
+                return int(digits[0])
+        return None
+
+    def _below(self, params: Mapping[str, Any], match: Match) -> list[str]:
+        what = f"below of layerwise_lr({self.pattern!r})"
+        matched = matching_names(match, params, what)
+        names = [name for name in matched if self._layer(name) is None]
+        if not names:
+            raise ValueError(f"{what} matches nothing but layers: {match!r}")
+        return names
+
+
+def layerwise_lr(pattern: str, decay: float, *, below: Match | None = None) -> LayerwiseLR:
+    """Ready group: learning rates that fall from the output to the input, by `decay` a layer.
+
+    Fine-tuning moves the layers near the input less than those near the output. Of `L` layers,
+    counted from the input as `i` = 0 ... L-1, layer `i` has ``lr_scale = decay**(L-1-i)``: the
+    last layer trains at the full rate, the first at ``decay**(L-1)`` of it, and what is `below`
+    the first at ``decay**L``. Parameters that match neither, such as the head, keep their rate.
+
+    Parameters
+    ----------
+    pattern : str
+        A glob with one ``{}`` where the number of the layer stands: ``"layers.{}.*"`` finds
+        ``layers.0.w`` and ``layers.11.attn.q``. As in a group it is tried on the name and on the
+        name with a dot in front. Where several numbers of a name fit, the first one counts.
+    decay : float
+        Above 0 and at most 1.
+    below : str, sequence of str or callable, optional
+        What lies before the first layer, as embeddings do; a match as in a group. A parameter of a
+        layer stays in its layer.
+
+    Returns
+    -------
+    LayerwiseLR
+        For `groups`. It becomes one group a layer, from the input to the output, named after the
+        pattern (``layers.0.*``), with `below` in front of them (``below layers.0.*``).
+
+    Raises
+    ------
+    TypeError, ValueError
+        For a pattern without ``{}`` or a decay out of range; and once the parameters are known,
+        if the pattern or `below` matches nothing.
+
+    Notes
+    -----
+    Layers are sorted by number and counted, so a gap is no layer: 0, 2 and 4 are three. Scales of
+    several groups multiply, and are products of `decay`, without the platform's ``pow``.
+
+    Sources agree on the ratio of neighbours and differ at the top. Here the last layer trains at
+    the full rate, as in ULMFiT. BEiT gives that to the head alone and `decay` of it to the last
+    layer, ELECTRA ``decay**2``: a further group with that ``lr_scale``, over layers and what is
+    below them, makes the same.
+
+    References
+    ----------
+    Howard and Ruder, *Universal Language Model Fine-tuning for Text Classification*, 2018, section
+    3.2 (discriminative fine-tuning). Clark et al., *ELECTRA*, 2020, and Bao et al., *BEiT*, 2022,
+    with their published code.
+
+    Examples
+    --------
+    >>> import numpy as np, thalweg
+    >>> w = np.ones(2)
+    >>> params = {"embed": w, "layers": [{"w": w.copy()} for _ in range(3)], "head": w.copy()}
+    >>> ready = thalweg.layerwise_lr("layers.{}.*", decay=0.5, below="embed")
+    >>> opt = thalweg.AdamW(params, lr=0.1, groups=[ready])
+    >>> {name: opt.resolve(name)["lr_scale"] for name in opt.params}
+    {'embed': 0.125, 'layers.0.w': 0.25, 'layers.1.w': 0.5, 'layers.2.w': 1.0, 'head': 1.0}
+    """
+    if not isinstance(pattern, str):
+        raise TypeError(f"pattern must be a string, got {pattern!r}")
+    if pattern.count("{}") != 1:
+        raise ValueError(
+            "pattern needs one {} for the number of the layer, as 'layers.{}.*' has, got "
+            f"{pattern!r}"
+        )
+    decay = check_real("decay", decay)
+    if not 0.0 < decay <= 1.0:
+        raise ValueError(f"decay must be greater than 0 and at most 1, got {decay}")
+    return LayerwiseLR(pattern, decay, below)

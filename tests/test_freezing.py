@@ -1,0 +1,293 @@
+"""Freezing and thawing in the middle of a run: who moves, with which history, and what is refused.
+
+What a frozen leaf may be, and what it needs, is in `test_groups.py`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+import thalweg
+from conftest import unchanged
+from test_bits import assert_same_bits
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from test_bits import Array
+
+    Make = Callable[..., thalweg.Optimizer]
+
+RULES: dict[str, Make] = {
+    "AdamW": lambda params, **rest: thalweg.AdamW(params, lr=0.1, weight_decay=0.1, **rest),
+    "AMSGrad": lambda params, **rest: thalweg.Adam(params, lr=0.1, amsgrad=True, **rest),
+    "SGDW": lambda params, **rest: thalweg.SGDW(params, lr=0.1, momentum=0.9, **rest),
+    "SGD": lambda params, **rest: thalweg.SGD(params, lr=0.1, **rest),
+}
+EVERY_RULE = pytest.mark.parametrize("make", RULES.values(), ids=RULES)
+
+NAMES = ("low", "middle", "high")
+STEPS = 9
+
+
+def parameters() -> dict[str, Array]:
+    rng = np.random.default_rng(0)
+    return {name: rng.standard_normal((4, 5)).astype(np.float32) for name in NAMES}
+
+
+def gradients(step: int) -> dict[str, Array]:
+    rng = np.random.default_rng(step)
+    return {name: rng.standard_normal((4, 5)).astype(np.float32) for name in NAMES}
+
+
+def frozen(*names: str) -> list[dict[str, Any]]:
+    return [{"match": name, "frozen": name in names} for name in NAMES]
+
+
+def train(opt: thalweg.Optimizer, steps: Sequence[int], **how: Any) -> None:
+    for step in steps:
+        opt.step(gradients(step), **how)
+
+
+def arrays(opt: thalweg.Optimizer, name: str) -> dict[str, Array]:
+    state = {key: value for key, value in opt.state[name].items() if key != "step"}
+    return {"p": opt.params[name], **state}
+
+
+def assert_same(opt: thalweg.Optimizer, other: thalweg.Optimizer, *names: str) -> None:
+    for name in names:
+        assert opt.state[name]["step"] == other.state[name]["step"]
+        one, two = arrays(opt, name), arrays(other, name)
+        assert one.keys() == two.keys()
+        for key, array in one.items():
+            assert_same_bits(array, two[key])
+
+
+def alone(make: Make, name: str, steps: Sequence[int]) -> thalweg.Optimizer:
+    """An optimizer that never had any other parameter or step."""
+    opt = make({name: parameters()[name]})
+    for step in steps:
+        opt.step({name: gradients(step)[name]})
+    return opt
+
+
+@EVERY_RULE
+def test_gradual_unfreezing_is_a_fresh_start_for_what_thaws_and_nothing_for_the_rest(
+    make: Make,
+) -> None:
+    params = parameters()
+    opt = make(params, groups=frozen("low", "middle"))
+    started = {"high": 1, "middle": 4, "low": 7}
+    for step in range(1, STEPS + 1):
+        for position, name in enumerate(NAMES, start=1):
+            if started[name] == step > 1:
+                opt.groups[position].frozen = False
+        assert opt.step(gradients(step)).step == step
+        assert set(opt.state) == {name for name in NAMES if started[name] <= step}
+    for name, start in started.items():
+        steps = range(start, STEPS + 1)
+        assert opt.state[name]["step"] == len(steps)
+        assert_same(opt, alone(make, name, steps), name)
+
+
+@EVERY_RULE
+def test_what_is_frozen_again_waits_and_goes_on_where_it_was(make: Make) -> None:
+    opt = make(parameters(), groups=frozen())
+    train(opt, [1, 2, 3])
+    live = arrays(opt, "middle")
+    before = {key: array.copy() for key, array in live.items()}
+    opt.groups[2].frozen = True
+    train(opt, [4, 5])
+    for key, array in live.items():
+        assert_same_bits(array, before[key])
+    opt.groups[2].frozen = False
+    train(opt, [6, 7])
+    assert_same(opt, alone(make, "middle", [1, 2, 3, 6, 7]), "middle")
+    assert_same(opt, alone(make, "high", range(1, 8)), "high")
+    assert all(array is live[key] for key, array in arrays(opt, "middle").items())
+
+
+def test_a_frozen_gradient_is_outside_norm_clipping_and_judgement() -> None:
+    opt = RULES["SGD"](parameters(), groups=frozen("low"))
+    grads = {"low": np.full((4, 5), np.nan), "middle": np.zeros((4, 5)), "high": np.ones((4, 5))}
+    report = opt.step(grads, max_norm=1.0)
+    assert report.grad_norm == pytest.approx(np.sqrt(20.0))
+    assert report.clip == pytest.approx(1 / np.sqrt(20.0))
+    assert not report.nonfinite
+    opt.groups[1].frozen = False
+    with unchanged(opt), pytest.raises(thalweg.NonFiniteError, match="low"):
+        opt.step(grads, max_norm=1.0)
+    report = opt.step({**grads, "low": np.ones((4, 5))}, max_norm=1.0)
+    assert report.grad_norm == pytest.approx(np.sqrt(40.0))
+
+
+@EVERY_RULE
+def test_clipping_is_that_of_an_optimizer_without_the_frozen(make: Make) -> None:
+    opt = make(parameters(), groups=frozen("low"))
+    train(opt, [1, 2], max_norm=0.5)
+    opt.groups[1].frozen = False
+    opt.groups[2].frozen = True
+    train(opt, [3], max_norm=0.5)
+    without_low = make({name: p for name, p in parameters().items() if name != "low"})
+    for step in (1, 2):
+        grads = {name: g for name, g in gradients(step).items() if name != "low"}
+        without_low.step(grads, max_norm=0.5)
+    assert_same(opt, without_low, "middle")
+    start = {"low": parameters()["low"], "high": without_low.params["high"]}
+    norm = thalweg.functional.global_norm([gradients(3)[name] for name in sorted(start)])
+    assert norm > 0.5
+    fresh = make({"low": start["low"]})
+    fresh.step({"low": gradients(3)["low"]}, scale=0.5 / norm)
+    assert_same(opt, fresh, "low")
+
+
+def test_a_missing_gradient_is_missed_from_the_thaw_on() -> None:
+    opt = RULES["AdamW"](parameters(), groups=frozen("low"))
+    grads = {name: g for name, g in gradients(1).items() if name != "low"}
+    opt.step(grads)
+    opt.groups[1].frozen = False
+    with unchanged(opt), pytest.raises(ValueError, match="'low'"):
+        opt.step(grads)
+
+
+def test_schedules_go_by_the_step_of_the_run_and_bias_correction_by_that_of_the_leaf() -> None:
+    opt = thalweg.Adam(parameters(), lr=lambda step: 0.1 / step, groups=frozen("low"))
+    train(opt, [1, 2, 3])
+    opt.groups[1].frozen = False
+    train(opt, [4])
+    moved = np.abs(opt.params["low"] - parameters()["low"])
+    assert moved == pytest.approx(0.1 / 4, rel=1e-4)  # Adam's first step has the length lr
+
+
+@pytest.mark.parametrize("when", ["frozen", "thawed"])
+@EVERY_RULE
+def test_a_run_resumes_to_the_same_bits_on_either_side_of_a_thaw(make: Make, when: str) -> None:
+    opt = make(parameters(), groups=frozen("low"))
+    train(opt, [1, 2])
+    if when == "thawed":
+        opt.groups[1].frozen = False
+        train(opt, [3])
+    other = make({name: p.copy() for name, p in opt.params.items()}, groups=frozen("low"))
+    saved = opt.state_dict()
+    assert ("low" in saved["state"]) == (when == "thawed")
+    if when == "thawed":
+        with pytest.warns(UserWarning, match=r"groups\[1\]\.frozen: True -> False"):
+            other.load_state_dict(saved)
+    else:
+        other.load_state_dict(saved)
+    for one in (opt, other):
+        one.groups[1].frozen = False
+        train(one, [4, 5])
+    assert_same(opt, other, *NAMES)
+
+
+def test_a_state_dict_of_another_freeze_is_named() -> None:
+    opt = RULES["AdamW"](parameters(), groups=frozen())
+    train(opt, [1])
+    other = RULES["AdamW"](parameters(), groups=frozen("low"))
+    with unchanged(other), pytest.raises(ValueError, match="saved state for 'low', which is no"):
+        other.load_state_dict(opt.state_dict(), hyperparameters="current")
+    with unchanged(opt), pytest.raises(ValueError, match="no saved state for 'low'"):
+        opt.load_state_dict(other.state_dict(), hyperparameters="current")
+    report = opt.load_state_dict(other.state_dict(), hyperparameters="current", strict=False)
+    assert report.missing == ("low",)
+
+
+def test_a_state_dict_leaves_out_the_history_of_what_is_frozen() -> None:
+    opt = RULES["AdamW"](parameters(), groups=frozen())
+    train(opt, [1, 2])
+    opt.groups[1].frozen = True
+    other = RULES["AdamW"](parameters(), groups=frozen("low"))
+    assert "low" not in opt.state_dict()["state"]
+    other.load_state_dict(opt.state_dict())
+    other.groups[1].frozen = False
+    assert opt.state["low"]["step"] == 2
+    assert other.state["low"]["step"] == 0
+
+
+def test_a_frozen_leaf_is_reset_with_the_rest() -> None:
+    opt = RULES["AdamW"](parameters(), groups=frozen())
+    train(opt, [1, 2])
+    opt.groups[1].frozen = True
+    opt.reset("low")
+    assert opt.state["low"]["step"] == 0
+    assert not opt.state["low"]["exp_avg"].any()
+
+
+def replaced(params: dict[str, Any]) -> None:
+    params["low"] = params["low"].copy()
+
+
+def read_only(params: dict[str, Any]) -> None:
+    params["low"].setflags(write=False)
+
+
+def resized(params: dict[str, Any]) -> None:
+    params["low"].resize(30, refcheck=False)
+
+
+@pytest.mark.parametrize("trained", [False, True])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [(replaced, r"'low'.*rebind"), (read_only, "'low'.* read-only"), (resized, "'low'")],
+)
+def test_what_changed_while_it_was_frozen_is_refused_once_it_would_be_written(
+    change: Callable[[dict[str, Any]], None], message: str, *, trained: bool
+) -> None:
+    params = parameters()
+    opt = RULES["AdamW"](params, groups=frozen() if trained else frozen("low"))
+    train(opt, [1])
+    opt.groups[1].frozen = True
+    change(params)
+    train(opt, [2])
+
+    def thaw_and_train() -> None:
+        opt.groups[1].frozen = False
+        train(opt, [3])
+
+    with pytest.raises(ValueError, match=message):
+        thaw_and_train()
+    assert opt.step_count == 2
+    assert opt.state["high"]["step"] == 2
+
+
+def test_what_was_replaced_while_frozen_thaws_after_rebind() -> None:
+    params = parameters()
+    opt = RULES["AdamW"](params, groups=frozen("low"))
+    train(opt, [1])
+    params["low"] = np.zeros((4, 5), np.float32)
+    opt.rebind(params)
+    opt.groups[1].frozen = False
+    train(opt, [2])
+    assert opt.state["low"]["step"] == 1
+    assert params["low"].all()
+
+
+def test_integers_stay_frozen() -> None:
+    params = {"w": np.ones(3), "table": np.arange(3)}
+    opt = thalweg.AdamW(params, groups=[{"match": "table", "frozen": True}])
+    opt.step({"w": np.ones(3)})
+    with unchanged(opt), pytest.raises(TypeError, match="'table' is of dtype int64"):
+        opt.groups[1].frozen = False
+    opt.step({"w": np.ones(3)})
+    assert (params["table"] == np.arange(3)).all()
+
+
+def test_views_that_overlap_take_turns_and_never_train_together() -> None:
+    store = np.ones(5)
+    params = {"left": store[:3], "right": store[2:]}
+    groups = [{"match": "left"}, {"match": "right", "frozen": True}]
+    opt = thalweg.SGD(params, lr=0.5, momentum=0.9, groups=groups)
+    left, right = opt.groups[1:]
+    grads = {name: np.ones(3) for name in params}
+    opt.step(grads)
+    for thawing, freezing in [(right, left), (left, right)]:
+        with unchanged(opt), pytest.raises(ValueError, match="share memory"):
+            thawing.frozen = False
+        freezing.frozen = True
+        thawing.frozen = False
+        opt.step(grads)
+    assert [opt.state[name]["step"] for name in params] == [2, 1]
