@@ -122,8 +122,9 @@ def clip_value(g: Array, max_value: float) -> Array:
     array([-1. ,  0.5,  nan])
     """
     limit = flush(g.dtype.type(max_value), FLOORS[g.dtype].tiny)
+    least = g.dtype.type(0.0) - limit
     g = np.where(g > limit, limit, g)
-    return np.where(g < -limit, -limit, g)
+    return np.where(g < least, least, g)
 
 
 def _gradient(

@@ -128,6 +128,8 @@ pub struct Gradient<E> {
     floor: E,
     factor: E,
     limit: E,
+    /// The limit, negative.
+    least: E,
     l2: E,
 }
 
@@ -135,19 +137,20 @@ impl<E: Element> Gradient<E> {
     /// NaN stays.
     #[inline(always)]
     fn clipped(&self, g: E) -> E {
-        let least = E::ZERO - self.limit;
         let g = if g > self.limit { self.limit } else { g };
-        if g < least { least } else { g }
+        if g < self.least { self.least } else { g }
     }
 
     fn new(intake: Intake, maximize: bool, l2: f64) -> Result<Self, Error> {
         let Intake { scale, max_value } = intake;
         let floors = E::FLOORS;
+        let limit = E::from_f64(max_value).flush(floors.tiny);
         Ok(Gradient {
             // Compared with the gradient as given, so that the product is no subnormal either.
             floor: E::from_f64((floors.grad.to_f64() / scale).max(floors.tiny.to_f64())),
             factor: rounded(Hyperparameter::Scale, scale, if maximize { -scale } else { scale })?,
-            limit: E::from_f64(max_value).flush(floors.tiny),
+            limit,
+            least: E::ZERO - limit,
             l2: rounded(Hyperparameter::L2, l2, l2)?,
         })
     }
@@ -168,7 +171,7 @@ impl<E: Element> Gradient<E> {
     #[inline(always)]
     fn read<const USUAL: bool>(&self, p: E, g: E) -> E {
         let g = self.factor * g.flush(self.floor);
-        let g = if USUAL || self.limit == E::INFINITY { g } else { self.clipped(g) };
+        let g = if USUAL { g } else { self.clipped(g) };
         if USUAL || self.l2 == E::ZERO { g } else { g + self.l2 * p.flush(E::FLOORS.grad) }
     }
 }
