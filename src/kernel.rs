@@ -8,20 +8,8 @@ use crate::element::Element;
 use crate::prefetch;
 use crate::rule::Rule;
 
-/// Sees every chunk of an update go by: gradient, old parameter, new parameter.
-pub(crate) trait Watch<E>: Copy {
-    /// Implementations are `#[inline(always)]`. A chunk that is padded has zeros there.
-    fn see(&mut self, g: &[E; CHUNK], old: &[E; CHUNK], new: &[E; CHUNK]);
-}
-
-/// Nobody watches.
-impl<E> Watch<E> for () {
-    #[inline(always)]
-    fn see(&mut self, _: &[E; CHUNK], _: &[E; CHUNK], _: &[E; CHUNK]) {}
-}
-
 /// Elements a chunk. Measured with AVX2: 8 and 32 are as fast in cache, 64 takes 1.3 times as long.
-pub(crate) const CHUNK: usize = 16;
+const CHUNK: usize = 16;
 
 /// Updates `p` and `state` in place. All slices have the length of `p`.
 ///
@@ -32,15 +20,19 @@ pub(crate) fn update<E: Element, R: Rule<E, N>, const N: usize>(
     p: &mut [E],
     g: &[E],
     state: [&mut [E]; N],
-    watch: &mut impl Watch<E>,
 ) {
     let rule = *rule;
-    let mut seen = *watch; // in registers during the loop
     let (p_chunks, p_tail) = p.as_chunks_mut::<CHUNK>();
     let (g_chunks, g_tail) = g.as_chunks::<CHUNK>();
-    let state = state.map(|s| s.as_chunks_mut::<CHUNK>());
+    let count = p_chunks.len();
+    let g_chunks = &g_chunks[..count];
+    let state = state.map(|s| {
+        let (chunks, tail) = s.as_chunks_mut::<CHUNK>();
+        (&mut chunks[..count], tail)
+    });
 
-    for (i, (p, g)) in p_chunks.iter_mut().zip(g_chunks).enumerate() {
+    for i in 0..count {
+        let (p, g) = (&mut p_chunks[i], &g_chunks[i]);
         prefetch::after(p);
         prefetch::after(g);
         let mut s = [[E::ZERO; CHUNK]; N];
@@ -48,9 +40,7 @@ pub(crate) fn update<E: Element, R: Rule<E, N>, const N: usize>(
             prefetch::after(&state[k].0[i]);
             s[k] = state[k].0[i];
         }
-        let old = *p;
         chunk(&rule, p, *g, &mut s);
-        seen.see(g, &old, p);
         for k in 0..N {
             state[k].0[i] = s[k];
         }
@@ -66,16 +56,12 @@ pub(crate) fn update<E: Element, R: Rule<E, N>, const N: usize>(
         for k in 0..N {
             s[k][..rest].copy_from_slice(state[k].1);
         }
-        let old = p;
         chunk(&rule, &mut p, g, &mut s);
-        p[rest..].fill(E::ZERO);
-        seen.see(&g, &old, &p);
         p_tail.copy_from_slice(&p[..rest]);
         for k in 0..N {
             state[k].1.copy_from_slice(&s[k][..rest]);
         }
     }
-    *watch = seen;
 }
 
 #[inline(always)]

@@ -237,9 +237,7 @@ impl<E: Element> Lanes<E> {
             lanes = lanes.with(row, &scaled);
         }
         if !rest.is_empty() {
-            let mut row = [E::ZERO; LANES];
-            row[..rest.len()].copy_from_slice(rest);
-            lanes = lanes.with(&row, &scaled);
+            lanes = lanes.with(&sums::padded(rest), &scaled);
         }
         *self = lanes;
     }

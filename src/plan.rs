@@ -127,7 +127,8 @@ impl Plan {
         Ok(())
     }
 
-    /// The same, and the norms of each tensor's gradient, parameter and change, in the same pass.
+    /// The same, and the norms of each tensor's parameter and change, in the same pass; with `grads` of
+    /// its gradient too, which somebody who has read it knows already.
     ///
     /// # Errors
     ///
@@ -140,6 +141,7 @@ impl Plan {
         level: Level,
         threads: usize,
         norms: &mut Vec<Norms>,
+        grads: bool,
     ) -> Result<(), Error> {
         check(tasks, updates)?;
         if !tasks.iter().all(|task| task.tensor.is_logical() && updates[task.update].trains()) {
@@ -153,7 +155,9 @@ impl Plan {
             for piece in cut.pieces(portion) {
                 let found = &blocks.of(piece.index)[piece.start / BLOCK..];
                 // SAFETY: as in `run`; pieces begin at multiples of a block.
-                unsafe { run_piece(&tasks[piece.index], updates, level, piece, Some(found)) }
+                unsafe {
+                    run_piece(&tasks[piece.index], updates, level, piece, Some((found, grads)))
+                }
             }
         });
         norms.clear();
@@ -178,7 +182,7 @@ unsafe fn run_piece(
     updates: &[Update],
     level: Level,
     Piece { start, len, .. }: Piece,
-    found: Option<&[Found<3>]>,
+    found: Option<(&[Found<3>], bool)>,
 ) {
     let tensor = &task.tensor;
     // SAFETY: the caller's promise.

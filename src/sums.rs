@@ -31,6 +31,28 @@ pub(crate) fn with_squares<E: Element>(
     std::array::from_fn(|i| sums[i] + wide[i] * wide[i])
 }
 
+/// Adds the squares of elements that begin at a multiple of [`LANES`] in their block.
+#[inline(always)]
+pub(crate) fn add_squares<E: Element>(sums: &mut Lanes, elements: &[E]) {
+    let (rows, rest) = elements.as_chunks();
+    let mut lanes = *sums;
+    for row in rows {
+        lanes = with_squares(lanes, row, |x| x);
+    }
+    if !rest.is_empty() {
+        lanes = with_squares(lanes, &padded(rest), |x| x);
+    }
+    *sums = lanes;
+}
+
+/// The last row of an array, with zeros after it.
+#[inline(always)]
+pub(crate) fn padded<E: Element>(rest: &[E]) -> [E; LANES] {
+    let mut row = [E::ZERO; LANES];
+    row[..rest.len()].copy_from_slice(rest);
+    row
+}
+
 /// Lanes are added in halves: 8 to 8, 4 to 4, 2 to 2, 1 to 1.
 #[inline(always)]
 pub(crate) fn halved(mut sums: Lanes) -> f64 {

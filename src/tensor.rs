@@ -279,8 +279,8 @@ impl<'a> Tensor<'a> {
     }
 
     /// As [`Tensor::update_block`] for positions that begin at a multiple of [`BLOCK`] and end at
-    /// one or at the last; what is seen in each block is stored. Elements are taken in logical
-    /// order, and the rule is one that trains.
+    /// one or at the last; what is seen in each block is stored, of the gradient too where that
+    /// is true. Elements are taken in logical order, and the rule is one that trains.
     ///
     /// [`BLOCK`]: crate::sums::BLOCK
     ///
@@ -293,12 +293,18 @@ impl<'a> Tensor<'a> {
         level: Level,
         start: usize,
         len: usize,
-        found: &[Found<3>],
+        found: (&[Found<3>], bool),
     ) {
         debug_assert!(self.kind == E::KIND && self.states == coefficients.states());
-        // SAFETY: the caller's promise, passed on. `Usual` would double what is compiled here.
+        // SAFETY: the caller's promise, passed on.
         unsafe {
             match coefficients {
+                Coefficients::Adam(rule) if rule.is_usual() => {
+                    self.watch::<E, _, 2>(&Usual(*rule), level, start, len, found);
+                }
+                Coefficients::AmsGrad(rule) if rule.is_usual() => {
+                    self.watch::<E, _, 3>(&Usual(*rule), level, start, len, found);
+                }
                 Coefficients::Adam(rule) => self.watch::<E, _, 2>(rule, level, start, len, found),
                 Coefficients::AmsGrad(rule) => {
                     self.watch::<E, _, 3>(rule, level, start, len, found);
@@ -324,7 +330,7 @@ impl<'a> Tensor<'a> {
         level: Level,
         start: usize,
         len: usize,
-        found: &[Found<3>],
+        found: (&[Found<3>], bool),
     ) {
         // SAFETY: the caller's promise, passed on.
         unsafe {

@@ -2,20 +2,19 @@
 
 #![allow(unsafe_code)] // slices of the arrays a tensor holds, one block at a time
 
-use std::hint::black_box;
 use std::marker::PhantomData;
 use std::ops::Range;
 
 use crate::dispatch::Work;
 use crate::element::Element;
 use crate::gather::TILE;
-use crate::kernel::{self, Watch};
+use crate::kernel;
 use crate::layout::Layout;
 use crate::planes::{self, Planes};
 use crate::rule::Rule;
 use crate::sums::{BLOCK, Found};
 use crate::tensor::{ARRAYS, GRADIENT, PARAMETER, STATE, Tensor, is_slice};
-use crate::watch::Squares;
+use crate::watch::{Squares, Watch};
 
 /// A way that takes elements in the order of the tensor's traversal.
 pub(crate) trait Way<E> {
@@ -24,7 +23,7 @@ pub(crate) trait Way<E> {
     /// # Safety
     ///
     /// As [`Tensor::update_block`].
-    unsafe fn update(&self, start: usize, len: usize, watch: &mut impl Watch<E>);
+    unsafe fn update<W: Watch<E>>(&self, start: usize, len: usize, watch: &mut W);
 }
 
 /// Elements `start..start + len`, that nobody watches.
@@ -61,6 +60,8 @@ pub(crate) struct Watched<'b, E, W> {
     len: usize,
     /// One for each block.
     found: &'b [Found<3>],
+    /// Whether the gradient is summed too.
+    grads: bool,
     element: PhantomData<E>,
 }
 
@@ -68,8 +69,13 @@ impl<'b, E: Element, W: Way<E>> Watched<'b, E, W> {
     /// # Safety
     ///
     /// As [`Tensor::update_block`].
-    pub(crate) unsafe fn new(way: &'b W, start: usize, len: usize, found: &'b [Found<3>]) -> Self {
-        Watched { way, start, len, found, element: PhantomData }
+    pub(crate) unsafe fn new(
+        way: &'b W,
+        start: usize,
+        len: usize,
+        (found, grads): (&'b [Found<3>], bool),
+    ) -> Self {
+        Watched { way, start, len, found, grads, element: PhantomData }
     }
 }
 
@@ -79,14 +85,11 @@ impl<E: Element, W: Way<E>> Work for Watched<'_, E, W> {
     #[inline(always)]
     fn run(self) {
         let end = self.start + self.len;
+        let mut squares = Squares::new(self.grads);
         for (start, found) in (self.start..end).step_by(BLOCK).zip(self.found) {
-            let mut squares = Squares::new();
-            // Kept in memory between tiles: the compiler gives sums that it carries in registers
-            // across both loops two lanes on every level.
-            let watch = black_box(&mut squares);
             // SAFETY: the promise of `new`.
-            unsafe { self.way.update(start, BLOCK.min(end - start), watch) };
-            found.set(squares.totals());
+            unsafe { self.way.update(start, BLOCK.min(end - start), &mut squares) };
+            found.set(squares.take());
         }
     }
 }
@@ -106,18 +109,25 @@ impl<'b, 'a, E: Element, R: Rule<E, N>, const N: usize> Slices<'b, 'a, E, R, N> 
 
 impl<E: Element, R: Rule<E, N>, const N: usize> Way<E> for Slices<'_, '_, E, R, N> {
     #[inline(always)]
-    unsafe fn update(&self, start: usize, len: usize, watch: &mut impl Watch<E>) {
+    unsafe fn update<W: Watch<E>>(&self, start: usize, len: usize, watch: &mut W) {
         let pointers = self.tensor.pointers();
-        // SAFETY: without a course all arrays are dense and of this type; ranges are kept apart by
-        // the caller.
-        let (p, g, state) = unsafe {
-            (
-                pointers[PARAMETER].slice_mut(start, len),
-                pointers[GRADIENT].slice(start, len),
-                std::array::from_fn(|k| pointers[STATE + k].slice_mut(start, len)),
-            )
-        };
-        kernel::update(self.rule, p, g, state, watch);
+        let end = start + len;
+        let tile = if W::WATCHES { TILE } else { len.max(1) };
+        for start in (start..end).step_by(tile) {
+            let len = tile.min(end - start);
+            // SAFETY: without a course all arrays are dense and of this type; ranges are kept apart
+            // by the caller.
+            let (p, g, state) = unsafe {
+                (
+                    pointers[PARAMETER].slice_mut(start, len),
+                    pointers[GRADIENT].slice(start, len),
+                    std::array::from_fn(|k| pointers[STATE + k].slice_mut(start, len)),
+                )
+            };
+            watch.before(p);
+            kernel::update(self.rule, p, g, state);
+            watch.after(g, p);
+        }
     }
 }
 
@@ -160,7 +170,7 @@ impl<'b, 'a, E: Element, R: Rule<E, N>, const N: usize> Tiles<'b, 'a, E, R, N> {
 
 impl<E: Element, R: Rule<E, N>, const N: usize> Way<E> for Tiles<'_, '_, E, R, N> {
     #[inline(always)]
-    unsafe fn update(&self, start: usize, len: usize, watch: &mut impl Watch<E>) {
+    unsafe fn update<W: Watch<E>>(&self, start: usize, len: usize, watch: &mut W) {
         let (tiles, in_place) = (self, self.in_place);
         let pointers = tiles.tensor.pointers();
         let mut p_buffer = [E::ZERO; TILE];
@@ -186,7 +196,9 @@ impl<E: Element, R: Rule<E, N>, const N: usize> Way<E> for Tiles<'_, '_, E, R, N
                     s
                 });
 
-                kernel::update(tiles.rule, p, g, state, watch);
+                watch.before(p);
+                kernel::update(tiles.rule, p, g, state);
+                watch.after(g, p);
 
                 if !in_place[PARAMETER] {
                     pointers[PARAMETER].write(tiles.layout, PARAMETER, start, &p_buffer[..len]);
@@ -249,7 +261,7 @@ impl<E: Element, R: Rule<E, N>, const N: usize> Work for Across<'_, '_, E, R, N>
                         k += 1;
                         s
                     });
-                    kernel::update(self.rule, p, &g[..tile.columns], state, &mut ());
+                    kernel::update(self.rule, p, &g[..tile.columns], state);
                     line(PARAMETER).close(&p_buffer[..tile.columns]);
                     for (k, buffer) in (STATE..).zip(&state_buffers) {
                         line(k).close(&buffer[..tile.columns]);

@@ -160,7 +160,7 @@ impl Batch {
         }
         let (plan, tasks, updates) = (&mut self.plan, &mut self.tasks, &self.updates);
         if setting.watch {
-            plan.run_watched(tasks, updates, level, threads, &mut self.norms)?;
+            plan.run_watched(tasks, updates, level, threads, &mut self.norms, !setting.reads())?;
             if setting.reads() {
                 // The same bits, and right also where squares overflow.
                 for (i, norms) in self.norms.iter_mut().enumerate() {
