@@ -24,6 +24,7 @@
 //! | [`plan`], `cut`, [`threads`], `pool` | many tensors, portions, threads |
 //! | [`fork`] | what a forked child may believe |
 //! | [`norm`] | the read pass: norm and largest magnitude |
+//! | [`scalars`] | cosine and power for schedules |
 //! | [`stream`] | the memory limit: what no update can be faster than |
 //! | [`error`] | every way an update can be refused |
 //! | `python` | the only room that knows Python |
@@ -74,6 +75,7 @@ mod prefetch;
 #[cfg(feature = "python")]
 mod python;
 pub mod rule;
+pub mod scalars;
 pub mod stream;
 pub mod tensor;
 pub mod threads;

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent.parent
 # Those of docs/errors.md raise; test_errors_page.py runs them.
 BLOCKS = [
     (page, block)
-    for page in ("README.md", "docs/boundary.md", "docs/performance.md")
+    for page in ("README.md", "docs/boundary.md", "docs/performance.md", "docs/schedules.md")
     for block in re.findall(
         r"```python\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL
     )
@@ -37,7 +37,12 @@ def test_public_functions_and_classes_have_examples() -> None:
     finder = doctest.DocTestFinder(recurse=False)
     missing = [
         f"{module}.{name}"
-        for module in ("thalweg.optimizers", "thalweg.functional", "thalweg.tree")
+        for module in (
+            "thalweg.optimizers",
+            "thalweg.functional",
+            "thalweg.schedule",
+            "thalweg.tree",
+        )
         for name in importlib.import_module(module).__all__
         if name != "Optimizer"
         and not any(

@@ -14,6 +14,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from thalweg.groups import Group, Names, check_value, resolve
+from thalweg.schedule import from_json
+from thalweg.schedule.base import Schedule
+from thalweg.schedule.foreign import name_of
+from thalweg.schedule.plain import is_plain
 from thalweg.tree import flatten
 
 if TYPE_CHECKING:
@@ -68,11 +72,9 @@ def _recorded(group: Group) -> dict[str, Any]:
 
 
 def _record(value: Any) -> Any:
-    if not callable(value):
-        return value
-    module = getattr(value, "__module__", None) or type(value).__module__
-    name = getattr(value, "__qualname__", None) or type(value).__qualname__
-    return {"callable": f"{module}.{name}"}
+    if isinstance(value, Schedule):
+        return {"schedule": value.to_json()} if is_plain(value) else {"callable": repr(value)}
+    return {"callable": name_of(value)} if callable(value) else value
 
 
 def load_state_dict(
@@ -294,7 +296,9 @@ class _Plan:
 
 
 def _restored(recorded: Any, mine: Any) -> Any:
-    """What was recorded, or the callable that is here where a callable was."""
+    """What was recorded, or the callable that is here where one was that is no plain value."""
+    if isinstance(recorded, Mapping) and "schedule" in recorded:
+        return from_json(recorded["schedule"])
     if not (isinstance(recorded, Mapping) and "callable" in recorded):
         return recorded
     if callable(mine):

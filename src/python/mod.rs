@@ -19,6 +19,7 @@ mod model;
 mod optimizer;
 mod overlap;
 mod report;
+mod scalars;
 mod step;
 mod stream;
 mod tree;
@@ -42,6 +43,8 @@ mod _core {
     use super::optimizer::Optimizer;
     #[pymodule_export]
     use super::report::StepReport;
+    #[pymodule_export]
+    use super::scalars::{check_number, check_whole, half_cosine, power};
     #[pymodule_export]
     use super::stream::stream_arrays;
     use super::tree;
