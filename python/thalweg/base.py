@@ -213,9 +213,9 @@ class Optimizer(_core.Optimizer):
         Returns
         -------
         dict
-            ``format``, ``rule``, ``options``, ``step_count``, ``groups`` and ``state``. Callables
-            are recorded by name, matchers as the names they matched; frozen parameters are left
-            out.
+            ``format``, ``rule``, ``options``, ``step_count``, ``groups`` and ``state``. Schedules
+            of `thalweg.schedule` are recorded as JSON, other callables by name, matchers as the
+            names they matched; frozen parameters are left out.
         """
         return state_dicts.state_dict(self, copy=copy)
 
@@ -234,7 +234,7 @@ class Optimizer(_core.Optimizer):
             As `state_dict` returns it.
         hyperparameters : {"saved", "current"}
             Whose hyperparameters and groups count from now on. With ``"saved"`` a warning lists
-            what changed; callables of this optimizer's groups stay.
+            what changed; callables that were saved by name alone stay this optimizer's.
         strict : bool, default True
             False loads what fits and reports the rest.
 

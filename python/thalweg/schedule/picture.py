@@ -45,7 +45,7 @@ def plot(
     -------
     matplotlib.axes.Axes
         What was drawn on; ``plot(...).figure`` is the picture. Its values are logarithmic where
-        most of them would otherwise lie in the lowest twentieth.
+        most of them would otherwise lie in the lowest fiftieth.
 
     Raises
     ------
@@ -76,26 +76,27 @@ def plot(
             linewidth=1.8,
             label=name,
         )
-    if any(map(_spans_decades, curves)):
+    if _spans_decades([value for curve in curves for value in curve]):
         axes.set_yscale("log")
     _dress(axes, steps)
-    if path is not None and (figure := axes.get_figure(root=True)) is not None:
-        figure.savefig(path)
+    if path is not None:
+        axes.figure.figure.savefig(path)  # that of a subfigure is the whole
     return axes
 
 
 def _new_axes() -> Axes:
     try:
         from matplotlib.figure import Figure  # noqa: PLC0415 - an optional dependency
+        from matplotlib.layout_engine import ConstrainedLayoutEngine  # noqa: PLC0415 - the same
     except ImportError as error:
         raise ImportError("a plot needs matplotlib: pip install 'thalweg[demo]'") from error
-    return Figure(figsize=(8, 4.5), dpi=150, layout="constrained").add_subplot()
+    margins = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.08)
+    return Figure(figsize=(8, 4.5), dpi=150, layout=margins).add_subplot()
 
 
 def _spans_decades(values: Sequence[float]) -> bool:
-    if min(values) <= 0:
-        return False
-    return sorted(values)[len(values) // 2] < max(values) / 20
+    """Whether most values would lie in the lowest fiftieth of a linear axis."""
+    return min(values, default=0.0) > 0 and sorted(values)[len(values) // 2] < max(values) / 50
 
 
 def _dress(axes: Axes, steps: int) -> None:
@@ -103,5 +104,6 @@ def _dress(axes: Axes, steps: int) -> None:
     axes.set_xlim(1, max(steps, 2))
     axes.grid(color="0.9", linewidth=0.8)
     axes.set_axisbelow(True)
-    axes.legend(handlelength=3, edgecolor="none")
+    # Above, where no curve can be: representations are long.
+    axes.legend(loc=(0, 1), handlelength=3, frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
