@@ -153,6 +153,8 @@ def test_numbers_of_every_type_give_the_same_schedule() -> None:
         assert number * expected == 0.25 * expected  # type: ignore[operator]
         assert expected * number == expected * 0.25  # type: ignore[operator]
         assert number + expected == 0.25 + expected  # type: ignore[operator]
+        word = warmup(expected, steps=3, kind=np.str_("cosine"))  # type: ignore[arg-type]
+        assert repr(word) == f"warmup({expected!r}, steps=3, kind='cosine')"
         assert repr(number * expected) == repr(0.25 * expected)  # type: ignore[operator]
 
 

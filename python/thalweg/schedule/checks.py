@@ -64,10 +64,12 @@ def in_range(
 
 
 def choice(schedule: Any, name: str, *allowed: str) -> None:
-    """Refuse an option that is none of the words allowed."""
-    if (value := getattr(schedule, name)) not in allowed:
+    """Keep an option that is one of the words allowed."""
+    value = getattr(schedule, name)
+    if not isinstance(value, str) or value not in allowed:
         *words, last = map(repr, allowed)
         raise ValueError(f"{name} must be {', '.join(words)} or {last}, got {value!r}")
+    keep(schedule, name, str(value))
 
 
 def flag(schedule: Any, name: str) -> None:

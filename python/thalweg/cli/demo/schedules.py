@@ -1,7 +1,7 @@
 """The schedules of the demo: how the learning rate goes, as a factor on its peak.
 
-Measured over twelve seeds, none moves the mean test accuracy of an optimizer by as much as a test
-digit, so the default is the plainest.
+Over twelve seeds no schedule raises the mean test accuracy of an optimizer by as much as half a
+test digit, and none lowers it by two, so the default is the plainest.
 """
 
 from __future__ import annotations
