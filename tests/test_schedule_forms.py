@@ -158,6 +158,11 @@ def test_numbers_of_every_type_give_the_same_schedule() -> None:
         assert repr(number * expected) == repr(0.25 * expected)  # type: ignore[operator]
 
 
+def test_minus_zero_is_zero() -> None:
+    for s in (linear(5, final=-0.0), constant(-0.0), piecewise_constant({1: -0.0})):
+        assert s(5).hex() == restored(s)(5).hex() == "0x0.0p+0"
+
+
 @pytest.mark.parametrize("s", EXAMPLES, ids=repr)
 def test_a_schedule_is_immutable(s: Schedule) -> None:
     for field in dataclasses.fields(s):  # type: ignore[arg-type]

@@ -238,6 +238,13 @@ def test_the_last_steps_of_a_cosine_keep_their_digits() -> None:
         assert s(n - 1) / s(n) == pytest.approx(4, rel=1e-5)
 
 
+@given(numbers, numbers, st.integers(2, 60))
+def test_the_steps_next_to_the_peak_are_not_beyond_it(peak: float, final: float, step: int) -> None:
+    for total in (10**8, 10**9, 2**60):  # where the half cosine is as near to 1 as a float can be
+        for s in (cosine(total, peak=peak, final=final), linear(total, peak=peak, final=final)):
+            assert min(peak, final) <= s(step) <= max(peak, final)
+
+
 def test_the_first_update_has_the_peak_without_a_warmup() -> None:
     for none, one in [
         (cosine(20), cosine(20, warmup=1)),

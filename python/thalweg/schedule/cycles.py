@@ -161,9 +161,7 @@ class _Phased(Schedule):
 
     def _go_through(self, *values: float) -> None:
         """Keep where the phases end and with which values; the first is that of step 1."""
-        knots = tuple(zip((0.0, *self._ends()), values, strict=True))
-        # A first phase of one step ends where it begins.
-        checks.keep(self, "_knots", knots[1:] if knots[1][0] == 0 else knots)
+        checks.keep(self, "_knots", tuple(zip((0.0, *self._ends()), values, strict=True)))
 
     def _at(self, step: int) -> float:
         return interpolate(self._knots, step - 1, self.shape)
