@@ -25,6 +25,7 @@
 //! | [`plan`], `cut`, [`threads`], `pool` | many tensors, portions, threads |
 //! | [`fork`] | what a forked child may believe |
 //! | [`norm`], `sums` | the read pass: norm and largest magnitude; sums with definite bits |
+//! | [`scalars`] | cosine and power for schedules |
 //! | [`stream`] | the memory limit: what no update can be faster than |
 //! | [`error`] | every way an update can be refused |
 //! | `python` | the only room that knows Python |
@@ -75,6 +76,7 @@ mod prefetch;
 #[cfg(feature = "python")]
 mod python;
 pub mod rule;
+pub mod scalars;
 pub mod stream;
 mod sums;
 pub mod tensor;

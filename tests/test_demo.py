@@ -12,6 +12,7 @@ import pytest
 
 from thalweg.cli import main
 from thalweg.cli.demo import network
+from thalweg.cli.demo.schedules import SCHEDULES
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -102,6 +103,28 @@ def test_same_seed_same_numbers_with_any_threads(
     assert results(capsys.readouterr().out) != first
 
 
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_the_learning_rate_follows_a_schedule_over_the_whole_run(
+    schedule: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--schedule", schedule, "--epochs", "8", "--optimizer", "adamw"]
+    assert main(["demo", *options, "--output", str(tmp_path / "demo.png")]) == 0
+    printed = capsys.readouterr().out
+    factor = SCHEDULES[schedule](8 * 43)
+    assert f"learning rate: its peak times {factor!r}" in printed.splitlines()
+    _, accuracy = results(printed)["AdamW"]
+    assert float(accuracy) >= 95
+    assert (tmp_path / "demo.png").read_bytes().startswith(PNG_SIGNATURE)
+
+
+def test_too_few_steps_for_a_schedule_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--epochs", "1", "--batch-size", "9999", "--output", str(tmp_path / "demo.png")]
+    assert main(["demo", "--schedule", "cosine", *options]) == 2
+    assert "error: total must be a whole number from 2" in capsys.readouterr().err
+
+
 def test_chosen_optimizers_only_and_each_once(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -134,6 +157,7 @@ def test_a_run_that_diverges_is_reported_and_the_others_go_on(
         (["--batch-size", "0"], "--batch-size: '0' is not an integer at least 1"),
         (["--seed", "-1"], "--seed: '-1' is not an integer from 0 to 4294967295"),
         (["--threads", "0"], "--threads: '0' is not an integer from 1 to 1024"),
+        (["--schedule", "cubic"], "--schedule: invalid choice: 'cubic'"),
         (["--optimizer", "lion"], "--optimizer: invalid choice: 'lion'"),
         (["--output", "picture.doc"], "--output: 'picture.doc' does not end in .png, .pdf, .svg"),
     ],

@@ -20,6 +20,7 @@ BLOCKS = [
         "docs/decay.md",
         "docs/groups.md",
         "docs/performance.md",
+        "docs/schedules.md",
     )
     for block in re.findall(
         r"```python\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL
@@ -46,6 +47,7 @@ def test_public_functions_and_classes_have_examples() -> None:
         for module in (
             "thalweg.optimizers",
             "thalweg.functional",
+            "thalweg.schedule",
             "thalweg.tree",
             "thalweg.ready",
             "thalweg.weight_decay",

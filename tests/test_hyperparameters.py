@@ -199,15 +199,35 @@ def test_a_wrong_value_from_a_schedule_changes_nothing(
     assert opt.step(grads).step == 3
 
 
-@pytest.mark.parametrize("error", [ZeroDivisionError, KeyboardInterrupt])
-def test_an_exception_in_a_schedule_is_the_users_own(error: type[BaseException]) -> None:
-    def interrupted(_: int) -> float:
-        raise error
+class TakesNoNoteError(Exception):
+    def add_note(self, note: str) -> None:
+        raise ValueError(note)
 
-    opt = AdamW({"w": np.ones(2)}, lr=interrupted)
+    @property
+    def __notes__(self) -> list[str]:
+        return ["its own"]
+
+
+@pytest.mark.parametrize(("cls", "key"), SCHEDULED)
+@pytest.mark.parametrize("error", [ZeroDivisionError, KeyboardInterrupt, TakesNoNoteError])
+def test_an_exception_in_a_schedule_is_the_users_own_with_a_note(
+    cls: Any, key: str, error: type[BaseException]
+) -> None:
+    def interrupted(step: int) -> float:
+        if step == 3:
+            raise error("the user's")
+        return 0.5
+
+    opt = scheduled(cls, key, interrupted)
+    grads = {"w": np.ones(2)}
+    opt.step(grads)
+    opt.step(grads)
     for _ in range(2):
-        with unchanged(opt), pytest.raises(error):
-            opt.step({"w": np.ones(2)})
+        with unchanged(opt), pytest.raises(error) as raised:
+            opt.step(grads)
+        assert raised.value.args == ("the user's",)
+        expected = "its own" if error is TakesNoNoteError else f"in {key} at step 3"
+        assert raised.value.__notes__ == [expected]
 
 
 def test_a_schedule_is_called_once_a_step() -> None:

@@ -1,12 +1,13 @@
 """AdamW for NumPy: in place, SIMD, multi-threaded, the same bits everywhere.
 
 `AdamW`, `Adam`, `SGDW` and `SGD` train trees of NumPy arrays; `functional` is for tools that keep
-their own state; `reference` defines the bits in plain NumPy.
+their own state; `schedule` has hyperparameters that are functions of the step; `reference` defines
+the bits in plain NumPy.
 """
 
 import atexit as _atexit
 
-from thalweg import functional, reference, tree
+from thalweg import functional, reference, schedule, tree
 from thalweg._core import (
     StepReport,
     TensorStats,
@@ -53,6 +54,7 @@ __all__ = [
     "no_decay",
     "normalized_decay",
     "reference",
+    "schedule",
     "set_cpu_level",
     "set_num_threads",
     "tree",

@@ -284,9 +284,9 @@ class Optimizer(_core.Optimizer):
         -------
         dict
             ``format``, ``rule``, ``options``, ``step_count``, ``skips``, ``groups``, ``state`` and
-            ``attached``, the accumulators and averages that were made for this optimizer. Callables
-            are recorded by name, matchers as the names they matched; frozen parameters are left
-            out.
+            ``attached``, the accumulators and averages that were made for this optimizer. Schedules
+            of `thalweg.schedule` are recorded as JSON, other callables by name, matchers as the
+            names they matched; frozen parameters are left out.
         """
         return state_dicts.state_dict(self, copy=copy)
 
@@ -305,7 +305,7 @@ class Optimizer(_core.Optimizer):
             As `state_dict` returns it.
         hyperparameters : {"saved", "current"}
             Whose hyperparameters and groups count from now on. With ``"saved"`` a warning lists
-            what changed; callables of this optimizer's groups stay.
+            what changed; callables that were saved by name alone stay this optimizer's.
         strict : bool, default True
             False loads what fits and reports the rest.
 

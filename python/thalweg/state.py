@@ -14,6 +14,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from thalweg.groups import Group, Names, check_value, resolve
+from thalweg.schedule import from_json
+from thalweg.schedule.base import Schedule
+from thalweg.schedule.foreign import name_of
+from thalweg.schedule.plain import is_plain
 from thalweg.tree import flatten
 
 if TYPE_CHECKING:
@@ -72,11 +76,9 @@ def _recorded(group: Group) -> dict[str, Any]:
 
 def record(value: Any) -> Any:
     """A hyperparameter as it is saved."""
-    if not callable(value):
-        return value
-    module = getattr(value, "__module__", None) or type(value).__module__
-    name = getattr(value, "__qualname__", None) or type(value).__qualname__
-    return {"callable": f"{module}.{name}"}
+    if isinstance(value, Schedule):
+        return {"schedule": value.to_json()} if is_plain(value) else {"callable": repr(value)}
+    return {"callable": name_of(value)} if callable(value) else value
 
 
 def load_state_dict(
@@ -352,7 +354,9 @@ def differences(name: str, param: Any, saved: Mapping[str, Any], expected: set[s
 
 
 def restored(recorded: Any, mine: Any) -> Any:
-    """What was recorded, or the callable that is here where a callable was."""
+    """What was recorded, or the callable that is here where one was that is no plain value."""
+    if isinstance(recorded, Mapping) and "schedule" in recorded:
+        return from_json(recorded["schedule"])
     if not (isinstance(recorded, Mapping) and "callable" in recorded):
         return recorded
     if callable(mine):

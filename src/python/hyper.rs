@@ -1,6 +1,7 @@
 //! Hyperparameters as Python gives them: numbers, or callables of the step.
 
 use pyo3::exceptions::PyOverflowError;
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyDict, PyTuple, PyType};
@@ -315,8 +316,11 @@ impl<'py> Schedules<'py> {
         let number = match seen {
             Some((_, number)) => *number,
             None => {
-                let result = schedule.bind(self.py).call1((self.step,))?;
                 let what = || format!("{} at step {}", key.name(), self.step);
+                let result = schedule
+                    .bind(self.py)
+                    .call1((self.step,))
+                    .map_err(|error| noted(self.py, error, &format!("in {}", what())))?;
                 let number = number(&result, what)?;
                 self.called.push((schedule.as_ptr(), number));
                 number
@@ -324,4 +328,15 @@ impl<'py> Schedules<'py> {
         };
         key.check(number, Kind::F64).map_err(|error| Refusal::Core { error, step: Some(self.step) })
     }
+}
+
+/// The exception with a note (PEP 678), which a traceback shows below its message.
+fn noted(py: Python<'_>, error: PyErr, note: &str) -> PyErr {
+    let exception = error.value(py);
+    if exception.call_method1(intern!(py, "add_note"), (note,)).is_err() {
+        // Python 3.10 has notes only where they are put. An exception that takes none at all is
+        // still the one to report.
+        let _ = exception.setattr(intern!(py, "__notes__"), [note]);
+    }
+    error
 }

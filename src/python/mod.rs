@@ -23,6 +23,7 @@ mod openstep;
 mod optimizer;
 mod overlap;
 mod report;
+mod scalars;
 mod step;
 mod stream;
 mod tree;
@@ -49,6 +50,8 @@ mod _core {
     use super::optimizer::Optimizer;
     #[pymodule_export]
     use super::report::{StepReport, TensorStats};
+    #[pymodule_export]
+    use super::scalars::{check_number, check_whole, half_cosine, power};
     #[pymodule_export]
     use super::stream::stream_arrays;
     use super::tree;

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from thalweg.cli.arguments import integer, not_negative
 from thalweg.cli.demo.recipes import RECIPES
+from thalweg.cli.demo.schedules import DEFAULT, SCHEDULES
 from thalweg.cli.errors import needs_extra
 from thalweg.cli.output import picture_path
 
@@ -43,7 +44,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--lr",
         type=not_negative,
         metavar="RATE",
-        help=f"learning rate of every run (default: {own_lr})",
+        help=f"learning rate of every run, the peak of its schedule (default: {own_lr})",
+    )
+    parser.add_argument(
+        "--schedule",
+        choices=SCHEDULES,
+        default=DEFAULT,
+        help="how the learning rate goes (default: %(default)s)",
     )
     parser.add_argument(
         "--decay",

@@ -22,7 +22,14 @@ from thalweg.cli.demo.training import SIZES, Plan, Run
 if TYPE_CHECKING:
     from thalweg.cli.demo.digits import Digits
 
-NUMBERS = ("lr", "decay\nor l2", "train\nloss", "test\naccuracy", "time a\nstep", "share of\ntime")
+NUMBERS = (
+    "peak\nlr",
+    "decay\nor l2",
+    "train\nloss",
+    "test\naccuracy",
+    "time a\nstep",
+    "share of\ntime",
+)
 
 
 def progress() -> Progress:
@@ -45,6 +52,7 @@ def print_setting(digits: Digits, plan: Plan) -> None:
     sizes = "-".join(map(str, SIZES))
     print(f"{train:,} handwritten digits to train on, {test} to test (one digit: {1 / test:.2%})")
     print(f"network {sizes}, {plan.epochs} epochs, batches of {plan.batch_size}, seed {plan.seed}")
+    print(f"learning rate: its peak times {plan.factor(digits)!r}")
 
 
 def show_epoch(bars: Progress, task: TaskID, run: Run) -> None:

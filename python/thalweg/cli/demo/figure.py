@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
+import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from thalweg.cli.demo.schedules import DEFAULT
 from thalweg.cli.demo.training import SIZES, Plan, Run
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from matplotlib.axes import Axes
+
+    from thalweg.cli.demo.digits import Digits
 
 # Colours of Okabe and Ito, which colour-blind readers tell apart, and line styles for grey prints.
 STYLES = {
@@ -23,18 +30,22 @@ STYLES = {
 CLOSE_UP = 0.9
 
 
-def draw(runs: list[Run], plan: Plan) -> Figure:
-    """Draw training loss and test accuracy against epochs, side by side."""
+def draw(runs: list[Run], plan: Plan, digits: Digits) -> Figure:
+    """Draw training loss, test accuracy and a changing learning rate against epochs."""
     margins = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.12, wspace=0.04)
-    picture = Figure(figsize=(10, 4.4), dpi=150, layout=margins)
+    panels: list[Callable[[Axes], None]] = [
+        partial(_draw_losses, runs=runs),
+        partial(_draw_accuracies, runs=runs),
+    ]
+    if plan.schedule != DEFAULT:
+        panels.append(partial(_draw_factor, plan=plan, digits=digits))
+    picture = Figure(figsize=(5 * len(panels), 4.4), dpi=150, layout=margins)
     network = "-".join(map(str, SIZES))
     picture.suptitle(
         f"Handwritten digits: a {network} network, batches of {plan.batch_size}, seed {plan.seed}"
     )
-    loss_axes, accuracy_axes = picture.subplots(1, 2)
-    _draw_losses(loss_axes, runs)
-    _draw_accuracies(accuracy_axes, runs)
-    for axes in (loss_axes, accuracy_axes):
+    for axes, draw_panel in zip(picture.subplots(1, len(panels)), panels, strict=True):
+        draw_panel(axes)
         _dress(axes, plan)
     return picture
 
@@ -53,6 +64,18 @@ def _draw_accuracies(axes: Axes, runs: list[Run]) -> None:
     lowest = min(run.test_accuracies[-1] for run in runs)
     axes.set_ylim(CLOSE_UP if lowest > CLOSE_UP else 0, 1)
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+
+
+def _draw_factor(axes: Axes, plan: Plan, digits: Digits) -> None:
+    axes.set_title("Learning rate, as a share of its peak")
+    steps, factor = plan.steps(digits), plan.factor(digits)
+    epochs = np.linspace(0, plan.epochs, steps)
+    shares = [factor(step) for step in range(1, steps + 1)]
+    label = f"{plan.schedule}: {steps:,} steps"
+    axes.plot(epochs, shares, linewidth=1.8, color="0.2", label=label)
+    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axes.set_ylim(0, 1.25)  # room for the legend
+    axes.set_yticks(np.linspace(0, 1, 6))
 
 
 def _draw_curve(axes: Axes, run: Run, values: list[float], last: str) -> None:

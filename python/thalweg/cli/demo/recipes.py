@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from thalweg.cli.demo.network import Parameters
+    from thalweg.schedule import Schedule
 
 
 @dataclass(frozen=True)
@@ -25,18 +26,18 @@ class Recipe:
     label: str
     lr: float
     decay: float
-    build: Callable[[Parameters, float, float], thalweg.Optimizer]
+    build: Callable[[Parameters, Schedule, float], thalweg.Optimizer]
 
 
-def _adamw(parameters: Parameters, lr: float, decay: float) -> thalweg.Optimizer:
+def _adamw(parameters: Parameters, lr: Schedule, decay: float) -> thalweg.Optimizer:
     return thalweg.AdamW(parameters, lr, weight_decay=decay, groups=[thalweg.no_decay()])
 
 
-def _adam(parameters: Parameters, lr: float, decay: float) -> thalweg.Optimizer:
+def _adam(parameters: Parameters, lr: Schedule, decay: float) -> thalweg.Optimizer:
     return thalweg.Adam(parameters, lr, l2=decay, groups=[thalweg.no_decay()])
 
 
-def _sgd(parameters: Parameters, lr: float, decay: float) -> thalweg.Optimizer:
+def _sgd(parameters: Parameters, lr: Schedule, decay: float) -> thalweg.Optimizer:
     return thalweg.SGD(parameters, lr, momentum=0.9, l2=decay, groups=[thalweg.no_decay()])
 
 

@@ -22,17 +22,18 @@ def run(arguments: argparse.Namespace) -> int:
     check_writable(arguments.output)
     if arguments.threads is not None:
         thalweg.set_num_threads(arguments.threads)
-    plan = Plan(arguments.epochs, arguments.batch_size, arguments.seed)
+    plan = Plan(arguments.epochs, arguments.batch_size, arguments.seed, arguments.schedule)
     data = digits.load(plan.seed)
-    display.print_setting(data, plan)
     try:
+        display.print_setting(data, plan)
         runs = _train_all(_recipes(arguments), data, plan)
     except ValueError as error:
-        # A rate in range by itself whose product with another overflows; the message says which.
+        # A rate in range by itself whose product with another overflows, or fewer steps than the
+        # schedule has parts; the message says which.
         raise CommandError(str(error)) from error
     display.print_results(runs)
     with writing(arguments.output):
-        figure.draw(runs, plan).savefig(arguments.output)
+        figure.draw(runs, plan, data).savefig(arguments.output)
     print(f"saved {arguments.output}")
     return int(any(run.stop is not None for run in runs))
 

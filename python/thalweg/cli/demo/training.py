@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import TYPE_CHECKING
@@ -16,12 +17,14 @@ from thalweg.cli.demo.network import (
     loss_and_accuracy,
     loss_and_gradients,
 )
+from thalweg.cli.demo.schedules import SCHEDULES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from thalweg.cli.demo.digits import Digits, Samples
     from thalweg.cli.demo.recipes import Recipe
+    from thalweg.schedule import Schedule
 
 SIZES = (64, 128, 64, 10)
 
@@ -33,6 +36,15 @@ class Plan:
     epochs: int
     batch_size: int
     seed: int
+    schedule: str
+
+    def steps(self, digits: Digits) -> int:
+        """Return how many steps a run takes."""
+        return self.epochs * math.ceil(len(digits.train.labels) / self.batch_size)
+
+    def factor(self, digits: Digits) -> Schedule:
+        """Return the factor on the learning rate at every step."""
+        return SCHEDULES[self.schedule](self.steps(digits))
 
 
 @dataclass(frozen=True)
@@ -62,7 +74,7 @@ def train(recipe: Recipe, digits: Digits, plan: Plan, after_epoch: Callable[[Run
     """Train the network with one optimizer, calling ``after_epoch`` after every pass."""
     generator = np.random.default_rng(plan.seed)
     parameters = initial_parameters(SIZES, generator)
-    optimizer = recipe.build(parameters, recipe.lr, recipe.decay)
+    optimizer = recipe.build(parameters, recipe.lr * plan.factor(digits), recipe.decay)
     run = Run(recipe)
     # A run that diverges overflows on its way; thalweg reports it, NumPy need not warn as well.
     with np.errstate(over="ignore", invalid="ignore"):

@@ -1,0 +1,249 @@
+"""What all schedules have in common: the call, arithmetic, representation and JSON.
+
+A schedule is a value: a frozen dataclass of its options. Being called with the 1-based step is all
+that an optimizer asks of it; being a value is what lets it be compared, saved and restored.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from thalweg import _core
+from thalweg.schedule import checks
+from thalweg.schedule.plain import encode, given
+
+STEP_LIMIT = 2**64
+
+
+class Schedule(ABC):
+    """A number for every step: a pure function of the 1-based step, and a value.
+
+    Schedules are made by the functions of `thalweg.schedule`. They are immutable, hashable and
+    picklable; two are equal if their options are.
+
+    Examples
+    --------
+    >>> from thalweg import schedule
+    >>> lr = 3e-3 * schedule.cosine(total=1000, warmup=100)
+    >>> lr
+    0.003 * cosine(total=1000, warmup=100)
+    >>> lr(50), lr(100), lr(1000)
+    (0.0015, 0.003, 0.0)
+    """
+
+    __array_ufunc__: ClassVar[None] = None
+    """NumPy's numbers leave `*` and `+` to the schedule."""
+
+    _binding: ClassVar[int] = 3
+    """How tightly its representation holds together: 1 a sum, 2 a product, 3 a call."""
+
+    def __call__(self, step: int) -> float:
+        """Value at a step.
+
+        Parameters
+        ----------
+        step : int
+            1-based: the first update is step 1.
+
+        Returns
+        -------
+        float
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `step` is no whole number, or less than 1.
+        """
+        # The check in Rust takes as long as a cosine; what an optimizer passes needs none.
+        if type(step) is not int or not 0 < step < STEP_LIMIT:
+            step = _core.check_whole("step", step, 1)
+        return self._at(step)
+
+    @abstractmethod
+    def _at(self, step: int) -> float:
+        """Value at a step that is a whole number from 1 on."""
+
+    def then(self, schedule: Schedule, *, at: int) -> Schedule:
+        """Go over to another schedule.
+
+        Parameters
+        ----------
+        schedule : Schedule
+            What counts from step `at` on, with steps of its own: its step 1 is step `at`.
+        at : int
+            Its first step, at least 2.
+
+        Returns
+        -------
+        Schedule
+
+        Examples
+        --------
+        >>> from thalweg import schedule
+        >>> warm = schedule.linear(total=5, peak=0.0, final=1.0).then(schedule.constant(), at=6)
+        >>> [warm(step) for step in (1, 3, 5, 6, 100)]
+        [0.0, 0.5, 1.0, 1.0, 1.0]
+        """
+        return Then(self, schedule, at)
+
+    def to_json(self) -> dict[str, Any]:
+        """The schedule as a dict of strings, numbers, booleans, lists and dicts.
+
+        Returns
+        -------
+        dict
+            ``{"schedule": name, option: value, ...}`` without options that have their default.
+            `from_json` makes an equal schedule of it.
+
+        Raises
+        ------
+        TypeError
+            If there is a `zero_based` function in it.
+
+        Examples
+        --------
+        >>> from thalweg import schedule
+        >>> schedule.cosine(total=1000, warmup=100).to_json()
+        {'schedule': 'cosine', 'total': 1000, 'warmup': 100}
+        """
+        return encode(self)
+
+    def __mul__(self, other: Schedule | float) -> Schedule:
+        return Product(self, other) if _is_operand(other) else NotImplemented
+
+    def __rmul__(self, other: float) -> Schedule:
+        return Product(other, self) if _is_operand(other) else NotImplemented
+
+    def __add__(self, other: Schedule | float) -> Schedule:
+        return Sum(self, other) if _is_operand(other) else NotImplemented
+
+    def __radd__(self, other: float) -> Schedule:
+        return Sum(other, self) if _is_operand(other) else NotImplemented
+
+    def __repr__(self) -> str:
+        options = ", ".join(f"{name}={value!r}" for name, value in given(self).items())
+        return f"{type(self).__name__}({options})"
+
+
+class Warmed(Schedule):
+    """A schedule that rises from 0 to its peak, in proportion to the step, before it does its own.
+
+    ``peak·step/warmup`` up to step ``warmup``, which has the peak. Without warmup step 1 has it.
+    """
+
+    warmup: int
+    peak: float
+
+    def _at(self, step: int) -> float:
+        warmup = self.warmup
+        if step < warmup:
+            return self.peak * (step / warmup)
+        return self._after(step - (warmup or 1))
+
+    @abstractmethod
+    def _after(self, steps: int) -> float:
+        """Value so many steps after the peak; the peak itself for 0."""
+
+
+@dataclass(frozen=True, repr=False)
+class _Pair(Schedule):
+    """Two operands, at least one of them a schedule."""
+
+    left: Schedule | float
+    right: Schedule | float
+
+    _sign: ClassVar[str]
+
+    def __post_init__(self) -> None:
+        for name in ("left", "right"):
+            if not isinstance(getattr(self, name), Schedule):
+                checks.number(self, name)
+        if isinstance(self.left, float) and isinstance(self.right, float):
+            raise ValueError(  # noqa: TRY004 - either type is right, and both together are not
+                f"one of two operands must be a schedule, got {self!r}"
+            )
+
+    def _values(self, step: int) -> tuple[float, float]:
+        left, right = self.left, self.right
+        return (
+            left if isinstance(left, float) else left._at(step),
+            right if isinstance(right, float) else right._at(step),
+        )
+
+    def __repr__(self) -> str:
+        # The left operand may bind as loosely as the operator itself: a + b + c is (a + b) + c.
+        left = bracketed(self.left, self._binding)
+        return f"{left} {self._sign} {bracketed(self.right, self._binding + 1)}"
+
+
+class Product(_Pair):
+    """``left * right`` at every step."""
+
+    _binding = 2
+    _sign = "*"
+
+    def _at(self, step: int) -> float:
+        left, right = self._values(step)
+        return left * right
+
+
+class Sum(_Pair):
+    """``left + right`` at every step."""
+
+    _binding = 1
+    _sign = "+"
+
+    def _at(self, step: int) -> float:
+        left, right = self._values(step)
+        return left + right
+
+
+@dataclass(frozen=True, repr=False)
+class Then(Schedule):
+    """See `Schedule.then`."""
+
+    first: Schedule
+    second: Schedule
+    at: int
+
+    def __post_init__(self) -> None:
+        only_schedule("first", self.first)
+        only_schedule("second", self.second)
+        checks.whole(self, "at", 2)
+
+    def _at(self, step: int) -> float:
+        if step < self.at:
+            return self.first._at(step)
+        return self.second._at(step - self.at + 1)
+
+    def __repr__(self) -> str:
+        return f"{bracketed(self.first, self._binding)}.then({self.second!r}, at={self.at})"
+
+
+def bracketed(operand: Schedule | float, binding: int) -> str:
+    """The representation of an operand, in brackets if it binds more loosely than that."""
+    loose = isinstance(operand, Schedule) and operand._binding < binding
+    return f"({operand!r})" if loose else repr(operand)
+
+
+def only_schedule(name: str, value: object) -> None:
+    """Refuse what is no schedule."""
+    if not isinstance(value, Schedule):
+        raise TypeError(
+            f"{name} must be a schedule, got {value!r}; schedule.constant(x) makes one of a "
+            "number, schedule.zero_based(f) of a function that counts steps from 0"
+        )
+
+
+def _is_operand(value: Any) -> bool:
+    """Whether it can be multiplied with a schedule or added to one: a schedule or a number."""
+    if callable(value):
+        only_schedule("an operand", value)
+        return True
+    try:
+        _core.check_number("an operand", value)
+    except TypeError:
+        return False
+    return True
