@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import thalweg
+from thalweg import schedule
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -45,9 +46,17 @@ def restarted(t: int) -> float:
     return 0.5 + 0.5 * math.cos(math.pi * t_cur / t_i)
 
 
-def times(eta: Multiplier, factor: float) -> Multiplier:
+SCHEDULES = {
+    constant: schedule.constant(),
+    annealed: schedule.cosine(total=STEPS + 1),
+    restarted: schedule.cosine_restarts(100, T_mult=2),
+}
+"""What is handed to ours for a multiplier of the paper."""
+
+
+def times(eta: Multiplier, factor: float) -> schedule.Schedule:
     """``η_t·factor``, as a hyperparameter."""
-    return lambda t: eta(t) * factor
+    return factor * SCHEDULES[eta]
 
 
 MULTIPLIERS = pytest.mark.parametrize("eta", [constant, annealed, restarted])
