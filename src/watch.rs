@@ -7,7 +7,10 @@ use crate::element::Element;
 use crate::gather::TILE;
 use crate::sums::{self, Blocks, Found, LANES, Lanes};
 
-const _: () = assert!(TILE.is_multiple_of(LANES));
+/// Elements after which sums are taken, of arrays that are slices. Fewer than the kernel asks for
+/// ahead, so that memory goes on working meanwhile.
+pub(crate) const SPAN: usize = 256;
+const _: () = assert!(SPAN.is_multiple_of(LANES) && TILE.is_multiple_of(SPAN));
 
 /// Euclidean norms over one tensor in one update, `f64` for every element type.
 ///
@@ -98,13 +101,16 @@ impl<E: Element> Watch<E> for Squares<E> {
         sums::add_squares(&mut self.parameter, &self.old[..p.len()]);
         // What was there becomes what was added to it. In a loop of its own and of a fixed length,
         // because otherwise the compiler takes half a vector at a time, or gathers single numbers.
-        let mut padded = [E::ZERO; TILE];
-        let new = p.first_chunk().unwrap_or_else(|| {
-            padded[..p.len()].copy_from_slice(p);
-            &padded
-        });
-        for (x, new) in self.old.iter_mut().zip(new) {
-            *x = *new - *x;
+        let (olds, _) = self.old.as_chunks_mut::<SPAN>();
+        for (old, new) in olds.iter_mut().zip(p.chunks(SPAN)) {
+            let mut padded = [E::ZERO; SPAN];
+            let new = new.first_chunk().unwrap_or_else(|| {
+                padded[..new.len()].copy_from_slice(new);
+                &padded
+            });
+            for (x, new) in old.iter_mut().zip(new) {
+                *x = *new - *x;
+            }
         }
         sums::add_squares(&mut self.change, &self.old[..p.len()]);
     }

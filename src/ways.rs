@@ -14,7 +14,7 @@ use crate::planes::{self, Planes};
 use crate::rule::Rule;
 use crate::sums::{BLOCK, Found};
 use crate::tensor::{ARRAYS, GRADIENT, PARAMETER, STATE, Tensor, is_slice};
-use crate::watch::{Squares, Watch};
+use crate::watch::{SPAN, Squares, Watch};
 
 /// A way that takes elements in the order of the tensor's traversal.
 pub(crate) trait Way<E> {
@@ -112,7 +112,7 @@ impl<E: Element, R: Rule<E, N>, const N: usize> Way<E> for Slices<'_, '_, E, R, 
     unsafe fn update<W: Watch<E>>(&self, start: usize, len: usize, watch: &mut W) {
         let pointers = self.tensor.pointers();
         let end = start + len;
-        let tile = if W::WATCHES { TILE } else { len.max(1) };
+        let tile = if W::WATCHES { SPAN } else { len.max(1) };
         for start in (start..end).step_by(tile) {
             let len = tile.min(end - start);
             // SAFETY: without a course all arrays are dense and of this type; ranges are kept apart
