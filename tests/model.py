@@ -197,8 +197,8 @@ class Model:
             return ("exp_avg", "exp_avg_sq", "max_exp_avg_sq")[: 2 + self.structural["amsgrad"]]
         return () if values["momentum"] == 0.0 else ("momentum_buffer",)
 
-    def configure(self, groups: list[Group]) -> None:
-        """Make these the groups; what trains for the first time gets its state."""
+    def configure(self, groups: list[Group], thawed: Sequence[str] = ()) -> None:
+        """Make these the groups; what trains or is `thawed` for the first time gets its state."""
         trains = self.trains(groups)
         for name, values in trains.items():
             least = EPS_MIN.get(self.leaves[name].array.dtype, 0.0)
@@ -209,8 +209,8 @@ class Model:
                 expect(values["momentum"] != 0.0, ValueError)
                 expect(callable(values["dampening"]) or values["dampening"] == 0.0, ValueError)
         started: dict[str, dict[str, Array]] = {}
-        for name, values in trains.items():
-            leaf, keys = self.leaves[name], self.state_keys(values)
+        for name in dict.fromkeys([*trains, *thawed]):
+            leaf, keys = self.leaves[name], self.state_keys(cascade(groups, name))
             if leaf.state is None:
                 expect(leaf.array.dtype in EPS_MIN, TypeError)
                 started[name] = {key: np.zeros_like(leaf.array) for key in keys}
@@ -322,12 +322,14 @@ class Model:
 
     def reset(self, match: Any = None) -> None:
         for name in self.matching("*" if match is None else match):
-            leaf = self.leaves[name]
-            leaf.step = 0
-            for array in (leaf.state or {}).values():
-                array[...] = 0.0
+            self._forget(self.leaves[name])
         if match is None:
             self.step_count = 0
+
+    def _forget(self, leaf: Leaf) -> None:
+        leaf.step = 0
+        for array in (leaf.state or {}).values():
+            array[...] = 0.0
 
     def rebind(self, params: Mapping[str, Array]) -> None:
         expect(params.keys() == self.leaves.keys(), ValueError)
@@ -343,7 +345,7 @@ class Model:
 
     def save(self, *, copied: bool = True) -> Saved:
         """Groups are replaced when they change, so only counters and arrays need copies."""
-        state = {name: copy.copy(self.leaves[name]) for name in self.trains()}
+        state = {n: copy.copy(leaf) for n, leaf in self.leaves.items() if leaf.state is not None}
         state = copy.deepcopy(state) if copied else state
         return Saved(self.rule, self.structural, self.step_count, self.groups, state)
 
@@ -357,18 +359,20 @@ class Model:
             except Refused:
                 mismatched = True
         trains = self.trains(groups)
+        common = [name for name in self.leaves if name in saved.state]
         fitting = {
             name: saved.state[name]
-            for name in trains.keys() & saved.state.keys()
-            if self._fits(name, saved.state[name].state, trains[name])
+            for name in common
+            if self._fits(name, saved.state[name].state, cascade(groups, name))
         }
-        mismatched = mismatched or len(fitting) < len(trains.keys() & saved.state.keys())
+        mismatched = mismatched or len(fitting) < len(common)
         missing = tuple(name for name in trains if name not in saved.state)
-        unexpected = tuple(name for name in saved.state if name not in trains)
+        unexpected = tuple(name for name in saved.state if name not in self.leaves)
         expect(not strict or not (mismatched or missing or unexpected), ValueError)
-        if groups is not self.groups:
-            self.configure(groups)
+        self.configure(groups, [n for n in fitting if self.leaves[n].state is None])
         self.step_count = saved.step_count
+        for name in set(saved.groups[0].names) & set(self.leaves) - set(saved.state) - set(trains):
+            self._forget(self.leaves[name])
         for name, theirs in fitting.items():
             self.leaves[name].step = theirs.step
             for key, array in theirs.state.items():

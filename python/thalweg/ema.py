@@ -166,14 +166,17 @@ class EMA(Mirror):
             if self._native._held and not already:
                 self._native._exchange(params, False, self._owner)
 
-    def _plan_values(self, saved: Mapping[str, Any], planned: Planned) -> None:
+    def _plan_values(self, saved: Mapping[str, Any], planned: Planned, *, others: bool) -> None:
         theirs, ours = saved.get("bias_correction"), self._bias_correction
         if theirs is not ours:
             planned.differences.append(f"bias_correction: saved {theirs!r}, here {ours!r}")
+            planned.fits = False
+        if not others:
+            return
         try:
             decay = _checked(restored(saved.get("decay"), self._decay))
         except (TypeError, ValueError) as error:
-            planned.differences.append(str(error))
+            planned.differences.append(f"decay: {error}")
             return
         planned.values["decay"] = decay
         if decay != self._decay:

@@ -248,7 +248,7 @@ def fitting_names(match: Match, params: Mapping[str, Any]) -> list[str]:
     if callable(match):
         return [name for name, array in params.items() if match(name, array)]
     globs = [match] if isinstance(match, str) else match
-    return [name for name in params if any(_fits(name, glob) for glob in globs)]
+    return [name for name in params if any(fits(name, glob) for glob in globs)]
 
 
 def some(names: Sequence[str]) -> str:

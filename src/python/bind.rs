@@ -61,7 +61,8 @@ pub fn bind(
         let update = batch
             .update(key, numbers, setting.intake())
             .map_err(|error| Refusal::Core { error, step: Some(step) })?;
-        batch.push(index, tensor, update, setting.reads().then(|| gradient.read(active.p.kind)));
+        let reads = setting.reads() || setting.watch;
+        batch.push(index, tensor, update, reads.then(|| gradient.read(active.p.kind)));
     }
     Ok(())
 }

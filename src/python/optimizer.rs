@@ -420,7 +420,9 @@ impl Optimizer {
         self.inside(params.py(), |model| {
             if held {
                 model.ready()?;
-                owner.as_mut().map_or(Ok(()), |owner| owner.ready().map(drop))?;
+                if let Some(owner) = &mut owner {
+                    owner.ready()?.check_current(params.py())?;
+                }
             }
             let owner = owner.map(|owner| &mut owner.held);
             exchange(params.py(), model, params, (held, owner))
