@@ -10,9 +10,9 @@ from thalweg.mirror import Mirror
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import TypeGuard
 
     from numpy.typing import NDArray
-    from typing_extensions import TypeGuard
 
     from thalweg.mirror import Planned
 

@@ -25,6 +25,7 @@ mod overlap;
 mod report;
 mod step;
 mod stream;
+mod swapped;
 mod tree;
 mod words;
 
@@ -51,6 +52,8 @@ mod _core {
     use super::report::{StepReport, TensorStats};
     #[pymodule_export]
     use super::stream::stream_arrays;
+    #[pymodule_export]
+    use super::swapped::Swapped;
     use super::tree;
     use crate::dispatch::Level;
     use crate::element::Kind;

@@ -189,7 +189,7 @@ impl Model {
             if let Some(active) = &leaf.active
                 && !self.classes[leaf.class].frozen
             {
-                active.recheck(py, &leaf.name)?;
+                active.recheck(py, &leaf.name, self.options.family.words())?;
             }
         }
         Ok(())
@@ -322,7 +322,7 @@ impl Model {
     pub fn describe(&self, (leaf, array): (usize, usize)) -> String {
         let name = &self.leaves[leaf].name;
         match array {
-            0 => format!("parameter {}", Quoted(name)),
+            0 => format!("{} {}", self.options.family.words().updated, Quoted(name)),
             k => format!("{} of {}", self.options.state_names(k)[k - 1], Quoted(name)),
         }
     }
@@ -442,7 +442,7 @@ impl Model {
             let leaf = self.leaf(&name.extract::<String>()?)?;
             leaf.recheck_state(states.py())?;
             if let (Some(_), Some(active)) = (self.options.family.itself(), &leaf.active) {
-                active.recheck(states.py(), &leaf.name)?;
+                active.recheck(states.py(), &leaf.name, self.options.family.words())?;
             }
         }
         Ok(())

@@ -406,29 +406,6 @@ impl Optimizer {
         })
     }
 
-    /// Exchanges the contents of averages and of the parameters, and back. Meanwhile they are held,
-    /// and so is the optimizer of the parameters.
-    #[pyo3(signature = (params, held, owner=None))]
-    fn _exchange(
-        &self,
-        params: &Bound<'_, PyDict>,
-        held: bool,
-        owner: Option<&Bound<'_, Optimizer>>,
-    ) -> PyResult<()> {
-        let mut entered = owner.map(|owner| owner.get().model.enter()).transpose()?;
-        let mut owner = entered.as_mut().map(model_in).transpose()?;
-        self.inside(params.py(), |model| {
-            if held {
-                model.ready()?;
-                if let Some(owner) = &mut owner {
-                    owner.ready()?.check_current(params.py())?;
-                }
-            }
-            let owner = owner.map(|owner| &mut owner.held);
-            exchange(params.py(), model, params, (held, owner))
-        })
-    }
-
     /// Refuses in the middle of something.
     fn _check_ready(&self, py: Python<'_>) -> PyResult<()> {
         self.with(py, |_| Ok(()))
@@ -439,12 +416,6 @@ impl Optimizer {
         self.inside(py, |model| {
             Ok(model.leaves.iter().map(|leaf| leaf.key.clone_ref(py)).collect())
         })
-    }
-
-    /// Whether the contents are exchanged.
-    #[getter]
-    fn _held(&self, py: Python<'_>) -> PyResult<bool> {
-        self.inside(py, |model| Ok(model.held))
     }
 
     /// Sets the state of leaves and their numbers of updates to zero; of all leaves, and the counters
@@ -484,6 +455,28 @@ impl Optimizer {
 }
 
 impl Optimizer {
+    /// Exchanges the contents of averages and of the parameters, and back. Meanwhile they are held,
+    /// and so is the optimizer of the parameters.
+    pub fn exchange(
+        &self,
+        params: &Bound<'_, PyDict>,
+        held: bool,
+        owner: Option<&Optimizer>,
+    ) -> PyResult<()> {
+        let mut entered = owner.map(|owner| owner.model.enter()).transpose()?;
+        let mut owner = entered.as_mut().map(model_in).transpose()?;
+        self.inside(params.py(), |model| {
+            if held {
+                model.ready()?;
+                if let Some(owner) = &mut owner {
+                    owner.ready()?.check_current(params.py())?;
+                }
+            }
+            let owner = owner.map(|owner| &mut owner.held);
+            exchange(params.py(), model, params, (held, owner))
+        })
+    }
+
     /// Begins a step that is taken tensor by tensor.
     pub fn open(&self, py: Python<'_>, token: u64) -> PyResult<()> {
         self.with(py, |model| open(py, model, &self.counters, token))
