@@ -124,7 +124,9 @@ class Mirror(ABC):
 
     def _follow(self, more: Mapping[str, Any] = MappingProxyType({})) -> None:
         """Take in parameters that the optimizer trains by now, and `more` that it will."""
-        if self._owner is None or (self._owner._revision == self._revision and not more):
+        if self._owner is None:
+            return
+        if self._owner._revision == self._revision and self._arrays.keys() >= more.keys():
             return
         members = {**self._members(), **more}
         if self._keeps:

@@ -248,7 +248,7 @@ impl Model {
             match &leaf.active {
                 None => {
                     let states = states.unwrap_or_else(|| self.options.states(class));
-                    thawed.push((i, Self::thaw(py, leaf, states)?));
+                    thawed.push((i, self.thaw(py, leaf, states)?));
                 }
                 Some(active) if active.state.len() < self.options.states(class) => {
                     return Err(Refusal::Value(format!(
@@ -274,8 +274,9 @@ impl Model {
     }
 
     /// Checks a leaf's array and allocates so many arrays of state.
-    fn thaw(py: Python<'_>, leaf: &Leaf, states: usize) -> Outcome<Active> {
-        let what = || format!("parameter {}", Quoted(&leaf.name));
+    fn thaw(&self, py: Python<'_>, leaf: &Leaf, states: usize) -> Outcome<Active> {
+        let updated = self.options.family.words().updated;
+        let what = || format!("{updated} {}", Quoted(&leaf.name));
         let (array, kind) = written(leaf.object.bind(py), what)?;
         let state = (0..states)
             .map(|_| Ok(Checked::new(&zeros_like(array)?, kind)))
