@@ -301,7 +301,7 @@ def more_state(saved: Any) -> None:
 
 MISFITS: dict[str, tuple[Callable[[Any], Any], list[str]]] = {
     "missing": (without("body.1"), ["'body.1' was not saved"]),
-    "unexpected": (extra, ["'tail' is no array here"]),
+    "unexpected": (extra, ["saved 'tail', which is no array among"]),
     "shapes": (
         of_another_shape,
         [

@@ -183,7 +183,7 @@ class Mirror(ABC):
         for name, kept in saved["state"].items():
             leaf = dict(kept)  # read once: it may be a view of a file
             if not isinstance(params.get(name), np.ndarray):
-                found.append(f"{name!r} is no array here")
+                found.append(f"saved {name!r}, which is no array among the parameters")
             elif differ := differences(name, params[name], leaf, {self.array_key}):
                 found += differ
             else:
