@@ -302,7 +302,9 @@ def test_a_call_looks_at_the_parameters_it_is_given_alone(size: int) -> None:
         assert params.lookups == 3
 
 
-@pytest.mark.parametrize("grads", [{"w": np.ones(3)}, {"w": np.ones(2)}, {"v": np.ones(3)}])
+@pytest.mark.parametrize(
+    "grads", [{"w": np.ones(3)}, {"w": np.ones(2)}, {"w": np.ones(3), "v": np.ones(3)}]
+)
 def test_no_gradient_is_kept(grads: Any) -> None:
     opt = thalweg.AdamW({"w": np.ones(3)})
     grads = {name: g.copy() for name, g in grads.items()}
