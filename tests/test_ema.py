@@ -342,3 +342,32 @@ def test_what_could_not_be_exchanged_back_can_be_once_it_is_put_right() -> None:
     assert everything(opt, ema) == before
     block.__exit__()  # says nothing
     assert everything(opt, ema) == before
+
+
+def test_parameters_are_not_trained_while_they_are_averaged() -> None:
+    told: list[str] = []
+
+    def decay(_: int) -> float:
+        for act in (lambda: opt.step(np.ones(2)), opt.state_dict):
+            with pytest.raises(thalweg.BusyError, match="in use already") as error:
+                act()
+            told.append(str(error.value))
+        return 0.5
+
+    opt = thalweg.AdamW(np.ones(2))
+    ema = EMA(opt, decay)
+    ema.update()
+    assert (len(told), ema.count, opt.step_count) == (2, 1, 0)
+    opt.step(np.ones(2))
+
+
+def test_parameters_are_not_averaged_while_they_are_trained() -> None:
+    def lr(_: int) -> float:
+        with pytest.raises(thalweg.BusyError, match="in use already"):
+            ema.update()
+        return 0.1
+
+    opt = thalweg.AdamW(np.ones(2), lr=lr)
+    ema = EMA(opt, 0.5)
+    opt.step(np.ones(2))
+    assert (ema.count, opt.step_count) == (0, 1)

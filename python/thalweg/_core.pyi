@@ -118,6 +118,7 @@ class Optimizer:
         partial: bool = False,
         stats: bool = False,
     ) -> StepReport: ...
+    def _average(self, params: Any, owner: Optimizer | None = None) -> None: ...
     def _bind(
         self,
         params: Any,

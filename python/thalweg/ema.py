@@ -130,12 +130,9 @@ class EMA(Mirror):
         BusyError
             Inside `swapped` and inside `Optimizer.open_step`.
         """
-        if self._owner is None:
-            self._native.step(self._given)
-        else:
-            self._owner._check_ready()
-            self._follow()
-            self._native.step(self._owner._params)
+        self._follow()
+        params = self._given if self._owner is None else self._owner._params
+        self._native._average(params, self._owner)
 
     @property
     def params(self) -> Any:

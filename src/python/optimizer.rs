@@ -406,6 +406,25 @@ impl Optimizer {
         })
     }
 
+    /// Moves averages towards the parameters. Their optimizer is entered too, so that nobody trains
+    /// them meanwhile.
+    #[pyo3(signature = (params, owner=None))]
+    fn _average(
+        &self,
+        params: &Bound<'_, PyAny>,
+        owner: Option<&Bound<'_, Optimizer>>,
+    ) -> PyResult<()> {
+        let mut entered = owner.map(|owner| owner.get().model.enter()).transpose()?;
+        if let Some(owner) = &mut entered {
+            model_in(owner)?.ready()?;
+        }
+        let (clip, scale, partial, stats) = (Clip::No, 1.0, false, false);
+        let counters = &self.counters;
+        let request = Request { grads: params, clip, scale, partial, stats, counters };
+        self.with(params.py(), |model| step(params.py(), model, &request))?;
+        Ok(())
+    }
+
     /// Refuses in the middle of something.
     fn _check_ready(&self, py: Python<'_>) -> PyResult<()> {
         self.with(py, |_| Ok(()))
