@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -59,6 +59,14 @@ class Report(NamedTuple):
     nonfinite: dict[str, int]
 
 
+class Opened(NamedTuple):
+    """What holds for all parts of a step: its number, group 0's rate, what each parameter uses."""
+
+    number: int
+    lr: float
+    numbers: dict[str, Values]
+
+
 class Loaded(NamedTuple):
     step: int
     missing: tuple[str, ...]
@@ -78,13 +86,14 @@ class Leaf:
 class Group:
     names: tuple[str, ...]
     values: Values
+    match: Any = None  # globs that fit parameters added later too
 
 
 @dataclass
 class Saved:
     rule: str
     structural: Values
-    step_count: int
+    counts: tuple[int, int, int]
     groups: list[Group]
     state: dict[str, Leaf]
 
@@ -144,6 +153,10 @@ def at_step(values: Values, step: int) -> Values:
     return numbers
 
 
+def fits(name: str, glob: str) -> bool:
+    return fnmatchcase(name, glob) or fnmatchcase(f".{name}", glob)
+
+
 class Model:
     """What an optimizer holds, and what each of its methods does to it."""
 
@@ -157,26 +170,43 @@ class Model:
         self.rule = rule
         self.structural = {key: options.get(key, off) for key, off in STRUCTURAL.items()}
         self.nonfinite = options.get("nonfinite", "raise")
-        self.step_count = 0
+        self.step_count = self.skips = self.consecutive = 0
         self.rebound: set[str] = set()  # parameters that their containers no longer hold
         self.leaves = {name: Leaf(array) for name, array in copy.deepcopy(dict(params)).items()}
-        made = [Group(tuple(self.leaves), values)]
+        made = [Group(tuple(self.leaves), values, "*")]
         for group in groups:
             own = {key: value for key, value in group.items() if key != "match"}
             for key, value in own.items():
                 check_value(rule, key, value)
-            made.append(Group(self.matching(group["match"]), own))
+            made.append(Group(self.matching(group["match"]), own, group["match"]))
         self.groups: list[Group] = []
         self.configure(made)
 
     def matching(self, match: Any) -> tuple[str, ...]:
-        def fits(name: str, glob: str) -> bool:
-            return fnmatchcase(name, glob) or fnmatchcase(f".{name}", glob)
-
         globs = [match] if isinstance(match, str) else match
         for glob in globs:
             expect(any(fits(name, glob) for name in self.leaves), ValueError)
         return tuple(name for name in self.leaves if any(fits(name, glob) for glob in globs))
+
+    def extend(self, params: Mapping[str, Array], values: Values) -> None:
+        """Add parameters, with one more group for them."""
+        before, added = self.leaves, [name for name in params if name not in self.leaves]
+        self._check_adoptable(params)
+        self.leaves = {name: Leaf(array) for name, array in copy.deepcopy(dict(params)).items()}
+        for name, leaf in before.items():
+            self.leaves[name].step, self.leaves[name].state = leaf.step, leaf.state
+        made = []
+        for group in self.groups:
+            globs = [group.match] if isinstance(group.match, str) else group.match or []
+            more = {name for name in added if any(fits(name, glob) for glob in globs)}
+            names = tuple(name for name in params if name in more or name in group.names)
+            made.append(Group(names, group.values, group.match))
+        try:
+            self.configure([*made, Group(tuple(added), values, added)], params=params)
+        except Refused:
+            self.leaves = before
+            raise
+        self.rebound = set()
 
     def resolve(self, name: str) -> Values:
         resolved = cascade(self.groups, name)
@@ -197,8 +227,13 @@ class Model:
             return ("exp_avg", "exp_avg_sq", "max_exp_avg_sq")[: 2 + self.structural["amsgrad"]]
         return () if values["momentum"] == 0.0 else ("momentum_buffer",)
 
-    def configure(self, groups: list[Group]) -> None:
-        """Make these the groups; what trains for the first time gets its state."""
+    def configure(
+        self,
+        groups: list[Group],
+        thawed: Sequence[str] = (),
+        params: Mapping[str, Array] | None = None,
+    ) -> None:
+        """Make these the groups; what trains or is `thawed` for the first time gets its state."""
         trains = self.trains(groups)
         for name, values in trains.items():
             least = EPS_MIN.get(self.leaves[name].array.dtype, 0.0)
@@ -209,14 +244,14 @@ class Model:
                 expect(values["momentum"] != 0.0, ValueError)
                 expect(callable(values["dampening"]) or values["dampening"] == 0.0, ValueError)
         started: dict[str, dict[str, Array]] = {}
-        for name, values in trains.items():
-            leaf, keys = self.leaves[name], self.state_keys(values)
+        for name in dict.fromkeys([*trains, *thawed]):
+            leaf, keys = self.leaves[name], self.state_keys(cascade(groups, name))
             if leaf.state is None:
                 expect(leaf.array.dtype in EPS_MIN, TypeError)
                 started[name] = {key: np.zeros_like(leaf.array) for key in keys}
             else:
                 expect(len(keys) <= len(leaf.state), ValueError)  # momentum from zero
-        self._check_tied(set(trains))
+        self._check_tied(set(trains), params)
         for name, state in started.items():
             self.leaves[name].state = state
         self.groups = groups
@@ -239,52 +274,105 @@ class Model:
 
     def _replace(self, position: int, values: Values) -> None:
         groups = self.groups.copy()
-        groups[position] = Group(groups[position].names, values)
+        groups[position] = replace(groups[position], values=values)
         self.configure(groups)
 
     def step(
         self,
         grads: Mapping[str, Array | None],
-        max_norm: float | None = None,
         scale: float = 1.0,
         *,
         partial: bool = False,
+        **limits: float | None,
     ) -> Report:
+        self._check_arguments(scale, limits)
+        opened = self._at_step()
+        numbers = opened.numbers
+        expect(self.rebound.isdisjoint(numbers), ValueError)
+        expect(grads.keys() <= self.leaves.keys(), ValueError)
+        expect(partial or numbers.keys() <= grads.keys(), ValueError)
+        taken = {n: g for n in sorted(numbers) if (g := grads.get(n)) is not None}
+        expect(taken, ValueError)
+        return self._take(taken, opened, scale, limits)
+
+    def open(self) -> None:
+        """Begin a step that is taken in parts."""
+        expect(self.nonfinite != "skip", ValueError)
+        self.opened, self.done = self._at_step(), set()
+
+    def part(
+        self, grads: Mapping[str, Array | None], scale: float = 1.0, **limits: float | None
+    ) -> Report:
+        self._check_arguments(scale, limits)
+        expect(grads.keys() <= self.leaves.keys(), ValueError)
+        trains = sorted(self.opened.numbers)
+        taken = {n: g for n in trains if (g := grads.get(n)) is not None}
+        expect(self.done.isdisjoint(taken), ValueError)
+        expect(self.rebound.isdisjoint(taken), ValueError)
+        report = self._take(taken, self.opened, scale, limits)
+        self.done |= taken.keys()
+        return report
+
+    def _check_arguments(self, scale: float, limits: Mapping[str, float | None]) -> None:
+        given = [limit for limit in limits.values() if limit is not None]
+        expect(all(limit > 0.0 for limit in given) and len(given) <= 1, ValueError)
         expect(0.0 < scale < math.inf, ValueError)
-        expect(max_norm is None or max_norm > 0.0, ValueError)
-        step, trains = self.step_count + 1, self.trains()
+
+    def _at_step(self) -> Opened:
+        step = self.step_count + 1
         base = cascade(self.groups[:1], next(iter(self.leaves)))
         lr = at_step({key: base[key] for key in ("lr", "lr_scale")}, step)["lr"]
-        numbers = {name: at_step(values, step) for name, values in trains.items()}
-        expect(self.rebound.isdisjoint(trains), ValueError)
-        expect(grads.keys() <= self.leaves.keys(), ValueError)
-        expect(partial or trains.keys() <= grads.keys(), ValueError)
-        taken = {n: g for n in sorted(trains) if (g := grads.get(n)) is not None}
-        expect(taken, ValueError)
-        for name, g in taken.items():
+        numbers = {name: at_step(values, step) for name, values in self.trains().items()}
+        return Opened(step, lr, numbers)
+
+    def _take(
+        self,
+        grads: Mapping[str, Array],
+        opened: Opened,
+        scale: float,
+        limits: Mapping[str, float | None],
+    ) -> Report:
+        """Update what has a gradient, all or nothing."""
+        number, lr, numbers = opened
+        taken = {}
+        for name, g in grads.items():
             p = self.leaves[name].array
             expect(g.dtype in EPS_MIN, TypeError)
             expect(g.shape == p.shape, ValueError)
             self._check_coefficients(name, numbers[name], scale)
             taken[name] = g.astype(p.dtype)
 
-        norm, clip = None, 1.0
-        if self.nonfinite != "ignore" or max_norm is not None:
+        max_norm, max_tensor_norm = limits.get("max_norm"), limits.get("max_tensor_norm")
+        max_value = limits.get("max_value") or math.inf
+        norm, clips = None, dict.fromkeys(taken, 1.0)
+        if self.nonfinite != "ignore" or max_norm or max_tensor_norm:
             root, unit = reference._root_and_unit(taken)
             norm = scale * root * unit
-            if max_norm is not None and (math.isfinite(root) or self.nonfinite == "ignore"):
-                clip = reference.clip_factor(taken, max_norm, scale)
+        for name, g in taken.items():
+            together = taken if max_norm else {name: g}
+            limit = max_norm or max_tensor_norm
+            finite = all(np.isfinite(one).all() for one in together.values())
+            if limit and (finite or self.nonfinite == "ignore"):
+                clips[name] = reference.clip_factor(together, limit, scale)
+        clip = float(np.min([1.0, *clips.values()]))  # NaN stays
+
         if self.nonfinite != "ignore":
-            counts = {name: self._count_refused(g, scale * clip) for name, g in taken.items()}
-            counts = {name: count for name, count in counts.items() if count}
+            counts = {
+                name: count
+                for name, g in taken.items()
+                if (count := self._count_refused(g, scale * clips[name], max_value))
+            }
             if counts and self.nonfinite == "raise":
                 raise Refused(NonFiniteError, counts)
             if counts:
-                return Report(step - 1, lr, norm, clip, skipped=True, nonfinite=counts)
+                self.skips, self.consecutive = self.skips + 1, self.consecutive + 1
+                return Report(self.step_count, lr, norm, clip, skipped=True, nonfinite=counts)
         for name, g in taken.items():
-            self._update(self.leaves[name], g, numbers[name], scale * clip)
-        self.step_count = step
-        return Report(step, lr, norm, clip, skipped=False, nonfinite={})
+            how = {"scale": scale * clips[name], "max_value": max_value}
+            self._update(self.leaves[name], g, {**numbers[name], **how})
+        if taken:
+            self.step_count, self.consecutive = number, 0
+        return Report(self.step_count, lr, norm, clip, skipped=False, nonfinite={})
 
     def _check_coefficients(self, name: str, numbers: Values, scale: float) -> None:
         """What is in range at every step, and finite once rounded to the parameter's type."""
@@ -299,13 +387,14 @@ class Model:
             expect(numbers["momentum"] > 0.0 and numbers["dampening"] == 0.0, ValueError)
         expect(np.isfinite(np.array([*factors, lr]).astype(leaf.array.dtype)).all(), ValueError)
 
-    def _count_refused(self, g: Array, factor: float) -> int:
+    def _count_refused(self, g: Array, factor: float, max_value: float) -> int:
         limit = SQUARE_LIMIT[g.dtype] if "betas" in DEFAULTS[self.rule] else math.inf
-        return int(np.sum(~(np.abs(g.dtype.type(factor) * g) < limit)))
+        taken = reference.clip_value(g.dtype.type(factor) * g, max_value)
+        return int(np.sum(~(np.isfinite(g) & (np.abs(taken) < limit))))
 
-    def _update(self, leaf: Leaf, g: Array, numbers: Values, scale: float) -> None:
+    def _update(self, leaf: Leaf, g: Array, numbers: Values) -> None:
         leaf.step += 1
-        options = {**numbers, **self.structural, "scale": scale}
+        options = {**numbers, **self.structural}
         amsgrad, nesterov = options.pop("amsgrad"), options.pop("nesterov")
         state = leaf.state
         if "betas" in numbers:
@@ -322,30 +411,40 @@ class Model:
 
     def reset(self, match: Any = None) -> None:
         for name in self.matching("*" if match is None else match):
-            leaf = self.leaves[name]
-            leaf.step = 0
-            for array in (leaf.state or {}).values():
-                array[...] = 0.0
+            self._forget(self.leaves[name])
         if match is None:
-            self.step_count = 0
+            self.step_count = self.skips = self.consecutive = 0
+
+    def _forget(self, leaf: Leaf) -> None:
+        leaf.step = 0
+        for array in (leaf.state or {}).values():
+            array[...] = 0.0
 
     def rebind(self, params: Mapping[str, Array]) -> None:
         expect(params.keys() == self.leaves.keys(), ValueError)
-        active = {name for name, leaf in self.leaves.items() if leaf.state is not None}
-        for name in active:
-            old, new = self.leaves[name].array, params[name]
-            expect(new.dtype in EPS_MIN, TypeError)
-            expect((old.shape, old.dtype) == (new.shape, new.dtype), ValueError)
+        self._check_adoptable(params)
         self._check_tied(set(self.trains()), params)
         for name, array in copy.deepcopy(dict(params)).items():
             self.leaves[name].array = array
         self.rebound = set()
 
+    def _check_adoptable(self, params: Mapping[str, Array]) -> None:
+        """New arrays for parameters with state are of the same shape and type."""
+        for name, leaf in self.leaves.items():
+            if leaf.state is not None:
+                expect(params[name].dtype in EPS_MIN, TypeError)
+                alike = (params[name].shape, params[name].dtype) == (
+                    leaf.array.shape,
+                    leaf.array.dtype,
+                )
+                expect(alike, ValueError)
+
     def save(self, *, copied: bool = True) -> Saved:
         """Groups are replaced when they change, so only counters and arrays need copies."""
-        state = {name: copy.copy(self.leaves[name]) for name in self.trains()}
+        state = {n: copy.copy(leaf) for n, leaf in self.leaves.items() if leaf.state is not None}
         state = copy.deepcopy(state) if copied else state
-        return Saved(self.rule, self.structural, self.step_count, self.groups, state)
+        counts = self.step_count, self.skips, self.consecutive
+        return Saved(self.rule, self.structural, counts, self.groups, state)
 
     def load(self, saved: Saved, hyperparameters: str, *, strict: bool) -> Loaded:
         groups, changed, mismatched = self.groups, {}, False
@@ -357,23 +456,25 @@ class Model:
             except Refused:
                 mismatched = True
         trains = self.trains(groups)
+        common = [name for name in self.leaves if name in saved.state]
         fitting = {
             name: saved.state[name]
-            for name in trains.keys() & saved.state.keys()
-            if self._fits(name, saved.state[name].state, trains[name])
+            for name in common
+            if self._fits(name, saved.state[name].state, cascade(groups, name))
         }
-        mismatched = mismatched or len(fitting) < len(trains.keys() & saved.state.keys())
+        mismatched = mismatched or len(fitting) < len(common)
         missing = tuple(name for name in trains if name not in saved.state)
-        unexpected = tuple(name for name in saved.state if name not in trains)
+        unexpected = tuple(name for name in saved.state if name not in self.leaves)
         expect(not strict or not (mismatched or missing or unexpected), ValueError)
-        if groups is not self.groups:
-            self.configure(groups)
-        self.step_count = saved.step_count
+        self.configure(groups, [n for n in fitting if self.leaves[n].state is None])
+        self.step_count, self.skips, self.consecutive = saved.counts
+        for name in set(saved.groups[0].names) & set(self.leaves) - set(saved.state) - set(trains):
+            self._forget(self.leaves[name])
         for name, theirs in fitting.items():
             self.leaves[name].step = theirs.step
             for key, array in theirs.state.items():
                 self.leaves[name].state[key][...] = array
-        return Loaded(saved.step_count, missing, unexpected, mismatched, changed)
+        return Loaded(saved.counts[0], missing, unexpected, mismatched, changed)
 
     def _merged(self, saved: Saved) -> list[Group]:
         """The saved groups; a callable stands for the callable that is here in its place."""
@@ -394,7 +495,7 @@ class Model:
                 else:
                     values[key] = merged(value, here.get(key))
             names = tuple(name for name in self.leaves if i == 0 or name in group.names)
-            groups.append(Group(names, values))
+            groups.append(Group(names, values, "*" if i == 0 else None))
         return groups
 
     def _changed(self, groups: Sequence[Group]) -> Values:

@@ -18,6 +18,7 @@ import pytest
 
 import thalweg
 from conftest import snapshot
+from thalweg.mirror import Mirror
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -30,6 +31,7 @@ UNREACHABLE = {
     "… has shape …, the parameter has …": "arrays are compared with their parameter before",
     "the rule keeps … state arrays, got …": "the binding passes what the rule keeps",
     "the parameter is …, the coefficients are for …": "the binding makes them for that type",
+    "norms of an update need a rule that trains and tensors bound in logical order": "so they are",
     "… is not a hyperparameter": "keys of groups are those of the rule",
     "… is not a parameter": "names come from the optimizer's own parameters",
     "the assignment does not fit the leaves": "Python's groups make one class a leaf",
@@ -41,6 +43,8 @@ NO_ERROR = {
     "the gradient",  # what the core calls arrays in the second of the above
     "a state array",
     "a written array",
+    "a chunk is a row of the sums",  # what the compiler would say
+    "<{open} step of {}>",  # a repr
 }
 
 
@@ -90,9 +94,17 @@ def raised(code: str) -> str:
     exec(compile(ast.Module(before, []), "errors.md", "exec"), names)  # noqa: S102
     arrays = {key: value for key, value in names.items() if isinstance(value, np.ndarray)}
     optimizers = [value for value in names.values() if isinstance(value, thalweg.Optimizer)]
+    mirrors = [value for value in names.values() if isinstance(value, Mirror)]
+    mirrors += [
+        mirror for opt in optimizers for mirror in opt.__dict__.get("_attached", {}).values()
+    ]
 
     def state() -> Any:
-        return {key: array.tobytes() for key, array in arrays.items()}, [*map(snapshot, optimizers)]
+        return (
+            {key: array.tobytes() for key, array in arrays.items()},
+            [*map(snapshot, optimizers)],
+            [(repr(m), {key: a.tobytes() for key, a in m._arrays.items()}) for m in mirrors],
+        )
 
     kept = state()
     try:

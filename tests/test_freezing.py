@@ -188,24 +188,78 @@ def test_a_state_dict_of_another_freeze_is_named() -> None:
     opt = RULES["AdamW"](parameters(), groups=frozen())
     train(opt, [1])
     other = RULES["AdamW"](parameters(), groups=frozen("low"))
-    with unchanged(other), pytest.raises(ValueError, match="saved state for 'low', which is no"):
-        other.load_state_dict(opt.state_dict(), hyperparameters="current")
     with unchanged(opt), pytest.raises(ValueError, match="no saved state for 'low'"):
         opt.load_state_dict(other.state_dict(), hyperparameters="current")
     report = opt.load_state_dict(other.state_dict(), hyperparameters="current", strict=False)
     assert report.missing == ("low",)
 
 
-def test_a_state_dict_leaves_out_the_history_of_what_is_frozen() -> None:
-    opt = RULES["AdamW"](parameters(), groups=frozen())
+@pytest.mark.parametrize("hyperparameters", ["saved", "current"])
+@pytest.mark.parametrize("here", ["fresh", "with a history of its own"])
+@pytest.mark.parametrize("there", ["trained", "frozen from the start"])
+@EVERY_RULE
+def test_what_was_frozen_when_it_was_saved_thaws_as_in_the_run_that_went_on(
+    make: Make, there: str, here: str, hyperparameters: str
+) -> None:
+    opt = make(parameters(), groups=frozen(*["low"] * (there != "trained")))
     train(opt, [1, 2])
     opt.groups[1].frozen = True
-    other = RULES["AdamW"](parameters(), groups=frozen("low"))
-    assert "low" not in opt.state_dict()["state"]
-    other.load_state_dict(opt.state_dict())
-    other.groups[1].frozen = False
-    assert opt.state["low"]["step"] == 2
-    assert other.state["low"]["step"] == 0
+    saved = opt.state_dict()
+    assert ("low" in saved["state"]) == (there == "trained")
+    params = {name: p.copy() for name, p in opt.params.items()}
+    other = make(params, groups=frozen(*["low"] * (here == "fresh")))
+    if here != "fresh":
+        train(other, [7])
+        other.groups[1].frozen = True
+        for name, p in opt.params.items():
+            params[name][...] = p
+    other.load_state_dict(saved, hyperparameters=hyperparameters)
+    for one in (opt, other):
+        train(one, [3])
+        one.groups[1].frozen = False
+        train(one, [4, 5])
+    assert_same(opt, other, *NAMES)
+
+
+UNFIT: dict[str, Callable[[Any], Any]] = {
+    "integers": lambda p: p.astype(int),
+    "another shape": lambda p: p[:2],
+    "read-only": lambda p: np.broadcast_to(p[0], p.shape),
+    "masked": np.ma.masked_array,
+    "a string": lambda _: "low",
+}
+
+
+@pytest.mark.parametrize("unfit", UNFIT.values(), ids=UNFIT)
+def test_state_of_what_could_not_train_as_it_is_here_is_refused_or_left_out(
+    unfit: Callable[[Any], Any],
+) -> None:
+    opt = RULES["AdamW"](parameters(), groups=frozen())
+    train(opt, [1, 2])
+    params = parameters()
+    params["low"] = unfit(params["low"])
+    other = RULES["AdamW"](params, groups=frozen("low"))
+    how = {"hyperparameters": "current"}
+    with pytest.raises(ValueError, match=r"nothing was loaded:\n.*'low'"):
+        other.load_state_dict(opt.state_dict(), **how)
+    assert other.step_count == 0
+    report = other.load_state_dict(opt.state_dict(), strict=False, **how)
+    assert "low" in str((report.unexpected, report.mismatched))
+    assert "low" not in other.state
+    assert (other.step_count, other.state["high"]["step"]) == (2, 2)
+
+
+def test_what_becomes_of_an_array_while_it_is_frozen_does_not_hinder_saving() -> None:
+    params = parameters()
+    opt = RULES["AdamW"](params, groups=frozen())
+    train(opt, [1])
+    opt.groups[1].frozen = True
+    before = opt.state_dict()["state"]["low"]
+    params["low"].setflags(write=False)
+    params["low"] = "elsewhere"
+    after = opt.state_dict()["state"]["low"]
+    assert after["step"] == before["step"] == 1
+    assert_same_bits(after["exp_avg"], before["exp_avg"])
 
 
 def test_a_frozen_leaf_is_reset_with_the_rest() -> None:

@@ -8,6 +8,7 @@ what the model refuses the optimizer refuses, with the same exception and nothin
 from __future__ import annotations
 
 import copy
+import functools
 import os
 import pickle
 import warnings
@@ -21,7 +22,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 import thalweg
-from model import DEFAULTS, STRUCTURAL, Model, Refused, Report, Saved
+from model import DEFAULTS, STRUCTURAL, Model, Refused, Report, Saved, check_value
 from test_bits import assert_same_bits, generators, place, readable, types, writable
 
 if TYPE_CHECKING:
@@ -181,6 +182,12 @@ FORMS: dict[str, Callable[[Any], Any]] = {
     "collapsed": collapsed,
 }
 MAGNITUDES = [1.0, 1.0, 1.0, 1.0, 1e-3, 0.0, 1e-20, 1e-40, 1e18, 1e38]
+scales = st.sampled_from([1.0, 1 / 3, 1e-6, 1e30])
+limits = st.dictionaries(
+    st.sampled_from(["max_norm", "max_tensor_norm", "max_value"]),
+    st.sampled_from([1 / 3, 1.0, 1e30, float("inf")]),
+    max_size=1,
+)
 POISON = [*[None] * 20, np.nan, np.inf, 1e300]
 
 COPIES: dict[str, Callable[[Any], Any]] = {
@@ -258,48 +265,79 @@ class Machine(RuleBasedStateMachine):
         form = data.draw(st.sampled_from(["by name", *FORMS]))
         if form in FORMS and grads.keys() == self.model.leaves.keys():
             given = FORMS[form](thalweg.tree.unflatten(grads, like=self.tree))
-        steps = self.both(
-            lambda: self.opt.step(given, **arguments), lambda: self.model.step(grads, **arguments)
+        self.compare(
+            self.both(
+                lambda: self.opt.step(given, **arguments),
+                lambda: self.model.step(grads, **arguments),
+            )
         )
+
+    def compare(self, steps: tuple[Any, Report] | None) -> None:
+        """The reports of a step, if it was not refused."""
         if steps is not None:
             report, expected = steps
             fields = Report(*(getattr(report, key) for key in Report._fields))
             fields = fields._replace(nonfinite=dict(report.nonfinite))
             assert repr(fields) == repr(expected)  # NaN norms are equal
 
-    def train_plainly(self, data: st.DataObject, steps: int) -> None:
+    def train_plainly(self, data: st.DataObject, steps: int, **arguments: Any) -> None:
         rng = data.draw(generators)
         shapes = {name: leaf.array.shape for name, leaf in self.model.leaves.items()}
         for _ in range(steps):
-            self.step(data, {name: rng.standard_normal(shape) for name, shape in shapes.items()})
+            grads = {name: rng.standard_normal(shape) for name, shape in shapes.items()}
+            self.step(data, grads, **arguments)
 
-    @rule(data=st.data(), steps=st.integers(1, 4))
-    def train(self, data: st.DataObject, steps: int) -> None:
-        self.train_plainly(data, steps)
+    @rule(data=st.data(), steps=st.integers(1, 4), limits=limits)
+    def train(self, data: st.DataObject, steps: int, limits: dict[str, float]) -> None:
+        self.train_plainly(data, steps, **limits)
 
-    @rule(
-        data=st.data(),
-        max_norm=st.sampled_from([None, 1 / 3, 1.0, 1e30, float("inf")]),
-        scale=st.sampled_from([1.0, 1 / 3, 1e-6, 1e30]),
-        partial=st.booleans(),
-    )
-    def train_strangely(self, data: st.DataObject, **arguments: Any) -> None:
+    def strange_gradients(self, data: st.DataObject, *, partial: bool) -> dict[str, Any]:
         grads = self.gradients(data)
         trains = self.model.trains()
         for name in list(grads):
             fate = data.draw(st.sampled_from(["given", "given", "None", "left out", "anything"]))
             if fate == "None":
                 grads[name] = None
-            elif fate == "left out" and (arguments["partial"] or name not in trains):
+            elif fate == "left out" and (partial or name not in trains):
                 del grads[name]
             elif fate == "anything" and name not in trains:
                 grads[name] = fate
-        self.step(data, grads, **arguments)
+        return grads
+
+    @rule(data=st.data(), limits=limits, scale=scales, partial=st.booleans())
+    def train_strangely(
+        self, data: st.DataObject, limits: dict[str, float], scale: float, partial: bool
+    ) -> None:
+        grads = self.strange_gradients(data, partial=partial)
+        self.step(data, grads, scale=scale, partial=partial, **limits)
+
+    @rule(data=st.data(), parts=st.integers(0, 4))
+    def train_in_parts(self, data: st.DataObject, parts: int) -> None:
+        step = self.opt.open_step()
+        if self.both(step.__enter__, self.model.open) is None:
+            return
+        for _ in range(parts):
+            grads = self.strange_gradients(data, partial=True)
+            given = {name: g for name, g in grads.items() if data.draw(st.booleans())}
+            arguments = {"scale": data.draw(scales), **data.draw(limits)}
+            arguments.pop("max_norm", None)
+            self.compare(
+                self.both(
+                    functools.partial(step, given, **arguments),
+                    functools.partial(self.model.part, given, **arguments),
+                )
+            )
+        with pytest.raises(thalweg.BusyError):
+            self.opt.lr = 0.5
+        step.__exit__(None, None, None)
 
     @rule(
         data=st.data(),
         wrong=st.sampled_from(
-            ["none", "extra", "missing", "shape", "dtype", "scale", "max_norm", "too large"]
+            [
+                *("none", "extra", "missing", "shape", "dtype", "too large", "two limits"),
+                *("scale", "max_norm", "max_tensor_norm", "max_value"),
+            ]
         ),
     )
     def train_wrongly(self, data: st.DataObject, wrong: str) -> None:
@@ -317,6 +355,8 @@ class Machine(RuleBasedStateMachine):
             grads[name] = np.zeros(grads[name].shape, int)
         elif wrong == "too large":
             arguments["scale"] = 1e39
+        elif wrong == "two limits":
+            arguments |= dict.fromkeys(["max_tensor_norm", "max_value"], 1.0)
         else:
             arguments[wrong] = data.draw(st.sampled_from([0.0, -1.0, float("nan")]))
         self.step(data, grads, **arguments)
@@ -388,6 +428,33 @@ class Machine(RuleBasedStateMachine):
         if self.both(lambda: self.opt.rebind(tree), lambda: self.model.rebind(params)):
             self.tree, self.arrays = tree, params
 
+    @precondition(lambda self: isinstance(self.tree, dict) and len(self.arrays) < 6)
+    @rule(
+        data=st.data(),
+        key=st.sampled_from(["w2", "b2", "a", "z"]),
+        kind=st.sampled_from(["new", "new", "new", "tied", "integers"]),
+        values=st.sampled_from([{}, {"lr_scale": 0.5}, {"frozen": True}, {"lr": -1.0}]),
+    )
+    def extend(self, data: st.DataObject, key: str, kind: str, values: dict[str, Any]) -> None:
+        if key in self.arrays:
+            return
+        array = data.draw(arrays())
+        tied = data.draw(st.sampled_from(list(self.arrays)))
+        array = {"new": array, "tied": self.arrays[tied], "integers": array.astype(int)}[kind]
+        params = thalweg.tree.flatten({**self.tree, key: array})
+
+        def model() -> None:
+            for name, value in values.items():
+                check_value(self.model.rule, name, value)
+            self.model.extend(params, values)
+
+        group = {"match": [key], **values}
+        self.tree[key] = array
+        if self.both(lambda: self.opt.extend(self.tree, [group]), lambda: (model(), True)):
+            self.arrays = params
+        else:
+            del self.tree[key]
+
     def save(self, *, copied: bool) -> None:
         real, model = self.opt.state_dict(copy=copied), self.model.save(copied=copied)
         assert list(real["state"]) == list(model.state)
@@ -431,6 +498,8 @@ class Machine(RuleBasedStateMachine):
     def go_on_with_a_copy(self, how: str) -> None:
         self.tree, self.opt = COPIES[how]((self.tree, self.opt))
         self.model = copy.deepcopy(self.model)
+        for group in self.model.groups[1:]:
+            group.match = None  # from now on it matches what it matched
         self.arrays, self.held = thalweg.tree.flatten(self.tree), {}
 
     @rule(data=st.data())
@@ -452,7 +521,8 @@ class Machine(RuleBasedStateMachine):
         groups = [(g.names, {k: getattr(g, k) for k in list(g.keys())}) for g in opt.groups]
         assert groups == [(group.names, group.values) for group in model.groups]
         assert opt.lr == groups[0][1]["lr"]
-        assert opt.step_count == model.step_count
+        counts = opt.step_count, opt.skip_count, opt.consecutive_skips
+        assert counts == (model.step_count, model.skips, model.consecutive)
         state = opt.state
         assert list(opt.params) == list(model.leaves)
         assert list(state) == [n for n, leaf in model.leaves.items() if leaf.state is not None]

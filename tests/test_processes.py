@@ -23,7 +23,7 @@ import pytest
 import thalweg
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 TIMEOUT = 60
 SMALL, LARGE = 1_000, 300_000
@@ -84,6 +84,22 @@ def in_fork(work: Callable[[], str]) -> str:
         alarm.cancel()
     assert os.waitpid(child, 0)[1] == 0, f"the child died or hung; it said {said!r}"
     return said
+
+
+@contextlib.contextmanager
+def interrupts() -> Iterator[Callable[[], object]]:
+    """A function after which an interrupt comes within 10 ms, each time at another instant."""
+    rng = random.Random(3)  # noqa: S311 - instants, not secrets
+
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    handler = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        yield lambda: signal.setitimer(signal.ITIMER_REAL, rng.uniform(1e-5, 10e-3))
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, handler)
 
 
 @needs_fork
@@ -244,18 +260,12 @@ def test_an_interrupt_leaves_a_whole_number_of_steps(size: int) -> None:
     most = 3_000 if size == SMALL else 150
     looks = whole_numbers_of_steps(size, most + 1)
     grads = gradients(size)
-
-    def interrupt(*_: Any) -> None:
-        raise KeyboardInterrupt
-
-    rng = random.Random(3)  # noqa: S311 - instants, not secrets
-    handler = signal.signal(signal.SIGALRM, interrupt)
     interrupted = 0
-    try:
+    with interrupts() as arm:
         for _ in range(40):
             opt = made(size)
             with contextlib.suppress(KeyboardInterrupt):
-                signal.setitimer(signal.ITIMER_REAL, rng.uniform(1e-5, 10e-3))
+                arm()
                 for _ in range(most):
                     opt.step(grads)
                 signal.setitimer(signal.ITIMER_REAL, 0)
@@ -264,9 +274,53 @@ def test_an_interrupt_leaves_a_whole_number_of_steps(size: int) -> None:
             assert digest(opt) == looks[opt.step_count]
             assert opt.step(grads).step == opt.step_count
             assert digest(opt) == looks[opt.step_count]
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, handler)
+    assert interrupted
+
+
+@pytest.mark.parametrize("size", [SMALL, LARGE])
+def test_an_interrupt_leaves_no_step_open_and_no_average_in_the_parameters(size: int) -> None:
+    most = 2_000 if size == SMALL else 100
+    grads = gradients(size)
+    looks: dict[str, list[bytes]] = {"a": [], "b": [], "average": []}
+
+    def look(opt: thalweg.Optimizer, ema: thalweg.EMA) -> dict[str, bytes]:
+        arrays = {**opt.params, "average": ema.params["a"]}
+        return {name: hashlib.sha256(array).digest() for name, array in arrays.items()}
+
+    def train(opt: thalweg.Optimizer, ema: thalweg.EMA) -> None:
+        with opt.open_step() as step:
+            step({"b": grads["b"]})
+            step({"a": grads["a"]})
+        ema.update()
+        with ema.swapped(), contextlib.suppress(ValueError):
+            raise ValueError
+
+    def pair() -> tuple[thalweg.Optimizer, thalweg.EMA]:
+        opt = made(size)
+        return opt, thalweg.EMA(opt, 0.9)
+
+    opt, ema = pair()
+    for _ in range(most + 1):
+        for name, seen in look(opt, ema).items():
+            looks[name].append(seen)
+        train(opt, ema)
+
+    interrupted = 0
+    with interrupts() as arm:
+        for _ in range(40):
+            opt, ema = pair()
+            with contextlib.suppress(KeyboardInterrupt):
+                arm()
+                for _ in range(most):
+                    train(opt, ema)
+                signal.setitimer(signal.ITIMER_REAL, 0)
+            interrupted += opt.step_count < most
+            steps = {name: opt.state[name]["step"] for name in opt.params}
+            assert steps["b"] == opt.step_count
+            assert steps["a"] in {steps["b"], steps["b"] - 1}
+            counts = {**steps, "average": ema.count}
+            assert look(opt, ema) == {name: looks[name][count] for name, count in counts.items()}
+            train(opt, ema)  # nothing is open
     assert interrupted
 
 

@@ -245,7 +245,7 @@ def test_rebind_adopts_new_arrays_and_keeps_the_state() -> None:
 
 def test_rebind_refuses_what_does_not_fit() -> None:
     opt = AdamW(nested())
-    with unchanged(opt), pytest.raises(ValueError, match=r"'extra'.*new optimizer"):
+    with unchanged(opt), pytest.raises(ValueError, match=r"'extra'.*opt\.extend"):
         opt.rebind({**nested(), "extra": single()})
 
 

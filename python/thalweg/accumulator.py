@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from thalweg import _core
@@ -9,6 +10,7 @@ from thalweg.mirror import Mirror
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import TypeGuard
 
     from numpy.typing import NDArray
 
@@ -80,8 +82,7 @@ class Accumulator(Mirror):
             As `Optimizer.step` does for gradients that do not fit; nothing is added then.
         """
         weight = _core.check_hyperparameter("weight", weight)
-        if self.count == 0:
-            self._follow()
+        self._follow()
         self._native.step(grads, scale=weight)
 
     @property
@@ -107,14 +108,19 @@ class Accumulator(Mirror):
     def _recorded(self) -> dict[str, Any]:
         return {"weight": self.weight}
 
-    def _plan_values(self, saved: Mapping[str, Any], planned: Planned) -> None:
+    def _plan_values(self, saved: Mapping[str, Any], planned: Planned, *, others: bool) -> None:  # noqa: ARG002 - it has none
         weight = saved.get("weight")
-        if isinstance(weight, int | float) and not isinstance(weight, bool) and weight >= 0:
+        if _is_number(weight) and 0 <= weight < math.inf:
             planned.weight = float(weight)
         else:
             planned.differences.append(f"weight is {weight!r}")
+            planned.fits = False
 
     def __repr__(self) -> str:
         return (
             f"Accumulator({len(self._arrays)} arrays, {self.count} added, weight {self.weight:g})"
         )
+
+
+def _is_number(value: Any) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool)

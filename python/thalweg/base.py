@@ -137,8 +137,10 @@ class Optimizer(_core.Optimizer):
     def _edit(self, group: Group, values: dict[str, Any]) -> None:
         """Give a group other values, or change nothing."""
         self._configure(self._cascade.values(group, values))
+        before = group._values
         object.__setattr__(group, "_values", values)
-        self._changed()
+        if before.get("frozen") != values.get("frozen"):
+            self._changed()
 
     def _trained(self) -> dict[str, NDArray[Any]]:
         """The parameters that train."""
@@ -286,7 +288,7 @@ class Optimizer(_core.Optimizer):
             ``format``, ``rule``, ``options``, ``step_count``, ``skips``, ``groups``, ``state`` and
             ``attached``, the accumulators and averages that were made for this optimizer. Schedules
             of `thalweg.schedule` are recorded as JSON, other callables by name, matchers as the
-            names they matched; frozen parameters are left out.
+            names they matched; parameters that never trained are left out.
         """
         return state_dicts.state_dict(self, copy=copy)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -13,7 +12,7 @@ from thalweg.state import record, restored
 from thalweg.tree import flatten, unflatten
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
     from numpy.typing import NDArray
 
@@ -131,12 +130,9 @@ class EMA(Mirror):
         BusyError
             Inside `swapped` and inside `Optimizer.open_step`.
         """
-        if self._owner is None:
-            self._native.step(self._given)
-        else:
-            self._owner._check_ready()
-            self._follow()
-            self._native.step(self._owner._params)
+        self._follow()
+        params = self._given if self._owner is None else self._owner._params
+        self._native._average(params, self._owner)
 
     @property
     def params(self) -> Any:
@@ -144,36 +140,34 @@ class EMA(Mirror):
         tree = self._tree
         return unflatten({**flatten(tree), **self._arrays}, like=tree)
 
-    @contextmanager
-    def swapped(self) -> Iterator[Any]:
-        """Parameters and averages change places inside the block, for evaluation.
+    def swapped(self) -> _core.Swapped:
+        """Parameters and averages change places inside a block, for evaluation.
 
-        It takes no memory. Inside, `params` holds the parameters, and a step, an update, loading
-        and saving are refused, so that nothing is trained or kept that was meant to be evaluated.
+        Used as ``with ema.swapped():``; it takes no memory. Inside, `params` holds the parameters,
+        and a step, an update, edits, loading and saving are refused, so that nothing is trained or
+        kept that was meant to be evaluated. The block gives the parameters' tree, whose arrays hold
+        the averages.
 
-        Yields
+        Raises
         ------
-        tree
-            The parameters' tree, whose arrays hold the averages.
+        ValueError
+            If the parameters no longer fit; nothing is changed.
+        BusyError
+            Inside another such block and inside `Optimizer.open_step`.
         """
-        params = flatten(self._tree)
-        already = self._native._held
-        try:
-            self._native._exchange(params, True, self._owner)
-            yield self._tree
-        finally:
-            # Asked, not remembered, because an interrupt may fall anywhere.
-            if self._native._held and not already:
-                self._native._exchange(params, False, self._owner)
+        return _core.Swapped(self._native, self._owner, flatten(self._tree), self._tree)
 
-    def _plan_values(self, saved: Mapping[str, Any], planned: Planned) -> None:
+    def _plan_values(self, saved: Mapping[str, Any], planned: Planned, *, others: bool) -> None:
         theirs, ours = saved.get("bias_correction"), self._bias_correction
         if theirs is not ours:
             planned.differences.append(f"bias_correction: saved {theirs!r}, here {ours!r}")
+            planned.fits = False
+        if not others:
+            return
         try:
             decay = _checked(restored(saved.get("decay"), self._decay))
         except (TypeError, ValueError) as error:
-            planned.differences.append(str(error))
+            planned.differences.append(f"decay: {error}")
             return
         planned.values["decay"] = decay
         if decay != self._decay:

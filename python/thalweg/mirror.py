@@ -33,6 +33,8 @@ class Planned:
 
     mirror: Mirror
     differences: list[str]
+    fits: bool = True
+    """False if nothing of it can be taken over; else what differs is left out."""
     count: int = 0
     states: dict[str, dict[str, Any]] = field(default_factory=dict)
     weight: float = 0.0
@@ -66,6 +68,8 @@ class Mirror(ABC):
         if not isinstance(name, str):
             raise TypeError(f"name must be a string, got {name!r}")
         self._owner = params if isinstance(params, Optimizer) else None
+        if self._owner is not None:
+            self._owner._check_ready()
         self._given = None if self._owner else params
         self._arrays = {}
         self._set_up(self._tree, self._members())
@@ -87,6 +91,15 @@ class Mirror(ABC):
         """The array that mirrors a new parameter."""
         return np.zeros_like(param, subok=False)
 
+    def _started(self, name: str, param: Any) -> NDArray[Any]:
+        """The same, if it is an array; NumPy makes one of anything, and drops masks."""
+        if not isinstance(param, np.ndarray) or isinstance(param, np.ma.MaskedArray):
+            raise TypeError(
+                f"parameter {name!r} is of type {type(param).__name__}; sums and averages are of "
+                "float32 or float64 ndarrays, in dicts, lists or tuples (np.asarray(x, np.float32))"
+            )
+        return self._start(param)
+
     @abstractmethod
     def _bind(self, tree: Any) -> None:
         """Hand the arrays over to the native object."""
@@ -96,7 +109,7 @@ class Mirror(ABC):
         return {}
 
     def _set_up(self, tree: Any, members: Mapping[str, NDArray[Any]]) -> None:
-        self._arrays = {name: self._start(param) for name, param in members.items()}
+        self._arrays = {name: self._started(name, param) for name, param in members.items()}
         self._native = _core.Optimizer()
         leaves = flatten(tree)
         self._bind(unflatten({**leaves, **self._arrays}, like=tree))
@@ -111,13 +124,16 @@ class Mirror(ABC):
 
     def _follow(self, more: Mapping[str, Any] = MappingProxyType({})) -> None:
         """Take in parameters that the optimizer trains by now, and `more` that it will."""
-        if self._owner is None or (self._owner._revision == self._revision and not more):
+        if self._owner is None:
+            return
+        if self._owner._revision == self._revision and self._arrays.keys() >= more.keys():
             return
         members = {**self._members(), **more}
         if self._keeps:
             members.update(dict.fromkeys(self._arrays))
         leaves = self._owner._params
-        new = {name: self._start(leaves[name]) for name in members if name not in self._arrays}
+        names = [name for name in members if name not in self._arrays]
+        new = {name: self._started(name, leaves[name]) for name in names}
         tree = unflatten({**leaves, **self._arrays, **new}, like=self._tree)
         self._native._extend(tree, self._classes(), self._assignment(leaves, members))
         self._arrays.update(new)
@@ -145,7 +161,7 @@ class Mirror(ABC):
         ValueError
             If it does not fit, listing every difference.
         """
-        planned = self._plan(state_dict, self._members())
+        planned = self._plan(state_dict, self._members(), others=True)
         if planned.differences:
             listed = "\n- ".join(planned.differences)
             raise ValueError(f"the state dict does not fit; nothing was loaded:\n- {listed}")
@@ -153,26 +169,30 @@ class Mirror(ABC):
         self._native._restore(counts, states)
         planned.finish()
 
-    def _plan(self, saved: Any, members: Mapping[str, Any]) -> Planned:
-        """What loading would do, with these parameters training."""
+    def _plan(self, saved: Any, members: Mapping[str, Any], *, others: bool) -> Planned:
+        """What loading would do, with these parameters training.
+
+        With `others` the saved hyperparameters count.
+        """
         if not is_mirror(saved) or saved["kind"] != self.kind:
-            return Planned(self, [f"not the state of an {type(self).__name__}"])
+            return Planned(self, [f"not the state of an {type(self).__name__}"], fits=False)
         params = members if self._owner is None else self._owner._params
-        states = {name: dict(leaf) for name, leaf in saved["state"].items()}
-        found = [f"{name!r} was not saved" for name in members if name not in states]
-        for name, leaf in states.items():
-            if name in params:
-                found += differences(name, params[name], leaf, {self.array_key})
+        found = [f"{name!r} was not saved" for name in members if name not in saved["state"]]
+        planned = Planned(self, found, count=int(saved["step_count"]))
+        self._plan_values(saved, planned, others=others)
+        for name, kept in saved["state"].items():
+            leaf = dict(kept)  # read once: it may be a view of a file
+            if not isinstance(params.get(name), np.ndarray):
+                found.append(f"saved {name!r}, which is no array among the parameters")
+            elif differ := differences(name, params[name], leaf, {self.array_key}):
+                found += differ
             else:
-                found.append(f"{name!r} is not a parameter")
-        planned = Planned(self, found, int(saved["step_count"]), states)
-        if not found:
-            self._plan_values(saved, planned)
+                planned.states[name] = leaf
         return planned
 
     @abstractmethod
-    def _plan_values(self, saved: Mapping[str, Any], planned: Planned) -> None:
-        """Compare what is saved beside counters and arrays."""
+    def _plan_values(self, saved: Mapping[str, Any], planned: Planned, *, others: bool) -> None:
+        """Compare what is saved beside counters and arrays; see `_plan`."""
 
     @abstractmethod
     def _recorded(self) -> dict[str, Any]:
@@ -184,9 +204,11 @@ class Mirror(ABC):
         return {"attributes": kept, "counts": counts, "state": state}
 
     def __setstate__(self, pickled: dict[str, Any]) -> None:
-        # Its optimizer may not be there yet, so the arrays are bound by their names alone.
+        # Its optimizer may not be there yet, so the arrays are bound by their names alone until
+        # `_follow` sees another revision.
         self.__dict__.update(pickled["attributes"])
+        self._revision = -1
         self._native = _core.Optimizer()
-        self._bind(self._arrays)
+        self._bind(self._arrays if self._owner else unflatten(self._arrays, like=self._given))
         self._native._configure(self._classes(), [0] * len(self._arrays))
         self._native._restore(pickled["counts"], pickled["state"])

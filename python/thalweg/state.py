@@ -43,7 +43,7 @@ class LoadReport:
     missing: tuple[str, ...] = ()
     """Parameters that train and have no saved state."""
     unexpected: tuple[str, ...] = ()
-    """Saved names that are no parameter that trains."""
+    """Saved names that are no parameter, or a frozen one that could not train as it is."""
     mismatched: tuple[str, ...] = ()
     """Saved entries that do not fit, each with both sides."""
     changed: dict[str, tuple[Any, Any]] = field(default_factory=dict)
@@ -52,8 +52,7 @@ class LoadReport:
 
 def state_dict(opt: Optimizer, *, copy: bool) -> dict[str, Any]:
     """See `Optimizer.state_dict`."""
-    names = [name for name in opt.params if not opt.resolve(name)["frozen"]]
-    counts, states = opt._snapshot(names, copy)
+    counts, states = opt._snapshot(list(opt.params), copy)
     return {
         "format": FORMAT,
         "rule": opt.rule.name,
@@ -92,8 +91,8 @@ def load_state_dict(
     if hyperparameters not in ("saved", "current"):
         raise ValueError(f"hyperparameters must be 'saved' or 'current', got {hyperparameters!r}")
     _check_form(saved)
-    plan = _Plan(opt, saved)
-    if hyperparameters == "saved":
+    plan = _Plan(opt, saved, others=hyperparameters == "saved")
+    if plan.others:
         plan.check_header()
         plan.plan_groups()
     plan.plan_state()
@@ -178,15 +177,17 @@ def _check_form(saved: Mapping[str, Any]) -> None:
 class _Plan:
     """What loading would do, and what stands against it."""
 
-    def __init__(self, opt: Optimizer, saved: Mapping[str, Any]) -> None:
+    def __init__(self, opt: Optimizer, saved: Mapping[str, Any], *, others: bool) -> None:
         self.opt = opt
         self.saved = saved
+        self.others = others  # whether the saved hyperparameters count
         self.missing: list[str] = []
         self.unexpected: list[str] = []
         self.mismatched: list[str] = []
         self.changed: dict[str, tuple[Any, Any]] = {}
         self.groups: list[Group] | None = None
         self.states: dict[str, dict[str, Any]] = {}
+        self.thaws: dict[str, int] = {}  # frozen parameters that get so many arrays of state
         self.attached: list[Planned] = []
 
     def check_header(self) -> None:
@@ -245,19 +246,34 @@ class _Plan:
 
     def plan_state(self) -> None:
         """Which arrays are copied where; what is missing, unexpected or of another shape."""
-        saved = self.saved["state"]
+        saved, params = self.saved["state"], self.opt._params
         trains = self._trains()
-        self.unexpected += [name for name in saved if name not in trains]
-        for name, param in trains.items():
-            if name not in saved:
-                self.missing.append(name)
+        self.missing += [name for name in trains if name not in saved]
+        for name in saved:
+            if name not in trains and not could_train(params.get(name)):
+                self.unexpected.append(name)
                 continue
             leaf = dict(saved[name])  # read once: it may be a view of a file
-            found = differences(name, param, leaf, self._state_keys(name))
+            keys = self._state_keys(name)
+            found = differences(name, params[name], leaf, keys)
             if found:
                 self.mismatched += found
-            else:
-                self.states[name] = {**leaf, "step": int(leaf["step"])}
+                continue
+            self.states[name] = {**leaf, "step": int(leaf["step"])}
+            if self.opt._state(name) is None:
+                self.thaws[name] = len(keys)
+        self._forget(trains)
+
+    def _forget(self, trains: Mapping[str, Any]) -> None:
+        """What is frozen and had no history when it was saved has none once loaded."""
+        known = set(self.saved["groups"][0]["match"]) - set(self.saved["state"]) - set(trains)
+        for name in known:
+            arrays = self.opt._state(name) if name in self.opt._params else None
+            if arrays is not None:
+                zeros = {
+                    key: np.broadcast_to(a.dtype.type(0), a.shape) for key, a in arrays.items()
+                }
+                self.states[name] = {**zeros, "step": 0}
 
     def plan_attached(self) -> None:
         """Which accumulators and averages take over what was saved of them."""
@@ -267,9 +283,9 @@ class _Plan:
             if name not in saved:
                 self.missing.append(name)
                 continue
-            planned = mirror._plan(saved[name], self._trains())
+            planned = mirror._plan(saved[name], self._trains(), others=self.others)
             self.mismatched += [f"{name}: {difference}" for difference in planned.differences]
-            if not planned.differences:
+            if planned.fits:
                 self.attached.append(planned)
                 if planned.changed:
                     self.changed[f"{name}.decay"] = planned.changed
@@ -300,7 +316,7 @@ class _Plan:
             *self.mismatched,
             *(f"no saved state for {name!r}" for name in self.missing),
             *(
-                f"saved state for {name!r}, which is no parameter that trains"
+                f"saved state for {name!r}, which is no parameter that can train here"
                 for name in self.unexpected
                 if name not in self.saved["attached"]
             ),
@@ -320,13 +336,20 @@ class _Plan:
         skips = self.saved["skips"]
         counts = (int(self.saved["step_count"]), int(skips["total"]), int(skips["consecutive"]))
         attached = [planned.prepared() for planned in self.attached]
-        state = ((*counts, 0.0), self.states)
-        if self.groups is None:
-            self.opt._restore(*state, attached)
-        else:
-            self.opt._adopt(self.groups, restored=state, attached=attached)
-            for planned in self.attached:
-                planned.finish()
+        groups = self.opt.groups if self.groups is None else self.groups
+        self.opt._adopt(groups, self.thaws, ((*counts, 0.0), self.states), attached)
+        for planned in self.attached:
+            planned.finish()
+
+
+def could_train(param: Any) -> bool:
+    """Whether a frozen parameter is an array that can be written."""
+    return (
+        isinstance(param, np.ndarray)
+        and not isinstance(param, np.ma.MaskedArray)
+        and param.flags.writeable
+        and param.flags.aligned
+    )
 
 
 def differences(name: str, param: Any, saved: Mapping[str, Any], expected: set[str]) -> list[str]:
@@ -397,4 +420,7 @@ def unpickle(opt: Optimizer, saved: dict[str, Any]) -> None:
     kept = {name: len(leaf) - 1 for name, leaf in states.items()}  # without the step
     opt._start(saved["params"], groups, base, saved["options"], kept)
     opt.__dict__.update(saved["attributes"])
+    # A shallow copy leaves them to the original.
+    attached = opt._attached.items()
+    opt._attached = {name: m for name, m in attached if m.__dict__.get("_owner", opt) is opt}
     opt._restore(saved["counts"], states)

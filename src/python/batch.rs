@@ -95,7 +95,7 @@ impl Batch {
         self.norms.clear();
     }
 
-    /// Adds a leaf's tensor; `read` is its gradient, where the setting asks for reading.
+    /// Adds a leaf's tensor; `read` is its gradient, where the setting may ask for reading.
     pub fn push(
         &mut self,
         leaf: usize,
@@ -125,7 +125,9 @@ impl Batch {
         numbers: &[Numbers],
         intake: Intake,
     ) -> Result<usize, Error> {
-        if let Some(position) = self.keys.iter().rposition(|other| *other == key) {
+        // A tensor's own coefficients are asked for once.
+        let made = if key.tensor.is_some() { &[] } else { &self.keys[..] };
+        if let Some(position) = made.iter().rposition(|other| *other == key) {
             return Ok(position);
         }
         self.updates.push(numbers[key.class].update(key.kind, key.states, key.step, intake)?);
@@ -160,8 +162,13 @@ impl Batch {
         }
         let (plan, tasks, updates) = (&mut self.plan, &mut self.tasks, &self.updates);
         if setting.watch {
-            plan.run_watched(tasks, updates, level, threads, &mut self.norms, !setting.reads())?;
-            if setting.reads() {
+            let grads = !setting.reads();
+            plan.run_watched(tasks, updates, level, threads, &mut self.norms, grads)?;
+            let overflows = self.norms.iter().any(|norms| norms.grad.is_infinite());
+            if overflows {
+                self.pass.read(&self.reads, level, threads);
+            }
+            if overflows || setting.reads() {
                 // The same bits, and right also where squares overflow.
                 for (i, norms) in self.norms.iter_mut().enumerate() {
                     norms.grad = self.pass.norm_of(i).of_scaled(1.0);
@@ -187,7 +194,7 @@ impl Batch {
         let applies = |norm: norm::Norm, clip: f64| {
             clip != 1.0 && (norm.is_finite() || policy == Policy::Ignore)
         };
-        let mut least = 1.0;
+        let mut least = 1.0_f64;
         for (position, key) in self.keys.iter().enumerate() {
             let (norm, max_norm) = match (setting.clip, key.tensor) {
                 (Clip::Norm(max_norm), _) => (norm, max_norm),
@@ -199,8 +206,8 @@ impl Batch {
                 let UpdateKey { class, kind, states, step, .. } = *key;
                 let intake = (scale * clip).into();
                 self.updates[position] = numbers[class].update(kind, states, step, intake)?;
-                // NaN is less than nothing and stays.
-                least = if clip >= least { least } else { clip };
+                // NaN stays.
+                least = if least.is_nan() || clip >= least { least } else { clip };
             }
         }
         Ok(least)

@@ -32,16 +32,16 @@ pub fn bind(
     step: u64,
     setting: &Setting,
 ) -> Outcome<()> {
-    let input = model.options.family.words().input;
+    let words = model.options.family.words();
     for position in 0..model.work.chosen.len() {
         let index = model.work.chosen[position];
         let leaf = &model.leaves[index];
         let Some(active) = &leaf.active else { continue };
         let Given::Object(object) = &model.work.given[index] else { continue };
         let object = object.bind(py);
-        let written = active.recheck(py, &leaf.name)?;
+        let written = active.recheck(py, &leaf.name, words)?;
         let gradient =
-            checked_gradient(object, || format!("{input} {}", Quoted(&leaf.name)), active)?;
+            checked_gradient(object, || format!("{} {}", words.input, Quoted(&leaf.name)), active)?;
         for position in gradient.extents(model) {
             let Some(array) = model.written_array(position) else { continue };
             if share_memory(&gradient.occupant(), &array.occupant(py))? {
@@ -61,7 +61,8 @@ pub fn bind(
         let update = batch
             .update(key, numbers, setting.intake())
             .map_err(|error| Refusal::Core { error, step: Some(step) })?;
-        batch.push(index, tensor, update, setting.reads().then(|| gradient.read(active.p.kind)));
+        let reads = setting.reads() || setting.watch;
+        batch.push(index, tensor, update, reads.then(|| gradient.read(active.p.kind)));
     }
     Ok(())
 }

@@ -75,7 +75,7 @@ pub fn collect_some(model: &mut Model, grads: &Bound<'_, PyAny>) -> Outcome<()> 
                 work.given[*leaf] = Given::Object(object.unbind());
                 work.chosen.push(*leaf);
             }
-            None if object.is_none() && tree.has(&name) => {}
+            None if object.is_none() && (grads.is_none() || tree.has(&name)) => {}
             None => extra.push(name),
         }
     }

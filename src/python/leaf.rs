@@ -6,13 +6,12 @@ use pyo3::types::PyString;
 
 use super::arrays::{Checked, written};
 use super::errors::{Outcome, Refusal, Shape};
+use super::words::Words;
 use crate::element::Kind;
 use crate::error::Quoted;
 use crate::gather::Pointer;
 use crate::layout::{Layout, Order};
 use crate::tensor::{ARRAYS, STATE};
-
-const REBIND: &str = ", or adopt the new array with opt.rebind(params)";
 
 /// A parameter.
 #[derive(Debug)]
@@ -78,8 +77,9 @@ impl Active {
 
     /// Pointers to the arrays, once their structs have been looked at again; the parameter's in place
     /// of the gradient's.
-    pub fn recheck(&self, py: Python<'_>, name: &str) -> Outcome<[Pointer; ARRAYS]> {
-        let p = self.p.recheck(py, REBIND, || format!("parameter {}", Quoted(name)))?;
+    pub fn recheck(&self, py: Python<'_>, name: &str, words: &Words) -> Outcome<[Pointer; ARRAYS]> {
+        let p =
+            self.p.recheck(py, words.rebind, || format!("{} {}", words.updated, Quoted(name)))?;
         let mut pointers = [p; ARRAYS];
         for (pointer, state) in pointers[STATE..].iter_mut().zip(&self.state) {
             *pointer = state.recheck(py, "", || format!("the state of {}", Quoted(name)))?;

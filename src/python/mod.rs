@@ -26,6 +26,7 @@ mod report;
 mod scalars;
 mod step;
 mod stream;
+mod swapped;
 mod tree;
 mod words;
 
@@ -54,6 +55,8 @@ mod _core {
     use super::scalars::{check_number, check_whole, half_cosine, power};
     #[pymodule_export]
     use super::stream::stream_arrays;
+    #[pymodule_export]
+    use super::swapped::Swapped;
     use super::tree;
     use crate::dispatch::Level;
     use crate::element::Kind;

@@ -189,7 +189,7 @@ impl Model {
             if let Some(active) = &leaf.active
                 && !self.classes[leaf.class].frozen
             {
-                active.recheck(py, &leaf.name)?;
+                active.recheck(py, &leaf.name, self.options.family.words())?;
             }
         }
         Ok(())
@@ -248,7 +248,7 @@ impl Model {
             match &leaf.active {
                 None => {
                     let states = states.unwrap_or_else(|| self.options.states(class));
-                    thawed.push((i, Self::thaw(py, leaf, states)?));
+                    thawed.push((i, self.thaw(py, leaf, states)?));
                 }
                 Some(active) if active.state.len() < self.options.states(class) => {
                     return Err(Refusal::Value(format!(
@@ -274,8 +274,9 @@ impl Model {
     }
 
     /// Checks a leaf's array and allocates so many arrays of state.
-    fn thaw(py: Python<'_>, leaf: &Leaf, states: usize) -> Outcome<Active> {
-        let what = || format!("parameter {}", Quoted(&leaf.name));
+    fn thaw(&self, py: Python<'_>, leaf: &Leaf, states: usize) -> Outcome<Active> {
+        let updated = self.options.family.words().updated;
+        let what = || format!("{updated} {}", Quoted(&leaf.name));
         let (array, kind) = written(leaf.object.bind(py), what)?;
         let state = (0..states)
             .map(|_| Ok(Checked::new(&zeros_like(array)?, kind)))
@@ -322,7 +323,7 @@ impl Model {
     pub fn describe(&self, (leaf, array): (usize, usize)) -> String {
         let name = &self.leaves[leaf].name;
         match array {
-            0 => format!("parameter {}", Quoted(name)),
+            0 => format!("{} {}", self.options.family.words().updated, Quoted(name)),
             k => format!("{} of {}", self.options.state_names(k)[k - 1], Quoted(name)),
         }
     }
@@ -442,7 +443,7 @@ impl Model {
             let leaf = self.leaf(&name.extract::<String>()?)?;
             leaf.recheck_state(states.py())?;
             if let (Some(_), Some(active)) = (self.options.family.itself(), &leaf.active) {
-                active.recheck(states.py(), &leaf.name)?;
+                active.recheck(states.py(), &leaf.name, self.options.family.words())?;
             }
         }
         Ok(())

@@ -406,25 +406,23 @@ impl Optimizer {
         })
     }
 
-    /// Exchanges the contents of averages and of the parameters, and back. Meanwhile they are held,
-    /// and so is the optimizer of the parameters.
-    #[pyo3(signature = (params, held, owner=None))]
-    fn _exchange(
+    /// Moves averages towards the parameters. Their optimizer is entered too, so that nobody trains
+    /// them meanwhile.
+    #[pyo3(signature = (params, owner=None))]
+    fn _average(
         &self,
-        params: &Bound<'_, PyDict>,
-        held: bool,
+        params: &Bound<'_, PyAny>,
         owner: Option<&Bound<'_, Optimizer>>,
     ) -> PyResult<()> {
         let mut entered = owner.map(|owner| owner.get().model.enter()).transpose()?;
-        let mut owner = entered.as_mut().map(model_in).transpose()?;
-        self.inside(params.py(), |model| {
-            if held {
-                model.ready()?;
-                owner.as_mut().map_or(Ok(()), |owner| owner.ready().map(drop))?;
-            }
-            let owner = owner.map(|owner| &mut owner.held);
-            exchange(params.py(), model, params, (held, owner))
-        })
+        if let Some(owner) = &mut entered {
+            model_in(owner)?.ready()?;
+        }
+        let (clip, scale, partial, stats) = (Clip::No, 1.0, false, false);
+        let counters = &self.counters;
+        let request = Request { grads: params, clip, scale, partial, stats, counters };
+        self.with(params.py(), |model| step(params.py(), model, &request))?;
+        Ok(())
     }
 
     /// Refuses in the middle of something.
@@ -437,12 +435,6 @@ impl Optimizer {
         self.inside(py, |model| {
             Ok(model.leaves.iter().map(|leaf| leaf.key.clone_ref(py)).collect())
         })
-    }
-
-    /// Whether the contents are exchanged.
-    #[getter]
-    fn _held(&self, py: Python<'_>) -> PyResult<bool> {
-        self.inside(py, |model| Ok(model.held))
     }
 
     /// Sets the state of leaves and their numbers of updates to zero; of all leaves, and the counters
@@ -482,6 +474,28 @@ impl Optimizer {
 }
 
 impl Optimizer {
+    /// Exchanges the contents of averages and of the parameters, and back. Meanwhile they are held,
+    /// and so is the optimizer of the parameters.
+    pub fn exchange(
+        &self,
+        params: &Bound<'_, PyDict>,
+        held: bool,
+        owner: Option<&Optimizer>,
+    ) -> PyResult<()> {
+        let mut entered = owner.map(|owner| owner.model.enter()).transpose()?;
+        let mut owner = entered.as_mut().map(model_in).transpose()?;
+        self.inside(params.py(), |model| {
+            if held {
+                model.ready()?;
+                if let Some(owner) = &mut owner {
+                    owner.ready()?.check_current(params.py())?;
+                }
+            }
+            let owner = owner.map(|owner| &mut owner.held);
+            exchange(params.py(), model, params, (held, owner))
+        })
+    }
+
     /// Begins a step that is taken tensor by tensor.
     pub fn open(&self, py: Python<'_>, token: u64) -> PyResult<()> {
         self.with(py, |model| open(py, model, &self.counters, token))

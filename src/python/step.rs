@@ -77,8 +77,8 @@ pub fn step(py: Python<'_>, model: &mut Model, request: &Request<'_, '_>) -> Out
     if let Some(name) = model.first_rebound(py)? {
         return Err(Refusal::Rebound { name: name.to_owned() });
     }
-    collect(model, request.grads, request.partial)?;
-    let report = take(py, model, request, &Part { number, lr, numbers: &numbers });
+    let report = collect(model, request.grads, request.partial)
+        .and_then(|()| take(py, model, request, &Part { number, lr, numbers: &numbers }));
     model.work.clear();
     report
 }
@@ -112,8 +112,8 @@ pub fn step_open(
     let open = model.open.as_ref().filter(|open| open.token == token).ok_or(Refusal::NotOpen)?;
     let (number, lr, numbers) = (open.number, open.lr, open.numbers.clone());
     model.work.clear_chosen();
-    collect_some(model, request.grads)?;
-    let report = take(py, model, request, &Part { number, lr, numbers: &numbers });
+    let report = collect_some(model, request.grads)
+        .and_then(|()| take(py, model, request, &Part { number, lr, numbers: &numbers }));
     model.work.clear_chosen();
     report
 }

@@ -9,7 +9,8 @@ use std::collections::{HashMap, HashSet};
 use numpy::PyUntypedArray;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList, PyMapping, PyString, PyTuple};
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyDict, PyList, PyString, PyTuple, PyType};
 
 use super::arrays::type_name;
 use super::errors::{Outcome, Refusal};
@@ -68,15 +69,28 @@ fn open<'py>(
         };
         return Ok(Some((Container::Tuple, tuple.iter().enumerate().map(entry).collect())));
     }
-    if let Ok(mapping) = object.cast::<PyMapping>() {
-        let mut entries = Vec::new();
-        for key in mapping.keys()?.iter() {
-            let child = mapping.get_item(&key)?;
+    if is_mapping(object)? {
+        let keys = object.call_method0("keys")?.try_iter()?.collect::<PyResult<Vec<_>>>()?;
+        let mut entries = Vec::with_capacity(keys.len());
+        for key in keys {
+            let child = object.get_item(&key)?;
             entries.push(keyed((key, child))?);
         }
         return Ok(Some((Container::Mapping, entries)));
     }
     Ok(None)
+}
+
+/// Whether it is a mapping of another kind than dict.
+///
+/// Asked by hand: a cast to PyO3's mapping runs Python code too, and loses what that raises, such as
+/// an interrupt.
+fn is_mapping(object: &Bound<'_, PyAny>) -> PyResult<bool> {
+    static MAPPING: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    if object.is_instance_of::<PyUntypedArray>() {
+        return Ok(false);
+    }
+    object.is_instance(MAPPING.import(object.py(), "collections.abc", "Mapping")?)
 }
 
 /// The field names of a namedtuple.

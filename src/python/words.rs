@@ -6,6 +6,10 @@ use super::hyper::Family;
 #[derive(Debug)]
 pub struct Words {
     pub owner: &'static str,
+    /// Before the name of an array that is updated.
+    pub updated: &'static str,
+    /// What else to do where such an array is no longer what it was.
+    pub rebind: &'static str,
     /// Before the name of one array that is given.
     pub input: &'static str,
     pub inputs: &'static str,
@@ -19,6 +23,8 @@ pub struct Words {
 
 const OPTIMIZER: Words = Words {
     owner: "optimizer",
+    updated: "parameter",
+    rebind: ", or adopt the new array with opt.rebind(params)",
     input: "the gradient of",
     inputs: "the gradients",
     are: super::arrays::GRADIENTS_ARE,
@@ -29,6 +35,8 @@ const OPTIMIZER: Words = Words {
 
 const SUM: Words = Words {
     owner: "accumulator",
+    updated: "the sum of",
+    rebind: "",
     if_missing: "; give None for a parameter without a gradient",
     if_extra: "; its parameters are those it was made for",
     ..OPTIMIZER
@@ -36,6 +44,8 @@ const SUM: Words = Words {
 
 const AVERAGE: Words = Words {
     owner: "average",
+    updated: "the average of",
+    rebind: "",
     input: "parameter",
     inputs: "the parameters",
     are: "parameters are float32 or float64 ndarrays",

@@ -1,6 +1,6 @@
 //! Weighted sums of gradients.
 
-use super::{Gradient, Rule};
+use super::{Gradient, Rule, rounded};
 use crate::element::Element;
 use crate::error::Error;
 use crate::rule::Hyperparameter;
@@ -32,6 +32,7 @@ impl<E: Element> Sum<E> {
         if step == 0 {
             return Err(Error::Step);
         }
+        rounded::<E>(Hyperparameter::Weight, weight, weight)?;
         Ok(Sum { gradient: Gradient::new(weight.into(), false, 0.0)?, first: step == 1 })
     }
 }
