@@ -58,6 +58,7 @@ EXPECTED = {
         "SGD, ignore",
         "AdamW, ignore",
     ],
+    "loop": ["AdamW, default", "AdamW, ignore", *2 * ["Accumulator.add", "EMA.update"]],
     "memory": [f"{rule} {dtype}" for dtype in SIZES for rule in STATE],
     "imports": ["numpy", "thalweg", "thalweg over numpy"],
     "threads": 4 * ["8,192", "16,384"],
