@@ -7,12 +7,11 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
 
-use super::arrays::{Checked, kind_of, plain, written, zeros_like};
+use super::arrays::{Checked, kind_of, written, zeros_like};
 use super::errors::{Outcome, Refusal};
 use super::hyper::{Class, Family, Numbers};
 use super::leaf::{Active, Leaf};
 use super::maps::Place;
-use super::memory::Memory;
 use super::overlap::{Extents, first_overlap, mapped};
 use super::step::Workspace;
 use super::tree::{Leaves, Node};
@@ -21,9 +20,6 @@ use crate::error::Quoted;
 
 const TIED: &str =
     "pass tied weights once and add up their gradients, or pass views that do not overlap";
-
-const IF_LOST: &str = "; make a new optimizer to remove parameters";
-const IF_NEW: &str = "; opt.extend(params) adds parameters";
 
 /// What to do about a gradient that no rule can take.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -65,7 +61,7 @@ impl Options {
     }
 
     /// Names of the state arrays of a leaf, in the order the rule has them.
-    fn state_names(&self, states: usize) -> &'static [&'static str] {
+    pub fn state_names(&self, states: usize) -> &'static [&'static str] {
         match self.family {
             Family::Adam { .. } => &["exp_avg", "exp_avg_sq", "max_exp_avg_sq"][..states],
             Family::Sgd => &["momentum_buffer"][..states],
@@ -286,7 +282,7 @@ impl Model {
 
     /// What steps write that train these leaves, if nothing overlaps. Some of the leaves are only
     /// about to be active.
-    fn written_with(
+    pub fn written_with(
         &self,
         py: Python<'_>,
         leaves: Vec<usize>,
@@ -328,67 +324,6 @@ impl Model {
         }
     }
 
-    /// Adopts the arrays of another tree with the same names, shapes and types; keeps the state.
-    pub fn rebind<'py>(&mut self, params: &Bound<'py, PyAny>) -> Outcome<Leaves<'py>> {
-        let (mut next, found) = self.successor(params, false)?;
-        let trains = |leaf: &usize| !self.classes[next.leaves[*leaf].class].frozen;
-        let leaves = (0..next.leaves.len()).filter(trains).collect();
-        next.written = next.written_with(params.py(), leaves, &[])?;
-        next.classes = std::mem::take(&mut self.classes);
-        *self = next;
-        Ok(found)
-    }
-
-    /// The same for a tree with more parameters, which belong to the given classes.
-    pub fn extend<'py>(
-        &mut self,
-        params: &Bound<'py, PyAny>,
-        classes: &[Bound<'py, PyDict>],
-        assignment: Vec<usize>,
-    ) -> Outcome<Leaves<'py>> {
-        let (mut next, found) = self.successor(params, true)?;
-        let classes = next.extract(params.py(), classes, &assignment)?;
-        next.configure(params.py(), classes, assignment, &HashMap::new())?;
-        *self = next;
-        Ok(found)
-    }
-
-    /// A model of another tree that holds the same parameters, and perhaps more, with their state.
-    /// It has no classes.
-    fn successor<'py>(
-        &self,
-        params: &Bound<'py, PyAny>,
-        more: bool,
-    ) -> Outcome<(Self, Leaves<'py>)> {
-        let (mut next, found) = Model::new(params, self.options)?;
-        let missing = |from: &Model, other: &Model| -> Vec<String> {
-            let names = from.sorted.iter().map(|i| &from.leaves[*i].name);
-            names.filter(|name| !other.index.contains_key(*name)).cloned().collect()
-        };
-        let lost = missing(self, &next);
-        let new = if more { Vec::new() } else { missing(&next, self) };
-        if !lost.is_empty() || !new.is_empty() {
-            return Err(Refusal::Names {
-                tree: "the parameters",
-                owner: self.options.family.words().owner,
-                missing: lost,
-                extra: new,
-                if_missing: IF_LOST,
-                if_extra: IF_NEW,
-            });
-        }
-        for leaf in &mut next.leaves {
-            let Some(old) = self.index.get(&leaf.name).map(|i| &self.leaves[*i]) else { continue };
-            leaf.class = old.class;
-            leaf.step = old.step;
-            if let Some(active) = &old.active {
-                leaf.active =
-                    Some(active.with_parameter(leaf.object.bind(params.py()), &leaf.name)?);
-            }
-        }
-        Ok((next, found))
-    }
-
     /// Classes from what Python says of them and of the leaves in them.
     pub fn extract(
         &self,
@@ -398,89 +333,6 @@ impl Model {
     ) -> Outcome<Vec<Class>> {
         let kinds = self.kinds(py, assignment, classes.len())?;
         classes.iter().zip(&kinds).map(|(given, kinds)| Class::extract(given, kinds)).collect()
-    }
-
-    /// The live state arrays of a leaf by name, if it has ever trained.
-    pub fn state<'py>(&self, py: Python<'py>, leaf: &Leaf) -> Outcome<Option<Bound<'py, PyDict>>> {
-        let Some(active) = &leaf.active else { return Ok(None) };
-        let arrays = PyDict::new(py);
-        let names = self.options.state_names(active.state.len());
-        for (name, checked) in names.iter().zip(&active.state) {
-            arrays.set_item(name, checked.array.bind(py))?;
-        }
-        Ok(Some(arrays))
-    }
-
-    /// The arrays of a leaf that a snapshot keeps: its state, or of sums and averages themselves.
-    pub fn kept<'py>(&self, py: Python<'py>, leaf: &Leaf) -> Outcome<Option<Bound<'py, PyDict>>> {
-        let Some(arrays) = self.state(py, leaf)? else { return Ok(None) };
-        if let (Some(key), Some(active)) = (self.options.family.itself(), &leaf.active) {
-            arrays.set_item(key, active.p.array.bind(py))?;
-        }
-        Ok(Some(arrays))
-    }
-
-    /// Sets state and numbers of updates to zero.
-    pub fn reset(
-        &mut self,
-        py: Python<'_>,
-        mut positions: impl Iterator<Item = usize> + Clone,
-    ) -> Outcome<()> {
-        positions.clone().try_for_each(|i| self.leaves[i].recheck_state(py))?;
-        for position in positions.by_ref() {
-            let leaf = &mut self.leaves[position];
-            for state in leaf.active.iter().flat_map(|active| &active.state) {
-                state.array.bind(py).call_method1("fill", (0.0,))?;
-            }
-            leaf.step = 0;
-        }
-        Ok(())
-    }
-
-    /// Refuses if state that is to be taken over cannot be written.
-    pub fn check_restorable(&self, states: &Bound<'_, PyDict>) -> Outcome<()> {
-        for name in states.keys() {
-            let leaf = self.leaf(&name.extract::<String>()?)?;
-            leaf.recheck_state(states.py())?;
-            if let (Some(_), Some(active)) = (self.options.family.itself(), &leaf.active) {
-                active.recheck(states.py(), &leaf.name, self.options.family.words())?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Takes over state arrays and numbers of updates by name, which must fit.
-    pub fn restore(&mut self, states: &Bound<'_, PyDict>) -> Outcome<()> {
-        let py = states.py();
-        self.check_restorable(states)?;
-        let mut steps = Vec::with_capacity(states.len());
-        let mut copies = Vec::new();
-        for (name, saved) in states {
-            let position = self.position(&name.extract::<String>()?)?;
-            steps.push((position, saved.get_item("step")?.extract::<u64>()?));
-            for (key, live) in self.kept(py, &self.leaves[position])?.into_iter().flatten() {
-                let array = saved.get_item(&key)?.cast_into::<PyUntypedArray>();
-                copies.push((live, self.apart(plain(&array.map_err(PyErr::from)?)?)?));
-            }
-        }
-        let copyto = py.import("numpy")?.getattr("copyto")?;
-        for pair in copies {
-            copyto.call1(pair)?;
-        }
-        for (position, step) in steps {
-            self.leaves[position].step = step;
-        }
-        Ok(())
-    }
-
-    /// The array, or a copy if it lies where state lies that is about to be written.
-    fn apart<'py>(&self, array: Bound<'py, PyUntypedArray>) -> PyResult<Bound<'py, PyAny>> {
-        let kind = kind_of(&array).unwrap_or(Kind::F64);
-        let (start, end) = Memory::of(&array).extent(kind);
-        match self.written.extents.meeting(start, end).next() {
-            Some(_) => array.call_method0("copy"),
-            None => Ok(array.into_any()),
-        }
     }
 
     pub fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {

@@ -9,7 +9,8 @@ use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
 use super::errors::Refusal;
-use super::optimizer::{Optimizer, clip_argument, scale_argument, stats_argument};
+use super::keywords::{clip_argument, scale_argument, stats_argument};
+use super::optimizer::Optimizer;
 use super::report::StepReport;
 
 /// One step of an optimizer, taken tensor by tensor; see `Optimizer.open_step`.

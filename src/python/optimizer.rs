@@ -5,7 +5,6 @@
 //! after it but not inside.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::gc::{PyTraverseError, PyVisit};
@@ -13,66 +12,24 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple};
 
 use super::batch::Clip;
+use super::counters::{Counters, Counts};
 use super::errors::{Outcome, Refusal};
 use super::exchange::exchange;
 use super::exit::Presence;
 use super::gate::{Entered, Gate};
-use super::hyper::{Family, flag, real};
+use super::hyper::Family;
+use super::keywords::{clip_argument, partial_argument, scale_argument, stats_argument};
 use super::model::{Model, Options, Policy};
 use super::openstep::OpenStep;
 use super::report::StepReport;
 use super::step::{Request, open, step, step_open};
 use super::tree::Leaves;
-use crate::error::Number;
-
-/// The number of steps taken, of steps skipped, of steps skipped since the last one taken, and the
-/// sum of the scales of steps taken.
-type Counts = (u64, u64, u64, f64);
 
 /// The counters and the state of leaves, as `_snapshot` gives them.
 type Snapshot<'py> = (Counts, Bound<'py, PyDict>);
 
 /// Another object and what it is to take over together with this one.
 type Attached<'py> = (Bound<'py, Optimizer>, Counts, Bound<'py, PyDict>);
-
-/// Outside the gate, so that other threads can watch the progress.
-#[derive(Debug, Default)]
-pub struct Counters {
-    pub steps: AtomicU64,
-    skips: AtomicU64,
-    consecutive_skips: AtomicU64,
-    /// As bits.
-    weight: AtomicU64,
-}
-
-impl Counters {
-    /// Counts a step that was taken.
-    pub fn take(&self, number: u64, scale: f64) {
-        self.steps.store(number, Ordering::Relaxed);
-        self.consecutive_skips.store(0, Ordering::Relaxed);
-        let weight = f64::from_bits(self.weight.load(Ordering::Relaxed)) + scale;
-        self.weight.store(weight.to_bits(), Ordering::Relaxed);
-    }
-
-    /// Counts a step that was skipped.
-    pub fn skip(&self) {
-        self.skips.fetch_add(1, Ordering::Relaxed);
-        self.consecutive_skips.fetch_add(1, Ordering::Relaxed);
-    }
-
-    fn get(&self) -> Counts {
-        let counters = [&self.steps, &self.skips, &self.consecutive_skips, &self.weight];
-        let [steps, skips, consecutive_skips, weight] = counters.map(|n| n.load(Ordering::Relaxed));
-        (steps, skips, consecutive_skips, f64::from_bits(weight))
-    }
-
-    fn set(&self, (steps, skips, consecutive_skips, weight): Counts) {
-        self.weight.store(weight.to_bits(), Ordering::Relaxed);
-        self.steps.store(steps, Ordering::Relaxed);
-        self.skips.store(skips, Ordering::Relaxed);
-        self.consecutive_skips.store(consecutive_skips, Ordering::Relaxed);
-    }
-}
 
 /// Native base of the optimizers, and the whole of sums and averages; see `thalweg.Optimizer`.
 #[pyclass(module = "thalweg._core", name = "Optimizer", subclass, frozen)]
@@ -105,44 +62,6 @@ fn model_in<'a>(entered: &'a mut Entered<'_, Option<Model>>) -> Outcome<&'a mut 
              calls super().__init__(params, ...) first",
         ))
     })
-}
-
-pub fn scale_argument(given: &Bound<'_, PyAny>) -> PyResult<f64> {
-    Ok(real("scale", given)?)
-}
-
-fn partial_argument(given: &Bound<'_, PyAny>) -> PyResult<bool> {
-    Ok(flag("partial", given)?)
-}
-
-pub fn stats_argument(given: &Bound<'_, PyAny>) -> PyResult<bool> {
-    Ok(flag("stats", given)?)
-}
-
-/// The limits of a step, of which there is at most one.
-pub fn clip_argument(limits: &[(&'static str, Option<&Bound<'_, PyAny>>)]) -> Outcome<Clip> {
-    let mut given = Vec::new();
-    for (name, object) in limits.iter().copied() {
-        if let Some(object) = object {
-            let limit = real(name, object)?;
-            // False for NaN too.
-            let positive = limit > 0.0;
-            if !positive {
-                let got = Number(limit);
-                return Err(Refusal::Value(format!("{name} must be greater than 0, got {got}")));
-            }
-            given.push((name, limit));
-        }
-    }
-    match given[..] {
-        [] => Ok(Clip::No),
-        [("max_norm", limit)] => Ok(Clip::Norm(limit)),
-        [("max_tensor_norm", limit)] => Ok(Clip::TensorNorm(limit)),
-        [(_, limit)] => Ok(Clip::Value(limit)),
-        [(one, _), (other, _), ..] => {
-            Err(Refusal::Value(format!("{one} and {other} are two ways to clip; give one of them")))
-        }
-    }
 }
 
 #[pymethods]

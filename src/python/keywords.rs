@@ -1,0 +1,46 @@
+//! The keywords of a step.
+
+use pyo3::prelude::*;
+
+use super::batch::Clip;
+use super::errors::{Outcome, Refusal};
+use super::hyper::{flag, real};
+use crate::error::Number;
+
+pub fn scale_argument(given: &Bound<'_, PyAny>) -> PyResult<f64> {
+    Ok(real("scale", given)?)
+}
+
+pub fn partial_argument(given: &Bound<'_, PyAny>) -> PyResult<bool> {
+    Ok(flag("partial", given)?)
+}
+
+pub fn stats_argument(given: &Bound<'_, PyAny>) -> PyResult<bool> {
+    Ok(flag("stats", given)?)
+}
+
+/// The limits of a step, of which there is at most one.
+pub fn clip_argument(limits: &[(&'static str, Option<&Bound<'_, PyAny>>)]) -> Outcome<Clip> {
+    let mut given = Vec::new();
+    for (name, object) in limits.iter().copied() {
+        if let Some(object) = object {
+            let limit = real(name, object)?;
+            // False for NaN too.
+            let positive = limit > 0.0;
+            if !positive {
+                let got = Number(limit);
+                return Err(Refusal::Value(format!("{name} must be greater than 0, got {got}")));
+            }
+            given.push((name, limit));
+        }
+    }
+    match given[..] {
+        [] => Ok(Clip::No),
+        [("max_norm", limit)] => Ok(Clip::Norm(limit)),
+        [("max_tensor_norm", limit)] => Ok(Clip::TensorNorm(limit)),
+        [(_, limit)] => Ok(Clip::Value(limit)),
+        [(one, _), (other, _), ..] => {
+            Err(Refusal::Value(format!("{one} and {other} are two ways to clip; give one of them")))
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! Other arrays, and more of them, in place of the parameters that there were.
+
+use std::collections::HashMap;
+
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+use super::errors::{Outcome, Refusal};
+use super::model::Model;
+use super::tree::Leaves;
+
+const IF_LOST: &str = "; make a new optimizer to remove parameters";
+const IF_NEW: &str = "; opt.extend(params) adds parameters";
+
+impl Model {
+    /// Adopts the arrays of another tree with the same names, shapes and types; keeps the state.
+    pub fn rebind<'py>(&mut self, params: &Bound<'py, PyAny>) -> Outcome<Leaves<'py>> {
+        let (mut next, found) = self.successor(params, false)?;
+        let trains = |leaf: &usize| !self.classes[next.leaves[*leaf].class].frozen;
+        let leaves = (0..next.leaves.len()).filter(trains).collect();
+        next.written = next.written_with(params.py(), leaves, &[])?;
+        next.classes = std::mem::take(&mut self.classes);
+        *self = next;
+        Ok(found)
+    }
+
+    /// The same for a tree with more parameters, which belong to the given classes.
+    pub fn extend<'py>(
+        &mut self,
+        params: &Bound<'py, PyAny>,
+        classes: &[Bound<'py, PyDict>],
+        assignment: Vec<usize>,
+    ) -> Outcome<Leaves<'py>> {
+        let (mut next, found) = self.successor(params, true)?;
+        let classes = next.extract(params.py(), classes, &assignment)?;
+        next.configure(params.py(), classes, assignment, &HashMap::new())?;
+        *self = next;
+        Ok(found)
+    }
+
+    /// A model of another tree that holds the same parameters, and perhaps more, with their state.
+    /// It has no classes.
+    fn successor<'py>(
+        &self,
+        params: &Bound<'py, PyAny>,
+        more: bool,
+    ) -> Outcome<(Self, Leaves<'py>)> {
+        let (mut next, found) = Model::new(params, self.options)?;
+        let missing = |from: &Model, other: &Model| -> Vec<String> {
+            let names = from.sorted.iter().map(|i| &from.leaves[*i].name);
+            names.filter(|name| !other.index.contains_key(*name)).cloned().collect()
+        };
+        let lost = missing(self, &next);
+        let new = if more { Vec::new() } else { missing(&next, self) };
+        if !lost.is_empty() || !new.is_empty() {
+            return Err(Refusal::Names {
+                tree: "the parameters",
+                owner: self.options.family.words().owner,
+                missing: lost,
+                extra: new,
+                if_missing: IF_LOST,
+                if_extra: IF_NEW,
+            });
+        }
+        for leaf in &mut next.leaves {
+            let Some(old) = self.index.get(&leaf.name).map(|i| &self.leaves[*i]) else { continue };
+            leaf.class = old.class;
+            leaf.step = old.step;
+            if let Some(active) = &old.active {
+                leaf.active =
+                    Some(active.with_parameter(leaf.object.bind(params.py()), &leaf.name)?);
+            }
+        }
+        Ok((next, found))
+    }
+}
