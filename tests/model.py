@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -90,12 +90,23 @@ class Group:
 
 
 @dataclass
+class Average:
+    """A moving average of what trains, or has trained since it was made."""
+
+    decay: float
+    bias_correction: bool
+    count: int = 0
+    leaves: dict[str, Leaf] = field(default_factory=dict)
+
+
+@dataclass
 class Saved:
     rule: str
     structural: Values
     counts: tuple[int, int, int]
     groups: list[Group]
     state: dict[str, Leaf]
+    average: Average | None
 
 
 def check_number(key: str, number: Any) -> float:
@@ -180,6 +191,7 @@ class Model:
                 check_value(rule, key, value)
             made.append(Group(self.matching(group["match"]), own, group["match"]))
         self.groups: list[Group] = []
+        self.average: Average | None = None
         self.configure(made)
 
     def matching(self, match: Any) -> tuple[str, ...]:
@@ -255,6 +267,33 @@ class Model:
         for name, state in started.items():
             self.leaves[name].state = state
         self.groups = groups
+        self._follow()
+
+    def _follow(self) -> None:
+        """The average takes in what trains, as it is now."""
+        if self.average is not None:
+            for name in self.trains():
+                start = Leaf(self.leaves[name].array.copy())
+                self.average.leaves.setdefault(name, start)
+
+    def make_average(self, decay: float, *, bias_correction: bool) -> None:
+        self.average = Average(decay, bias_correction)
+        self._follow()
+
+    def update_average(self) -> None:
+        average = self.average
+        expect(average.leaves, ValueError)
+        for name, leaf in average.leaves.items():
+            leaf.step += 1
+            p, how = self.leaves[name].array, {"bias_correction": average.bias_correction}
+            leaf.array[...] = reference.average(leaf.array, p, leaf.step, average.decay, **how)
+        average.count += 1
+
+    def exchange(self) -> None:
+        self._check_tied(set(self.average.leaves))
+        for name, leaf in self.average.leaves.items():
+            average, p = leaf.array, self.leaves[name].array
+            average[...], p[...] = p.copy(), average.copy()
 
     def _check_tied(self, names: set[str], params: Mapping[str, Array] | None = None) -> None:
         arrays = params or {name: leaf.array for name, leaf in self.leaves.items()}
@@ -444,7 +483,11 @@ class Model:
         state = {n: copy.copy(leaf) for n, leaf in self.leaves.items() if leaf.state is not None}
         state = copy.deepcopy(state) if copied else state
         counts = self.step_count, self.skips, self.consecutive
-        return Saved(self.rule, self.structural, counts, self.groups, state)
+        average = self.average
+        if average is not None:
+            kept = {name: copy.copy(leaf) for name, leaf in average.leaves.items()}
+            average = replace(average, leaves=copy.deepcopy(kept) if copied else kept)
+        return Saved(self.rule, self.structural, counts, self.groups, state, average)
 
     def load(self, saved: Saved, hyperparameters: str, *, strict: bool) -> Loaded:
         groups, changed, mismatched = self.groups, {}, False
@@ -465,6 +508,15 @@ class Model:
         mismatched = mismatched or len(fitting) < len(common)
         missing = tuple(name for name in trains if name not in saved.state)
         unexpected = tuple(name for name in saved.state if name not in self.leaves)
+        missing += ("ema",) * (self.average is not None and saved.average is None)
+        unexpected += ("ema",) * (self.average is None and saved.average is not None)
+        averages = None
+        if self.average is not None and saved.average is not None:
+            averages, differs = self._fitting_averages(saved.average, trains)
+            mismatched = mismatched or differs
+            old, new = self.average.decay, saved.average.decay
+            if averages is not None and hyperparameters == "saved" and old != new:
+                changed["ema.decay"] = old, new
         expect(not strict or not (mismatched or missing or unexpected), ValueError)
         self.configure(groups, [n for n in fitting if self.leaves[n].state is None])
         self.step_count, self.skips, self.consecutive = saved.counts
@@ -474,7 +526,30 @@ class Model:
             self.leaves[name].step = theirs.step
             for key, array in theirs.state.items():
                 self.leaves[name].state[key][...] = array
+        if averages is not None:
+            self.average.count = saved.average.count
+            self.average.decay = changed.get("ema.decay", (0, self.average.decay))[1]
+            for name, theirs in averages.items():
+                mine = self.average.leaves.setdefault(name, Leaf(np.zeros_like(theirs.array)))
+                mine.step, mine.array[...] = theirs.step, theirs.array
         return Loaded(saved.counts[0], missing, unexpected, mismatched, changed)
+
+    def _fitting_averages(
+        self, saved: Average, trains: Mapping[str, Values]
+    ) -> tuple[dict[str, Leaf] | None, bool]:
+        """What can be taken over, None if nothing can, and whether something cannot."""
+        if saved.bias_correction != self.average.bias_correction:
+            return None, True
+        fitting = {}
+        for name, leaf in saved.leaves.items():
+            here = self.leaves.get(name)
+            alike = here and (here.array.shape, here.array.dtype) == (
+                leaf.array.shape,
+                leaf.array.dtype,
+            )
+            if alike:
+                fitting[name] = leaf
+        return fitting, len(fitting) < len(saved.leaves) or not trains.keys() <= saved.leaves.keys()
 
     def _merged(self, saved: Saved) -> list[Group]:
         """The saved groups; a callable stands for the callable that is here in its place."""

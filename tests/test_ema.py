@@ -140,6 +140,7 @@ BAD: dict[str, tuple[Any, type[Exception], str]] = {
     "half precision": ({"w": np.ones(3, np.float16)}, TypeError, "'w' is of dtype float16"),
     "big-endian": ({"w": np.ones(3, ">f4")}, TypeError, "'w' is of dtype >f4"),
     "nothing": ({}, ValueError, "holds no arrays"),
+    "None": (None, ValueError, "holds no arrays"),
 }
 
 

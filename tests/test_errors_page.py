@@ -181,6 +181,8 @@ class PythonSentences(ast.NodeVisitor):
             self.generic_visit(node)
 
     def visit_Raise(self, node: ast.Raise) -> None:
+        if node.exc is None:  # what was caught goes on
+            return
         assert isinstance(node.exc, ast.Call), ast.unparse(node)
         self.message(ast.unparse(node.exc.func), node.exc.args[0])
         self.generic_visit(node)

@@ -233,6 +233,7 @@ class Machine(RuleBasedStateMachine):
         self.world, self.tree = world, world.tree
         self.arrays = thalweg.tree.flatten(world.tree)
         self.held: dict[tuple[str, str], Any] = {}
+        self.ema: thalweg.EMA | None = None
         self.save(copied=True)
         return True
 
@@ -428,6 +429,29 @@ class Machine(RuleBasedStateMachine):
         if self.both(lambda: self.opt.rebind(tree), lambda: self.model.rebind(params)):
             self.tree, self.arrays = tree, params
 
+    @rule(decay=st.sampled_from([0.0, 0.3, 0.9]), corrected=st.booleans())
+    def make_an_average(self, decay: float, corrected: bool) -> None:
+        self.ema = thalweg.EMA(self.opt, decay, bias_correction=corrected)
+        self.held = {key: array for key, array in self.held.items() if key[1] != "average"}
+        self.model.make_average(decay, bias_correction=corrected)
+
+    @precondition(lambda self: self.ema is not None)
+    @rule()
+    def update_the_average(self) -> None:
+        self.both(lambda: (self.ema.update(), True), lambda: (self.model.update_average(), True))
+
+    @precondition(lambda self: self.ema is not None and not self.model.rebound)
+    @rule()
+    def evaluate_the_average(self) -> None:
+        block = self.ema.swapped()
+        if self.both(block.__enter__, lambda: (self.model.exchange(), True)) is None:
+            return
+        self.optimizer_and_model_are_the_same()
+        with pytest.raises(thalweg.BusyError):
+            self.ema.update()
+        block.__exit__(None, None, None)
+        self.model.exchange()
+
     @precondition(lambda self: isinstance(self.tree, dict) and len(self.arrays) < 6)
     @rule(
         data=st.data(),
@@ -489,7 +513,11 @@ class Machine(RuleBasedStateMachine):
 
     @rule(data=st.data())
     def load_into_a_fresh_one(self, data: st.DataObject) -> None:
+        average = self.model.average
         if self.start(replace(self.world, tree=copy.deepcopy(self.tree))):
+            if average is not None:
+                self.ema = thalweg.EMA(self.opt, 0.9, bias_correction=average.bias_correction)
+                self.model.make_average(0.9, bias_correction=average.bias_correction)
             self.load(data)
 
     # A copy while the tree holds other arrays is refused; test_state_dict.py has that by itself.
@@ -500,6 +528,10 @@ class Machine(RuleBasedStateMachine):
         self.model = copy.deepcopy(self.model)
         for group in self.model.groups[1:]:
             group.match = None  # from now on it matches what it matched
+        self.ema = self.opt._attached.get("ema")
+        if how == "shallow":  # the average stays with the original
+            assert self.ema is None
+            self.model.average = None
         self.arrays, self.held = thalweg.tree.flatten(self.tree), {}
 
     @rule(data=st.data())
@@ -523,6 +555,14 @@ class Machine(RuleBasedStateMachine):
         assert opt.lr == groups[0][1]["lr"]
         counts = opt.step_count, opt.skip_count, opt.consecutive_skips
         assert counts == (model.step_count, model.skips, model.consecutive)
+        if self.ema is not None:
+            assert self.ema is opt._attached["ema"]
+            assert self.ema.count == model.average.count
+            assert self.ema.decay == model.average.decay
+            assert self.ema._arrays.keys() == model.average.leaves.keys()
+            for name, array in self.ema._arrays.items():
+                assert self.held.setdefault((name, "average"), array) is array
+                assert_same_bits(array, model.average.leaves[name].array)
         state = opt.state
         assert list(opt.params) == list(model.leaves)
         assert list(state) == [n for n, leaf in model.leaves.items() if leaf.state is not None]

@@ -165,6 +165,17 @@ def test_a_copy_with_frozen_parameters_takes_the_gradients_of_all(make: Make) ->
     assert contents(mirror) == contents(copied)
 
 
+@EVERY_KIND
+def test_a_copy_of_one_that_mirrors_nothing_yet_follows_too(make: Make) -> None:
+    opt = AdamW(model(), groups=[{"match": "*", "frozen": True}])
+    mirror = make(opt)
+    other, copied = deep_copied(opt, make)
+    for one in ((opt, mirror), (other, copied)):
+        one[0].groups[1].frozen = False
+        run(*one, range(2))
+    assert contents(mirror) == contents(copied)
+
+
 def test_a_shallow_copy_has_none_of_its_own_and_leaves_the_originals() -> None:
     opt = AdamW(model())
     ema = EMA(opt, 0.9)

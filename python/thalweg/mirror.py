@@ -40,12 +40,21 @@ class Planned:
     weight: float = 0.0
     values: dict[str, Any] = field(default_factory=dict)
     changed: tuple[Any, Any] | None = None
+    before: frozenset[str] = frozenset()
 
     def prepared(self) -> tuple[_core.Optimizer, tuple[int, int, int, float], dict[str, Any]]:
         """The native object and what it is to take over, once it has the arrays for it."""
+        self.before = frozenset(self.mirror._arrays)
         self.mirror._follow(dict.fromkeys(self.states))
         states = {name: {**leaf, "step": int(leaf["step"])} for name, leaf in self.states.items()}
         return self.mirror._native, (self.count, 0, 0, self.weight), states
+
+    def undo(self) -> None:
+        """Forget arrays that were made for what could not be loaded."""
+        arrays = self.mirror._arrays
+        if self.before < arrays.keys():
+            self.mirror._arrays = {name: a for name, a in arrays.items() if name in self.before}
+            self.mirror._revision = -1
 
     def finish(self) -> None:
         """Set what is no array."""
@@ -109,6 +118,8 @@ class Mirror(ABC):
         return {}
 
     def _set_up(self, tree: Any, members: Mapping[str, NDArray[Any]]) -> None:
+        if not members and self._owner is None:
+            raise ValueError("the tree holds no arrays")
         self._arrays = {name: self._started(name, param) for name, param in members.items()}
         self._native = _core.Optimizer()
         leaves = flatten(tree)
@@ -209,6 +220,9 @@ class Mirror(ABC):
         self.__dict__.update(pickled["attributes"])
         self._revision = -1
         self._native = _core.Optimizer()
-        self._bind(self._arrays if self._owner else unflatten(self._arrays, like=self._given))
+        if self._owner is None:
+            self._bind(unflatten(self._arrays, like=self._given))
+        else:
+            self._bind(self._arrays or None)
         self._native._configure(self._classes(), [0] * len(self._arrays))
         self._native._restore(pickled["counts"], pickled["state"])

@@ -337,7 +337,12 @@ class _Plan:
         counts = (int(self.saved["step_count"]), int(skips["total"]), int(skips["consecutive"]))
         attached = [planned.prepared() for planned in self.attached]
         groups = self.opt.groups if self.groups is None else self.groups
-        self.opt._adopt(groups, self.thaws, ((*counts, 0.0), self.states), attached)
+        try:
+            self.opt._adopt(groups, self.thaws, ((*counts, 0.0), self.states), attached)
+        except Exception:
+            for planned in self.attached:
+                planned.undo()
+            raise
         for planned in self.attached:
             planned.finish()
 

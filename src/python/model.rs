@@ -125,6 +125,10 @@ pub struct Open {
 impl Model {
     pub fn new<'py>(params: &Bound<'py, PyAny>, options: Options) -> Outcome<(Self, Leaves<'py>)> {
         let (tree, found) = Node::new(params)?;
+        // A sum or an average that is unpickled may not know yet of what it is.
+        if found.is_empty() && !(params.is_none() && options.family.itself().is_some()) {
+            return Err(Refusal::EmptyTree);
+        }
         let leaves: Vec<Leaf> = (found.iter().zip(tree.paths(params.py())))
             .map(|((name, object), path)| Leaf {
                 name: name.clone(),

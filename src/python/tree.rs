@@ -159,9 +159,6 @@ impl Node {
     pub fn new<'py>(tree: &Bound<'py, PyAny>) -> Outcome<(Node, Leaves<'py>)> {
         let mut leaves = flatten(tree)?;
         leaves.retain(|(_, leaf)| !leaf.is_none());
-        if leaves.is_empty() {
-            return Err(Refusal::EmptyTree);
-        }
         let node = Node::walk(tree, String::new(), 0, &mut |_, _| ())?;
         Ok((node, leaves))
     }
