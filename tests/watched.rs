@@ -22,20 +22,37 @@ const THREADS: [usize; 4] = [1, 2, 3, 7];
 const LARGE: (usize, usize) = (331, 107);
 
 /// The oracle: blocks of 16,384 elements, in each sixteen running sums, added in halves.
-fn norm<E: Element>(elements: &[E]) -> f64 {
+fn norm<E: Element>(elements: &[E], add: impl Fn(&mut [f64; 16], &[E])) -> f64 {
     let mut total = 0.0;
     for block in elements.chunks(16_384) {
         let mut sums = [0.0; 16];
-        for (i, x) in block.iter().enumerate() {
-            let x = if x.abs() < E::FLOORS.norm { 0.0 } else { x.to_f64() };
-            sums[i % 16] += x * x;
-        }
+        add(&mut sums, block);
         for half in [8, 4, 2, 1] {
             (0..half).for_each(|i| sums[i] += sums[i + half]);
         }
         total += sums[0];
     }
     total.sqrt()
+}
+
+/// Squares in `f64`.
+fn add_wide<E: Element>(sums: &mut [f64; 16], block: &[E]) {
+    for (i, x) in block.iter().enumerate() {
+        let x = if x.abs() < E::FLOORS.norm { 0.0 } else { x.to_f64() };
+        sums[i % 16] += x * x;
+    }
+}
+
+/// Squares in the elements' own type, over runs of sixteen rows.
+fn add_own<E: Element>(sums: &mut [f64; 16], block: &[E]) {
+    for run in block.chunks(256) {
+        let mut own = [E::ZERO; 16];
+        for (i, x) in run.iter().enumerate() {
+            let x = if x.abs() < E::FLOORS.square { E::ZERO } else { *x };
+            own[i % 16] = own[i % 16] + x * x;
+        }
+        (0..16).for_each(|i| sums[i] += own[i].to_f64());
+    }
 }
 
 fn bits(x: f64) -> u64 {
@@ -49,7 +66,7 @@ fn bits_of(norms: &Norms) -> [u64; 3] {
 /// What the norms must be, given the parameter before and after.
 fn expected<E: Element>(g: &[E], old: &[E], new: &[E]) -> [u64; 3] {
     let change: Vec<E> = old.iter().zip(new).map(|(old, new)| *new - *old).collect();
-    [norm(g), norm(old), norm(&change)].map(bits)
+    [norm(g, add_wide), norm(old, add_own), norm(&change, add_own)].map(bits)
 }
 
 fn training<E: Element>() -> [Coefficients<E>; 4] {

@@ -365,6 +365,31 @@ def global_norm(grads: Mapping[str, Array]) -> float:
     return root * unit
 
 
+RUN = 16
+"""Rows of lanes whose squares statistics sum in the parameter's type before they go to float64."""
+
+
+def _norm_by_runs(x: Array) -> float:
+    """Norm of one array as statistics have it, in logical C order.
+
+    As `global_norm`, but squares are summed in the type of `x` over runs of 16 rows first: a third of
+    the work, with a relative error of a millionth at the most in float32.
+    """
+    flat = flush(x.ravel(order="C"), FLOORS[x.dtype].square)
+    total = 0.0
+    for start in range(0, flat.size, BLOCK):
+        block = flat[start : start + BLOCK]
+        runs = np.zeros((-(-block.size // (RUN * LANES)), RUN, LANES), x.dtype)
+        runs.flat[: block.size] = block
+        own = np.add.accumulate(runs * runs, axis=1)[:, -1]
+        lanes = np.add.accumulate(own.astype(np.float64), axis=0)[-1]
+        while lanes.size > 1:
+            half = lanes.size // 2
+            lanes = lanes[:half] + lanes[half:]
+        total = total + float(lanes[0])
+    return math.sqrt(total)
+
+
 def tensor_stats(p: Array, g: Array, new: Array, scale: float = 1.0) -> tuple[float, float, float]:
     """Norms that a step reports of one tensor: of ``scale·g``, of `p`, and of ``new - p``.
 
@@ -374,8 +399,8 @@ def tensor_stats(p: Array, g: Array, new: Array, scale: float = 1.0) -> tuple[fl
     >>> tensor_stats(np.array([6.0, 8.0]), np.array([3.0, 4.0]), np.array([6.0, 7.0]), 2.0)
     (10.0, 10.0, 1.0)
     """
-    norms = [math.sqrt(_sum_of_squares(x, 1.0)) for x in (p, new - p)]
-    return scale * global_norm({"g": g.astype(p.dtype)}), norms[0], norms[1]
+    norm = global_norm({"g": g.astype(p.dtype)})
+    return scale * norm, _norm_by_runs(p), _norm_by_runs(new - p)
 
 
 def clip_factor(grads: Mapping[str, Array], max_norm: float, scale: float = 1.0) -> float:

@@ -114,8 +114,9 @@ fn described(name: &str, fields: &[&str], values: &Bound<'_, PyTuple>) -> PyResu
 
 /// Norms of one parameter in one step.
 ///
-/// Euclidean norms, summed in float64 in logical order; the same bits for any number of threads,
-/// strides and CPU level.
+/// Euclidean norms, the same bits for any number of threads, strides and CPU level. That of the
+/// gradient is summed in float64; the others in their own type over short runs first, so in float32
+/// they are right to about six digits, and parameters beyond 1.8e19 have an infinite one.
 ///
 /// Attributes
 /// ----------
