@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from thalweg import _core
+from thalweg.groups import check_number
 from thalweg.mirror import Mirror
 from thalweg.state import record, restored
 from thalweg.tree import flatten, unflatten
@@ -87,7 +88,7 @@ class EMA(Mirror):
         if not isinstance(bias_correction, bool):
             raise TypeError(f"bias_correction must be True or False, got {bias_correction!r}")
         self._bias_correction = bias_correction
-        self._decay = _checked(decay)
+        self._decay = check_number("decay", decay)
         super().__init__(params, name)
 
     def _bind(self, tree: Any) -> None:
@@ -106,7 +107,7 @@ class EMA(Mirror):
 
     @decay.setter
     def decay(self, value: Number) -> None:
-        value = _checked(value)
+        value = check_number("decay", value)
         self._native._configure([{"decay": value}, {"decay": value, "frozen": True}])
         self._decay = value
 
@@ -165,7 +166,7 @@ class EMA(Mirror):
         if not others:
             return
         try:
-            decay = _checked(restored(saved.get("decay"), self._decay))
+            decay = check_number("decay", restored(saved.get("decay"), self._decay))
         except (TypeError, ValueError) as error:
             planned.differences.append(f"decay: {error}")
             return
@@ -182,7 +183,3 @@ class EMA(Mirror):
             f"EMA(decay={self._decay!r}{correction}; {len(self._arrays)} arrays, "
             f"{self.count} updates)"
         )
-
-
-def _checked(decay: Number) -> Number:
-    return decay if callable(decay) else _core.check_hyperparameter("decay", decay)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from thalweg import _core
+from thalweg.schedule.base import Schedule
 
 if TYPE_CHECKING:
     from thalweg.base import Optimizer
@@ -173,9 +174,9 @@ def check_value(rule: Rule, key: str, value: Any) -> Any:
             raise TypeError(f"betas must be two numbers or callables, got {value!r}")
         if len(value) != 2:
             raise ValueError(f"betas must be two numbers or callables, got {value!r}")
-        return tuple(_check_number(f"betas[{i}]", beta) for i, beta in enumerate(value))
+        return tuple(check_number(f"betas[{i}]", beta) for i, beta in enumerate(value))
     if key == "lr_scale" or key in rule.keys:
-        return _check_number(key, value)
+        return check_number(key, value)
     raise TypeError(unknown_key(rule, key))
 
 
@@ -202,7 +203,17 @@ def _unknown(rule: Rule, key: str, known: Sequence[str]) -> str:
     return f"{message}; it has {', '.join(known)}{hint}"
 
 
-def _check_number(key: str, value: Any) -> Any:
+def check_number(key: str, value: Any) -> Any:
+    """`value` as a number in range, or a callable of the step.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For another type, a class in place of a schedule, or a number out of range.
+    """
+    if isinstance(value, type) and issubclass(value, Schedule):
+        name = value.__name__
+        raise TypeError(f"{key} is the class {name} itself; call it, as schedule.{name}(...)")
     return value if callable(value) else _core.check_hyperparameter(key, value)
 
 

@@ -372,8 +372,8 @@ RUN = 16
 def _norm_by_runs(x: Array) -> float:
     """Norm of one array as statistics have it, in logical C order.
 
-    As `global_norm`, but squares are summed in the type of `x` over runs of 16 rows first: a third of
-    the work, with a relative error of a millionth at the most in float32.
+    As `global_norm`, but squares are summed in the type of `x` over runs of 16 rows first: half the
+    work, with a relative error of a millionth at the most in float32.
     """
     flat = flush(x.ravel(order="C"), FLOORS[x.dtype].square)
     total = 0.0
