@@ -203,7 +203,7 @@ def _unknown(rule: Rule, key: str, known: Sequence[str]) -> str:
     return f"{message}; it has {', '.join(known)}{hint}"
 
 
-def check_number(key: str, value: Any) -> Any:
+def check_number(key: str, value: Any) -> Number:
     """`value` as a number in range, or a callable of the step.
 
     Raises
