@@ -2,7 +2,7 @@
 //!
 //! They are summed as the norm of the read pass is, in logical order, so they have the same bits for
 //! any threads, strides and CPU level. Those of parameter and change are summed in the parameter's own
-//! type over runs of 16 rows first, which costs a third and is exact enough to watch.
+//! type over runs of 16 rows first, which is half the work and exact enough to watch.
 
 use crate::element::Element;
 use crate::gather::TILE;
