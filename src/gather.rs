@@ -65,6 +65,24 @@ impl Pointer {
         }
     }
 
+    /// The same for an array of type `E`, which takes half the code.
+    ///
+    /// # Safety
+    ///
+    /// As [`Pointer::read`], and `E` is the array's type.
+    #[inline(always)]
+    pub(crate) unsafe fn read_own<E: Element, const K: usize>(
+        self,
+        layout: &Layout<K>,
+        k: usize,
+        start: usize,
+        tile: &mut [E],
+    ) {
+        debug_assert_eq!(self.kind, E::KIND);
+        // SAFETY: the caller's promise.
+        unsafe { read::<E, E, K>(self.address, layout, k, start, tile) }
+    }
+
     /// Writes `tile` to elements `start..` of the traversal.
     ///
     /// # Safety

@@ -162,7 +162,7 @@ impl<'b, 'a, E: Element, R: Rule<E, N>, const N: usize> Tiles<'b, 'a, E, R, N> {
             if self.in_place[k] {
                 return pointer.slice_mut(start, tile.len());
             }
-            pointer.read(self.layout, k, start, tile);
+            pointer.read_own(self.layout, k, start, tile);
         }
         tile
     }
