@@ -8,6 +8,7 @@ use pyo3::types::PyDict;
 
 use super::arrays::written;
 use super::errors::{Outcome, Refusal};
+use super::leaf::Active;
 use super::memory::Memory;
 use super::model::Model;
 use super::overlap::{Occupant, first_overlap};
@@ -30,12 +31,12 @@ pub fn exchange(
     params: &Bound<'_, PyDict>,
     (held, owner): (bool, Option<&mut bool>),
 ) -> Outcome<()> {
-    let names: Vec<&str> = (model.leaves.iter())
-        .filter(|leaf| leaf.active.is_some() && !model.classes[leaf.class].frozen)
-        .map(|leaf| leaf.name.as_str())
+    let averages: Vec<(&String, &Active)> = (model.leaves.iter())
+        .filter(|leaf| !model.classes[leaf.class].frozen)
+        .filter_map(|leaf| leaf.active.as_ref().map(|active| (&leaf.name, active)))
         .collect();
-    let mut objects = Vec::with_capacity(names.len());
-    for name in &names {
+    let mut objects = Vec::with_capacity(averages.len());
+    for (name, _) in &averages {
         objects.push(params.get_item(name)?.ok_or_else(|| {
             Refusal::Value(format!(
                 "parameter {} that is averaged is no longer there",
@@ -43,18 +44,11 @@ pub fn exchange(
             ))
         })?);
     }
-    let averages = || {
-        model.leaves.iter().filter_map(|leaf| {
-            let frozen = model.classes[leaf.class].frozen;
-            leaf.active.as_ref().filter(|_| !frozen).map(|active| (&leaf.name, active))
-        })
-    };
-
     let mut zeros = [0.0_f64];
     let zero = Pointer { address: zeros.as_mut_ptr().cast(), kind: Kind::F64 };
-    let mut occupants = Vec::with_capacity(2 * names.len());
-    let mut tasks = Vec::with_capacity(names.len());
-    for (object, (name, active)) in objects.iter().zip(averages()) {
+    let mut occupants = Vec::with_capacity(2 * averages.len());
+    let mut tasks = Vec::with_capacity(averages.len());
+    for (object, (name, active)) in objects.iter().zip(&averages) {
         let what = || format!("parameter {}", Quoted(name));
         let (array, kind) = written(object, what)?;
         if *array.shape() != *active.p.shape || kind != active.p.kind {
@@ -82,7 +76,7 @@ pub fn exchange(
     if let Some((earlier, later)) = first_overlap(&occupants)? {
         let describe = |i: usize| {
             let role = if i.is_multiple_of(2) { "parameter" } else { "the average of" };
-            format!("{role} {}", Quoted(names[i / 2]))
+            format!("{role} {}", Quoted(averages[i / 2].0))
         };
         return Err(Refusal::Overlap {
             written: describe(earlier),

@@ -36,10 +36,10 @@ impl Model {
     pub fn reset(
         &mut self,
         py: Python<'_>,
-        mut positions: impl Iterator<Item = usize> + Clone,
+        positions: impl Iterator<Item = usize> + Clone,
     ) -> Outcome<()> {
         positions.clone().try_for_each(|i| self.leaves[i].recheck_state(py))?;
-        for position in positions.by_ref() {
+        for position in positions {
             let leaf = &mut self.leaves[position];
             for state in leaf.active.iter().flat_map(|active| &active.state) {
                 state.array.bind(py).call_method1("fill", (0.0,))?;
