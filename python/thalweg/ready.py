@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from thalweg.checks import check_real
+from thalweg import _core
 from thalweg.groups import Match, Names, fits, matching_names, some
 
 if TYPE_CHECKING:
@@ -180,7 +180,7 @@ def layerwise_lr(pattern: str, decay: float, *, below: Match | None = None) -> L
             "pattern needs one {} for the number of the layer, as 'layers.{}.*' has, got "
             f"{pattern!r}"
         )
-    decay = check_real("decay", decay)
+    decay = _core.check_number("decay", decay)
     if not 0.0 < decay <= 1.0:
         raise ValueError(f"decay must be greater than 0 and at most 1, got {decay}")
     return LayerwiseLR(pattern, decay, below)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from thalweg import _core
-from thalweg.checks import check_count, check_real
 
 __all__ = ["AveragingTime", "averaging_time", "normalized_decay"]
 
@@ -54,10 +53,10 @@ def normalized_decay(lambda_norm: float, batch_size: int, samples: int, epochs: 
     >>> paper = thalweg.AdamW(np.ones(3), lr=1e-3, weight_decay=decay, independent=True)
     >>> same = thalweg.AdamW(np.ones(3), lr=1e-3, weight_decay=decay / 1e-3)
     """
-    lambda_norm = check_real("lambda_norm", lambda_norm)
+    lambda_norm = _core.check_number("lambda_norm", lambda_norm)
     if not 0.0 <= lambda_norm < math.inf:
         raise ValueError(f"lambda_norm must be finite and at least 0, got {lambda_norm}")
-    epochs = check_real("epochs", epochs)
+    epochs = _core.check_number("epochs", epochs)
     if not 0.0 < epochs < math.inf:
         raise ValueError(f"epochs must be finite and greater than 0, got {epochs}")
     return lambda_norm * math.sqrt(1.0 / (_steps_an_epoch(batch_size, samples) * epochs))
@@ -156,7 +155,8 @@ def averaging_time(
 
 
 def _steps_an_epoch(batch_size: Any, samples: Any) -> float:
-    batch_size, samples = check_count("batch_size", batch_size), check_count("samples", samples)
+    batch_size = _core.check_whole("batch_size", batch_size, 1)
+    samples = _core.check_whole("samples", samples, 1)
     if batch_size > samples:
         raise ValueError(f"batch_size must be at most samples, {samples}, got {batch_size}")
     return float(samples / batch_size)
