@@ -1,8 +1,12 @@
-"""`docs/errors.md` shows every error as it is raised, and a way out that works."""
+"""`docs/errors.md` shows every error as it is raised, and a way out that works.
+
+A module that another library needs has its errors on its own page, under "Errors".
+"""
 
 from __future__ import annotations
 
 import ast
+import importlib.util
 import os
 import re
 import shlex
@@ -18,13 +22,16 @@ import pytest
 
 import thalweg
 from conftest import snapshot
+from test_docs import NEEDS
 from thalweg.mirror import Mirror
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
 ROOT = Path(__file__).parent.parent
-PAGE = (ROOT / "docs" / "errors.md").read_text(encoding="utf-8")
+CORE = ROOT / "docs" / "errors.md"
+PAGE = CORE.read_text(encoding="utf-8")
+INTEGRATIONS = sorted((ROOT / "docs" / "integrations").glob("*.md"))
 
 UNREACHABLE = {
     "step is the 1-based number of the update, got 0": "functions want a whole number from 1 on",
@@ -49,25 +56,53 @@ NO_ERROR = {
 
 
 class Block(NamedTuple):
+    prelude: str
     heading: str
     language: str
     body: str
 
 
-def blocks() -> Iterator[Block]:
-    heading = ""
+def blocks(path: Path) -> Iterator[tuple[Block, Block | None]]:
+    """The blocks about errors, each with the one that follows it; the prelude is left out."""
+    page = path.read_text(encoding="utf-8")
+    if path != CORE:
+        page = page.partition("\n## Errors\n")[2]
+    heading = path.stem
     tokens = re.compile(r"^#+ (.+?)$|^```(\w+)\n(.*?)\n```$", re.MULTILINE | re.DOTALL)
-    for title, language, body in tokens.findall(PAGE):
+    found: list[Block] = []
+    for title, language, body in tokens.findall(page):
         if title:
             heading = title
         else:
-            yield Block(heading, language, body)
+            found.append(Block(found[0].body if found else "", heading, language, body))
+    return zip(found[1:], [*found[2:], None], strict=True)
 
 
-PRELUDE, *BLOCKS = blocks()
-FOLLOWING = [*zip(BLOCKS, [*BLOCKS[1:], PRELUDE], strict=True)]
-EXAMPLES = [(one, following.body) for one, following in FOLLOWING if following.language == "text"]
-REMEDIES = [one for one, following in FOLLOWING if "text" not in (one.language, following.language)]
+PAIRS = {path: [*blocks(path)] for path in (CORE, *INTEGRATIONS)}
+
+
+def examples(path: Path) -> list[tuple[Block, str]]:
+    return [(one, then.body) for one, then in PAIRS[path] if then and then.language == "text"]
+
+
+def parameters(path: Path, values: Iterable[Any]) -> list[Any]:
+    """Parameters of a test, skipped where the page is about a library that is not installed."""
+    needed = NEEDS.get(path.stem)
+    absent = path != CORE and needed and importlib.util.find_spec(needed) is None
+    marks = [pytest.mark.skip(f"{needed} is not installed")] if absent else []
+    return [pytest.param(*value, marks=marks) for value in values]
+
+
+EXAMPLES = examples(CORE)
+ALL_EXAMPLES = [p for path in PAIRS for p in parameters(path, examples(path))]
+REMEDIES = [
+    p
+    for path, pairs in PAIRS.items()
+    for p in parameters(
+        path,
+        [(one,) for one, then in pairs if "text" not in (one.language, then and then.language)],
+    )
+]
 MESSAGES = [text for _, text in EXAMPLES]
 
 
@@ -86,10 +121,10 @@ def here(text: str) -> str:
     return text.replace("avx512, avx2, baseline", ", ".join(thalweg.cpu_levels()))
 
 
-def raised(code: str) -> str:
+def raised(prelude: str, code: str) -> str:
     """What the last statement raises, once it is seen that it changes nothing."""
     names: dict[str, Any] = {"__name__": "__main__"}
-    exec(PRELUDE.body, names)  # noqa: S102 - our own page
+    exec(prelude, names)  # noqa: S102 - our own page
     *before, last = ast.parse(code).body
     exec(compile(ast.Module(before, []), "errors.md", "exec"), names)  # noqa: S102
     arrays = {key: value for key, value in names.items() if isinstance(value, np.ndarray)}
@@ -115,7 +150,7 @@ def raised(code: str) -> str:
     return "nothing"
 
 
-def raised_in_shell(line: str) -> str:
+def raised_in_shell(_prelude: str, line: str) -> str:
     *variables, python, option, code = shlex.split(line)
     assert (python, option) == ("python", "-c")
     environment = {**os.environ, **dict(variable.split("=") for variable in variables)}
@@ -126,18 +161,18 @@ def raised_in_shell(line: str) -> str:
     return ended.stderr.splitlines()[-1]
 
 
-@pytest.mark.parametrize(("example", "text"), EXAMPLES, ids=lambda x: getattr(x, "heading", ""))
+@pytest.mark.parametrize(("example", "text"), ALL_EXAMPLES, ids=lambda x: getattr(x, "heading", ""))
 def test_examples_raise_what_the_page_shows_and_change_nothing(example: Block, text: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # NumPy deprecates what some examples do to arrays
         run = {"python": raised, "sh": raised_in_shell}[example.language]
-        assert run(example.body) == here(text)
+        assert run(example.prelude, example.body) == here(text)
 
 
 @pytest.mark.parametrize("remedy", REMEDIES, ids=lambda remedy: remedy.heading)
 def test_remedies_work(remedy: Block, capsys: pytest.CaptureFixture[str]) -> None:
     assert remedy.language == "python"
-    exec(f"{PRELUDE.body}\n{remedy.body}", {"__name__": "__main__"})  # noqa: S102 - our own page
+    exec(f"{remedy.prelude}\n{remedy.body}", {"__name__": "__main__"})  # noqa: S102 - our own page
     printed = capsys.readouterr().out.splitlines()
     for said in re.findall(r"print\(.*\)  # (.*)", remedy.body):
         assert said in printed
@@ -222,18 +257,38 @@ def not_found(patterns: Iterable[str], find: Callable[..., Any], texts: list[str
     ]
 
 
-def test_the_page_shows_every_error_of_the_python_code() -> None:
-    sentences = PythonSentences()
+def sentences(paths: Iterable[Path]) -> PythonSentences:
+    found = PythonSentences()
+    for path in paths:
+        found.visit(ast.parse(path.read_text(encoding="utf-8")))
+    return found
+
+
+def modules() -> dict[str, list[Path]]:
+    """Files of the package by the module, or package, that they belong to."""
     package = ROOT / "python" / "thalweg"
+    found = defaultdict(list)
     for path in package.rglob("*.py"):
-        if "cli" not in path.relative_to(package).parts:  # it speaks for itself
-            sentences.visit(ast.parse(path.read_text(encoding="utf-8")))
-    assert len(sentences.messages) > 20
+        found[path.relative_to(package).parts[0].removesuffix(".py")].append(path)
+    return found
+
+
+def test_the_page_shows_every_error_of_the_python_code() -> None:
+    own = {path.stem for path in INTEGRATIONS} | {"cli"}  # which speaks for itself
+    said = sentences(path for name, paths in modules().items() if name not in own for path in paths)
+    assert len(said.messages) > 20
     # A message that a longer one lists, where a state dict does not fit.
     listed = re.findall(r"^- groups\[\d\]\.\w+: (.*)$", "\n".join(MESSAGES), re.MULTILINE)
     known = [*MESSAGES, *(f"ValueError: {message}" for message in listed)]
-    assert not_found(sentences.messages, re.fullmatch, known) == []
-    assert not_found(sentences.texts, re.search, MESSAGES) == []
+    assert not_found(said.messages, re.fullmatch, known) == []
+    assert not_found(said.texts, re.search, MESSAGES) == []
+
+
+@pytest.mark.parametrize("path", INTEGRATIONS, ids=lambda path: path.stem)
+def test_pages_of_integrations_show_every_error_of_their_modules(path: Path) -> None:
+    said = sentences(modules()[path.stem])
+    shown = [text for _, text in examples(path)]
+    assert not_found(said.messages, re.fullmatch, shown) == []
 
 
 def rust_texts() -> Iterator[str]:
