@@ -1,0 +1,246 @@
+"""What is minimized: the user's functions, called as SciPy calls them, and what they return."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy import sparse
+
+# The only one of SciPy's finite differences that stays within bounds; `approx_fprime` does not.
+from scipy.optimize._numdiff import approx_derivative
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    from thalweg.scipy.box import Box
+    from thalweg.scipy.options import Settings
+
+SCHEMES = ("2-point", "3-point", "cs")
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What `scipy.optimize.minimize` passes to a method, options aside."""
+
+    fun: Any
+    x0: Any
+    args: Any
+    jac: Any
+    hess: Any
+    hessp: Any
+    bounds: Any
+    constraints: Any
+    callback: Any
+
+
+class Objective:
+    """A function and its gradient, from one function that returns both.
+
+    `nfev` and `njev` count calls of the function and gradients, as SciPy does.
+    """
+
+    def __init__(self, fun: Callable[..., Any], args: tuple[Any, ...]) -> None:
+        self._fun = fun
+        self._args = args
+        self.nfev = 0
+        self.njev = 0
+
+    def at(self, x: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        """Value and gradient at `x`; non-finite ones are returned as they are.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If they are not a real number and a real array of the shape of `x`.
+        """
+        self.nfev += 1
+        self.njev += 1
+        returned = self._fun(x.copy(), *self._args)
+        if not isinstance(returned, tuple | list) or len(returned) != 2:
+            what = type(returned).__name__
+            raise TypeError(
+                f"with jac=True the objective returns (value, gradient), this one returned {what}: "
+                "return both, or pass jac a function for the gradient, or leave jac out for finite "
+                "differences"
+            )
+        return as_value(returned[0]), as_gradient(returned[1], x.size)
+
+    def shown(self, gradient: NDArray[np.float64]) -> NDArray[np.float64]:
+        """A gradient as the result shows it."""
+        return gradient
+
+
+class SeparateGradient(Objective):
+    """A function and another one for its gradient."""
+
+    def __init__(
+        self, fun: Callable[..., Any], args: tuple[Any, ...], jac: Callable[..., Any]
+    ) -> None:
+        super().__init__(fun, args)
+        self._jac = jac
+
+    def at(self, x: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        """Value and gradient; where the value is not finite there is no gradient, but NaN."""
+        value = self._value(x)
+        if not np.isfinite(value):
+            return value, np.full(x.size, np.nan)
+        self.njev += 1
+        return value, self._gradient(x, value)
+
+    def _value(self, x: NDArray[np.float64]) -> float:
+        self.nfev += 1
+        return as_value(self._fun(x.copy(), *self._args))
+
+    def _gradient(self, x: NDArray[np.float64], _value: float) -> NDArray[np.float64]:
+        return as_gradient(self._jac(x.copy(), *self._args), x.size)
+
+
+class FiniteDifferences(SeparateGradient):
+    """A function whose gradient SciPy approximates, within the bounds."""
+
+    def __init__(
+        self,
+        fun: Callable[..., Any],
+        args: tuple[Any, ...],
+        scheme: str,
+        settings: Settings,
+        box: Box,
+    ) -> None:
+        super().__init__(fun, args, fun)
+        self._scheme = scheme
+        self._rel_step = _rel_step(settings.finite_diff_rel_step, box)
+        self._box = box
+
+    def _gradient(self, x: NDArray[np.float64], value: float) -> NDArray[np.float64]:
+        # Between equal bounds there is no room for a difference.
+        free = self._box.free
+        gradient = np.zeros(x.size)
+
+        def of_free(part: NDArray[Any]) -> Any:
+            whole = x.astype(part.dtype)
+            whole[free] = part
+            self.nfev += 1
+            return as_number(self._fun(whole, *self._args), complex_too=self._scheme == "cs")
+
+        if free.any():
+            gradient[free] = approx_derivative(
+                of_free,
+                x[free],
+                method=self._scheme,
+                rel_step=None if self._rel_step is None else self._rel_step[free],
+                f0=np.array(value),
+                bounds=(self._box.lower[free], self._box.upper[free]),
+            )
+        return gradient
+
+    def shown(self, gradient: NDArray[np.float64]) -> NDArray[np.float64]:
+        """With NaN where no difference was taken, as SciPy has it."""
+        return np.where(self._box.free, gradient, np.nan)
+
+
+def make_objective(problem: Problem, settings: Settings, box: Box) -> Objective:
+    """What SciPy's `fun` and `jac` mean.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For a `fun` or `jac` of another kind, and options of finite differences beside a gradient.
+    """
+    fun, jac = problem.fun, problem.jac
+    args = problem.args if isinstance(problem.args, tuple) else (problem.args,)
+    if not callable(fun):
+        raise TypeError(f"fun must be a function of x, got {fun!r}")
+    if jac is not True and not callable(jac):
+        return FiniteDifferences(fun, args, _scheme(jac, settings), settings, box)
+    for key in ("finite_diff_method", "finite_diff_rel_step"):
+        if getattr(settings, key) is not None:
+            raise ValueError(
+                f"{key} is for finite differences, but jac gives the gradient; leave one out"
+            )
+    # `minimize` makes two functions of one: back to the one, which is called once a step even where
+    # x did not change, as a sampled objective must be.
+    memo = type(fun).__module__.startswith("scipy.") and getattr(jac, "__self__", None) is fun
+    if memo and hasattr(fun, "fun"):
+        return Objective(fun.fun, args)
+    return Objective(fun, args) if jac is True else SeparateGradient(fun, args, jac)
+
+
+def _scheme(jac: Any, settings: Settings) -> str:
+    scheme = settings.finite_diff_method
+    if not (jac is None or jac is False or (isinstance(jac, str) and jac in SCHEMES)):
+        raise TypeError(
+            "jac must be True (fun returns value and gradient), a function, None, '2-point', "
+            f"'3-point' or 'cs', got {jac!r}"
+        )
+    if scheme is not None and scheme not in SCHEMES:
+        raise ValueError(f"finite_diff_method must be '2-point', '3-point' or 'cs', got {scheme!r}")
+    if jac and scheme and jac != scheme:
+        raise ValueError(f"jac is {jac!r} and finite_diff_method is {scheme!r}; leave one out")
+    return scheme or jac or "2-point"
+
+
+def _rel_step(given: Any, box: Box) -> NDArray[Any] | None:
+    """The relative step of each variable, or None."""
+    if given is None:
+        return None
+    steps, size = np.asarray(given), box.lower.size
+    if steps.dtype.kind not in "iuf" or steps.shape not in ((), (size,)):
+        raise ValueError(
+            f"finite_diff_rel_step must be a number, or one for each of the {size} variables, got "
+            f"{given!r}"
+        )
+    return np.broadcast_to(steps, size)
+
+
+def as_value(returned: Any) -> float:
+    """What an objective returned, as a number."""
+    return float(as_number(returned))
+
+
+def as_number(returned: Any, *, complex_too: bool = False) -> Any:
+    """A number, from a scalar or an array of one element as SciPy takes it.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For anything else.
+    """
+    if isinstance(returned, tuple):
+        raise TypeError(
+            f"the objective returned a tuple of {len(returned)} where a number is needed: pass "
+            "jac=True if it returns (value, gradient)"
+        )
+    value = np.asarray(returned)
+    if value.dtype.kind not in ("biufc" if complex_too else "biuf"):
+        raise TypeError(f"the objective must return a real number, got {kind(returned)}")
+    if value.size != 1:
+        raise ValueError(f"the objective must return one number, got an array of {value.shape}")
+    return value.item()
+
+
+def as_gradient(returned: Any, size: int) -> NDArray[np.float64]:
+    """A gradient, as float64 of shape (size,).
+
+    Raises
+    ------
+    TypeError, ValueError
+        For a sparse one, other than real numbers, or another shape.
+    """
+    if sparse.issparse(returned):
+        raise TypeError("the gradient is sparse; return gradient.toarray().ravel()")
+    gradient = np.atleast_1d(np.asarray(returned))
+    if gradient.dtype.kind not in "biuf":
+        raise TypeError(f"the gradient must be an array of real numbers, got {kind(returned)}")
+    if gradient.shape != (size,):
+        raise ValueError(f"the gradient must have the shape of x, ({size},), got {gradient.shape}")
+    return gradient.astype(np.float64, copy=False)
+
+
+def kind(returned: Any) -> str:
+    """The type of a value, and of its elements if it is an array."""
+    name = type(returned).__name__
+    return f"{name} of {returned.dtype}" if isinstance(returned, np.ndarray) else name
