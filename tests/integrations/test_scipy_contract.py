@@ -288,13 +288,21 @@ def test_small_improvements_add_up_to_progress() -> None:
 
 
 def test_tol_is_both_tolerances_where_they_are_not_given() -> None:
-    loose = minimize(methods.sgd, Bowl().both, jac=True, tol=1.0, options={"lr": 0.01})
+    def run(tol: float, **options: Any) -> Any:
+        options = {"lr": 0.01, "n_iter_no_change": 5, **options}
+        return minimize(methods.sgd, Bowl().both, jac=True, tol=tol, options=options)
+
+    loose = run(1.0, ftol=None)
     assert loose.success
-    assert 0.5 < np.abs(loose.jac).max() <= 1.0
-    options = {"lr": 0.01, "gtol": 1e-3, "n_iter_no_change": 5}
-    stopped = minimize(methods.sgd, Bowl().both, jac=True, tol=0.5, options=options)
-    assert stopped.status == 2
-    assert stopped.nit < 200
+    assert 0.9 < np.abs(loose.jac).max() <= 1.0
+    assert np.abs(run(1e-9, gtol=1.0).jac).max() == np.abs(loose.jac).max()
+    assert run(0.5, gtol=1e-3).status == 2
+    assert run(0.5, gtol=1e-3, ftol=1e-12).status == 0
+
+
+def test_a_tolerance_of_zero_is_met_by_a_gradient_of_zero() -> None:
+    options = {"lr": 0.1, "gtol": 0.0}
+    assert minimize(methods.adam, Bowl().both, CENTRE, jac=True, options=options).nit == 0
 
 
 @pytest.mark.parametrize(("method", "lr"), METHODS)
