@@ -220,9 +220,15 @@ def test_penalty_is_not_in_the_value() -> None:
 
 
 def test_other_solvers_of_scipy_can_use_it() -> None:
+    rng = np.random.default_rng(0)
     minimizer = {"method": methods.adamw, "jac": True, "options": {"lr": 0.1, "maxiter": 500}}
     found = optimize.basinhopping(
-        styblinski_tang, [2.0, 2.0], niter=20, stepsize=3.0, minimizer_kwargs=minimizer, rng=0
+        styblinski_tang,
+        [2.0, 2.0],
+        niter=20,
+        T=0.0,
+        take_step=lambda x: x + rng.uniform(-3.0, 3.0, 2),
+        minimizer_kwargs=minimizer,
     )
     assert found.x == pytest.approx([-2.903534] * 2, abs=1e-3)
 
