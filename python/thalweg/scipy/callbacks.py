@@ -25,8 +25,8 @@ else:
         return set(inspect.signature(function).parameters)
 
 
-def make_callback(callback: Any) -> Callable[[OptimizeResult], bool]:
-    """A function that calls `callback` and says whether it stops the run.
+def make_callback(callback: Any) -> Callable[[OptimizeResult], bool] | None:
+    """A function that calls `callback` and says whether it stops the run; None for None.
 
     Raises
     ------
@@ -34,7 +34,7 @@ def make_callback(callback: Any) -> Callable[[OptimizeResult], bool]:
         If it is no function.
     """
     if callback is None:
-        return lambda _: False
+        return None
     if not callable(callback):
         raise TypeError(
             "callback must be a function: callback(xk) or callback(intermediate_result), got "

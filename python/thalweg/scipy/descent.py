@@ -86,7 +86,7 @@ class _Watch:
     jac: NDArray[np.float64]
 
     def __init__(
-        self, callback: Callable[[OptimizeResult], bool], settings: Settings, box: Box
+        self, callback: Callable[[OptimizeResult], bool] | None, settings: Settings, box: Box
     ) -> None:
         self.box = box
         self._callback = callback
@@ -104,14 +104,20 @@ class _Watch:
             return NOT_FINITE
         if self._keep_last or value <= self.fun:
             self._keep(x, value, gradient)
-        if nit and self._callback(
-            OptimizeResult(x=x.copy(), fun=value, jac=gradient.copy(), nit=nit)
-        ):
+        if nit and self._halts(nit, x, value, gradient):
             return HALTED
         ending = self._stopping.test(nit, value, self.box.slope(x, gradient))
         if ending is GRADIENT:
             self._keep(x, value, gradient)
         return ending
+
+    def _halts(
+        self, nit: int, x: NDArray[np.float64], value: float, gradient: NDArray[np.float64]
+    ) -> bool:
+        if self._callback is None:
+            return False
+        result = OptimizeResult(x=x.copy(), fun=value, jac=gradient.copy(), nit=nit)
+        return self._callback(result)
 
     def _keep(self, x: NDArray[np.float64], value: float, gradient: NDArray[np.float64]) -> None:
         self.fun = value
