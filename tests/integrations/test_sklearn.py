@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import copy
 import pickle
+import re
+import runpy
+import subprocess
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,7 +34,8 @@ from thalweg.sklearn import MLPClassifier, MLPRegressor, epsilon_hat
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
 
 DIGITS, DIGIT = load_digits(return_X_y=True)
 DIGITS, DIGIT = DIGITS[:400] / 16.0, DIGIT[:400]
@@ -301,15 +307,24 @@ def test_the_optimizer_trains_the_arrays_of_the_network(
         assert is_live(model)
 
 
-def test_early_stopping_restores_the_best_weights() -> None:
-    model = MLPClassifier(**SMALL, early_stopping=True, learning_rate_init=0.3)
-    model.set_params(max_iter=25, warm_start=True)
-    for _ in range(2):  # the best of all calls
-        model.fit(DIGITS, DIGIT)
-        best = max(model.validation_scores_)
-        assert best > model.validation_scores_[-1]
-        assert best == model.best_validation_score_
-    assert model.score(DIGITS, DIGIT) > best - 0.1
+WILD = {**PARITY, "early_stopping": True, "max_iter": 25, "n_iter_no_change": 25}
+
+
+def test_early_stopping_takes_the_best_weights() -> None:
+    options = {**WILD, "learning_rate_init": 0.2}
+    wanted = theirs.MLPClassifier(**options).fit(DIGITS, DIGIT)
+    got = MLPClassifier(**options, **HAT).fit(DIGITS, DIGIT)
+    assert got.validation_scores_[-1] < got.best_validation_score_
+    np.testing.assert_allclose(weights(got)[0], weights(wanted)[0], rtol=0, atol=1e-9)
+
+
+def test_a_warm_start_keeps_the_best_weights_and_the_arrays() -> None:
+    model = MLPClassifier(**WILD, warm_start=True).fit(DIGITS, DIGIT)
+    arrays = weights(model)
+    best = [array.copy() for array in arrays]
+    model.set_params(learning_rate_init=10.0).fit(DIGITS, DIGIT)
+    assert all(a is b for a, b in zip(weights(model), arrays, strict=True))
+    assert all(np.array_equal(a, b) for a, b in zip(arrays, best, strict=True))
 
 
 def test_a_copy_is_independent_and_goes_on_alike() -> None:
@@ -436,3 +451,23 @@ def test_epsilon_hat_is_a_value() -> None:
     assert epsilon_hat(1e-8) == epsilon_hat() == pickle.loads(pickle.dumps(epsilon_hat()))  # noqa: S301
     assert repr(epsilon_hat(1e-4, beta_2=0.9)) == "epsilon_hat(epsilon=0.0001, beta_2=0.9)"
     assert epsilon_hat(1e-3, 0.0)(1) == 1e-3
+
+
+EXAMPLE = ROOT / "examples" / "sklearn_digits.py"
+BENCHMARK = ROOT / "benches" / "sklearn_mlp.py"
+
+
+def test_the_example_has_the_accuracy_that_the_page_states() -> None:
+    accuracy = runpy.run_path(str(EXAMPLE))["main"]()
+    assert accuracy == pytest.approx(0.98, abs=0.01)
+
+
+def test_the_benchmark_runs() -> None:
+    command = [sys.executable, str(BENCHMARK), "--small", "--rounds", "1"]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert re.findall(r"^  (\w\S+)", ended.stdout, re.MULTILINE) == 2 * [
+        "scikit-learn",
+        "thalweg",
+        "thalweg,",
+    ]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from sklearn.utils.validation import check_is_fitted
 
-from thalweg.errors import NonFiniteError
+import thalweg.errors
 from thalweg.optimizers import SGD, SGDW, Adam, AdamW
 
 if TYPE_CHECKING:
@@ -154,11 +154,11 @@ class Loop:
         named = dict(zip(self._names, grads, strict=True))
         try:
             report = self._optimizer.step(named, max_norm=self._estimator.max_norm)
-        except NonFiniteError as error:
+        except thalweg.errors.NonFiniteError as error:
             arrays = ", ".join(f"{name} ({count})" for name, count in error.nonfinite.items())
-            raise NonFiniteError(
-                f"non-finite or too large gradients at step {error.step}: {arrays}; the weights "
-                "are those before this step. Scale the input, lower learning_rate_init, or limit "
+            raise thalweg.errors.NonFiniteError(
+                f"non-finite or too large gradients at step {error.step}: {arrays}; the step was "
+                "not made. Scale the input, lower learning_rate_init, or limit "
                 "the gradients with max_norm",
                 error.nonfinite,
                 error.step,
