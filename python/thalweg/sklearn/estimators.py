@@ -140,7 +140,7 @@ class MLPClassifier(ThalwegMixin, neural_network.MLPClassifier):
     >>> from thalweg.sklearn import MLPClassifier
     >>> X, y = load_digits(return_X_y=True)
     >>> lr = 1e-2 * schedule.inverse_sqrt(warmup=20)
-    >>> mlp = MLPClassifier(learning_rate_init=lr, weight_decay=0.1, random_state=0)
+    >>> mlp = MLPClassifier((32,), learning_rate_init=lr, tol=1e-2, random_state=0)
     >>> model = make_pipeline(MinMaxScaler(), mlp).fit(X[:1200], y[:1200])
     >>> model.score(X[1200:], y[1200:]) > 0.9
     True
