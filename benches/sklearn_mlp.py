@@ -1,0 +1,74 @@
+"""A pass of scikit-learn's MLPClassifier over the digits, with its own Adam and with thalweg's.
+
+``python benches/sklearn_mlp.py``. Both do the same forward and backward passes; before anything is
+timed it is checked that they have the same losses.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from functools import partial
+from statistics import median
+from typing import Any
+
+import numpy as np
+from sklearn import neural_network
+from sklearn.datasets import load_digits
+
+from thalweg.sklearn import MLPClassifier, epsilon_hat
+from timing import Timed, interleaved, ratio
+
+NETWORKS = {
+    "784-1000-200-10, 988,210 parameters": (28, (1000, 200)),
+    "64-100-10, 7,510 parameters": (8, (100,)),
+}
+RULE = {"solver": "adam", "alpha": 1e-4, "batch_size": 200, "random_state": 0}
+KINDS = {
+    "scikit-learn": partial(neural_network.MLPClassifier, **RULE),
+    "thalweg": partial(MLPClassifier, **RULE, epsilon=epsilon_hat(1e-8)),
+    "thalweg, adamw": partial(MLPClassifier, **{**RULE, "solver": "adamw", "alpha": 0.0}),
+}
+TOLERANCE = {"float32": 1e-4, "float64": 1e-9}
+
+
+def digits(side: int, dtype: str) -> tuple[Any, Any]:
+    """The 1,797 digits in pictures of `side` by `side` pixels, between 0 and 1, and their names."""
+    pixels, names = load_digits(return_X_y=True)
+    where = np.arange(side) * 8 // side
+    pictures = pixels.reshape(-1, 8, 8)[:, where][:, :, where] / 16.0
+    return pictures.reshape(len(pixels), side * side).astype(dtype), names
+
+
+def check(models: dict[str, Any], dtype: str) -> None:
+    """End the benchmark unless the first two are the same computation."""
+    theirs, ours, _ = (model.loss_curve_ for model in models.values())
+    if not np.allclose(ours, theirs, rtol=TOLERANCE[dtype], atol=0):
+        sys.exit(f"the losses differ: {theirs} and {ours}; nothing was timed")
+
+
+def main() -> None:
+    """Print a table for each network and type."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=15, help="samples of each (default 15)")
+    parser.add_argument("--small", action="store_true", help="the small network only")
+    given = parser.parse_args()
+    for title, (side, hidden) in [*NETWORKS.items()][given.small :]:
+        for dtype in TOLERANCE:
+            x, y = digits(side, dtype)
+            models = {name: make(hidden_layer_sizes=hidden) for name, make in KINDS.items()}
+            for model in models.values():
+                for _ in range(3):
+                    model.partial_fit(x, y, classes=range(10))
+            check(models, dtype)
+            passes = {name: Timed(partial(m.partial_fit, x, y)) for name, m in models.items()}
+            times = interleaved(passes, given.rounds)
+            base = times["scikit-learn"]
+            print(f"{title}, {dtype}: a pass, 9 batches of 200")
+            for name, taken in times.items():
+                share = f"{ratio(base, taken):.2f} x" if taken is not base else ""
+                print(f"  {name:16}{median(taken) / 1e6:8.1f} ms  {share}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,250 @@
+"""The estimators: their parameters, and what these may be."""
+
+from __future__ import annotations
+
+from numbers import Real
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from sklearn import neural_network
+from sklearn.utils._param_validation import Interval, StrOptions
+
+from thalweg.sklearn.training import DECOUPLED, PLAIN, ThalwegMixin
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from thalweg.base import Groups
+    from thalweg.groups import Number
+
+__all__ = ["MLPClassifier", "MLPRegressor"]
+
+ABSENT = {"power_t", "max_fun"}
+"""Parameters of scikit-learn's for what is not here: ``invscaling`` and L-BFGS."""
+
+SHARE = [Interval(Real, 0, 1, closed="left"), callable]
+CONSTRAINTS: dict[str, Any] = {
+    "solver": [StrOptions({*DECOUPLED, *PLAIN})],
+    "learning_rate_init": [Interval(Real, 0, None, closed="neither"), callable],
+    "weight_decay": [Interval(Real, 0, None, closed="left"), callable],
+    "momentum": SHARE,
+    "beta_1": SHARE,
+    "beta_2": SHARE,
+    "epsilon": [Interval(Real, 0, None, closed="neither"), callable],
+    "amsgrad": ["boolean"],
+    "groups": [list, tuple],
+    "max_norm": [Interval(Real, 0, None, closed="neither"), None],
+}
+
+
+def constraints(theirs: Mapping[str, Any]) -> dict[str, Any]:
+    """What parameters may be: as in scikit-learn, or as here."""
+    kept = {name: allowed for name, allowed in theirs.items() if name not in ABSENT}
+    return {**kept, **CONSTRAINTS}
+
+
+class MLPClassifier(ThalwegMixin, neural_network.MLPClassifier):
+    """scikit-learn's ``MLPClassifier``, trained by thalweg.
+
+    Everything that is not said here is as in `sklearn.neural_network.MLPClassifier`: networks,
+    losses, methods, fitted attributes. Weights have the type of `X`, float32 or float64.
+
+    Parameters
+    ----------
+    hidden_layer_sizes : array-like of int, default (100,)
+        Units of each hidden layer.
+    activation : {"identity", "logistic", "tanh", "relu"}, default "relu"
+        Of the hidden layers.
+    solver : {"adamw", "adam", "sgdw", "sgd"}, default "adamw"
+        Which of thalweg's optimizers. ``"adam"`` and ``"sgd"`` are the rules of scikit-learn's
+        solvers of that name, and do not use `weight_decay`.
+    alpha : float, default 0.0
+        scikit-learn's penalty: ``alpha·Σw²/2`` over the weights, divided by the number of samples
+        of the batch (the sum of their weights), is part of the loss and of its gradients, and so of
+        the moments. scikit-learn's default is 1e-4.
+    weight_decay : float or callable, default 1e-2
+        Decoupled decay: a step takes ``learning_rate·weight_decay·w`` off each weight, beside the
+        gradients and whatever the batch size is. Not of the intercepts, unless a group says so.
+        Only used by ``"adamw"`` and ``"sgdw"``. Where `alpha` is above 0 too, both act.
+    batch_size : int or "auto", default "auto"
+        Samples of a step; ``"auto"`` is ``min(200, n_samples)``.
+    learning_rate : {"constant", "adaptive"}, default "constant"
+        ``"constant"`` leaves `learning_rate_init` as it is. ``"adaptive"`` divides it by 5 where
+        training would stop, until it is at most 1e-6; with every solver.
+    learning_rate_init : float or callable, default 1e-3
+        Learning rate: a number, or a schedule or callable of the 1-based step. A step is a batch.
+    max_iter : int, default 200
+        Most passes over the samples.
+    shuffle : bool, default True
+        Whether samples are taken in another order in each pass.
+    random_state : int, RandomState or None, default None
+        Of the first weights, the order, and the split of `early_stopping`.
+    tol : float, default 1e-4
+        What counts as better.
+    verbose : bool, default False
+        Print the loss of each pass.
+    warm_start : bool, default False
+        Let `fit` begin with the weights there are. The optimizer is a new one nevertheless;
+        `partial_fit` goes on with the same.
+    momentum : float or callable, default 0.9
+        In [0, 1). Only used by ``"sgdw"`` and ``"sgd"``, as `nesterovs_momentum`.
+    nesterovs_momentum : bool, default True
+        Nesterov's form, where the momentum is above 0.
+    early_stopping : bool, default False
+        Stop by the score of a part that is set aside, and take the weights that had the best.
+    validation_fraction : float, default 0.1
+        How large that part is.
+    beta_1, beta_2 : float or callable, default 0.9 and 0.999
+        Decay of the moments, each in [0, 1). Only used by ``"adamw"`` and ``"adam"``, as `epsilon`
+        and `amsgrad`.
+    epsilon : float or callable, default 1e-8
+        Added to the root after bias correction. scikit-learn adds it before: `epsilon_hat` is that.
+    amsgrad : bool, default False
+        Keep the running maximum of the second moment.
+    groups : list or tuple of groups, default ()
+        As of `thalweg.AdamW`. Arrays are called ``coefs.0``, ``intercepts.0`` and so on; keys have
+        thalweg's names: ``lr``, ``lr_scale``, ``weight_decay``, ``frozen``.
+    max_norm : float or None, default None
+        Gradients are scaled down to this global norm.
+    n_iter_no_change : int, default 10
+        Stop after so many passes that were not better.
+
+    Attributes
+    ----------
+    optimizer_ : thalweg.Optimizer
+        What trains `coefs_` and `intercepts_`, the arrays themselves: groups and learning rate to
+        look at and to edit between calls of `partial_fit`, state and state dict.
+    coefs_, intercepts_ : list of ndarray
+        Weights; always the arrays of `optimizer_`.
+    loss_curve_, loss_, best_loss_, validation_scores_, best_validation_score_, n_iter_, t_
+        And all others, as in scikit-learn.
+
+    Raises
+    ------
+    NotFittedError
+        By `optimizer_`, before the first fit.
+    thalweg.NonFiniteError
+        By `fit` and `partial_fit`, for a gradient that is NaN, infinite or too large; the weights
+        are then as they were before that step.
+
+    Notes
+    -----
+    ``solver="adam", alpha=1e-4, epsilon=epsilon_hat(1e-8)`` has the losses of scikit-learn's
+    defaults, up to rounding; ``solver="sgd", alpha=1e-4`` those of its SGD.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from sklearn.preprocessing import MinMaxScaler
+    >>> from thalweg import schedule
+    >>> from thalweg.sklearn import MLPClassifier
+    >>> X, y = load_digits(return_X_y=True)
+    >>> lr = 1e-2 * schedule.inverse_sqrt(warmup=20)
+    >>> mlp = MLPClassifier((32,), learning_rate_init=lr, tol=1e-2, random_state=0)
+    >>> model = make_pipeline(MinMaxScaler(), mlp).fit(X[:1200], y[:1200])
+    >>> model.score(X[1200:], y[1200:]) > 0.9
+    True
+    """
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = constraints(
+        neural_network.MLPClassifier._parameter_constraints
+    )
+    loss = "log_loss"
+
+    def __init__(
+        self,
+        hidden_layer_sizes: Sequence[int] | int = (100,),
+        activation: str = "relu",
+        *,
+        solver: str = "adamw",
+        alpha: float = 0.0,
+        weight_decay: Number = 1e-2,
+        batch_size: int | str = "auto",
+        learning_rate: str = "constant",
+        learning_rate_init: Number = 1e-3,
+        max_iter: int = 200,
+        shuffle: bool = True,
+        random_state: Any = None,
+        tol: float = 1e-4,
+        verbose: bool = False,
+        warm_start: bool = False,
+        momentum: Number = 0.9,
+        nesterovs_momentum: bool = True,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        beta_1: Number = 0.9,
+        beta_2: Number = 0.999,
+        epsilon: Number = 1e-8,
+        amsgrad: bool = False,
+        groups: Groups = (),
+        max_norm: float | None = None,
+        n_iter_no_change: int = 10,
+    ) -> None:
+        self._store(locals())
+
+
+class MLPRegressor(ThalwegMixin, neural_network.MLPRegressor):
+    """scikit-learn's ``MLPRegressor``, trained by thalweg.
+
+    Everything that is not said here is as in `sklearn.neural_network.MLPRegressor`.
+
+    Parameters
+    ----------
+    loss : {"squared_error", "poisson"}, default "squared_error"
+        Half the mean squared error, or the deviance of counts, which has an exponential output.
+    hidden_layer_sizes, activation, solver, ...
+        All others as for `MLPClassifier`.
+
+    Attributes
+    ----------
+    optimizer_ : thalweg.Optimizer
+        And all others, as of `MLPClassifier`.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_diabetes
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from sklearn.preprocessing import StandardScaler
+    >>> from thalweg.sklearn import MLPRegressor
+    >>> X, y = load_diabetes(return_X_y=True)
+    >>> mlp = MLPRegressor(learning_rate_init=0.01, early_stopping=True, random_state=0)
+    >>> model = make_pipeline(StandardScaler(), mlp).fit(X[:300], y[:300])
+    >>> model.score(X[300:], y[300:]) > 0.4
+    True
+    """
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = constraints(
+        neural_network.MLPRegressor._parameter_constraints
+    )
+
+    def __init__(
+        self,
+        loss: str = "squared_error",
+        hidden_layer_sizes: Sequence[int] | int = (100,),
+        activation: str = "relu",
+        *,
+        solver: str = "adamw",
+        alpha: float = 0.0,
+        weight_decay: Number = 1e-2,
+        batch_size: int | str = "auto",
+        learning_rate: str = "constant",
+        learning_rate_init: Number = 1e-3,
+        max_iter: int = 200,
+        shuffle: bool = True,
+        random_state: Any = None,
+        tol: float = 1e-4,
+        verbose: bool = False,
+        warm_start: bool = False,
+        momentum: Number = 0.9,
+        nesterovs_momentum: bool = True,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        beta_1: Number = 0.9,
+        beta_2: Number = 0.999,
+        epsilon: Number = 1e-8,
+        amsgrad: bool = False,
+        groups: Groups = (),
+        max_norm: float | None = None,
+        n_iter_no_change: int = 10,
+    ) -> None:
+        self._store(locals())
