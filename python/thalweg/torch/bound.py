@@ -1,0 +1,115 @@
+"""The tensors that train, as the native optimizer has them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+
+from thalweg import _core
+from thalweg.torch.tensors import gradient_array, parameter_array
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+Counts = tuple[int, int, int, float]
+
+
+class Slot(NamedTuple):
+    """A parameter that trains, and its memory as it was when it was last looked at."""
+
+    name: str
+    param: Any
+    group: int
+    array: NDArray[Any]
+
+    @classmethod
+    def of(cls, name: str, param: Any, group: int) -> Slot:
+        """The slot of a parameter, which is checked."""
+        return cls(name, param, group, parameter_array(name, param))
+
+
+class Bound:
+    """A native optimizer and the slots of its parameters, in its order.
+
+    Parameters
+    ----------
+    slots : sequence of Slot
+        At least one.
+    classes : list of dict
+        Hyperparameters of each group.
+    options : mapping
+        What holds for all groups.
+    """
+
+    def __init__(
+        self,
+        slots: Sequence[Slot],
+        classes: list[dict[str, Any]],
+        options: Mapping[str, Any],
+    ) -> None:
+        self.options = options
+        self.native = _core.Optimizer()
+        self.native._bind({slot.name: slot.array for slot in slots}, **options)
+        self.native._configure(classes, [slot.group for slot in slots])
+        self._take(slots, classes)
+
+    def _take(self, slots: Sequence[Slot], classes: list[dict[str, Any]]) -> None:
+        self.slots, self.classes = list(slots), classes
+        self._params = [slot.param for slot in slots]
+        self._pointers, self._strides = self._places()
+
+    def _places(self) -> tuple[list[int], list[tuple[int, ...]]]:
+        # A model may have thousands of parameters, and `map` takes half as long as a loop.
+        tensor = torch.Tensor
+        return [*map(tensor.data_ptr, self._params)], [*map(tensor.stride, self._params)]
+
+    def extend(self, slots: Sequence[Slot], classes: list[dict[str, Any]]) -> None:
+        """Take the slots there were, perhaps with other memory, and more, or change nothing."""
+        tree = {slot.name: slot.array for slot in slots}
+        self.native._extend(tree, classes, [slot.group for slot in slots])
+        self._take(slots, classes)
+
+    def lacks_momentum(self, classes: list[dict[str, Any]]) -> bool:
+        """Whether a group gets momentum that had none, and so has no buffers."""
+        pairs = zip(self.classes, classes, strict=False)
+        return any(new.get("momentum") and not old["momentum"] for old, new in pairs)
+
+    def configure(self, classes: list[dict[str, Any]]) -> None:
+        """Take other hyperparameters, or change nothing."""
+        if classes != self.classes:
+            self.native._configure(classes)
+            self.classes = classes
+
+    def look_again(self) -> None:
+        """Adopt the memory that parameters have by now, as after ``p.data = ...``."""
+        # NumPy's views keep the memory that was there, so no other tensor can have been put there.
+        if self._places() != (self._pointers, self._strides):
+            self.extend([Slot.of(*slot[:3]) for slot in self.slots], self.classes)
+
+    def gradients(self, negated: Collection[int]) -> tuple[dict[str, Any], list[Any]]:
+        """Gradients by name, negated for some groups, and the parameters that have one."""
+        found = [param.grad for param in self._params]
+        try:
+            arrays = [None if gradient is None else gradient.numpy() for gradient in found]
+        except (RuntimeError, TypeError):
+            arrays = [
+                None if gradient is None else gradient_array(slot.name, gradient)
+                for slot, gradient in zip(self.slots, found, strict=True)
+            ]
+        if negated:
+            arrays = [
+                np.negative(array) if array is not None and slot.group in negated else array
+                for slot, array in zip(self.slots, arrays, strict=True)
+            ]
+        grads = {slot.name: array for slot, array in zip(self.slots, arrays, strict=True)}
+        pairs = zip(self._params, found, strict=True)
+        return grads, [param for param, gradient in pairs if gradient is not None]
+
+    def tensors(self, slot: Slot) -> dict[str, Any]:
+        """The state of a parameter, as tensors that share the memory of the live arrays."""
+        arrays = self.native._state(slot.name) or {}
+        return {key: torch.from_numpy(array) for key, array in arrays.items()}

@@ -1,0 +1,77 @@
+"""Parameter groups of torch: what they hold, and what must not differ between them."""
+
+from __future__ import annotations
+
+from operator import is_
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def named(groups: list[dict[str, Any]]) -> list[tuple[str, Any, int]]:
+    """Name, parameter and group of each parameter; names are unique."""
+    found: dict[str, tuple[str, Any, int]] = {}
+    for number, group in enumerate(groups):
+        names = group.get("param_names", ())
+        for position, param in enumerate(group["params"]):
+            where = f'param_groups[{number}]["params"][{position}]'
+            name = names[position] if names else where
+            if name in found:
+                name = f"{name} ({where})"
+            found[name] = (name, param, number)
+    return [*found.values()]
+
+
+def same(groups: list[dict[str, Any]], key: str) -> bool:
+    """An option that must not differ between groups.
+
+    Raises
+    ------
+    ValueError
+        If it does.
+    """
+    first = groups[0][key]
+    for position, group in enumerate(groups):
+        if group[key] != first:
+            raise ValueError(
+                f"{key} is {first!r} in param_groups[0] and {group[key]!r} in "
+                f"param_groups[{position}], must be the same in all groups; make an optimizer for "
+                "each"
+            )
+    return bool(first)
+
+
+def check_options(groups: list[dict[str, Any]]) -> None:
+    """Refuse what only torch's optimizers have.
+
+    Raises
+    ------
+    ValueError
+        For groups that are to be captured or differentiated through.
+    """
+    for position, group in enumerate(groups):
+        for key in ("capturable", "differentiable"):
+            if group.get(key):
+                raise ValueError(
+                    f"{key}=True in param_groups[{position}]: thalweg.torch neither runs in CUDA "
+                    "graphs nor differentiates through a step; leave it False, or use torch.optim"
+                )
+
+
+def check_params(groups: list[dict[str, Any]], members: Sequence[tuple[Any, ...]]) -> None:
+    """Refuse groups whose parameters are no longer these very tensors.
+
+    Raises
+    ------
+    ValueError
+        If they are not.
+    """
+    for position, group in enumerate(groups):
+        params = group["params"]
+        known = members[position] if position < len(members) else ()
+        if len(params) != len(known) or not all(map(is_, params, known)):
+            raise ValueError(
+                f"param_groups[{position}]['params'] was changed; add parameters by "
+                "opt.add_param_group, or make a new optimizer and load the state dict"
+            )

@@ -1,0 +1,284 @@
+"""The optimizers, with the arguments, defaults and meanings that torch gives them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from thalweg.torch.base import Optimizer
+from thalweg.torch.groups import check_options, same
+from thalweg.torch.tensors import learning_rate, number
+
+__all__ = ["SGD", "Adam", "AdamW"]
+
+
+class Adam(Optimizer):
+    """Adam for PyTorch tensors on the CPU; AMSGrad with ``amsgrad=True``.
+
+    In place of `torch.optim.Adam`: the same arguments, groups, hooks and state dicts. A step is
+    that of `thalweg.Adam`, with its bits; with ``decoupled_weight_decay=True`` of `thalweg.AdamW`.
+
+    Parameters
+    ----------
+    params : iterable of Tensor, of (str, Tensor), or of dict
+        float32 or float64 tensors on the CPU, of any strides; or parameter groups. Names, from
+        ``model.named_parameters()`` where torch is 2.5 or newer, are used in messages.
+    lr : float or Tensor, default 1e-3
+        Learning rate, at least 0.
+    betas : tuple of two floats, default (0.9, 0.999)
+        Decay of the first and second moment, each in [0, 1).
+    eps : float, default 1e-8
+        Added to the root; at least 1e-15 for float32 parameters, 1e-120 for float64.
+    weight_decay : float, default 0
+        At least 0. As in torch, a penalty in the gradient: the ``l2`` of `thalweg.Adam`.
+    amsgrad : bool, default False
+        Keep the running maximum of the second moment; the same in all groups.
+    foreach, fused : bool, optional
+        Accepted without effect.
+    maximize : bool, default False
+        Ascend instead of descend.
+    capturable, differentiable : bool, default False
+        Refused where True.
+    decoupled_weight_decay : bool, default False
+        Decouple the decay from the gradient, as `AdamW` does.
+    nonfinite : {"raise", "skip", "ignore"}
+        What to do about gradients that are NaN, infinite or too large to be squared. torch lets
+        them through, as ``"ignore"`` does.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For values out of range, and for tensors whose memory cannot be updated: on another device,
+        sparse, of another type, overlapping.
+
+    Notes
+    -----
+    A parameter that does not require grad costs nothing until it has a gradient. The others get
+    their state when the optimizer is made, and show it in `state` from their first update on.
+
+    Examples
+    --------
+    >>> import torch, thalweg.torch
+    >>> w = torch.tensor([1.0, -2.0], requires_grad=True)
+    >>> opt = thalweg.torch.Adam([w], lr=0.1)
+    >>> for _ in range(200):
+    ...     opt.zero_grad()
+    ...     (w * w).sum().backward()
+    ...     opt.step()
+    >>> bool(w.abs().max() < 0.01), opt.report.step, opt.state[w]["step"].item()
+    (True, 200, 200.0)
+    """
+
+    def __init__(  # noqa: PLR0917 - torch's order
+        self,
+        params: Any,
+        lr: Any = 1e-3,
+        betas: tuple[Any, Any] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: Any = 0,
+        amsgrad: bool = False,
+        *,
+        foreach: bool | None = None,
+        maximize: bool = False,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+        decoupled_weight_decay: bool = False,
+        nonfinite: str = "raise",
+    ) -> None:
+        defaults = {
+            "lr": lr,
+            "betas": betas,
+            "eps": eps,
+            "weight_decay": weight_decay,
+            "amsgrad": amsgrad,
+            "maximize": maximize,
+            "foreach": foreach,
+            "capturable": capturable,
+            "differentiable": differentiable,
+            "fused": fused,
+            "decoupled_weight_decay": decoupled_weight_decay,
+        }
+        super().__init__(params, defaults, nonfinite)
+
+    def _read(self, groups: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+        check_options(groups)
+        options = {
+            "adam": True,
+            "amsgrad": same(groups, "amsgrad"),
+            "nesterov": False,
+            "independent": False,
+            "maximize": bool(groups[0]["maximize"]),
+            "nonfinite": self._nonfinite,
+        }
+        return [_adam(position, group) for position, group in enumerate(groups)], options
+
+
+def _adam(position: int, group: dict[str, Any]) -> dict[str, Any]:
+    """The hyperparameters of a group, as the core takes them."""
+    betas = group["betas"]
+    if not isinstance(betas, tuple | list) or len(betas) != 2:
+        raise ValueError(f"betas of param_groups[{position}] must be two numbers, got {betas!r}")
+    decay = number("weight_decay", position, group["weight_decay"])
+    decoupled = group["decoupled_weight_decay"]
+    return {
+        "lr": learning_rate(position, group["lr"]),
+        "betas[0]": number("betas[0]", position, betas[0]),
+        "betas[1]": number("betas[1]", position, betas[1]),
+        "eps": group["eps"],
+        "l2": 0.0 if decoupled else decay,
+        "weight_decay": decay if decoupled else 0.0,
+    }
+
+
+class AdamW(Adam):
+    """Adam with decoupled weight decay, for PyTorch tensors on the CPU.
+
+    In place of `torch.optim.AdamW`: the same arguments, groups, hooks and state dicts. A step is
+    that of `thalweg.AdamW`, with its bits.
+
+    Parameters
+    ----------
+    params, lr, betas, eps, amsgrad, maximize, foreach, capturable, differentiable, fused, nonfinite
+        As for `Adam`.
+    weight_decay : float, default 1e-2
+        At least 0; a weight shrinks by ``lr·weight_decay`` of itself, whatever its gradients were.
+
+    Examples
+    --------
+    >>> import torch, thalweg.torch
+    >>> model = torch.nn.Linear(3, 1)
+    >>> opt = thalweg.torch.AdamW(model.parameters(), lr=0.1)
+    >>> model(torch.ones(2, 3)).sum().backward()
+    >>> opt.step(max_norm=1.0)
+    >>> opt.report.step, opt.report.clip < 1
+    (1, True)
+    """
+
+    def __init__(  # noqa: PLR0917 - torch's order
+        self,
+        params: Any,
+        lr: Any = 1e-3,
+        betas: tuple[Any, Any] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: Any = 1e-2,
+        amsgrad: bool = False,
+        *,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+        nonfinite: str = "raise",
+    ) -> None:
+        super().__init__(
+            params,
+            lr,
+            betas,
+            eps,
+            weight_decay,
+            amsgrad,
+            foreach=foreach,
+            maximize=maximize,
+            capturable=capturable,
+            differentiable=differentiable,
+            fused=fused,
+            decoupled_weight_decay=True,
+            nonfinite=nonfinite,
+        )
+
+    def _read(self, groups: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+        for group in groups:
+            # A state dict of an older torch, or of Adam, says otherwise.
+            group["decoupled_weight_decay"] = True
+        return super()._read(groups)
+
+
+class SGD(Optimizer):
+    """Stochastic gradient descent, with momentum, for PyTorch tensors on the CPU.
+
+    In place of `torch.optim.SGD`: the same arguments, groups, hooks and state dicts. A step is
+    that of `thalweg.SGD`, with its bits.
+
+    Parameters
+    ----------
+    params : iterable of Tensor, of (str, Tensor), or of dict
+        As for `Adam`.
+    lr : float or Tensor, default 1e-3
+        Learning rate, at least 0.
+    momentum : float, default 0
+        In [0, 1).
+    dampening : float, default 0
+        In [0, 1]; ignored without momentum.
+    weight_decay : float, default 0
+        At least 0. As in torch, a penalty in the gradient: the ``l2`` of `thalweg.SGD`.
+    nesterov : bool, default False
+        Nesterov's form; needs momentum above 0 and dampening 0; the same in all groups.
+    maximize, foreach, differentiable, fused, nonfinite
+        As for `Adam`.
+
+    Notes
+    -----
+    `state` has a ``step`` beside torch's ``momentum_buffer``, which torch keeps and ignores.
+
+    Examples
+    --------
+    >>> import torch, thalweg.torch
+    >>> w = torch.tensor([1.0, -2.0], requires_grad=True)
+    >>> opt = thalweg.torch.SGD([w], lr=0.25)
+    >>> (w * w).sum().backward()
+    >>> opt.step()
+    >>> w.tolist()
+    [0.5, -1.0]
+    """
+
+    def __init__(  # noqa: PLR0917 - torch's order
+        self,
+        params: Any,
+        lr: Any = 1e-3,
+        momentum: Any = 0,
+        dampening: Any = 0,
+        weight_decay: Any = 0,
+        nesterov: bool = False,
+        *,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        differentiable: bool = False,
+        fused: bool | None = None,
+        nonfinite: str = "raise",
+    ) -> None:
+        defaults = {
+            "lr": lr,
+            "momentum": momentum,
+            "dampening": dampening,
+            "weight_decay": weight_decay,
+            "nesterov": nesterov,
+            "maximize": maximize,
+            "foreach": foreach,
+            "differentiable": differentiable,
+            "fused": fused,
+        }
+        super().__init__(params, defaults, nonfinite)
+
+    def _read(self, groups: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+        check_options(groups)
+        options = {
+            "adam": False,
+            "amsgrad": False,
+            "nesterov": same(groups, "nesterov"),
+            "independent": False,
+            "maximize": bool(groups[0]["maximize"]),
+            "nonfinite": self._nonfinite,
+        }
+        return [_sgd(position, group) for position, group in enumerate(groups)], options
+
+
+def _sgd(position: int, group: dict[str, Any]) -> dict[str, Any]:
+    """The hyperparameters of a group, as the core takes them."""
+    momentum = number("momentum", position, group["momentum"])
+    return {
+        "lr": learning_rate(position, group["lr"]),
+        "momentum": momentum,
+        "dampening": group["dampening"] if momentum else 0.0,
+        "l2": number("weight_decay", position, group["weight_decay"]),
+        "weight_decay": 0.0,
+    }

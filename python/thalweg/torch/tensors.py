@@ -1,0 +1,129 @@
+"""Tensors as NumPy arrays that share their memory, or the reason why not."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.autograd.graph import increment_version
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from numpy.typing import NDArray
+
+TRAINABLE = (torch.float32, torch.float64)
+
+
+def _counts_lists() -> bool:
+    """Whether `increment_version` takes several tensors in one call; it did not at first."""
+    try:
+        increment_version([torch.empty(0)])
+    except (TypeError, RuntimeError):
+        return False
+    return True
+
+
+COUNTS_LISTS = _counts_lists()
+
+
+def count_write(params: Iterable[Any]) -> None:
+    """Tell autograd that parameters were written."""
+    if COUNTS_LISTS:
+        increment_version(params)
+        return
+    for param in params:
+        if not param.is_inference():  # which has no counter
+            increment_version(param)
+
+
+def parameter_array(name: str, param: Any) -> NDArray[Any]:
+    """The memory of a parameter.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For a tensor whose memory cannot be updated here.
+    """
+    what = f"parameter {name!r}"
+    _check_kind(what, param)
+    if torch.nn.parameter.is_lazy(param):
+        raise ValueError(
+            f"{what} has no shape yet; run the model once before the optimizer is made"
+        )
+    if param.dtype not in TRAINABLE:
+        raise TypeError(
+            f"{what} is {param.dtype}, must be torch.float32 or torch.float64; convert the model "
+            "(model.float()), or use torch.optim"
+        )
+    array: NDArray[Any] = param.detach().numpy()
+    return array
+
+
+def gradient_array(name: str, gradient: Any) -> NDArray[Any]:
+    """The memory of a gradient that `Tensor.numpy` does not give.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For a gradient that is not dense, or not on the CPU.
+    """
+    what = f"the gradient of {name!r}"
+    _check_kind(what, gradient)
+    if gradient.dtype not in TRAINABLE:
+        raise TypeError(
+            f"{what} is {gradient.dtype}, must be torch.float32 or torch.float64; assign "
+            "p.grad = p.grad.float() before the step"
+        )
+    # It may require grad, or be a negated view.
+    array: NDArray[Any] = gradient.detach().resolve_neg().numpy()
+    return array
+
+
+def _check_kind(what: str, tensor: Any) -> None:
+    """Refuse what keeps its numbers elsewhere than in dense memory of the CPU."""
+    if type(tensor).__torch_dispatch__ is not torch.Tensor.__torch_dispatch__:
+        raise TypeError(
+            f"{what} is a {type(tensor).__name__}, must be a plain torch.Tensor or nn.Parameter; "
+            "use torch.optim"
+        )
+    if tensor.layout is not torch.strided:
+        raise TypeError(
+            f"{what} has the layout {tensor.layout}, must be dense (torch.strided); convert it "
+            "(to_dense), and for an embedding use nn.Embedding(sparse=False)"
+        )
+    if tensor.device.type == "meta":
+        raise ValueError(
+            f"{what} is on the meta device and has no numbers yet; "
+            "model.to_empty(device='cpu') allocates them"
+        )
+    if tensor.device.type != "cpu":
+        raise ValueError(
+            f"{what} is on {tensor.device}, must be on the CPU; move the model (model.cpu()) "
+            "before the optimizer is made, or use torch.optim"
+        )
+
+
+def number(key: str, group: int, value: Any) -> Any:
+    """A hyperparameter, out of its tensor if it is in one; the core checks the rest.
+
+    Raises
+    ------
+    ValueError
+        For a tensor of several numbers.
+    """
+    if isinstance(value, torch.Tensor):
+        if value.numel() != 1:
+            raise ValueError(
+                f"{key} of param_groups[{group}] is a tensor of shape {tuple(value.shape)}, "
+                "must be one number"
+            )
+        return value.item()
+    return value
+
+
+def learning_rate(group: int, value: Any) -> Any:
+    """The learning rate, 0 where a scheduler of torch that ends at 0 missed it by its rounding."""
+    lr = number("lr", group, value)
+    # LinearLR(end_factor=0) was seen to end at -5e-17.
+    return 0.0 if isinstance(lr, float) and -1e-12 < lr < 0 else lr

@@ -1,0 +1,356 @@
+"""`thalweg.torch` in torch's own training loops: schedulers, hooks, freezing, autograd."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+
+import thalweg  # noqa: E402
+import thalweg.torch  # noqa: E402
+
+S = torch.optim.lr_scheduler
+
+SCHEDULERS = {
+    "StepLR": lambda opt: S.StepLR(opt, 3, 0.5),
+    "MultiStepLR": lambda opt: S.MultiStepLR(opt, [4, 8], 0.1),
+    "LinearLR to 0": lambda opt: S.LinearLR(opt, start_factor=0.3, end_factor=0.0, total_iters=7),
+    "CosineAnnealingLR": lambda opt: S.CosineAnnealingLR(opt, 12),
+    "CosineAnnealingWarmRestarts": lambda opt: S.CosineAnnealingWarmRestarts(opt, 5),
+    "OneCycleLR": lambda opt: S.OneCycleLR(opt, 0.1, total_steps=21),
+    "CyclicLR": lambda opt: S.CyclicLR(opt, 0.01, 0.1, 4),
+    "LambdaLR": lambda opt: S.LambdaLR(opt, lambda n: 1 / (n + 1)),
+    "ReduceLROnPlateau": lambda opt: S.ReduceLROnPlateau(opt, patience=1),
+    "SequentialLR": lambda opt: S.SequentialLR(
+        opt, [S.LinearLR(opt, 0.1, total_iters=5), S.ExponentialLR(opt, 0.9)], [5]
+    ),
+}
+OPTIMIZERS: list[tuple[str, dict[str, Any]]] = [("AdamW", {}), ("SGD", {})]
+
+
+class Pair:
+    """The same small model twice: with the optimizer of torch and with ours."""
+
+    def __init__(self, rule: str = "AdamW", **options: Any) -> None:
+        torch.manual_seed(0)
+        first = torch.nn.Sequential(
+            torch.nn.Linear(6, 8), torch.nn.Tanh(), torch.nn.LayerNorm(8), torch.nn.Linear(8, 1)
+        )
+        self.models = [first, copy.deepcopy(first)]
+        self.theirs = getattr(torch.optim, rule)(first.parameters(), **options)
+        options = copy.deepcopy(options)  # a tensor would be edited by both
+        self.ours = getattr(thalweg.torch, rule)(self.models[1].parameters(), **options)
+        self.opts = [self.theirs, self.ours]
+        self.x, self.y = torch.randn(20, 6), torch.randn(20, 1)
+
+    def loss(self, model: Any, rows: Any = slice(None)) -> Any:
+        return torch.nn.functional.mse_loss(model(self.x[rows]), self.y[rows])
+
+    def backward(self) -> list[float]:
+        losses = [self.loss(model) for model in self.models]
+        for opt, loss in zip(self.opts, losses, strict=True):
+            opt.zero_grad()
+            loss.backward()
+        return [loss.item() for loss in losses]
+
+    def close(self) -> bool:
+        pairs = zip(*(model.parameters() for model in self.models), strict=True)
+        return all(torch.allclose(a, b, rtol=1e-4, atol=1e-5) for a, b in pairs)
+
+
+@pytest.mark.filterwarnings("ignore:The epoch parameter")  # of torch 2.4 about itself
+@pytest.mark.parametrize("make", SCHEDULERS.values(), ids=SCHEDULERS)
+@pytest.mark.parametrize(("rule", "options"), OPTIMIZERS, ids=["AdamW", "SGD"])
+def test_schedulers_of_torch(rule: str, options: dict[str, Any], make: Any) -> None:
+    pair = Pair(rule, lr=0.05, **options)
+    schedulers = [make(opt) for opt in pair.opts]
+    for _ in range(20):
+        losses = pair.backward()
+        lr = pair.ours.param_groups[0]["lr"]
+        for opt, scheduler, loss in zip(pair.opts, schedulers, losses, strict=True):
+            opt.step()
+            scheduler.step(*[loss] if isinstance(scheduler, S.ReduceLROnPlateau) else [])
+        assert pair.ours.report.lr == pytest.approx(lr, abs=1e-15)
+    groups = [opt.param_groups[0] for opt in pair.opts]
+    assert groups[0]["lr"] == pytest.approx(groups[1]["lr"], rel=1e-6)
+    assert groups[0].get("betas") == groups[1].get("betas")  # written by OneCycleLR
+    assert groups[0].get("momentum") == groups[1].get("momentum")
+    assert pair.close()
+
+
+def test_a_learning_rate_may_be_a_tensor() -> None:
+    pair = Pair(lr=torch.tensor(0.05))
+    schedulers = [S.StepLR(opt, 3, 0.5) for opt in pair.opts]
+    for _ in range(8):
+        pair.backward()
+        for opt, scheduler in zip(pair.opts, schedulers, strict=True):
+            opt.step()
+            scheduler.step()
+    assert torch.is_tensor(pair.ours.param_groups[0]["lr"])
+    assert pair.ours.report.lr == torch.tensor(0.05).item() / 4
+    assert pair.close()
+
+
+@pytest.mark.parametrize("set_to_none", [True, False])
+def test_gradients_accumulate_and_are_cleared(set_to_none: bool) -> None:
+    pair = Pair()
+    for _ in range(3):
+        for model, opt in zip(pair.models, pair.opts, strict=True):
+            opt.zero_grad(set_to_none=set_to_none)
+            for rows in (slice(10), slice(10, 20)):
+                (pair.loss(model, rows) / 2).backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 0.1)
+            opt.step()
+    assert pair.close()
+
+
+def test_clipping_inside_the_step_is_that_of_torch_before_it() -> None:
+    pair = Pair("SGD", lr=0.1)
+    pair.backward()
+    norm = torch.nn.utils.clip_grad_norm_(pair.models[0].parameters(), 0.1)
+    pair.theirs.step()
+    pair.ours.step(max_norm=0.1)
+    assert pair.ours.report.grad_norm == pytest.approx(norm.item(), rel=1e-6)
+    assert pair.ours.report.clip < 1
+    assert pair.close()
+
+
+def test_hooks_and_closures_through_them() -> None:
+    pair = Pair()
+    seen: list[str] = []
+    pair.ours.register_step_pre_hook(lambda *given: seen.append(f"pre {given[2]}"))
+    handle = pair.ours.register_step_post_hook(lambda *_: seen.append("post"))
+    pair.ours.register_state_dict_pre_hook(lambda _: seen.append("state"))
+    pair.ours.register_load_state_dict_post_hook(lambda _: seen.append("load"))
+    pair.backward()
+    pair.ours.step(max_norm=1.0)
+    handle.remove()
+    pair.ours.step()
+    pair.ours.load_state_dict(pair.ours.state_dict())
+    assert seen == ["pre {'max_norm': 1.0}", "post", "pre {}", "state", "load"]
+
+
+def test_groups_join_in_mid_run() -> None:
+    pair = Pair()
+    late = [torch.ones(3, requires_grad=True) for _ in pair.opts]
+    for step in range(6):
+        if step == 3:
+            for opt, param in zip(pair.opts, late, strict=True):
+                opt.add_param_group({"params": param, "lr": 0.1, "weight_decay": 0.5})
+        pair.backward()
+        for param in late:
+            param.grad = torch.full((3,), 0.5)
+        for opt in pair.opts:
+            opt.step()
+    assert pair.close()
+    assert torch.allclose(*late)
+    assert [state["step"].item() for state in pair.ours.state.values()] == [6.0] * 6 + [3.0]
+
+
+def test_a_group_that_is_refused_changes_nothing() -> None:
+    pair = Pair()
+    pair.backward()
+    pair.ours.step()
+    for bad in (
+        {"params": [torch.ones(2, dtype=torch.float16, requires_grad=True)]},
+        {"params": [torch.ones(2, requires_grad=True)], "lr": -1.0},
+        {"params": [torch.ones(2, requires_grad=True)], "amsgrad": True},
+    ):
+        with pytest.raises((TypeError, ValueError)):
+            pair.ours.add_param_group(bad)
+        assert len(pair.ours.param_groups) == 1
+    pair.ours.step()
+    assert pair.ours.report.step == 2
+
+
+def test_what_needs_no_gradient_costs_nothing_until_it_has_one() -> None:
+    pair = Pair()
+    for model in pair.models:
+        model[0].requires_grad_(False)
+    frozen = thalweg.torch.AdamW(pair.models[1].parameters())
+    pair.opts[1] = frozen
+    for step in range(6):
+        if step == 3:
+            for model in pair.models:
+                model[0].requires_grad_(True)
+                model[3].requires_grad_(False)
+        pair.backward()
+        for opt in pair.opts:
+            opt.step()
+        assert (pair.models[1][0].weight in frozen.state) == (step >= 3)
+    assert pair.close()
+    assert frozen.state[pair.models[1][0].weight]["step"].item() == 3
+    assert frozen.state[pair.models[1][3].weight]["step"].item() == 3
+
+
+def test_frozen_tensors_may_be_of_any_kind() -> None:
+    half = torch.ones(3, dtype=torch.bfloat16)
+    elsewhere = torch.ones(3, device="meta")
+    adapter = torch.ones(3, requires_grad=True)
+    opt = thalweg.torch.AdamW([half, elsewhere, adapter], lr=0.1, weight_decay=0.0)
+    adapter.grad = torch.ones(3)
+    opt.step()
+    assert torch.allclose(adapter, torch.full((3,), 0.9))
+    assert thalweg.torch.SGD([half]).param_groups[0]["params"][0] is half
+
+
+def test_no_gradient_at_all_is_told() -> None:
+    opt = thalweg.torch.AdamW([torch.ones(3, requires_grad=True)])
+    with pytest.warns(UserWarning, match="no parameter of the optimizer has a gradient") as caught:
+        opt.step()
+    assert caught[0].filename == __file__
+    assert opt.report is None
+
+
+def test_autograd_refuses_to_go_back_through_what_was_stepped() -> None:
+    pair = Pair()
+    for model, opt in zip(pair.models, pair.opts, strict=True):
+        loss = pair.loss(model)
+        loss.backward(retain_graph=True)
+        opt.step()
+        with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+            loss.backward()
+
+
+def test_other_memory_under_the_same_parameter_is_adopted() -> None:
+    pair = Pair()
+    for step in range(6):
+        for model in pair.models:
+            weight = model[0].weight
+            if step == 2:
+                weight.data = weight.data.clone() * 2
+            elif step == 3:
+                weight.data = weight.data.t().contiguous().t()  # other strides
+            elif step == 4:
+                model.share_memory()
+        pair.backward()
+        for opt in pair.opts:
+            opt.step()
+    assert pair.close()
+    assert pair.ours.state[pair.models[1][0].weight]["step"].item() == 6
+
+
+def test_convolutions_in_channels_last() -> None:
+    torch.manual_seed(0)
+    model = torch.nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last)
+    other = copy.deepcopy(model)
+    opts = [torch.optim.AdamW(model.parameters()), thalweg.torch.AdamW(other.parameters())]
+    x = torch.randn(2, 3, 8, 8).to(memory_format=torch.channels_last)
+    for _ in range(5):
+        for net, opt in zip((model, other), opts, strict=True):
+            opt.zero_grad()
+            net(x).square().mean().backward()
+            opt.step()
+    assert other.weight.is_contiguous(memory_format=torch.channels_last)
+    assert opts[1].state[other.weight]["exp_avg"].stride() == other.weight.stride()
+    assert torch.allclose(model.weight, other.weight, atol=1e-6)
+
+
+def test_parameters_and_steps_in_inference_mode() -> None:
+    with torch.inference_mode():
+        born = torch.ones(2, requires_grad=True)
+        born.grad = torch.ones(2)
+    usual = torch.ones(2, requires_grad=True)
+    usual.grad = torch.ones(2)
+    opt = thalweg.torch.SGD([born, usual], lr=0.25)
+    opt.step()
+    with torch.inference_mode():
+        opt.step()
+    assert born.tolist() == usual.tolist() == [0.5, 0.5]
+
+
+def test_an_optimizer_for_each_parameter_steps_inside_the_backward_pass() -> None:
+    pair = Pair()
+    opts = {param: thalweg.torch.AdamW([param]) for param in pair.models[1].parameters()}
+
+    def update(param: Any) -> None:
+        opts[param].step()
+        opts[param].zero_grad()
+
+    for param in opts:
+        param.register_post_accumulate_grad_hook(update)
+    for _ in range(3):
+        pair.backward()
+        pair.theirs.step()
+    assert pair.close()
+    assert all(param.grad is None for param in opts)
+
+
+def test_averages_of_weights() -> None:
+    pair = Pair()
+    averages = [torch.optim.swa_utils.AveragedModel(model) for model in pair.models]
+    schedulers = [torch.optim.swa_utils.SWALR(opt, 0.05, anneal_epochs=3) for opt in pair.opts]
+    for _ in range(6):
+        pair.backward()
+        for opt, model, average, scheduler in zip(
+            pair.opts, pair.models, averages, schedulers, strict=True
+        ):
+            opt.step()
+            average.update_parameters(model)
+            scheduler.step()
+    pairs = zip(*(average.parameters() for average in averages), strict=True)
+    assert all(torch.allclose(a, b, rtol=1e-4, atol=1e-5) for a, b in pairs)
+
+
+def test_a_gradient_scaler_on_the_cpu_leaves_out_bad_steps() -> None:
+    pair = Pair()
+    scalers = [torch.amp.GradScaler("cpu", init_scale=8.0) for _ in pair.opts]
+    for step in range(4):
+        for model, opt, scaler in zip(pair.models, pair.opts, scalers, strict=True):
+            opt.zero_grad()
+            scaler.scale(pair.loss(model)).backward()
+            if step == 1:
+                model[0].weight.grad[0, 0] = float("inf")
+            scaler.step(opt)
+            scaler.update()
+    assert pair.close()
+    assert pair.ours.report.step == 3
+
+
+def test_compiled_models_and_steps() -> None:
+    pair = Pair()
+    compiled = [torch.compile(model, backend="eager") for model in pair.models]
+
+    @torch.compile(backend="eager")
+    def update() -> None:
+        pair.ours.step(max_norm=100.0)
+
+    for _ in range(2):
+        for model, opt in zip(compiled, pair.opts, strict=True):
+            opt.zero_grad()
+            pair.loss(model).backward()
+        pair.theirs.step()
+        update()
+    assert pair.close()
+    assert pair.ours.report.step == 2
+
+
+def test_names_are_those_of_the_model_or_the_place_in_the_groups() -> None:
+    nan = torch.full((2,), float("nan"))
+    w, b = (torch.ones(2, requires_grad=True) for _ in range(2))
+    w.grad = b.grad = nan
+    for groups, expected in (
+        ([{"params": [w, b], "param_names": ["w", "b"]}], {"w": 2, "b": 2}),
+        (
+            [{"params": [w], "param_names": ["w"]}, {"params": [b], "param_names": ["w"]}],
+            {"w": 2, 'w (param_groups[1]["params"][0])': 2},
+        ),
+        ([b, w], {f'param_groups[0]["params"][{i}]': 2 for i in range(2)}),
+    ):
+        opt = thalweg.torch.AdamW(groups, nonfinite="skip")
+        opt.step()
+        assert opt.report.nonfinite == expected
+
+
+@pytest.mark.skipif(
+    tuple(map(int, torch.__version__.split(".")[:2])) < (2, 5), reason="torch has no names yet"
+)
+def test_named_parameters() -> None:
+    model = torch.nn.Linear(2, 1)
+    model(torch.full((1, 2), float("inf"))).sum().backward()
+    opt = thalweg.torch.AdamW(model.named_parameters())
+    with pytest.raises(thalweg.NonFiniteError, match="at step 1: weight"):
+        opt.step()

@@ -1,0 +1,197 @@
+"""What `thalweg.torch` refuses, before it has changed anything; and its example."""
+
+from __future__ import annotations
+
+import runpy
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+
+import thalweg  # noqa: E402
+import thalweg.torch  # noqa: E402
+
+
+class OnCuda(torch.Tensor):  # type: ignore[misc]
+    """A tensor that says it is elsewhere, because no GPU is needed to refuse it."""
+
+    device = property(lambda _: torch.device("cuda", 0))
+
+
+class Dispatched(torch.Tensor):  # type: ignore[misc]
+    """A tensor that keeps its numbers elsewhere, as DTensor does."""
+
+    @classmethod
+    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        raise AssertionError(func, types, args, kwargs)
+
+
+def one(**options: Any) -> Any:
+    return torch.ones(3, **options).requires_grad_()
+
+
+STRANGE = {
+    "cuda": (
+        lambda: torch.ones(3).as_subclass(OnCuda).requires_grad_(),
+        ValueError,
+        "'odd' is on cuda:0, must be on the CPU",
+    ),
+    "meta": (lambda: one(device="meta"), ValueError, "'odd' is on the meta device"),
+    "float16": (lambda: one(dtype=torch.float16), TypeError, "'odd' is torch.float16, must be"),
+    "bfloat16": (lambda: one(dtype=torch.bfloat16), TypeError, "'odd' is torch.bfloat16"),
+    "complex": (lambda: one(dtype=torch.complex64), TypeError, "'odd' is torch.complex64"),
+    "sparse": (
+        lambda: torch.eye(3).to_sparse().requires_grad_(),
+        TypeError,
+        "'odd' has the layout torch.sparse_coo",
+    ),
+    "a subclass": (
+        lambda: torch.Tensor._make_subclass(Dispatched, torch.ones(3), require_grad=True),
+        TypeError,
+        "'odd' is a Dispatched, must be a plain torch.Tensor",
+    ),
+    "lazy": (lambda: torch.nn.LazyLinear(3).weight, ValueError, "'odd' has no shape yet"),
+    "expanded": (
+        lambda: torch.ones(1).expand(3).requires_grad_(),
+        ValueError,
+        "several elements of parameter 'odd' share memory",
+    ),
+}
+
+
+@pytest.mark.parametrize(("make", "exception", "message"), STRANGE.values(), ids=STRANGE)
+def test_tensors_that_cannot_be_updated(make: Any, exception: type, message: str) -> None:
+    usual, group = one(), {"params": [make()], "param_names": ["odd"]}
+    with pytest.raises(exception, match=message):
+        thalweg.torch.AdamW([group])
+    opt = thalweg.torch.AdamW([{"params": [usual], "param_names": ["w"]}])
+    with pytest.raises(exception, match=message):
+        opt.add_param_group(group)
+    usual.grad = torch.ones(3)
+    opt.step()
+    assert (opt.report.step, len(opt.param_groups)) == (1, 1)
+
+
+def test_parameters_that_overlap() -> None:
+    memory = torch.zeros(6)
+    for halves in ((memory[:4], memory[2:]), (memory, memory.view(2, 3))):
+        params = [half.detach().requires_grad_() for half in halves]
+        with pytest.raises(ValueError, match="share memory"):
+            thalweg.torch.AdamW(params)
+    apart = [memory[:3].requires_grad_(), memory[3:].requires_grad_()]
+    opt = thalweg.torch.AdamW(apart)
+    apart[1].data = apart[0].data  # tied later
+    apart[0].grad = apart[1].grad = torch.ones(3)
+    with pytest.raises(ValueError, match="share memory"):
+        opt.step()
+    assert memory.eq(0).all()
+
+
+@pytest.mark.filterwarnings("ignore:.*duplicate parameters:UserWarning")
+def test_a_parameter_that_is_given_twice() -> None:
+    param = one()
+    with pytest.raises(ValueError, match="share memory"):
+        thalweg.torch.AdamW([param, param])
+
+
+BAD_GRADIENTS = {
+    "sparse": (lambda: torch.ones(3).to_sparse(), TypeError, "nn.Embedding.sparse=False"),
+    "NaN": (lambda: torch.tensor([1.0, float("nan"), 1.0]), FloatingPointError, r"second \(1\)"),
+}
+
+
+@pytest.mark.parametrize(
+    ("make", "exception", "message"), BAD_GRADIENTS.values(), ids=BAD_GRADIENTS
+)
+def test_a_bad_gradient_in_one_group_leaves_all_groups_alone(
+    make: Any, exception: type, message: str
+) -> None:
+    first, second = one(), one()
+    opt = thalweg.torch.AdamW(
+        [
+            {"params": [first], "param_names": ["first"]},
+            {"params": [second], "param_names": ["second"]},
+        ]
+    )
+    first.grad = second.grad = torch.ones(3)
+    opt.step()
+    kept = [first.tolist(), second.tolist(), opt.state_dict()]
+    second.grad = make()
+    with pytest.raises(exception, match=message):
+        opt.step()
+    assert opt.report is None
+    now = [first.tolist(), second.tolist(), opt.state_dict()]
+    assert str(now) == str(kept)
+
+
+def test_a_model_that_changes_its_type() -> None:
+    model = torch.nn.Linear(2, 1)
+    opt = thalweg.torch.AdamW(model.parameters())
+    model.double()
+    model(torch.ones(1, 2, dtype=torch.float64)).sum().backward()
+    with pytest.raises(ValueError, match=r"is float64 \(1, 2\), it was float32"):
+        opt.step()
+
+
+def test_groups_whose_parameters_were_exchanged() -> None:
+    first, second = one(), one()
+    opt = thalweg.torch.AdamW([first])
+    first.grad = second.grad = torch.ones(3)
+    for params in ([second], [first, second], []):
+        opt.param_groups[0]["params"][:] = params
+        with pytest.raises(ValueError, match=r"param_groups\[0\]\['params'\] was changed"):
+            opt.step()
+    assert first.tolist() == [1.0] * 3
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("lr", -1e-3, "lr must be finite and at least 0"),
+        ("lr", "fast", "lr must be a number"),
+        ("betas", (0.9, 1.0), r"betas\[1\] must be at least 0 and less than 1"),
+        ("betas", 0.9, r"betas of param_groups\[0\] must be two numbers"),
+        ("eps", 0.0, "eps must be finite and at least 1e-15"),
+        ("weight_decay", float("nan"), "weight_decay must be finite"),
+        ("weight_decay", torch.ones(2), "is a tensor of shape"),
+        ("capturable", True, "capturable=True"),
+        ("differentiable", True, "differentiable=True"),
+    ],
+)
+def test_hyperparameters_in_the_constructor_and_later(key: str, value: Any, message: str) -> None:
+    param, frozen = one(), torch.ones(3)
+    for params in ([param], [frozen]):
+        with pytest.raises((TypeError, ValueError), match=message):
+            thalweg.torch.AdamW(params, **{key: value})
+    opt = thalweg.torch.AdamW([param])
+    param.grad = torch.ones(3)
+    good = opt.param_groups[0][key]
+    opt.param_groups[0][key] = value
+    with pytest.raises((TypeError, ValueError), match=message):
+        opt.step()
+    assert param.tolist() == [1.0] * 3
+    opt.param_groups[0][key] = good
+    opt.step()
+    assert opt.report.step == 1
+
+
+def test_options_that_hold_for_all_groups() -> None:
+    groups = [{"params": [one()]}, {"params": [one()], "amsgrad": True}]
+    with pytest.raises(ValueError, match=r"amsgrad is False in .* True in param_groups\[1\]"):
+        thalweg.torch.Adam(groups)
+    with pytest.raises(ValueError, match="momentum must be greater than 0 with nesterov=True"):
+        thalweg.torch.SGD([one()], nesterov=True)
+    with pytest.raises(ValueError, match="nonfinite must be"):
+        thalweg.torch.SGD([one()], nonfinite="warn")
+
+
+def test_the_example_reads_digits() -> None:
+    pytest.importorskip("sklearn", reason="scikit-learn is not installed")
+    path = Path(__file__).parents[2] / "examples" / "torch_digits.py"
+    threads = torch.get_num_threads()
+    try:
+        assert runpy.run_path(str(path))["main"]() > 0.98
+    finally:
+        torch.set_num_threads(threads)

@@ -1,0 +1,228 @@
+"""State of `thalweg.torch`: torch's form, both ways, and nothing lost."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from io import BytesIO
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+
+import thalweg  # noqa: E402
+import thalweg.torch  # noqa: E402
+
+RULES: list[tuple[str, dict[str, Any]]] = [
+    ("AdamW", {}),
+    ("AdamW", {"amsgrad": True}),
+    ("Adam", {"weight_decay": 0.1, "maximize": True}),
+    ("SGD", {"lr": 0.1}),
+    ("SGD", {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.1}),
+    ("SGD", {"lr": 0.1, "momentum": 0.9, "dampening": 0.5}),
+    ("SGD", {"lr": 0.1, "momentum": 0.9, "nesterov": True}),
+]
+IDS = [f"{rule} {' '.join(options)}" for rule, options in RULES]
+each_rule = pytest.mark.parametrize(("rule", "options"), RULES, ids=IDS)
+
+
+class Run:
+    """Three parameters, the last of which joins late, trained on fixed gradients."""
+
+    def __init__(self, library: Any, rule: str, options: dict[str, Any]) -> None:
+        generator = torch.Generator().manual_seed(0)
+        shapes = ((4, 3), (), (5,))
+        self.params = [torch.randn(s, generator=generator).requires_grad_() for s in shapes]
+        groups = [{"params": self.params[:2]}, {"params": self.params[2:], "lr": 0.02}]
+        self.opt = getattr(library, rule)(groups, **options)
+        self.done = 0
+
+    def train(self, steps: int) -> Run:
+        for _ in range(steps):
+            self.done += 1
+            generator = torch.Generator().manual_seed(self.done)
+            for i, param in enumerate(self.params):
+                gradient = torch.randn(param.shape, generator=generator)
+                param.grad = None if i == 2 and self.done <= 8 else gradient
+            self.opt.step()
+        return self
+
+    def resumed(self, library: Any, rule: str, options: dict[str, Any]) -> Run:
+        """The same, of that library, through a file."""
+        file = BytesIO()
+        torch.save({"params": self.params, "opt": self.opt.state_dict()}, file)
+        file.seek(0)
+        saved = torch.load(file, weights_only=True)
+        other = Run(library, rule, options)
+        with torch.no_grad():
+            for param, value in zip(other.params, saved["params"], strict=True):
+                param.copy_(value)
+        other.opt.load_state_dict(saved["opt"])
+        other.done = self.done
+        return other
+
+    def close(self, other: Run) -> bool:
+        pairs = zip(self.params, other.params, strict=True)
+        return all(torch.allclose(a, b, rtol=1e-5, atol=1e-6) for a, b in pairs)
+
+    def equal(self, other: Run) -> bool:
+        mine, its = self.opt.state_dict(), other.opt.state_dict()
+        return (
+            all(torch.equal(a, b) for a, b in zip(self.params, other.params, strict=True))
+            and mine["param_groups"] == its["param_groups"]
+            and mine["state"].keys() == its["state"].keys()
+            and all(
+                torch.equal(value, its["state"][i][key])
+                for i, state in mine["state"].items()
+                for key, value in state.items()
+            )
+        )
+
+
+@pytest.mark.parametrize("before", [3, 12])
+@each_rule
+def test_a_run_of_torch_goes_on_in_thalweg(rule: str, options: dict[str, Any], before: int) -> None:
+    theirs = Run(torch.optim, rule, options).train(before)
+    ours = theirs.resumed(thalweg.torch, rule, options).train(15)
+    assert ours.close(theirs.train(15))
+    if rule != "SGD":
+        assert [state["step"].item() for state in ours.opt.state.values()] == [
+            before + 15,
+            before + 15,
+            before + 15 - 8,
+        ]
+
+
+@pytest.mark.parametrize("before", [3, 12])
+@each_rule
+def test_a_run_of_thalweg_goes_on_in_torch(rule: str, options: dict[str, Any], before: int) -> None:
+    ours = Run(thalweg.torch, rule, options).train(before)
+    theirs = ours.resumed(torch.optim, rule, options).train(15)
+    assert theirs.close(ours.train(15))
+
+
+@pytest.mark.parametrize("how", ["file", "pickle", "deepcopy", "live"])
+@pytest.mark.parametrize("before", [0, 3, 12])
+@each_rule
+def test_a_run_of_thalweg_resumes_to_the_same_bits(
+    rule: str, options: dict[str, Any], before: int, how: str
+) -> None:
+    run = Run(thalweg.torch, rule, options).train(before)
+    if how == "file":
+        other = run.resumed(thalweg.torch, rule, options)
+    elif how == "pickle":
+        other = pickle.loads(pickle.dumps(run))  # noqa: S301 - our own
+    elif how == "deepcopy":
+        other = copy.deepcopy(run)
+    else:
+        other = run
+        other.opt.load_state_dict(run.opt.state_dict(copy=False))
+        run = Run(thalweg.torch, rule, options).train(before)
+    assert other.equal(run)
+    assert other.train(15).equal(run.train(15))
+    assert other.opt.report == run.opt.report
+
+
+def test_a_copy_is_independent() -> None:
+    run = Run(thalweg.torch, "AdamW", {}).train(2)
+    other, saved = copy.deepcopy(run), run.opt.state_dict()
+    kept = saved["state"][0]["exp_avg"].clone()
+    run.train(1)
+    assert torch.equal(saved["state"][0]["exp_avg"], kept)
+    assert saved["state"][0]["step"].item() == other.opt.state[other.params[0]]["step"].item() == 2
+    live = run.opt.state_dict(copy=False)["state"][0]
+    run.train(1)
+    assert live["step"].item() == 4
+    assert live["exp_avg"] is run.opt.state[run.params[0]]["exp_avg"]
+
+
+def test_counts_beyond_what_float32_holds_are_exact() -> None:
+    run = Run(thalweg.torch, "AdamW", {}).train(1)
+    saved = run.opt.state_dict()
+    saved["state"][0]["step"] = torch.tensor(2.0**24 + 1, dtype=torch.float64)
+    saved["state"][1]["step"] = 2**40 + 1  # a plain int, as old checkpoints have
+    run.opt.load_state_dict(saved)
+    run.train(1)
+    steps = [run.opt.state[param]["step"].item() for param in run.params[:2]]
+    assert steps == [2**24 + 2, 2**40 + 2]
+
+
+def test_counts_read_right_at_any_time_and_skip_what_has_no_gradient() -> None:
+    run = Run(thalweg.torch, "AdamW", {})
+    assert len(run.opt.state) == 0
+    run.train(1)
+    count = run.opt.state[run.params[0]]["step"]
+    for step in range(2, 12):
+        run.train(1)
+        assert count.item() == step
+        assert (run.params[2] in run.opt.state) == (step > 8)
+    assert run.opt.state[run.params[2]]["step"].item() == 3
+    run.opt.add_param_group({"params": [torch.zeros(2, requires_grad=True)]})
+    assert run.opt.state[run.params[0]]["step"].item() == 11
+
+
+def test_hyperparameters_that_were_saved_count() -> None:
+    saved = Run(thalweg.torch, "Adam", {"lr": 0.3, "amsgrad": True}).train(2).opt.state_dict()
+    run = Run(thalweg.torch, "Adam", {"lr": 0.1})
+    run.opt.load_state_dict(saved)
+    assert [group["lr"] for group in run.opt.param_groups] == [0.3, 0.02]
+    assert "max_exp_avg_sq" in run.opt.state[run.params[0]]
+    run.done = 2
+    run.train(1)
+    assert run.opt.report.lr == 0.3
+    del saved["param_groups"][0]["maximize"]  # a checkpoint of an older torch
+    run.opt.load_state_dict(saved)
+    assert run.opt.param_groups[0]["maximize"] is False
+
+
+@pytest.mark.parametrize(
+    "forget",
+    [
+        lambda opt, _: opt.state.clear(),
+        lambda opt, _: setattr(opt, "state", type(opt.state)(dict)),
+        lambda opt, params: opt.state.pop(params[0]),
+    ],
+    ids=["clear", "assign", "pop"],
+)
+def test_what_is_deleted_from_state_starts_anew(forget: Any) -> None:
+    ours, theirs = Run(thalweg.torch, "AdamW", {}).train(3), Run(torch.optim, "AdamW", {}).train(3)
+    for run in (ours, theirs):
+        forget(run.opt, run.params)
+        run.train(3)
+    assert ours.close(theirs)
+    assert ours.opt.state[ours.params[0]]["step"].item() == 3
+
+
+def test_looking_at_state_that_is_not_there_changes_nothing() -> None:
+    run = Run(thalweg.torch, "AdamW", {})
+    assert [run.opt.state[param] for param in run.params] == [{}, {}, {}]
+    run.train(2)
+    assert run.opt.state[run.params[0]]["step"].item() == 2
+    assert run.opt.state[run.params[2]] == {}
+    assert run.equal(Run(thalweg.torch, "AdamW", {}).train(2)) is False  # an entry that is empty
+    run.opt.state.pop(run.params[2])
+    assert run.equal(Run(thalweg.torch, "AdamW", {}).train(2))
+
+
+def test_a_state_dict_that_does_not_fit_changes_nothing() -> None:
+    run, twin = Run(thalweg.torch, "AdamW", {}).train(2), Run(thalweg.torch, "AdamW", {}).train(2)
+    good = run.opt.state_dict()
+    for spoil, message in (
+        (lambda s: s["state"][0].pop("exp_avg"), "needs exp_avg, exp_avg_sq, step"),
+        (lambda s: s["state"][1].update(exp_avg=torch.zeros(7)), r"Tensor of shape \(7,\)"),
+        (lambda s: s["state"][1].update(exp_avg=1.0), "is a float of shape"),
+        (lambda s: s["state"][1].update(step=torch.tensor(0.5)), "must be a whole number"),
+        (lambda s: s["state"][1].update(step=float("nan")), "must be a whole number"),
+        (lambda s: s["param_groups"][1].update(lr=-1.0), "lr must be finite"),
+        (lambda s: s["param_groups"][1].update(capturable=True), "capturable=True"),
+        (lambda s: s["param_groups"][1].update(amsgrad=True), "same in all groups"),
+        (lambda s: s["param_groups"].pop(), "different number of parameter groups"),
+    ):
+        bad = copy.deepcopy(good)
+        spoil(bad)
+        with pytest.raises(ValueError, match=message):
+            run.opt.load_state_dict(bad)
+        assert run.equal(twin)
+    run.opt.load_state_dict(good)
+    assert run.train(3).equal(twin.train(3))

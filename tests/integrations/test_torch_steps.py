@@ -1,0 +1,295 @@
+"""Steps of `thalweg.torch`: the bits of thalweg, the rules of torch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+
+import thalweg  # noqa: E402
+import thalweg.torch  # noqa: E402
+
+SHAPES = {"body.w": (7, 5), "body.b": (5,), "head": (5, 3, 2), "bias": ()}
+
+ADAMS = [
+    ("Adam", {"weight_decay": decay, "amsgrad": amsgrad, "maximize": maximize})
+    for decay in (0.0, 0.1)
+    for amsgrad in (False, True)
+    for maximize in (False, True)
+]
+RULES: list[tuple[str, dict[str, Any]]] = [
+    *ADAMS,
+    *(("AdamW", options) for _, options in ADAMS),
+    ("Adam", {"betas": (0.5, 0.7), "eps": 1e-3}),
+    *(
+        ("SGD", {"weight_decay": decay, "maximize": maximize, **momentum})
+        for decay in (0.0, 0.1)
+        for maximize in (False, True)
+        for momentum in (
+            {},
+            {"momentum": 0.9},
+            {"momentum": 0.9, "dampening": 0.3},
+            {"momentum": 0.9, "nesterov": True},
+        )
+    ),
+]
+IDS = [f"{rule} {' '.join(f'{k}={v}' for k, v in options.items())}" for rule, options in RULES]
+
+
+def parameters(dtype: Any = torch.float32, seed: int = 0) -> dict[str, Any]:
+    generator = torch.Generator().manual_seed(seed)
+    return {
+        name: torch.randn(shape, generator=generator, dtype=dtype).requires_grad_()
+        for name, shape in SHAPES.items()
+    }
+
+
+def gradients(step: int, dtype: Any = torch.float32) -> dict[str, Any]:
+    generator = torch.Generator().manual_seed(1000 + step)
+    return {
+        name: torch.randn(shape, generator=generator, dtype=dtype) for name, shape in SHAPES.items()
+    }
+
+
+def give(params: dict[str, Any], grads: dict[str, Any]) -> None:
+    for name, param in params.items():
+        param.grad = grads[name].clone()
+
+
+def named(params: dict[str, Any]) -> dict[str, Any]:
+    """What the optimizer takes, with names, also where torch does not know them."""
+    return {"params": [*params.values()], "param_names": [*params]}
+
+
+def in_thalweg(rule: str, options: dict[str, Any]) -> dict[str, Any]:
+    decay = "weight_decay" if rule == "AdamW" else "l2"
+    return {{"weight_decay": decay}.get(key, key): value for key, value in options.items()}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize(("rule", "options"), RULES, ids=IDS)
+def test_steps_have_the_bits_of_thalweg(rule: str, options: dict[str, Any], dtype: Any) -> None:
+    params = parameters(dtype)
+    arrays = {name: param.detach().numpy().copy() for name, param in params.items()}
+    opt = getattr(thalweg.torch, rule)([named(params)], lr=0.05, **options)
+    plain = getattr(thalweg, rule)(arrays, lr=0.05, **in_thalweg(rule, options))
+    for step in range(10):
+        grads = gradients(step, dtype)
+        give(params, grads)
+        opt.step(max_norm=3.0 if step % 2 else None)
+        report = plain.step(
+            {name: grad.numpy() for name, grad in grads.items()},
+            max_norm=3.0 if step % 2 else None,
+        )
+        assert opt.report == report
+    for name, param in params.items():
+        assert np.array_equal(param.detach().numpy(), arrays[name])
+        live = plain.state[name]
+        assert opt.state[param].keys() == live.keys()
+        assert all(np.array_equal(value, live[key]) for key, value in opt.state[param].items())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize(("rule", "options"), RULES, ids=IDS)
+def test_steps_are_close_to_those_of_torch(rule: str, options: dict[str, Any], dtype: Any) -> None:
+    ours, theirs = parameters(dtype), parameters(dtype)
+    opt = getattr(thalweg.torch, rule)(ours.values(), lr=0.01, **options)
+    other = getattr(torch.optim, rule)(theirs.values(), lr=0.01, **options)
+    for step in range(50):
+        grads = gradients(step, dtype)
+        for params, optimizer in ((ours, opt), (theirs, other)):
+            give(params, grads)
+            optimizer.step()
+    # Each rounds a parameter to half a unit in its last place a step, what it subtracts to a few
+    # units of that, which is far smaller: 50 steps can make 50 units of difference.
+    limit = 50 * torch.finfo(dtype).eps
+    for mine, its in zip(ours.values(), theirs.values(), strict=True):
+        assert ((mine - its).abs() <= limit * its.abs().clamp(min=1)).all()
+        assert (mine != parameters(dtype)["bias"]).all()  # they moved
+
+
+@pytest.mark.parametrize("rule", ["Adam", "AdamW", "SGD"])
+def test_arguments_and_defaults_are_those_of_torch(rule: str) -> None:
+    ours = getattr(thalweg.torch, rule)(parameters().values())
+    theirs = getattr(torch.optim, rule)(parameters().values())
+    new = {"decoupled_weight_decay"}  # which torch has since 2.6
+    assert {**theirs.defaults, **{key: ours.defaults[key] for key in new & {*ours.defaults}}} == (
+        ours.defaults
+    )
+    positional = (3e-3, (0.8, 0.9), 1e-6, 0.2, True)
+    if rule == "SGD":
+        positional = (3e-3, 0.9, 0.0, 0.2, True)  # type: ignore[assignment]
+    ours = getattr(thalweg.torch, rule)(parameters().values(), *positional, fused=True)
+    theirs = getattr(torch.optim, rule)(parameters().values(), *positional, fused=True)
+    assert {key: ours.defaults[key] for key in theirs.defaults} == theirs.defaults
+
+
+def test_adam_decouples_the_decay_where_it_is_asked_to() -> None:
+    ours, theirs = parameters(), parameters()
+    opt = thalweg.torch.Adam(ours.values(), weight_decay=0.1, decoupled_weight_decay=True)
+    other = thalweg.torch.AdamW(theirs.values(), weight_decay=0.1)
+    for params, optimizer in ((ours, opt), (theirs, other)):
+        give(params, gradients(0))
+        optimizer.step()
+    assert all(torch.equal(ours[name], theirs[name]) for name in SHAPES)
+
+
+def test_groups_have_hyperparameters_of_their_own() -> None:
+    params, arrays = parameters(), {k: v.detach().numpy().copy() for k, v in parameters().items()}
+    groups = [
+        {"params": [params["body.w"], params["head"]]},
+        {"params": [params["body.b"]], "weight_decay": 0.0, "betas": (0.5, 0.99)},
+        {"params": [params["bias"]], "lr": torch.tensor(0.5, dtype=torch.float64)},
+    ]
+    opt = thalweg.torch.AdamW(groups, lr=0.05)
+    plain = thalweg.AdamW(
+        arrays,
+        lr=0.05,
+        groups=[
+            {"match": "body.b", "lr": 0.05, "weight_decay": 0.0, "betas": (0.5, 0.99)},
+            {"match": "bias", "lr": 0.5},
+        ],
+    )
+    for step in range(3):
+        grads = gradients(step)
+        give(params, grads)
+        opt.step()
+        plain.step({name: grad.numpy() for name, grad in grads.items()})
+        opt.param_groups[0]["lr"] = plain.lr = 0.01  # edited live
+    assert all(np.array_equal(params[name].detach(), arrays[name]) for name in SHAPES)
+
+
+def test_one_group_may_ascend_and_another_descend() -> None:
+    params, arrays = parameters(), {k: v.detach().numpy().copy() for k, v in parameters().items()}
+    *descend, ascend = params.values()
+    opt = thalweg.torch.SGD([{"params": descend}, {"params": [ascend], "maximize": True}], lr=0.1)
+    plain = thalweg.SGD(arrays, lr=0.1)
+    for step in range(3):
+        grads = gradients(step)
+        give(params, grads)
+        opt.step(max_norm=1.0)
+        signs = {name: -1.0 if name == "bias" else 1.0 for name in SHAPES}
+        plain.step({n: signs[n] * g.numpy() for n, g in grads.items()}, max_norm=1.0)
+    assert all(np.array_equal(params[name].detach(), arrays[name]) for name in SHAPES)
+
+
+def test_memory_is_shared() -> None:
+    params = parameters()
+    views = {name: param.detach().numpy() for name, param in params.items()}
+    opt = thalweg.torch.AdamW(params.values(), lr=0.1)
+    give(params, gradients(0))
+    opt.step()
+    moments = opt.state[params["head"]]["exp_avg"]
+    give(params, gradients(1))
+    opt.step()
+    assert opt.state[params["head"]]["exp_avg"] is moments
+    assert all(np.array_equal(views[name], params[name].detach()) for name in SHAPES)
+    moments.zero_()  # edited in place
+    params["head"].grad = torch.zeros(SHAPES["head"])
+    before = params["head"].detach().clone()
+    opt.param_groups[0]["weight_decay"] = 0.0
+    opt.step()
+    assert torch.equal(params["head"], before)
+
+
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        torch.zeros(2, 3, 4, 5).to(memory_format=torch.channels_last),
+        torch.zeros(6, 4).t(),
+        torch.zeros(8, 8)[::2, 1::3],
+        torch.zeros(0, 3),
+        torch.zeros(()),
+    ],
+    ids=["channels_last", "transposed", "sliced", "empty", "0-d"],
+)
+def test_any_strides(tensor: Any) -> None:
+    param = tensor.detach().requires_grad_()
+    array = np.zeros(param.shape, np.float32)
+    opt, plain = thalweg.torch.AdamW([param], lr=0.1), thalweg.AdamW(array, lr=0.1)
+    for _ in range(3):
+        param.grad = torch.randn(param.shape, generator=torch.Generator().manual_seed(0))
+        opt.step()
+        plain.step(param.grad.numpy())
+    assert np.array_equal(param.detach(), array)
+    assert opt.state[param]["exp_avg"].shape == param.shape
+
+
+@pytest.mark.parametrize(
+    "gradient",
+    [
+        torch.tensor(2.0).expand(3),
+        torch.full((3,), 2.0).requires_grad_(),
+        (torch.full((3,), -2j)).conj().imag,
+    ],
+    ids=["expanded", "requires grad", "negated"],
+)
+def test_any_dense_gradient(gradient: Any) -> None:
+    param = torch.ones(3, requires_grad=True)
+    param.grad = gradient
+    thalweg.torch.SGD([param], lr=0.25).step()
+    assert param.tolist() == [0.5] * 3
+
+
+def test_float32_and_float64_side_by_side() -> None:
+    params = [torch.ones(2, requires_grad=True), torch.ones(2, dtype=torch.float64)]
+    params[1].requires_grad_()
+    opt = thalweg.torch.AdamW(params, lr=0.1)
+    for param in params:
+        param.grad = torch.ones_like(param)
+    opt.step()
+    assert [param.dtype for param in params] == [torch.float32, torch.float64]
+    assert [opt.state[param]["exp_avg"].dtype for param in params] == [p.dtype for p in params]
+
+
+def test_a_closure_is_called_with_gradients_and_its_loss_returned() -> None:
+    w = torch.tensor([2.0], requires_grad=True)
+    opt = thalweg.torch.SGD([w], lr=0.25)
+
+    def closure() -> Any:
+        opt.zero_grad()
+        loss = (w * w).sum()
+        loss.backward()
+        return loss
+
+    with torch.no_grad():
+        assert opt.step(closure).item() == 4.0
+    assert w.tolist() == [1.0]
+    assert opt.step() is None
+
+
+def test_limits_scale_and_statistics_reach_the_report() -> None:
+    w = torch.zeros(2, requires_grad=True)
+    opt = thalweg.torch.SGD([{"params": [w], "param_names": ["w"]}], lr=1.0)
+    assert opt.report is None
+    w.grad = torch.tensor([3.0, 4.0])
+    opt.step(scale=2.0, max_norm=5.0, stats=True)
+    assert (opt.report.grad_norm, opt.report.clip) == (10.0, 0.5)
+    assert opt.report.stats["w"].grad_norm == 10.0
+    opt.step(max_value=0.5)
+    opt.step(max_tensor_norm=1.0)
+    assert w.tolist() == pytest.approx([-3 - 0.5 - 0.6, -4 - 0.5 - 0.8])
+
+
+def test_nonfinite_gradients_are_refused_skipped_or_let_through() -> None:
+    outcomes = {}
+    for policy in ("raise", "skip", "ignore"):
+        params = [torch.ones(2, requires_grad=True), torch.ones(2, requires_grad=True)]
+        opt = thalweg.torch.AdamW(
+            [{"params": params[:1]}, {"params": params[1:]}], nonfinite=policy
+        )
+        params[0].grad, params[1].grad = torch.ones(2), torch.tensor([1.0, float("nan")])
+        versions = [param._version for param in params]
+        if policy == "raise":
+            with pytest.raises(thalweg.NonFiniteError, match=r"param_groups\[1\]"):
+                opt.step()
+        else:
+            opt.step()
+        changed = [param._version != old for param, old in zip(params, versions, strict=True)]
+        kept = [bool((param == 1).all()) for param in params]
+        outcomes[policy] = (kept, changed, len(opt.state))
+    assert outcomes["raise"] == outcomes["skip"] == ([True, True], [False, False], 0)
+    assert outcomes["ignore"] == ([False, False], [True, True], 2)
