@@ -7,6 +7,8 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sphinx.util.inspect import signature, stringify_signature
+
 import thalweg
 
 if TYPE_CHECKING:
@@ -72,16 +74,22 @@ def take_in(app: Sphinx, docname: str, source: list[str]) -> None:
     source[0] = re.sub(r"\]\(([^)#:\s]+)", lead, source[0])
 
 
-def argument(_app: Sphinx, _env: Any, reference: pending_xref, content: Element) -> Element | None:
-    """Single backquotes that name no object name an argument, unless there is a dot in it."""
-    is_argument = reference["reftype"] == "obj" and "." not in reference["reftarget"]
-    return content if is_argument else None
+def no_link(_app: Sphinx, _env: Any, reference: pending_xref, content: Element) -> Element | None:
+    """Single backquotes that name an argument, or something of another library."""
+    first, dot, _ = reference["reftarget"].partition(".")
+    other = not dot or first in autodoc_mock_imports
+    return content if reference["reftype"] == "obj" and other else None
 
 
-def as_called(_app: Sphinx, *event: Any) -> tuple[str | None, str | None]:
-    """Signatures without the keywords that constructors take only to refuse them by name."""
-    *_, signature, returned = event
-    return signature and signature.replace(", **unsupported", ""), returned
+def as_called(
+    _app: Sphinx, what: str, _name: str, made: Any, _options: Any, *signatures: str | None
+) -> tuple[str | None, ...]:
+    """Signatures of classes whose base is not there, and none of keywords that are refused."""
+    called, returned = signatures
+    if what == "class" and called == "(*args, **kwargs)":
+        own = signature(made.__init__, bound_method=True)
+        called = stringify_signature(own, show_annotation=False)
+    return called and called.replace(", **unsupported", ""), returned
 
 
 def imported_from(_app: Sphinx, module: str, name: str) -> str | None:
@@ -93,6 +101,6 @@ def imported_from(_app: Sphinx, module: str, name: str) -> str | None:
 def setup(app: Sphinx) -> None:
     """Connect the above."""
     app.connect("source-read", take_in)
-    app.connect("missing-reference", argument)
+    app.connect("missing-reference", no_link)
     app.connect("autodoc-process-signature", as_called)
     app.connect("viewcode-follow-imported", imported_from)
