@@ -31,7 +31,9 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parent.parent
 CORE = ROOT / "docs" / "errors.md"
 PAGE = CORE.read_text(encoding="utf-8")
-INTEGRATIONS = sorted((ROOT / "docs" / "integrations").glob("*.md"))
+INTEGRATIONS = sorted(
+    path for path in (ROOT / "docs" / "integrations").glob("*.md") if path.stem != "index"
+)
 
 UNREACHABLE = {
     "step is the 1-based number of the update, got 0": "functions want a whole number from 1 on",

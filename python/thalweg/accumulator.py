@@ -67,7 +67,7 @@ class Accumulator(Mirror):
         self._native._bind_sums(tree)
 
     def add(self, grads: Any, weight: float = 1.0) -> None:
-        """Add gradients times `weight`.
+        """Add gradients times ``weight``.
 
         Parameters
         ----------

@@ -71,6 +71,7 @@ FLOORS = {
     np.dtype(np.float32): Floors(2**-126, 2**-102, 2**-57, 2**-100, 2**-115, 2**-102),
     np.dtype(np.float64): Floors(2**-1022, 2**-969, 2**-505, 2**-967, 2**-1011, 2**-505),
 }
+"""The `Floors` of each element type."""
 
 
 def one_minus_power(beta: float, step: int) -> float:
@@ -174,7 +175,7 @@ def adam(
     step : int
         1-based number of this update.
     scale : float
-        Positive factor on the gradient (``scale·clip`` of `Optimizer.step`).
+        Positive factor on the gradient (``scale·clip`` of `thalweg.Optimizer.step`).
     max_value : float
         Each element of the scaled gradient is brought into ``[-max_value, max_value]``.
 
