@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 import thalweg  # noqa: E402
 import thalweg.torch  # noqa: E402
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread() -> Iterator[None]:
+    """A few numbers are computed faster on one, above all where other programs run."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
 
 SHAPES = {"body.w": (7, 5), "body.b": (5,), "head": (5, 3, 2), "bias": ()}
 

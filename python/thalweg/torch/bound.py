@@ -86,7 +86,7 @@ class Bound:
 
     def look_again(self) -> None:
         """Adopt the memory that parameters have by now, as after ``p.data = ...``."""
-        # NumPy's views keep the memory that was there, so no other tensor can have been put there.
+        # Not an optimization: `share_memory` frees the memory that a view has.
         if self._places() != (self._pointers, self._strides):
             self.extend([Slot.of(*slot[:3]) for slot in self.slots], self.classes)
 

@@ -274,11 +274,10 @@ class SGD(Optimizer):
 
 def _sgd(position: int, group: dict[str, Any]) -> dict[str, Any]:
     """The hyperparameters of a group, as the core takes them."""
-    momentum = number("momentum", position, group["momentum"])
     return {
         "lr": learning_rate(position, group["lr"]),
-        "momentum": momentum,
-        "dampening": group["dampening"] if momentum else 0.0,
+        "momentum": number("momentum", position, group["momentum"]),
+        "dampening": group["dampening"],
         "l2": number("weight_decay", position, group["weight_decay"]),
         "weight_decay": 0.0,
     }
