@@ -320,8 +320,8 @@ NO_ARRAYS: Specimens = {
     "iterator": lambda d, _: iter([numbers(3, d)]),
     "array class": lambda _, __: np.ndarray,
     "dtype": lambda d, _: np.dtype(d),
-    "__array__": lambda _, __: HasArray(),
     "__array_interface__": lambda _, __: HasInterface(),
     "__dlpack__": lambda _, __: HasDLPack(),
     "__buffer__": lambda _, __: HasBuffer(),
 }
+FOREIGN: Specimens = {"__array__": lambda _, __: HasArray()}

@@ -4,8 +4,9 @@ use numpy::PyUntypedArray;
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyTuple};
 
-use super::arrays::{gradient_of, scalar_as_array, written};
+use super::arrays::{gradient_of, written};
 use super::errors::{Outcome, Refusal};
+use super::foreign::as_array;
 use super::memory::Memory;
 use super::overlap::{Occupant, first_overlap};
 use crate::element::Kind;
@@ -47,12 +48,14 @@ impl<'py> Rows<'py> {
                 }
             }
         }
-        for row in &mut rows {
-            if let Some(array) = scalar_as_array(&row[GRADIENT])? {
-                row[GRADIENT] = array;
+        let mut found = Rows { names, sequence, rows };
+        for row in 0..found.rows.len() {
+            let what = || found.describe(row, GRADIENT);
+            if let Some(array) = as_array(&found.rows[row][GRADIENT], what)? {
+                found.rows[row][GRADIENT] = array;
             }
         }
-        Ok(Rows { names, sequence, rows })
+        Ok(found)
     }
 
     /// "exp_avg", or "exp_avg[2]".

@@ -12,6 +12,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::PyType;
 
 use super::errors::{Outcome, Refusal};
+use super::foreign::{self, Role};
 use super::memory::Memory;
 use super::overlap::Occupant;
 use crate::element::Kind;
@@ -19,6 +20,7 @@ use crate::gather::Pointer;
 
 /// What is accepted in a role, and how to get there.
 struct Advice {
+    role: Role,
     /// For what is no array.
     no_array: &'static str,
     /// For an array of another type.
@@ -26,6 +28,7 @@ struct Advice {
 }
 
 const PARAMETER: Advice = Advice {
+    role: Role::Written,
     no_array: "arrays that are updated are float32 or float64 ndarrays, in dicts, lists or tuples \
                (np.asarray(x, np.float32))",
     dtype: "arrays that are updated are float32 or float64 in native byte order \
@@ -35,6 +38,7 @@ const PARAMETER: Advice = Advice {
 pub const GRADIENTS_ARE: &str =
     "gradients are float32 or float64 ndarrays (np.asarray(g, np.float32))";
 const GRADIENT: Advice = Advice {
+    role: Role::Read,
     no_array: GRADIENTS_ARE,
     dtype: "gradients are float32 or float64 in native byte order (g.astype(np.float32))",
 };
@@ -70,7 +74,8 @@ fn array_of<'a, 'py>(
 ) -> Outcome<(&'a Bound<'py, PyUntypedArray>, Kind)> {
     let Ok(array) = object.cast::<PyUntypedArray>() else {
         let got = format!("of type {}", type_name(object));
-        return Err(Refusal::NotAnArray { what: what(), got, advice: advice.no_array });
+        let advice = foreign::advice(object, advice.role).unwrap_or(advice.no_array);
+        return Err(Refusal::NotAnArray { what: what(), got, advice });
     };
     if !is_plain(object) && is_masked(object)? {
         let got = "a masked array".to_owned();
@@ -114,20 +119,6 @@ pub fn written<'a, 'py>(
         return Err(Refusal::SelfOverlap { what: what() });
     }
     Ok((array, kind))
-}
-
-/// A NumPy scalar as a 0-d array.
-pub fn scalar_as_array<'py>(object: &Bound<'py, PyAny>) -> Outcome<Option<Bound<'py, PyAny>>> {
-    static GENERIC: PyOnceLock<Py<PyType>> = PyOnceLock::new();
-    let py = object.py();
-    if is_plain(object) || object.is_instance_of::<PyUntypedArray>() {
-        return Ok(None);
-    }
-    if object.is_instance(GENERIC.import(py, "numpy", "generic")?)? {
-        Ok(Some(py.import("numpy")?.call_method1("asarray", (object,))?))
-    } else {
-        Ok(None)
-    }
 }
 
 /// An array that was checked, with what its struct said then.

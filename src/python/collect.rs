@@ -3,12 +3,13 @@
 use numpy::PyUntypedArray;
 use pyo3::prelude::*;
 
-use super::arrays::{kind_of, scalar_as_array};
+use super::arrays::{kind_of, type_name};
 use super::errors::{Outcome, Refusal};
+use super::foreign::{Role, advice, as_array, offers_array};
 use super::maps::{Maps, Place};
 use super::model::Model;
 use super::overlap::Occupant;
-use super::tree::{Given, collect_by_name, collect_flat, flatten};
+use super::tree::{BARE, Given, collect_by_name, collect_flat, flatten};
 use crate::error::Quoted;
 
 /// Finds each leaf's gradient, and refuses names that do not fit.
@@ -23,6 +24,17 @@ pub fn collect(model: &mut Model, grads: &Bound<'_, PyAny>, partial: bool) -> Ou
         && !collect_flat(grads, leaves.iter().map(|leaf| &leaf.key), given)?
     {
         extra = collect_by_name(grads, tree, index, given)?;
+    }
+    if let [name] = &extra[..]
+        && name == BARE
+        && !is_array(grads)?
+    {
+        return Err(Refusal::NotAnArray {
+            what: format!("the tree of {}", words.inputs),
+            got: format!("of type {}", type_name(grads)),
+            advice: advice(grads, Role::Read)
+                .unwrap_or("it has to be like that of the parameters, or a dict of names"),
+        });
     }
     let mut missing = Vec::new();
     let mut any = false;
@@ -56,7 +68,12 @@ pub fn collect(model: &mut Model, grads: &Bound<'_, PyAny>, partial: bool) -> Ou
     }
     let is_given = |leaf: &usize| trains(*leaf) && matches!(given[*leaf], Given::Object(_));
     work.chosen.extend(sorted.iter().copied().filter(is_given));
-    convert(grads.py(), given, &work.chosen)
+    convert(grads.py(), model)
+}
+
+/// Whether it is an ndarray or offers one.
+fn is_array(object: &Bound<'_, PyAny>) -> PyResult<bool> {
+    Ok(object.is_instance_of::<PyUntypedArray>() || offers_array(object)?)
 }
 
 /// Finds the gradients of some leaves of an open step, each at most once in it.
@@ -95,17 +112,19 @@ pub fn collect_some(model: &mut Model, grads: &Bound<'_, PyAny>) -> Outcome<()> 
             return Err(Refusal::Rebound { name: name.to_owned() });
         }
     }
-    convert(py, &mut work.given, &work.chosen)
+    convert(py, model)
 }
 
-/// NumPy scalars become arrays. Here, because it may run Python code, and nothing may do so between
-/// the checks of arrays.
-fn convert(py: Python<'_>, given: &mut [Given], chosen: &[usize]) -> Outcome<()> {
-    for leaf in chosen {
-        if let Given::Object(object) = &given[*leaf]
-            && let Some(array) = scalar_as_array(object.bind(py))?
+/// NumPy scalars and arrays of other libraries become ndarrays. Here, because it may run Python code,
+/// and nothing may do so between the checks of arrays.
+fn convert(py: Python<'_>, model: &mut Model) -> Outcome<()> {
+    let Model { leaves, work, options, .. } = model;
+    for leaf in &work.chosen {
+        let what = || format!("{} {}", options.family.words().input, Quoted(&leaves[*leaf].name));
+        if let Given::Object(object) = &work.given[*leaf]
+            && let Some(array) = as_array(object.bind(py), what)?
         {
-            given[*leaf] = Given::Object(array.unbind());
+            work.given[*leaf] = Given::Object(array.unbind());
         }
     }
     Ok(())

@@ -16,6 +16,8 @@ pub enum Refusal {
     Core { error: Error, step: Option<u64> },
     /// An argument is no ndarray, or a masked one.
     NotAnArray { what: String, got: String, advice: &'static str },
+    /// An array of another library that NumPy cannot read; with what the library says.
+    Unreadable { what: String, advice: String, cause: Box<PyErr> },
     /// An ndarray of another type.
     Dtype { what: String, got: String, advice: &'static str },
     /// An array of another shape.
@@ -90,6 +92,9 @@ impl fmt::Display for Refusal {
             Refusal::Core { error, step: Some(step) } => write!(f, "{error} at step {step}"),
             Refusal::NotAnArray { what, got, advice } | Refusal::Dtype { what, got, advice } => {
                 write!(f, "{what} is {got}; {advice}")
+            }
+            Refusal::Unreadable { what, advice, .. } => {
+                write!(f, "{what}, which does not become an ndarray; {advice}")
             }
             Refusal::Shape { what, got, expected } => {
                 let (got, expected) = (Shape(got), Shape(expected));
@@ -216,6 +221,11 @@ impl From<Refusal> for PyErr {
         let message = refusal.to_string();
         match refusal {
             Refusal::Python(error) => error,
+            Refusal::Unreadable { cause, .. } => {
+                let error = PyTypeError::new_err(message);
+                Python::attach(|py| error.set_cause(py, Some(*cause)));
+                error
+            }
             Refusal::NotAnArray { .. }
             | Refusal::Dtype { .. }
             | Refusal::Key { .. }

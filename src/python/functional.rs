@@ -6,9 +6,10 @@ use numpy::{PyArrayDescrMethods, PyUntypedArrayMethods};
 use pyo3::prelude::*;
 
 use super::arguments::{Arrays, Rows};
-use super::arrays::{gradient_of, plain, scalar_as_array, written};
+use super::arrays::{gradient_of, plain, written};
 use super::errors::{Outcome, Refusal};
 use super::exit::Presence;
+use super::foreign::as_array;
 use super::hyper::{Numbers, flag, real, representation, text, whole};
 use super::memory::Memory;
 use super::model::Policy;
@@ -306,10 +307,11 @@ fn norm_of(py: Python<'_>, mut leaves: Leaves<'_>) -> Outcome<Norm> {
     leaves.sort_by(|one, other| one.0.cmp(&other.0));
     let mut reads = Vec::with_capacity(leaves.len());
     for (name, object) in &mut leaves {
-        if let Some(array) = scalar_as_array(object)? {
+        let what = || format!("gradient {}", Quoted(name));
+        if let Some(array) = as_array(object, what)? {
             *object = array;
         }
-        let (array, kind) = gradient_of(object, || format!("gradient {}", Quoted(name)))?;
+        let (array, kind) = gradient_of(object, what)?;
         let memory = Memory::of(array);
         let pointer = Pointer { address: memory.address, kind };
         // SAFETY: `leaves` keeps the array alive. That nobody resizes or writes it from another

@@ -13,6 +13,7 @@ mod counters;
 mod errors;
 mod exchange;
 mod exit;
+mod foreign;
 mod functional;
 mod gate;
 mod hyper;

@@ -157,7 +157,8 @@ impl Optimizer {
     /// ----------
     /// grads : tree of ndarray, or dict of names
     ///     Float32 or float64 arrays of any strides, in a tree like the parameters' or in a flat dict of
-    ///     names. They are only read. None, at a parameter or above, skips what is below it.
+    ///     names. They are only read. Arrays of other libraries are read as ``np.asarray`` gives them.
+    ///     None, at a parameter or above, skips what is below it.
     /// max_norm : float, optional
     ///     Clips by the norm of all gradients together: ``clip = min(1, max_norm / norm)``.
     /// max_tensor_norm : float, optional

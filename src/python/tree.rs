@@ -14,12 +14,13 @@ use pyo3::types::{PyDict, PyList, PyString, PyTuple, PyType};
 
 use super::arrays::type_name;
 use super::errors::{Outcome, Refusal};
+use super::foreign::offers_array;
 
 /// Deeper trees are refused; a list that contains itself is one.
 const DEPTH_MAX: usize = 200;
 
 /// The name of a tree that is a single leaf.
-const BARE: &str = "0";
+pub const BARE: &str = "0";
 
 /// Leaves by name, in the order of the tree.
 pub type Leaves<'py> = Vec<(String, Bound<'py, PyAny>)>;
@@ -380,7 +381,10 @@ pub fn collect_flat<'k>(
         *given = match dict.get_item(key)? {
             None => Given::Missing,
             Some(gradient) if gradient.is_none() => Given::Skipped,
-            Some(gradient) if gradient.is_instance_of::<PyUntypedArray>() => {
+            Some(gradient)
+                if gradient.is_instance_of::<PyUntypedArray>()
+                    || (offers_array(&gradient)? && !is_mapping(&gradient)?) =>
+            {
                 Given::Object(gradient.unbind())
             }
             Some(_) => return Ok(false),

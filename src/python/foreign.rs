@@ -1,0 +1,100 @@
+//! Arrays of other libraries: read through NumPy where they offer it, else what to do about them.
+
+use numpy::PyUntypedArray;
+use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::PyType;
+
+use super::arrays::type_name;
+use super::errors::{Outcome, Refusal};
+
+/// What an array is wanted for.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Role {
+    Written,
+    Read,
+}
+
+/// Whether NumPy can ask the object for an array; true for NumPy's scalars too.
+///
+/// Asked of the type, which runs no code of the object.
+pub fn offers_array(object: &Bound<'_, PyAny>) -> PyResult<bool> {
+    object.get_type().hasattr(intern!(object.py(), "__array__"))
+}
+
+/// The ndarray that is read in place of `object`: without a copy where its library shares memory.
+/// `None` for ndarrays themselves, and for what NumPy would have to guess at.
+pub fn as_array<'py>(
+    object: &Bound<'py, PyAny>,
+    what: impl Fn() -> String,
+) -> Outcome<Option<Bound<'py, PyAny>>> {
+    if object.is_instance_of::<PyUntypedArray>() || !offers_array(object)? {
+        return Ok(None);
+    }
+    let py = object.py();
+    match py.import(intern!(py, "numpy"))?.call_method1(intern!(py, "asarray"), (object,)) {
+        Ok(array) => Ok(Some(array)),
+        Err(cause) if is_a_refusal(py, &cause) => {
+            let advice = match advice(object, Role::Read) {
+                Some(advice) => advice.to_owned(),
+                None => first_sentence(py, &cause),
+            };
+            let what = format!("{} is of type {}", what(), type_name(object));
+            Err(Refusal::Unreadable { what, advice, cause: Box::new(cause) })
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Whether a library says by this that there is no array to be had. Classes derived from RuntimeError
+/// say something else, such as that an optimizer is in use.
+fn is_a_refusal(py: Python<'_>, error: &PyErr) -> bool {
+    error.is_instance_of::<PyTypeError>(py)
+        || error.is_instance_of::<PyValueError>(py)
+        || error.get_type(py).is(py.get_type::<PyRuntimeError>())
+}
+
+/// The first line of what a library says; the rest is in the exception, which is the cause.
+fn first_sentence(py: Python<'_>, error: &PyErr) -> String {
+    let text = error.value(py).to_string();
+    text.lines().next().unwrap_or_default().to_owned()
+}
+
+/// What to do about an object of a library that we know, where it is no ndarray.
+pub fn advice(object: &Bound<'_, PyAny>, role: Role) -> Option<&'static str> {
+    // A class may derive from one of the library.
+    let types = object.get_type().mro();
+    types.iter().find_map(|class| {
+        let name = class.cast::<PyType>().ok()?.fully_qualified_name().ok()?.to_string();
+        advice_by_name(&name, role)
+    })
+}
+
+fn advice_by_name(name: &str, role: Role) -> Option<&'static str> {
+    let library = name.split('.').next()?;
+    match (library, role) {
+        ("jax" | "jaxlib", _) if name.ends_with("Tracer") => Some(
+            "call this outside the functions that JAX transforms (jit, grad, vmap), with the \
+             arrays that they return",
+        ),
+        ("jax" | "jaxlib", Role::Written) => Some(
+            "JAX arrays are immutable, so keep parameters in NumPy arrays (np.array(x)) and give \
+             those to the functions that JAX transforms",
+        ),
+        ("autograd", _) => Some(
+            "call this outside the function that autograd differentiates, with the gradients that \
+             grad returns",
+        ),
+        ("torch", Role::Written) => Some(
+            "pass the memory of a CPU tensor (t.detach().numpy()), or use thalweg.torch with the \
+             tensors themselves",
+        ),
+        ("torch", Role::Read) => Some(
+            "gradients are dense float32 or float64 tensors on the CPU that need no gradient \
+             themselves (g.detach().float().cpu())",
+        ),
+        ("scipy", _) => Some("sparse arrays have to be made dense (x.toarray())"),
+        _ => None,
+    }
+}

@@ -1,0 +1,137 @@
+"""Gradients that are arrays of another library: read as NumPy reads them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+import thalweg
+from conftest import snapshot
+from thalweg import functional
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Foreign:
+    """An array of another library, which NumPy can ask for an ndarray."""
+
+    def __init__(self, give: Callable[[], Any]) -> None:
+        self.give = give
+        self.asked = 0
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
+        self.asked += 1
+        return self.give()
+
+
+def tree(leaf: Callable[[np.ndarray[Any, Any]], Any]) -> dict[str, Any]:
+    rng = np.random.default_rng(0)
+    return {"a": {"w": leaf(rng.standard_normal((3, 4)))}, "b": leaf(rng.standard_normal(5))}
+
+
+def flat(leaf: Callable[[np.ndarray[Any, Any]], Any]) -> dict[str, Any]:
+    return thalweg.tree.flatten(tree(leaf))
+
+
+GIVEN = {"tree": tree, "flat": flat}
+
+
+@pytest.mark.parametrize("given", GIVEN.values(), ids=GIVEN)
+def test_they_give_the_bits_of_the_arrays_they_become(given: Any) -> None:
+    one, other = tree(np.zeros_like), tree(np.zeros_like)
+    thalweg.AdamW(one).step(given(lambda g: Foreign(lambda: g)), max_norm=0.5)
+    thalweg.AdamW(other).step(given(np.array), max_norm=0.5)
+    assert one["b"].any()
+    for name, array in thalweg.tree.flatten(one).items():
+        np.testing.assert_array_equal(array, thalweg.tree.flatten(other)[name])
+
+
+def test_each_is_asked_once_and_only_if_its_parameter_trains() -> None:
+    grads = tree(lambda g: Foreign(lambda: g))
+    opt = thalweg.AdamW(tree(np.zeros_like), groups=[{"match": "b", "frozen": True}])
+    opt.step(grads, max_norm=1.0, stats=True)
+    assert (grads["a"]["w"].asked, grads["b"].asked) == (1, 0)
+
+
+def test_memory_is_shared_where_the_library_shares_it() -> None:
+    w = np.ones(4)
+    with pytest.raises(ValueError, match="share memory"):
+        thalweg.AdamW({"w": w}).step({"w": Foreign(lambda: w[::-1])})
+    assert (w == 1.0).all()
+
+
+def entries() -> dict[str, Callable[[Any], Any]]:
+    w = np.zeros(3)
+
+    def in_open_step(g: Any) -> None:
+        with thalweg.SGD({"w": w}, lr=0.1).open_step() as step:
+            step({"w": g})
+
+    return {
+        "step": lambda g: thalweg.SGD({"w": w}, lr=0.1).step({"w": g}),
+        "open_step": in_open_step,
+        "accumulator": lambda g: thalweg.Accumulator({"w": w}).add({"w": g}),
+        "functional": lambda g: functional.sgd([w], [g], None, 1, lr=0.1),
+        "global_norm": lambda g: functional.global_norm({"w": g}),
+    }
+
+
+@pytest.mark.parametrize("entry", entries())
+def test_every_way_in_takes_them_and_says_which_cannot_be_read(entry: str) -> None:
+    def refuse() -> Any:
+        raise ValueError("it is elsewhere: use x.get()\nand a long story")
+
+    enter = entries()[entry]
+    enter(Foreign(lambda: np.ones(3)))
+    with pytest.raises(
+        TypeError, match=r"(w'|g\[0\]) is of type .*; it is elsewhere: use x.get\(\)$"
+    ) as raised:
+        enter(Foreign(refuse))
+    assert "long story" in str(raised.value.__cause__)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError, OSError, thalweg.BusyError])
+def test_what_says_something_else_comes_through_and_nothing_is_changed(
+    error: type[BaseException],
+) -> None:
+    def fail() -> Any:
+        raise error("no")
+
+    opt = thalweg.AdamW(tree(np.zeros_like))
+    kept = snapshot(opt)
+    with pytest.raises(error, match="no"):
+        opt.step({"a": {"w": np.ones((3, 4))}, "b": Foreign(fail)})
+    assert snapshot(opt) == kept
+
+
+def test_the_optimizer_is_busy_while_they_are_asked() -> None:
+    opt = thalweg.AdamW({"w": np.zeros(3)})
+    with pytest.raises(thalweg.BusyError):
+        opt.step({"w": Foreign(lambda: opt.step({"w": np.ones(3)}))})
+    assert opt.step_count == 0
+
+
+def test_what_they_become_is_judged_like_any_array() -> None:
+    opt = thalweg.AdamW({"w": np.zeros(3)})
+    with pytest.raises(TypeError, match="the gradient of 'w' is of dtype float16"):
+        opt.step({"w": Foreign(lambda: np.ones(3, np.float16))})
+    with pytest.raises(ValueError, match="has shape"):
+        opt.step({"w": Foreign(lambda: np.ones((3, 1)))})
+    with pytest.raises(thalweg.NonFiniteError):
+        opt.step({"w": Foreign(lambda: np.full(3, np.nan))})
+
+
+def test_parameters_are_never_taken_that_way() -> None:
+    with pytest.raises(TypeError, match=r"parameter 'w' is of type .*Foreign"):
+        thalweg.AdamW({"w": Foreign(lambda: np.zeros(3))})
+
+
+def test_a_tree_that_is_none_is_called_by_its_type() -> None:
+    opt = thalweg.AdamW({"a": {"w": np.zeros(3)}, "b": np.zeros(2)})
+    with pytest.raises(TypeError, match="the tree of the gradients is of type set; it has to be"):
+        opt.step({1.0})
+    with pytest.raises(ValueError, match=r"missing 'a\.w', 'b', not a parameter '0'"):
+        opt.step(Foreign(lambda: np.zeros(3)))
