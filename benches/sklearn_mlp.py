@@ -23,7 +23,7 @@ NETWORKS = {
     "784-1000-200-10, 988,210 parameters": (28, (1000, 200)),
     "64-100-10, 7,510 parameters": (8, (100,)),
 }
-RULE = {"solver": "adam", "alpha": 1e-4, "batch_size": 200, "random_state": 0}
+RULE: dict[str, Any] = {"solver": "adam", "alpha": 1e-4, "batch_size": 200, "random_state": 0}
 KINDS = {
     "scikit-learn": partial(neural_network.MLPClassifier, **RULE),
     "thalweg": partial(MLPClassifier, **RULE, epsilon=epsilon_hat(1e-8)),
