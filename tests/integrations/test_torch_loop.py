@@ -246,6 +246,19 @@ def test_other_memory_under_the_same_parameter_is_adopted() -> None:
     assert pair.ours.state[pair.models[1][0].weight]["step"].item() == 6
 
 
+@pytest.mark.parametrize("joins", [True, False])
+def test_other_memory_is_adopted_while_others_join(joins: bool) -> None:
+    first, late = torch.ones(3, requires_grad=True), torch.ones(3)
+    opt = thalweg.torch.SGD([first] if joins else [first, late], lr=0.25)
+    first.data = torch.zeros(3)
+    late.requires_grad_()
+    if joins:
+        opt.add_param_group({"params": [late]})
+    first.grad = late.grad = torch.ones(3)
+    opt.step()
+    assert (first.tolist(), late.tolist()) == ([-0.25] * 3, [0.75] * 3)
+
+
 def test_other_strides_over_the_same_memory_are_adopted() -> None:
     ours, theirs = (torch.arange(9.0).reshape(3, 3).requires_grad_() for _ in range(2))
     opts = [thalweg.torch.AdamW([ours], lr=0.1), torch.optim.AdamW([theirs], lr=0.1)]

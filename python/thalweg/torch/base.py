@@ -121,7 +121,7 @@ class Optimizer(torch.optim.Optimizer):
         woken = [Slot.of(*leaf) for leaf in self._asleep if leaf[1].grad is not None]
         if woken:
             if bound:
-                bound.extend([*bound.slots, *woken], classes)
+                bound.extend(woken, classes)
             else:
                 bound = self._bound = Bound(woken, classes, options)
             names = {slot.name for slot in woken}
@@ -201,9 +201,8 @@ class Optimizer(torch.optim.Optimizer):
             )
         return loss
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
-    def _step(self, **arguments: Any) -> bool:
-        """Whether any parameter had a gradient."""
+    def _take(self, **arguments: Any) -> bool:
+        """Whether any parameter had a gradient, and so a step was taken."""
         self.report = None
         bound = self._current()
         if bound is None:
@@ -219,6 +218,9 @@ class Optimizer(torch.optim.Optimizer):
             count_write(given)
             self._count()
         return True
+
+    # A compiled step would have copies of the arrays.
+    _step = torch.compiler.disable(_take)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Train more parameters, with a group of their own; the others keep their state.
@@ -249,7 +251,7 @@ class Optimizer(torch.optim.Optimizer):
         classes, options = self._read(self.param_groups)
         slots = [Slot.of(*leaf) for leaf in leaves if leaf[1].requires_grad]
         if self._bound:
-            self._bound.extend([*self._bound.slots, *slots], classes)
+            self._bound.extend(slots, classes)
         elif slots:
             self._bound = Bound(slots, classes, options)
         self._asleep += [leaf for leaf in leaves if not leaf[1].requires_grad]

@@ -67,8 +67,9 @@ class Bound:
         tensor = torch.Tensor
         return [*map(tensor.data_ptr, self._params)], [*map(tensor.stride, self._params)]
 
-    def extend(self, slots: Sequence[Slot], classes: list[dict[str, Any]]) -> None:
-        """Take the slots there were, perhaps with other memory, and more, or change nothing."""
+    def extend(self, more: Sequence[Slot], classes: list[dict[str, Any]]) -> None:
+        """Take more slots, and the memory that the others have by now, or change nothing."""
+        slots = [*(Slot.of(*slot[:3]) for slot in self.slots), *more]
         tree = {slot.name: slot.array for slot in slots}
         self.native._extend(tree, classes, [slot.group for slot in slots])
         self._take(slots, classes)
@@ -88,7 +89,7 @@ class Bound:
         """Adopt the memory that parameters have by now, as after ``p.data = ...``."""
         # Not an optimization: `share_memory` frees the memory that a view has.
         if self._places() != (self._pointers, self._strides):
-            self.extend([Slot.of(*slot[:3]) for slot in self.slots], self.classes)
+            self.extend([], self.classes)
 
     def gradients(self, negated: Collection[int]) -> tuple[dict[str, Any], list[Any]]:
         """Gradients by name, negated for some groups, and the parameters that have one."""
