@@ -1,0 +1,76 @@
+"""What is shown: bars while it works, if that is a terminal, and a table at the end."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from training import Run
+
+
+def bars() -> Progress:
+    """A progress display on stderr; each task has a field ``note``."""
+    console = Console(stderr=True)
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(elapsed_when_finished=True),
+        TextColumn("{task.fields[note]}"),
+        console=console,
+        disable=not console.is_terminal,
+    )
+
+
+def documents_bar(shown: Progress, what: str, total: int) -> Callable[[int], None]:
+    """A bar that is moved on by a number of documents."""
+    task = shown.add_task(what, total=total, note="documents")
+    return lambda count: shown.advance(task, count)
+
+
+def steps_bar(shown: Progress, total: int) -> Callable[[float], None]:
+    """A bar that is moved on by a step, given its loss."""
+    task = shown.add_task("tuning", total=total, note="steps")
+    average: list[float] = []
+
+    def done(loss: float) -> None:
+        average[:] = [0.95 * average[0] + 0.05 * loss if average else loss]
+        shown.update(task, advance=1, note=f"steps, loss {average[0]:.2f}")
+
+    return done
+
+
+def print_results(rows: list[tuple[str, float, Run | None]]) -> None:
+    """Print what was trained, how well it does, and how long a step took."""
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("", no_wrap=True)
+    for heading in (
+        "accuracy",
+        "parameters\ntrained",
+        "steps x\nbatch",
+        "forward,\nbackward",
+        "optimizer\nstep",
+    ):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for label, accuracy, run in rows:
+        table.add_row(label, f"{accuracy:.1%}", *(_cells(run) if run else ("0", "", "", "")))
+    console = Console()
+    console.width = max(console.width, 90)
+    console.print(table)
+
+
+def _cells(run: Run) -> tuple[str, ...]:
+    gradients, step = run.milliseconds
+    return (
+        f"{run.trained:,}",
+        f"{run.steps} x {run.batch}",
+        f"{gradients:.2f} ms",
+        f"{step:.3f} ms",
+    )
