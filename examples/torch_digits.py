@@ -61,11 +61,11 @@ def main() -> float:
             opt.step(max_norm=1.0)
             scheduler.step()
             total += loss.item() * len(rows)
-        print(f"epoch {epoch:2}  loss {total / len(y):.4f}  gradient {opt.report.grad_norm:.3f}")
+        print(f"epoch {epoch:2}  loss {total / len(y):.4f}  rate {scheduler.get_last_lr()[0]:.5f}")
 
     model.eval()
     with torch.no_grad():
-        right = (model(images[unseen]).argmax(1) == digits[unseen]).float().mean().item()
+        right: float = (model(images[unseen]).argmax(1) == digits[unseen]).float().mean().item()
     print(f"{right:.1%} of {int(unseen.sum())} unseen digits are read correctly")
     return right
 

