@@ -36,10 +36,10 @@ EPSILONS = 50
 
 
 def tensors(case: Case) -> list[Any]:
-    """Parameters with their gradients, the same each time."""
-    params = [torch.nn.Parameter(torch.from_numpy(p)) for p in draw_parameters(case).values()]
+    """Parameters with their gradients, the same each time, in memory that torch has allocated."""
+    params = [torch.nn.Parameter(torch.tensor(p)) for p in draw_parameters(case).values()]
     for param, gradient in zip(params, draw_gradients(case).values(), strict=True):
-        param.grad = torch.from_numpy(gradient)
+        param.grad = torch.tensor(gradient)
     return params
 
 
