@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
 __all__ = ["adam", "adamw", "sgd", "sgdw"]
 
-LR = 0.01
-
 
 def adamw(
     fun: Any,
@@ -33,7 +31,7 @@ def adamw(
     bounds: Any = None,
     constraints: Any = (),
     callback: Any = None,
-    lr: Number = LR,
+    lr: Number = 0.01,
     betas: Sequence[Number] = (0.9, 0.999),
     eps: Number = 1e-8,
     weight_decay: Number | None = None,
@@ -151,7 +149,7 @@ def adam(
     bounds: Any = None,
     constraints: Any = (),
     callback: Any = None,
-    lr: Number = LR,
+    lr: Number = 0.01,
     betas: Sequence[Number] = (0.9, 0.999),
     eps: Number = 1e-8,
     l2: Number = 0.0,
