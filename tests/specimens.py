@@ -279,7 +279,7 @@ OTHER_SCALARS: Specimens = {
 
 class HasArray:
     def __array__(self, dtype: Any = None, copy: Any = None) -> Array:
-        return np.array(numbers(3, np.float32), dtype=dtype, copy=copy)
+        return numbers(3, np.float32).astype(dtype or np.float32)
 
 
 class HasInterface:
