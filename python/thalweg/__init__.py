@@ -6,6 +6,8 @@ the bits in plain NumPy.
 """
 
 import atexit as _atexit
+import sys as _sys
+from typing import TYPE_CHECKING as _TYPE_CHECKING
 
 from thalweg import functional, reference, schedule, tree
 from thalweg._core import (
@@ -61,3 +63,16 @@ __all__ = [
 ]
 
 _atexit.register(_close)
+
+if not _TYPE_CHECKING:  # for which every attribute would exist
+
+    def __getattr__(name: str) -> object:
+        """Import a module that needs another library when it is first asked for."""
+        if name in {"scipy", "sklearn", "torch"}:
+            from importlib import import_module  # noqa: PLC0415 - not before it is needed
+
+            return import_module(f"thalweg.{name}")
+        # With the module, so that Python can suggest a name.
+        raise AttributeError(
+            f"module 'thalweg' has no attribute {name!r}", name=name, obj=_sys.modules[__name__]
+        )
