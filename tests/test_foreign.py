@@ -114,6 +114,28 @@ def test_the_optimizer_is_busy_while_they_are_asked() -> None:
     assert opt.step_count == 0
 
 
+@pytest.mark.parametrize("entry", ["step", "functional", "global_norm"])
+def test_one_that_resizes_another_gradient_when_it_is_asked_meets_the_check(entry: str) -> None:
+    first = np.ones(100_000)
+
+    def shrink() -> Any:
+        first.resize(4, refcheck=False)
+        return np.ones(4)
+
+    second = Foreign(shrink)
+    if entry == "global_norm":
+        assert functional.global_norm({"a": first, "b": second}) == np.sqrt(8)
+        return
+    params = [np.zeros(100_000), np.zeros(4)]
+    update = {
+        "step": thalweg.SGD(params, lr=0.1).step,
+        "functional": lambda grads: functional.sgd(params, grads, None, 1, lr=0.1),
+    }[entry]
+    with pytest.raises(ValueError, match=r"has shape \(4,\), its parameter has shape"):
+        update([first, second])
+    assert not any(p.any() for p in params)
+
+
 def test_what_they_become_is_judged_like_any_array() -> None:
     opt = thalweg.AdamW({"w": np.zeros(3)})
     with pytest.raises(TypeError, match="the gradient of 'w' is of dtype float16"):

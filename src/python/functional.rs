@@ -305,13 +305,16 @@ pub fn checked_max_norm(max_norm: f64) -> Outcome<f64> {
 
 fn norm_of(py: Python<'_>, mut leaves: Leaves<'_>) -> Outcome<Norm> {
     leaves.sort_by(|one, other| one.0.cmp(&other.0));
-    let mut reads = Vec::with_capacity(leaves.len());
+    let what = |name: &str| format!("gradient {}", Quoted(name));
+    // All of them first: it may run Python code, which could resize an array that was looked at.
     for (name, object) in &mut leaves {
-        let what = || format!("gradient {}", Quoted(name));
-        if let Some(array) = as_array(object, what)? {
+        if let Some(array) = as_array(object, || what(name))? {
             *object = array;
         }
-        let (array, kind) = gradient_of(object, what)?;
+    }
+    let mut reads = Vec::with_capacity(leaves.len());
+    for (name, object) in &leaves {
+        let (array, kind) = gradient_of(object, || what(name))?;
         let memory = Memory::of(array);
         let pointer = Pointer { address: memory.address, kind };
         // SAFETY: `leaves` keeps the array alive. That nobody resizes or writes it from another
