@@ -49,5 +49,5 @@ except ImportError as error:
 
 def test_other_names_are_refused_as_ever() -> None:
     with pytest.raises(AttributeError, match="module 'thalweg' has no attribute 'numpy'"):
-        _ = thalweg.numpy  # type: ignore[attr-defined]
+        _ = thalweg.numpy  # type: ignore[attr-defined]  # that is the test
     assert not hasattr(thalweg, "adamw")

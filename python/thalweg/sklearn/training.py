@@ -83,7 +83,7 @@ class ThalwegMixin:
         return optimizer
 
     def __getstate__(self) -> dict[str, Any]:
-        kept: dict[str, Any] = super().__getstate__()  # type: ignore[assignment]
+        kept: dict[str, Any] = super().__getstate__()  # type: ignore[assignment]  # that of the next base
         state = dict(kept)
         if "_held" in state and not isinstance(state["_held"], tuple):
             state["_held"] = self.optimizer_.__reduce__()
@@ -108,7 +108,7 @@ class ThalwegMixin:
         self._optimizer = loop = Loop(self, continues=incremental)
         self.solver = RUNS
         try:
-            return super()._fit(X, y, sample_weight, incremental)  # type: ignore[misc]
+            return super()._fit(X, y, sample_weight, incremental)  # type: ignore[misc]  # the next base
         except Exception:
             if loop.rate is None:  # no step was made, so the estimator is what it was
                 vars(self).clear()
@@ -122,7 +122,7 @@ class ThalwegMixin:
         coefs, intercepts = self.coefs_, self.intercepts_
         self._optimizer.start()
         self.solver = MAKES_NONE
-        super()._fit_stochastic(*arguments)  # type: ignore[misc]
+        super()._fit_stochastic(*arguments)  # type: ignore[misc]  # the next base
         if self.coefs_ is not coefs:  # early stopping: these are copies of the best weights
             best = self.coefs_ + self.intercepts_
             for array, value in zip(coefs + intercepts, best, strict=True):
