@@ -27,6 +27,7 @@
 //! | [`norm`], `sums` | the read pass: norm and largest magnitude; sums with definite bits |
 //! | [`scalars`] | cosine and power for schedules |
 //! | [`stream`] | the memory limit: what no update can be faster than |
+//! | [`checkpoint`] | files with tensors that are whole or not there |
 //! | [`error`] | every way an update can be refused |
 //! | `python` | the only room that knows Python |
 //!
@@ -36,7 +37,7 @@
 //! `unsafe` is denied except in `dispatch` (functions that enable an instruction set), `prefetch` (an
 //! instruction), `gather`, `planes`, `tensor`, `ways`, `norm` (elements of arrays given by address), `plan`
 //! (one thread an element), `pool` (pointers to a leaked pool and the region in it), `fork` (handlers
-//! that the C library calls) and `python`.
+//! that the C library calls), `checkpoint::lock` (record locks, which std lacks) and `python`.
 //!
 //! # Examples
 //!
@@ -60,6 +61,7 @@
 //! # Ok::<(), thalweg::error::Error>(())
 //! ```
 
+pub mod checkpoint;
 mod cut;
 pub mod dispatch;
 pub mod element;

@@ -1,0 +1,149 @@
+//! Every way a checkpoint can be refused. A save that returns one of these has left the old file as it
+//! was, except where [`Error::Io`] says otherwise.
+
+use std::path::PathBuf;
+use std::{fmt, io};
+
+use super::header::FORMAT;
+use crate::error::Quoted;
+
+/// Why a checkpoint was not saved, opened or read.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Error {
+    /// The operating system refused. If the operation is to flush the directory, the new file is whole
+    /// and in its place, but a power failure may bring the old one back.
+    Io {
+        /// The file that was to be saved, read or locked.
+        path: PathBuf,
+        /// What could not be done with it: a verb, and its object up to the path.
+        operation: &'static str,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// The path names what is no regular file.
+    NotAFile {
+        /// The path as given.
+        path: PathBuf,
+        /// What is there.
+        what: &'static str,
+    },
+    /// Another writer, or another holder of a lock file, is at work.
+    Locked {
+        /// The file that is locked.
+        path: PathBuf,
+        /// The process that holds it, where the system tells; this one if another thread does.
+        owner: Option<u32>,
+    },
+    /// The file does not begin as a checkpoint does.
+    NotACheckpoint {
+        /// The file.
+        path: PathBuf,
+        /// What it is instead.
+        why: &'static str,
+    },
+    /// The file has a format of the future.
+    Version {
+        /// The file.
+        path: PathBuf,
+        /// The format that it names.
+        found: String,
+    },
+    /// The file begins as a checkpoint does, and is not whole.
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What does not fit.
+        why: String,
+    },
+    /// Somebody wrote into the file while it was read.
+    ChangedWhileRead {
+        /// The file.
+        path: PathBuf,
+    },
+    /// What was to be saved cannot be written in this format.
+    Content {
+        /// What, and what is accepted.
+        why: String,
+    },
+    /// A tensor's source gave another number of bytes than its dtype and shape make.
+    Length {
+        /// The tensor.
+        name: String,
+        /// Bytes that the source gave; of those that are too many only the first were counted.
+        got: u64,
+        /// Bytes that dtype and shape make.
+        expected: u64,
+    },
+    /// The caller's `pause` asked to stop.
+    Interrupted,
+    /// The machine stores numbers with the most significant byte first.
+    ByteOrder,
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::Io { path, operation, source } => {
+                write!(f, "cannot {operation} {}: {source}", path.display())
+            }
+            Error::NotAFile { path, what } => {
+                write!(f, "{} is {what}; a checkpoint is a regular file", path.display())
+            }
+            Error::Locked { path, owner: Some(owner) } => {
+                write!(f, "{} is in use by process {owner}", path.display())
+            }
+            Error::Locked { path, owner: None } => {
+                write!(f, "{} is in use by another process", path.display())
+            }
+            Error::NotACheckpoint { path, why } => {
+                write!(f, "{} is no checkpoint of thalweg: {why}", path.display())
+            }
+            Error::Version { path, found } => write!(
+                f,
+                "{} has format {}, this version of thalweg reads {FORMAT}",
+                path.display(),
+                Quoted(found)
+            ),
+            Error::Damaged { path, why } => write!(f, "{} is damaged: {why}", path.display()),
+            Error::ChangedWhileRead { path } => {
+                write!(f, "{} was changed while it was read", path.display())
+            }
+            Error::Content { why } => f.write_str(why),
+            Error::Length { name, got, expected } if got > expected => write!(
+                f,
+                "tensor {} has {expected} bytes by dtype and shape, its source gave {got} or more",
+                Quoted(name)
+            ),
+            Error::Length { name, got, expected } => write!(
+                f,
+                "tensor {} has {expected} bytes by dtype and shape, its source gave {got}",
+                Quoted(name)
+            ),
+            Error::Interrupted => f.write_str("interrupted"),
+            Error::ByteOrder => f.write_str(
+                "checkpoints are little endian, and this machine is big endian: they can neither be \
+                 saved nor read here",
+            ),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Error::Io { source, .. } => Some(source),
+            _ => None,
+        }
+    }
+}
+
+/// What a `pause` returns to stop a save or an opening, as Ctrl-C does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Interrupted;
+
+impl From<Interrupted> for Error {
+    fn from(_: Interrupted) -> Self {
+        Error::Interrupted
+    }
+}

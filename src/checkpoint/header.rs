@@ -1,0 +1,313 @@
+//! The header: what is in the file, and where. One form for one content, so that a header is checked by
+//! making it again.
+
+use std::collections::{BTreeMap, HashSet};
+use std::fmt::Write as _;
+use std::path::Path;
+
+use safetensors::Dtype;
+use safetensors::tensor::Metadata;
+
+use super::{Error, Tensor};
+use crate::error::Quoted;
+
+/// The format that is written, and the only one that is read.
+pub const FORMAT: &str = "1";
+
+/// How a header begins; the digits of the checksum follow.
+pub(super) const PREFIX: &str = "{\"__metadata__\":{\"thalweg.checksum\":\"";
+/// What lies between the digits and the number of the format.
+const BETWEEN: &str = "\",\"thalweg.format\":\"";
+/// Digits of the checksum.
+pub(super) const DIGITS: usize = 32;
+/// Bytes of the header's length.
+pub(super) const LENGTH: usize = 8;
+/// Where in the file the digits are.
+pub(super) const DIGITS_AT: usize = LENGTH + PREFIX.len();
+/// Bytes of a file that say whether it is a checkpoint.
+pub(super) const START: usize = DIGITS_AT + DIGITS;
+/// The body begins at a multiple of this: a cache line, and enough for any SIMD load.
+const ALIGN: usize = 64;
+/// Length of the longest header that readers of safetensors take.
+const LIMIT: usize = 100_000_000;
+
+/// Keys of the metadata that are not the caller's.
+const RESERVED: [&str; 2] = ["thalweg.checksum", "thalweg.format"];
+
+/// A tensor in a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// Its name.
+    pub name: String,
+    /// Its element type.
+    pub dtype: Dtype,
+    /// Its shape, in elements.
+    pub shape: Vec<usize>,
+    /// Where its bytes begin, counted from the beginning of the file.
+    pub offset: u64,
+    /// How many bytes it has.
+    pub len: usize,
+}
+
+/// What a header says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Header {
+    pub(super) metadata: BTreeMap<String, String>,
+    pub(super) tensors: Vec<Stored>,
+    pub(super) by_name: BTreeMap<String, usize>,
+    pub(super) checksum: u128,
+    pub(super) body: usize,
+    pub(super) len: u64,
+}
+
+impl Header {
+    /// The caller's metadata: without checksum and format.
+    pub fn metadata(&self) -> &BTreeMap<String, String> {
+        &self.metadata
+    }
+
+    /// The tensors, in the order of the file.
+    pub fn tensors(&self) -> &[Stored] {
+        &self.tensors
+    }
+
+    /// Index of the tensor with that name among [`Header::tensors`].
+    pub fn index(&self, name: &str) -> Option<usize> {
+        self.by_name.get(name).copied()
+    }
+
+    /// The format of the file.
+    pub fn format(&self) -> &str {
+        FORMAT
+    }
+
+    /// The checksum that the file names.
+    pub fn checksum(&self) -> u128 {
+        self.checksum
+    }
+
+    /// Bytes of the whole file.
+    pub fn file_len(&self) -> u64 {
+        self.len
+    }
+}
+
+/// What the header says of one tensor.
+pub(super) struct Part<'a> {
+    pub(super) name: &'a str,
+    pub(super) dtype: Dtype,
+    pub(super) shape: &'a [usize],
+}
+
+impl<'a> Part<'a> {
+    pub(super) fn of<S>(tensor: &'a Tensor<S>) -> Self {
+        Part { name: &tensor.name, dtype: tensor.dtype, shape: &tensor.shape }
+    }
+
+    /// Order in the file: by descending size of an element, so that all are aligned, then by name.
+    pub(super) fn key(&self) -> (std::cmp::Reverse<usize>, &str) {
+        (std::cmp::Reverse(self.dtype.bitsize()), self.name)
+    }
+
+    /// Bytes of the tensor; `None` if they are too many, or no whole number.
+    fn bytes(&self) -> Option<usize> {
+        let elements = self.shape.iter().try_fold(1_usize, |n, &dim| n.checked_mul(dim))?;
+        let bits = elements.checked_mul(self.dtype.bitsize())?;
+        bits.is_multiple_of(8).then_some(bits / 8)
+    }
+}
+
+/// The file up to the body, with zeros for the checksum, of tensors in the order of [`Part::key`];
+/// and where the tensors will be.
+pub(super) fn make(
+    metadata: &BTreeMap<String, String>,
+    parts: &[Part<'_>],
+) -> Result<(Vec<u8>, Vec<Stored>), Error> {
+    check(metadata, parts)?;
+    let (file, tensors) = render(metadata, parts)?;
+    if file.len() - LENGTH > LIMIT {
+        return content(format!(
+            "the header of the checkpoint takes {} bytes, and safetensors allows {LIMIT}: save fewer \
+             tensors or less metadata",
+            file.len() - LENGTH
+        ));
+    }
+    // What every other reader of the format will do.
+    match serde_json::from_slice::<Metadata>(&file[LENGTH..]) {
+        Ok(_) => Ok((file, tensors)),
+        Err(error) => content(format!("safetensors does not take the header: {error}")),
+    }
+}
+
+fn content<T>(why: String) -> Result<T, Error> {
+    Err(Error::Content { why })
+}
+
+fn check(metadata: &BTreeMap<String, String>, parts: &[Part<'_>]) -> Result<(), Error> {
+    if let Some(key) = RESERVED.into_iter().find(|key| metadata.contains_key(*key)) {
+        return content(format!("the metadata key {} is written by save itself", Quoted(key)));
+    }
+    let mut names = HashSet::new();
+    for part in parts {
+        if part.name == "__metadata__" {
+            return content("a tensor cannot be named '__metadata__' in safetensors".to_owned());
+        }
+        if !names.insert(part.name) {
+            return content(format!("two tensors are named {}", Quoted(part.name)));
+        }
+    }
+    Ok(())
+}
+
+/// [`make`], without its checks.
+fn render(
+    metadata: &BTreeMap<String, String>,
+    parts: &[Part<'_>],
+) -> Result<(Vec<u8>, Vec<Stored>), Error> {
+    let mut json = format!("{PREFIX}{:0DIGITS$}{BETWEEN}{FORMAT}\"", 0);
+    for (key, value) in metadata {
+        json.push(',');
+        string(&mut json, key)?;
+        json.push(':');
+        string(&mut json, value)?;
+    }
+    json.push('}');
+    let mut tensors = Vec::with_capacity(parts.len());
+    let mut end = 0_usize;
+    for part in parts {
+        let sizes = part.bytes().and_then(|len| Some((len, end.checked_add(len)?)));
+        let Some((len, next)) = sizes else {
+            return content(format!(
+                "tensor {} of dtype {} and shape {:?} has too many bytes, or no whole number of them",
+                Quoted(part.name),
+                part.dtype,
+                part.shape
+            ));
+        };
+        json.push(',');
+        string(&mut json, part.name)?;
+        let _ = write!(json, ":{{\"dtype\":\"{}\",\"shape\":[", part.dtype); // to a String: no failure
+        for (i, dim) in part.shape.iter().enumerate() {
+            let _ = write!(json, "{}{dim}", if i == 0 { "" } else { "," });
+        }
+        let _ = write!(json, "],\"data_offsets\":[{end},{next}]}}");
+        tensors.push(Stored {
+            name: part.name.to_owned(),
+            dtype: part.dtype,
+            shape: part.shape.to_vec(),
+            offset: end as u64,
+            len,
+        });
+        end = next;
+    }
+    json.push('}');
+    let body = (LENGTH + json.len()).next_multiple_of(ALIGN);
+    json.extend(std::iter::repeat_n(' ', body - LENGTH - json.len()));
+    let mut file = ((body - LENGTH) as u64).to_le_bytes().to_vec();
+    file.extend_from_slice(json.as_bytes());
+    for tensor in &mut tensors {
+        tensor.offset += body as u64;
+    }
+    Ok((file, tensors))
+}
+
+fn string(json: &mut String, text: &str) -> Result<(), Error> {
+    match serde_json::to_string(text) {
+        Ok(quoted) => json.push_str(&quoted),
+        Err(error) => return content(format!("{} is no text: {error}", Quoted(text))),
+    }
+    Ok(())
+}
+
+/// Digits of a checksum as the header has them.
+pub(super) fn digits(checksum: u128) -> String {
+    format!("{checksum:0DIGITS$x}")
+}
+
+/// Length of the header of a file that begins with `start`, of which there are `len` bytes.
+pub(super) fn length(path: &Path, start: &[u8], len: u64) -> Result<usize, Error> {
+    let damaged = |why| Err(Error::Damaged { path: path.to_owned(), why });
+    let not = |why| Err(Error::NotACheckpoint { path: path.to_owned(), why });
+    if start.is_empty() {
+        return damaged("it is empty".to_owned());
+    }
+    let json = start.get(LENGTH..).unwrap_or_default();
+    let prefix = &json[..json.len().min(PREFIX.len())];
+    if !PREFIX.as_bytes().starts_with(prefix) {
+        return not(if json.starts_with(b"{\"") {
+            "it looks like a safetensors file that another program has written"
+        } else {
+            "it does not begin as one"
+        });
+    }
+    let Some(length) = start.first_chunk::<LENGTH>().filter(|_| start.len() == START) else {
+        return damaged(format!("it ends after {len} bytes, within the header"));
+    };
+    let length = u64::from_le_bytes(*length);
+    match usize::try_from(length) {
+        Ok(short) if short > LIMIT => {
+            damaged(format!("its header has {length} bytes, more than the {LIMIT} allowed"))
+        }
+        Ok(short) if length <= len - LENGTH as u64 && short >= START - LENGTH => Ok(short),
+        _ => damaged(format!("it has {len} bytes, which cannot hold a header of {length}")),
+    }
+}
+
+/// What `json` says, the header of a file of `len` bytes.
+pub(super) fn parse(path: &Path, json: &mut [u8], len: u64) -> Result<Header, Error> {
+    let damaged = |why: String| Error::Damaged { path: path.to_owned(), why };
+    version(path, json)?;
+    let parsed: Metadata = serde_json::from_slice(json)
+        .map_err(|error| damaged(format!("its header is not valid: {error}")))?;
+
+    let metadata = parsed.metadata().iter().flatten();
+    let metadata = metadata.filter(|(key, _)| !RESERVED.contains(&key.as_str()));
+    let metadata = metadata.map(|(key, value)| (key.clone(), value.clone())).collect();
+    let infos = parsed.tensors();
+    let parts = infos.iter();
+    let parts = parts.map(|(name, info)| Part { name, dtype: info.dtype, shape: &info.shape });
+    let mut parts: Vec<_> = parts.collect();
+    parts.sort_by(|a, b| a.key().cmp(&b.key()));
+
+    let digits = take_digits(json)
+        .ok_or_else(|| damaged("its checksum is not written in lower-case hex".to_owned()))?;
+    let (made, tensors) = render(&metadata, &parts).map_err(|error| damaged(error.to_string()))?;
+    if &made[LENGTH..] != json {
+        return Err(damaged(format!(
+            "its header is not written as format {FORMAT} is: a name twice, another order or other spaces"
+        )));
+    }
+    let end = made.len() as u64 + parsed.data_len() as u64;
+    if end != len {
+        return Err(damaged(format!("it has {len} bytes, its header says {end}")));
+    }
+    let by_name = tensors.iter().enumerate().map(|(i, tensor)| (tensor.name.clone(), i)).collect();
+    Ok(Header { metadata, tensors, by_name, checksum: digits, body: made.len(), len })
+}
+
+/// Refuses formats of the future before anything else of them is looked at.
+fn version(path: &Path, json: &[u8]) -> Result<(), Error> {
+    let rest = &json[START - LENGTH..];
+    let found = rest.strip_prefix(BETWEEN.as_bytes()).and_then(|rest| {
+        let end = rest.iter().take(32).position(|&byte| byte == b'"')?;
+        std::str::from_utf8(&rest[..end]).ok()
+    });
+    match found {
+        Some(FORMAT) => Ok(()),
+        Some(found) => Err(Error::Version { path: path.to_owned(), found: found.to_owned() }),
+        None => Err(Error::Damaged {
+            path: path.to_owned(),
+            why: "its header does not name the format".to_owned(),
+        }),
+    }
+}
+
+/// The checksum that a header names, with zeros left in its place.
+fn take_digits(json: &mut [u8]) -> Option<u128> {
+    let field = json.get_mut(PREFIX.len()..PREFIX.len() + DIGITS)?;
+    let text = std::str::from_utf8(field).ok()?;
+    let checksum = u128::from_str_radix(text, 16).ok()?;
+    let canonical = digits(checksum) == text;
+    field.fill(b'0');
+    canonical.then_some(checksum)
+}

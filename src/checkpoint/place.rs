@@ -1,0 +1,185 @@
+//! Where a checkpoint goes: what a path may be, the sibling that is written, and how it takes the file's
+//! place.
+
+use std::ffi::OsString;
+use std::fs::{self, File, Permissions};
+use std::io::{self, ErrorKind, Seek as _, SeekFrom, Write as _};
+use std::path::{Path, PathBuf};
+
+use super::Error;
+use super::lock::Lock;
+use super::write::Medium;
+
+/// What is appended to the name of the file for the sibling.
+const PARTIAL: &str = ".partial";
+
+/// Symbolic links that are followed, as many as Linux does.
+const LINKS: usize = 40;
+
+/// A path that a checkpoint may be saved to.
+#[derive(Debug)]
+pub(super) struct Place {
+    /// The file itself, where links lead.
+    target: PathBuf,
+    sibling: PathBuf,
+    directory: PathBuf,
+    /// Of the file that is there.
+    permissions: Option<Permissions>,
+}
+
+impl Place {
+    pub(super) fn of(path: &Path) -> Result<Self, Error> {
+        let not_a_file = |what| Err(Error::NotAFile { path: path.to_owned(), what });
+        let permissions = match fs::metadata(path) {
+            Ok(found) if found.is_dir() => return not_a_file("a directory"),
+            Ok(found) if !found.is_file() => return not_a_file("a device, a pipe or a socket"),
+            Ok(found) => Some(found.permissions()),
+            Err(error) if error.kind() == ErrorKind::NotFound => None,
+            Err(source) => {
+                return Err(Error::Io { path: path.to_owned(), operation: "look at", source });
+            }
+        };
+        let target = followed(path)?;
+        let last = path.as_os_str().as_encoded_bytes().last();
+        let ends_in_separator = last.is_some_and(|&byte| std::path::is_separator(byte.into()));
+        let (Some(name), false) = (target.file_name(), ends_in_separator) else {
+            return not_a_file("a path without a file name");
+        };
+        let mut sibling = OsString::from(name);
+        sibling.push(PARTIAL);
+        let sibling = target.with_file_name(sibling);
+        let directory = match target.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
+            _ => PathBuf::from("."),
+        };
+        Ok(Place { target, sibling, directory, permissions })
+    }
+}
+
+/// Where symbolic links lead, the file need not exist.
+fn followed(path: &Path) -> Result<PathBuf, Error> {
+    let mut path = path.to_owned();
+    for _ in 0..LINKS {
+        if !path.is_symlink() {
+            break;
+        }
+        let link = fs::read_link(&path);
+        let link =
+            link.map_err(|source| Error::Io { path: path.clone(), operation: "follow", source })?;
+        path.pop();
+        path.push(link);
+    }
+    Ok(path)
+}
+
+/// The sibling, locked, on its way to the place.
+#[derive(Debug)]
+pub(super) struct Sibling {
+    place: Place,
+    lock: Lock,
+    directory: Directory,
+}
+
+impl Sibling {
+    pub(super) fn open(place: Place) -> Result<Self, Error> {
+        let directory = Directory::open(&place.directory).map_err(|source| Error::Io {
+            path: place.directory.clone(),
+            operation: "open the directory",
+            source,
+        })?;
+        let lock = Lock::file(&place.sibling)?;
+        Ok(Sibling { place, lock, directory })
+    }
+}
+
+impl Medium for Sibling {
+    fn empty(&mut self) -> io::Result<()> {
+        let file = self.lock.as_file();
+        file.set_len(0)?;
+        #[cfg(unix)]
+        if self.place.permissions.is_some() {
+            use std::os::unix::fs::PermissionsExt as _;
+            // Never more than the old file allows, and this process can write it again.
+            file.set_permissions(Permissions::from_mode(0o600))?;
+        }
+        Ok(())
+    }
+
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.lock.as_file().write_all(bytes)
+    }
+
+    fn write_at(&mut self, at: u64, bytes: &[u8]) -> io::Result<()> {
+        let mut file = self.lock.as_file();
+        file.seek(SeekFrom::Start(at))?;
+        file.write_all(bytes)
+    }
+
+    fn permit(&mut self) -> io::Result<()> {
+        match &self.place.permissions {
+            Some(permissions) => self.lock.as_file().set_permissions(permissions.clone()),
+            None => Ok(()),
+        }
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.lock.as_file().sync_all()
+    }
+
+    fn rename(&mut self) -> io::Result<()> {
+        if !self.lock.is_named() {
+            let gone = "the .partial file beside it was removed or replaced";
+            return Err(io::Error::new(ErrorKind::NotFound, gone));
+        }
+        fs::rename(&self.place.sibling, &self.place.target)
+    }
+
+    fn sync_directory(&mut self) -> io::Result<()> {
+        self.directory.sync()
+    }
+
+    fn remove(&mut self) -> io::Result<()> {
+        if self.lock.is_named() { fs::remove_file(&self.place.sibling) } else { Ok(()) }
+    }
+}
+
+/// The directory, opened before anything is written: whether it can be is known then.
+#[cfg(unix)]
+#[derive(Debug)]
+struct Directory(File);
+
+#[cfg(unix)]
+impl Directory {
+    fn open(path: &Path) -> io::Result<Self> {
+        File::open(path).map(Directory)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        match self.0.sync_all() {
+            // What file systems say that cannot flush a directory.
+            Err(error)
+                if error.kind() == ErrorKind::Unsupported
+                    || matches!(error.raw_os_error(), Some(libc::EINVAL | libc::ENOTSUP)) =>
+            {
+                Ok(())
+            }
+            result => result,
+        }
+    }
+}
+
+/// Elsewhere a directory cannot be flushed.
+#[cfg(not(unix))]
+#[derive(Debug)]
+struct Directory;
+
+#[cfg(not(unix))]
+impl Directory {
+    fn open(_path: &Path) -> io::Result<Self> {
+        Ok(Directory)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        Ok(())
+    }
+}

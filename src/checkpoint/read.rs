@@ -1,0 +1,286 @@
+//! Reading, in two passes: the first takes the checksum of the whole file, so that nothing of a damaged
+//! one is used; the second hands out what the first has seen, and nothing else.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use twox_hash::{XxHash3_64, XxHash3_128};
+
+use super::error::Interrupted;
+use super::header::{self, Header, LENGTH, START, Stored};
+use super::{Error, PIECE, check_machine};
+
+/// An open checkpoint, all of it found whole.
+///
+/// The file stays open: if it is replaced by a save, this goes on reading the one that it has opened.
+#[derive(Debug)]
+pub struct Checkpoint {
+    input: Input,
+    header: Header,
+    /// Of every piece of every tensor.
+    hashes: Vec<u64>,
+    /// Which of them is a tensor's first.
+    first: Vec<usize>,
+}
+
+impl Checkpoint {
+    /// Opens a file and checks all of it: header, sizes, checksum. `pause` is called between pieces of
+    /// at most 1 MiB; an error stops.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotAFile`], [`Error::NotACheckpoint`], [`Error::Version`], [`Error::Damaged`],
+    /// [`Error::ChangedWhileRead`], [`Error::Interrupted`], [`Error::ByteOrder`], [`Error::Io`].
+    pub fn open(
+        path: &Path,
+        pause: &mut dyn FnMut() -> Result<(), Interrupted>,
+    ) -> Result<Self, Error> {
+        let input = Input::open(path)?;
+        let (header, hasher) = input.header()?;
+        let (mut hashes, mut first) = (Vec::new(), Vec::with_capacity(header.tensors.len()));
+        let mut walk = Walk { input: &input, hasher, buffer: Vec::new(), hashes: &mut hashes };
+        let mut at = header.body as u64;
+        let mut ends = Vec::new();
+        for tensor in &header.tensors {
+            first.push(walk.hashes.len() + ends.len());
+            for len in pieces(tensor.len) {
+                let waiting = ends.last().copied().unwrap_or(0);
+                if waiting + len > PIECE {
+                    pause()?;
+                    at += walk.read(at, &ends)?;
+                    ends.clear();
+                }
+                ends.push(ends.last().copied().unwrap_or(0) + len);
+            }
+        }
+        pause()?;
+        walk.read(at, &ends)?;
+        let found = walk.hasher.finish_128();
+        if input.len_now()? != header.len {
+            return Err(input.changed());
+        }
+        if found != header.checksum {
+            return Err(input.damaged(format!(
+                "its checksum is {}, its header says {}",
+                header::digits(found),
+                header::digits(header.checksum)
+            )));
+        }
+        Ok(Checkpoint { input, header, hashes, first })
+    }
+
+    /// The header of a file, for a quick look: sizes are checked, the checksum is not.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Checkpoint::open`].
+    pub fn open_header(path: &Path) -> Result<Header, Error> {
+        Ok(Input::open(path)?.header()?.0)
+    }
+
+    /// What the header says.
+    pub fn header(&self) -> &Header {
+        &self.header
+    }
+
+    /// The caller's metadata: without checksum and format.
+    pub fn metadata(&self) -> &BTreeMap<String, String> {
+        self.header.metadata()
+    }
+
+    /// The tensors, in the order of the file.
+    pub fn tensors(&self) -> &[Stored] {
+        self.header.tensors()
+    }
+
+    /// Index of the tensor with that name among [`Checkpoint::tensors`].
+    pub fn index(&self, name: &str) -> Option<usize> {
+        self.header.index(name)
+    }
+
+    /// The file, as it was given to [`Checkpoint::open`].
+    pub fn path(&self) -> &Path {
+        &self.input.path
+    }
+
+    /// Hands `piece` the bytes of a tensor in order, with where in the tensor they are. Each piece, of at
+    /// most 1 MiB, is compared with what [`Checkpoint::open`] has seen before it is handed out.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::ChangedWhileRead`] if the file was changed since it was opened; pieces before the
+    /// change have been handed out. [`Error::Io`].
+    ///
+    /// # Panics
+    ///
+    /// If there are not as many tensors, as a slice does.
+    pub fn read(&self, index: usize, piece: &mut dyn FnMut(usize, &[u8])) -> Result<(), Error> {
+        let tensor = &self.header.tensors[index];
+        let mut buffer = vec![0; tensor.len.min(PIECE)];
+        let mut at = 0;
+        for (len, &hash) in pieces(tensor.len).zip(&self.hashes[self.first[index]..]) {
+            let bytes = &mut buffer[..len];
+            self.input.read(bytes, tensor.offset + at as u64)?;
+            if XxHash3_64::oneshot(bytes) != hash {
+                return Err(self.input.changed());
+            }
+            piece(at, bytes);
+            at += len;
+        }
+        Ok(())
+    }
+}
+
+/// Lengths of the pieces that a tensor of `len` bytes is read in.
+fn pieces(len: usize) -> impl Iterator<Item = usize> {
+    (0..len).step_by(PIECE).map(move |at| PIECE.min(len - at))
+}
+
+/// The first pass.
+struct Walk<'a> {
+    input: &'a Input,
+    hasher: XxHash3_128,
+    buffer: Vec<u8>,
+    hashes: &'a mut Vec<u64>,
+}
+
+impl Walk<'_> {
+    /// Reads pieces that lie one after another, as one: where each ends is counted from the first.
+    fn read(&mut self, at: u64, ends: &[usize]) -> Result<u64, Error> {
+        let len = ends.last().copied().unwrap_or(0);
+        if self.buffer.len() < len {
+            self.buffer.resize(len, 0);
+        }
+        let bytes = &mut self.buffer[..len];
+        self.input.read(bytes, at)?;
+        self.hasher.write(bytes);
+        let mut begin = 0;
+        for &end in ends {
+            self.hashes.push(XxHash3_64::oneshot(&bytes[begin..end]));
+            begin = end;
+        }
+        Ok(len as u64)
+    }
+}
+
+/// An open file, and what it was called and how long it was.
+#[derive(Debug)]
+struct Input {
+    file: Positioned,
+    path: PathBuf,
+    len: u64,
+}
+
+impl Input {
+    fn open(path: &Path) -> Result<Self, Error> {
+        check_machine()?;
+        let failed =
+            |operation| move |source| Error::Io { path: path.to_owned(), operation, source };
+        let file = open(path).map_err(failed("open"))?;
+        let found = file.metadata().map_err(failed("look at"))?;
+        if !found.is_file() {
+            let what = if found.is_dir() { "a directory" } else { "a device, a pipe or a socket" };
+            return Err(Error::NotAFile { path: path.to_owned(), what });
+        }
+        Ok(Input { file: Positioned::new(file), path: path.to_owned(), len: found.len() })
+    }
+
+    /// What the header says, and a checksum that has seen it.
+    fn header(&self) -> Result<(Header, XxHash3_128), Error> {
+        let mut start = [0; START];
+        let start = &mut start[..START.min(usize::try_from(self.len).unwrap_or(START))];
+        self.read(start, 0)?;
+        let length = header::length(&self.path, start, self.len)?;
+        let mut json = vec![0; length];
+        self.read(&mut json, LENGTH as u64)?;
+        let header = header::parse(&self.path, &mut json, self.len)?;
+        let mut hasher = XxHash3_128::new();
+        hasher.write(&(length as u64).to_le_bytes());
+        hasher.write(&json);
+        Ok((header, hasher))
+    }
+
+    fn read(&self, bytes: &mut [u8], at: u64) -> Result<(), Error> {
+        self.file.read(bytes, at).map_err(|source| match source.kind() {
+            io::ErrorKind::UnexpectedEof => self.changed(), // it was as long as that
+            _ => Error::Io { path: self.path.clone(), operation: "read", source },
+        })
+    }
+
+    fn len_now(&self) -> Result<u64, Error> {
+        self.file.len().map_err(|source| Error::Io {
+            path: self.path.clone(),
+            operation: "look at",
+            source,
+        })
+    }
+
+    fn changed(&self) -> Error {
+        Error::ChangedWhileRead { path: self.path.clone() }
+    }
+
+    fn damaged(&self, why: String) -> Error {
+        Error::Damaged { path: self.path.clone(), why }
+    }
+}
+
+#[cfg(unix)]
+fn open(path: &Path) -> io::Result<File> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    // Opening a FIFO would wait for a writer.
+    fs::OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)
+}
+
+#[cfg(not(unix))]
+fn open(path: &Path) -> io::Result<File> {
+    fs::File::open(path)
+}
+
+/// A file that is read at positions, by several threads if they like.
+#[cfg(unix)]
+#[derive(Debug)]
+struct Positioned(File);
+
+#[cfg(unix)]
+impl Positioned {
+    fn new(file: File) -> Self {
+        Positioned(file)
+    }
+
+    fn read(&self, bytes: &mut [u8], at: u64) -> io::Result<()> {
+        std::os::unix::fs::FileExt::read_exact_at(&self.0, bytes, at)
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.0.metadata()?.len())
+    }
+}
+
+/// A file that is read at positions, by one thread at a time.
+#[cfg(not(unix))]
+#[derive(Debug)]
+struct Positioned(std::sync::Mutex<File>);
+
+#[cfg(not(unix))]
+impl Positioned {
+    fn new(file: File) -> Self {
+        Positioned(std::sync::Mutex::new(file))
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, File> {
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    fn read(&self, bytes: &mut [u8], at: u64) -> io::Result<()> {
+        use std::io::{Read as _, Seek as _};
+        let mut file = self.lock();
+        file.seek(io::SeekFrom::Start(at))?;
+        file.read_exact(bytes)
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.lock().metadata()?.len())
+    }
+}

@@ -1,0 +1,68 @@
+//! What is saved: tensors, and where their bytes come from.
+
+use std::io;
+
+use safetensors::Dtype;
+
+/// Bytes of a tensor, in C order, little endian.
+pub trait Source {
+    /// Hands all bytes to `sink`, in order, in pieces of any size. An error of `sink` is to be
+    /// returned at once.
+    ///
+    /// # Errors
+    ///
+    /// That of `sink`, or the source's own.
+    fn write_to(&self, sink: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<()>;
+}
+
+impl Source for [u8] {
+    fn write_to(&self, sink: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
+        sink(self)
+    }
+}
+
+macro_rules! source {
+    ($($number:ident)*) => {
+        $(impl Source for [$number] {
+            fn write_to(&self, sink: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
+                const SIZE: usize = size_of::<$number>();
+                let mut bytes = [0; 4096 * SIZE];
+                for numbers in self.chunks(4096) {
+                    let (places, _) = bytes.as_chunks_mut::<SIZE>();
+                    for (place, number) in places.iter_mut().zip(numbers) {
+                        *place = number.to_le_bytes();
+                    }
+                    sink(&bytes[..SIZE * numbers.len()])?;
+                }
+                Ok(())
+            }
+        })*
+    };
+}
+
+source!(f32 f64);
+
+impl<S: Source + ?Sized> Source for &S {
+    fn write_to(&self, sink: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
+        (**self).write_to(sink)
+    }
+}
+
+impl<S: Source + ?Sized> Source for Box<S> {
+    fn write_to(&self, sink: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
+        (**self).write_to(sink)
+    }
+}
+
+/// A tensor that is to be saved.
+#[derive(Clone, Debug)]
+pub struct Tensor<S> {
+    /// Its name: any text, no other tensor's, and not `__metadata__`.
+    pub name: String,
+    /// Its element type.
+    pub dtype: Dtype,
+    /// Its shape, in elements.
+    pub shape: Vec<usize>,
+    /// Its bytes, as many as dtype and shape make.
+    pub source: S,
+}

@@ -1,0 +1,169 @@
+//! Writing: the sibling is filled, flushed, and renamed; on any failure it is removed.
+
+use std::path::Path;
+use std::{io, mem};
+
+use twox_hash::XxHash3_128;
+
+use super::error::Interrupted;
+use super::header::{DIGITS_AT, Stored, digits};
+use super::{Error, PIECE, Source, Tensor};
+
+/// The file that is written, and its way to its place.
+pub(super) trait Medium {
+    /// Empties what an earlier writer has left.
+    fn empty(&mut self) -> io::Result<()>;
+    /// Writes at the end.
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()>;
+    /// Writes over what is there.
+    fn write_at(&mut self, at: u64, bytes: &[u8]) -> io::Result<()>;
+    /// Gives it the permissions of the old file.
+    fn permit(&mut self) -> io::Result<()>;
+    /// Flushes it to the disk.
+    fn sync(&mut self) -> io::Result<()>;
+    /// Puts it in the place of the old file.
+    fn rename(&mut self) -> io::Result<()>;
+    /// Flushes the new name to the disk.
+    fn sync_directory(&mut self) -> io::Result<()>;
+    /// Removes it.
+    fn remove(&mut self) -> io::Result<()>;
+}
+
+/// A medium that is removed unless it has come to its place.
+struct Partial<M: Medium> {
+    medium: M,
+    in_place: bool,
+}
+
+impl<M: Medium> Drop for Partial<M> {
+    fn drop(&mut self) {
+        if !self.in_place {
+            // What cannot be removed is in nobody's way: the next save uses it again.
+            let _ = self.medium.remove();
+        }
+    }
+}
+
+/// Writes `header` and the bytes of `tensors`, which will be where `stored` says.
+pub(super) fn write<S: Source>(
+    medium: impl Medium,
+    path: &Path,
+    header: &[u8],
+    tensors: &[Tensor<S>],
+    stored: &[Stored],
+    pause: &mut dyn FnMut() -> Result<(), Interrupted>,
+) -> Result<(), Error> {
+    let failed = |operation| move |source| Error::Io { path: path.to_owned(), operation, source };
+    let mut partial = Partial { medium, in_place: false };
+    let medium = &mut partial.medium;
+    medium.empty().map_err(failed("empty the .partial file of"))?;
+
+    let mut body = Body::new(medium, path, pause);
+    body.push(header)?;
+    for (tensor, stored) in tensors.iter().zip(stored) {
+        body.tensor(tensor, stored.len)?;
+    }
+    let checksum = body.finish()?;
+
+    medium
+        .write_at(DIGITS_AT as u64, digits(checksum).as_bytes())
+        .map_err(failed("write the checksum of"))?;
+    medium.permit().map_err(failed("set the permissions of"))?;
+    medium.sync().map_err(failed("flush"))?;
+    pause()?;
+    medium.rename().map_err(failed("put the .partial file in the place of"))?;
+    partial.in_place = true;
+    partial.medium.sync_directory().map_err(failed("flush the directory of"))
+}
+
+/// Gathers what is small, and takes the checksum of all that goes by.
+struct Body<'a, M> {
+    medium: &'a mut M,
+    path: &'a Path,
+    pause: &'a mut dyn FnMut() -> Result<(), Interrupted>,
+    hasher: XxHash3_128,
+    buffer: Vec<u8>,
+}
+
+impl<'a, M: Medium> Body<'a, M> {
+    fn new(
+        medium: &'a mut M,
+        path: &'a Path,
+        pause: &'a mut dyn FnMut() -> Result<(), Interrupted>,
+    ) -> Self {
+        let buffer = Vec::with_capacity(PIECE);
+        Body { medium, path, pause, hasher: XxHash3_128::new(), buffer }
+    }
+
+    fn tensor(&mut self, tensor: &Tensor<impl Source>, expected: usize) -> Result<(), Error> {
+        let (mut got, mut failure) = (0_u64, None);
+        let name = &tensor.name;
+        let length = |got| Error::Length { name: name.clone(), got, expected: expected as u64 };
+        let read = tensor.source.write_to(&mut |bytes| {
+            got += bytes.len() as u64;
+            let taken = match &failure {
+                Some(_) => return Err(stopped()), // whatever the source makes of the first one
+                None if got > expected as u64 => Err(length(got)),
+                None => self.push(bytes),
+            };
+            taken.map_err(|error| {
+                failure = Some(error);
+                stopped()
+            })
+        });
+        match (failure, read) {
+            (Some(error), _) => Err(error),
+            (None, Err(source)) => {
+                let path = self.path.to_owned();
+                Err(Error::Io { path, operation: "read a tensor for", source })
+            }
+            (None, Ok(())) if got < expected as u64 => Err(length(got)),
+            (None, Ok(())) => Ok(()),
+        }
+    }
+
+    fn push(&mut self, mut bytes: &[u8]) -> Result<(), Error> {
+        while !bytes.is_empty() {
+            let room = PIECE - self.buffer.len();
+            let (piece, rest) = bytes.split_at(room.min(bytes.len()));
+            if piece.len() == PIECE {
+                self.emit(piece)?;
+            } else {
+                self.buffer.extend_from_slice(piece);
+                if self.buffer.len() == PIECE {
+                    self.flush()?;
+                }
+            }
+            bytes = rest;
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<(), Error> {
+        let mut buffer = mem::take(&mut self.buffer);
+        let flushed = self.emit(&buffer);
+        buffer.clear();
+        self.buffer = buffer;
+        flushed
+    }
+
+    /// The checksum reads first, so that the file's copy is made of what is in cache.
+    fn emit(&mut self, piece: &[u8]) -> Result<(), Error> {
+        (self.pause)()?;
+        self.hasher.write(piece);
+        self.medium.append(piece).map_err(|source| Error::Io {
+            path: self.path.to_owned(),
+            operation: "write",
+            source,
+        })
+    }
+
+    fn finish(mut self) -> Result<u128, Error> {
+        self.flush()?;
+        Ok(self.hasher.finish_128())
+    }
+}
+
+fn stopped() -> io::Error {
+    io::Error::other("the save has stopped")
+}
