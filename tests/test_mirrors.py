@@ -409,7 +409,7 @@ def test_one_that_is_not_here_and_one_that_was_not_saved_are_named() -> None:
         ValueError, match=r"saved 'ema', an accumulator or average that is not here"
     ):
         without_any.load_state_dict(with_ema.state_dict())
-    with pytest.raises(ValueError, match="no saved state for 'ema'"):
+    with pytest.raises(ValueError, match="nothing saved for 'ema'"):
         with_ema.load_state_dict(without_any.state_dict())
     assert without_any.load_state_dict(with_ema.state_dict(), strict=False).unexpected == ("ema",)
     assert with_ema.load_state_dict(without_any.state_dict(), strict=False).missing == ("ema",)

@@ -23,6 +23,7 @@ from thalweg._core import (
 from thalweg._core import close as _close
 from thalweg.accumulator import Accumulator
 from thalweg.base import Optimizer
+from thalweg.checkpoint import Checkpoint, read_checkpoint
 from thalweg.ema import EMA
 from thalweg.errors import BusyError, NonFiniteError
 from thalweg.groups import Group
@@ -40,6 +41,7 @@ __all__ = [
     "AdamW",
     "AveragingTime",
     "BusyError",
+    "Checkpoint",
     "Group",
     "LoadReport",
     "NonFiniteError",
@@ -55,6 +57,7 @@ __all__ = [
     "layerwise_lr",
     "no_decay",
     "normalized_decay",
+    "read_checkpoint",
     "reference",
     "schedule",
     "set_cpu_level",

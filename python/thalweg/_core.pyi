@@ -1,13 +1,16 @@
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self, TypeAlias, final
 
+import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import disjoint_base
 
 __all__ = [
+    "Checkpoint",
     "OpenStep",
     "Optimizer",
     "StepReport",
+    "Stored",
     "Swapped",
     "TensorStats",
     "__version__",
@@ -30,6 +33,7 @@ __all__ = [
     "set_cpu_level",
     "set_num_threads",
     "stream",
+    "write_checkpoint",
 ]
 __version__: str
 
@@ -88,7 +92,20 @@ def num_threads_source() -> str: ...
 def power(base: float, exponent: float) -> float: ...
 def set_cpu_level(level: str) -> None: ...
 def set_num_threads(n: int) -> None: ...
+def write_checkpoint(
+    path: str,
+    metadata: Mapping[str, str],
+    tensors: Sequence[tuple[str, str, NDArray[Any]]],
+) -> None: ...
 def stream(written: Sequence[NDArray[Any]], read: NDArray[Any]) -> None: ...
+
+@final
+class Checkpoint:
+    def __new__(cls, path: str) -> Self: ...
+    @property
+    def metadata(self) -> dict[str, str]: ...
+    @property
+    def tensors(self) -> dict[str, Stored]: ...
 
 @final
 class OpenStep:
@@ -164,10 +181,28 @@ class Optimizer:
         states: dict[str, Any],
         attached: Sequence[tuple[Optimizer, _Counts, dict[str, Any]]] = ...,
     ) -> None: ...
+    def _together(
+        self,
+        others: Sequence[Optimizer],
+        work: Callable[[list[tuple[_Counts, dict[str, Any]]]], Any],
+        current: bool,
+    ) -> Any: ...
     def _snapshot(self, names: Sequence[str], copy: bool) -> tuple[_Counts, dict[str, Any]]: ...
     def _state(self, name: str) -> dict[str, NDArray[Any]] | None: ...
     @property
     def _weight(self) -> float: ...
+
+@final
+class Stored:
+    @property
+    def dtype(self) -> np.dtype[Any]: ...
+    @property
+    def kind(self) -> str: ...
+    @property
+    def nbytes(self) -> int: ...
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    def read(self) -> NDArray[Any]: ...
 
 @final
 class StepReport:

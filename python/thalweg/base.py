@@ -10,6 +10,7 @@ import numpy as np
 
 from thalweg import _core
 from thalweg import state as state_dicts
+from thalweg.checkpoint import files
 from thalweg.groups import (
     DECAYS,
     GROUP_KEYS,
@@ -324,6 +325,96 @@ class Optimizer(_core.Optimizer):
         return state_dicts.load_state_dict(
             self, state_dict, hyperparameters=hyperparameters, strict=strict
         )
+
+    def save(self, path: files.Path, extra: Any = None, *, params: bool = True) -> None:
+        """Write parameters, state and hyperparameters to one file.
+
+        At every instant the path holds the old file or the new one, whole: it is written beside
+        it, under a lock, flushed to disk, and renamed. The format is safetensors, which other tools
+        can read; see *Checkpoints* in the documentation.
+
+        Parameters
+        ----------
+        path : str or path
+            The file, best with the ending ``.safetensors``. One that is there is replaced.
+        extra : tree, optional
+            What else belongs to the run: None, bools, ints, floats, strings, NumPy scalars and
+            arrays in lists, tuples and dicts with string keys, such as
+            ``{"epoch": 3, "rng": rng.bit_generator.state}``. It comes back as it was.
+        params : bool, default True
+            False leaves the parameters out.
+
+        Raises
+        ------
+        TypeError
+            If `extra` has anything that would not come back as it was; nothing is written.
+        ValueError
+            If a parameter is no longer the array that its container holds; nothing is written.
+        OSError
+            If it cannot be written, with what failed; what was at the path is still there.
+        BusyError
+            If another thread or process is writing this file, or the optimizer is in use.
+
+        Notes
+        -----
+        Saved are parameters that train or have trained, their state, step counts, groups,
+        schedules (other callables by name), and the accumulators and averages that were made for
+        this optimizer. Nothing is copied: other threads that step it meanwhile get a `BusyError`.
+
+        Examples
+        --------
+        >>> import numpy as np, os, tempfile, thalweg
+        >>> path = os.path.join(tempfile.mkdtemp(), "run.safetensors")
+        >>> opt = thalweg.AdamW({"w": np.ones(2)}, lr=0.1)
+        >>> report = opt.step({"w": np.ones(2)})
+        >>> opt.save(path, extra={"epoch": 1})
+        >>> again = thalweg.AdamW({"w": np.zeros(2)}, lr=0.1)
+        >>> again.load(path).extra
+        {'epoch': 1}
+        >>> again.params["w"], again.step_count
+        (array([0.899, 0.899]), 1)
+        """
+        files.save(self, path, extra, params=params)
+
+    def load(
+        self,
+        path: files.Path,
+        *,
+        hyperparameters: Literal["saved", "current"] = "saved",
+        strict: bool = True,
+        params: bool = True,
+    ) -> state_dicts.LoadReport:
+        """Take over what `save` wrote, parameters in place. All is checked before anything changes.
+
+        Parameters
+        ----------
+        path : str or path
+            The file.
+        hyperparameters : {"saved", "current"}
+            Whose hyperparameters and groups count from now on, as in `load_state_dict`.
+        strict : bool, default True
+            False loads what fits and reports the rest.
+        params : bool, default True
+            False leaves the parameters as they are; a file without them needs it.
+
+        Returns
+        -------
+        LoadReport
+            What was loaded, missing, unexpected, mismatched and changed; `extra` as it was saved.
+
+        Raises
+        ------
+        ValueError
+            If the file is damaged or does not fit, listing every difference; nothing is loaded.
+        OSError
+            If it cannot be read.
+
+        Notes
+        -----
+        The file is read twice, once to check it and once into the arrays, in pieces, so it takes no
+        memory that grows with the model.
+        """
+        return files.load(self, path, hyperparameters=hyperparameters, strict=strict, params=params)
 
     def __setattr__(self, key: str, value: Any) -> None:
         if key != "lr" and (key in self.rule.keys or key in DECAYS or key in GROUP_KEYS):

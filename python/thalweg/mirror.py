@@ -161,7 +161,10 @@ class Mirror(ABC):
         copy : bool, default True
             False gives the live arrays instead of copies.
         """
-        counts, state = self._native._snapshot(list(self._arrays), copy)
+        return self._saved(*self._native._snapshot(list(self._arrays), copy))
+
+    def _saved(self, counts: _core._Counts, state: dict[str, Any]) -> dict[str, Any]:
+        """What is saved, from a snapshot."""
         return {"kind": self.kind, "step_count": counts[0], **self._recorded(), "state": state}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from thalweg import _core
 from thalweg.groups import Group, Names, check_value, resolve
 from thalweg.schedule import from_json
 from thalweg.schedule.base import Schedule
@@ -41,7 +42,7 @@ class LoadReport:
     extra: Any = None
     """What the user saved along with it."""
     missing: tuple[str, ...] = ()
-    """Parameters that train and have no saved state."""
+    """Parameters that train and that nothing was saved of; names of accumulators and averages."""
     unexpected: tuple[str, ...] = ()
     """Saved names that are no parameter, or a frozen one that could not train as it is."""
     mismatched: tuple[str, ...] = ()
@@ -52,17 +53,45 @@ class LoadReport:
 
 def state_dict(opt: Optimizer, *, copy: bool) -> dict[str, Any]:
     """See `Optimizer.state_dict`."""
-    counts, states = opt._snapshot(list(opt.params), copy)
-    return {
-        "format": FORMAT,
-        "rule": opt.rule.name,
-        "options": dict(opt._options),
-        "step_count": counts[0],
-        "skips": {"total": counts[1], "consecutive": counts[2]},
-        "groups": [_recorded(group) for group in opt.groups],
-        "state": states,
-        "attached": {name: mirror.state_dict(copy=copy) for name, mirror in opt._attached.items()},
-    }
+    live: dict[str, Any] = together(opt, lambda saved: _copied(saved) if copy else saved)
+    return live
+
+
+def together(
+    opt: Optimizer, work: Callable[[dict[str, Any]], Any], *, current: bool = False
+) -> Any:
+    """Call `work` with the state dict of live arrays, which nobody can change until it returns.
+
+    With `current`, parameters that train must be the arrays their containers hold.
+    """
+    attached = dict(opt._attached)
+
+    def collected(snapshots: list[Any]) -> Any:
+        (counts, states), *others = snapshots
+        return work(
+            {
+                "format": FORMAT,
+                "rule": opt.rule.name,
+                "options": dict(opt._options),
+                "step_count": counts[0],
+                "skips": {"total": counts[1], "consecutive": counts[2]},
+                "groups": [_recorded(group) for group in opt.groups],
+                "state": states,
+                "attached": {
+                    name: mirror._saved(*snapshot)
+                    for (name, mirror), snapshot in zip(attached.items(), others, strict=True)
+                },
+            }
+        )
+
+    return opt._together([mirror._native for mirror in attached.values()], collected, current)
+
+
+def _copied(saved: Any) -> Any:
+    """The same dicts with copies of the arrays."""
+    if isinstance(saved, dict):
+        return {key: _copied(value) for key, value in saved.items()}
+    return np.array(saved) if isinstance(saved, np.ndarray) else saved
 
 
 def _recorded(group: Group) -> dict[str, Any]:
@@ -86,26 +115,35 @@ def load_state_dict(
     *,
     hyperparameters: Literal["saved", "current"],
     strict: bool,
+    params: Mapping[str, Any] | None = None,
+    extra: Any = None,
+    what: str = "the state dict",
+    stacklevel: int = 3,
 ) -> LoadReport:
-    """See `Optimizer.load_state_dict`."""
+    """See `Optimizer.load_state_dict`.
+
+    A file has `params` too, whose arrays, as those of `saved`, are not read yet, and `extra`.
+    """
     if hyperparameters not in ("saved", "current"):
         raise ValueError(f"hyperparameters must be 'saved' or 'current', got {hyperparameters!r}")
     _check_form(saved)
-    plan = _Plan(opt, saved, others=hyperparameters == "saved")
+    plan = _Plan(opt, saved, params, others=hyperparameters == "saved")
     if plan.others:
         plan.check_header()
         plan.plan_groups()
     plan.plan_state()
+    plan.plan_params()
     plan.plan_attached()
     if strict:
-        plan.refuse()
+        plan.refuse(what)
     if plan.changed:
         listed = ", ".join(f"{key}: {old!r} -> {new!r}" for key, (old, new) in plan.changed.items())
         # Before anything is changed, because a warning can be an error.
-        warnings.warn(f"loading changes hyperparameters: {listed}", stacklevel=3)
+        warnings.warn(f"loading changes hyperparameters: {listed}", stacklevel=stacklevel)
     plan.carry_out()
     return LoadReport(
         step=int(saved["step_count"]),
+        extra=extra,
         missing=tuple(plan.missing),
         unexpected=tuple(plan.unexpected),
         mismatched=tuple(plan.mismatched),
@@ -177,9 +215,17 @@ def _check_form(saved: Mapping[str, Any]) -> None:
 class _Plan:
     """What loading would do, and what stands against it."""
 
-    def __init__(self, opt: Optimizer, saved: Mapping[str, Any], *, others: bool) -> None:
+    def __init__(
+        self,
+        opt: Optimizer,
+        saved: Mapping[str, Any],
+        params: Mapping[str, Any] | None,
+        *,
+        others: bool,
+    ) -> None:
         self.opt = opt
         self.saved = saved
+        self.params = params
         self.others = others  # whether the saved hyperparameters count
         self.missing: list[str] = []
         self.unexpected: list[str] = []
@@ -264,6 +310,21 @@ class _Plan:
                 self.thaws[name] = len(keys)
         self._forget(trains)
 
+    def plan_params(self) -> None:
+        """Which parameters are loaded; what is missing, unexpected or of another shape."""
+        if self.params is None:
+            return
+        trains = self._trains()
+        self.missing += [n for n in trains if n not in self.params and n not in self.missing]
+        for name, saved in self.params.items():
+            if name not in trains and not could_train(self.opt._params.get(name)):
+                if name not in self.unexpected:
+                    self.unexpected.append(name)
+            elif found := differs(f"parameter {name!r}", self.opt._params[name], saved):
+                self.mismatched.append(found)
+            elif name in trains or name in self.states:
+                self.states.setdefault(name, {})["param"] = saved
+
     def _forget(self, trains: Mapping[str, Any]) -> None:
         """What is frozen and had no history when it was saved has none once loaded."""
         known = set(self.saved["groups"][0]["match"]) - set(self.saved["state"]) - set(trains)
@@ -310,13 +371,13 @@ class _Plan:
             return {"exp_avg", "exp_avg_sq"} | amsgrad
         return {"momentum_buffer"} if self._resolved(name)["momentum"] != 0.0 else set()
 
-    def refuse(self) -> None:
+    def refuse(self, what: str) -> None:
         """Raise if anything is missing, unexpected or mismatched."""
         found = [
             *self.mismatched,
-            *(f"no saved state for {name!r}" for name in self.missing),
+            *(f"nothing saved for {name!r}" for name in self.missing),
             *(
-                f"saved state for {name!r}, which is no parameter that can train here"
+                f"saved {name!r}, which is no parameter that can train here"
                 for name in self.unexpected
                 if name not in self.saved["attached"]
             ),
@@ -329,7 +390,7 @@ class _Plan:
         ]
         if found:
             differences = "\n- ".join(found)
-            raise ValueError(f"the state dict does not fit; nothing was loaded:\n- {differences}")
+            raise ValueError(f"{what} does not fit; nothing was loaded:\n- {differences}")
 
     def carry_out(self) -> None:
         """Change groups, counters and state, in one native call that nothing can interrupt."""
@@ -364,21 +425,19 @@ def differences(name: str, param: Any, saved: Mapping[str, Any], expected: set[s
     keys = {key for key in saved if key != "step"}
     if keys != expected:
         return [f"state of {name!r}: saved {sorted(keys, key=str)}, here {sorted(expected)}"]
-    found = []
-    for key in sorted(keys):
-        array = saved[key]
-        if isinstance(array, np.ma.MaskedArray):
-            found.append(
-                f"{key} of {name!r}: saved a masked array; fill it first (array.filled(0))"
-            )
-        elif not isinstance(array, np.ndarray):
-            found.append(f"{key} of {name!r}: saved {type(array).__name__}, not an array")
-        elif array.shape != param.shape or array.dtype != param.dtype:
-            found.append(
-                f"{key} of {name!r}: saved {array.dtype} {array.shape}, "
-                f"here {param.dtype} {param.shape}"
-            )
-    return found
+    found = [differs(f"{key} of {name!r}", param, saved[key]) for key in sorted(keys)]
+    return [difference for difference in found if difference]
+
+
+def differs(what: str, param: Any, array: Any) -> str | None:
+    """Why a saved array is none for a parameter."""
+    if isinstance(array, np.ma.MaskedArray):
+        return f"{what}: saved a masked array; fill it first (array.filled(0))"
+    if not isinstance(array, np.ndarray | _core.Stored):
+        return f"{what}: saved {type(array).__name__}, not an array"
+    if array.shape != param.shape or array.dtype != param.dtype:
+        return f"{what}: saved {array.dtype} {array.shape}, here {param.dtype} {param.shape}"
+    return None
 
 
 def restored(recorded: Any, mine: Any) -> Any:

@@ -1,12 +1,15 @@
 //! What Python is told when something is refused: one enum, one mapping to exceptions.
 
 use std::fmt::{self, Write as _};
+use std::io;
+use std::path::PathBuf;
 
-use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::exceptions::{PyOSError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyType};
 
+use crate::checkpoint;
 use crate::error::{Error, Quoted};
 
 /// Why a call was refused. Nothing has been changed.
@@ -65,6 +68,10 @@ pub enum Refusal {
     Twice { name: String },
     /// The parameters are exchanged for their averages.
     Held,
+    /// Loading was cut short.
+    Torn,
+    /// A checkpoint that cannot be written or read.
+    File(checkpoint::Error),
     /// Anything else about values.
     Value(String),
     /// An exception that Python code raised.
@@ -181,6 +188,11 @@ impl fmt::Display for Refusal {
             Refusal::Held => f.write_str(
                 "the parameters hold their averages (ema.swapped()); leave its block first",
             ),
+            Refusal::Torn => f.write_str(
+                "loading was cut short, so part of the arrays are what was loaded and part what \
+                 they were before; load again",
+            ),
+            Refusal::File(error) => write!(f, "{error}"),
             Refusal::Value(message) => f.write_str(message),
             Refusal::Python(error) => write!(f, "{error}"),
         }
@@ -230,8 +242,15 @@ impl From<Refusal> for PyErr {
             | Refusal::Dtype { .. }
             | Refusal::Key { .. }
             | Refusal::Kind { .. } => PyTypeError::new_err(message),
-            Refusal::Busy | Refusal::Open | Refusal::NotOpen | Refusal::Held => {
+            Refusal::Busy
+            | Refusal::Open
+            | Refusal::NotOpen
+            | Refusal::Held
+            | Refusal::File(checkpoint::Error::Locked { .. }) => {
                 raise("BusyError", |class| class.call1((message,)))
+            }
+            Refusal::File(checkpoint::Error::Io { path, operation, source }) => {
+                system_error(path, operation, &source)
             }
             Refusal::NonFinite { counts, step } => raise("NonFiniteError", |class| {
                 let by_name = PyDict::new(class.py());
@@ -253,8 +272,24 @@ impl From<Refusal> for PyErr {
             | Refusal::EmptyTree
             | Refusal::DuplicateName { .. }
             | Refusal::Depth
+            | Refusal::Torn
+            | Refusal::File(_)
             | Refusal::Value(_) => PyValueError::new_err(message),
         }
+    }
+}
+
+/// The exception for what the operating system refused: `OSError` makes its own subclass of the
+/// number.
+fn system_error(path: PathBuf, operation: &str, source: &io::Error) -> PyErr {
+    let said = source.to_string();
+    match source.raw_os_error() {
+        Some(number) => {
+            let said = said.strip_suffix(&format!(" (os error {number})")).unwrap_or(&said);
+            let path = path.into_os_string();
+            PyOSError::new_err((number, format!("{said} (cannot {operation} it)"), path))
+        }
+        None => PyOSError::new_err(format!("cannot {operation} {}: {said}", path.display())),
     }
 }
 

@@ -29,6 +29,7 @@ mod report;
 mod saved;
 mod scalars;
 mod step;
+mod stored;
 mod stream;
 mod succession;
 mod swapped;
@@ -58,6 +59,8 @@ mod _core {
     use super::report::{StepReport, TensorStats};
     #[pymodule_export]
     use super::scalars::{check_number, check_whole, half_cosine, power};
+    #[pymodule_export]
+    use super::stored::{CheckpointFile, Stored, write_checkpoint};
     #[pymodule_export]
     use super::stream::stream_arrays;
     #[pymodule_export]

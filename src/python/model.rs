@@ -1,6 +1,6 @@
 //! What an optimizer holds: the parameters' tree, the leaves with their state, their classes.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use numpy::PyUntypedArray;
 use pyo3::gc::{PyTraverseError, PyVisit};
@@ -105,6 +105,8 @@ pub struct Model {
     pub open: Option<Open>,
     /// Whether the arrays hold something else for a while.
     pub held: bool,
+    /// Arrays, by leaf and number, that loading began to write and did not finish.
+    pub torn: BTreeSet<(usize, usize)>,
     pub work: Workspace,
 }
 
@@ -153,6 +155,7 @@ impl Model {
             written: Written::default(),
             open: None,
             held: false,
+            torn: BTreeSet::new(),
             work: Workspace::default(),
         };
         Ok((model, found))
@@ -160,6 +163,11 @@ impl Model {
 
     /// The model, unless it is in the middle of something.
     pub fn ready(&mut self) -> Outcome<&mut Self> {
+        if self.torn.is_empty() { self.loadable() } else { Err(Refusal::Torn) }
+    }
+
+    /// The same for loading, which makes whole what loading left torn.
+    pub fn loadable(&mut self) -> Outcome<&mut Self> {
         match self {
             Model { open: Some(_), .. } => Err(Refusal::Open),
             Model { held: true, .. } => Err(Refusal::Held),

@@ -6,10 +6,11 @@
 
 use std::collections::HashMap;
 
+use numpy::PyUntypedArray;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyString, PyTuple};
+use pyo3::types::{PyDict, PyList, PyString, PyTuple};
 
 use super::batch::Clip;
 use super::counters::{Counters, Counts};
@@ -121,7 +122,8 @@ impl Optimizer {
         restored: Option<Snapshot<'_>>,
         attached: Vec<Attached<'_>>,
     ) -> PyResult<()> {
-        self.with(py, |model| {
+        self.inside(py, |model| {
+            let model = if restored.is_some() { model.loadable()? } else { model.ready()? };
             let assignment = assignment.unwrap_or_else(|| model.assignment());
             let classes = model.extract(py, &classes, &assignment)?;
             if let Some((_, states)) = &restored {
@@ -294,20 +296,40 @@ impl Optimizer {
         copy: bool,
     ) -> PyResult<Snapshot<'py>> {
         self.with(py, |model| {
-            let snapshot = PyDict::new(py);
-            for name in &names {
-                let leaf = model.leaf(name)?;
-                let Some(arrays) = model.kept(py, leaf)? else { continue };
-                if copy {
-                    for (key, array) in &arrays {
-                        arrays.set_item(key, array.call_method0("copy")?)?;
-                    }
-                }
-                arrays.set_item("step", leaf.step)?;
-                snapshot.set_item(name, arrays)?;
+            let positions = names.iter().map(|name| model.position(name));
+            let snapshot = model.snapshot(py, positions.collect::<Outcome<Vec<usize>>>()?)?;
+            if copy {
+                copy_arrays(&snapshot)?;
             }
             Ok((self.counters.get(), snapshot))
         })
+    }
+
+    /// Calls `work` with snapshots of this object and of `others`, whose arrays are the live ones,
+    /// and returns what it returns. Nobody can change any of them until then, so all are of one
+    /// moment. With `current`, leaves that train must be what they were.
+    fn _together<'py>(
+        &self,
+        py: Python<'py>,
+        others: Vec<Bound<'py, Optimizer>>,
+        work: &Bound<'py, PyAny>,
+        current: bool,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let _presence = Presence::begin(py);
+        let objects = std::iter::once(self).chain(others.iter().map(Bound::get));
+        let mut entered = Vec::with_capacity(1 + others.len());
+        let snapshots = PyList::empty(py);
+        for object in objects {
+            let mut gate = object.model.enter()?;
+            let model = model_in(&mut gate)?.ready()?;
+            if current {
+                model.check_current(py)?;
+            }
+            snapshots
+                .append((object.counters.get(), model.snapshot(py, 0..model.leaves.len())?))?;
+            entered.push(gate);
+        }
+        work.call1((snapshots,))
     }
 
     /// Takes over what `_snapshot` gave, which must fit, here and in what is attached.
@@ -319,7 +341,8 @@ impl Optimizer {
         states: Bound<'_, PyDict>,
         attached: Vec<Attached<'_>>,
     ) -> PyResult<()> {
-        self.with(py, |model| {
+        self.inside(py, |model| {
+            let model = model.loadable()?;
             check_attached(py, &attached)?;
             self.restore(model, &(counts, states))?;
             restore_attached(py, &attached)
@@ -461,10 +484,23 @@ impl Optimizer {
     }
 }
 
+/// Puts copies in the place of the arrays of a snapshot.
+fn copy_arrays(snapshot: &Bound<'_, PyDict>) -> PyResult<()> {
+    for leaf in snapshot.values() {
+        let leaf = leaf.cast_into::<PyDict>()?;
+        for (key, array) in leaf.copy()? {
+            if array.is_instance_of::<PyUntypedArray>() {
+                leaf.set_item(key, array.call_method0("copy")?)?;
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Refuses if what is attached cannot take over what it is to.
 fn check_attached(py: Python<'_>, attached: &[Attached<'_>]) -> Outcome<()> {
     for (other, _, states) in attached {
-        other.get().with(py, |model| model.check_restorable(states))?;
+        other.get().inside(py, |model| model.loadable()?.check_restorable(states))?;
     }
     Ok(())
 }
@@ -472,7 +508,8 @@ fn check_attached(py: Python<'_>, attached: &[Attached<'_>]) -> Outcome<()> {
 fn restore_attached(py: Python<'_>, attached: &[Attached<'_>]) -> Outcome<()> {
     for (other, counts, states) in attached {
         let other = other.get();
-        other.with(py, |model| other.restore(model, &(*counts, states.clone())))?;
+        let snapshot = (*counts, states.clone());
+        other.inside(py, |model| other.restore(model.loadable()?, &snapshot))?;
     }
     Ok(())
 }

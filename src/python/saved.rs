@@ -5,11 +5,16 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use super::arrays::{kind_of, plain};
-use super::errors::Outcome;
+use super::errors::{Outcome, Refusal};
 use super::leaf::Leaf;
 use super::memory::Memory;
 use super::model::Model;
+use super::stored::{Stored, Transfer};
 use crate::element::Kind;
+
+/// What a leaf's number of updates, and the leaf itself, are saved as.
+const STEP: &str = "step";
+const PARAM: &str = "param";
 
 impl Model {
     /// The live state arrays of a leaf by name, if it has ever trained.
@@ -32,6 +37,23 @@ impl Model {
         Ok(Some(arrays))
     }
 
+    /// What is kept of leaves that have any of it, by name: live arrays and the number of updates.
+    pub fn snapshot<'py>(
+        &self,
+        py: Python<'py>,
+        positions: impl IntoIterator<Item = usize>,
+    ) -> Outcome<Bound<'py, PyDict>> {
+        let snapshot = PyDict::new(py);
+        for position in positions {
+            let leaf = &self.leaves[position];
+            if let Some(arrays) = self.kept(py, leaf)? {
+                arrays.set_item("step", leaf.step)?;
+                snapshot.set_item(&leaf.key, arrays)?;
+            }
+        }
+        Ok(snapshot)
+    }
+
     /// Sets state and numbers of updates to zero.
     pub fn reset(
         &mut self,
@@ -49,40 +71,81 @@ impl Model {
         Ok(())
     }
 
-    /// Refuses if state that is to be taken over cannot be written.
+    /// Refuses if what is to be taken over cannot be written.
     pub fn check_restorable(&self, states: &Bound<'_, PyDict>) -> Outcome<()> {
-        for name in states.keys() {
+        let (py, words) = (states.py(), self.options.family.words());
+        let mut params = false;
+        for (name, saved) in states {
             let leaf = self.leaf(&name.extract::<String>()?)?;
-            leaf.recheck_state(states.py())?;
-            if let (Some(_), Some(active)) = (self.options.family.itself(), &leaf.active) {
-                active.recheck(states.py(), &leaf.name, self.options.family.words())?;
+            leaf.recheck_state(py)?;
+            let param = saved.contains(PARAM)?;
+            params |= param;
+            if let Some(active) = &leaf.active
+                && (param || self.options.family.itself().is_some())
+            {
+                active.recheck(py, &leaf.name, words)?;
             }
         }
-        Ok(())
+        match self.first_rebound(py)? {
+            Some(name) if params => Err(Refusal::Rebound { name: name.to_owned() }),
+            _ => Ok(()),
+        }
     }
 
-    /// Takes over state arrays and numbers of updates by name, which must fit.
+    /// Takes over arrays and numbers of updates by name, which must fit: of each leaf its state, and
+    /// the parameter if that is given.
     pub fn restore(&mut self, states: &Bound<'_, PyDict>) -> Outcome<()> {
         let py = states.py();
         self.check_restorable(states)?;
         let mut steps = Vec::with_capacity(states.len());
-        let mut copies = Vec::new();
+        let (mut places, mut copies, mut transfers) = (Vec::new(), Vec::new(), Vec::new());
         for (name, saved) in states {
             let position = self.position(&name.extract::<String>()?)?;
-            steps.push((position, saved.get_item("step")?.extract::<u64>()?));
-            for (key, live) in self.kept(py, &self.leaves[position])?.into_iter().flatten() {
-                let array = saved.get_item(&key)?.cast_into::<PyUntypedArray>();
-                copies.push((live, self.apart(plain(&array.map_err(PyErr::from)?)?)?));
+            let leaf = &self.leaves[position];
+            for (key, value) in saved.cast_into::<PyDict>().map_err(PyErr::from)? {
+                let key = key.extract::<String>()?;
+                if key == STEP {
+                    steps.push((position, value.extract::<u64>()?));
+                    continue;
+                }
+                let Some(number) = self.number(leaf, &key) else { continue };
+                let Some(live) = leaf.active.as_ref().map(|active| active.array(number)) else {
+                    continue;
+                };
+                places.push((position, number));
+                match value.cast_into::<Stored>() {
+                    Ok(stored) => transfers.push(stored.get().transfer(py, live)?),
+                    Err(other) => {
+                        let array = other.into_inner().cast_into::<PyUntypedArray>();
+                        let array = self.apart(plain(&array.map_err(PyErr::from)?)?)?;
+                        copies.push((live.array.clone_ref(py), array));
+                    }
+                }
             }
         }
         let copyto = py.import("numpy")?.getattr("copyto")?;
+        self.torn.extend(places.iter().copied());
         for pair in copies {
             copyto.call1(pair)?;
         }
+        py.detach(|| transfers.iter().try_for_each(Transfer::run))?;
         for (position, step) in steps {
             self.leaves[position].step = step;
         }
+        places.iter().for_each(|place| {
+            self.torn.remove(place);
+        });
         Ok(())
+    }
+
+    /// The number of the array of a leaf that is saved under this key.
+    fn number(&self, leaf: &Leaf, key: &str) -> Option<usize> {
+        let states = leaf.active.as_ref().map_or(0, |active| active.state.len());
+        let state = self.options.state_names(states).iter().position(|name| *name == key);
+        match state {
+            Some(position) => Some(1 + position),
+            None => (key == PARAM || self.options.family.itself() == Some(key)).then_some(0),
+        }
     }
 
     /// The array, or a copy if it lies where state lies that is about to be written.

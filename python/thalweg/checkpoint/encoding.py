@@ -1,0 +1,216 @@
+"""Trees of plain values and arrays as JSON text beside tensors, exact both ways.
+
+What JSON has stands for itself. All else is an object with one key that begins with ``$``::
+
+    {"$tensor": name}                the tensor of that name
+    {"$tensor": name, "as": dtype}   the same, for an array that had another dtype than it
+    {"$scalar": [dtype, hex]}        a NumPy scalar, its bytes
+    {"$float": "nan"}                also "inf" and "-inf"
+    {"$int": hex}                    an integer of more than 64 bits
+    {"$tuple": [...]}
+    {"$dict": [[key, value], ...]}   a dict that has a key which begins with $
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+__all__ = ["Encoder", "decode"]
+
+DEPTH = 100
+TENSORS = {
+    "b1": "BOOL",
+    "u1": "U8",
+    "i1": "I8",
+    "u2": "U16",
+    "i2": "I16",
+    "f2": "F16",
+    "u4": "U32",
+    "i4": "I32",
+    "f4": "F32",
+    "u8": "U64",
+    "i8": "I64",
+    "f8": "F64",
+}
+"""What safetensors calls NumPy's dtypes, without their byte order."""
+SCALARS = {*TENSORS, "c8", "c16"}
+ACCEPTED = (
+    "None, bools, ints, floats, strings, NumPy scalars and arrays of numbers, in lists, tuples and "
+    "dicts with string keys"
+)
+
+
+class Encoder:
+    """Collects the tensors of trees while it encodes them."""
+
+    def __init__(self) -> None:
+        self.tensors: dict[str, tuple[str, NDArray[Any]]] = {}
+        """By name: what safetensors calls the dtype, and the array."""
+
+    def text(self, tree: Any, what: str, *path: str) -> str:
+        """The JSON text of a tree; `what` it is in messages, `path` begins names of tensors.
+
+        Raises
+        ------
+        TypeError
+            For anything that would not come back as it was, with where it is.
+        ValueError
+            For a tree that is nested too deeply.
+        """
+        return json.dumps(self._encode(tree, what, path), allow_nan=False, separators=(",", ":"))
+
+    def _encode(self, value: Any, what: str, path: tuple[str, ...]) -> Any:
+        if isinstance(value, np.ndarray):
+            return self._tensor(value, what, "/".join(path))
+        if type(value) not in (list, tuple, dict):
+            return _leaf(value, what)
+        if len(path) > DEPTH:
+            raise ValueError(
+                f"{what[:100]} is nested more than {DEPTH} levels deep; perhaps it contains itself"
+            )
+        if type(value) is dict:
+            return self._dict(value, what, path)
+        items = [
+            self._encode(item, f"{what}[{i}]", (*path, str(i))) for i, item in enumerate(value)
+        ]
+        return {"$tuple": items} if type(value) is tuple else items
+
+    def _dict(self, value: dict[Any, Any], what: str, path: tuple[str, ...]) -> Any:
+        for key in value:
+            if type(key) is not str:
+                raise TypeError(f"{what} has the key {key!r}; keys in a checkpoint are strings")
+        items = {
+            key: self._encode(item, f"{what}[{key!r}]", (*path, key)) for key, item in value.items()
+        }
+        if any(key.startswith("$") for key in items):
+            return {"$dict": [[key, item] for key, item in items.items()]}
+        return items
+
+    def _tensor(self, array: NDArray[Any], what: str, name: str) -> dict[str, str]:
+        dtype = array.dtype
+        if type(array) not in (np.ndarray, np.memmap) or dtype.str[1:] not in SCALARS:
+            raise TypeError(
+                f"{what} is a {type(array).__name__} of dtype {dtype}; a checkpoint keeps plain "
+                "ndarrays of booleans, integers, and floating-point and complex numbers of up to "
+                "64 bits each"
+            )
+        plain = np.asarray(array).astype(dtype.newbyteorder("="), copy=False)
+        if dtype.kind == "c":
+            # One axis more, for the two parts.
+            parts = plain.ravel().view(f"=f{dtype.itemsize // 2}")
+            plain = parts.reshape(*plain.shape, 2)
+        unique, number = name, 2
+        while unique in self.tensors:
+            unique, number = f"{name}~{number}", number + 1
+        self.tensors[unique] = (TENSORS[plain.dtype.str[1:]], plain)
+        same = plain.dtype == dtype and plain.dtype.str == dtype.str
+        return {"$tensor": unique} if same else {"$tensor": unique, "as": dtype.str}
+
+
+def _leaf(value: Any, what: str) -> Any:
+    kind = type(value)
+    if kind is int and value.bit_length() > 63:
+        return {"$int": hex(value)}
+    if kind is float and not math.isfinite(value):
+        return {"$float": str(value)}
+    if value is None or kind in (bool, int, float, str):
+        return value
+    if (
+        isinstance(value, np.generic)
+        and value.dtype.str[1:] in SCALARS
+        and kind is value.dtype.type
+    ):
+        return {"$scalar": [value.dtype.str, value.tobytes().hex()]}
+    raise TypeError(f"{what} is of type {kind.__name__}; a checkpoint keeps {ACCEPTED}")
+
+
+def decode(text: str, tensor: Callable[[str], Any]) -> Any:
+    """The tree of a JSON text; `tensor` gives what stands for the tensor of a name.
+
+    Raises
+    ------
+    ValueError
+        For a text that `Encoder` does not make.
+    """
+    try:
+        return _decode(json.loads(text, parse_constant=_constant), tensor)
+    except RecursionError:
+        raise ValueError("a text of the checkpoint is nested too deeply") from None
+    except (KeyError, TypeError, OverflowError) as error:
+        raise ValueError(f"a text of the checkpoint is malformed: {error!r}") from error
+
+
+def _constant(name: str) -> Any:
+    raise ValueError(f"a text of the checkpoint is malformed: {name} is no JSON")
+
+
+def _decode(value: Any, tensor: Callable[[str], Any]) -> Any:
+    if isinstance(value, list):
+        return [_decode(item, tensor) for item in value]
+    if not isinstance(value, dict):
+        return value
+    mark = next(iter(value), "")
+    if not mark.startswith("$"):
+        return {key: _decode(item, tensor) for key, item in value.items()}
+    if mark == "$tensor" and value.keys() <= {"$tensor", "as"}:
+        return _array(tensor(value[mark]), value.get("as"))
+    if mark not in MARKS or len(value) > 1:
+        raise ValueError(f"a text of the checkpoint is malformed: {mark[:40]!r}")
+    return MARKS[mark](value[mark], tensor)
+
+
+def _dict(content: Any, tensor: Callable[[str], Any]) -> dict[str, Any]:
+    return {str(key): _decode(item, tensor) for key, item in _list(content)}
+
+
+def _float(content: Any, _tensor: Callable[[str], Any]) -> float:
+    if content not in ("nan", "inf", "-inf"):
+        raise TypeError(content)
+    return float(content)
+
+
+def _scalar(content: Any, _tensor: Callable[[str], Any]) -> Any:
+    dtype, data = content
+    return np.frombuffer(bytes.fromhex(data), _dtype(dtype), 1)[0]
+
+
+MARKS: dict[str, Callable[[Any, Callable[[str], Any]], Any]] = {
+    "$tuple": lambda content, tensor: tuple(_decode(item, tensor) for item in _list(content)),
+    "$dict": _dict,
+    "$float": _float,
+    "$int": lambda content, _tensor: int(content, 16),
+    "$scalar": _scalar,
+}
+
+
+def _list(value: Any) -> list[Any]:
+    if not isinstance(value, list):
+        raise TypeError(value)
+    return value
+
+
+def _dtype(name: Any) -> np.dtype[Any]:
+    if not isinstance(name, str) or name[:1] not in ("<", ">", "|") or name[1:] not in SCALARS:
+        raise TypeError(name)
+    return np.dtype(name)
+
+
+def _array(stored: Any, dtype: str | None) -> Any:
+    if dtype is None:
+        return stored
+    array = stored if isinstance(stored, np.ndarray) else stored.read()
+    wanted = _dtype(dtype)
+    if wanted.kind != "c":
+        return array.astype(wanted)
+    if array.shape[-1:] != (2,):
+        raise TypeError(array.shape)
+    return array.view(f"=c{2 * array.itemsize}")[..., 0].astype(wanted)

@@ -1,0 +1,312 @@
+//! Checkpoint files: what a file holds as objects of Python, tensors that are read when they are
+//! needed, and arrays as what is written.
+
+#![allow(unsafe_code)] // reads and writes the memory of arrays
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use numpy::{PyArrayDescr, PyArrayDescrMethods, PyUntypedArray, PyUntypedArrayMethods};
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyTuple};
+
+use super::arrays::Checked;
+use super::errors::{Outcome, Refusal};
+use super::exit::Presence;
+use super::memory::Memory;
+use crate::checkpoint::{self, Checkpoint, Dtype, Interrupted, Source, Tensor};
+use crate::element::Kind;
+use crate::error::Quoted;
+use crate::layout::{Layout, Order};
+
+/// Bytes that are gathered before they are written, for arrays that are not in C order.
+const STAGE: usize = 1 << 16;
+
+/// NumPy's names of the types that safetensors and NumPy both have.
+const DTYPES: [(Dtype, &str); 12] = [
+    (Dtype::BOOL, "?"),
+    (Dtype::U8, "u1"),
+    (Dtype::I8, "i1"),
+    (Dtype::U16, "u2"),
+    (Dtype::I16, "i2"),
+    (Dtype::F16, "f2"),
+    (Dtype::U32, "u4"),
+    (Dtype::I32, "i4"),
+    (Dtype::F32, "f4"),
+    (Dtype::U64, "u8"),
+    (Dtype::I64, "i8"),
+    (Dtype::F64, "f8"),
+];
+
+/// What safetensors calls an element type.
+fn dtype_of(kind: Kind) -> Dtype {
+    match kind {
+        Kind::F32 => Dtype::F32,
+        Kind::F64 => Dtype::F64,
+    }
+}
+
+impl From<checkpoint::Error> for Refusal {
+    fn from(error: checkpoint::Error) -> Self {
+        Refusal::File(error)
+    }
+}
+
+/// The elements of an array in C order, whatever its strides.
+#[derive(Debug)]
+pub struct Elements {
+    address: *mut u8,
+    layout: Layout<1>,
+    len: usize,
+    size: usize,
+}
+
+// SAFETY: plain bytes of an array that its maker keeps alive; nobody else may resize it or write it
+// meanwhile, which is the duty of whoever starts a load or a save.
+unsafe impl Send for Elements {}
+// SAFETY: as above.
+unsafe impl Sync for Elements {}
+
+impl Elements {
+    /// Of the memory of an array with elements of `size` bytes.
+    ///
+    /// # Safety
+    ///
+    /// The array lives and keeps its memory as long as this.
+    unsafe fn new(memory: &Memory<'_>, size: usize) -> Self {
+        let layout = Layout::new(memory.shape, [memory.strides], Order::Logical);
+        Elements { address: memory.address, layout, len: memory.len(), size }
+    }
+
+    fn is_dense(&self) -> bool {
+        self.len == 0 || self.layout.is_dense(0, self.size)
+    }
+
+    /// Calls `place(address, bytes, stride)` for each run that makes up the elements of a range of
+    /// bytes, which begins and ends with an element: so many bytes in elements `stride` apart.
+    fn runs(&self, start: usize, len: usize, mut place: impl FnMut(*mut u8, usize, isize)) {
+        self.layout.runs(0, start / self.size, len / self.size, |offset, stride, count| {
+            place(self.address.wrapping_offset(offset), count * self.size, stride);
+        });
+    }
+
+    /// Copies bytes to the elements from byte `start` on.
+    fn fill(&self, start: usize, bytes: &[u8]) {
+        let (mut from, size) = (bytes.as_ptr(), self.size);
+        self.runs(start, bytes.len(), |to, len, stride| {
+            // SAFETY: runs lie inside the array, and together they are as long as `bytes`.
+            unsafe {
+                if stride == size as isize {
+                    from.copy_to_nonoverlapping(to, len);
+                } else {
+                    for i in 0..len / size {
+                        let to = to.offset(i as isize * stride);
+                        from.add(i * size).copy_to_nonoverlapping(to, size);
+                    }
+                }
+                from = from.add(len);
+            }
+        });
+    }
+
+    /// Copies the elements from byte `start` on to a buffer.
+    fn gather(&self, start: usize, buffer: &mut [u8]) {
+        let (mut to, size) = (buffer.as_mut_ptr(), self.size);
+        self.runs(start, buffer.len(), |from, len, stride| {
+            // SAFETY: as in `fill`.
+            unsafe {
+                if stride == size as isize {
+                    from.copy_to_nonoverlapping(to, len);
+                } else {
+                    for i in 0..len / size {
+                        let from = from.offset(i as isize * stride);
+                        from.copy_to_nonoverlapping(to.add(i * size), size);
+                    }
+                }
+                to = to.add(len);
+            }
+        });
+    }
+}
+
+impl Source for Elements {
+    fn write_to(&self, sink: &mut dyn FnMut(&[u8]) -> std::io::Result<()>) -> std::io::Result<()> {
+        let len = self.len * self.size;
+        if self.is_dense() {
+            // SAFETY: the elements lie without gaps; the promise of `new`.
+            return sink(unsafe { std::slice::from_raw_parts(self.address, len) });
+        }
+        let mut buffer = vec![0; STAGE.min(len)];
+        for start in (0..len).step_by(STAGE) {
+            let buffer = &mut buffer[..STAGE.min(len - start)];
+            self.gather(start, buffer);
+            sink(buffer)?;
+        }
+        Ok(())
+    }
+}
+
+/// Runs `work` without the interpreter lock; `work` calls what it is given between pieces, so that
+/// Ctrl-C can end what takes long.
+fn interruptible<T: Send>(
+    py: Python<'_>,
+    work: impl FnOnce(&mut dyn FnMut() -> Result<(), Interrupted>) -> Result<T, checkpoint::Error>
+    + Send,
+) -> PyResult<T> {
+    let mut raised = None;
+    let done = py.detach(|| {
+        work(&mut || {
+            Python::attach(|py| py.check_signals()).map_err(|error| {
+                raised = Some(error);
+                Interrupted
+            })
+        })
+    });
+    match (raised, done) {
+        (Some(error), _) => Err(error),
+        (None, done) => Ok(done.map_err(Refusal::from)?),
+    }
+}
+
+/// A checkpoint file, open and checked.
+#[pyclass(module = "thalweg._core", name = "Checkpoint", frozen)]
+#[derive(Debug)]
+pub struct CheckpointFile {
+    file: Arc<Checkpoint>,
+}
+
+#[pymethods]
+impl CheckpointFile {
+    /// Opens a file and checks all of it.
+    #[new]
+    fn new(py: Python<'_>, path: PathBuf) -> PyResult<Self> {
+        let _presence = Presence::begin(py);
+        let file = interruptible(py, |pause| Checkpoint::open(&path, pause))?;
+        Ok(CheckpointFile { file: Arc::new(file) })
+    }
+
+    /// What the file says of itself beside tensors, format and checksum.
+    #[getter]
+    fn metadata(&self) -> BTreeMap<String, String> {
+        self.file.metadata().clone()
+    }
+
+    /// The tensors by name, in the order of the file.
+    #[getter]
+    fn tensors<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let tensors = PyDict::new(py);
+        for (index, tensor) in self.file.tensors().iter().enumerate() {
+            let stored = Stored { file: self.file.clone(), index };
+            tensors.set_item(&tensor.name, Bound::new(py, stored)?)?;
+        }
+        Ok(tensors)
+    }
+}
+
+/// A tensor in a checkpoint file, not read yet.
+#[pyclass(module = "thalweg._core", frozen)]
+#[derive(Debug)]
+pub struct Stored {
+    file: Arc<Checkpoint>,
+    index: usize,
+}
+
+#[pymethods]
+impl Stored {
+    /// What safetensors calls the type.
+    #[getter]
+    fn kind(&self) -> String {
+        self.file.tensors()[self.index].dtype.to_string()
+    }
+
+    /// NumPy's dtype.
+    #[getter]
+    fn dtype<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyArrayDescr>> {
+        let dtype = self.file.tensors()[self.index].dtype;
+        let Some((_, name)) = DTYPES.iter().find(|(known, _)| *known == dtype) else {
+            return Err(Refusal::Value(format!("NumPy has no dtype for {dtype}")).into());
+        };
+        PyArrayDescr::new(py, *name)
+    }
+
+    #[getter]
+    fn shape<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        PyTuple::new(py, &self.file.tensors()[self.index].shape)
+    }
+
+    #[getter]
+    fn nbytes(&self) -> usize {
+        self.file.tensors()[self.index].len
+    }
+
+    /// Reads it into a new array.
+    fn read<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let _presence = Presence::begin(py);
+        let made = py.import("numpy")?.call_method1("empty", (self.shape(py)?, self.dtype(py)?))?;
+        let array = made.cast::<PyUntypedArray>()?;
+        let transfer = self.to(&Memory::of(array), array.dtype().itemsize())?;
+        py.detach(|| transfer.run()).map_err(Refusal::from)?;
+        Ok(made)
+    }
+}
+
+impl Stored {
+    /// What reads the tensor into an array that was checked, of the same shape and type.
+    pub fn transfer(&self, py: Python<'_>, live: &Checked) -> Outcome<Transfer> {
+        let array = live.array.bind(py);
+        let tensor = &self.file.tensors()[self.index];
+        if *tensor.shape != *live.shape || tensor.dtype != dtype_of(live.kind) {
+            return Err(Refusal::Value(format!(
+                "tensor {} of the checkpoint is of another shape or type than what it is for",
+                Quoted(&tensor.name)
+            )));
+        }
+        self.to(&Memory::of(array), live.kind.size())
+    }
+
+    fn to(&self, memory: &Memory<'_>, size: usize) -> Outcome<Transfer> {
+        // SAFETY: whoever made the transfer holds the array until it has run.
+        let to = unsafe { Elements::new(memory, size) };
+        Ok(Transfer { file: self.file.clone(), index: self.index, to })
+    }
+}
+
+/// A tensor and the array it is read into.
+#[derive(Debug)]
+pub struct Transfer {
+    file: Arc<Checkpoint>,
+    index: usize,
+    to: Elements,
+}
+
+impl Transfer {
+    /// Reads the tensor into the array.
+    pub fn run(&self) -> Result<(), checkpoint::Error> {
+        self.file.read(self.index, &mut |start, bytes| self.to.fill(start, bytes))
+    }
+}
+
+/// Writes a checkpoint file: for each tensor its name, what safetensors calls its type, and its array.
+#[pyfunction]
+pub fn write_checkpoint(
+    py: Python<'_>,
+    path: PathBuf,
+    metadata: BTreeMap<String, String>,
+    tensors: Vec<(String, String, Bound<'_, PyUntypedArray>)>,
+) -> PyResult<()> {
+    let _presence = Presence::begin(py);
+    let entries = tensors.iter().map(|(name, kind, array)| {
+        let memory = Memory::of(array);
+        let dtype = DTYPES.iter().map(|(dtype, _)| *dtype).find(|d| d.to_string() == *kind);
+        let size = array.dtype().itemsize();
+        let Some(dtype) = dtype.filter(|dtype| dtype.bitsize() == 8 * size) else {
+            return Err(Refusal::Value(format!("an array is not of the type {kind}")));
+        };
+        // SAFETY: `tensors` holds the arrays until all is written.
+        let source = unsafe { Elements::new(&memory, size) };
+        Ok(Tensor { name: name.clone(), dtype, shape: memory.shape.to_vec(), source })
+    });
+    let entries = entries.collect::<Outcome<Vec<_>>>()?;
+    interruptible(py, |pause| checkpoint::save(&path, &metadata, entries, pause))
+}

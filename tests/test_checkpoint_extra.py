@@ -1,0 +1,247 @@
+"""What a user saves along with an optimizer comes back as it was, or is refused."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections import OrderedDict
+from enum import IntEnum
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as npst
+
+from thalweg import AdamW, read_checkpoint
+from thalweg.checkpoint.encoding import Encoder, decode
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+DTYPES = [
+    "?",
+    "u1",
+    "i1",
+    "u2",
+    "i2",
+    "f2",
+    "u4",
+    "i4",
+    "f4",
+    "u8",
+    "i8",
+    "f8",
+    "c8",
+    "c16",
+    ">f4",
+    ">i8",
+    ">c16",
+    "<u2",
+]
+
+
+def through_text(tree: Any) -> Any:
+    encoder = Encoder()
+    text = encoder.text(tree, "extra", "extra")
+    assert text.isascii()
+    json.loads(text, parse_constant=pytest.fail)
+    tensors = {name: array for name, (_, array) in encoder.tensors.items()}
+    return decode(text, tensors.__getitem__)
+
+
+def same(one: Any, other: Any) -> bool:
+    """Equal in type, value and bits."""
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, dict):
+        return list(one) == list(other) and all(same(one[key], other[key]) for key in one)
+    if isinstance(one, list | tuple):
+        return len(one) == len(other) and all(map(same, one, other))
+    if isinstance(one, np.ndarray | np.generic):
+        return (
+            one.dtype == other.dtype
+            and one.dtype.str == other.dtype.str
+            and one.shape == other.shape
+            and one.tobytes() == other.tobytes()
+        )
+    if isinstance(one, float):
+        return repr(one) == repr(other)
+    return bool(one == other)
+
+
+NUMPY = st.sampled_from([np.dtype(name) for name in DTYPES])
+LEAVES = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.integers(-(2**200), 2**200)
+    | st.floats()
+    | st.text()
+    | NUMPY.flatmap(lambda dtype: npst.arrays(dtype, npst.array_shapes(min_dims=0, min_side=0)))
+    | NUMPY.flatmap(lambda dtype: npst.arrays(dtype, 1).map(lambda array: array[0]))
+)
+TREES = st.recursive(
+    LEAVES,
+    lambda below: (
+        st.lists(below, max_size=3)
+        | st.lists(below, max_size=3).map(tuple)
+        | st.dictionaries(
+            st.text(max_size=3) | st.sampled_from(["$tensor", "$", "$int"]), below, max_size=3
+        )
+    ),
+    max_leaves=8,
+)
+
+
+@given(TREES)
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_every_tree_comes_back_as_it_was(tree: Any) -> None:
+    assert same(through_text(tree), tree)
+
+
+EXTRA = {
+    "epoch": 3,
+    "history": [0.5, math.inf, -math.inf, math.nan, -0.0, 5e-324],
+    "huge": [2**63 - 1, 2**63, -(2**63), -(2**64), 10**5000],
+    "names": ("a", "ünï", "\ud800", "", '"\\'),
+    "none": None,
+    "flags": [True, False],
+    "$odd": {"$tensor": "not one", "more": 1},
+    "scalars": [
+        np.float32(0.1),
+        np.int8(-3),
+        np.bool_(True),
+        np.float16(np.nan),
+        np.complex128(1j),
+    ],
+    "arrays": [
+        np.arange(6, dtype=">i4").reshape(2, 3).T,
+        np.array(3.5),
+        np.zeros((0, 4), np.uint16),
+        np.array([True, False]),
+        np.arange(4.0)[::-2],
+        np.array([[1 + 2j, -0.0 - 1j]], np.complex64)[:, ::-1],
+        np.array([np.nan, -np.inf], np.float16),
+    ],
+}
+
+
+def test_through_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "run.safetensors"
+    opt = AdamW({"w": np.ones(2)})
+    opt.save(path, extra=EXTRA)
+    assert same(read_checkpoint(path).extra, EXTRA)
+    assert same(AdamW({"w": np.ones(2)}).load(path).extra, EXTRA)
+
+
+@pytest.mark.parametrize("name", ["MT19937", "PCG64", "PCG64DXSM", "Philox", "SFC64"])
+def test_random_generators_go_on_where_they_were(name: str, tmp_path: Path) -> None:
+    rng = np.random.Generator(getattr(np.random, name)(7))
+    rng.standard_normal(3)
+    rng.integers(0, 5, dtype=np.uint8)
+    AdamW({"w": np.ones(2)}).save(tmp_path / "run", extra={"rng": rng.bit_generator.state})
+    other = np.random.Generator(getattr(np.random, name)(8))
+    other.bit_generator.state = read_checkpoint(tmp_path / "run").extra["rng"]
+    assert (rng.standard_normal(100) == other.standard_normal(100)).all()
+    assert (rng.integers(0, 5, 9, np.uint8) == other.integers(0, 5, 9, np.uint8)).all()
+
+
+def test_the_legacy_generator_too(tmp_path: Path) -> None:
+    rng = np.random.RandomState(3)
+    rng.standard_normal(3)
+    AdamW({"w": np.ones(2)}).save(tmp_path / "run", extra=rng.get_state())
+    other = np.random.RandomState(4)
+    other.set_state(read_checkpoint(tmp_path / "run").extra)
+    assert (rng.standard_normal(9) == other.standard_normal(9)).all()
+
+
+class Colour(IntEnum):
+    RED = 1
+
+
+class Text(str):
+    __slots__ = ()
+
+
+LOOP: list[Any] = []
+LOOP.append(LOOP)
+DEEP: list[Any] = []
+for _ in range(5000):
+    DEEP = [DEEP]
+
+REFUSED = [
+    ({"a": [0, b"bytes"]}, r"extra\['a'\]\[1\] is of type bytes; a checkpoint keeps None, bools"),
+    (object(), "extra is of type object"),
+    (lambda: 0, "extra is of type function"),
+    ({1, 2}, "of type set"),
+    (1j, "of type complex"),
+    (OrderedDict(a=1), "of type OrderedDict"),
+    ([Colour.RED], r"extra\[0\] is of type Colour"),
+    (Text("a"), "of type Text"),
+    (np.str_("a"), "of type str_"),
+    (np.datetime64(3, "s"), "of type datetime64"),
+    ({3: 1}, "extra has the key 3; keys in a checkpoint are strings"),
+    (np.array(["a"]), "extra is a ndarray of dtype <U1"),
+    (np.array([None]), "of dtype object"),
+    (np.array([(1, 2)], "i4,i4"), r"of dtype \[\('f0'"),
+    (np.array([3], "m8[s]"), r"of dtype timedelta64\[s\]"),
+    (np.ma.masked_array([1.0]), "extra is a MaskedArray of dtype float64"),
+    (LOOP, r"extra\[0\].* is nested more than 100 levels deep; perhaps it contains itself"),
+    (DEEP, "nested more than 100 levels deep"),
+]
+if np.dtype(np.longdouble).itemsize > 8:
+    REFUSED += [(np.longdouble(1), "of type longdouble"), (np.zeros(1, "g"), "of dtype float128")]
+
+
+@pytest.mark.parametrize(("extra", "message"), REFUSED, ids=[m[:30] for _, m in REFUSED])
+def test_what_would_not_come_back_is_refused(extra: Any, message: str, tmp_path: Path) -> None:
+    opt = AdamW({"w": np.ones(2)})
+    with pytest.raises((TypeError, ValueError), match=message):
+        opt.save(tmp_path / "run", extra=extra)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "NaN",
+        "[Infinity]",
+        '{"$tensor": 3}',
+        '{"$tensor": "nowhere"}',
+        '{"$tensor": "w", "as": "O"}',
+        '{"$tensor": "w", "as": "<c16"}',
+        '{"$tensor": "w", "as": ">M8[s]"}',
+        '{"$tensor": "w", "more": 1}',
+        '{"$scalar": ["O", "00"]}',
+        '{"$scalar": ["<f8", "00"]}',
+        '{"$scalar": ["<f8"]}',
+        '{"$scalar": "x"}',
+        '{"$float": "1.0"}',
+        '{"$float": []}',
+        '{"$int": 3}',
+        '{"$int": "zz"}',
+        '{"$tuple": "ab"}',
+        '{"$tuple": {"a": 1}}',
+        '{"$dict": [[1]]}',
+        '{"$dict": 3}',
+        '{"$new": 1}',
+        '{"$tuple": [], "$dict": []}',
+        "[" * 100_000 + "]" * 100_000,
+    ],
+    ids=lambda text: text[:30],
+)
+def test_other_texts_are_value_errors(text: str) -> None:
+    tensors = {"w": np.zeros(3)}
+    with pytest.raises(ValueError, match=r"."):
+        decode(text, tensors.__getitem__)
+
+
+def test_integers_of_any_length_do_not_meet_the_limit_of_digits() -> None:
+    limit = getattr(sys, "get_int_max_str_digits", lambda: 4300)()
+    huge = 3 ** (10 * limit)
+    assert through_text(huge) == huge
