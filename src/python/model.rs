@@ -105,6 +105,8 @@ pub struct Model {
     pub open: Option<Open>,
     /// Whether the arrays hold something else for a while.
     pub held: bool,
+    /// Whether loading has begun and did not finish.
+    pub loading: bool,
     /// Arrays, by leaf and number, that loading began to write and did not finish.
     pub torn: BTreeSet<(usize, usize)>,
     pub work: Workspace,
@@ -155,6 +157,7 @@ impl Model {
             written: Written::default(),
             open: None,
             held: false,
+            loading: false,
             torn: BTreeSet::new(),
             work: Workspace::default(),
         };
@@ -163,7 +166,7 @@ impl Model {
 
     /// The model, unless it is in the middle of something.
     pub fn ready(&mut self) -> Outcome<&mut Self> {
-        if self.torn.is_empty() { self.loadable() } else { Err(Refusal::Torn) }
+        if self.loading || !self.torn.is_empty() { Err(Refusal::Torn) } else { self.loadable() }
     }
 
     /// The same for loading, which makes whole what loading left torn.

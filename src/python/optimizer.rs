@@ -131,8 +131,7 @@ impl Optimizer {
             }
             check_attached(py, &attached)?;
             model.configure(py, classes, assignment, &trained)?;
-            restored.map_or(Ok(()), |restored| self.restore(model, &restored))?;
-            restore_attached(py, &attached)
+            restored.map_or(Ok(()), |restored| self.restore(py, model, &restored, &attached))
         })
     }
 
@@ -343,9 +342,9 @@ impl Optimizer {
     ) -> PyResult<()> {
         self.inside(py, |model| {
             let model = model.loadable()?;
+            model.check_restorable(&states)?;
             check_attached(py, &attached)?;
-            self.restore(model, &(counts, states))?;
-            restore_attached(py, &attached)
+            self.restore(py, model, &(counts, states), &attached)
         })
     }
 
@@ -477,9 +476,23 @@ impl Optimizer {
         Ok(leaves)
     }
 
-    fn restore(&self, model: &mut Model, (counts, states): &Snapshot<'_>) -> Outcome<()> {
+    /// Takes over a snapshot, and what is attached its own. Until all of it is done, whatever is left
+    /// undone, nothing but another load may follow.
+    fn restore(
+        &self,
+        py: Python<'_>,
+        model: &mut Model,
+        (counts, states): &Snapshot<'_>,
+        attached: &[Attached<'_>],
+    ) -> Outcome<()> {
+        model.loading = true;
         model.restore(states)?;
         self.counters.set(*counts);
+        for (other, counts, states) in attached {
+            let (other, snapshot) = (other.get(), (*counts, states.clone()));
+            other.inside(py, |model| other.restore(py, model.loadable()?, &snapshot, &[]))?;
+        }
+        model.loading = false;
         Ok(())
     }
 }
@@ -501,15 +514,6 @@ fn copy_arrays(snapshot: &Bound<'_, PyDict>) -> PyResult<()> {
 fn check_attached(py: Python<'_>, attached: &[Attached<'_>]) -> Outcome<()> {
     for (other, _, states) in attached {
         other.get().inside(py, |model| model.loadable()?.check_restorable(states))?;
-    }
-    Ok(())
-}
-
-fn restore_attached(py: Python<'_>, attached: &[Attached<'_>]) -> Outcome<()> {
-    for (other, counts, states) in attached {
-        let other = other.get();
-        let snapshot = (*counts, states.clone());
-        other.inside(py, |model| other.restore(model.loadable()?, &snapshot))?;
     }
     Ok(())
 }

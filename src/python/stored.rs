@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use numpy::{PyArrayDescr, PyArrayDescrMethods, PyUntypedArray, PyUntypedArrayMethods};
 use pyo3::prelude::*;
@@ -147,6 +148,10 @@ impl Source for Elements {
     }
 }
 
+/// How long Ctrl-C may have to wait. Asking takes the interpreter lock, for which a busy thread lets
+/// others wait some milliseconds.
+const PATIENCE: Duration = Duration::from_millis(100);
+
 /// Runs `work` without the interpreter lock; `work` calls what it is given between pieces, so that
 /// Ctrl-C can end what takes long.
 fn interruptible<T: Send>(
@@ -154,9 +159,13 @@ fn interruptible<T: Send>(
     work: impl FnOnce(&mut dyn FnMut() -> Result<(), Interrupted>) -> Result<T, checkpoint::Error>
     + Send,
 ) -> PyResult<T> {
-    let mut raised = None;
+    let (mut raised, mut asked) = (None, Instant::now());
     let done = py.detach(|| {
         work(&mut || {
+            if asked.elapsed() < PATIENCE {
+                return Ok(());
+            }
+            asked = Instant::now();
             Python::attach(|py| py.check_signals()).map_err(|error| {
                 raised = Some(error);
                 Interrupted

@@ -143,14 +143,12 @@ def decode(text: str, tensor: Callable[[str], Any]) -> Any:
     """
     try:
         return _decode(json.loads(text, parse_constant=_constant), tensor)
-    except RecursionError:
-        raise ValueError("a text of the checkpoint is nested too deeply") from None
-    except (KeyError, TypeError, OverflowError) as error:
+    except (KeyError, TypeError, OverflowError, RecursionError) as error:
         raise ValueError(f"a text of the checkpoint is malformed: {error!r}") from error
 
 
 def _constant(name: str) -> Any:
-    raise ValueError(f"a text of the checkpoint is malformed: {name} is no JSON")
+    raise ValueError(f"a text of the checkpoint is malformed: {name}")
 
 
 def _decode(value: Any, tensor: Callable[[str], Any]) -> Any:
@@ -174,7 +172,7 @@ def _dict(content: Any, tensor: Callable[[str], Any]) -> dict[str, Any]:
 
 def _float(content: Any, _tensor: Callable[[str], Any]) -> float:
     if content not in ("nan", "inf", "-inf"):
-        raise TypeError(content)
+        raise ValueError(f"a text of the checkpoint is malformed: {content!r}")
     return float(content)
 
 
@@ -194,13 +192,13 @@ MARKS: dict[str, Callable[[Any, Callable[[str], Any]], Any]] = {
 
 def _list(value: Any) -> list[Any]:
     if not isinstance(value, list):
-        raise TypeError(value)
+        raise ValueError(f"a text of the checkpoint is malformed: {value!r}")  # noqa: TRY004 - of a file
     return value
 
 
 def _dtype(name: Any) -> np.dtype[Any]:
     if not isinstance(name, str) or name[:1] not in ("<", ">", "|") or name[1:] not in SCALARS:
-        raise TypeError(name)
+        raise ValueError(f"a text of the checkpoint is malformed: {name!r}")
     return np.dtype(name)
 
 
@@ -212,5 +210,5 @@ def _array(stored: Any, dtype: str | None) -> Any:
     if wanted.kind != "c":
         return array.astype(wanted)
     if array.shape[-1:] != (2,):
-        raise TypeError(array.shape)
+        raise ValueError(f"a text of the checkpoint is malformed: {dtype!r} of {array.shape}")
     return array.view(f"=c{2 * array.itemsize}")[..., 0].astype(wanted)
