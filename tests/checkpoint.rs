@@ -602,3 +602,54 @@ fn mutation() -> impl Strategy<Value = (Vec<u8>, bool)> {
     let piece = prop::sample::select(pieces.to_vec()).prop_map(|piece| piece.as_bytes().to_vec());
     (prop_oneof![piece, proptest::collection::vec(any::<u8>(), 1..9)], any::<bool>())
 }
+
+/// By hand: `cargo test --release --test checkpoint -- --ignored --nocapture`.
+#[test]
+#[ignore = "measures"]
+fn speed_against_a_plain_file() {
+    use std::io::{Read as _, Write as _};
+    use std::time::Instant;
+    const LEN: usize = 1 << 26;
+    let folder = Folder::new();
+    let (path, plain) = (folder.file(), folder.0.join("plain"));
+    let contents: Vec<_> = (0..4).map(|i| noise(LEN, i)).collect();
+    let mut arrays = vec![vec![0; LEN]; 4];
+    let mut times = [const { Vec::new() }; 4];
+    for _ in 0..7 {
+        let mut time = |which: usize, work: &mut dyn FnMut()| {
+            let start = Instant::now();
+            work();
+            times[which].push(start.elapsed().as_secs_f64());
+        };
+        time(0, &mut || {
+            let mut file = fs::File::create(&plain).unwrap();
+            contents.iter().for_each(|content| file.write_all(content).unwrap());
+            file.sync_all().unwrap();
+        });
+        time(1, &mut || {
+            let tensors = contents.iter().enumerate();
+            let tensors = tensors
+                .map(|(i, content)| tensor(&format!("t{i}"), Dtype::U8, &[LEN], &content[..]));
+            save(&path, &metadata(&[]), tensors.collect(), &mut on).unwrap();
+        });
+        time(2, &mut || {
+            let mut file = fs::File::open(&plain).unwrap();
+            arrays.iter_mut().for_each(|array| file.read_exact(array).unwrap());
+        });
+        time(3, &mut || {
+            let checkpoint = open(&path).unwrap();
+            for (i, array) in arrays.iter_mut().enumerate() {
+                let mut take =
+                    |at, piece: &[u8]| array[at..at + piece.len()].copy_from_slice(piece);
+                checkpoint.read(i, &mut take).unwrap();
+            }
+        });
+        assert!(arrays == contents);
+        fs::remove_file(&plain).unwrap();
+        fs::remove_file(&path).unwrap();
+    }
+    let best = times.map(|times| times.into_iter().fold(f64::INFINITY, f64::min));
+    let [written, saved, read, opened] = best;
+    println!("write + fsync {written:.3} s, save {saved:.3} s: {:.2} x", saved / written);
+    println!("read {read:.3} s, open + read {opened:.3} s: {:.2} x", opened / read);
+}

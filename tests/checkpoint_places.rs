@@ -142,6 +142,16 @@ fn the_new_file_has_the_old_ones_permissions() {
         assert_eq!(mode("c") & 0o7777, bits);
         assert_eq!(got(&path), bits as f32);
     }
+    // Nor can others read what is being written in a private file's place.
+    fs::set_permissions(&path, Permissions::from_mode(0o400)).unwrap();
+    fs::write(folder.at("c.partial"), "left by a kill").unwrap();
+    let none = Vec::<Tensor<&[u8]>>::new();
+    save(&path, &BTreeMap::new(), none, &mut || {
+        assert_eq!(mode("c.partial") & 0o077, 0);
+        Ok(())
+    })
+    .unwrap();
+    assert_eq!(mode("c") & 0o7777, 0o400);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Every call to the operating system may fail: the old file or the new one is there, whole, and
 //! nothing else.
 
-#![allow(clippy::unwrap_used)] // what a test cannot set up fails it
+#![allow(clippy::unwrap_used, clippy::panic)] // what a test cannot set up fails it
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -37,7 +37,7 @@ impl Drop for Folder {
     }
 }
 
-/// A sibling whose calls fail from one of them on, after half the work; or that one only.
+/// A sibling whose calls fail when `fails` says so, a write after half of it.
 struct Faulty<'a> {
     sibling: Sibling,
     fails: &'a mut dyn FnMut(&'static str) -> bool,
