@@ -115,7 +115,7 @@ fn a_failure_of_any_call_leaves_a_whole_file_and_no_sibling() {
             at = at.or(fails.then_some(name));
             fails
         });
-        assert_eq!(folder.names(), ["c.safetensors"], "after {at:?}");
+        assert_eq!(folder.names(), ["c.safetensors"], "{at:?}");
         let Some(at) = at else {
             result.unwrap();
             break;
@@ -124,18 +124,18 @@ fn a_failure_of_any_call_leaves_a_whole_file_and_no_sibling() {
             Err(Error::Io { path: named, source, .. }) => {
                 assert_eq!((named, source.to_string()), (path.clone(), at.to_owned()));
             }
-            other => panic!("{other:?} after {at}"),
+            other => panic!("{at}:{other:?}"),
         }
         if at == "sync_directory" {
             Checkpoint::open(&path, &mut || Ok(())).unwrap();
             assert_ne!(fs::read(&path).unwrap(), before);
         } else {
-            assert_eq!(fs::read(&path).unwrap(), before, "after {at}");
+            assert_eq!(fs::read(&path).unwrap(), before, "{at}");
         }
         failed.push(at);
     }
-    let all = "empty append append append write_at permit sync rename sync_directory";
-    assert_eq!(failed.join(" "), all);
+    let all = "empty,append,append,append,write_at,permit,sync,rename,sync_directory";
+    assert_eq!(failed.join(","), all);
 }
 
 #[test]
@@ -170,7 +170,7 @@ fn a_sibling_that_was_replaced_is_neither_renamed_nor_removed() {
 #[test]
 fn a_lock_is_had_once_whatever_the_file_is_called() {
     let folder = Folder::new("lock");
-    let (path, other) = (folder.0.join(".lock"), folder.0.join("hard link"));
+    let (path, other) = (folder.0.join(".lock"), folder.0.join("hard-link"));
     let lock = Lock::file(&path).unwrap();
     fs::hard_link(&path, &other).unwrap();
     for name in [&path, &other] {
