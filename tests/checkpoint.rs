@@ -72,6 +72,9 @@ fn bytes(checkpoint: &Checkpoint, name: &str) -> Vec<u8> {
     bytes
 }
 
+const fn shared_by_threads<T: Send + Sync>() {}
+const _: () = shared_by_threads::<Checkpoint>();
+
 /// Bytes without a pattern.
 fn noise(len: usize, seed: u32) -> Vec<u8> {
     let mut state = seed | 1;
@@ -342,6 +345,13 @@ fn a_header_that_is_not_as_this_format_writes_it_is_damaged() {
         let message = refused(&folder.file(), &forged(&rest, 4));
         assert!(message.contains(why), "{message}\n{rest}");
     }
+
+    let mut large = golden();
+    large[..8].copy_from_slice(&100_000_056_u64.to_le_bytes());
+    fs::write(folder.file(), large).unwrap();
+    fs::OpenOptions::new().write(true).open(folder.file()).unwrap().set_len(100_000_100).unwrap();
+    let message = open(&folder.file()).unwrap_err().to_string();
+    assert!(message.contains("100000056 bytes, more than the 100000000 allowed"), "{message}");
 
     let mut upper = forged(&right, 4);
     upper[DIGITS].make_ascii_uppercase();
