@@ -209,6 +209,13 @@ mod system {
     use super::super::Error;
     use super::failed;
 
+    /// Windows's numbers: who else may open a file, and its error if that is against it.
+    #[cfg(windows)]
+    const SHARE_READ: u32 = 1;
+    #[cfg(windows)]
+    const SHARE_DELETE: u32 = 4;
+    const SHARING_VIOLATION: i32 = 32;
+
     #[derive(Debug)]
     pub(super) struct Held(File);
 
@@ -217,7 +224,7 @@ mod system {
             true
         }
 
-        /// An open file cannot lose its name to another writer: that one would need the lock.
+        /// Nobody opens a file that another writer has open: where that is so it keeps its name.
         pub(super) fn is_named(&self, _path: &Path) -> bool {
             true
         }
@@ -228,14 +235,24 @@ mod system {
     }
 
     pub(super) fn acquire(path: &Path) -> Result<Held, Error> {
+        let locked = || Error::Locked { path: path.to_owned(), owner: None };
         let mut options = OpenOptions::new();
-        let file = options.write(true).create(true).truncate(false).open(path);
-        let file = file.map_err(failed(path, "open"))?;
+        options.write(true).create(true).truncate(false);
+        #[cfg(windows)]
+        {
+            use std::os::windows::fs::OpenOptionsExt as _;
+            options.share_mode(SHARE_READ | SHARE_DELETE);
+        }
+        let file = match options.open(path) {
+            Ok(file) => file,
+            Err(error) if cfg!(windows) && error.raw_os_error() == Some(SHARING_VIOLATION) => {
+                return Err(locked());
+            }
+            Err(error) => return Err(failed(path, "open")(error)),
+        };
         match file.try_lock() {
             Ok(()) => Ok(Held(file)),
-            Err(TryLockError::WouldBlock) => {
-                Err(Error::Locked { path: path.to_owned(), owner: None })
-            }
+            Err(TryLockError::WouldBlock) => Err(locked()),
             Err(TryLockError::Error(error)) => Err(failed(path, "lock")(error)),
         }
     }

@@ -60,6 +60,8 @@ mod lock;
 mod place;
 mod read;
 mod source;
+#[cfg(test)]
+mod tests;
 mod write;
 
 use std::collections::BTreeMap;

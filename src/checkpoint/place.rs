@@ -2,7 +2,7 @@
 //! place.
 
 use std::ffi::OsString;
-use std::fs::{self, File, Permissions};
+use std::fs::{self, Permissions};
 use std::io::{self, ErrorKind, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
@@ -146,12 +146,12 @@ impl Medium for Sibling {
 /// The directory, opened before anything is written: whether it can be is known then.
 #[cfg(unix)]
 #[derive(Debug)]
-struct Directory(File);
+struct Directory(fs::File);
 
 #[cfg(unix)]
 impl Directory {
     fn open(path: &Path) -> io::Result<Self> {
-        File::open(path).map(Directory)
+        fs::File::open(path).map(Directory)
     }
 
     fn sync(&self) -> io::Result<()> {

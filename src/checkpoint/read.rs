@@ -2,7 +2,7 @@
 //! one is used; the second hands out what the first has seen, and nothing else.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -230,12 +230,12 @@ impl Input {
 fn open(path: &Path) -> io::Result<File> {
     use std::os::unix::fs::OpenOptionsExt as _;
     // Opening a FIFO would wait for a writer.
-    fs::OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)
+    File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path)
 }
 
 #[cfg(not(unix))]
 fn open(path: &Path) -> io::Result<File> {
-    fs::File::open(path)
+    File::open(path)
 }
 
 /// A file that is read at positions, by several threads if they like.

@@ -1,7 +1,7 @@
 //! Writing: the sibling is filled, flushed, and renamed; on any failure it is removed.
 
+use std::io;
 use std::path::Path;
-use std::{io, mem};
 
 use twox_hash::XxHash3_128;
 
@@ -76,7 +76,10 @@ pub(super) fn write<S: Source>(
     partial.medium.sync_directory().map_err(failed("flush the directory of"))
 }
 
-/// Gathers what is small, and takes the checksum of all that goes by.
+/// Gathers pieces, and takes the checksum of all that goes by.
+///
+/// Large ones are copied too: what is hashed is then what is written, whatever happens to the source
+/// meanwhile. Measured in pieces of 1 MiB to the page cache, that costs 2 %.
 struct Body<'a, M> {
     medium: &'a mut M,
     path: &'a Path,
@@ -126,13 +129,9 @@ impl<'a, M: Medium> Body<'a, M> {
         while !bytes.is_empty() {
             let room = PIECE - self.buffer.len();
             let (piece, rest) = bytes.split_at(room.min(bytes.len()));
-            if piece.len() == PIECE {
-                self.emit(piece)?;
-            } else {
-                self.buffer.extend_from_slice(piece);
-                if self.buffer.len() == PIECE {
-                    self.flush()?;
-                }
+            self.buffer.extend_from_slice(piece);
+            if self.buffer.len() == PIECE {
+                self.flush()?;
             }
             bytes = rest;
         }
@@ -140,22 +139,15 @@ impl<'a, M: Medium> Body<'a, M> {
     }
 
     fn flush(&mut self) -> Result<(), Error> {
-        let mut buffer = mem::take(&mut self.buffer);
-        let flushed = self.emit(&buffer);
-        buffer.clear();
-        self.buffer = buffer;
-        flushed
-    }
-
-    /// The checksum reads first, so that the file's copy is made of what is in cache.
-    fn emit(&mut self, piece: &[u8]) -> Result<(), Error> {
         (self.pause)()?;
-        self.hasher.write(piece);
-        self.medium.append(piece).map_err(|source| Error::Io {
+        self.hasher.write(&self.buffer);
+        self.medium.append(&self.buffer).map_err(|source| Error::Io {
             path: self.path.to_owned(),
             operation: "write",
             source,
-        })
+        })?;
+        self.buffer.clear();
+        Ok(())
     }
 
     fn finish(mut self) -> Result<u128, Error> {
