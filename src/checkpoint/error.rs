@@ -1,7 +1,7 @@
 //! Every way a checkpoint can be refused. A save that returns one of these has left the old file as it
 //! was, except where [`Error::Io`] says otherwise.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::{fmt, io};
 
 use super::header::FORMAT;
@@ -85,29 +85,29 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Error::Io { path, operation, source } => {
-                write!(f, "cannot {operation} {}: {source}", path.display())
+                write!(f, "cannot {operation} {}: {source}", shown(path))
             }
             Error::NotAFile { path, what } => {
-                write!(f, "{} is {what}; a checkpoint is a regular file", path.display())
+                write!(f, "{} is {what}; a checkpoint is a regular file", shown(path))
             }
             Error::Locked { path, owner: Some(owner) } => {
-                write!(f, "{} is in use by process {owner}", path.display())
+                write!(f, "{} is in use by process {owner}", shown(path))
             }
             Error::Locked { path, owner: None } => {
-                write!(f, "{} is in use by another process", path.display())
+                write!(f, "{} is in use by another process", shown(path))
             }
             Error::NotACheckpoint { path, why } => {
-                write!(f, "{} is no checkpoint of thalweg: {why}", path.display())
+                write!(f, "{} is no checkpoint of thalweg: {why}", shown(path))
             }
             Error::Version { path, found } => write!(
                 f,
                 "{} has format {}, this version of thalweg reads {FORMAT}",
-                path.display(),
+                shown(path),
                 Quoted(found)
             ),
-            Error::Damaged { path, why } => write!(f, "{} is damaged: {why}", path.display()),
+            Error::Damaged { path, why } => write!(f, "{} is damaged: {why}", shown(path)),
             Error::ChangedWhileRead { path } => {
-                write!(f, "{} was changed while it was read", path.display())
+                write!(f, "{} was changed while it was read", shown(path))
             }
             Error::Content { why } => f.write_str(why),
             Error::Length { name, got, expected } if got > expected => write!(
@@ -127,6 +127,11 @@ impl fmt::Display for Error {
             ),
         }
     }
+}
+
+/// A path as Python writes a string.
+fn shown(path: &Path) -> String {
+    Quoted(&path.to_string_lossy()).to_string()
 }
 
 impl std::error::Error for Error {

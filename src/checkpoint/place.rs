@@ -84,7 +84,7 @@ impl Sibling {
     pub(super) fn open(place: Place) -> Result<Self, Error> {
         let directory = Directory::open(&place.directory).map_err(|source| Error::Io {
             path: place.directory.clone(),
-            operation: "open the directory",
+            operation: "open",
             source,
         })?;
         let lock = Lock::file(&place.sibling)?;

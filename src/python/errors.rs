@@ -289,7 +289,10 @@ fn system_error(path: PathBuf, operation: &str, source: &io::Error) -> PyErr {
             let path = path.into_os_string();
             PyOSError::new_err((number, format!("{said} (cannot {operation} it)"), path))
         }
-        None => PyOSError::new_err(format!("cannot {operation} {}: {said}", path.display())),
+        None => PyOSError::new_err(format!(
+            "cannot {operation} {}: {said}",
+            Quoted(&path.to_string_lossy())
+        )),
     }
 }
 
