@@ -7,7 +7,7 @@ sees all of them at once; only then is anything changed.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -86,8 +86,13 @@ def load_state_dict(
     *,
     hyperparameters: Literal["saved", "current"],
     strict: bool,
+    foreign: Sequence[str] | None = None,
 ) -> LoadReport:
-    """See `Optimizer.load_state_dict`."""
+    """See `Optimizer.load_state_dict`.
+
+    `foreign` are differences that were found before, if another library saved the state: it knows
+    of no accumulators and averages, and those here stay as they are.
+    """
     if hyperparameters not in ("saved", "current"):
         raise ValueError(f"hyperparameters must be 'saved' or 'current', got {hyperparameters!r}")
     _check_form(saved)
@@ -96,7 +101,10 @@ def load_state_dict(
         plan.check_header()
         plan.plan_groups()
     plan.plan_state()
-    plan.plan_attached()
+    if foreign is None:
+        plan.plan_attached()
+    else:
+        plan.mismatched += foreign
     if strict:
         plan.refuse()
     if plan.changed:
