@@ -440,7 +440,10 @@ REFUSED: list[tuple[Any, str]] = [
     (lambda s: s["state"].update({7: {}}), "state of parameter 7, which no group has"),
     (lambda s: s["state"][0].__delitem__("exp_avg"), r"state of 'w': saved \['exp_avg_sq'\]"),
     (lambda s: s["state"][0].update(other=torch.ones(2, 3)), "'other'"),
-    (lambda s: s["state"][0].update(exp_avg=torch.ones(7)), r"exp_avg of 'w': saved float32 \(7,\)"),
+    (
+        lambda s: s["state"][0].update(exp_avg=torch.ones(7)),
+        r"exp_avg of 'w': saved float32 \(7,\)",
+    ),
     (lambda s: s["state"][0].update(exp_avg=1.0), "exp_avg of 'w': saved float, not an array"),
     (lambda s: s["state"][0].update(exp_avg=np.ma.zeros((2, 3))), "a masked array; fill it"),
     (lambda s: s["state"][0].update(exp_avg=torch.ones(2, 3, dtype=torch.int64)), "saved int64"),
