@@ -1,4 +1,4 @@
-"""`thalweg.convert` and torch: a run goes on on the other side, and what does not fit is refused."""
+"""`thalweg.convert` and torch: runs go on on the other side, what does not fit is refused."""
 
 from __future__ import annotations
 
@@ -106,8 +106,8 @@ def start(dtype: str) -> dict[str, Any]:
 
 def assert_close(one: dict[str, Any], other: dict[str, Any], dtype: str) -> None:
     eps = float(np.finfo(dtype).eps)
-    for name in one:
-        np.testing.assert_allclose(one[name], other[name], rtol=100 * eps, atol=100 * eps)
+    for name, value in one.items():
+        np.testing.assert_allclose(value, other[name], rtol=100 * eps, atol=100 * eps)
 
 
 @pytest.mark.parametrize("before", [0, 3, 12])
@@ -326,7 +326,7 @@ def test_without_names_the_order_of_the_tree_counts() -> None:
     opt = fresh()
     assert from_torch(saved, opt).names == ("w", "b")
     saved["param_groups"][0]["param_names"] = ["b", "other"]
-    with unchanged(opt), pytest.raises(ValueError, match="param_names have 'b' where .* has 'w'"):
+    with unchanged(opt), pytest.raises(ValueError, match=r"param_names have 'b' where .* has 'w'"):
         from_torch(saved, opt)
     saved["param_groups"][0]["param_names"] = ["weight", "b"]
     assert from_torch(saved, opt).names == ("w", "b")
@@ -516,6 +516,12 @@ def test_names_that_do_not_fit(params: Any, message: str) -> None:
         from_torch(saved, opt, params=params)
 
 
+def test_whose_hyperparameters_is_checked() -> None:
+    opt, saved = simple(), to_torch(simple())
+    with unchanged(opt), pytest.raises(ValueError, match="must be 'saved' or 'current'"):
+        from_torch(saved, opt, hyperparameters="mine")  # type: ignore[arg-type]  # that is the test
+
+
 def test_counts_of_parameters_that_do_not_fit() -> None:
     saved = to_torch(simple(), params=["w", "b"])
     saved["param_groups"][0]["params"] = [0]
@@ -530,7 +536,7 @@ def test_counts_of_parameters_that_do_not_fit() -> None:
 def test_what_torch_cannot_say_is_refused() -> None:
     params = {"w": np.ones(2), "b": np.ones(1)}
     sgdw = thalweg.SGDW(params, lr=0.1)
-    with pytest.raises(ValueError, match="torch.optim has no SGDW"):
+    with pytest.raises(ValueError, match=r"torch.optim has no SGDW"):
         to_torch(sgdw)
     with pytest.raises(ValueError, match="independent=True has no counterpart"):
         to_torch(thalweg.AdamW(params, weight_decay=0.1, independent=True))
@@ -539,9 +545,9 @@ def test_what_torch_cannot_say_is_refused() -> None:
         to_torch(opt, params=["w", "b"])
     with pytest.raises(ValueError, match="'b' trains and is left out"):
         to_torch(opt, params=["w"])
-    with pytest.raises(TypeError, match="tensors must be True, False or None, got 'yes'"):
+    with pytest.raises(TypeError, match=r"tensors must be True, False or None, got 'yes'"):
         to_torch(opt, tensors="yes")  # type: ignore[arg-type]  # that is the test
-    with pytest.raises(TypeError, match="opt must be one of thalweg.AdamW"):
+    with pytest.raises(TypeError, match=r"opt must be one of thalweg.AdamW"):
         to_torch(params)  # type: ignore[arg-type]  # that is the test
     with pytest.raises(ValueError, match="lr must be finite and at least 0, got -1"):
         to_torch(thalweg.AdamW(params, lr=lambda _: -1.0))
@@ -560,7 +566,7 @@ def test_momentum_buffers_tell_the_first_step_from_later_ones() -> None:
         assert from_torch(saved, opt, step_count=10).step == 10
         assert opt.state["0"]["step"] == 10 * step
     plain = thalweg.SGD(np.ones(2, np.float32), lr=0.1)
-    with unchanged(plain), pytest.raises(ValueError, match="saved .'momentum_buffer'., here .."):
+    with unchanged(plain), pytest.raises(ValueError, match=r"saved .'momentum_buffer'., here .."):
         from_torch(saved, plain)
     with unchanged(plain), pytest.raises(ValueError, match="step_count must be"):
         from_torch(saved, plain, step_count=-1)

@@ -34,7 +34,7 @@ class Found:
     """Arrays and step of each parameter."""
     names: list[str] = field(default_factory=list)
     groups: list[dict[str, Any]] = field(default_factory=list)
-    """None where hyperparameters stay as they are."""
+    """In the form of a state dict; none where hyperparameters stay as they are."""
     mismatched: list[str] = field(default_factory=list)
     ignored: dict[str, Any] = field(default_factory=dict)
 

@@ -70,6 +70,11 @@ def from_optax(
     """
     check_optimizer(opt)
     refuse(opt)
+    if fields(state) is None:
+        raise TypeError(
+            f"state must be what init or update of an optax transformation returned, got "
+            f"{type(state).__name__}"
+        )
     step_count = checked_count(step_count)
     found, counts = Found(), []
     for path, own, held in _parts(state, "", found.ignored):
@@ -105,6 +110,11 @@ def _parts(
         if node is not None:
             ignored[path.removeprefix(".")] = node
         return []
+    if "mini_step" in held and whole(held["mini_step"]) != 0:
+        raise ValueError(
+            f"the state is amid an accumulation of gradients, mini_step is {held['mini_step']}; take "
+            "it over after a whole number of updates"
+        )
     own = kind(node, held)
     here = [] if own is None else [(path.removeprefix("."), own, held)]
     inner = {key: value for key, value in held.items() if own is None or key not in own}
@@ -145,7 +155,7 @@ def _check_found(opt: Optimizer, found: Found) -> None:
 
 def _counted(found: Found, counts: list[Any]) -> int:
     """The number of steps that the state tells."""
-    known = [count for count in counts if is_count(count)]
+    known: list[int] = [count for count in counts if is_count(count)]
     if known:
         return max(known)
     arrays = [a for leaf in found.state.values() for k, a in leaf.items() if k != "step"]

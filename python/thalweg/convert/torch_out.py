@@ -66,7 +66,7 @@ def to_torch(
     Examples
     --------
     >>> import numpy as np, thalweg
-    >>> opt = thalweg.AdamW({"w": np.ones(2), "b": np.zeros(1)}, groups=[thalweg.no_decay(0)])
+    >>> opt = thalweg.AdamW({"w": np.ones(2), "b": np.zeros(1)})
     >>> report = opt.step({"w": np.ones(2), "b": np.ones(1)})
     >>> saved = thalweg.convert.to_torch(opt, tensors=False)
     >>> saved["param_groups"][0]["param_names"], saved["state"][1]["exp_avg"]
@@ -169,10 +169,7 @@ def _entry(leaf: dict[str, Any], rule: str, transposed: bool, as_torch: Any) -> 
     dtype = np.float32 if step <= FLOAT32_WHOLE else np.float64
     counted = {} if rule == "SGD" else {"step": np.array(step, dtype)}
     arrays = {key: value.T if transposed else value for key, value in leaf.items() if key != "step"}
-    ordered = {
-        **counted,
-        **{key: np.array(a, order="C", ndmin=a.ndim) for key, a in arrays.items()},
-    }
+    ordered = {**counted, **{key: np.asarray(a, order="C") for key, a in arrays.items()}}
     return {key: as_torch(a) for key, a in ordered.items()} if as_torch else ordered
 
 
