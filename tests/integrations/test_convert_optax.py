@@ -271,7 +271,7 @@ REFUSED: list[tuple[Callable[[Any], Any], str]] = [
     (lambda _: (), "there is no ScaleByAdamState of optax in what was given, as AdamW needs"),
     (lambda _: (None,), "there is no ScaleByAdamState"),
     (lambda _: None, "state must be what init or update .* returned, got NoneType"),
-    (lambda p: in_mid_accumulation(p), "amid an accumulation of gradients, mini_step is 1"),
+    (in_mid_accumulation, "amid an accumulation of gradients, mini_step is 1"),
     (lambda p: optax.lion(0.1).init(p), "there is no ScaleByAdamState"),
     (lambda p: optax.adabelief(0.1).init(p), "ScaleByBeliefState of optax is the state of a rule"),
     (lambda p: adam_state(p, count=-1), "step is -1"),

@@ -112,8 +112,8 @@ def _parts(
         return []
     if "mini_step" in held and whole(held["mini_step"]) != 0:
         raise ValueError(
-            f"the state is amid an accumulation of gradients, mini_step is {held['mini_step']}; take "
-            "it over after a whole number of updates"
+            f"the state is amid an accumulation of gradients, mini_step is {held['mini_step']}; "
+            "take it over after a whole number of updates"
         )
     own = kind(node, held)
     here = [] if own is None else [(path.removeprefix("."), own, held)]
