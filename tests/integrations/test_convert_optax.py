@@ -81,8 +81,8 @@ FORMS = [
     ),
     (
         "adamw with hyperparameters in its state",
-        lambda: optax.inject_hyperparams(optax.adamw)(learning_rate=0.01),
-        lambda p: thalweg.AdamW(p, lr=0.01, weight_decay=1e-4),
+        lambda: optax.inject_hyperparams(optax.adamw)(learning_rate=warm),
+        lambda p: thalweg.AdamW(p, lr=lambda t: warm(t - 1), weight_decay=1e-4),
     ),
     (
         "two groups",
@@ -161,6 +161,8 @@ def goes_on(tx: Any, opt: thalweg.Optimizer, before: int, *, like: bool) -> None
     fresh = tx.init(params)
     state = to_optax(opt, like=fresh) if like else to_optax(opt)
     assert jax.tree.structure(state) == jax.tree.structure(fresh)
+    counts = [leaf for leaf in jax.tree.leaves(state) if leaf.dtype == np.int32]
+    assert all(count == before for count in counts)
     rest = range(before + 1, before + 16)
     train_ours(opt, rest)
     params, state = train_theirs(tx, state, params, rest)

@@ -27,10 +27,11 @@ def fitted(value: Any, dtype: Any) -> Any:
 
 
 def number(value: Any) -> Any:
-    """What an array or tensor of one element holds."""
+    """What an array or tensor of one element holds; of others a form that compares as a whole."""
     array = _array(value)
-    plain = isinstance(array, np.ndarray | np.generic) and not isinstance(array, np.ma.MaskedArray)
-    return array.item() if plain and array.size == 1 else value
+    if isinstance(array, np.ndarray | np.generic) and not isinstance(array, np.ma.MaskedArray):
+        return array.item() if array.size == 1 else array.tolist()
+    return repr(value) if hasattr(value, "shape") else value
 
 
 def whole(value: Any) -> Any:
@@ -47,11 +48,10 @@ def _array(value: Any) -> Any:
         elsewhere = value.is_meta or hasattr(value, "full_tensor")
         if value.layout != torch.strided or value.is_quantized or elsewhere:
             return value
-        value = value.detach().cpu()
         known = (torch.float16, torch.float32, torch.float64)
         if value.is_floating_point() and value.dtype not in known:
-            value = value.float()  # bfloat16, of which every number is one of float32
-        return value.numpy()
+            value = value.detach().float()  # bfloat16, of which every number is one of float32
+        return value.numpy(force=True)  # wherever it is
     if isinstance(value, np.ndarray | np.generic):
         return value
     if hasattr(value, "__array__") and hasattr(value, "dtype"):
