@@ -107,7 +107,7 @@ def start(dtype: str) -> dict[str, Any]:
 def assert_close(one: dict[str, Any], other: dict[str, Any], dtype: str) -> None:
     eps = float(np.finfo(dtype).eps)
     for name, value in one.items():
-        np.testing.assert_allclose(value, other[name], rtol=50 * eps, atol=50 * eps)
+        np.testing.assert_allclose(value, other[name], rtol=15 * eps, atol=15 * eps)
 
 
 @pytest.mark.parametrize("before", [0, 3, 12])
