@@ -36,6 +36,10 @@ NEEDS = {
     "torch": "torch",
 }
 """What the module, and the page in `docs/integrations`, of that name are about."""
+ABOUT = {"exchange": "convert"}
+"""Pages in `docs/integrations` about a module of another name."""
+ONE_OF_TWO = re.compile(r"^import (optax|torch)$", re.MULTILINE)
+"""What some examples need of a page that is about several libraries."""
 MODULES = ["thalweg"] + [
     name
     for _, name, _ in pkgutil.walk_packages(thalweg.__path__, "thalweg.", onerror=lambda _: None)
@@ -60,6 +64,7 @@ def test_public_functions_and_classes_have_examples() -> None:
             "thalweg.optimizers",
             "thalweg.accumulator",
             "thalweg.ema",
+            "thalweg.convert",
             "thalweg.functional",
             "thalweg.schedule",
             "thalweg.tree",
@@ -67,7 +72,7 @@ def test_public_functions_and_classes_have_examples() -> None:
             "thalweg.weight_decay",
         )
         for name in importlib.import_module(module).__all__
-        if name not in ("Optimizer", "AveragingTime")
+        if name not in ("Optimizer", "AveragingTime", "ConvertReport")
         and not any(
             test.examples
             for test in finder.find(getattr(importlib.import_module(module), name), name)
@@ -80,6 +85,9 @@ def test_public_functions_and_classes_have_examples() -> None:
 def test_examples_of_pages(page: str, block: str, capsys: pytest.CaptureFixture[str]) -> None:
     if "docs/integrations/" in page and Path(page).stem in NEEDS:
         pytest.importorskip(NEEDS[Path(page).stem])
+    if Path(page).stem in ABOUT:
+        for library in ONE_OF_TWO.findall(block):
+            pytest.importorskip(library)
     exec(compile(block, page, "exec"), {})  # noqa: S102 - our own pages
     said = re.findall(r"print\(.*\)  # (.*)", block)
     printed = capsys.readouterr().out

@@ -22,7 +22,7 @@ import pytest
 
 import thalweg
 from conftest import snapshot
-from test_docs import NEEDS
+from test_docs import ABOUT, NEEDS
 from thalweg.mirror import Mirror
 
 if TYPE_CHECKING:
@@ -276,8 +276,12 @@ def modules() -> dict[str, list[Path]]:
     return found
 
 
+def module_of(page: Path) -> str:
+    return ABOUT.get(page.stem, page.stem)
+
+
 def test_the_page_shows_every_error_of_the_python_code() -> None:
-    own = {path.stem for path in INTEGRATIONS} | {"cli"}  # which speaks for itself
+    own = {module_of(path) for path in INTEGRATIONS} | {"cli"}  # which speaks for itself
     said = sentences(path for name, paths in modules().items() if name not in own for path in paths)
     assert len(said.messages) > 20
     # A message that a longer one lists, where a state dict does not fit.
@@ -289,7 +293,7 @@ def test_the_page_shows_every_error_of_the_python_code() -> None:
 
 @pytest.mark.parametrize("path", INTEGRATIONS, ids=lambda path: path.stem)
 def test_pages_of_integrations_show_every_error_of_their_modules(path: Path) -> None:
-    said = sentences(modules()[path.stem])
+    said = sentences(modules()[module_of(path)])
     shown = [text for _, text in examples(path)]
     assert not_found(said.messages, re.fullmatch, shown) == []
 

@@ -1,15 +1,15 @@
 """AdamW for NumPy: in place, SIMD, multi-threaded, the same bits everywhere.
 
 `AdamW`, `Adam`, `SGDW` and `SGD` train trees of NumPy arrays; `functional` is for tools that keep
-their own state; `schedule` has hyperparameters that are functions of the step; `reference` defines
-the bits in plain NumPy.
+their own state; `schedule` has hyperparameters that are functions of the step; `convert` exchanges
+state with torch and optax; `reference` defines the bits in plain NumPy.
 """
 
 import atexit as _atexit
 import sys as _sys
 from typing import TYPE_CHECKING as _TYPE_CHECKING
 
-from thalweg import functional, reference, schedule, tree
+from thalweg import convert, functional, reference, schedule, tree
 from thalweg._core import (
     StepReport,
     TensorStats,
@@ -50,6 +50,7 @@ __all__ = [
     "TensorStats",
     "__version__",
     "averaging_time",
+    "convert",
     "cpu_levels",
     "functional",
     "get_cpu_level",

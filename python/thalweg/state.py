@@ -7,7 +7,7 @@ sees all of them at once; only then is anything changed.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -49,6 +49,23 @@ class LoadReport:
     """Saved entries that do not fit, each with both sides."""
     changed: dict[str, tuple[Any, Any]] = field(default_factory=dict)
     """Hyperparameters that changed: old value and new."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a state dict comes from, and what comes with it."""
+
+    what: str = "the state dict"
+    """What it is in messages."""
+    params: Mapping[str, Any] | None = None
+    """Of a file, the parameters too. Its arrays, and those of the state dict, are not read yet."""
+    extra: Any = None
+    """Of a file, what the user saved along with it."""
+    foreign: Sequence[str] | None = None
+    """Differences that were found before, if another library saved the state: it knows of no
+    accumulators and averages, and those here stay as they are."""
+    stacklevel: int = 3
+    """Where the user's code is."""
 
 
 def state_dict(opt: Optimizer, *, copy: bool) -> dict[str, Any]:
@@ -115,35 +132,33 @@ def load_state_dict(
     *,
     hyperparameters: Literal["saved", "current"],
     strict: bool,
-    params: Mapping[str, Any] | None = None,
-    extra: Any = None,
-    what: str = "the state dict",
-    stacklevel: int = 3,
+    origin: Origin | None = None,
 ) -> LoadReport:
-    """See `Optimizer.load_state_dict`.
-
-    A file has `params` too, whose arrays, as those of `saved`, are not read yet, and `extra`.
-    """
+    """See `Optimizer.load_state_dict`; and `Origin`, if it does not come from there."""
+    origin = origin or Origin()
     if hyperparameters not in ("saved", "current"):
         raise ValueError(f"hyperparameters must be 'saved' or 'current', got {hyperparameters!r}")
     _check_form(saved)
-    plan = _Plan(opt, saved, params, others=hyperparameters == "saved")
+    plan = _Plan(opt, saved, origin.params, others=hyperparameters == "saved")
     if plan.others:
         plan.check_header()
         plan.plan_groups()
     plan.plan_state()
     plan.plan_params()
-    plan.plan_attached()
+    if origin.foreign is None:
+        plan.plan_attached()
+    else:
+        plan.mismatched += origin.foreign
     if strict:
-        plan.refuse(what)
+        plan.refuse(origin.what)
     if plan.changed:
         listed = ", ".join(f"{key}: {old!r} -> {new!r}" for key, (old, new) in plan.changed.items())
         # Before anything is changed, because a warning can be an error.
-        warnings.warn(f"loading changes hyperparameters: {listed}", stacklevel=stacklevel)
+        warnings.warn(f"loading changes hyperparameters: {listed}", stacklevel=origin.stacklevel)
     plan.carry_out()
     return LoadReport(
         step=int(saved["step_count"]),
-        extra=extra,
+        extra=origin.extra,
         missing=tuple(plan.missing),
         unexpected=tuple(plan.unexpected),
         mismatched=tuple(plan.mismatched),

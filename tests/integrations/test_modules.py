@@ -21,7 +21,7 @@ def run(code: str) -> str:
 
 
 def test_thalweg_imports_none_of_the_libraries() -> None:
-    libraries = {"autograd", "jax", *MODULES}
+    libraries = {"autograd", "jax", "optax", *MODULES}
     code = f"import sys, thalweg; print({libraries!r} & sys.modules.keys())"
     assert run(code) == "set()\n"
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from thalweg import _core
 from thalweg.checkpoint.encoding import Encoder, decode
-from thalweg.state import LoadReport, load_state_dict, together
+from thalweg.state import LoadReport, Origin, load_state_dict, together
 from thalweg.tree import flatten
 
 if TYPE_CHECKING:
@@ -108,10 +108,7 @@ def load(
         saved,
         hyperparameters=hyperparameters,
         strict=strict,
-        params=values if params else None,
-        extra=extra,
-        what=_shown(path),
-        stacklevel=4,
+        origin=Origin(_shown(path), values if params else None, extra, stacklevel=4),
     )
 
 

@@ -1,0 +1,64 @@
+"""Arrays and counts of other libraries, as NumPy has them. What has no exact form stays as it is.
+
+What stays is refused where state dicts are compared, together with all other differences.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import numpy as np
+
+__all__ = ["fitted", "number", "whole"]
+
+
+def fitted(value: Any, dtype: Any) -> Any:
+    """`value` as an array of `dtype`, where that changes no number in it."""
+    array = _array(value)
+    if not isinstance(array, np.ndarray) or isinstance(array, np.ma.MaskedArray):
+        return array
+    if dtype is None or array.dtype == dtype or not _is_real(array.dtype):
+        return array
+    with np.errstate(over="ignore", invalid="ignore"):
+        cast = array.astype(dtype)
+        exact = np.array_equal(cast.astype(array.dtype), array, equal_nan=True)
+    return cast if exact else array
+
+
+def number(value: Any) -> Any:
+    """What an array or tensor of one element holds; of others a form that compares as a whole."""
+    array = _array(value)
+    if isinstance(array, np.ndarray | np.generic) and not isinstance(array, np.ma.MaskedArray):
+        return array.item() if array.size == 1 else array.tolist()
+    return repr(value) if hasattr(value, "shape") else value
+
+
+def whole(value: Any) -> Any:
+    """A count as an int, where it is whole."""
+    value = number(value)
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _array(value: Any) -> Any:
+    torch: Any = sys.modules.get("torch")
+    if torch is not None and isinstance(value, torch.Tensor):
+        # Sparse and quantized numbers are none of an array, and those of a distributed tensor are
+        # elsewhere.
+        elsewhere = value.is_meta or hasattr(value, "full_tensor")
+        if value.layout != torch.strided or value.is_quantized or elsewhere:
+            return value
+        known = (torch.float16, torch.float32, torch.float64)
+        if value.is_floating_point() and value.dtype not in known:
+            value = value.detach().float()  # bfloat16, of which every number is one of float32
+        return value.numpy(force=True)  # wherever it is
+    if isinstance(value, np.ndarray | np.generic):
+        return value
+    if hasattr(value, "__array__") and hasattr(value, "dtype"):
+        return np.asarray(value)
+    return value
+
+
+def _is_real(dtype: np.dtype[Any]) -> bool:
+    # NumPy does not know the kind of the types that JAX adds.
+    return dtype.kind == "f" or dtype.name.startswith(("bfloat", "float"))

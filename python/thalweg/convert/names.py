@@ -1,0 +1,77 @@
+"""Which parameter of one library is which of the other."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from thalweg.base import Optimizer
+from thalweg.groups import Match, matching_names
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["Order", "check_optimizer", "differences", "exchanged", "flat", "swapped"]
+
+Order: TypeAlias = Sequence[str] | Sequence[Sequence[str]]
+"""Names in the order of torch's parameters: all in one, or group by group."""
+
+
+def check_optimizer(opt: Any) -> None:
+    """Refuse what is no optimizer of thalweg."""
+    if not isinstance(opt, Optimizer):
+        raise TypeError(
+            f"opt must be one of thalweg.AdamW, Adam, SGDW and SGD, got {type(opt).__name__}"
+        )
+
+
+def exchanged(opt: Optimizer) -> list[str]:
+    """The parameters that have something to exchange: those that train, or have trained."""
+    trains, state = opt._trained(), opt.state
+    return [
+        name for name in opt.params if name in trains or (name in state and state[name]["step"])
+    ]
+
+
+def flat(params: Any) -> tuple[list[str], list[int] | None]:
+    """The names of an `Order`, and the sizes of its groups if it has any."""
+    given = [] if isinstance(params, str) or not isinstance(params, Sequence) else list(params)
+    if given and all(isinstance(name, str) for name in given):
+        return given, None
+    groups = [list(names) for names in given if isinstance(names, list | tuple)]
+    names = [name for group in groups for name in group]
+    if not given or len(groups) < len(given) or not all(isinstance(name, str) for name in names):
+        raise TypeError(
+            "params must be names of parameters in torch's order, ['w', 'b'], or a list of names "
+            f"for each of its groups, [['w'], ['b']]; got {params!r}"
+        )
+    return names, [len(group) for group in groups]
+
+
+def differences(opt: Optimizer, names: Sequence[str]) -> list[str]:
+    """What is wrong with names that were given."""
+    found = [f"{name!r} is there {n} times" for name, n in Counter(names).items() if n > 1]
+    for name in dict.fromkeys(names):
+        if name not in opt.params:
+            near = get_close_matches(name, list(opt.params), n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            found.append(f"{name!r} is no parameter{hint}")
+    return found
+
+
+def swapped(opt: Optimizer, transpose: Match | None) -> set[str]:
+    """The matrices that are transposed in the other library."""
+    if transpose is None:
+        return set()
+    params: Mapping[str, Any] = opt.params
+    names = matching_names(transpose, params, "transpose")
+    for name in names:
+        if np.ndim(params[name]) != 2:
+            raise ValueError(
+                f"transpose is for matrices; it matches {name!r} of {np.shape(params[name])}"
+            )
+    return set(names)

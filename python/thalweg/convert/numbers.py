@@ -1,0 +1,54 @@
+"""Hyperparameters as other libraries have them: numbers of one step, for each parameter."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from thalweg import _core
+from thalweg.groups import native, resolve
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from thalweg.base import Optimizer
+
+__all__ = ["Values"]
+
+
+class Values:
+    """The hyperparameters of each parameter at a step; callables are called once for a class."""
+
+    def __init__(self, opt: Optimizer, step: int) -> None:
+        self.opt, self.step = opt, step
+        self.known: dict[tuple[int, ...], dict[str, Any]] = {}
+
+    def _resolved(self, name: str) -> dict[str, Any]:
+        groups = self.opt.groups
+        resolved = resolve([groups[i]._values for i in self.opt._cascade.matching[name]])
+        return {key: value for key, value in native(resolved).items() if key != "frozen"}
+
+    def plain(self, name: str) -> bool:
+        """Whether none is a callable."""
+        resolved = self._resolved(name)
+        return not any(map(callable, [*resolved.pop("lr_scale"), *resolved.values()]))
+
+    def of(self, name: str) -> dict[str, Any]:
+        """Those of one parameter, ``lr_scale`` multiplied into ``lr``."""
+        matching = self.opt._cascade.matching[name]
+        if matching not in self.known:
+            self.known[matching] = _numbers(self._resolved(name), self.step)
+        return self.known[matching]
+
+
+def _numbers(resolved: Mapping[str, Any], step: int) -> dict[str, Any]:
+    numbers = {key: _at(key, v, step) for key, v in resolved.items() if key != "lr_scale"}
+    for scale in resolved["lr_scale"]:  # one by one, as a step does
+        numbers["lr"] *= _at("lr_scale", scale, step)
+    if "betas[0]" not in numbers:
+        return numbers
+    betas = (numbers.pop("betas[0]"), numbers.pop("betas[1]"))
+    return {**numbers, "betas": betas}
+
+
+def _at(key: str, value: Any, step: int) -> float:
+    return _core.check_hyperparameter(key, value(step) if callable(value) else value)

@@ -1,0 +1,162 @@
+"""State of optax, taken over."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from thalweg import state as state_dicts
+from thalweg.convert.arrays import fitted, whole
+from thalweg.convert.loading import ConvertReport, Found, checked_count, is_count
+from thalweg.convert.names import check_optimizer
+from thalweg.convert.optax_parts import ADAM, TRACE, fields, kind, refuse
+from thalweg.tree import flatten
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from thalweg.base import Optimizer
+
+__all__ = ["from_optax"]
+
+
+def from_optax(
+    state: Any, opt: Optimizer, *, step_count: int | None = None, strict: bool = True
+) -> ConvertReport:
+    """Take over the state of ``optax.adamw``, ``optax.adam`` or ``optax.sgd``.
+
+    Everything is checked before anything is changed.
+
+    Parameters
+    ----------
+    state : tree
+        What ``tx.init`` or ``tx.update`` returned, alone or among other states, as in a chain; or
+        the same as nested tuples, lists and dicts with optax's names of fields. Arrays are those of
+        JAX or NumPy. Numbers of another type are taken over where that is exact, as from bfloat16.
+    opt : AdamW, Adam, SGDW or SGD
+        Made for parameters in a tree of the same structure. Its hyperparameters stay: there are
+        none in optax's state.
+    step_count : int
+        Number of steps taken. Default is the largest count in the state; if there is none, 1 if any
+        momentum buffer is not zero, else 0.
+    strict : bool, default True
+        False takes over what fits and reports the rest.
+
+    Returns
+    -------
+    ConvertReport
+        As of ``load_state_dict``, with ``names`` and ``ignored``.
+
+    Raises
+    ------
+    ValueError
+        If there is no such state, or it does not fit, listing every difference; or for AMSGrad,
+        ``maximize=True`` and dampening. Nothing is changed then.
+    TypeError
+        If `opt` is no optimizer.
+
+    Notes
+    -----
+    Accumulators and averages of the optimizer stay as they are; `skip_count` is zero.
+
+    Examples
+    --------
+    >>> import numpy as np, thalweg
+    >>> moments = {"count": 7, "mu": {"w": np.ones(2)}, "nu": {"w": np.ones(2)}}
+    >>> opt = thalweg.AdamW({"w": np.zeros(2)})
+    >>> thalweg.convert.from_optax((moments, (), ()), opt).step
+    7
+    """
+    check_optimizer(opt)
+    refuse(opt)
+    if fields(state) is None:
+        raise TypeError(
+            f"state must be what init or update of an optax transformation returned, got "
+            f"{type(state).__name__}"
+        )
+    step_count = checked_count(step_count)
+    found, counts = Found(), []
+    for path, own, held in _parts(state, "", found.ignored):
+        if own == ADAM:
+            counts.append(whole(held["count"]))
+            arrays = {"exp_avg": held["mu"], "exp_avg_sq": held["nu"]}
+            _add(opt, found, path, arrays, counts[-1])
+        elif own == TRACE:
+            _add(opt, found, path, {"momentum_buffer": held["trace"]}, None)
+        else:
+            counts.append(whole(held["count"]))
+    _check_found(opt, found)
+    step_count = _counted(found, counts) if step_count is None else step_count
+    for name in found.names:
+        leaf = found.state[name]
+        leaf["step"] = step_count if leaf["step"] is None else leaf["step"]
+    loaded = state_dicts.load_state_dict(
+        opt,
+        found.state_dict(opt, step_count),
+        hyperparameters="current",
+        strict=strict,
+        origin=state_dicts.Origin(foreign=found.mismatched),
+    )
+    return found.report(loaded)
+
+
+def _parts(
+    node: Any, path: str, ignored: dict[str, Any]
+) -> list[tuple[str, set[str], Mapping[str, Any]]]:
+    """The states of known kinds, and where they are."""
+    held = fields(node)
+    if held is None:
+        if node is not None:
+            ignored[path.removeprefix(".")] = node
+        return []
+    if "mini_step" in held and whole(held["mini_step"]) != 0:
+        raise ValueError(
+            f"the state is amid an accumulation of gradients, mini_step is {held['mini_step']}; "
+            "take it over after a whole number of updates"
+        )
+    own = kind(node, held)
+    here = [] if own is None else [(path.removeprefix("."), own, held)]
+    inner = {key: value for key, value in held.items() if own is None or key not in own}
+    below = [_parts(value, f"{path}.{key}", ignored) for key, value in inner.items()]
+    return [*here, *(part for parts in below for part in parts)]
+
+
+def _add(
+    opt: Optimizer, found: Found, path: str, trees: Mapping[str, Any], step: int | None
+) -> None:
+    """State of the parameters that a part has."""
+    flat = {key: flatten(tree) for key, tree in trees.items()}
+    names = list(dict.fromkeys(name for leaves in flat.values() for name in leaves))
+    for name in names:
+        if name in found.state:
+            found.mismatched.append(f"{name!r} is in two states, the second at {path or 'the top'}")
+            continue
+        dtype = getattr(opt.params.get(name), "dtype", None)
+        arrays = {
+            key: fitted(leaves[name], dtype) for key, leaves in flat.items() if name in leaves
+        }
+        found.state[name] = {**arrays, "step": step}
+        found.names.append(name)
+
+
+def _check_found(opt: Optimizer, found: Found) -> None:
+    """Refuse what holds no state of the optimizer's rule."""
+    trained = opt._trained()
+    keeps = any(opt._state(name) for name in trained)
+    if found.state or not keeps:
+        if not found.state:  # SGD without momentum, which has nothing but its count
+            found.names = list(trained)
+            found.state = {name: {"step": None} for name in trained}
+        return
+    needed = "ScaleByAdamState" if "betas" in opt.rule.keys else "TraceState"
+    raise ValueError(f"there is no {needed} of optax in what was given, as {opt.rule.name} needs")
+
+
+def _counted(found: Found, counts: list[Any]) -> int:
+    """The number of steps that the state tells."""
+    known: list[int] = [count for count in counts if is_count(count)]
+    if known:
+        return max(known)
+    arrays = [a for leaf in found.state.values() for k, a in leaf.items() if k != "step"]
+    return int(any(np.any(array) for array in arrays if isinstance(array, np.ndarray)))

@@ -1,0 +1,154 @@
+"""State of an optimizer in the form of optax."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from thalweg.convert.names import check_optimizer
+from thalweg.convert.optax_parts import ADAM, COUNT, TRACE, classes, fields, kind, rebuilt, refuse
+from thalweg.tree import flatten, unflatten
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from thalweg.base import Optimizer
+
+__all__ = ["to_optax"]
+
+COUNT_LIMIT = 2**31 - 1
+"""optax counts in int32."""
+
+
+def to_optax(opt: Optimizer, *, like: Any = None) -> Any:
+    """A state for ``optax.adamw``, ``optax.adam`` or ``optax.sgd``, of an optimizer's state.
+
+    Parameters
+    ----------
+    opt : AdamW, Adam, SGDW or SGD
+        Read, not changed.
+    like : tree
+        A state of the transformation that is to go on, as ``tx.init(params)``: the result is the
+        same, with moments, momentum buffers and counts of `opt`. Default is the structure of
+        ``optax.adamw``, ``adam`` or ``sgd``, with a schedule's count if `lr` is a callable.
+
+    Returns
+    -------
+    tuple
+        What ``tx.update(grads, state, params)`` takes; arrays are NumPy's, and copies. Without
+        `like` the classes are those of optax if the program has imported it, else namedtuples of
+        the same names and fields. There are no hyperparameters in it.
+
+    Raises
+    ------
+    ValueError
+        For AMSGrad, ``maximize=True`` and dampening, which optax does otherwise or not at all; if
+        parameters have taken different numbers of steps, of which optax has one; or if `like` has
+        other parameters.
+    TypeError
+        If `opt` is no optimizer.
+
+    Examples
+    --------
+    >>> import numpy as np, thalweg
+    >>> opt = thalweg.AdamW({"w": np.ones(2)})
+    >>> report = opt.step({"w": np.ones(2)})
+    >>> adam, *_ = thalweg.convert.to_optax(opt)
+    >>> int(adam.count), adam.mu
+    (1, {'w': array([0.1, 0.1])})
+    """
+    check_optimizer(opt)
+    refuse(opt)
+    (step_count, *_), states = opt._snapshot(list(opt.params), copy=True)
+    state = _State(opt, states, _count(step_count))
+    if like is None:
+        return state.plain()
+    made = state.filled(like)
+    missing = [name for name in opt._trained() if len(states[name]) > 1 and name not in state.taken]
+    if missing:
+        raise ValueError(f"like has no place for the state of {', '.join(map(repr, missing))}")
+    return made
+
+
+def _count(step: int) -> Any:
+    if step > COUNT_LIMIT:
+        raise ValueError(f"optax counts up to {COUNT_LIMIT}, this is step {step}")
+    return np.array(step, np.int32)
+
+
+class _State:
+    """State by parameter, on its way into trees."""
+
+    def __init__(self, opt: Optimizer, states: Mapping[str, Any], step_count: Any) -> None:
+        self.opt, self.states, self.step_count = opt, states, step_count
+        self.taken: set[str] = set()
+
+    def plain(self) -> Any:
+        """As the plain optimizers of optax have it."""
+        optax, opt = classes(), self.opt
+        empty = optax.EmptyState()
+        last = optax.ScaleByScheduleState(self.step_count) if callable(opt.lr) else empty
+        decay = [empty] if opt.rule.decay == "weight_decay" else []
+        adam = "betas" in opt.rule.keys
+        key = "exp_avg" if adam else "momentum_buffer"
+        names = [name for name, leaf in self.states.items() if key in leaf]
+        others = [name for name in opt._trained() if name not in names]
+        if not names:
+            return (empty, *decay, last)
+        if others:
+            raise ValueError(
+                f"{others[0]!r} has no momentum and {names[0]!r} has; give a state as like"
+            )
+        like = unflatten({name: name if name in names else None for name in opt.params}, opt._tree)
+        if adam:
+            moments = (self._tree(names, like, key) for key in ("exp_avg", "exp_avg_sq"))
+            return (optax.ScaleByAdamState(self._step(names), *moments), *decay, last)
+        return (optax.TraceState(self._tree(names, like, key)), *decay, last)
+
+    def filled(self, node: Any) -> Any:
+        """The same state of optax, with what is known in its place."""
+        held = fields(node)
+        if held is None:
+            return node
+        own = kind(node, held)
+        made: dict[str, Any] = {}
+        if own == ADAM:
+            names = self._names(held["mu"], "exp_avg")
+            made = {
+                "count": self._step(names),
+                "mu": self._tree(names, held["mu"], "exp_avg"),
+                "nu": self._tree(names, held["nu"], "exp_avg_sq"),
+            }
+        elif own == TRACE:
+            names = self._names(held["trace"], "momentum_buffer")
+            made = {"trace": self._tree(names, held["trace"], "momentum_buffer")}
+        elif own == COUNT:
+            made = {"count": self.step_count}
+        return rebuilt(node, lambda key: made[key] if key in made else self.filled(held[key]))
+
+    def _names(self, like: Any, key: str) -> list[str]:
+        """Parameters in a part of a state."""
+        found = flatten(like)
+        for name, leaf in found.items():
+            if key not in self.states.get(name, {}):
+                raise ValueError(f"like has {name!r}, of which there is no {key} here")
+            mine, theirs = self.opt.params[name].shape, np.shape(leaf)
+            if mine != theirs:
+                raise ValueError(f"{name!r} is {theirs} in like, here it is {mine}")
+        self.taken.update(found)
+        return list(found)
+
+    def _step(self, names: list[str]) -> Any:
+        """The step that they have in common."""
+        steps = {self.states[name]["step"]: name for name in reversed(names)}
+        if len(steps) > 1:
+            counts = ", ".join(f"{name!r} {step}" for step, name in sorted(steps.items()))
+            raise ValueError(
+                f"optax has one count for all parameters, here they have taken different numbers "
+                f"of steps: {counts}"
+            )
+        return _count(*steps) if steps else self.step_count
+
+    def _tree(self, names: list[str], like: Any, key: str) -> Any:
+        return unflatten({name: self.states[name][key] for name in names}, like=like)

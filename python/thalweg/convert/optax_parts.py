@@ -1,0 +1,111 @@
+"""States of optax: what they are called, and what of them is a state of thalweg's rules.
+
+A chain of optax has a tuple of states, and wrappers have states that hold others. All are
+namedtuples; a checkpoint may give them back as dicts of their fields.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from thalweg.base import Optimizer
+
+__all__ = ["ADAM", "COUNT", "TRACE", "classes", "kind", "rebuilt", "refuse"]
+
+ADAM = {"count", "mu", "nu"}
+TRACE = {"trace"}
+COUNT = {"count"}
+
+
+class ScaleByAdamState(NamedTuple):
+    """As optax has it: number of updates, first and second moments."""
+
+    count: Any
+    mu: Any
+    nu: Any
+
+
+class TraceState(NamedTuple):
+    """As optax has it: momentum buffers."""
+
+    trace: Any
+
+
+class ScaleByScheduleState(NamedTuple):
+    """As optax has it: number of updates."""
+
+    count: Any
+
+
+class EmptyState(NamedTuple):
+    """As optax has it."""
+
+
+def classes() -> Any:
+    """Where the states are: optax, if the program has imported it."""
+    return sys.modules.get("optax") or sys.modules[__name__]
+
+
+def fields(node: Any) -> Mapping[str, Any] | None:
+    """What a container holds by name, or None if it is none."""
+    if isinstance(node, tuple) and hasattr(node, "_asdict"):
+        held: dict[str, Any] = node._asdict()
+        return held
+    if isinstance(node, Mapping):
+        return {str(key): value for key, value in node.items()}
+    if isinstance(node, list | tuple):
+        return {str(i): value for i, value in enumerate(node)}
+    return None
+
+
+def kind(node: Any, held: Mapping[str, Any]) -> set[str] | None:
+    """`ADAM`, `TRACE` or `COUNT`, or None for anything else.
+
+    Raises
+    ------
+    ValueError
+        For the state of another rule that has the same fields, or of optax's AMSGrad.
+    """
+    keys, name = set(held), type(node).__name__
+    if keys == {*ADAM, "nu_max"}:
+        raise ValueError(
+            "optax's AMSGrad keeps the maximum of the corrected second moment, thalweg's and "
+            "torch's that of the moment itself: neither follows from the other"
+        )
+    for own, of in ((ADAM, "ScaleByAdamState"), (TRACE, "TraceState")):
+        if keys == own:
+            if name != of and isinstance(node, tuple):
+                raise ValueError(
+                    f"{name} of optax is the state of a rule that thalweg does not have"
+                )
+            return own
+    return COUNT if keys == COUNT or keys >= {"count", "hyperparams"} else None
+
+
+def rebuilt(node: Any, change: Callable[[str], Any]) -> Any:
+    """The same container with what `change` makes of each field."""
+    if isinstance(node, tuple) and hasattr(node, "_fields"):
+        return type(node)(**{key: change(key) for key in node._fields})
+    if isinstance(node, Mapping):
+        return {key: change(str(key)) for key in node}
+    return type(node)(change(str(i)) for i in range(len(node)))
+
+
+def refuse(opt: Optimizer) -> None:
+    """Refuse what optax does otherwise, or not at all."""
+    if opt._options["amsgrad"]:
+        raise ValueError(
+            "amsgrad=True: optax's AMSGrad keeps the maximum of the corrected second moment, here "
+            "it is that of the moment itself; neither follows from the other"
+        )
+    if opt._options["maximize"]:
+        raise ValueError(
+            "maximize=True has no counterpart in optax: which sign its moments have depends on "
+            "where the gradients are negated"
+        )
+    damped = [name for name in opt._trained() if opt.resolve(name).get("dampening", 0.0) != 0.0]
+    if damped:
+        raise ValueError(f"dampening, as {damped[0]!r} has, has no counterpart in optax")

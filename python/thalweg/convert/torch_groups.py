@@ -1,0 +1,186 @@
+"""Groups of `torch.optim`: whose parameters they have, and which hyperparameters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from thalweg.convert.arrays import number
+from thalweg.convert.names import Order, differences, exchanged, flat
+from thalweg.convert.numbers import Values
+from thalweg.groups import some
+
+if TYPE_CHECKING:
+    from thalweg.base import Optimizer
+    from thalweg.convert.loading import Found
+
+__all__ = ["checked", "names", "read_groups"]
+
+ADAM = ("lr", "betas", "eps", "weight_decay", "amsgrad")
+SGD = ("lr", "momentum", "dampening", "weight_decay", "nesterov")
+NO_NUMBERS = ("params", "param_names", "maximize", "decoupled_weight_decay")
+"""Keys of a group that are read otherwise."""
+
+
+def checked(saved: Any) -> tuple[list[Mapping[str, Any]], bool]:
+    """The groups of a state dict, and whether it is of Adam."""
+    if not isinstance(saved, Mapping):
+        raise TypeError(
+            f"state_dict must be what state_dict() of torch.optim returns, got "
+            f"{type(saved).__name__}"
+        )
+    states, groups = saved.get("state"), saved.get("param_groups")
+    whole_form = (
+        isinstance(states, Mapping)
+        and all(isinstance(entry, Mapping) for entry in states.values())
+        and isinstance(groups, list | tuple)
+        and len(groups) > 0
+        and all(map(_is_group, groups))
+    )
+    if not whole_form or groups is None:
+        keys = some([*map(repr, saved)]) or "nothing"
+        raise ValueError(
+            f"not a state dict of torch.optim: it needs 'state' and 'param_groups', and has {keys}"
+            "; give what the optimizer's state_dict() returned"
+        )
+    adam = all(key in groups[0] for key in ADAM)
+    for i, group in enumerate(groups):
+        if any(key not in group for key in (ADAM if adam else SGD)):
+            keys = ", ".join(map(str, group))
+            raise ValueError(
+                f"not a state dict of torch's AdamW, Adam or SGD: param_groups[{i}] has {keys}"
+            )
+    return list(groups), adam
+
+
+def _is_group(value: Any) -> bool:
+    if not isinstance(value, Mapping):
+        return False
+    keys, names = value.get("params"), value.get("param_names")
+    betas = value.get("betas", (0.0, 0.0))
+    return (
+        isinstance(keys, list | tuple)
+        and all(isinstance(key, int) for key in keys)
+        and isinstance(betas, list | tuple)
+        and len(betas) == 2
+        and isinstance(names, list | tuple | None)
+        and all(isinstance(name, str) for name in names or ())
+    )
+
+
+def names(opt: Optimizer, groups: list[Mapping[str, Any]], params: Order | None) -> list[str]:
+    """The parameter at each of torch's positions."""
+    sizes = [len(group["params"]) for group in groups]
+    if params is not None:
+        return _asked(opt, sizes, params)
+    theirs: list[str] = [name for group in groups for name in group.get("param_names") or ()]
+    if len(theirs) == sum(sizes) and all(name in opt.params for name in theirs):
+        if len(set(theirs)) < len(theirs):
+            raise ValueError(f"torch's param_names have a name twice: {', '.join(theirs)}")
+        return theirs
+    return _ordered(opt, sizes, theirs)
+
+
+def _asked(opt: Optimizer, sizes: list[int], params: Order) -> list[str]:
+    """The parameters as the caller has ordered them."""
+    ours, asked = flat(params)
+    wrong = differences(opt, ours)
+    if (asked or [len(ours)]) != (sizes if asked else [sum(sizes)]):
+        wrong.append(f"torch has groups of {sizes} parameters, params has {asked or len(ours)}")
+    if wrong:
+        listed = "\n- ".join(wrong)
+        raise ValueError(f"params does not fit:\n- {listed}")
+    return ours
+
+
+def _ordered(opt: Optimizer, sizes: list[int], theirs: list[str]) -> list[str]:
+    """The parameters in the order of the tree."""
+    if len(sizes) > 1:
+        raise ValueError(
+            f"torch has {len(sizes)} groups, whose order is not that of the tree; say which names "
+            "they have, as params=[['w'], ['b']]"
+        )
+    orders = [exchanged(opt), list(opt.params)]
+    fitting = [order for order in orders if len(order) == sizes[0]]
+    if not fitting:
+        raise ValueError(
+            f"torch has {sizes[0]} parameters, here {len(orders[0])} of {len(orders[1])} train; "
+            "say which they are, as params=['w', 'b']"
+        )
+    for ours, name in zip(fitting[0], theirs, strict=False):
+        if name != ours and name in opt.params:
+            raise ValueError(
+                f"torch's param_names have {name!r} where the order of the tree has {ours!r}; say "
+                "which is which, as params=['w', 'b']"
+            )
+    return fitting[0]
+
+
+def read_groups(opt: Optimizer, groups: list[Mapping[str, Any]], adam: bool, found: Found) -> None:
+    """Hyperparameters, if they differ from those here."""
+    before = len(found.mismatched)
+    rule = _rule(opt, groups, adam)
+    if rule != opt.rule.name:
+        found.mismatched.append(f"rule: saved {rule!r}, here {opt.rule.name!r}")
+    else:
+        flags = {"amsgrad" if adam else "nesterov", "maximize", "independent"}
+        for key in sorted(flags):
+            theirs = [bool(number(group.get(key, False))) for group in groups]
+            if theirs != [opt._options[key]] * len(groups):
+                shown = theirs[0] if len(set(theirs)) == 1 else theirs
+                found.mismatched.append(
+                    f"option {key}: saved {shown!r}, here {opt._options[key]!r}"
+                )
+    for i, group in enumerate(groups):
+        keys = (*(ADAM if adam else SGD), *NO_NUMBERS)
+        found.ignored |= {
+            f"param_groups[{i}].{key}": value
+            for key, value in group.items()
+            if key not in keys and value is not None and value is not False
+        }
+    if len(found.mismatched) == before:
+        found.groups = _made(opt, groups, found.names)
+
+
+def _rule(opt: Optimizer, groups: list[Mapping[str, Any]], adam: bool) -> str:
+    """The rule that the groups are of; AdamW and Adam are the same where nothing decays."""
+    if not adam:
+        return "SGD"
+    told = [
+        "AdamW" if number(group["decoupled_weight_decay"]) else "Adam"
+        for group in groups
+        if "decoupled_weight_decay" in group and number(group["weight_decay"]) != 0
+    ]
+    ours = opt.rule.name if opt.rule.name in ("AdamW", "Adam") else "AdamW"
+    return next((rule for rule in told if rule != ours), ours)
+
+
+def _made(
+    opt: Optimizer, groups: list[Mapping[str, Any]], order: list[str]
+) -> list[dict[str, Any]]:
+    """Groups as a state dict here has them; none if the numbers here are those already."""
+    rest = iter(order)
+    members = [[next(rest) for _ in group["params"]] for group in groups]
+    values = [_values(opt, group) for group in groups]
+    ours = Values(opt, 1)
+    if all(
+        ours.plain(name) and ours.of(name) == theirs
+        for m, theirs in zip(members, values, strict=True)
+        for name in m
+    ):
+        return []
+    made = [
+        {"match": m, **{key: v for key, v in theirs.items() if not i or v != values[0][key]}}
+        for i, (m, theirs) in enumerate(zip(members, values, strict=True))
+    ]
+    made[0]["match"] = order
+    frozen = [name for name in opt.params if opt.resolve(name)["frozen"]]
+    return [*made, {"match": frozen, "frozen": True}] if frozen else made
+
+
+def _values(opt: Optimizer, group: Mapping[str, Any]) -> dict[str, Any]:
+    theirs = {("weight_decay" if key == "l2" else key): key for key in opt.rule.keys}
+    values = {ours: number(group[key]) for key, ours in theirs.items()}
+    if "betas" in values:
+        values["betas"] = (number(values["betas"][0]), number(values["betas"][1]))
+    return values

@@ -1,0 +1,183 @@
+"""State of an optimizer in the form of `torch.optim`."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from thalweg.convert.names import Order, check_optimizer, differences, exchanged, flat, swapped
+from thalweg.convert.numbers import Values
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from thalweg.base import Optimizer
+    from thalweg.groups import Match
+
+__all__ = ["to_torch"]
+
+FLOAT32_WHOLE = 2**24
+"""Whole numbers up to this one are float32 numbers."""
+
+
+def to_torch(
+    opt: Optimizer,
+    *,
+    params: Order | None = None,
+    transpose: Match | None = None,
+    tensors: bool | None = None,
+) -> dict[str, Any]:
+    """A state dict for ``torch.optim.AdamW``, ``Adam`` or ``SGD``, of an optimizer of that name.
+
+    Parameters
+    ----------
+    opt : AdamW, Adam or SGD
+        Read, not changed.
+    params : sequence of str, or sequence of sequences of str
+        Names in the order of torch's parameters; for several groups, one sequence for each. Default
+        is the order of the tree, and a group for each set of hyperparameters, in the order in which
+        they are met; the result says so under ``param_names``. By default those are listed that
+        train or have trained.
+    transpose : str, sequence of str or callable
+        Matrices that torch's model has transposed; a match as in a group.
+    tensors : bool
+        True for torch tensors, False for NumPy arrays. Default is tensors if the program has
+        imported torch. Either is a copy.
+
+    Returns
+    -------
+    dict
+        ``state`` and ``param_groups``, as ``load_state_dict`` takes them. A hyperparameter that is
+        a callable of the step has the number that it had at the last step (before the first step:
+        at the first), and ``lr_scale`` is multiplied into ``lr``.
+
+    Raises
+    ------
+    TypeError
+        If `opt` is no optimizer, or `params` or `tensors` no such thing.
+    ValueError
+        For SGDW and ``independent=True``, which torch does not have; for names that are unknown,
+        left out, or together in one group with other hyperparameters.
+    ImportError
+        For ``tensors=True`` without torch.
+
+    Examples
+    --------
+    >>> import numpy as np, thalweg
+    >>> opt = thalweg.AdamW({"w": np.ones(2), "b": np.zeros(1)})
+    >>> report = opt.step({"w": np.ones(2), "b": np.ones(1)})
+    >>> saved = thalweg.convert.to_torch(opt, tensors=False)
+    >>> saved["param_groups"][0]["param_names"], saved["state"][1]["exp_avg"]
+    (['w', 'b'], array([0.1]))
+    """
+    check_optimizer(opt)
+    if tensors is not None and not isinstance(tensors, bool):
+        raise TypeError(f"tensors must be True, False or None, got {tensors!r}")
+    _refuse(opt)
+    (step_count, *_), states = opt._snapshot(list(opt.params), copy=True)
+    values = Values(opt, max(1, step_count))
+    groups = _grouped(opt, values) if params is None else _asked(opt, params, values)
+    as_torch = _tensor() if tensors or (tensors is None and "torch" in sys.modules) else None
+    transposed = swapped(opt, transpose)
+    names = [name for group in groups for name in group]
+    position = {name: i for i, name in enumerate(names)}
+    return {
+        "state": {
+            i: _entry(states[name], opt.rule.name, name in transposed, as_torch)
+            for name, i in position.items()
+            if name in states and states[name]["step"] and len(states[name]) > 1
+        },
+        "param_groups": [
+            {
+                **_group(opt, values.of(group[0])),
+                "params": [position[name] for name in group],
+                "param_names": group,
+            }
+            for group in groups
+        ],
+    }
+
+
+def _refuse(opt: Optimizer) -> None:
+    if opt.rule.name == "SGDW":
+        raise ValueError(
+            "torch.optim has no SGDW: the decay of its SGD enters the momentum buffer, as l2 of "
+            "thalweg.SGD does"
+        )
+    if opt._options["independent"]:
+        raise ValueError(
+            "independent=True has no counterpart in torch, which multiplies weight_decay by lr"
+        )
+
+
+def _grouped(opt: Optimizer, values: Values) -> list[list[str]]:
+    found: list[tuple[dict[str, Any], list[str]]] = []
+    for name in exchanged(opt):
+        own = values.of(name)
+        fitting = [names for numbers, names in found if numbers == own]
+        if fitting:
+            fitting[0].append(name)
+        else:
+            found.append((own, [name]))
+    return [names for _, names in found]
+
+
+def _asked(opt: Optimizer, params: Order, values: Values) -> list[list[str]]:
+    names, sizes = flat(params)
+    wrong = differences(opt, names)
+    wrong += [f"{name!r} trains and is left out" for name in opt._trained() if name not in names]
+    rest = iter(names)
+    groups = [[next(rest) for _ in range(size)] for size in sizes or [len(names)]]
+    for group in groups if not wrong else ():
+        wrong += _mixed(group, values)
+    if wrong:
+        listed = "\n- ".join(wrong)
+        raise ValueError(f"params does not fit:\n- {listed}")
+    return [group for group in groups if group]
+
+
+def _mixed(group: Sequence[str], values: Values) -> list[str]:
+    """Hyperparameters that differ within a group."""
+    found = []
+    for name in group[1:]:
+        first, own = values.of(group[0]), values.of(name)
+        found += [
+            f"{group[0]!r} and {name!r} are in one group and have {key} {first[key]} and {own[key]}"
+            for key in own
+            if first[key] != own[key]
+        ]
+    return found
+
+
+def _group(opt: Optimizer, values: dict[str, Any]) -> dict[str, Any]:
+    """A group, with every key that torch gives it."""
+    known = {("weight_decay" if key == "l2" else key): value for key, value in values.items()}
+    adam = "betas" in known
+    flags = ("amsgrad" if adam else "nesterov", "maximize")
+    known |= {key: opt._options[key] for key in flags}
+    known |= {"foreach": None, "differentiable": False, "fused": None}
+    if adam:
+        known |= {"capturable": False, "decoupled_weight_decay": opt.rule.name == "AdamW"}
+    return known
+
+
+def _entry(leaf: dict[str, Any], rule: str, transposed: bool, as_torch: Any) -> dict[str, Any]:
+    """State of one parameter, contiguous as torch's own."""
+    step = leaf["step"]
+    dtype = np.float32 if step <= FLOAT32_WHOLE else np.float64
+    counted = {} if rule == "SGD" else {"step": np.array(step, dtype)}
+    arrays = {key: value.T if transposed else value for key, value in leaf.items() if key != "step"}
+    ordered = {**counted, **{key: np.asarray(a, order="C") for key, a in arrays.items()}}
+    return {key: as_torch(a) for key, a in ordered.items()} if as_torch else ordered
+
+
+def _tensor() -> Any:
+    try:
+        import torch  # noqa: PLC0415 - not before it is needed
+    except ImportError as error:
+        raise ImportError(
+            "tensors=True needs PyTorch: pip install 'thalweg[torch]'", name="torch"
+        ) from error
+    return torch.from_numpy
