@@ -75,7 +75,7 @@ class Encoder:
             return _leaf(value, what)
         if len(path) > DEPTH:
             raise ValueError(
-                f"{what[:100]} is nested more than {DEPTH} levels deep; perhaps it contains itself"
+                f"{what[:41]}... is nested more than {DEPTH} levels deep; perhaps it contains itself"
             )
         if type(value) is dict:
             return self._dict(value, what, path)
@@ -210,5 +210,5 @@ def _array(stored: Any, dtype: str | None) -> Any:
     if wanted.kind != "c":
         return array.astype(wanted)
     if array.shape[-1:] != (2,):
-        raise ValueError(f"a text of the checkpoint is malformed: {dtype!r} of {array.shape}")
+        raise ValueError(f"a text of the checkpoint is malformed: {dtype!r}")
     return array.view(f"=c{2 * array.itemsize}")[..., 0].astype(wanted)
