@@ -57,6 +57,8 @@ UNREACHABLE = {
     "safetensors does not take the header: …": "it is made as safetensors asks",
     "checkpoints are little endian, and this machine is big endian: they can neither be saved nor "
     "read here": "no wheel is built for such a machine",
+    "… is in use by process …": "two that save to one path in the same moment",
+    "… is in use by another process": "the same, where the system does not tell which",
     "loading was cut short, so part of the arrays are what was loaded and part what they were "
     "before; load again": "a disk that fails between two looks at a file",
 }

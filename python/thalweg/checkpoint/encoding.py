@@ -75,7 +75,7 @@ class Encoder:
             return _leaf(value, what)
         if len(path) > DEPTH:
             raise ValueError(
-                f"{what[:41]}... is nested more than {DEPTH} levels deep; perhaps it contains itself"
+                f"{what[:41]}... is nested more than {DEPTH} levels; perhaps it contains itself"
             )
         if type(value) is dict:
             return self._dict(value, what, path)
