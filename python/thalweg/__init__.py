@@ -26,6 +26,7 @@ from thalweg.base import Optimizer
 from thalweg.ema import EMA
 from thalweg.errors import BusyError, NonFiniteError
 from thalweg.groups import Group
+from thalweg.mapped import map_params
 from thalweg.optimizers import SGD, SGDW, Adam, AdamW
 from thalweg.ready import layerwise_lr, no_decay
 from thalweg.state import LoadReport
@@ -53,6 +54,7 @@ __all__ = [
     "get_cpu_level",
     "get_num_threads",
     "layerwise_lr",
+    "map_params",
     "no_decay",
     "normalized_decay",
     "reference",

@@ -13,6 +13,7 @@ use super::hyper::{Class, Family, Numbers};
 use super::leaf::{Active, Leaf};
 use super::maps::Place;
 use super::overlap::{Extents, first_overlap, mapped};
+use super::record::Record;
 use super::step::Workspace;
 use super::tree::{Leaves, Node};
 use crate::element::Kind;
@@ -105,6 +106,10 @@ pub struct Model {
     pub open: Option<Open>,
     /// Whether the arrays hold something else for a while.
     pub held: bool,
+    /// Makes the state of leaves, where that is kept in files; see `thalweg.state_dir`.
+    pub keeper: Option<Py<PyAny>>,
+    /// What tells, of arrays that are files, whether they are whole.
+    pub record: Option<Record>,
     pub work: Workspace,
 }
 
@@ -153,6 +158,8 @@ impl Model {
             written: Written::default(),
             open: None,
             held: false,
+            keeper: None,
+            record: None,
             work: Workspace::default(),
         };
         Ok((model, found))
@@ -235,7 +242,7 @@ impl Model {
         if self.options.nesterov {
             classes.iter().try_for_each(Class::check_nesterov)?;
         }
-        let (mut leaves, mut thawed) = (Vec::new(), Vec::new());
+        let (mut leaves, mut thaws) = (Vec::new(), Vec::new());
         for (i, (leaf, class)) in self.leaves.iter().zip(&assignment).enumerate() {
             let class = &classes[*class];
             let states = trained.get(&leaf.name).copied();
@@ -248,7 +255,7 @@ impl Model {
             match &leaf.active {
                 None => {
                     let states = states.unwrap_or_else(|| self.options.states(class));
-                    thawed.push((i, self.thaw(py, leaf, states)?));
+                    thaws.push((i, states));
                 }
                 Some(active) if active.state.len() < self.options.states(class) => {
                     return Err(Refusal::Value(format!(
@@ -260,6 +267,7 @@ impl Model {
                 Some(_) => {}
             }
         }
+        let thawed = self.thaw(py, &thaws)?;
         if leaves != self.written.leaves {
             self.written = self.written_with(py, leaves, &thawed)?;
         }
@@ -273,15 +281,31 @@ impl Model {
         Ok(())
     }
 
-    /// Checks a leaf's array and allocates so many arrays of state.
-    fn thaw(&self, py: Python<'_>, leaf: &Leaf, states: usize) -> Outcome<Active> {
+    /// Checks arrays of leaves and gives each so many arrays of state.
+    fn thaw(&self, py: Python<'_>, thaws: &[(usize, usize)]) -> Outcome<Vec<(usize, Active)>> {
         let updated = self.options.family.words().updated;
-        let what = || format!("{updated} {}", Quoted(&leaf.name));
-        let (array, kind) = written(leaf.object.bind(py), what)?;
-        let state = (0..states)
-            .map(|_| Ok(Checked::new(&zeros_like(array)?, kind)))
-            .collect::<Outcome<_>>()?;
-        Ok(Active::new(Checked::new(array, kind), state))
+        let mut checked = Vec::with_capacity(thaws.len());
+        for (i, _) in thaws {
+            let leaf = &self.leaves[*i];
+            let what = || format!("{updated} {}", Quoted(&leaf.name));
+            checked.push(written(leaf.object.bind(py), what)?);
+        }
+        let asked = thaws.iter().zip(&checked).map(|((i, states), (array, _))| {
+            (&self.leaves[*i].name, *array, self.options.state_names(*states))
+        });
+        let made: Vec<Vec<Bound<'_, PyUntypedArray>>> = match &self.keeper {
+            Some(keeper) if !thaws.is_empty() => {
+                keeper.bind(py).call1((asked.collect::<Vec<_>>(),))?.extract()?
+            }
+            _ => asked
+                .map(|(_, array, names)| names.iter().map(|_| zeros_like(array)).collect())
+                .collect::<PyResult<_>>()?,
+        };
+        let active = checked.into_iter().zip(made).map(|((array, kind), state)| {
+            let state = state.iter().map(|array| Checked::new(array, kind)).collect();
+            Active::new(Checked::new(array, kind), state)
+        });
+        Ok(thaws.iter().map(|(i, _)| *i).zip(active).collect())
     }
 
     /// What steps write that train these leaves, if nothing overlaps. Some of the leaves are only
@@ -341,6 +365,7 @@ impl Model {
 
     pub fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
         self.tree.traverse(visit)?;
+        visit.call(&self.keeper)?;
         for leaf in &self.leaves {
             visit.call(&leaf.object)?;
             for checked in leaf.active.iter().flat_map(Active::arrays) {

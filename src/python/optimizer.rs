@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 
+use numpy::PyUntypedArray;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
@@ -294,6 +295,7 @@ impl Optimizer {
         copy: bool,
     ) -> PyResult<Snapshot<'py>> {
         self.with(py, |model| {
+            model.check_whole()?;
             let snapshot = PyDict::new(py);
             for name in &names {
                 let leaf = model.leaf(name)?;
@@ -363,19 +365,68 @@ impl Optimizer {
     fn _reset(&self, py: Python<'_>, names: Option<Vec<String>>) -> PyResult<()> {
         self.with(py, |model| {
             let everything = names.is_none();
-            match names {
+            let positions = match names {
                 Some(names) => {
                     let positions = names.iter().map(|name| model.position(name));
-                    let positions = positions.collect::<Outcome<Vec<usize>>>()?;
-                    model.reset(py, positions.into_iter())?;
+                    positions.collect::<Outcome<Vec<usize>>>()?
                 }
-                None => model.reset(py, 0..model.leaves.len())?,
-            }
-            if everything {
-                self.counters.set(Counts::default());
-            }
+                None => (0..model.leaves.len()).collect(),
+            };
+            model.check_whole()?;
+            model.writing(py, &self.counters, |model| {
+                model.reset(py, positions.into_iter())?;
+                if everything {
+                    self.counters.set(Counts::default());
+                }
+                Ok(())
+            })
+        })
+    }
+
+    /// Has the state of leaves made by `keeper` from now on, in files: it is called with the name,
+    /// the array and the names of state arrays of each leaf that begins to train.
+    fn _keep(&self, py: Python<'_>, keeper: Py<PyAny>) -> PyResult<()> {
+        self.inside(py, |model| {
+            model.keeper = Some(keeper);
             Ok(())
         })
+    }
+
+    /// Keeps a record of progress from now on, in these words of a mapped file. Without words it is
+    /// closed, and nothing can be written any more.
+    #[pyo3(signature = (words=None, torn=false, releases=false))]
+    fn _keep_record(
+        &self,
+        py: Python<'_>,
+        words: Option<&Bound<'_, PyUntypedArray>>,
+        torn: bool,
+        releases: bool,
+    ) -> PyResult<()> {
+        self.with(py, |model| model.set_record(words, (torn, releases)))
+    }
+
+    /// Takes over counters and numbers of updates, the latter in the order of names.
+    fn _resume(&self, py: Python<'_>, counts: Counts, steps: Vec<u64>) -> PyResult<()> {
+        self.with(py, |model| {
+            for (leaf, step) in model.sorted.iter().zip(steps) {
+                model.leaves[*leaf].step = step;
+            }
+            self.counters.set(counts);
+            Ok(())
+        })
+    }
+
+    /// Parameters and state are whole again.
+    fn _mend(&self, py: Python<'_>) -> PyResult<()> {
+        self.with(py, |model| {
+            model.mend(&self.counters);
+            Ok(())
+        })
+    }
+
+    /// Calls `work` while nobody else is in here.
+    fn _alone(&self, py: Python<'_>, work: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.with(py, |_| Ok(work.call0().map(drop)?))
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
@@ -402,17 +453,33 @@ impl Optimizer {
         held: bool,
         owner: Option<&Optimizer>,
     ) -> PyResult<()> {
+        let py = params.py();
         let mut entered = owner.map(|owner| owner.model.enter()).transpose()?;
-        let mut owner = entered.as_mut().map(model_in).transpose()?;
-        self.inside(params.py(), |model| {
+        let mut owner_model = entered.as_mut().map(model_in).transpose()?;
+        self.inside(py, |model| {
             if held {
                 model.ready()?;
-                if let Some(owner) = &mut owner {
-                    owner.ready()?.check_current(params.py())?;
+            }
+            if let Some(owner) = &mut owner_model {
+                if held {
+                    owner.ready()?.check_current(py)?;
+                    owner.check_whole()?;
+                }
+                owner.prepare_writing(py)?;
+                owner.begin_writing();
+            }
+            let mark = owner_model.as_deref_mut().map(|owner| &mut owner.held);
+            let done = exchange(py, model, params, (held, mark));
+            if let (Some(model), Some(owner)) = (owner_model, owner) {
+                // Between entering and leaving one that began is not finished.
+                if done.is_err() || !held {
+                    model.finish_writing(&owner.counters);
+                }
+                if done.is_ok() && !held {
+                    model.finish_writing(&owner.counters);
                 }
             }
-            let owner = owner.map(|owner| &mut owner.held);
-            exchange(params.py(), model, params, (held, owner))
+            done
         })
     }
 
@@ -436,7 +503,9 @@ impl Optimizer {
     /// Ends the open step, if it is this one.
     pub fn close(&self, py: Python<'_>, token: u64) -> PyResult<()> {
         self.inside(py, |model| {
-            model.open.take_if(|open| open.token == token);
+            if model.open.take_if(|open| open.token == token).is_some() {
+                model.finish_writing(&self.counters);
+            }
             Ok(())
         })
     }
@@ -455,9 +524,12 @@ impl Optimizer {
     }
 
     fn restore(&self, model: &mut Model, (counts, states): &Snapshot<'_>) -> Outcome<()> {
-        model.restore(states)?;
-        self.counters.set(*counts);
-        Ok(())
+        model.check_restorable(states)?;
+        model.writing(states.py(), &self.counters, |model| {
+            model.restore(states)?;
+            self.counters.set(*counts);
+            Ok(())
+        })
     }
 }
 
