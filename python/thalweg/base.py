@@ -69,6 +69,7 @@ class Optimizer(_core.Optimizer):
         values: dict[str, Any],
         options: dict[str, Any],
         trained: Mapping[str, int] = MappingProxyType({}),
+        *,
         state_dir: str | os.PathLike[str] | None = None,
     ) -> None:
         """Take in parameters, groups and options; the constructors end here.

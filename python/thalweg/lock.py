@@ -7,6 +7,7 @@ looked at before the file is opened.
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from contextlib import suppress
@@ -49,6 +50,8 @@ class DirectoryLock:
     def __init__(self, directory: Path) -> None:
         self._key = _key(directory)
         self._process = os.getpid()
+        if is_locked_here(directory):
+            gc.collect()  # an optimizer and its groups refer to each other
         if is_locked_here(directory):
             raise _busy(directory, self._process)
         self._descriptor = os.open(directory / ".lock", os.O_RDWR | os.O_CREAT, 0o666)

@@ -58,9 +58,9 @@ def map_params(state_dir: str | os.PathLike[str], like: Any) -> Any:
         The directory, made if it is missing; the files are ``<state_dir>/params/<name>.npy``, in
         NumPy's own format, with the names of the leaves, quoted.
     like : tree
-        Its leaves are arrays, whose numbers new files begin with, or anything with a ``shape`` and a
-        ``dtype``, such as ``jax.ShapeDtypeStruct``: then they begin with zeros, which take no disk
-        and no memory until they are written. None is no leaf.
+        Its leaves are arrays, whose numbers new files begin with, or anything with a ``shape`` and
+        a ``dtype``, such as ``jax.ShapeDtypeStruct``: then they begin with zeros, which take no
+        disk and no memory until they are written. None is no leaf.
 
     Returns
     -------
