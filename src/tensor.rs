@@ -198,7 +198,7 @@ impl<'a> Tensor<'a> {
     }
 
     /// Whether positions are elements, in the order of the parameter's memory or in logical order.
-    pub(crate) fn in_lines(&self) -> bool {
+    pub fn in_lines(&self) -> bool {
         !matches!(self.course.as_deref(), Some(Course::Planes(_)))
     }
 

@@ -12,6 +12,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tempfile
 import warnings
 from collections import defaultdict
 from pathlib import Path
@@ -43,6 +44,7 @@ UNREACHABLE = {
     "norms of an update need a rule that trains and tensors bound in logical order": "so they are",
     "… is not a hyperparameter": "keys of groups are those of the rule",
     "… is not a parameter": "names come from the optimizer's own parameters",
+    "the record of progress does not fit": "it is made for the leaves that there are",
     "the assignment does not fit the leaves": "Python's groups make one class a leaf",
 }
 """Refusals that Python code does not meet, and what comes before them."""
@@ -55,6 +57,11 @@ NO_ERROR = {
     "a chunk is a row of the sums",  # what the compiler would say
     "<{open} step of {}>",  # a repr
 }
+
+
+@pytest.fixture(autouse=True)
+def _temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path.resolve()))
 
 
 class Block(NamedTuple):
@@ -114,7 +121,9 @@ def shown(error: Exception) -> str:
     name = "" if kind.__module__ == "builtins" else f"{kind.__module__}."
     notes = [n for n in getattr(error, "__notes__", ()) if "JAX has removed" not in n]
     lines = [f"{name}{kind.__qualname__}: {error}", *notes]
-    return re.sub(r" at 0x[0-9a-fA-F]+", " at 0x...", "\n".join(lines))
+    text = re.sub(r" at 0x[0-9a-fA-F]+", " at 0x...", "\n".join(lines))
+    text = re.sub(rf"{re.escape(tempfile.gettempdir())}/tmp\w+", "/runs/mlp", text)
+    return re.sub(r"of process \d+", "of process 1234", text)
 
 
 def here(text: str) -> str:

@@ -173,14 +173,17 @@ def make_group() -> str:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_four_times_the_memory_limit_trains_to_the_right_bits(tmp_path: Path) -> None:
+@pytest.mark.parametrize("limited", [True, False])
+def test_four_times_the_memory_limit_trains_to_the_right_bits(
+    tmp_path: Path, limited: bool
+) -> None:
     size = LIMIT // 4  # elements of four bytes, in each of four arrays
     row = np.random.default_rng(0).standard_normal(1 << 16).astype(np.float32)
     grads = np.lib.format.open_memmap(tmp_path / "g.npy", "w+", np.float32, (size,))
     for at in range(0, size, len(row)):
         grads[at : at + len(row)] = row[: size - at] * np.float32(1 + at / size)
     grads.flush()
-    group = make_group()
+    group = make_group() if limited else "none"
     try:
         child = run(LARGE, tmp_path / "dir", LIMIT, group, tmp_path / "g.npy")
         told, _ = child.communicate(timeout=120)

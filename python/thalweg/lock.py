@@ -52,19 +52,27 @@ class DirectoryLock:
         self._process = os.getpid()
         if is_locked_here(directory):
             gc.collect()  # an optimizer and its groups refer to each other
-        if is_locked_here(directory):
-            raise _busy(directory, self._process)
+        owner = str(self._process) if is_locked_here(directory) else self._take(directory)
+        if owner is not None:
+            raise BusyError(
+                f"state_dir {directory} is in use by an optimizer of process {owner}; one at a time "
+                "can train what is there (opt.close() ends it)"
+            )
+        _HELD[self._key] = self._process
+        os.ftruncate(self._descriptor, 0)
+        os.lseek(self._descriptor, 0, os.SEEK_SET)
+        os.write(self._descriptor, f"{self._process}\n".encode())
+
+    def _take(self, directory: Path) -> str | None:
+        """Lock the file; returns the process that has it where it is locked."""
         self._descriptor = os.open(directory / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
         try:
             _lock(self._descriptor)
         except OSError:
             owner = os.read(self._descriptor, 32).decode("ascii", "replace").strip()
             os.close(self._descriptor)
-            raise _busy(directory, owner or "unknown") from None
-        _HELD[self._key] = self._process
-        os.ftruncate(self._descriptor, 0)
-        os.lseek(self._descriptor, 0, os.SEEK_SET)
-        os.write(self._descriptor, f"{self._process}\n".encode())
+            return owner or "unknown"
+        return None
 
     def release(self) -> None:
         """Give it up; in a forked child there is nothing to give up."""
@@ -76,13 +84,6 @@ class DirectoryLock:
 def is_locked_here(directory: Path) -> bool:
     """Whether this process has the lock of a directory."""
     return _HELD.get(_key(directory)) == os.getpid()
-
-
-def _busy(directory: Path, process: int | str) -> BusyError:
-    return BusyError(
-        f"state_dir {directory} is in use by an optimizer of process {process}; one at a time can "
-        "train what is there (opt.close() ends it)"
-    )
 
 
 def _key(directory: Path) -> tuple[int, int]:
