@@ -122,7 +122,8 @@ def shown(error: Exception) -> str:
     notes = [n for n in getattr(error, "__notes__", ()) if "JAX has removed" not in n]
     lines = [f"{name}{kind.__qualname__}: {error}", *notes]
     text = re.sub(r" at 0x[0-9a-fA-F]+", " at 0x...", "\n".join(lines))
-    text = re.sub(rf"{re.escape(tempfile.gettempdir())}/tmp\w+", "/runs/mlp", text)
+    directory = rf"{re.escape(tempfile.gettempdir())}/{tempfile.gettempprefix()}\w+"
+    text = re.sub(directory, "/runs/mlp", text)
     return re.sub(r"of process \d+", "of process 1234", text)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import json
 import os
 import pickle
@@ -473,6 +474,14 @@ def test_the_first_write_after_a_flush_takes_the_mark_away(tmp_path: Path) -> No
     assert words(tmp_path)[Word.FLUSHED] == NOTHING
 
 
+def test_noting_a_checkpoint_leaves_what_was_flushed(tmp_path: Path) -> None:
+    opt = opened(tmp_path)
+    opt.flush()
+    opt._note_checkpoint("run.safetensors")
+    found = words(tmp_path)
+    assert found[Word.FLUSHED] == found[Word.FINISHED] == found[Word.BEGUN]
+
+
 def test_the_record_says_what_is_being_written(tmp_path: Path) -> None:
     opt = opened(tmp_path)
 
@@ -535,6 +544,28 @@ def test_one_at_a_time(tmp_path: Path) -> None:
     assert opened(tmp_path).step_count == 0
 
 
+def test_one_that_was_closed_does_not_let_go_for_the_next(tmp_path: Path) -> None:
+    opt = opened(tmp_path)
+    opt.close()
+    following = opened(tmp_path)
+    del opt
+    gc.collect()
+    with pytest.raises(thalweg.BusyError):
+        opened(tmp_path)
+    following.step(gradients(1))
+
+
+def test_state_of_another_run_is_none(tmp_path: Path) -> None:
+    opt = opened(tmp_path)
+    opt.step(gradients(1))
+    opt.close()
+    for name in ("progress", "optimizer.json"):
+        (tmp_path / name).unlink()
+    opt = opened(tmp_path)
+    assert opt.step_count == 0
+    assert not opt.state["Body"]["exp_avg"].any()
+
+
 def test_a_constructor_that_fails_lets_go(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="in memory"):
         thalweg.AdamW({"w": np.ones(3)}, state_dir=tmp_path)
@@ -548,7 +579,13 @@ def test_after_close_nothing_is_written(tmp_path: Path) -> None:
     opt.step(gradients(1))
     opt.close()
     opt.close()
-    for refuses in (lambda: opt.step(gradients(2)), opt.reset, lambda: opt.open_step().__enter__()):
+    more = thalweg.map_params(tmp_path, {"more": np.ones(3)})
+    for refuses in (
+        lambda: opt.step(gradients(2)),
+        opt.reset,
+        lambda: opt.open_step().__enter__(),
+        lambda: opt.extend({**opt._tree, **more}),
+    ):
         with unchanged(opt), pytest.raises(ValueError, match="was closed"):
             refuses()
     usual = undisturbed("AdamW", 1)
@@ -591,6 +628,25 @@ def test_a_forked_child_trains_nothing(tmp_path: Path) -> None:
 
 def pickled(both: Any) -> Any:
     return pickle.loads(pickle.dumps(both))  # noqa: S301 - our own
+
+
+@needs_fork
+def test_a_child_that_leaves_the_block_of_its_parent_says_nothing(tmp_path: Path) -> None:
+    opt = opened(tmp_path)
+    with opt.open_step() as part:
+        part({"Body": np.ones(11)})
+
+        def child() -> str:
+            part.__exit__(None, None, None)
+            opt.groups[0].frozen = False
+            with pytest.raises(ValueError, match="forked"):
+                opt.extend({**opt._tree, **thalweg.map_params(tmp_path / "x", {"x": np.ones(2)})})
+            return "left"
+
+        before = files(tmp_path)
+        assert in_fork(child) == "left"
+        after = files(tmp_path)
+        assert {path: after[path] for path in before} == before
 
 
 @pytest.mark.parametrize("copied", [copy.deepcopy, pickled])

@@ -10,7 +10,6 @@ from __future__ import annotations
 import gc
 import os
 import sys
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from thalweg.errors import BusyError
@@ -50,35 +49,37 @@ class DirectoryLock:
     def __init__(self, directory: Path) -> None:
         self._key = _key(directory)
         self._process = os.getpid()
+        self._descriptor: int | None = None
         if is_locked_here(directory):
             gc.collect()  # an optimizer and its groups refer to each other
         owner = str(self._process) if is_locked_here(directory) else self._take(directory)
         if owner is not None:
             raise BusyError(
-                f"state_dir {directory} is in use by an optimizer of process {owner}; one at a time "
-                "can train what is there (opt.close() ends it)"
+                f"state_dir {directory} is in use by an optimizer of process {owner}; one at a "
+                "time can train what is there (opt.close() ends it)"
             )
-        _HELD[self._key] = self._process
-        os.ftruncate(self._descriptor, 0)
-        os.lseek(self._descriptor, 0, os.SEEK_SET)
-        os.write(self._descriptor, f"{self._process}\n".encode())
 
     def _take(self, directory: Path) -> str | None:
         """Lock the file; returns the process that has it where it is locked."""
-        self._descriptor = os.open(directory / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
+        descriptor = os.open(directory / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
         try:
-            _lock(self._descriptor)
+            _lock(descriptor)
         except OSError:
-            owner = os.read(self._descriptor, 32).decode("ascii", "replace").strip()
-            os.close(self._descriptor)
+            owner = os.read(descriptor, 32).decode("ascii", "replace").strip()
+            os.close(descriptor)
             return owner or "unknown"
+        _HELD[self._key], self._descriptor = self._process, descriptor
+        os.ftruncate(descriptor, 0)
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        os.write(descriptor, f"{self._process}\n".encode())
         return None
 
     def release(self) -> None:
         """Give it up; in a forked child there is nothing to give up."""
-        if self._process == os.getpid() and _HELD.pop(self._key, None) is not None:
-            with suppress(OSError):
-                os.close(self._descriptor)
+        if self._process == os.getpid() and self._descriptor is not None:
+            del _HELD[self._key]
+            os.close(self._descriptor)
+            self._descriptor = None
 
 
 def is_locked_here(directory: Path) -> bool:

@@ -71,6 +71,7 @@ class StateDir:
             )
         self._model = {"rule": rule, **{key: options[key] for key in STRUCTURAL}}
         self._process = os.getpid()
+        self._closed = False
         self._maps: dict[int, tuple[Any, Path]] = {}
         self._words: np.memmap[Any, np.dtype[np.uint64]] | None = None
         self._saved: dict[str, Any] = {}
@@ -179,24 +180,37 @@ class StateDir:
         self, asked: Iterable[tuple[str, NDArray[Any], list[str]]]
     ) -> list[list[NDArray[Any]]]:
         """State of parameters that begin to train, or go on; called natively."""
+        self._refuse_writing()
         asked = list(asked)
         self.check({name: array for name, array, _ in asked})
-        files = [
-            (name, array, key, self._file(name, key)) for name, array, ks in asked for key in ks
-        ]
+        files = [(name, a, key, self._file(name, key)) for name, a, keys in asked for key in keys]
+        trained = {name for name, _, _ in asked if self.found.steps.get(name)}
         for name, _, key, path in files:
-            if self.found.steps.get(name) and not path.exists():
+            if name in trained and not path.exists():
                 raise ValueError(
                     f"{path} is missing, {key} of a parameter ({name!r}) that was trained without "
                     "it or lost it; put it back, or keep the options that it was trained with"
                 )
-        for _, array, _, path in files:
-            if not path.exists():
+        for name, array, _, path in files:
+            if name not in trained:  # what is there is of another run
                 made = path.with_name(path.name + PARTIAL)
                 make_array(made, array, copied=False)
                 made.replace(path)
         opened = {path: open_array(path, f"{key} of {name!r}", a) for name, a, key, path in files}
         return [[opened[self._file(name, key)] for key in keys] for name, _, keys in asked]
+
+    def _refuse_writing(self) -> None:
+        """Refuse to make files where the directory is somebody else's, as the native code does."""
+        if self._process != os.getpid():
+            raise ValueError(
+                "this process was forked from the one that trains the arrays of this state_dir, "
+                "which they belong to; train in that process, or on copies (copy.deepcopy((params, "
+                "opt)))"
+            )
+        if self._closed:
+            raise ValueError(
+                "the optimizer was closed (opt.close()); make it again with the same state_dir"
+            )
 
     def check(self, params: Mapping[str, Any]) -> None:
         """Refuse parameters that do not map files in the directory."""
@@ -272,15 +286,16 @@ class StateDir:
     def note(self, opt: Optimizer) -> None:
         """Put down which arrays are the optimizer's by now."""
         saved = self._saved.get("parameters", {})
-        live = opt._trained() | {name: opt._params[name] for name in opt.state}
+        states = opt.state
+        live = opt._trained() | {name: opt._params[name] for name in states}
         parameters = {name: saved.get(name) for name in sorted(opt._params)}
         parameters |= {name: self._described(array) for name, array in live.items()}
         told = {"format": FORMAT, "model": self._model, "parameters": parameters}
         self._tell({**told, "checkpoint": self._saved.get("checkpoint")})
         self._maps = {}
         for name, array in live.items():
-            states = (a for key, a in opt.state.get(name, {}).items() if key != "step")
-            for mapped in map(memmap_below, (array, *states)):
+            kept = (a for key, a in states.get(name, {}).items() if key != "step")
+            for mapped in map(memmap_below, (array, *kept)):
                 if mapped is not None and mapped.filename is not None:
                     self._maps[id(mapped._mmap)] = mapped._mmap, Path(mapped.filename)  # type: ignore[attr-defined]
 
@@ -289,13 +304,13 @@ class StateDir:
         self._tell({**self._saved, "checkpoint": str(Path(os.fspath(path)).resolve())})
 
     def _tell(self, told: dict[str, Any]) -> None:
-        if told != self._saved:
+        if told != self._saved and self._process == os.getpid() and not self._closed:
             _replace(self.path / "optimizer.json", json.dumps(told, indent=1).encode())
             self._saved = told
 
     def extended(self, opt: Optimizer) -> None:
         """Take in that there are more parameters."""
-        if self._words is None:
+        if self._words is None or self._process != os.getpid():
             return
         number = int(self._words[Word.BEGUN])
         self._words[Word.BEGUN] = number + 1  # torn, until the new record takes its place
@@ -330,6 +345,7 @@ class StateDir:
         try:
             self.flush()
         finally:
+            self._closed = True
             self._words = None
             self._maps = {}
             self._lock.release()

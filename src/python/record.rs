@@ -98,9 +98,15 @@ impl Record {
         })
     }
 
+    /// Whether this is the process that writes: a child that leaves the block of a step that its
+    /// parent opened must not say that it is done.
+    fn is_ours(&self) -> bool {
+        self.generation == fork::generation()
+    }
+
     /// Refuses where nothing may be written any more.
     fn check(&self) -> Outcome<()> {
-        if self.generation != fork::generation() {
+        if !self.is_ours() {
             return Err(Refusal::Value(
                 "this process was forked from the one that trains the arrays of this state_dir, \
                  which they belong to; train in that process, or on copies (copy.deepcopy((params, \
@@ -136,7 +142,7 @@ impl Record {
         self.check()?;
         let words = &self.words;
         let flushed = words.get(FLUSHED);
-        if flushed == NOTHING || flushed != words.get(FINISHED) {
+        if flushed == NOTHING {
             return Ok(());
         }
         words.set(FLUSHED, NOTHING);
@@ -153,7 +159,7 @@ impl Record {
 
     /// Puts down that writing begins.
     pub fn begin(&mut self) {
-        if self.depth == 0 {
+        if self.depth == 0 && self.is_ours() {
             self.words.set(BEGUN, self.words.get(BEGUN) + 1);
             fence(Ordering::SeqCst);
         }
@@ -162,6 +168,9 @@ impl Record {
 
     /// Puts down what was counted, and with the outermost that all is whole.
     pub fn finish(&mut self, counts: Counts, steps: impl Iterator<Item = u64>) {
+        if !self.is_ours() {
+            return;
+        }
         let (taken, skips, consecutive, weight) = counts;
         for (word, value) in [taken, skips, consecutive, weight.to_bits()].into_iter().enumerate() {
             self.words.set(COUNTERS + word, value);
@@ -196,11 +205,11 @@ impl Model {
 
     /// Parameters and state are whole again.
     pub fn mend(&mut self, counters: &Counters) {
-        if let Some(record) = &mut self.record {
+        if let Some(record) = self.record.as_mut().filter(|record| record.torn) {
             record.torn = false;
+            self.begin_writing();
+            self.finish_writing(counters);
         }
-        self.begin_writing();
-        self.finish_writing(counters);
     }
 
     /// What can be refused or fail before something is written.

@@ -171,10 +171,10 @@ fn take(
         scale,
         watch: request.stats,
     };
+    model.prepare_writing(py)?;
     compare_files(py, model)?;
     bind(py, model, part.numbers, part.number, &setting)?;
     model.prepare_release(py)?;
-    model.prepare_writing(py)?;
 
     let Model { leaves, sorted, work, open, record, .. } = model;
     let batch = &mut work.batch;
