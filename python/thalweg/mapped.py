@@ -171,3 +171,23 @@ def sync_directories(directories: Iterable[Path]) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Write a file as a whole, or leave the one that is there."""
+    made = path.with_name(path.name + PARTIAL)
+    with made.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    made.replace(path)
+    sync_directories({path.parent})
+
+
+def sync_file(path: Path) -> None:
+    """Put what was written to a file on the disk."""
+    descriptor = os.open(path, os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -20,7 +20,15 @@ import numpy as np
 from thalweg.errors import BusyError
 from thalweg.limits import memory_limit
 from thalweg.lock import DirectoryLock
-from thalweg.mapped import PARTIAL, make_array, open_array, quoted, sync_directories
+from thalweg.mapped import (
+    PARTIAL,
+    make_array,
+    open_array,
+    quoted,
+    replace_file,
+    sync_directories,
+    sync_file,
+)
 from thalweg.memmap import file_place, memmap_below
 from thalweg.progress import MAGIC, NOTHING, STEPS, WEIGHT, Word, boot_number, model_number
 
@@ -271,7 +279,7 @@ class StateDir:
         words[WEIGHT : WEIGHT + 1] = np.array([opt._weight]).view("<u8")
         words[STEPS:] = [steps[name] for name in names]
         path = self.path / "progress"
-        _replace(path, words.tobytes())
+        replace_file(path, words.tobytes())
         self._words = np.memmap(path, "<u8", "r+")
         opt._keep_record(self._words, torn, self._is_large(opt))
 
@@ -305,7 +313,7 @@ class StateDir:
 
     def _tell(self, told: dict[str, Any]) -> None:
         if told != self._saved and self._process == os.getpid() and not self._closed:
-            _replace(self.path / "optimizer.json", json.dumps(told, indent=1).encode())
+            replace_file(self.path / "optimizer.json", json.dumps(told, indent=1).encode())
             self._saved = told
 
     def extended(self, opt: Optimizer) -> None:
@@ -333,12 +341,12 @@ class StateDir:
         for mapped, _ in self._maps.values():
             mapped.flush()
         for path in files:
-            _sync(path)
+            sync_file(path)
         sync_directories({path.parent for path in files} | {self.path})
         words.flush()
         words[Word.FLUSHED] = finished
         words.flush()
-        _sync(self.path / "progress")
+        sync_file(self.path / "progress")
 
     def let_go(self) -> None:
         """Flush, and give up the lock."""
@@ -379,25 +387,6 @@ def _read(path: Path) -> dict[str, Any]:
             "directory"
         )
     return dict(told)
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Write a file as a whole, or leave the one that is there."""
-    made = path.with_name(path.name + PARTIAL)
-    with made.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    made.replace(path)
-    sync_directories({path.parent})
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDWR)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @atexit.register
