@@ -23,6 +23,7 @@
 //! | [`tensor`], `ways` | a parameter with its gradient and state; the ways through it |
 //! | [`watch`] | norms of gradient, parameter and change, in the pass of the update |
 //! | [`plan`], `cut`, [`threads`], `pool` | many tensors, portions, threads |
+//! | [`release`] | pages of mapped files that a pass is done with |
 //! | [`fork`] | what a forked child may believe |
 //! | [`norm`], `sums` | the read pass: norm and largest magnitude; sums with definite bits |
 //! | [`scalars`] | cosine and power for schedules |
@@ -37,7 +38,8 @@
 //! `unsafe` is denied except in `dispatch` (functions that enable an instruction set), `prefetch` (an
 //! instruction), `gather`, `planes`, `tensor`, `ways`, `norm` (elements of arrays given by address), `plan`
 //! (one thread an element), `pool` (pointers to a leaked pool and the region in it), `fork` (handlers
-//! that the C library calls), `checkpoint::lock` (record locks, which std lacks) and `python`.
+//! that the C library calls), `checkpoint::lock` (record locks, which std lacks), `release` (advice
+//! about memory) and `python`.
 //!
 //! # Examples
 //!
@@ -77,6 +79,7 @@ mod pool;
 mod prefetch;
 #[cfg(feature = "python")]
 mod python;
+pub mod release;
 pub mod rule;
 pub mod scalars;
 pub mod stream;

@@ -19,6 +19,7 @@ use crate::plan::Update;
 use crate::planes;
 use crate::pool;
 use crate::prefetch;
+use crate::release::Release;
 use crate::sums::{self, BLOCK, Blocks, Found, LANES};
 
 /// Elements gathered at a time from an array whose neighbours in memory are on different rows: the
@@ -298,6 +299,8 @@ impl Norm {
 /// Reads gradients; keeps its room between readings.
 #[derive(Debug, Default)]
 pub struct ReadPass {
+    /// What to let go of behind the pass; positions are those of leaves.
+    pub release: Release,
     cut: Cut,
     blocks: Blocks<2>,
     readings: Vec<Reading>,
@@ -309,7 +312,7 @@ impl ReadPass {
     /// Reads all leaves once (twice where the squares overflow) and returns their norm, the leaves
     /// added in the given order.
     pub fn read(&mut self, leaves: &[Leaf<'_>], level: Level, threads: usize) -> Norm {
-        self.cut.set(leaves.iter().map(|leaf| leaf.len), threads, BLOCK);
+        self.cut.set(leaves.iter().map(|leaf| leaf.len), self.release.threads(threads), BLOCK);
         self.blocks.set(leaves.iter().map(|leaf| leaf.len));
         let total = self.read_with(leaves, level, threads, 1.0);
         self.scaled.clear();
@@ -356,11 +359,12 @@ impl ReadPass {
         threads: usize,
         unit: f64,
     ) -> Reading {
-        let (cut, blocks) = (&self.cut, &self.blocks);
+        let (cut, blocks, release) = (&self.cut, &self.blocks, &self.release);
         pool::for_each(cut.count(), threads, |portion| {
             for piece in cut.pieces(portion) {
                 let found = &blocks.of(piece.index)[piece.start / BLOCK..];
                 leaves[piece.index].read(level, piece, unit, found);
+                release.after(piece, leaves[piece.index].len);
             }
         });
         let reading = |found: &Found<2>| {

@@ -7,6 +7,7 @@ use crate::dispatch::Level;
 use crate::element::Kind;
 use crate::error::Error;
 use crate::pool;
+use crate::release::Release;
 use crate::rule::Coefficients;
 use crate::sums::{BLOCK, Blocks, Found};
 use crate::tensor::{GRAIN, Tensor};
@@ -94,6 +95,8 @@ pub struct Task<'a> {
 /// Runs updates on tensors; keeps its room between calls.
 #[derive(Debug, Default)]
 pub struct Plan {
+    /// What to let go of behind a pass; positions are those of tasks.
+    pub release: Release,
     cut: Cut,
     blocks: Blocks<3>,
 }
@@ -115,13 +118,15 @@ impl Plan {
         threads: usize,
     ) -> Result<(), Error> {
         check(tasks, updates)?;
-        let (cut, tasks) = (&mut self.cut, &*tasks);
-        cut.set(tasks.iter().map(|task| task.tensor.positions()), threads, GRAIN);
+        let (cut, tasks, release) = (&mut self.cut, &*tasks, &self.release);
+        let positions = tasks.iter().map(|task| task.tensor.positions());
+        cut.set(positions, release.threads(threads), GRAIN);
         pool::for_each(cut.count(), threads, |portion| {
             for piece in cut.pieces(portion) {
                 // SAFETY: checked above; `tasks` is borrowed exclusively, each element is in one
                 // piece, and the pool hands out each number once.
                 unsafe { run_piece(&tasks[piece.index], updates, level, piece, None) }
+                release.after(piece, tasks[piece.index].tensor.positions());
             }
         });
         Ok(())
@@ -148,7 +153,8 @@ impl Plan {
             return Err(Error::Norms);
         }
         let (cut, blocks, tasks) = (&mut self.cut, &mut self.blocks, &*tasks);
-        cut.set(tasks.iter().map(|task| task.tensor.len()), threads, BLOCK);
+        let release = &self.release;
+        cut.set(tasks.iter().map(|task| task.tensor.len()), release.threads(threads), BLOCK);
         blocks.set(tasks.iter().map(|task| task.tensor.len()));
         let blocks = &*blocks;
         pool::for_each(cut.count(), threads, |portion| {
@@ -158,6 +164,7 @@ impl Plan {
                 unsafe {
                     run_piece(&tasks[piece.index], updates, level, piece, Some((found, grads)))
                 }
+                release.after(piece, tasks[piece.index].tensor.len());
             }
         });
         norms.clear();

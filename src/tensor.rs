@@ -197,6 +197,11 @@ impl<'a> Tensor<'a> {
         self.logical
     }
 
+    /// Whether positions are elements, in the order of the parameter's memory or in logical order.
+    pub fn in_lines(&self) -> bool {
+        !matches!(self.course.as_deref(), Some(Course::Planes(_)))
+    }
+
     /// Number of positions at which it can be cut: the elements, and what tiles at a border lack.
     pub(crate) fn positions(&self) -> usize {
         match self.course.as_deref() {

@@ -12,6 +12,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tempfile
 import warnings
 from collections import defaultdict
 from pathlib import Path
@@ -43,6 +44,7 @@ UNREACHABLE = {
     "norms of an update need a rule that trains and tensors bound in logical order": "so they are",
     "… is not a hyperparameter": "keys of groups are those of the rule",
     "… is not a parameter": "names come from the optimizer's own parameters",
+    "the record of progress does not fit": "it is made for the leaves that there are",
     "the assignment does not fit the leaves": "Python's groups make one class a leaf",
     "NumPy has no dtype for …": "a checkpoint of ours has NumPy's dtypes",
     "a tensor cannot be named '__metadata__' in safetensors": "names begin with what a tensor is",
@@ -84,6 +86,11 @@ NO_ERROR = {
     "the .partial file beside it was removed or replaced",
     "no regular file",
 }
+
+
+@pytest.fixture(autouse=True)
+def _temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path.resolve()))
 
 
 class Block(NamedTuple):
@@ -143,7 +150,10 @@ def shown(error: Exception) -> str:
     name = "" if kind.__module__ == "builtins" else f"{kind.__module__}."
     notes = [n for n in getattr(error, "__notes__", ()) if "JAX has removed" not in n]
     lines = [f"{name}{kind.__qualname__}: {error}", *notes]
-    return re.sub(r" at 0x[0-9a-fA-F]+", " at 0x...", "\n".join(lines))
+    text = re.sub(r" at 0x[0-9a-fA-F]+", " at 0x...", "\n".join(lines))
+    directory = rf"{re.escape(tempfile.gettempdir())}/{tempfile.gettempprefix()}\w+"
+    text = re.sub(directory, "/runs/mlp", text)
+    return re.sub(r"of process \d+", "of process 1234", text)
 
 
 def here(text: str) -> str:
@@ -324,7 +334,8 @@ def test_the_page_shows_every_error_of_the_python_code() -> None:
     assert len(said.messages) > 20
     # A message that a longer one lists, where a state dict does not fit.
     listed = re.findall(r"^- groups\[\d\]\.\w+: (.*)$", "\n".join(MESSAGES), re.MULTILINE)
-    known = [*MESSAGES, *(f"ValueError: {message}" for message in listed)]
+    messages = (message.removeprefix("thalweg.errors.") for message in MESSAGES)
+    known = [*messages, *(f"ValueError: {message}" for message in listed)]
     assert not_found(said.messages, re.fullmatch, known) == []
     assert not_found(said.texts, re.search, MESSAGES) == []
 

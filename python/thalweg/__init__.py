@@ -27,6 +27,7 @@ from thalweg.checkpoint import Checkpoint, read_checkpoint
 from thalweg.ema import EMA
 from thalweg.errors import BusyError, NonFiniteError
 from thalweg.groups import Group
+from thalweg.mapped import map_params
 from thalweg.optimizers import SGD, SGDW, Adam, AdamW
 from thalweg.ready import layerwise_lr, no_decay
 from thalweg.state import LoadReport
@@ -56,6 +57,7 @@ __all__ = [
     "get_cpu_level",
     "get_num_threads",
     "layerwise_lr",
+    "map_params",
     "no_decay",
     "normalized_decay",
     "read_checkpoint",

@@ -24,8 +24,12 @@ from thalweg.groups import (
     resolve,
 )
 from thalweg.ready import ReadyGroup
+from thalweg.state_dir import StateDir
 
 if TYPE_CHECKING:
+    import os
+    from pathlib import Path
+
     from numpy.typing import NDArray
 
     from thalweg.mirror import Mirror
@@ -51,6 +55,8 @@ class Optimizer(_core.Optimizer):
     _cascade: Cascade
     _options: dict[str, Any]
     _attached: dict[str, Mirror]
+    _files: StateDir | None
+    """Where parameters and state are files."""
     _revision: int
     """Changes whenever other parameters may train."""
 
@@ -64,6 +70,8 @@ class Optimizer(_core.Optimizer):
         values: dict[str, Any],
         options: dict[str, Any],
         trained: Mapping[str, int] = MappingProxyType({}),
+        *,
+        state_dir: str | os.PathLike[str] | None = None,
     ) -> None:
         """Take in parameters, groups and options; the constructors end here.
 
@@ -77,8 +85,20 @@ class Optimizer(_core.Optimizer):
         self._groups = ()
         self._attached = {}
         self._revision = 0
+        self._files = None
         made = [Group(self, "*", leaves, values), *self._specified(groups, leaves)]
-        self._adopt(made, trained)
+        if state_dir is None:
+            self._adopt(made, trained)
+            return
+        files = StateDir(state_dir, self.rule.name, options, leaves)
+        try:
+            self._keep(files.make)
+            self._adopt(made, files.kept())
+            files.begin(self)
+        except BaseException:
+            files.let_go()
+            raise
+        self._files = files
 
     def _specified(self, groups: Groups, leaves: Mapping[str, Any]) -> list[Group]:
         """The groups that are asked for, of these leaves."""
@@ -132,6 +152,8 @@ class Optimizer(_core.Optimizer):
     def _changed(self) -> None:
         """Other parameters may train now: what mirrors them takes them in."""
         self._revision += 1
+        if self._files is not None:
+            self._files.note(self)
         for mirror in self._attached.values():
             mirror._follow()
 
@@ -233,8 +255,13 @@ class Optimizer(_core.Optimizer):
         ValueError
             If names, shapes or dtypes differ; nothing is changed.
         """
+        if self._files is not None:
+            leaves = _core.flatten(params)
+            self._files.check({name: leaves[name] for name in self._trained() if name in leaves})
         self._params = dict(self._rebind(params))
         self._tree = params
+        if self._files is not None:
+            self._files.note(self)
 
     def extend(self, params: Any, groups: Groups = ()) -> None:
         """Adopt a tree that holds more parameters, in mid-run; the others keep their state.
@@ -274,6 +301,8 @@ class Optimizer(_core.Optimizer):
         found = self._extend(params, cascade.values(), cascade.assignment())
         self._params, self._tree = dict(found), params
         self._replace(made)
+        if self._files is not None:
+            self._files.extended(self)
 
     def state_dict(self, *, copy: bool = True) -> dict[str, Any]:
         """Everything but the parameters, as plain dicts, lists, numbers and arrays.
@@ -375,6 +404,8 @@ class Optimizer(_core.Optimizer):
         (array([0.899, 0.899]), 1)
         """
         files.save(self, path, extra, params=params)
+        if params and self._files is not None:
+            self._files.note_checkpoint(path)
 
     def load(
         self,
@@ -414,7 +445,53 @@ class Optimizer(_core.Optimizer):
         The file is read twice, once to check it and once into the arrays, in pieces, so it takes no
         memory that grows with the model.
         """
-        return files.load(self, path, hyperparameters=hyperparameters, strict=strict, params=params)
+        report = files.load(
+            self, path, hyperparameters=hyperparameters, strict=strict, params=params
+        )
+        if params and not (report.missing or report.unexpected or report.mismatched):
+            self._note_checkpoint(path)
+        return report
+
+    @property
+    def state_dir(self) -> Path | None:
+        """The directory that parameters and state are files in, if they are."""
+        return None if self._files is None else self._files.path
+
+    def flush(self) -> None:
+        """Put parameters and state that are files on the disk, so that a power failure spares them.
+
+        Done by `close` and at the end of the interpreter too. Without `state_dir` it does nothing.
+
+        Raises
+        ------
+        BusyError
+            Inside `open_step` and `EMA.swapped`.
+        """
+        if self._files is not None:
+            self._alone(self._files.flush)
+
+    def close(self) -> None:
+        """Flush, and let another optimizer have the directory; this one can no longer step.
+
+        Done at the end of the interpreter too, and when nobody refers to the optimizer any more.
+        Without `state_dir` it does nothing.
+
+        Raises
+        ------
+        BusyError
+            Inside `open_step` and `EMA.swapped`.
+        """
+        if self._files is not None:
+            self.flush()
+            self._keep_record()
+            self._files.let_go()
+
+    def _note_checkpoint(self, path: str | os.PathLike[str]) -> None:
+        """All was loaded from a checkpoint there."""
+        if self._files is not None:
+            self._files.note_checkpoint(path)
+            self._mend()
+            self._files.mended()
 
     def __setattr__(self, key: str, value: Any) -> None:
         if key != "lr" and (key in self.rule.keys or key in DECAYS or key in GROUP_KEYS):

@@ -10,6 +10,7 @@ from thalweg import _core
 from thalweg.groups import check_number
 from thalweg.mirror import Mirror
 from thalweg.state import record, restored
+from thalweg.state_dir import owner_of
 from thalweg.tree import flatten, unflatten
 
 if TYPE_CHECKING:
@@ -156,7 +157,10 @@ class EMA(Mirror):
         BusyError
             Inside another such block and inside `Optimizer.open_step`.
         """
-        return _core.Swapped(self._native, self._owner, flatten(self._tree), self._tree)
+        params = flatten(self._tree)
+        # Whoever keeps a record of the parameters has to know that they hold something else.
+        owner = owner_of(params) if self._owner is None else self._owner
+        return _core.Swapped(self._native, owner, params, self._tree)
 
     def _plan_values(self, saved: Mapping[str, Any], planned: Planned, *, others: bool) -> None:
         theirs, ours = saved.get("bias_correction"), self._bias_correction

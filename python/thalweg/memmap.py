@@ -15,7 +15,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["file_place"]
+__all__ = ["file_place", "memmap_below"]
 
 
 def file_place(array: NDArray[Any]) -> tuple[int, int, int, bool] | None:
@@ -24,7 +24,7 @@ def file_place(array: NDArray[Any]) -> tuple[int, int, int, bool] | None:
     None for an array that maps no file. A map of mode ``"c"`` is not shared: nobody sees what is
     written to it. What is written to the file is seen in it.
     """
-    mapped = _memmap_below(array)
+    mapped = memmap_below(array)
     if mapped is None or mapped.filename is None:
         return None
     # NumPy keeps the offset of the map that was made; the operating system maps whole pages.
@@ -38,7 +38,7 @@ def file_place(array: NDArray[Any]) -> tuple[int, int, int, bool] | None:
     return file.st_dev, file.st_ino, page - start_of_map, mapped.mode != "c"
 
 
-def _memmap_below(array: Any) -> np.memmap[Any, Any] | None:
+def memmap_below(array: Any) -> np.memmap[Any, Any] | None:
     """The memmap that `array` is or views."""
     while isinstance(array, np.ndarray):
         if isinstance(array, np.memmap) and getattr(array, "_mmap", None) is not None:

@@ -79,6 +79,12 @@ class Mirror(ABC):
         self._owner = params if isinstance(params, Optimizer) else None
         if self._owner is not None:
             self._owner._check_ready()
+            if self._owner.state_dir is not None:
+                raise ValueError(
+                    f"an {type(self).__name__} of an optimizer with state_dir would be in memory, "
+                    "and lost where the rest continues; make it of the parameters "
+                    f"(thalweg.{type(self).__name__}(params, ...)) and save it by itself"
+                )
         self._given = None if self._owner else params
         self._arrays = {}
         self._set_up(self._tree, self._members())

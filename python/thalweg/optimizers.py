@@ -9,6 +9,7 @@ from thalweg.base import Groups, NonFinite, Optimizer
 from thalweg.groups import Number, Rule, unknown_argument
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Mapping, Sequence
 
 __all__ = ["SGD", "SGDW", "Adam", "AdamW"]
@@ -50,6 +51,8 @@ class Adam(Optimizer):
         Ascend instead of descend.
     nonfinite : {"raise", "skip", "ignore"}
         What to do about gradients that are NaN, infinite or too large; see `AdamW`.
+    state_dir : path, optional
+        Keep parameters and state in memory-mapped files; see `AdamW`.
 
     Notes
     -----
@@ -87,11 +90,13 @@ class Adam(Optimizer):
         groups: Groups = (),
         maximize: bool = False,
         nonfinite: NonFinite = "raise",
+        state_dir: str | os.PathLike[str] | None = None,
         **unsupported: NoReturn,
     ) -> None:
         _refuse(type(self), unsupported)
         values = {"lr": lr, "betas": betas, "eps": eps, "l2": l2}
-        self._start(params, groups, values, _options(maximize, nonfinite, amsgrad=amsgrad))
+        options = _options(maximize, nonfinite, amsgrad=amsgrad)
+        self._start(params, groups, values, options, state_dir=state_dir)
 
 
 class AdamW(Optimizer):
@@ -135,13 +140,22 @@ class AdamW(Optimizer):
         What to do about gradients that are NaN, infinite, or overflow once scaled (for Adam: once
         squared). They never reach finite parameters or state, except under ``"ignore"``, which
         saves the pass that looks for them.
+    state_dir : path, optional
+        Keep parameters and state in memory-mapped files of this directory, so that they may be
+        larger than memory and survive the process. Parameters that train have to be maps of files
+        there, as `thalweg.map_params` gives them. Made again with the same arguments, in another
+        process, the optimizer goes on with the same bits; hyperparameters and groups are those of
+        the constructor. After a step that was cut short it is refused.
 
     Raises
     ------
     TypeError
         For parameters that are no float32 or float64 ndarrays, unknown keys, wrong types.
     ValueError
-        For values out of range, arrays that are read-only or overlap, groups that match nothing.
+        For values out of range, arrays that are read-only or overlap, groups that match nothing,
+        and for a `state_dir` that does not fit or is not whole.
+    BusyError
+        If another optimizer has `state_dir`, in this process or another.
 
     Notes
     -----
@@ -181,13 +195,14 @@ class AdamW(Optimizer):
         groups: Groups = (),
         maximize: bool = False,
         nonfinite: NonFinite = "raise",
+        state_dir: str | os.PathLike[str] | None = None,
         **unsupported: NoReturn,
     ) -> None:
         _refuse(type(self), unsupported)
         weight_decay = default_weight_decay(weight_decay, independent)
         values = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
         options = _options(maximize, nonfinite, amsgrad=amsgrad, independent=independent)
-        self._start(params, groups, values, options)
+        self._start(params, groups, values, options, state_dir=state_dir)
 
 
 class SGD(Optimizer):
@@ -215,7 +230,7 @@ class SGD(Optimizer):
         Nesterov's form; needs momentum above 0 and dampening 0.
     l2 : float or callable, default 0
         Penalty, at least 0: the gradient of ``l2·Σp²/2`` is added to the gradient.
-    groups, maximize, nonfinite
+    groups, maximize, nonfinite, state_dir
         As for `AdamW`.
 
     Notes
@@ -249,11 +264,13 @@ class SGD(Optimizer):
         groups: Groups = (),
         maximize: bool = False,
         nonfinite: NonFinite = "raise",
+        state_dir: str | os.PathLike[str] | None = None,
         **unsupported: NoReturn,
     ) -> None:
         _refuse(type(self), unsupported)
         values = {"lr": lr, "momentum": momentum, "dampening": dampening, "l2": l2}
-        self._start(params, groups, values, _options(maximize, nonfinite, nesterov=nesterov))
+        options = _options(maximize, nonfinite, nesterov=nesterov)
+        self._start(params, groups, values, options, state_dir=state_dir)
 
 
 class SGDW(Optimizer):
@@ -273,7 +290,7 @@ class SGDW(Optimizer):
     independent : bool, default False
         True shrinks by `weight_decay` itself, the paper's ``η_t·λ``, and needs an explicit
         `weight_decay`; False by ``lr·weight_decay``.
-    groups, maximize, nonfinite
+    groups, maximize, nonfinite, state_dir
         As for `AdamW`.
 
     Notes
@@ -308,6 +325,7 @@ class SGDW(Optimizer):
         groups: Groups = (),
         maximize: bool = False,
         nonfinite: NonFinite = "raise",
+        state_dir: str | os.PathLike[str] | None = None,
         **unsupported: NoReturn,
     ) -> None:
         _refuse(type(self), unsupported)
@@ -319,7 +337,7 @@ class SGDW(Optimizer):
             "weight_decay": weight_decay,
         }
         options = _options(maximize, nonfinite, nesterov=nesterov, independent=independent)
-        self._start(params, groups, values, options)
+        self._start(params, groups, values, options, state_dir=state_dir)
 
 
 def _options(

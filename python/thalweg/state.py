@@ -476,7 +476,7 @@ def pickled(opt: Optimizer) -> dict[str, Any]:
     """
     opt._check_current()
     held = flatten(opt._tree)
-    ours = ("_tree", "_params", "_groups", "_cascade", "_options", "_revision")
+    ours = ("_tree", "_params", "_groups", "_cascade", "_options", "_revision", "_files")
     return {
         "params": opt._tree,
         "options": opt._options,

@@ -7,6 +7,7 @@ use crate::element::Kind;
 use crate::error::Error;
 use crate::norm::{self, ReadPass};
 use crate::plan::{Plan, Task, Update};
+use crate::release::Span;
 use crate::rule::Intake;
 use crate::tensor::Tensor;
 use crate::watch::Norms;
@@ -93,6 +94,25 @@ impl Batch {
         self.keys.clear();
         self.reads.clear();
         self.norms.clear();
+        self.plan.release.clear();
+        self.pass.release.clear();
+    }
+
+    /// Lets go of a file's pages behind the passes over a tensor, by its position; of a gradient's
+    /// behind both. Tensors come in order.
+    ///
+    /// # Safety
+    ///
+    /// As [`Release::push`](crate::release::Release::push), until it is cleared.
+    #[allow(unsafe_code)] // passes a promise on
+    pub unsafe fn release(&mut self, position: usize, span: Span, is_gradient: bool) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            self.plan.release.push(position, span);
+            if is_gradient && !self.reads.is_empty() {
+                self.pass.release.push(position, span);
+            }
+        }
     }
 
     /// Adds a leaf's tensor; `read` is its gradient, where the setting may ask for reading.
@@ -111,6 +131,11 @@ impl Batch {
     /// Number of elements in all tensors.
     pub fn elements(&self) -> usize {
         self.tasks.iter().map(|task| task.tensor.len()).sum()
+    }
+
+    /// Whether a pass takes a tensor's elements in the order of its parameter's memory.
+    pub fn in_lines(&self, position: usize) -> bool {
+        self.tasks[position].tensor.in_lines()
     }
 
     /// Numbers of the leaves in it.
@@ -142,8 +167,14 @@ impl Batch {
             .map(move |(leaf, norms)| (*leaf, Norms { grad: scale * norms.grad, ..*norms }))
     }
 
-    /// Reads the gradients if asked to, judges them, and updates all tensors or none.
-    pub fn run(&mut self, numbers: &[Numbers], setting: &Setting) -> Result<Done, Error> {
+    /// Reads the gradients if asked to, judges them, and updates all tensors or none; calls `before`
+    /// before the first write.
+    pub fn run(
+        &mut self,
+        numbers: &[Numbers],
+        setting: &Setting,
+        before: impl FnOnce(),
+    ) -> Result<Done, Error> {
         let Setting { level, threads, policy, scale, .. } = *setting;
         let mut done = Done { grad_norm: None, clip: 1.0, refused: Vec::new() };
         if setting.reads() {
@@ -161,6 +192,7 @@ impl Batch {
             }
         }
         let (plan, tasks, updates) = (&mut self.plan, &mut self.tasks, &self.updates);
+        before();
         if setting.watch {
             let grads = !setting.reads();
             plan.run_watched(tasks, updates, level, threads, &mut self.norms, grads)?;

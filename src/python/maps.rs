@@ -11,6 +11,7 @@ use numpy::{PyUntypedArray, PyUntypedArrayMethods};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 
+use super::arrays::kind_of;
 use super::memory::Memory;
 use super::overlap::Occupant;
 
@@ -83,6 +84,16 @@ impl Mapping {
 }
 
 impl Maps {
+    /// Whether the table says that the whole array lies in one mapping of a file, and that a shared one.
+    pub fn is_shared(&mut self, array: &Bound<'_, PyUntypedArray>) -> PyResult<bool> {
+        let shared = self.place(array)?.is_some_and(|place| place.shared);
+        let Some(Some(mappings)) = &self.table else { return Ok(false) };
+        let Some(kind) = kind_of(array) else { return Ok(false) };
+        let (low, high) = Memory::of(array).extent(kind);
+        let before = mappings.partition_point(|mapping| mapping.start <= low);
+        Ok(shared && mappings[..before].last().is_some_and(|mapping| high <= mapping.end))
+    }
+
     /// The place of an array that maps a file.
     pub fn place(&mut self, array: &Bound<'_, PyUntypedArray>) -> PyResult<Option<Place>> {
         if !may_be_mapped(array) {

@@ -25,6 +25,8 @@ mod model;
 mod openstep;
 mod optimizer;
 mod overlap;
+mod record;
+mod release;
 mod report;
 mod saved;
 mod scalars;

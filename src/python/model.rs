@@ -13,6 +13,7 @@ use super::hyper::{Class, Family, Numbers};
 use super::leaf::{Active, Leaf};
 use super::maps::Place;
 use super::overlap::{Extents, first_overlap, mapped};
+use super::record::Record;
 use super::step::Workspace;
 use super::tree::{Leaves, Node};
 use crate::element::Kind;
@@ -105,10 +106,12 @@ pub struct Model {
     pub open: Option<Open>,
     /// Whether the arrays hold something else for a while.
     pub held: bool,
-    /// Whether loading has begun and did not finish.
-    pub loading: bool,
     /// Arrays, by leaf and number, that loading began to write and did not finish.
     pub torn: BTreeSet<(usize, usize)>,
+    /// Makes the state of leaves, where that is kept in files; see `thalweg.state_dir`.
+    pub keeper: Option<Py<PyAny>>,
+    /// What tells, of arrays that are files, whether they are whole.
+    pub record: Option<Record>,
     pub work: Workspace,
 }
 
@@ -157,8 +160,9 @@ impl Model {
             written: Written::default(),
             open: None,
             held: false,
-            loading: false,
             torn: BTreeSet::new(),
+            keeper: None,
+            record: None,
             work: Workspace::default(),
         };
         Ok((model, found))
@@ -166,7 +170,7 @@ impl Model {
 
     /// The model, unless it is in the middle of something.
     pub fn ready(&mut self) -> Outcome<&mut Self> {
-        if self.loading || !self.torn.is_empty() { Err(Refusal::Torn) } else { self.loadable() }
+        if self.torn.is_empty() { self.loadable() } else { Err(Refusal::Torn) }
     }
 
     /// The same for loading, which makes whole what loading left torn.
@@ -246,7 +250,7 @@ impl Model {
         if self.options.nesterov {
             classes.iter().try_for_each(Class::check_nesterov)?;
         }
-        let (mut leaves, mut thawed) = (Vec::new(), Vec::new());
+        let (mut leaves, mut thaws) = (Vec::new(), Vec::new());
         for (i, (leaf, class)) in self.leaves.iter().zip(&assignment).enumerate() {
             let class = &classes[*class];
             let states = trained.get(&leaf.name).copied();
@@ -259,7 +263,7 @@ impl Model {
             match &leaf.active {
                 None => {
                     let states = states.unwrap_or_else(|| self.options.states(class));
-                    thawed.push((i, self.thaw(py, leaf, states)?));
+                    thaws.push((i, states));
                 }
                 Some(active) if active.state.len() < self.options.states(class) => {
                     return Err(Refusal::Value(format!(
@@ -271,6 +275,7 @@ impl Model {
                 Some(_) => {}
             }
         }
+        let thawed = self.thaw(py, &thaws)?;
         if leaves != self.written.leaves {
             self.written = self.written_with(py, leaves, &thawed)?;
         }
@@ -284,15 +289,31 @@ impl Model {
         Ok(())
     }
 
-    /// Checks a leaf's array and allocates so many arrays of state.
-    fn thaw(&self, py: Python<'_>, leaf: &Leaf, states: usize) -> Outcome<Active> {
+    /// Checks arrays of leaves and gives each so many arrays of state.
+    fn thaw(&self, py: Python<'_>, thaws: &[(usize, usize)]) -> Outcome<Vec<(usize, Active)>> {
         let updated = self.options.family.words().updated;
-        let what = || format!("{updated} {}", Quoted(&leaf.name));
-        let (array, kind) = written(leaf.object.bind(py), what)?;
-        let state = (0..states)
-            .map(|_| Ok(Checked::new(&zeros_like(array)?, kind)))
-            .collect::<Outcome<_>>()?;
-        Ok(Active::new(Checked::new(array, kind), state))
+        let mut checked = Vec::with_capacity(thaws.len());
+        for (i, _) in thaws {
+            let leaf = &self.leaves[*i];
+            let what = || format!("{updated} {}", Quoted(&leaf.name));
+            checked.push(written(leaf.object.bind(py), what)?);
+        }
+        let asked = thaws.iter().zip(&checked).map(|((i, states), (array, _))| {
+            (&self.leaves[*i].name, *array, self.options.state_names(*states))
+        });
+        let made: Vec<Vec<Bound<'_, PyUntypedArray>>> = match &self.keeper {
+            Some(keeper) if !thaws.is_empty() => {
+                keeper.bind(py).call1((asked.collect::<Vec<_>>(),))?.extract()?
+            }
+            _ => asked
+                .map(|(_, array, names)| names.iter().map(|_| zeros_like(array)).collect())
+                .collect::<PyResult<_>>()?,
+        };
+        let active = checked.into_iter().zip(made).map(|((array, kind), state)| {
+            let state = state.iter().map(|array| Checked::new(array, kind)).collect();
+            Active::new(Checked::new(array, kind), state)
+        });
+        Ok(thaws.iter().map(|(i, _)| *i).zip(active).collect())
     }
 
     /// What steps write that train these leaves, if nothing overlaps. Some of the leaves are only
@@ -352,6 +373,7 @@ impl Model {
 
     pub fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
         self.tree.traverse(visit)?;
+        visit.call(&self.keeper)?;
         for leaf in &self.leaves {
             visit.call(&leaf.object)?;
             for checked in leaf.active.iter().flat_map(Active::arrays) {

@@ -23,6 +23,7 @@ use super::keywords::{clip_argument, partial_argument, scale_argument, stats_arg
 use super::model::{Model, Options, Policy};
 use super::openstep::OpenStep;
 use super::report::StepReport;
+use super::saved::Incoming;
 use super::step::{Request, open, step, step_open};
 use super::tree::Leaves;
 
@@ -295,6 +296,7 @@ impl Optimizer {
         copy: bool,
     ) -> PyResult<Snapshot<'py>> {
         self.with(py, |model| {
+            model.check_whole()?;
             let positions = names.iter().map(|name| model.position(name));
             let snapshot = model.snapshot(py, positions.collect::<Outcome<Vec<usize>>>()?)?;
             if copy {
@@ -321,6 +323,7 @@ impl Optimizer {
         for object in objects {
             let mut gate = object.model.enter()?;
             let model = model_in(&mut gate)?.ready()?;
+            model.check_whole()?;
             if current {
                 model.check_current(py)?;
             }
@@ -385,19 +388,68 @@ impl Optimizer {
     fn _reset(&self, py: Python<'_>, names: Option<Vec<String>>) -> PyResult<()> {
         self.with(py, |model| {
             let everything = names.is_none();
-            match names {
+            let positions = match names {
                 Some(names) => {
                     let positions = names.iter().map(|name| model.position(name));
-                    let positions = positions.collect::<Outcome<Vec<usize>>>()?;
-                    model.reset(py, positions.into_iter())?;
+                    positions.collect::<Outcome<Vec<usize>>>()?
                 }
-                None => model.reset(py, 0..model.leaves.len())?,
-            }
-            if everything {
-                self.counters.set(Counts::default());
-            }
+                None => (0..model.leaves.len()).collect(),
+            };
+            model.check_whole()?;
+            model.writing(py, &self.counters, |model| {
+                model.reset(py, positions.into_iter())?;
+                if everything {
+                    self.counters.set(Counts::default());
+                }
+                Ok(())
+            })
+        })
+    }
+
+    /// Has the state of leaves made by `keeper` from now on, in files: it is called with the name,
+    /// the array and the names of state arrays of each leaf that begins to train.
+    fn _keep(&self, py: Python<'_>, keeper: Py<PyAny>) -> PyResult<()> {
+        self.inside(py, |model| {
+            model.keeper = Some(keeper);
             Ok(())
         })
+    }
+
+    /// Keeps a record of progress from now on, in these words of a mapped file. Without words it is
+    /// closed, and nothing can be written any more.
+    #[pyo3(signature = (words=None, torn=false, releases=false))]
+    fn _keep_record(
+        &self,
+        py: Python<'_>,
+        words: Option<&Bound<'_, PyUntypedArray>>,
+        torn: bool,
+        releases: bool,
+    ) -> PyResult<()> {
+        self.with(py, |model| model.set_record(words, (torn, releases)))
+    }
+
+    /// Takes over counters and numbers of updates, the latter in the order of names.
+    fn _resume(&self, py: Python<'_>, counts: Counts, steps: Vec<u64>) -> PyResult<()> {
+        self.with(py, |model| {
+            for (leaf, step) in model.sorted.iter().zip(steps) {
+                model.leaves[*leaf].step = step;
+            }
+            self.counters.set(counts);
+            Ok(())
+        })
+    }
+
+    /// Parameters and state are whole again.
+    fn _mend(&self, py: Python<'_>) -> PyResult<()> {
+        self.with(py, |model| {
+            model.mend(&self.counters);
+            Ok(())
+        })
+    }
+
+    /// Calls `work` while nobody else is in here.
+    fn _alone(&self, py: Python<'_>, work: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.with(py, |_| Ok(work.call0().map(drop)?))
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
@@ -424,17 +476,33 @@ impl Optimizer {
         held: bool,
         owner: Option<&Optimizer>,
     ) -> PyResult<()> {
+        let py = params.py();
         let mut entered = owner.map(|owner| owner.model.enter()).transpose()?;
-        let mut owner = entered.as_mut().map(model_in).transpose()?;
-        self.inside(params.py(), |model| {
+        let mut owner_model = entered.as_mut().map(model_in).transpose()?;
+        self.inside(py, |model| {
             if held {
                 model.ready()?;
-                if let Some(owner) = &mut owner {
-                    owner.ready()?.check_current(params.py())?;
+            }
+            if let Some(owner) = &mut owner_model {
+                if held {
+                    owner.ready()?.check_current(py)?;
+                    owner.check_whole()?;
+                }
+                owner.prepare_writing(py)?;
+                owner.begin_writing();
+            }
+            let mark = owner_model.as_deref_mut().map(|owner| &mut owner.held);
+            let done = exchange(py, model, params, (held, mark));
+            if let (Some(model), Some(owner)) = (owner_model, owner) {
+                // Between entering and leaving one that began is not finished.
+                if done.is_err() || !held {
+                    model.finish_writing(&owner.counters);
+                }
+                if done.is_ok() && !held {
+                    model.finish_writing(&owner.counters);
                 }
             }
-            let owner = owner.map(|owner| &mut owner.held);
-            exchange(params.py(), model, params, (held, owner))
+            done
         })
     }
 
@@ -458,7 +526,9 @@ impl Optimizer {
     /// Ends the open step, if it is this one.
     pub fn close(&self, py: Python<'_>, token: u64) -> PyResult<()> {
         self.inside(py, |model| {
-            model.open.take_if(|open| open.token == token);
+            if model.open.take_if(|open| open.token == token).is_some() {
+                model.finish_writing(&self.counters);
+            }
             Ok(())
         })
     }
@@ -476,24 +546,41 @@ impl Optimizer {
         Ok(leaves)
     }
 
-    /// Takes over a snapshot, and what is attached its own. Until all of it is done, whatever is left
-    /// undone, nothing but another load may follow.
-    fn restore(
+    /// Takes over all, here and in what is attached. Until the last array has come none may be used.
+    fn restore<'py>(
         &self,
-        py: Python<'_>,
+        py: Python<'py>,
         model: &mut Model,
-        (counts, states): &Snapshot<'_>,
-        attached: &[Attached<'_>],
+        (counts, states): &Snapshot<'py>,
+        attached: &[Attached<'py>],
     ) -> Outcome<()> {
-        model.loading = true;
-        model.restore(states)?;
-        self.counters.set(*counts);
-        for (other, counts, states) in attached {
-            let (other, snapshot) = (other.get(), (*counts, states.clone()));
-            other.inside(py, |model| other.restore(py, model.loadable()?, &snapshot, &[]))?;
-        }
-        model.loading = false;
-        Ok(())
+        let here = model.incoming(states)?;
+        let there = attached.iter().map(|(other, counts, states)| {
+            let other = other.get();
+            Ok((other, *counts, other.inside(py, |model| model.loadable()?.incoming(states))?))
+        });
+        let there = there.collect::<Outcome<Vec<_>>>()?;
+        let everywhere =
+            |model: &mut Model, work: &dyn Fn(&mut Model, &Incoming<'py>) -> Outcome<()>| {
+                work(model, &here)?;
+                there.iter().try_for_each(|(other, _, incoming)| -> Outcome<()> {
+                    Ok(other.inside(py, |model| work(model, incoming))?)
+                })
+            };
+        model.writing(py, &self.counters, |model| {
+            everywhere(model, &|model, incoming| {
+                model.tear(incoming);
+                Ok(())
+            })?;
+            everywhere(model, &|model, incoming| model.take_over(py, incoming))?;
+            everywhere(model, &|model, incoming| {
+                model.sew(incoming);
+                Ok(())
+            })?;
+            self.counters.set(*counts);
+            there.iter().for_each(|(other, counts, _)| other.counters.set(*counts));
+            Ok(())
+        })
     }
 }
 

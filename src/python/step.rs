@@ -16,6 +16,7 @@ use super::counters::Counters;
 use super::errors::{Outcome, Refusal};
 use super::hyper::{Numbers, Schedules};
 use super::model::{Model, Open, Policy};
+use super::record::Record;
 use super::report::{StepReport, TensorStats};
 use super::tree::Given;
 use crate::dispatch::Level;
@@ -70,6 +71,7 @@ impl Workspace {
 /// Takes one step.
 pub fn step(py: Python<'_>, model: &mut Model, request: &Request<'_, '_>) -> Outcome<StepReport> {
     Hyperparameter::Scale.check(request.scale, Kind::F64)?;
+    model.check_whole()?;
     // A forked child may have inherited the work of a step that another thread was in.
     model.work.clear();
     let number = request.counters.steps.load(Ordering::Relaxed) + 1;
@@ -93,9 +95,12 @@ pub fn open(py: Python<'_>, model: &mut Model, counters: &Counters, token: u64) 
                 .to_owned(),
         ));
     }
+    model.check_whole()?;
     model.work.clear();
     let number = counters.steps.load(Ordering::Relaxed) + 1;
     let (lr, numbers) = at_step(py, model, number)?;
+    model.prepare_writing(py)?;
+    model.begin_writing();
     let done = vec![false; model.leaves.len()];
     model.open = Some(Open { token, number, lr, numbers, done });
     Ok(())
@@ -166,21 +171,26 @@ fn take(
         scale,
         watch: request.stats,
     };
+    model.prepare_writing(py)?;
     compare_files(py, model)?;
     bind(py, model, part.numbers, part.number, &setting)?;
+    model.prepare_release(py)?;
 
-    let Model { leaves, work, open, .. } = model;
+    let Model { leaves, sorted, work, open, record, .. } = model;
     let batch = &mut work.batch;
     let elements = batch.elements();
     setting.threads = useful_threads(elements, setting.threads);
     // Counters change together with what they count, so that no fork and no interrupt falls between.
     let mut run = || {
         fork::whole(|| {
-            let done = batch.run(part.numbers, &setting)?;
+            let begin = || record.iter_mut().for_each(Record::begin);
+            let done = batch.run(part.numbers, &setting, begin)?;
             if !done.refused.is_empty() {
-                if policy == Policy::Skip {
-                    counters.skip();
+                if policy != Policy::Skip {
+                    return Ok(done);
                 }
+                record.iter_mut().for_each(Record::begin);
+                counters.skip();
             } else if !batch.leaves().is_empty() {
                 for leaf in batch.leaves() {
                     leaves[*leaf].step += 1;
@@ -189,6 +199,10 @@ fn take(
                     }
                 }
                 counters.take(part.number, scale);
+            }
+            if let Some(record) = record {
+                let steps = sorted.iter().map(|leaf| leaves[*leaf].step);
+                record.finish(counters.get(), steps, true);
             }
             Ok(done)
         })

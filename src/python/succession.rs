@@ -20,6 +20,7 @@ impl Model {
         let leaves = (0..next.leaves.len()).filter(trains).collect();
         next.written = next.written_with(params.py(), leaves, &[])?;
         next.classes = std::mem::take(&mut self.classes);
+        next.record = self.record.take();
         *self = next;
         Ok(found)
     }
@@ -34,6 +35,7 @@ impl Model {
         let (mut next, found) = self.successor(params, true)?;
         let classes = next.extract(params.py(), classes, &assignment)?;
         next.configure(params.py(), classes, assignment, &HashMap::new())?;
+        next.record = self.record.take();
         *self = next;
         Ok(found)
     }
@@ -62,6 +64,7 @@ impl Model {
                 if_extra: IF_NEW,
             });
         }
+        next.keeper = self.keeper.as_ref().map(|keeper| keeper.clone_ref(params.py()));
         for leaf in &mut next.leaves {
             let Some(old) = self.index.get(&leaf.name).map(|i| &self.leaves[*i]) else { continue };
             leaf.class = old.class;

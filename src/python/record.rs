@@ -1,0 +1,254 @@
+//! The record of progress of an optimizer whose arrays are files.
+//!
+//! Mapped arrays survive the process in whatever state it left them. The record, mapped too, tells
+//! whether that is the state between two steps: a number is put down before the first write and
+//! again after the last, together with the counters. `thalweg.state_dir` makes the file, and says
+//! on opening what it means.
+
+#![allow(unsafe_code)] // words of a mapped file, by address
+
+use std::sync::atomic::{AtomicU64, Ordering, fence};
+
+use numpy::PyUntypedArray;
+use pyo3::prelude::*;
+
+use super::counters::{Counters, Counts};
+use super::errors::{Outcome, Refusal};
+use super::memory::Memory;
+use super::model::Model;
+use crate::fork;
+
+/// Positions of words in the file; what is before them is written once.
+const BEGUN: usize = 4;
+const FINISHED: usize = 5;
+const FLUSHED: usize = 6;
+const COUNTERS: usize = 7;
+/// Then one word a leaf, in the order of their names: its number of updates.
+const STEPS: usize = 16;
+
+/// In place of a number that was flushed: writing has begun since.
+const NOTHING: u64 = u64::MAX;
+
+/// A record that is kept while the optimizer lives.
+#[derive(Debug)]
+pub struct Record {
+    /// Keeps the map alive.
+    array: Py<PyUntypedArray>,
+    words: Words,
+    /// That the process has which may write.
+    generation: u32,
+    /// How many of what writes are in progress; a step that is open holds others.
+    depth: u32,
+    /// Arrays are part old and part new, until somebody says that they are whole again.
+    torn: bool,
+    closed: bool,
+    /// Whether arrays are so large that their pages are let go of behind a step.
+    pub releases: bool,
+}
+
+/// Words of the file, in little-endian order.
+#[derive(Clone, Copy, Debug)]
+struct Words {
+    address: *const AtomicU64,
+    len: usize,
+}
+
+// SAFETY: atomics in memory that the record keeps alive.
+unsafe impl Send for Words {}
+// SAFETY: as above.
+unsafe impl Sync for Words {}
+
+impl Words {
+    fn get(&self, word: usize) -> u64 {
+        u64::from_le(self.at(word).map_or(0, |word| word.load(Ordering::Acquire)))
+    }
+
+    fn set(&self, word: usize, value: u64) {
+        if let Some(word) = self.at(word) {
+            word.store(value.to_le(), Ordering::Release);
+        }
+    }
+
+    fn at(&self, word: usize) -> Option<&AtomicU64> {
+        // SAFETY: inside the array that was checked in `Record::new`.
+        (word < self.len).then(|| unsafe { &*self.address.add(word) })
+    }
+}
+
+impl Record {
+    /// Takes over the words of a mapped file; as many as there are leaves, and what goes before.
+    pub fn new(
+        array: &Bound<'_, PyUntypedArray>,
+        leaves: usize,
+        (torn, releases): (bool, bool),
+    ) -> Outcome<Self> {
+        let memory = Memory::of(array);
+        if memory.len() != STEPS + leaves || !memory.writable() || !memory.aligned() {
+            return Err(Refusal::Value("the record of progress does not fit".to_owned()));
+        }
+        let words = Words { address: memory.address.cast::<AtomicU64>(), len: memory.len() };
+        Ok(Record {
+            array: array.clone().unbind(),
+            words,
+            generation: fork::generation(),
+            depth: 0,
+            torn,
+            closed: false,
+            releases,
+        })
+    }
+
+    /// Whether this is the process that writes: a child that leaves the block of a step that its
+    /// parent opened must not say that it is done.
+    fn is_ours(&self) -> bool {
+        self.generation == fork::generation()
+    }
+
+    /// Refuses where nothing may be written any more.
+    fn check(&self) -> Outcome<()> {
+        if !self.is_ours() {
+            return Err(Refusal::Value(
+                "this process was forked from the one that trains the arrays of this state_dir, \
+                 which they belong to; train in that process, or on copies (copy.deepcopy((params, \
+                 opt)))"
+                    .to_owned(),
+            ));
+        }
+        if self.closed {
+            return Err(Refusal::Value(
+                "the optimizer was closed (opt.close()); make it again with the same state_dir"
+                    .to_owned(),
+            ));
+        }
+        Ok(())
+    }
+
+    fn check_whole(&self) -> Outcome<()> {
+        if self.torn {
+            return Err(Refusal::Value(
+                "parameters and state are part old and part new, because a step was cut short; \
+                 load a checkpoint with its parameters first (opt.load(path))"
+                    .to_owned(),
+            ));
+        }
+        Ok(())
+    }
+
+    /// What can be refused or fail before the first write.
+    ///
+    /// Pages reach the disk in any order, so that something is written after all was flushed must be
+    /// on the disk before any of it is.
+    fn prepare(&self, py: Python<'_>) -> Outcome<()> {
+        self.check()?;
+        let words = &self.words;
+        let flushed = words.get(FLUSHED);
+        if flushed == NOTHING {
+            return Ok(());
+        }
+        words.set(FLUSHED, NOTHING);
+        self.sync(py).map_err(|error| {
+            words.set(FLUSHED, flushed);
+            Refusal::Python(error)
+        })
+    }
+
+    /// Puts the record itself on the disk.
+    fn sync(&self, py: Python<'_>) -> PyResult<()> {
+        self.array.bind(py).call_method0("flush").map(drop)
+    }
+
+    /// Puts down that writing begins.
+    pub fn begin(&mut self) {
+        if self.depth == 0 && self.is_ours() {
+            self.words.set(BEGUN, self.words.get(BEGUN) + 1);
+            fence(Ordering::SeqCst);
+        }
+        self.depth += 1;
+    }
+
+    /// Puts down what was counted, and with the outermost that all is `whole`, if it is.
+    pub fn finish(&mut self, counts: Counts, steps: impl Iterator<Item = u64>, whole: bool) {
+        if !self.is_ours() {
+            return;
+        }
+        let (taken, skips, consecutive, weight) = counts;
+        for (word, value) in [taken, skips, consecutive, weight.to_bits()].into_iter().enumerate() {
+            self.words.set(COUNTERS + word, value);
+        }
+        for (leaf, step) in steps.enumerate() {
+            self.words.set(STEPS + leaf, step);
+        }
+        self.depth = self.depth.saturating_sub(1);
+        if self.depth == 0 && whole && !self.torn {
+            fence(Ordering::SeqCst);
+            self.words.set(FINISHED, self.words.get(BEGUN));
+        }
+    }
+}
+
+impl Model {
+    /// Keeps a record from now on, or closes it.
+    pub fn set_record(
+        &mut self,
+        words: Option<&Bound<'_, PyUntypedArray>>,
+        flags: (bool, bool),
+    ) -> Outcome<()> {
+        match (words, &mut self.record) {
+            (Some(words), _) => {
+                self.record = Some(Record::new(words, self.leaves.len(), flags)?);
+            }
+            (None, Some(record)) => record.closed = true,
+            (None, None) => {}
+        }
+        Ok(())
+    }
+
+    /// Parameters and state are whole again.
+    pub fn mend(&mut self, counters: &Counters) {
+        if let Some(record) = self.record.as_mut().filter(|record| record.torn) {
+            record.torn = false;
+            self.begin_writing();
+            self.finish_writing(counters);
+        }
+    }
+
+    /// What can be refused or fail before something is written.
+    pub fn prepare_writing(&self, py: Python<'_>) -> Outcome<()> {
+        self.record.as_ref().map_or(Ok(()), |record| record.prepare(py))
+    }
+
+    /// Refuses if parameters and state are known to be part old and part new.
+    pub fn check_whole(&self) -> Outcome<()> {
+        self.record.as_ref().map_or(Ok(()), Record::check_whole)
+    }
+
+    /// Puts down that writing begins; goes with [`Model::finish_writing`].
+    pub fn begin_writing(&mut self) {
+        if let Some(record) = &mut self.record {
+            record.begin();
+        }
+    }
+
+    /// Puts down that writing is done, and the counters.
+    pub fn finish_writing(&mut self, counters: &Counters) {
+        let (leaves, sorted) = (&self.leaves, &self.sorted);
+        if let Some(record) = &mut self.record {
+            let steps = sorted.iter().map(|leaf| leaves[*leaf].step);
+            record.finish(counters.get(), steps, self.torn.is_empty());
+        }
+    }
+
+    /// Writes between the two. Where `work` fails it has written nothing, or left arrays torn.
+    pub fn writing<T>(
+        &mut self,
+        py: Python<'_>,
+        counters: &Counters,
+        work: impl FnOnce(&mut Self) -> Outcome<T>,
+    ) -> Outcome<T> {
+        self.prepare_writing(py)?;
+        self.begin_writing();
+        let done = work(self);
+        self.finish_writing(counters);
+        done
+    }
+}

@@ -1,0 +1,66 @@
+"""What tests of memory-mapped training share: models in a directory, and runs to compare with."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+import thalweg
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+RULES: dict[str, tuple[type[thalweg.Optimizer], dict[str, Any]]] = {
+    "AdamW": (thalweg.AdamW, {"lr": 0.1}),
+    "AMSGrad": (thalweg.Adam, {"lr": 0.1, "amsgrad": True, "l2": 0.1}),
+    "SGD": (thalweg.SGD, {"lr": 0.1}),
+    "SGDW": (thalweg.SGDW, {"lr": 0.1, "momentum": 0.9, "nesterov": True}),
+}
+
+
+def start() -> dict[str, Any]:
+    """Parameters at the start, of both types, also without axes and without elements."""
+    rng = np.random.default_rng(1)
+    return {
+        "body": [rng.standard_normal((5, 7)).astype(np.float32), np.array(2.0)],
+        "Body": rng.standard_normal(11),
+        "none": np.zeros((0, 3), np.float32),
+    }
+
+
+def gradients(step: int) -> dict[str, Any]:
+    rng = np.random.default_rng(100 + step)
+    return {name: rng.standard_normal(p.shape) for name, p in thalweg.tree.flatten(start()).items()}
+
+
+def wide(step: int = 0) -> dict[str, Any]:
+    """Parameters, or gradients of a step, that are soon made and take a while to update."""
+    return {"w": np.full(400_000, np.float32(1 + step % 7)), "b": np.full(3, step % 5 - 1.0)}
+
+
+def opened(
+    directory: Path, rule: str = "AdamW", like: Any = None, **options: Any
+) -> thalweg.Optimizer:
+    cls, values = RULES[rule]
+    params = thalweg.map_params(directory, start() if like is None else like)
+    return cls(params, **values, **options, state_dir=directory)
+
+
+def undisturbed(rule: str, steps: int) -> thalweg.Optimizer:
+    """An optimizer in memory after so many steps."""
+    cls, values = RULES[rule]
+    opt = cls(start(), **values)
+    for step in range(1, steps + 1):
+        opt.step(gradients(step))
+    return opt
+
+
+def bits(opt: thalweg.Optimizer) -> dict[str, Any]:
+    """Counters, and parameters and state bit by bit."""
+    found: dict[str, Any] = {"counts": (opt.step_count, opt.skip_count, opt.consecutive_skips)}
+    for name, array in opt.params.items():
+        found[name] = array.tobytes()
+        for key, value in opt.state.get(name, {}).items():
+            found[f"{name}/{key}"] = value if key == "step" else value.tobytes()
+    return found
