@@ -414,7 +414,13 @@ class Optimizer(_core.Optimizer):
         The file is read twice, once to check it and once into the arrays, in pieces, so it takes no
         memory that grows with the model.
         """
-        return files.load(self, path, hyperparameters=hyperparameters, strict=strict, params=params)
+        return files.load(
+            self,
+            files.Opened(path),
+            hyperparameters=hyperparameters,
+            strict=strict,
+            params=params,
+        )
 
     def __setattr__(self, key: str, value: Any) -> None:
         if key != "lr" and (key in self.rule.keys or key in DECAYS or key in GROUP_KEYS):
