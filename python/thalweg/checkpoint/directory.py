@@ -15,8 +15,8 @@ import warnings
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from pathlib import Path
     from collections.abc import Iterable
+    from pathlib import Path
 
 __all__ = ["Entry", "entries", "make", "next_number", "prune", "remove_leftovers"]
 

@@ -6,6 +6,7 @@ import errno
 import os
 import threading
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -209,16 +210,10 @@ class CheckpointManager:
         snapshot.write(entry.path)
         return entry
 
-    def _copied(self, snapshot: files.Snapshot) -> tuple[directories.Entry, Callable[[], object]]:
+    def _copied(self, snapshot: files.Snapshot) -> tuple[directories.Entry, Callable[[], None]]:
         lock, entry = self._place(snapshot.step_count)
-        copy, directory, keep = snapshot.copy(), self._directory, self._keep
-
-        def write(_lock: DirectoryLock = lock) -> None:  # it outlives a manager that is collected
-            directories.remove_leftovers(directory)
-            copy.write(entry.path)
-            directories.prune(directory, keep)
-
-        return entry, write
+        # A closure would be kept, with the copy and the lock, by the traceback of an error in it.
+        return entry, partial(_write, snapshot.copy(), entry.path, self._keep, lock)
 
     def _place(self, step: int) -> tuple[DirectoryLock, directories.Entry]:
         """Where the next checkpoint goes, locked."""
@@ -401,6 +396,13 @@ class CheckpointManager:
             f"CheckpointManager({str(self._directory)!r}, keep={self._keep}, every={self._every}"
             f"{background})"
         )
+
+
+def _write(snapshot: files.Snapshot, path: Path, keep: int | None, _lock: DirectoryLock) -> None:
+    """What a thread does; the lock outlives a manager that is collected meanwhile."""
+    directories.remove_leftovers(path.parent)
+    snapshot.write(path)
+    directories.prune(path.parent, keep)
 
 
 def _check_optimizer(opt: Any) -> None:
