@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import errno
 import gc
 import os
 import pickle
@@ -23,7 +24,7 @@ from runs import RUNS, Run
 from test_processes import in_fork, needs_fork
 from thalweg import AdamW, CheckpointManager
 from thalweg.checkpoint import background as background_module
-from thalweg.checkpoint.files import Snapshot
+from thalweg.checkpoint.files import Opened, Snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -101,6 +102,13 @@ def test_names_and_what_is_kept(directory: Path, background: bool) -> None:
     ]
     assert manager.checkpoints() == [(15, paths[2]), (20, paths[3])]
     assert thalweg.read_checkpoint(paths[3]).extra == {"at": 20}
+
+
+def test_no_number_is_used_again(directory: Path) -> None:
+    with CheckpointManager(directory) as manager:
+        manager.save(made())
+        manager.save(made()).unlink()
+        assert manager.save(made()).name.startswith("checkpoint-00000003")
 
 
 def test_all_are_kept(directory: Path) -> None:
@@ -290,6 +298,31 @@ def test_none_is_whole(directory: Path) -> None:
         assert len(warned) == 2
 
 
+def test_a_bad_sector_is_damage_and_a_refusal_of_the_system_is_not(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with CheckpointManager(directory) as manager:
+        manager.save(made(1))
+        newest = manager.save(made(2))
+
+    def fail_with(number: int) -> None:
+        class Failing(Opened):
+            def __init__(self, path: Any) -> None:
+                if path == newest:
+                    raise OSError(number, os.strerror(number), path)
+                super().__init__(path)
+
+        monkeypatch.setattr("thalweg.checkpoint.files.Opened", Failing)
+
+    fail_with(errno.EACCES)
+    opt = made()
+    with unchanged(opt), pytest.raises(PermissionError):
+        manager.restore(opt)
+    fail_with(errno.EIO)
+    with pytest.warns(RuntimeWarning, match=newest.name):
+        assert manager.restore(opt) == thalweg.LoadReport(step=1)
+
+
 def test_what_does_not_fit_is_an_error_and_not_passed_over(directory: Path) -> None:
     with CheckpointManager(directory) as manager:
         manager.save(made())
@@ -362,7 +395,10 @@ def test_wrong_use_is_refused(directory: Path) -> None:
 
 
 def test_one_manager_at_a_time_writes(directory: Path) -> None:
-    one, other = CheckpointManager(directory), CheckpointManager(directory / ".." / directory.name)
+    link = directory.parent / "link"
+    link.parent.mkdir()
+    link.symlink_to(directory, target_is_directory=True)
+    one, other = CheckpointManager(directory), CheckpointManager(link)
     one.save(made(1))
     with pytest.raises(thalweg.BusyError, match=f"in use by process {os.getpid()};"):
         other.save(made(2))
@@ -413,9 +449,14 @@ def test_another_process_is_refused_until_the_first_has_died(directory: Path) ->
 def test_a_forked_child_has_no_lock_and_leaves_the_parents_alone(directory: Path) -> None:
     manager = CheckpointManager(directory)
     manager.save(made(1))
+    assert manager._lock is not None
+    assert manager._lock._held is not None
+    descriptor = manager._lock._held.descriptor
 
     def save_in_child() -> str:
-        for mine in (manager, CheckpointManager(directory)):
+        with pytest.raises(OSError, match="Bad file"):
+            os.fstat(descriptor)
+        for mine in (CheckpointManager(directory), manager):
             with pytest.raises(thalweg.BusyError, match=f"by process {os.getppid()};"):
                 mine.save(made(2))
         assert manager.restore(made()) is not None
@@ -464,6 +505,7 @@ def test_a_forked_child_does_not_wait_for_the_parents_thread(
     assert steps(manager) == [1]
 
 
+@needs_fork
 def test_a_directory_that_was_replaced_is_locked_anew(directory: Path) -> None:
     manager = CheckpointManager(directory)
     manager.save(made(1))
@@ -473,9 +515,13 @@ def test_a_directory_that_was_replaced_is_locked_anew(directory: Path) -> None:
     assert not directory.exists()
     directory.mkdir()
     manager.save(made(3))
-    assert refused(directory)
+    assert in_fork(lambda: f"refused: {refused(directory)}") == "refused: True"
+    directory.rename(directory.parent / "moved too")
+    directory.mkdir()
+    manager.save(made(4))
+    assert in_fork(lambda: f"refused: {refused(directory)}") == "refused: True"
     manager.close()
-    assert steps(manager) == [3]
+    assert steps(manager) == [4]
 
 
 def test_a_background_save_is_of_its_moment(directory: Path, held: threading.Event) -> None:
@@ -543,7 +589,7 @@ def test_an_error_in_the_background_is_raised_by_the_next_call(
     full()
     assert manager.save_if_due(train(opt, 5)) is not None
     assert manager._task is not None
-    manager._task.wait()
+    manager._task.failed()
     with unchanged(opt), pytest.raises(OSError, match="No space left") as raised:
         ASKED[call](manager, opt)
     assert any("fill" in str(entry) for entry in raised.traceback)
@@ -594,9 +640,16 @@ def test_an_error_that_nobody_asks_for_is_told(
     manager = CheckpointManager(directory, background=True)
     path = manager.save(made(1))
     assert manager._task is not None
-    manager._task.wait()
-    del manager
-    gc.collect()
+    manager._task._thread.join()
+
+    def tell_in_child() -> str:
+        told.clear()
+        background_module._tell_all()
+        return f"{len(told)} errors, which are the parent's"
+
+    if hasattr(os, "fork"):
+        assert in_fork(tell_in_child) == "0 errors, which are the parent's"
+    del manager  # and nothing else: it is told at once
     assert [(args.exc_type, args.thread.name) for args in told] == [(OSError, path.name)]
 
     def save_and_raise() -> None:
@@ -622,7 +675,7 @@ def test_a_manager_that_is_dropped_finishes_and_unlocks(
     assert refused(directory)
     held.set()
     assert task is not None
-    task.wait()
+    assert not task.failed()
     task._thread.join()
     del task
     with CheckpointManager(directory) as other:
@@ -653,14 +706,15 @@ def test_an_interrupt_ends_the_waiting_and_not_the_writing(
 
 
 PROGRAM = """
-import sys, threading, numpy as np, thalweg
-from thalweg.checkpoint.files import Snapshot
+import ctypes, sys, threading, numpy as np, thalweg
+from thalweg.checkpoint.files import Opened, Snapshot
 write = Snapshot.write
 def late(self, path):
     threading.main_thread().join()  # until the program is at its end
     {}
 Snapshot.write = late
 manager = thalweg.CheckpointManager(sys.argv[1], background=True)
+ctypes.pythonapi.Py_IncRef(ctypes.py_object(manager))  # never collected
 manager.save(thalweg.AdamW({{"w": np.ones(300_000)}}))
 """
 

@@ -142,7 +142,7 @@ else:
     def _forget() -> None:
         """In a forked child: the locks are the parent's.
 
-        The descriptors are closed now, while the child has no locks that closing them would undo.
+        Their files are closed now, because later that would undo locks of the child's own on them.
         """
         for held in HELD.values():
             os.close(held.descriptor)

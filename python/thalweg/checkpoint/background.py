@@ -66,11 +66,6 @@ class Task:
         """Whether it has ended, or will not begin."""
         return self._future.done()
 
-    def wait(self) -> None:
-        """Wait until it is done. An interrupt ends the waiting and not the work."""
-        if not self._future.cancelled():
-            self._future.exception()
-
     def ask(self) -> None:
         """Raise the error of what is done, with the thread's traceback."""
         self._asked = True
@@ -78,7 +73,10 @@ class Task:
             self._future.result()
 
     def failed(self) -> bool:
-        """Whether what is done has raised, or never began."""
+        """Wait until it is done; whether it has raised, or never began.
+
+        An interrupt ends the waiting and not the work.
+        """
         return self._future.cancelled() or self._future.exception() is not None
 
     def tell(self) -> None:

@@ -378,7 +378,6 @@ class CheckpointManager:
         task = self._task
         if task is None or not (wait or task.is_done()):
             return
-        task.wait()
         if task.failed():
             self._last = self._before
         self._task = None
