@@ -59,8 +59,7 @@ UNREACHABLE = {
     "safetensors does not take the header: …": "it is made as safetensors asks",
     "checkpoints are little endian, and this machine is big endian: they can neither be saved nor "
     "read here": "no wheel is built for such a machine",
-    "… is in use by process …": "two that save to one path in the same moment",
-    "… is in use by another process": "the same, where the system does not tell which",
+    "… is in use by another process": "the system tells which, other than Windows",
     "loading was cut short, so part of the arrays are what was loaded and part what they were "
     "before; load again": "a disk that fails between two looks at a file",
 }
@@ -145,15 +144,18 @@ MESSAGES = [text for _, text in EXAMPLES]
 
 
 def shown(error: Exception) -> str:
-    """How a traceback ends, without what differs: addresses, and spellings that Python suggests."""
+    """How a traceback ends, without what differs.
+
+    That is: addresses, the working directory, the process, and spellings that Python suggests.
+    """
     kind = type(error)
     name = "" if kind.__module__ == "builtins" else f"{kind.__module__}."
     notes = [n for n in getattr(error, "__notes__", ()) if "JAX has removed" not in n]
-    lines = [f"{name}{kind.__qualname__}: {error}", *notes]
-    text = re.sub(r" at 0x[0-9a-fA-F]+", " at 0x...", "\n".join(lines))
+    text = "\n".join([f"{name}{kind.__qualname__}: {error}", *notes])
+    text = re.sub(r" at 0x[0-9a-fA-F]+", " at 0x...", text)
     directory = rf"{re.escape(tempfile.gettempdir())}/{tempfile.gettempprefix()}\w+"
-    text = re.sub(directory, "/runs/mlp", text)
-    return re.sub(r"of process \d+", "of process 1234", text)
+    text = re.sub(directory, "/runs/mlp", text).replace(str(Path.cwd()), "/run")
+    return text.replace(f"process {os.getpid()}", "process 4242")
 
 
 def here(text: str) -> str:

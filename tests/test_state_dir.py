@@ -52,7 +52,7 @@ def files(directory: Path) -> dict[str, bytes]:
     return {
         str(path.relative_to(directory)): path.read_bytes()
         for path in sorted(directory.rglob("*"))
-        if path.is_file() and path.name != ".lock"
+        if path.is_file() and path.name != ".state.lock"
     }
 
 
@@ -381,8 +381,7 @@ def test_after_a_step_that_was_cut_short_the_way_on_works(tmp_path: Path) -> Non
     opt = opened(directory)
     for step in (1, 2):
         opt.step(gradients(step))
-    saved = copy.deepcopy((opt.state_dict(), dict(opt.params)))
-    opt._note_checkpoint(checkpoint)
+    opt.save(checkpoint)
     opt.step(gradients(3))
     opt.close()
     put(directory, begun=99)
@@ -404,21 +403,29 @@ def test_after_a_step_that_was_cut_short_the_way_on_works(tmp_path: Path) -> Non
     ):
         with pytest.raises(ValueError, match="load a checkpoint with its parameters first"):
             refuses()
-    opt.load_state_dict(saved[0])  # as opt.load does
+    opt.load(checkpoint, params=False)
     opt.close()
     with pytest.raises(ValueError, match="cut short"):
         opened(directory)  # it was not loaded as a whole
 
     (directory / "progress").unlink()
     opt = opened(directory)
-    opt.load_state_dict(saved[0])
-    for name, array in saved[1].items():
-        opt.params[name][...] = array
-    opt._note_checkpoint(checkpoint)
+    opt.load(checkpoint)
     opt.close()
     opt = opened(directory)
     opt.step(gradients(3))
     assert bits(opt) == bits(undisturbed("AdamW", 3))
+
+
+def test_only_a_checkpoint_with_parameters_is_the_way_on(tmp_path: Path) -> None:
+    opt = opened(tmp_path / "dir")
+    opt.save(tmp_path / "state", params=False)
+    manager = thalweg.CheckpointManager(tmp_path / "dir", background=True)
+    path = manager.save(opt)  # in the same directory: each has a lock of its own
+    manager.close()
+    opt.save(tmp_path / "state", params=False)
+    told = json.loads((tmp_path / "dir" / "optimizer.json").read_text())
+    assert told["checkpoint"] == str(path)
 
 
 def test_without_a_checkpoint_there_is_only_a_new_beginning(tmp_path: Path) -> None:
@@ -477,7 +484,7 @@ def test_the_first_write_after_a_flush_takes_the_mark_away(tmp_path: Path) -> No
 def test_noting_a_checkpoint_leaves_what_was_flushed(tmp_path: Path) -> None:
     opt = opened(tmp_path)
     opt.flush()
-    opt._note_checkpoint("run.safetensors")
+    opt.save(tmp_path / "run.safetensors")
     found = words(tmp_path)
     assert found[Word.FLUSHED] == found[Word.FINISHED] == found[Word.BEGUN]
 
@@ -743,11 +750,14 @@ def test_a_set_of_parameters_is_whole_or_not_there(
     assert not (tmp_path / "params.partial").exists()
 
 
-def test_the_description_lists_what_is_there(tmp_path: Path) -> None:
+def test_the_description_lists_what_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     opt = opened(tmp_path)
-    opt._note_checkpoint("run.safetensors")
+    monkeypatch.chdir(tmp_path)
+    opt.save("run.safetensors")
     told = json.loads((tmp_path / "optimizer.json").read_text())
-    assert told["checkpoint"] == str(Path("run.safetensors").resolve())
+    assert told["checkpoint"] == str(tmp_path / "run.safetensors")
     assert told["model"]["rule"] == "AdamW"
     assert told["parameters"]["Body"] == {
         "shape": [11],

@@ -23,7 +23,7 @@ from thalweg._core import (
 from thalweg._core import close as _close
 from thalweg.accumulator import Accumulator
 from thalweg.base import Optimizer
-from thalweg.checkpoint import Checkpoint, read_checkpoint
+from thalweg.checkpoint import Checkpoint, CheckpointManager, read_checkpoint
 from thalweg.ema import EMA
 from thalweg.errors import BusyError, NonFiniteError
 from thalweg.groups import Group
@@ -43,6 +43,7 @@ __all__ = [
     "AveragingTime",
     "BusyError",
     "Checkpoint",
+    "CheckpointManager",
     "Group",
     "LoadReport",
     "NonFiniteError",

@@ -404,8 +404,6 @@ class Optimizer(_core.Optimizer):
         (array([0.899, 0.899]), 1)
         """
         files.save(self, path, extra, params=params)
-        if params and self._files is not None:
-            self._files.note_checkpoint(path)
 
     def load(
         self,
@@ -445,12 +443,13 @@ class Optimizer(_core.Optimizer):
         The file is read twice, once to check it and once into the arrays, in pieces, so it takes no
         memory that grows with the model.
         """
-        report = files.load(
-            self, path, hyperparameters=hyperparameters, strict=strict, params=params
+        return files.load(
+            self,
+            files.Opened(path),
+            hyperparameters=hyperparameters,
+            strict=strict,
+            params=params,
         )
-        if params and not (report.missing or report.unexpected or report.mismatched):
-            self._note_checkpoint(path)
-        return report
 
     @property
     def state_dir(self) -> Path | None:
@@ -486,8 +485,8 @@ class Optimizer(_core.Optimizer):
             self._keep_record()
             self._files.let_go()
 
-    def _note_checkpoint(self, path: str | os.PathLike[str]) -> None:
-        """All was loaded from a checkpoint there."""
+    def _loaded(self, path: str | os.PathLike[str]) -> None:
+        """All parameters and state were loaded from a checkpoint there."""
         if self._files is not None:
             self._files.note_checkpoint(path)
             self._mend()

@@ -1,92 +1,164 @@
-"""One optimizer at a time in a directory: a lock that ends with the process, and a list of its own.
+"""Locks on directories: one writer at a time, among processes and within one.
 
-A record lock belongs to the process, so that a forked child does not have it; within the process it
-refuses nobody, and closing any other descriptor of the file gives it up. Hence the list, which is
-looked at before the file is opened.
+On POSIX it is a record lock on a file in the directory, which the system gives back when the
+process ends, however it ends, and which a forked child does not inherit. A record lock is the
+process's: it does not keep the process from itself, and is lost when any descriptor of the file is
+closed. So what this process holds is listed, and looked up before the file is opened.
 """
 
 from __future__ import annotations
 
-import gc
+import errno
 import os
 import sys
-from typing import TYPE_CHECKING
+import threading
+from pathlib import Path
+from typing import NoReturn
 
 from thalweg.errors import BusyError
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
 if sys.platform == "win32":
     import msvcrt
-
-    def _lock(descriptor: int) -> None:
-        os.lseek(descriptor, 1 << 20, os.SEEK_SET)  # a byte that others need not read
-        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-
 else:
     import fcntl
 
-    def _lock(descriptor: int) -> None:
-        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+__all__ = ["DirectoryLock", "is_locked_here"]
+
+NAME = ".lock"
+BEYOND = 1 << 30
+"""The byte that is locked where a locked byte cannot be read: beyond what the file says."""
+CONTENDED = {errno.EACCES, errno.EAGAIN, errno.EDEADLK}
 
 
-__all__ = ["DirectoryLock"]
+class _Held:
+    """An open and locked file."""
 
-_HELD: dict[tuple[int, int], int] = {}
-"""Directories that are locked here, by device and inode, with the process that did it."""
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor = descriptor
+
+
+HELD: dict[str, _Held] = {}
+"""By file; void in a forked child."""
+MUTEX = threading.RLock()  # collection may release a lock anywhere, in here too
 
 
 class DirectoryLock:
-    """The lock of a directory, from being made until `release`.
+    """An exclusive lock on a directory, from now until `release` or until it is collected.
+
+    A forked child inherits the object and not the lock.
+
+    Parameters
+    ----------
+    directory : path
+        One that is there.
+    name : str, default ".lock"
+        The file in it that is locked: it is made, and stays.
 
     Raises
     ------
     BusyError
-        If somebody has it, with the number of their process.
+        If another process, or another object of this one, holds it.
+    OSError
+        If the file cannot be made or locked.
     """
 
-    def __init__(self, directory: Path) -> None:
-        self._key = _key(directory)
-        self._process = os.getpid()
-        self._descriptor: int | None = None
-        if is_locked_here(directory):
-            gc.collect()  # an optimizer and its groups refer to each other
-        owner = str(self._process) if is_locked_here(directory) else self._take(directory)
-        if owner is not None:
-            raise BusyError(
-                f"state_dir {directory} is in use by an optimizer of process {owner}; one at a "
-                "time can train what is there (opt.close() ends it)"
-            )
+    def __init__(self, directory: str | os.PathLike[str], name: str = NAME) -> None:
+        self._key = _key(directory, name)
+        self._held: _Held | None = None
+        with MUTEX:
+            if self._key in HELD:
+                _refuse(directory, os.getpid())
+            self._held = HELD[self._key] = _Held(_acquire(directory, name))
 
-    def _take(self, directory: Path) -> str | None:
-        """Lock the file; returns the process that has it where it is locked."""
-        descriptor = os.open(directory / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
-        try:
-            _lock(descriptor)
-        except OSError:
-            owner = os.read(descriptor, 32).decode("ascii", "replace").strip()
-            os.close(descriptor)
-            return owner or "unknown"
-        _HELD[self._key], self._descriptor = self._process, descriptor
-        os.ftruncate(descriptor, 0)
-        os.lseek(descriptor, 0, os.SEEK_SET)
-        os.write(descriptor, f"{self._process}\n".encode())
-        return None
+    def is_held(self) -> bool:
+        """Whether this process holds the lock, on the file that now has its name."""
+        with MUTEX:
+            if self._held is None or HELD.get(self._key) is not self._held:
+                return False
+            try:
+                named = Path(self._key).lstat()
+            except FileNotFoundError:
+                return False
+            return os.path.samestat(named, os.fstat(self._held.descriptor))
 
     def release(self) -> None:
-        """Give it up; in a forked child there is nothing to give up."""
-        if self._process == os.getpid() and self._descriptor is not None:
-            del _HELD[self._key]
-            os.close(self._descriptor)
-            self._descriptor = None
+        """Give it back, if it is held."""
+        with MUTEX:
+            if self._held is not None and HELD.get(self._key) is self._held:
+                del HELD[self._key]
+                _unlock(self._held.descriptor)
+            self._held = None
+
+    def __del__(self) -> None:
+        if getattr(self, "_held", None) is not None:
+            self.release()
 
 
-def is_locked_here(directory: Path) -> bool:
-    """Whether this process has the lock of a directory."""
-    return _HELD.get(_key(directory)) == os.getpid()
+def is_locked_here(directory: str | os.PathLike[str], name: str = NAME) -> bool:
+    """Whether this process holds the lock."""
+    with MUTEX:
+        return _key(directory, name) in HELD
 
 
-def _key(directory: Path) -> tuple[int, int]:
-    found = directory.stat()
-    return found.st_dev, found.st_ino
+def _key(directory: str | os.PathLike[str], name: str) -> str:
+    return os.path.join(os.path.realpath(directory), name)  # noqa: PTH118 - of a string
+
+
+def _refuse(directory: str | os.PathLike[str], holder: int | str) -> NoReturn:
+    raise BusyError(
+        f"{os.fspath(directory)!r} is in use by process {holder}; one at a time writes to a "
+        "directory: wait for it, or close it"
+    )
+
+
+def _acquire(directory: str | os.PathLike[str], name: str) -> int:
+    """The descriptor of the locked file, which then says who holds it."""
+    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+    descriptor = os.open(Path(directory) / name, flags, 0o666)
+    try:
+        _lock(descriptor)
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, b"%d\n" % os.getpid())
+    except OSError as error:
+        written = os.read(descriptor, 20).strip()
+        os.close(descriptor)
+        if error.errno not in CONTENDED:
+            raise
+        # Whoever has it may not have said so yet.
+        _refuse(directory, int(written) if written.isdigit() else "unknown")
+    return descriptor
+
+
+if sys.platform == "win32":
+
+    def _lock(descriptor: int) -> None:
+        os.lseek(descriptor, BEYOND, os.SEEK_SET)
+        try:
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        finally:
+            os.lseek(descriptor, 0, os.SEEK_SET)
+
+    def _unlock(descriptor: int) -> None:
+        os.lseek(descriptor, BEYOND, os.SEEK_SET)
+        msvcrt.locking(descriptor, msvcrt.LK_UNLCK, 1)
+        os.close(descriptor)
+
+else:
+
+    def _lock(descriptor: int) -> None:
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    def _unlock(descriptor: int) -> None:
+        os.close(descriptor)  # which unlocks
+
+    def _forget() -> None:
+        """In a forked child: the locks are the parent's.
+
+        Their files are closed now, because later that would undo locks of the child's own on them.
+        """
+        for held in HELD.values():
+            os.close(held.descriptor)
+        HELD.clear()
+        MUTEX.release()
+
+    os.register_at_fork(before=MUTEX.acquire, after_in_parent=MUTEX.release, after_in_child=_forget)

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = ["map_params"]
 
+LOCK = ".state.lock"
+"""What is locked in the directory, by whoever trains there or makes files."""
 PARTIAL = ".partial"
 LONGEST = 160
 """Characters in one part of a file name; systems allow 255, and something comes behind it."""
@@ -100,7 +102,7 @@ def map_params(state_dir: str | os.PathLike[str], like: Any) -> Any:
                 "and a dtype: an array, or np.empty(shape, dtype)"
             )
     directory.mkdir(parents=True, exist_ok=True)
-    lock = None if is_locked_here(directory) else DirectoryLock(directory)
+    lock = None if is_locked_here(directory, LOCK) else DirectoryLock(directory, LOCK)
     try:
         found = {name: _mapped(directory, name, leaf) for name, leaf in leaves.items()}
         _make(directory, {name: leaf for name, leaf in leaves.items() if found[name] is None})

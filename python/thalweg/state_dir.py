@@ -7,8 +7,10 @@ judged here, when a directory is opened.
 from __future__ import annotations
 
 import atexit
+import gc
 import json
 import os
+import threading
 import weakref
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,8 +21,9 @@ import numpy as np
 
 from thalweg.errors import BusyError
 from thalweg.limits import memory_limit
-from thalweg.lock import DirectoryLock
+from thalweg.lock import DirectoryLock, is_locked_here
 from thalweg.mapped import (
+    LOCK,
     PARTIAL,
     make_array,
     open_array,
@@ -83,7 +86,10 @@ class StateDir:
         self._maps: dict[int, tuple[Any, Path]] = {}
         self._words: np.memmap[Any, np.dtype[np.uint64]] | None = None
         self._saved: dict[str, Any] = {}
-        self._lock = DirectoryLock(self.path)
+        self._mutex = threading.Lock()
+        if is_locked_here(self.path, LOCK):
+            gc.collect()  # an optimizer and its groups refer to each other
+        self._lock = DirectoryLock(self.path, LOCK)
         try:
             self.found = self._look(leaves)
         except BaseException:
@@ -298,8 +304,7 @@ class StateDir:
         live = opt._trained() | {name: opt._params[name] for name in states}
         parameters = {name: saved.get(name) for name in sorted(opt._params)}
         parameters |= {name: self._described(array) for name, array in live.items()}
-        told = {"format": FORMAT, "model": self._model, "parameters": parameters}
-        self._tell({**told, "checkpoint": self._saved.get("checkpoint")})
+        self._tell({"format": FORMAT, "model": self._model, "parameters": parameters})
         self._maps = {}
         for name, array in live.items():
             kept = (a for key, a in states.get(name, {}).items() if key != "step")
@@ -308,13 +313,15 @@ class StateDir:
                     self._maps[id(mapped._mmap)] = mapped._mmap, Path(mapped.filename)  # type: ignore[attr-defined]
 
     def note_checkpoint(self, path: str | os.PathLike[str]) -> None:
-        """Put down where a checkpoint is that has all there is."""
-        self._tell({**self._saved, "checkpoint": str(Path(os.fspath(path)).resolve())})
+        """Put down where a checkpoint is that has all there is; a thread may have saved it."""
+        self._tell({"checkpoint": str(Path(os.fspath(path)).resolve())})
 
-    def _tell(self, told: dict[str, Any]) -> None:
-        if told != self._saved and self._process == os.getpid() and not self._closed:
-            replace_file(self.path / "optimizer.json", json.dumps(told, indent=1).encode())
-            self._saved = told
+    def _tell(self, news: dict[str, Any]) -> None:
+        with self._mutex:
+            told = {"checkpoint": None, **self._saved, **news}
+            if told != self._saved and self._process == os.getpid() and not self._closed:
+                replace_file(self.path / "optimizer.json", json.dumps(told, indent=1).encode())
+                self._saved = told
 
     def extended(self, opt: Optimizer) -> None:
         """Take in that there are more parameters."""

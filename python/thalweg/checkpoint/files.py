@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 
@@ -14,14 +14,16 @@ from thalweg.state import LoadReport, Origin, load_state_dict, together
 from thalweg.tree import flatten
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from numpy.typing import NDArray
 
     from thalweg.base import Optimizer
+    from thalweg.state_dir import StateDir
 
 __all__ = ["Checkpoint", "read_checkpoint"]
 
+T = TypeVar("T")
 Path = str | os.PathLike[str]
 
 OPTIMIZER = "thalweg.optimizer"
@@ -45,6 +47,8 @@ class Snapshot:
 
     def __init__(self, extra: Any) -> None:
         self._encoder = Encoder()
+        self.step_count = 0
+        self._directory: StateDir | None = None
         self.metadata: dict[str, str] = {}
         if extra is not None:
             self.metadata[EXTRA] = self._encoder.text(extra, "extra", "extra")
@@ -53,6 +57,8 @@ class Snapshot:
         """Add an optimizer, whose state dict is given."""
         tree = {**saved, "params": _trained(opt, saved) if params else None}
         self.metadata[OPTIMIZER] = self._encoder.text(tree, "the state dict")
+        self.step_count = saved["step_count"]
+        self._directory = opt._files if params else None
         return self
 
     def copy(self) -> Snapshot:
@@ -66,19 +72,24 @@ class Snapshot:
         """Write it to a file; see `Optimizer.save`."""
         tensors = [(name, *tensor) for name, tensor in self._encoder.tensors.items()]
         _core.write_checkpoint(os.fspath(path), self.metadata, tensors)
+        if self._directory is not None:
+            self._directory.note_checkpoint(path)
 
 
 def save(opt: Optimizer, path: Path, extra: Any, *, params: bool) -> None:
     """See `Optimizer.save`."""
-    taken = Snapshot(extra)
-    together(opt, lambda saved: taken.take(opt, saved, params=params).write(path), current=True)
+    taken(opt, extra, lambda snapshot: snapshot.write(path), params=params)
 
 
-def snapshot(opt: Optimizer, extra: Any, *, params: bool) -> Snapshot:
-    """What `save` would write, with copies of the arrays."""
-    taken = Snapshot(extra)
-    together(opt, lambda saved: taken.take(opt, saved, params=params).copy(), current=True)
-    return taken
+def taken(opt: Optimizer, extra: Any, use: Callable[[Snapshot], T], *, params: bool) -> T:
+    """What `use` makes of a snapshot of live arrays, which nobody can change until it returns."""
+    snapshot = Snapshot(extra)
+
+    def work(saved: dict[str, Any]) -> T:
+        return use(snapshot.take(opt, saved, params=params))
+
+    made: T = together(opt, work, current=True)
+    return made
 
 
 def _trained(opt: Optimizer, saved: dict[str, Any]) -> dict[str, Any]:
@@ -87,29 +98,59 @@ def _trained(opt: Optimizer, saved: dict[str, Any]) -> dict[str, Any]:
     return {n: opt._params[n] for n in saved["state"] if held.get(n) is opt._params[n]}
 
 
+class Opened:
+    """A checkpoint file that is open, and was found whole.
+
+    Raises
+    ------
+    ValueError
+        If it is damaged, or no checkpoint.
+    OSError
+        If it cannot be read.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = os.fspath(path)
+        self._file = _core.Checkpoint(self.path)
+
+    def parsed(self) -> tuple[dict[str, Any], Mapping[str, Any] | None, Any]:
+        """State dict and parameters, whose arrays are not read yet, and extra."""
+        metadata, tensors = self._file.metadata, self._file.tensors
+        if OPTIMIZER not in metadata:
+            raise ValueError(f"{self.path!r} holds no optimizer; it was not written by opt.save")
+        saved = decode(metadata[OPTIMIZER], tensors.__getitem__)
+        if not isinstance(saved, dict) or not isinstance(saved.get("params"), dict | None):
+            raise ValueError(f"{self.path!r} holds no optimizer that this version knows")  # noqa: TRY004 - of a file
+        params = saved.pop("params", None)
+        extra = decode(metadata.get(EXTRA, "null"), lambda name: tensors[name].read())
+        return saved, params, extra
+
+
 def load(
     opt: Optimizer,
-    path: Path,
+    file: Opened,
     *,
     hyperparameters: Literal["saved", "current"],
     strict: bool,
     params: bool,
 ) -> LoadReport:
     """See `Optimizer.load`."""
-    file = _core.Checkpoint(os.fspath(path))
-    saved, values, extra = _parsed(file, path)
+    saved, values, extra = file.parsed()
     if params and values is None:
         raise ValueError(
-            f"{_shown(path)} holds no parameters (it was saved with params=False); load it with "
+            f"{file.path!r} holds no parameters (it was saved with params=False); load it with "
             "params=False, which leaves the parameters as they are"
         )
-    return load_state_dict(
+    report = load_state_dict(
         opt,
         saved,
         hyperparameters=hyperparameters,
         strict=strict,
-        origin=Origin(_shown(path), values if params else None, extra, stacklevel=4),
+        origin=Origin(repr(file.path), values if params else None, extra, stacklevel=4),
     )
+    if params and not (report.missing or report.unexpected or report.mismatched):
+        opt._loaded(file.path)
+    return report
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
@@ -142,7 +183,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
     >>> checkpoint.params["w"], checkpoint.extra, checkpoint.state_dict["rule"]
     (array([1., 1.]), {'epoch': 3}, 'AdamW')
     """
-    saved, params, extra = _parsed(_core.Checkpoint(os.fspath(path)), path)
+    saved, params, extra = Opened(path).parsed()
     return Checkpoint(_read(params), _read(saved), extra)
 
 
@@ -151,22 +192,3 @@ def _read(tree: Any) -> Any:
     if isinstance(tree, dict):
         return {key: _read(value) for key, value in tree.items()}
     return tree.read() if isinstance(tree, _core.Stored) else tree
-
-
-def _parsed(
-    file: _core.Checkpoint, path: Path
-) -> tuple[dict[str, Any], Mapping[str, Any] | None, Any]:
-    """State dict and parameters, whose arrays are not read yet, and extra."""
-    metadata, tensors = file.metadata, file.tensors
-    if OPTIMIZER not in metadata:
-        raise ValueError(f"{_shown(path)} holds no optimizer; it was not written by opt.save")
-    saved = decode(metadata[OPTIMIZER], tensors.__getitem__)
-    if not isinstance(saved, dict) or not isinstance(saved.get("params"), dict | None):
-        raise ValueError(f"{_shown(path)} holds no optimizer that this version knows")  # noqa: TRY004 - of a file
-    params = saved.pop("params", None)
-    extra = decode(metadata.get(EXTRA, "null"), lambda name: tensors[name].read())
-    return saved, params, extra
-
-
-def _shown(path: Path) -> str:
-    return repr(os.fspath(path))
