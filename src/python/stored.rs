@@ -20,6 +20,9 @@ use crate::element::Kind;
 use crate::error::Quoted;
 use crate::layout::{Layout, Order};
 
+/// Metadata, and of each tensor name, type, shape, offset and size.
+type HeaderParts = (BTreeMap<String, String>, Vec<(String, String, Py<PyTuple>, u64, usize)>);
+
 /// Bytes that are gathered before they are written, for arrays that are not in C order.
 const STAGE: usize = 1 << 16;
 
@@ -309,4 +312,19 @@ pub fn write_checkpoint(
     });
     let entries = entries.collect::<Outcome<Vec<_>>>()?;
     interruptible(py, |pause| checkpoint::save(&path, &metadata, entries, pause))
+}
+
+/// What the header of a checkpoint file says, nothing of the body being checked: the metadata with the
+/// format, and of each tensor name, type, shape, where it begins in the file, and how many bytes it has.
+#[pyfunction]
+pub fn checkpoint_header(py: Python<'_>, path: PathBuf) -> PyResult<HeaderParts> {
+    let _presence = Presence::begin(py);
+    let header = py.detach(|| Checkpoint::open_header(&path)).map_err(Refusal::from)?;
+    let mut metadata = header.metadata().clone();
+    metadata.insert("thalweg.format".to_owned(), header.format().to_owned());
+    let tensors = header.tensors().iter().map(|tensor| {
+        let shape = PyTuple::new(py, &tensor.shape)?.unbind();
+        Ok((tensor.name.clone(), tensor.dtype.to_string(), shape, tensor.offset, tensor.len))
+    });
+    Ok((metadata, tensors.collect::<PyResult<_>>()?))
 }
