@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 SUMMARY = "show what is in a checkpoint: rule, groups, and the norms of its arrays"
 EXIT_CODES = (
-    "Exit code: 0 if all was shown, 2 if the file cannot be read, is no checkpoint or has a damaged "
-    "header; with --verify also if it is damaged anywhere, and then nothing is shown."
+    "Exit code: 0 if all was shown, 2 if the file cannot be read, is no checkpoint, or has a "
+    "damaged header; with --verify also if it is damaged anywhere, and then nothing is shown."
 )
 
 
@@ -28,8 +28,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--verify",
         action="store_true",
-        help="check the whole file first; without it the header alone is checked, and the arrays are "
-        "shown as they are, damaged or not",
+        help="check the whole file first; without it the header alone is, and arrays are "
+        "shown as they are",
     )
 
 
@@ -45,7 +45,8 @@ def run(arguments: argparse.Namespace) -> int:
     except BrokenPipeError:
         raise
     except OSError as error:
-        raise CommandError(f"{error.filename}: {error.strerror}") from error
+        said = error.strerror or str(error)
+        raise CommandError(f"{error.filename or arguments.file}: {said}") from error
     except ValueError as error:
         raise CommandError(str(error)) from error
     return 0

@@ -79,10 +79,10 @@ class Contents:
         self.file.seek(tensor.offset)
         for start in range(0, elements, PIECE):
             count = min(PIECE, elements - start)
-            piece = np.fromfile(self.file, dtype, count)
-            if len(piece) < count:
+            piece = self.file.read(count * dtype.itemsize)
+            if len(piece) < count * dtype.itemsize:
                 raise ValueError(f"{self.path!r} was changed while it was read")
-            norms.append(_norm(piece))
+            norms.append(_norm(np.frombuffer(piece, dtype)))
         # What hypot makes of infinity and NaN together is infinity.
         return math.nan if any(map(math.isnan, norms)) else math.hypot(*norms)
 
@@ -90,7 +90,7 @@ class Contents:
 def _norm(piece: NDArray[Any]) -> float:
     with np.errstate(all="ignore"):
         numbers = piece.astype(np.float64)
-        square = float(numbers @ numbers)
+        square = float(np.square(numbers).sum())
         if 1e-200 < square < 1e300:
             return math.sqrt(square)
         largest = float(np.max(np.abs(numbers)))
@@ -98,7 +98,7 @@ def _norm(piece: NDArray[Any]) -> float:
             return largest
         # Squares would overflow or vanish.
         numbers /= largest
-        return largest * math.sqrt(float(numbers @ numbers))
+        return largest * math.sqrt(float(np.square(numbers).sum()))
 
 
 @contextmanager

@@ -20,7 +20,16 @@ def clean(text: str) -> str:
         text = repr(text)
     if _width(text) <= LONGEST:
         return text
-    return f"{text[:ENDS]}...{text[-ENDS:]}"
+    return f"{_begin(text)}...{_begin(text[::-1])[::-1]}"
+
+
+def _begin(text: str) -> str:
+    """As much of a text as `ENDS` columns have room for."""
+    end, room = 0, ENDS - _columns(text[0])
+    while room >= 0:
+        end += 1
+        room -= _columns(text[end])
+    return text[:end]
 
 
 def aligned(rows: Sequence[Sequence[str]], numbers: Collection[int] = ()) -> list[str]:
