@@ -63,12 +63,12 @@ class Subject:
         """By name; the first is what the others are compared with."""
         timed = {"NumPy, tofile": Timed(self._plainly), "opt.save": Timed(self._save)}
         if find_spec("safetensors"):
-            from safetensors.numpy import save_file
+            from safetensors.numpy import save_file  # noqa: PLC0415 - if it is installed
 
             write = partial(save_file, self.arrays, self.safe)
             timed["safetensors, save_file"] = Timed(partial(flushed, write, self.safe))
         if find_spec("torch"):
-            import torch
+            import torch  # noqa: PLC0415 - if it is installed
 
             tensors = {name: torch.from_numpy(array) for name, array in self.arrays.items()}
             write = partial(torch.save, tensors, self.torch)
@@ -83,11 +83,11 @@ class Subject:
             "read_checkpoint": Timed(partial(thalweg.read_checkpoint, self.own)),
         }
         if self.safe.exists():
-            from safetensors.numpy import load_file
+            from safetensors.numpy import load_file  # noqa: PLC0415 - if it is installed
 
             timed["safetensors, load_file"] = Timed(partial(load_file, self.safe))
         if self.torch.exists():
-            import torch
+            import torch  # noqa: PLC0415 - if it is installed
 
             timed["torch.load"] = Timed(partial(torch.load, self.torch, weights_only=True))
         return timed
