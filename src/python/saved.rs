@@ -128,7 +128,7 @@ impl Model {
         for pair in copies {
             copyto.call1(pair)?;
         }
-        py.detach(|| transfers.iter().try_for_each(Transfer::run))?;
+        py.detach(|| Transfer::run_all(&transfers))?;
         for (position, step) in steps {
             self.leaves[position].step = step;
         }

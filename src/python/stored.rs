@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use numpy::{PyArrayDescr, PyArrayDescrMethods, PyUntypedArray, PyUntypedArrayMethods};
 use pyo3::prelude::*;
@@ -19,6 +19,7 @@ use crate::checkpoint::{self, Checkpoint, Dtype, Interrupted, Source, Tensor};
 use crate::element::Kind;
 use crate::error::Quoted;
 use crate::layout::{Layout, Order};
+use crate::{pool, threads};
 
 /// Metadata, and of each tensor name, type, shape, offset and size.
 type HeaderParts = (BTreeMap<String, String>, Vec<(String, String, Py<PyTuple>, u64, usize)>);
@@ -287,6 +288,20 @@ impl Transfer {
     /// Reads the tensor into the array.
     pub fn run(&self) -> Result<(), checkpoint::Error> {
         self.file.read(self.index, &mut |start, bytes| self.to.fill(start, bytes))
+    }
+
+    /// Reads several into their arrays, which do not overlap, on the threads of a step. After a failure
+    /// no other is begun.
+    pub fn run_all(transfers: &[Transfer]) -> Result<(), checkpoint::Error> {
+        let failure = OnceLock::new();
+        pool::for_each(transfers.len(), threads::num_threads().0, |i| {
+            if failure.get().is_none()
+                && let Err(error) = transfers[i].run()
+            {
+                let _ = failure.set(error); // of two at once one is enough
+            }
+        });
+        failure.into_inner().map_or(Ok(()), Err)
     }
 }
 
