@@ -69,6 +69,12 @@ fn bytes(checkpoint: &Checkpoint, name: &str) -> Vec<u8> {
         bytes.extend_from_slice(piece);
     };
     checkpoint.read(index, &mut take).unwrap();
+    let mut into = vec![7; bytes.len()];
+    checkpoint.read_into(index, &mut into).unwrap();
+    assert!(into == bytes);
+    into.push(7);
+    let result = checkpoint.read_into(index, &mut into);
+    assert!(matches!(result, Err(Error::Length { .. })), "{result:?}");
     bytes
 }
 
@@ -406,6 +412,8 @@ fn a_file_that_changes_after_it_was_opened_never_gives_other_bytes() {
         });
         assert!(matches!(result, Err(Error::ChangedWhileRead { .. })), "{result:?}");
         assert_eq!(got, pieces);
+        let result = checkpoint.read_into(0, &mut vec![0; content.len()]);
+        assert!(matches!(result, Err(Error::ChangedWhileRead { .. })), "{result:?}");
     }
     for grows in [false, true] {
         fs::write(folder.file(), &whole).unwrap();

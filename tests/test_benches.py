@@ -1,4 +1,4 @@
-"""The benchmark of whole steps runs, and its figures that are no times are right."""
+"""The benchmarks of steps and checkpoints run, and their figures that are no times are right."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ import pytest
 
 Rows: TypeAlias = list[tuple[str, list[float]]]
 
-PROGRAM = Path(__file__).parents[1] / "benches" / "steps.py"
+BENCHES = Path(__file__).parents[1] / "benches"
 FORMS = ["flat dict", "list", "nested", "nested, gradients by name"]
 LAYOUTS = ["C order", "transposed gradient", "every second column", "both in Fortran order"]
 STATE = {"AdamW": 2, "AMSGrad": 3, "SGD momentum": 1, "SGD": 0}
 SIZES = {"float32": 4, "float64": 8}
 
 
-def run(*arguments: str) -> dict[str, str]:
+def run(*arguments: str | Path, program: str = "steps.py") -> dict[str, str]:
     """What the benchmark prints, by section."""
     ended = subprocess.run(  # noqa: S603 - our own program
-        [sys.executable, PROGRAM, *arguments], capture_output=True, text=True, check=False
+        [sys.executable, BENCHES / program, *arguments], capture_output=True, text=True, check=False
     )
     assert (ended.returncode, ended.stderr) == (0, "")
     _, *parts = re.split(r"^(\w+): .*\n", ended.stdout, flags=re.MULTILINE)
@@ -98,3 +98,14 @@ def test_sections_and_rounds_can_be_chosen() -> None:
     printed = run("--tiny", "--rounds", "1", "--only", "rules", "--elements", "1000")
     assert list(printed) == ["rules"]
     assert "1,000 float32" in printed["rules"]
+
+
+def test_checkpoints_are_timed_and_nothing_is_left(tmp_path: Path) -> None:
+    printed = run(tmp_path, "--tiny", program="checkpoints.py")
+    assert list(printed) == ["few", "many"]
+    for text in printed.values():
+        rows = dict(rows_of(text))
+        ours = ["NumPy, tofile", "opt.save", "NumPy, fromfile", "opt.load", "read_checkpoint"]
+        assert [name for name in rows if name in ours] == ours
+        assert rows["NumPy, tofile"][2] == rows["NumPy, fromfile"][2] == 1.0
+    assert list(tmp_path.iterdir()) == []

@@ -18,7 +18,7 @@ def test_no_subcommand_prints_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 0
     printed = capsys.readouterr().out
     assert "usage: thalweg" in printed
-    assert all(command in printed for command in ("bench", "demo", "info"))
+    assert all(command in printed for command in ("bench", "demo", "info", "inspect"))
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:

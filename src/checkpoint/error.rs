@@ -66,11 +66,13 @@ pub enum Error {
         /// What, and what is accepted.
         why: String,
     },
-    /// A tensor's source gave another number of bytes than its dtype and shape make.
+    /// A tensor's source gave another number of bytes than its dtype and shape make, or what it is to be
+    /// read into has another length.
     Length {
         /// The tensor.
         name: String,
-        /// Bytes that the source gave; of those that are too many only the first were counted.
+        /// Bytes that the source gave (of those that are too many only the first were counted), or
+        /// that there is room for.
         got: u64,
         /// Bytes that dtype and shape make.
         expected: u64,

@@ -117,19 +117,47 @@ impl Checkpoint {
     ///
     /// If there are not as many tensors, as a slice does.
     pub fn read(&self, index: usize, piece: &mut dyn FnMut(usize, &[u8])) -> Result<(), Error> {
-        let tensor = &self.header.tensors[index];
-        let mut buffer = vec![0; tensor.len.min(PIECE)];
+        let len = self.header.tensors[index].len;
+        let mut buffer = vec![0; len.min(PIECE)];
         let mut at = 0;
-        for (len, &hash) in pieces(tensor.len).zip(&self.hashes[self.first[index]..]) {
+        for (number, len) in pieces(len).enumerate() {
             let bytes = &mut buffer[..len];
-            self.input.read(bytes, tensor.offset + at as u64)?;
-            if XxHash3_64::oneshot(bytes) != hash {
-                return Err(self.input.changed());
-            }
+            self.read_piece(index, number, bytes)?;
             piece(at, bytes);
             at += len;
         }
         Ok(())
+    }
+
+    /// The same, read to where the bytes are wanted. That saves a copy; but after an error `to` may hold
+    /// bytes that were never in the file when it was opened.
+    ///
+    /// # Errors
+    ///
+    /// As [`Checkpoint::read`], and [`Error::Length`] if `to` is not as long as the tensor.
+    ///
+    /// # Panics
+    ///
+    /// As [`Checkpoint::read`].
+    pub fn read_into(&self, index: usize, to: &mut [u8]) -> Result<(), Error> {
+        let tensor = &self.header.tensors[index];
+        if to.len() != tensor.len {
+            let (got, expected) = (to.len() as u64, tensor.len as u64);
+            return Err(Error::Length { name: tensor.name.clone(), got, expected });
+        }
+        let mut pieces = to.chunks_mut(PIECE).enumerate();
+        pieces.try_for_each(|(number, bytes)| self.read_piece(index, number, bytes))
+    }
+
+    /// Reads a piece of a tensor, and compares it with what it was.
+    fn read_piece(&self, index: usize, number: usize, bytes: &mut [u8]) -> Result<(), Error> {
+        let at = self.header.tensors[index].offset + (number * PIECE) as u64;
+        self.input.read(bytes, at)?;
+        if XxHash3_64::oneshot(bytes) == self.hashes[self.first[index] + number] {
+            Ok(())
+        } else {
+            Err(self.input.changed())
+        }
     }
 }
 

@@ -62,7 +62,7 @@ mod _core {
     #[pymodule_export]
     use super::scalars::{check_number, check_whole, half_cosine, power};
     #[pymodule_export]
-    use super::stored::{CheckpointFile, Stored, write_checkpoint};
+    use super::stored::{CheckpointFile, Stored, checkpoint_header, write_checkpoint};
     #[pymodule_export]
     use super::stream::stream_arrays;
     #[pymodule_export]

@@ -152,7 +152,7 @@ impl Model {
             copyto.call1((to, from))?;
         }
         let transfers = &incoming.transfers;
-        py.detach(|| transfers.iter().try_for_each(Transfer::run))?;
+        py.detach(|| Transfer::run_all(transfers))?;
         for &(position, step) in &incoming.steps {
             self.leaves[position].step = step;
         }

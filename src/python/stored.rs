@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use numpy::{PyArrayDescr, PyArrayDescrMethods, PyUntypedArray, PyUntypedArrayMethods};
@@ -20,6 +20,10 @@ use crate::checkpoint::{self, Checkpoint, Dtype, Interrupted, Source, Tensor};
 use crate::element::Kind;
 use crate::error::Quoted;
 use crate::layout::{Layout, Order};
+use crate::{pool, threads};
+
+/// Metadata, and of each tensor name, type, shape, offset and size.
+type HeaderParts = (BTreeMap<String, String>, Vec<(String, String, Py<PyTuple>, u64, usize)>);
 
 /// Bytes that are gathered before they are written, for arrays that are not in C order.
 const STAGE: usize = 1 << 16;
@@ -81,7 +85,15 @@ impl Elements {
     }
 
     fn is_dense(&self) -> bool {
-        self.len == 0 || self.layout.is_dense(0, self.size)
+        self.layout.is_dense(0, self.size)
+    }
+
+    /// The bytes of the elements, to be written, where they lie without gaps.
+    #[allow(clippy::mut_from_ref)] // the array is elsewhere
+    fn dense(&self) -> Option<&mut [u8]> {
+        // SAFETY: the promise of `new`; and one transfer reads into an array at a time.
+        self.is_dense()
+            .then(|| unsafe { std::slice::from_raw_parts_mut(self.address, self.len * self.size) })
     }
 
     /// Calls `place(address, bytes, stride)` for each run that makes up the elements of a range of
@@ -134,6 +146,9 @@ impl Elements {
 impl Source for Elements {
     fn write_to(&self, sink: &mut dyn FnMut(&[u8]) -> std::io::Result<()>) -> std::io::Result<()> {
         let len = self.len * self.size;
+        if len == 0 {
+            return Ok(());
+        }
         if self.is_dense() {
             // SAFETY: the elements lie without gaps; the promise of `new`.
             return sink(unsafe { std::slice::from_raw_parts(self.address, len) });
@@ -254,7 +269,7 @@ impl Stored {
         let _presence = Presence::begin(py);
         let made = py.import("numpy")?.call_method1("empty", (self.shape(py)?, self.dtype(py)?))?;
         let array = made.cast::<PyUntypedArray>()?;
-        let transfer = self.to(&Memory::of(array), array.dtype().itemsize())?;
+        let transfer = self.to(&Memory::of(array), array.dtype().itemsize(), (0, 0));
         py.detach(|| transfer.run()).map_err(Refusal::from)?;
         Ok(made)
     }
@@ -271,13 +286,14 @@ impl Stored {
                 Quoted(&tensor.name)
             )));
         }
-        self.to(&Memory::of(array), live.kind.size())
+        let memory = Memory::of(array);
+        Ok(self.to(&memory, live.kind.size(), memory.extent(live.kind)))
     }
 
-    fn to(&self, memory: &Memory<'_>, size: usize) -> Outcome<Transfer> {
+    fn to(&self, memory: &Memory<'_>, size: usize, extent: (usize, usize)) -> Transfer {
         // SAFETY: whoever made the transfer holds the array until it has run.
         let to = unsafe { Elements::new(memory, size) };
-        Ok(Transfer { file: self.file.clone(), index: self.index, to })
+        Transfer { file: self.file.clone(), index: self.index, to, extent }
     }
 }
 
@@ -287,12 +303,35 @@ pub struct Transfer {
     file: Arc<Checkpoint>,
     index: usize,
     to: Elements,
+    /// First address of the array, and the one after its last.
+    extent: (usize, usize),
 }
 
 impl Transfer {
-    /// Reads the tensor into the array.
+    /// Reads the tensor into the array, which may hold anything after an error.
     pub fn run(&self) -> Result<(), checkpoint::Error> {
-        self.file.read(self.index, &mut |start, bytes| self.to.fill(start, bytes))
+        match self.to.dense() {
+            Some(bytes) => self.file.read_into(self.index, bytes),
+            None => self.file.read(self.index, &mut |start, bytes| self.to.fill(start, bytes)),
+        }
+    }
+
+    /// Reads several into their arrays, on the threads of a step unless arrays may overlap. After a
+    /// failure no other is begun.
+    pub fn run_all(transfers: &[Transfer]) -> Result<(), checkpoint::Error> {
+        let mut extents: Vec<_> = transfers.iter().map(|transfer| transfer.extent).collect();
+        extents.sort_unstable();
+        let apart = extents.windows(2).all(|pair| pair[0].1 <= pair[1].0);
+        let threads = if apart { threads::num_threads().0 } else { 1 };
+        let failure = OnceLock::new();
+        pool::for_each(transfers.len(), threads, |i| {
+            if failure.get().is_none()
+                && let Err(error) = transfers[i].run()
+            {
+                let _ = failure.set(error); // of two at once one is enough
+            }
+        });
+        failure.into_inner().map_or(Ok(()), Err)
     }
 }
 
@@ -318,4 +357,19 @@ pub fn write_checkpoint(
     });
     let entries = entries.collect::<Outcome<Vec<_>>>()?;
     interruptible(py, |pause| checkpoint::save(&path, &metadata, entries, pause))
+}
+
+/// What the header of a checkpoint file says, nothing of the body being checked: the metadata with the
+/// format, and of each tensor name, type, shape, where it begins in the file, and how many bytes it has.
+#[pyfunction]
+pub fn checkpoint_header(py: Python<'_>, path: PathBuf) -> PyResult<HeaderParts> {
+    let _presence = Presence::begin(py);
+    let header = py.detach(|| Checkpoint::open_header(&path)).map_err(Refusal::from)?;
+    let mut metadata = header.metadata().clone();
+    metadata.insert("thalweg.format".to_owned(), header.format().to_owned());
+    let tensors = header.tensors().iter().map(|tensor| {
+        let shape = PyTuple::new(py, &tensor.shape)?.unbind();
+        Ok((tensor.name.clone(), tensor.dtype.to_string(), shape, tensor.offset, tensor.len))
+    });
+    Ok((metadata, tensors.collect::<PyResult<_>>()?))
 }

@@ -12,7 +12,7 @@ import sys
 from typing import TYPE_CHECKING, Protocol
 
 import thalweg
-from thalweg.cli import bench, demo, info
+from thalweg.cli import bench, demo, info, inspect
 from thalweg.cli.errors import CommandError
 
 if TYPE_CHECKING:
@@ -31,7 +31,12 @@ class Subcommand(Protocol):
         """Do the work and return the exit code."""
 
 
-SUBCOMMANDS: dict[str, Subcommand] = {"bench": bench, "demo": demo, "info": info}
+SUBCOMMANDS: dict[str, Subcommand] = {
+    "bench": bench,
+    "demo": demo,
+    "info": info,
+    "inspect": inspect,
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
