@@ -23,6 +23,7 @@ use super::keywords::{clip_argument, partial_argument, scale_argument, stats_arg
 use super::model::{Model, Options, Policy};
 use super::openstep::OpenStep;
 use super::report::StepReport;
+use super::saved::Incoming;
 use super::step::{Request, open, step, step_open};
 use super::tree::Leaves;
 
@@ -131,8 +132,7 @@ impl Optimizer {
             }
             check_attached(py, &attached)?;
             model.configure(py, classes, assignment, &trained)?;
-            restored.map_or(Ok(()), |restored| self.restore(model, &restored))?;
-            restore_attached(py, &attached)
+            restored.map_or(Ok(()), |restored| self.restore(py, model, &restored, &attached))
         })
     }
 
@@ -344,8 +344,7 @@ impl Optimizer {
         self.inside(py, |model| {
             let model = model.loadable()?;
             check_attached(py, &attached)?;
-            self.restore(model, &(counts, states))?;
-            restore_attached(py, &attached)
+            self.restore(py, model, &(counts, states), &attached)
         })
     }
 
@@ -477,9 +476,38 @@ impl Optimizer {
         Ok(leaves)
     }
 
-    fn restore(&self, model: &mut Model, (counts, states): &Snapshot<'_>) -> Outcome<()> {
-        model.restore(states)?;
+    /// Takes over all, here and in what is attached. Until the last array has come none may be used.
+    fn restore<'py>(
+        &self,
+        py: Python<'py>,
+        model: &mut Model,
+        (counts, states): &Snapshot<'py>,
+        attached: &[Attached<'py>],
+    ) -> Outcome<()> {
+        let here = model.incoming(states)?;
+        let there = attached.iter().map(|(other, counts, states)| {
+            let other = other.get();
+            Ok((other, *counts, other.inside(py, |model| model.loadable()?.incoming(states))?))
+        });
+        let there = there.collect::<Outcome<Vec<_>>>()?;
+        let everywhere =
+            |model: &mut Model, work: &dyn Fn(&mut Model, &Incoming<'py>) -> Outcome<()>| {
+                work(model, &here)?;
+                there.iter().try_for_each(|(other, _, incoming)| -> Outcome<()> {
+                    Ok(other.inside(py, |model| work(model, incoming))?)
+                })
+            };
+        everywhere(model, &|model, incoming| {
+            model.tear(incoming);
+            Ok(())
+        })?;
+        everywhere(model, &|model, incoming| model.take_over(py, incoming))?;
+        everywhere(model, &|model, incoming| {
+            model.mend(incoming);
+            Ok(())
+        })?;
         self.counters.set(*counts);
+        there.iter().for_each(|(other, counts, _)| other.counters.set(*counts));
         Ok(())
     }
 }
@@ -501,15 +529,6 @@ fn copy_arrays(snapshot: &Bound<'_, PyDict>) -> PyResult<()> {
 fn check_attached(py: Python<'_>, attached: &[Attached<'_>]) -> Outcome<()> {
     for (other, _, states) in attached {
         other.get().inside(py, |model| model.loadable()?.check_restorable(states))?;
-    }
-    Ok(())
-}
-
-fn restore_attached(py: Python<'_>, attached: &[Attached<'_>]) -> Outcome<()> {
-    for (other, counts, states) in attached {
-        let other = other.get();
-        let snapshot = (*counts, states.clone());
-        other.inside(py, |model| other.restore(model.loadable()?, &snapshot))?;
     }
     Ok(())
 }

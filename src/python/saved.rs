@@ -16,6 +16,17 @@ use crate::element::Kind;
 const STEP: &str = "step";
 const PARAM: &str = "param";
 
+/// What is to be taken over, checked.
+#[derive(Default)]
+pub struct Incoming<'py> {
+    /// Leaf and number of each array.
+    places: Vec<(usize, usize)>,
+    copies: Vec<(Py<PyUntypedArray>, Bound<'py, PyAny>)>,
+    transfers: Vec<Transfer>,
+    /// Numbers of updates by leaf.
+    steps: Vec<(usize, u64)>,
+}
+
 impl Model {
     /// The live state arrays of a leaf by name, if it has ever trained.
     pub fn state<'py>(&self, py: Python<'py>, leaf: &Leaf) -> Outcome<Option<Bound<'py, PyDict>>> {
@@ -92,50 +103,63 @@ impl Model {
         }
     }
 
-    /// Takes over arrays and numbers of updates by name, which must fit: of each leaf its state, and
-    /// the parameter if that is given.
-    pub fn restore(&mut self, states: &Bound<'_, PyDict>) -> Outcome<()> {
+    /// What is to be taken over, by name, which must fit: of each leaf its state, and the parameter
+    /// if that is given. Nothing is changed.
+    pub fn incoming<'py>(&self, states: &Bound<'py, PyDict>) -> Outcome<Incoming<'py>> {
         let py = states.py();
         self.check_restorable(states)?;
-        let mut steps = Vec::with_capacity(states.len());
-        let (mut places, mut copies, mut transfers) = (Vec::new(), Vec::new(), Vec::new());
+        let mut incoming = Incoming::default();
         for (name, saved) in states {
             let position = self.position(&name.extract::<String>()?)?;
             let leaf = &self.leaves[position];
             for (key, value) in saved.cast_into::<PyDict>().map_err(PyErr::from)? {
                 let key = key.extract::<String>()?;
                 if key == STEP {
-                    steps.push((position, value.extract::<u64>()?));
+                    incoming.steps.push((position, value.extract::<u64>()?));
                     continue;
                 }
                 let Some(number) = self.number(leaf, &key) else { continue };
                 let Some(live) = leaf.active.as_ref().map(|active| active.array(number)) else {
                     continue;
                 };
-                places.push((position, number));
+                incoming.places.push((position, number));
                 match value.cast_into::<Stored>() {
-                    Ok(stored) => transfers.push(stored.get().transfer(py, live)?),
+                    Ok(stored) => incoming.transfers.push(stored.get().transfer(py, live)?),
                     Err(other) => {
                         let array = other.into_inner().cast_into::<PyUntypedArray>();
                         let array = self.apart(plain(&array.map_err(PyErr::from)?)?)?;
-                        copies.push((live.array.clone_ref(py), array));
+                        incoming.copies.push((live.array.clone_ref(py), array));
                     }
                 }
             }
         }
+        Ok(incoming)
+    }
+
+    /// Refuses all use but loading until the arrays have come: see [`Model::mend`].
+    pub fn tear(&mut self, incoming: &Incoming<'_>) {
+        self.torn.extend(incoming.places.iter().copied());
+    }
+
+    /// Takes it over. If that fails part of the arrays have come.
+    pub fn take_over(&mut self, py: Python<'_>, incoming: &Incoming<'_>) -> Outcome<()> {
         let copyto = py.import("numpy")?.getattr("copyto")?;
-        self.torn.extend(places.iter().copied());
-        for pair in copies {
-            copyto.call1(pair)?;
+        for (to, from) in &incoming.copies {
+            copyto.call1((to, from))?;
         }
+        let transfers = &incoming.transfers;
         py.detach(|| transfers.iter().try_for_each(Transfer::run))?;
-        for (position, step) in steps {
+        for &(position, step) in &incoming.steps {
             self.leaves[position].step = step;
         }
-        places.iter().for_each(|place| {
-            self.torn.remove(place);
-        });
         Ok(())
+    }
+
+    /// Allows use again: the arrays have come.
+    pub fn mend(&mut self, incoming: &Incoming<'_>) {
+        for place in &incoming.places {
+            self.torn.remove(place);
+        }
     }
 
     /// The number of the array of a leaf that is saved under this key.
