@@ -20,18 +20,20 @@ import shutil
 import subprocess
 import sys
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import xxhash
 
 import thalweg
+from conftest import snapshot
+from runs import Run
 from thalweg import AdamW
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
-
-    from runs import Run
+    from collections.abc import Callable, Mapping, Sequence
 
 HERE = Path(__file__)
 SLOT = slice(45, 77)
@@ -46,8 +48,6 @@ SIZES = {"U8": 1, "BOOL": 1, "F16": 2, "BF16": 2, "F32": 4, "I32": 4, "F64": 8, 
 
 def signed(raw: bytes) -> bytes:
     """A file with the checksum that it should have."""
-    import xxhash
-
     zeroed = raw[: SLOT.start] + b"0" * 32 + raw[SLOT.stop :]
     return raw[: SLOT.start] + xxhash.xxh3_128_hexdigest(zeroed).encode() + raw[SLOT.stop :]
 
@@ -99,7 +99,8 @@ def library(directory: Path) -> Path:
     source = HERE.with_suffix(".c")
     compiler = shutil.which("cc")
     assert compiler is not None
-    command = [compiler, "-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o", made, source, "-ldl"]
+    options = ["-shared", "-fPIC", "-O1", "-Wall", "-Werror"]
+    command = [compiler, *options, "-o", str(made), str(source), "-ldl"]
     subprocess.run(command, check=True)  # noqa: S603
     return made
 
@@ -198,8 +199,6 @@ def train(directory: str) -> None:
 
     One that is forked starts fast: all is imported already.
     """
-    from runs import Run
-
     path = Path(directory) / "run.safetensors"
     for line in sys.stdin:
         child = os.fork()
@@ -229,76 +228,91 @@ MISTAKES = {
 }
 
 
+class Saves:
+    """Saves of one optimizer that go wrong, each from the same file and state."""
+
+    def __init__(self, folder: Path, size: int, *, old: bool) -> None:
+        self.folder, self.old = folder, old
+        self.path = folder / "run.safetensors"
+        self.raw: dict[str, bytes] = {}
+        self.contents: dict[str, thalweg.checkpoint.Checkpoint] = {}
+        self.opt = made(size)
+        for name in ("old", "new", "next"):
+            stepped(self.opt)
+            self.opt.save(self.path, extra=name)
+            self.raw[name] = self.path.read_bytes()
+            self.contents[name] = thalweg.read_checkpoint(self.path)
+        self.watch = Watch(folder)
+
+    def become(self, name: str) -> None:
+        """Let the optimizer be what it was at one of the saves."""
+        self.opt.load_state_dict(self.contents[name].state_dict)
+        for key, array in (self.contents[name].params or {}).items():
+            self.opt.params[key][...] = array
+
+    def begin(self) -> None:
+        """The old file or none, and the optimizer that is to be saved."""
+        for found in self.folder.iterdir():
+            found.unlink()
+        if self.old:
+            self.path.write_bytes(self.raw["old"])
+            self.path.chmod(0o640)
+        self.become("new")
+
+    def save(self, name: str) -> None:
+        """What is tried."""
+        self.opt.save(self.path, extra=name)
+
+    def files(self) -> dict[str, str]:
+        """What is there."""
+        return contents(self.folder, self.raw)
+
+    def killed(self, nth: int, mode: int) -> int:
+        """How a child ends that saves."""
+        child = os.fork()
+        if child == 0:
+            self.watch.begin(nth, mode)
+            self.save("new")
+            os._exit(0)
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+    def failed(self, nth: int, mode: int, code: int) -> BaseException | None:
+        """What a save raises."""
+        self.watch.begin(nth, mode, code)
+        error = raised(lambda: self.save("new"), OSError)
+        self.watch.end()
+        return error
+
+    def trial(self, nth: int, mode: int, code: int) -> dict[str, Any]:
+        """What came of a save whose nth call goes wrong, and of the next save."""
+        self.begin()
+        kills = mode in (KILL_BEFORE, KILL_AFTER)
+        status = self.killed(nth, mode) if kills else 0
+        error = None if kills else self.failed(nth, mode, code)
+        files = self.files()
+        self.become("next")
+        self.save("next")
+        told = {"error": described(error), "status": status, "files": files}
+        return {**told, "after": self.files()}
+
+
 def calls(directory: str, size: str, old: str) -> None:
     """Let each call of a save fail in each way, and tell what was there afterwards."""
-    folder = Path(directory)
-    path = folder / "run.safetensors"
-    opt, raw = made(int(size)), {}
-    for name in ("old", "new", "next"):
-        stepped(opt)
-        opt.save(path, extra=name)
-        raw[name] = path.read_bytes()
-    again = made(int(size))
-
-    def begin() -> None:
-        for found in folder.iterdir():
-            found.unlink()
-        if old == "old":
-            path.write_bytes(raw["old"])
-            path.chmod(0o640)
-        again.load_state_dict(states["new"])
-        for name, array in params["new"].items():
-            again.params[name][...] = array
-
-    states, params = {}, {}
-    for name, content in raw.items():
-        path.write_bytes(content)
-        found = thalweg.read_checkpoint(path)
-        states[name], params[name] = found.state_dict, found.params or {}
-    watch = Watch(folder)
-    begin()
-    watch.begin()
-    again.save(path, extra="new")
-    seen = watch.end()
-    tell(seen=seen, files=contents(folder, raw))
+    saves = Saves(Path(directory), int(size), old=old == "old")
+    saves.begin()
+    saves.watch.begin()
+    saves.save("new")
+    seen = saves.watch.end()
+    tell(seen=seen, files=saves.files())
     counted = [line for line in seen if not line.startswith("unlink")]
     for nth, call in enumerate(counted, 1):
         for mistake, (mode, code) in MISTAKES.items():
-            if mistake in ("EINTR", "less") and not call.startswith("write"):
-                continue
-            begin()
-            error: BaseException | None = None
-            status = 0
-            if mode in (KILL_BEFORE, KILL_AFTER):
-                child = os.fork()
-                if child == 0:
-                    watch.begin(nth, mode)
-                    again.save(path, extra="new")
-                    os._exit(0)
-                status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-            else:
-                watch.begin(nth, mode, code)
-                error = raised(lambda: again.save(path, extra="new"), OSError)
-                watch.end()
-            files = contents(folder, raw)
-            again.load_state_dict(states["next"])
-            for name, array in params["next"].items():
-                again.params[name][...] = array
-            again.save(path, extra="next")
-            tell(
-                call=call,
-                mistake=mistake,
-                error=described(error),
-                status=status,
-                files=files,
-                after=contents(folder, raw),
-            )
+            if call.startswith("write") or mistake not in ("EINTR", "less"):
+                tell(call=call, mistake=mistake, **saves.trial(nth, mode, code))
 
 
 def reads(directory: str) -> None:
     """Let each read of a load fail in each way, and tell what became of the optimizer."""
-    from conftest import snapshot
-
     folder = Path(directory)
     path = folder / "run.safetensors"
     saved = made(400_000, 2.0)
@@ -366,7 +380,7 @@ def full(directory: str) -> None:
 
 def claims(*files: str) -> None:
     """Read files that claim to be larger than they are, with little memory to spare."""
-    import resource
+    import resource  # noqa: PLC0415 - not on Windows
 
     opt = made()
     for path in files:  # what is imported at the first time takes memory too
@@ -376,10 +390,9 @@ def claims(*files: str) -> None:
     limit = pages * resource.getpagesize() + (24 << 20)
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     for path in files:
-        # So that a refusal because of memory is seen, and is no refusal.
+        # All exceptions: one because of memory is no refusal, and is to be seen.
         errors = [
-            raised(lambda path=path: call(path), Exception)  # type: ignore[misc]
-            for call in (thalweg.read_checkpoint, opt.load)
+            raised(partial(call, path), Exception) for call in (thalweg.read_checkpoint, opt.load)
         ]
         tell(file=Path(path).name, errors=[described(error) for error in errors])
 
@@ -389,7 +402,7 @@ def main() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         programs = {function.__name__: function for function in (train, calls, reads, full, claims)}
-        programs[sys.argv[1]](*sys.argv[2:])  # type: ignore[operator]
+        programs[sys.argv[1]](*sys.argv[2:])
 
 
 if __name__ == "__main__":

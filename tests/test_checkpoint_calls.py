@@ -1,4 +1,4 @@
-"""Whatever the system answers to a save or a load: the old file or the new one, whole, and no litter."""
+"""Whatever the system answers to a save or a load: one file, the old or the new, and no litter."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ import shutil
 import signal
 import subprocess
 import sys
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 import crash
 from conftest import unchanged
 from thalweg import read_checkpoint
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 needs_compiler = pytest.mark.skipif(
     sys.platform != "linux" or shutil.which("cc") is None, reason="needs Linux and a C compiler"
@@ -100,7 +102,7 @@ def test_every_read_of_a_load_may_fail(tmp_path: Path, preloaded: dict[str, str]
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such limit")
 @pytest.mark.parametrize("old", [True, False])
 def test_a_file_may_not_grow_as_large_as_it_must(old: bool, tmp_path: Path) -> None:
-    import resource
+    import resource  # noqa: PLC0415 - not on Windows
 
     path, opt = tmp_path / NAME, crash.made(500)
     crash.stepped(opt)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pickle
 import random
 import warnings
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from thalweg import BusyError, _core, read_checkpoint
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 
 @pytest.fixture
@@ -107,7 +107,7 @@ def erased(raw: bytearray, start: int, end: int) -> None:
 def test_what_disks_do(
     damage: Callable[[bytearray, int, int], None], path: Path, opt: thalweg.AdamW, saved: bytes
 ) -> None:
-    chance = random.Random(0)
+    chance = random.Random(0)  # noqa: S311
     tried = 0
     while tried < 500:
         raw = bytearray(saved)
@@ -263,20 +263,20 @@ def test_a_load_that_is_cut_short_is_known(name: str, how: str, path: Path) -> N
             with path.open("r+b") as file:
                 file.truncate(found[name])
 
-    with pytest.raises(ValueError, match="run.safetensors was changed while it was read"):
+    with pytest.raises(ValueError, match=r"run\.safetensors was changed while it was read"):
         loads(opt, path, between)
     # Part of it is what was loaded, so nothing goes on from there.
     for use in (
         lambda: crash.stepped(opt),
         lambda: opt.save(path),
-        lambda: opt.state_dict(),
+        opt.state_dict,
         lambda: setattr(opt.groups[0], "weight_decay", 0.5),
         ema.update,
         lambda: acc.add({"w": np.ones(10), "b": np.ones(3)}),
     ):
         with pytest.raises((ValueError, BusyError), match="loading was cut short"):
             use()
-    with pytest.raises(ValueError, match="was changed|is damaged"):
+    with pytest.raises(ValueError, match=r"was changed|is damaged"):
         opt.load(path)
     path.write_bytes(raw)
     with warnings.catch_warnings():

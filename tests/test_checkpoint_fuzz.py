@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
 from copy import deepcopy
-from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,7 +18,8 @@ from conftest import snapshot
 from thalweg import read_checkpoint, schedule
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 fuzzed = settings(
     max_examples=600,
@@ -63,7 +63,10 @@ class Target:
             grads = {"w": np.ones((2, 3)), "b": np.ones(2), "frozen": None}
             other.step(grads)
             for mirror in other._attached.values():
-                mirror.update() if isinstance(mirror, thalweg.EMA) else mirror.add(grads)
+                if isinstance(mirror, thalweg.EMA):
+                    mirror.update()
+                elif isinstance(mirror, thalweg.Accumulator):
+                    mirror.add(grads)
         other.save(self.path, extra=EXTRA)
         self.raw = self.path.read_bytes()
         entries, self.body = crash.parts(self.raw)
@@ -84,7 +87,7 @@ class Target:
         for options in ways or WAYS:
             try:
                 self.opt.load(self.path, **options)
-            except ValueError:
+            except ValueError:  # noqa: PERF203 - each of them
                 assert everything(self.opt) == self.before
             else:
                 self.loaded += 1
@@ -133,7 +136,7 @@ def test_mutated_bytes_with_the_right_checksum(target: Target, data: st.DataObje
     raw = bytearray(target.raw)
     for _ in range(data.draw(st.integers(1, 3))):
         at = data.draw(st.integers(0, len(raw) - 1))
-        match data.draw(st.sampled_from("flip set cut insert repeat".split())):
+        match data.draw(st.sampled_from(["flip", "set", "cut", "insert", "repeat"])):
             case "flip":
                 raw[at] ^= 1 << data.draw(st.integers(0, 7))
             case "set":
@@ -266,7 +269,7 @@ def mutated(tree: Any, data: st.DataObject) -> Any:
         if not found:
             return data.draw(values)
         container, key = found[data.draw(st.integers(0, len(found) - 1))]
-        match data.draw(st.sampled_from("set set set drop add rename swap".split())):
+        match data.draw(st.sampled_from(["set", "set", "set", "drop", "add", "rename", "swap"])):
             case "set":
                 container[key] = deepcopy(data.draw(values))
             case "drop":
@@ -302,6 +305,20 @@ def test_other_texts_of_extra(target: Target, data: st.DataObject) -> None:
     target.read(crash.with_texts(target.raw, extra=text))
 
 
+def ordered(entries: dict[str, Any], *, fit: bool) -> list[tuple[str, Any]]:
+    """Tensors in the order of the file, with offsets that fit or as they are."""
+    order = {dtype: -size for dtype, size in crash.SIZES.items()}
+    found = sorted(entries.items(), key=lambda item: (order.get(item[1]["dtype"], 0), item[0]))
+    end = 0
+    for _, entry in found:
+        counts = [n for n in entry["shape"] if isinstance(n, int) and n >= 0]
+        size = crash.SIZES.get(entry["dtype"], 1) * math.prod(counts)
+        if fit:
+            entry["data_offsets"] = [end, end + size]
+        end += size
+    return found
+
+
 @fuzzed
 @given(st.data())
 def test_other_headers(target: Target, data: st.DataObject) -> None:
@@ -313,7 +330,7 @@ def test_other_headers(target: Target, data: st.DataObject) -> None:
     for _ in range(data.draw(st.integers(1, 2))):
         name = data.draw(st.sampled_from([*entries]))
         entry = dict(entries[name])
-        match data.draw(st.sampled_from("shape dtype offsets rename drop more".split())):
+        match data.draw(st.sampled_from(["shape", "dtype", "offsets", "rename", "drop", "more"])):
             case "shape":
                 entries[name] = {**entry, "shape": data.draw(dims)}
             case "dtype":
@@ -327,17 +344,7 @@ def test_other_headers(target: Target, data: st.DataObject) -> None:
                 del entries[name]
             case "more":
                 entries[name] = {**entry, "more": 1}
-    # In the order of the file, and often with offsets that fit.
-    order = {dtype: -size for dtype, size in crash.SIZES.items()}
-    found = sorted(entries.items(), key=lambda item: (order.get(item[1]["dtype"], 0), item[0]))
-    if data.draw(st.booleans()):
-        end = 0
-        for _, entry in found:
-            size = crash.SIZES.get(entry["dtype"], 1)
-            for n in entry["shape"]:
-                size *= n if isinstance(n, int) and n >= 0 else 1
-            entry["data_offsets"] = [end, end + size]
-            end += size
+    found = ordered(entries, fit=data.draw(st.booleans()))
     head = {"__metadata__": target.entries["__metadata__"], **dict(found)}
     text = json.dumps(head, ensure_ascii=False, separators=(",", ":"))
     length = max([0, *(entry["data_offsets"][1] for _, entry in found)])

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
 import thalweg
 from checkpoints import DATA, FORMAT, MAKERS, advance, described, digest, look
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 FILES = sorted(DATA.glob("*.safetensors"))
 

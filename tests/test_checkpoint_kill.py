@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import random
@@ -10,13 +9,15 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 import crash
 from runs import Run
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 TRIALS = 200
 
@@ -37,70 +38,77 @@ class Undisturbed:
         return self._looks[micro_steps]
 
 
+class Trained:
+    """A program that forks a child when it is asked to, and what its children said."""
+
+    def __init__(self, directory: Path) -> None:
+        command = [sys.executable, str(crash.HERE), "train", str(directory)]
+        self.process = subprocess.Popen(  # noqa: S603
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        self.saves = self.last = 0
+        self.between = 0.05
+        """Seconds from one save to the next, about."""
+        self._undisturbed = Undisturbed()
+
+    def begin(self, steps: int) -> int:
+        """A child that goes on until it has taken so many steps."""
+        assert self.process.stdin
+        self.process.stdin.write(f"{steps}\n")
+        self.process.stdin.flush()
+        return int(self.until("child"))
+
+    def until(self, key: str) -> Any:
+        """What is said of `key`; checks what is said before."""
+        assert self.process.stdout
+        while True:
+            message = json.loads(self.process.stdout.readline())
+            if "loaded" in message:
+                # The save that was cut short may have been complete.
+                assert self.last <= message["loaded"] <= self.last + 1
+                assert message["fingerprint"] == self._undisturbed.after(message["loaded"])
+                self.last = message["loaded"]
+            if "saved" in message:
+                assert message["saved"] == self.last + 1
+                self.last += 1
+                self.saves += 1
+            if key in message:
+                return message[key]
+
+    def wait(self, saves: int) -> None:
+        """Wait until the child has saved so often."""
+        for _ in range(saves):
+            before = time.perf_counter()
+            self.until("saved")
+            self.between += 0.1 * (time.perf_counter() - before - self.between)
+
+    def matches(self, path: Path) -> bool:
+        """Whether the file is the last one that was saved, of a run that nothing disturbed."""
+        run = Run("adamw")
+        run.load(path)
+        same = run.fingerprint() == self._undisturbed.after(self.last)
+        return same and crash.position(run) == self.last
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the platform cannot fork")
 def test_a_run_that_is_killed_200_times_is_the_same_run(tmp_path: Path) -> None:
-    command = [sys.executable, crash.HERE, "train", tmp_path]
-    server = subprocess.Popen(  # noqa: S603
-        [str(word) for word in command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    assert server.stdin
-    assert server.stdout
-    stdin, stdout = server.stdin, server.stdout
-    undisturbed, chance = Undisturbed(), random.Random(0)
-    last, written, caught, took = 0, 0, 0, 0.05
-
-    def told() -> dict[str, Any]:
-        message: dict[str, Any] = json.loads(stdout.readline())
-        nonlocal last, written
-        if "loaded" in message:
-            # The save that was cut short may have been complete.
-            assert last <= message["loaded"] <= last + 1
-            assert message["fingerprint"] == undisturbed.after(message["loaded"])
-            last = message["loaded"]
-        if "saved" in message:
-            assert message["saved"] == last + 1
-            last = message["saved"]
-            written += 1
-        return message
-
-    def begin(steps: int) -> None:
-        stdin.write(f"{steps}\n")
-        stdin.flush()
-
-    with server:
+    trained, chance = Trained(tmp_path), random.Random(0)  # noqa: S311
+    path, partial = tmp_path / "run.safetensors", tmp_path / "run.safetensors.partial"
+    caught = 0
+    with trained.process:
         for _ in range(TRIALS):
-            begin(1_000_000)
-            message: dict[str, Any] = {}
-            while "child" not in message:
-                message = told()
-            child = message["child"]
-            # Of the time between two saves any part.
-            saves = written + chance.choice([0, 1, 1])
-            before = time.perf_counter()
-            while written < saves:
-                told()
-                took = 0.9 * took + 0.1 * (time.perf_counter() - before)
-            time.sleep(chance.uniform(0, 1.2 * took))
+            child = trained.begin(1_000_000)
+            trained.wait(chance.choice([0, 1, 1]))
+            time.sleep(chance.uniform(0, 1.2 * trained.between))
             os.kill(child, signal.SIGKILL)
-            while "ended" not in (message := told()):
-                pass
-            assert message["ended"] == -signal.SIGKILL
-            names = {path.name for path in tmp_path.iterdir()}
-            assert names <= {"run.safetensors", "run.safetensors.partial"}
-            caught += "run.safetensors.partial" in names
+            assert trained.until("ended") == -signal.SIGKILL
+            assert {*tmp_path.iterdir()} <= {path, partial}
+            caught += partial.exists()
         # At the end nothing disturbs it, and nothing else is there.
-        begin(last + 4)
-        while "ended" not in (message := told()):
-            pass
-        assert message["ended"] == 0
-        with contextlib.suppress(BrokenPipeError):
-            stdin.close()
-    assert [path.name for path in tmp_path.iterdir()] == ["run.safetensors"]
-    run = Run("adamw")
-    run.load(tmp_path / "run.safetensors")
-    assert crash.position(run) == last
-    assert run.fingerprint() == undisturbed.after(last)
-    assert written > TRIALS // 2
-    # Many of the kills came while a file was written.
-    assert caught > TRIALS // 5
-    print(caught, written)  # noqa: T201
+        trained.begin(trained.last + 4)
+        assert trained.until("ended") == 0
+    assert [*tmp_path.iterdir()] == [path]
+    assert trained.matches(path)
+    # Many of the kills came while a file was written, and many between saves.
+    assert TRIALS // 8 < caught < TRIALS
+    assert trained.saves > TRIALS // 2
