@@ -189,6 +189,7 @@ def test_claims_of_huge_sizes_take_no_memory(tmp_path: Path) -> None:
     begin, text = valid[:77], '{"__metadata__":{"thalweg.checksum":"' + "0" * 32
     texts = {"thalweg.optimizer": saved}
     large = crash.header(texts, [("params/b", "F64", [3]), ("params/w", "F32", [1 << 40])])
+    largest = crash.header(texts, [("x", "U8", [(1 << 64) - 64])])
     empty = crash.header(texts, [("params/b", "F64", [3]), ("params/w", "F32", [1 << 60, 0])])
     # One tensor of a megabyte, named a hundred times.
     megabyte = crash.header(
@@ -202,6 +203,7 @@ def test_claims_of_huge_sizes_take_no_memory(tmp_path: Path) -> None:
         "header of 2^64 - 1": (2**64 - 1).to_bytes(8, "little") + begin[8:],
         "tensor of 2^40": crash.framed(large, bytes(24)),
         "empty tensor of 2^60": crash.framed(empty, bytes(24)),
+        "tensor of 2^64 - 64": crash.framed(largest),
         "many of one": crash.framed(megabyte, bytes(1 << 20)),
         "no metadata": crash.framed(text),
     }

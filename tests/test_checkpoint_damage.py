@@ -287,6 +287,21 @@ def test_a_load_that_is_cut_short_is_known(name: str, how: str, path: Path) -> N
     ema.update()
 
 
+def test_after_a_load_that_was_cut_short_hyperparameters_are_what_they_say(path: Path) -> None:
+    raw, _ = full_file(path)
+    at = dict(places(raw))["state/b/exp_avg"]
+    one, other = attached(5.0), attached(5.0)
+    with pytest.raises(ValueError, match="was changed"):
+        loads(one[0], path, lambda: flipped(path, at))
+    path.write_bytes(raw)
+    other[0].lr = 0.25
+    for whole in (one, other):
+        whole[0].load(path, hyperparameters="current")
+        assert whole[0].lr == 0.25
+        crash.stepped(whole[0])
+    assert look(*one) == look(*other)
+
+
 def test_a_warning_that_is_an_error_loads_nothing(path: Path, saved: bytes) -> None:
     opt = crash.made()
     opt.lr = 0.5

@@ -423,3 +423,18 @@ def test_other_keys_of_the_metadata(target: Target) -> None:
     assert target.read(crash.with_texts(target.raw, more="x"))
     twice = crash.header({}, [])[:-1] + ',"__metadata__":{}}'
     assert not target.read(crash.framed(twice))
+
+
+@pytest.mark.parametrize("kind", [list, tuple, dict])
+def test_what_is_nested_as_deeply_as_can_be_is_read(kind: type, tmp_path: Path) -> None:
+    def nested(depth: int) -> Any:
+        tree: Any = 1
+        for _ in range(depth):
+            tree = {"$": tree} if kind is dict else kind([tree])
+        return tree
+
+    opt, path = made(), tmp_path / "deep"
+    opt.save(path, extra=nested(100))
+    assert read_checkpoint(path).extra == nested(100)
+    with pytest.raises(ValueError, match="more than 100 levels deep"):
+        opt.save(path, extra=nested(101))

@@ -166,7 +166,7 @@ def _decode(value: Any, tensor: Callable[[str], Any], room: int) -> Any:
     if not isinstance(value, list | dict):
         return value
     if room == 0:
-        raise RecursionError
+        raise ValueError("a text of the checkpoint is nested too deeply")
 
     def inner(item: Any) -> Any:
         return _decode(item, tensor, room - 1)
