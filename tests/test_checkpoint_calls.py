@@ -192,8 +192,9 @@ def test_claims_of_huge_sizes_take_no_memory(tmp_path: Path) -> None:
     largest = crash.header(texts, [("x", "U8", [(1 << 64) - 64])])
     empty = crash.header(texts, [("params/b", "F64", [3]), ("params/w", "F32", [1 << 60, 0])])
     # One tensor of a megabyte, named a hundred times.
+    references = ",".join(['{"$tensor":"extra"}'] * 100)
     megabyte = crash.header(
-        {**texts, "thalweg.extra": "[" + ",".join(['{"$tensor":"extra"}'] * 100) + "]"},
+        {"thalweg.extra": f"[{references}]", "thalweg.optimizer": "{}"},
         [("extra", "F64", [1 << 17])],
     )
     files = {

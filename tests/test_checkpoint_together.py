@@ -58,16 +58,17 @@ SAVER = """
 import sys
 from thalweg import BusyError
 from test_checkpoint_together import filled
-opt, said = filled(float(sys.argv[2])), {"saved": 0, "busy": 0}
+opt, saved, busy = filled(float(sys.argv[2])), 0, 0
+print("ready", flush=True)
 sys.stdin.read(1)
-while sum(said.values()) < 60 or (min(said.values()) < 3 and sum(said.values()) < 5000):
+while saved < 30:
     try:
         opt.save(sys.argv[1])
-        said["saved"] += 1
+        saved += 1
     except BusyError as error:
         assert "is in use by process" in str(error)
-        said["busy"] += 1
-print(said["saved"], said["busy"])
+        busy += 1
+print(saved, busy)
 """
 
 
@@ -83,11 +84,14 @@ def test_two_processes_save_to_one_path(path: Path) -> None:
         )
         for value in ("1", "2")
     ]
-    seen = {value_of(path)}
+    for saver in savers:
+        assert saver.stdout
+        assert saver.stdout.readline() == "ready\n"
     for saver in savers:
         assert saver.stdin
         saver.stdin.write("g")
         saver.stdin.close()
+    seen = {value_of(path)}
     while any(saver.poll() is None for saver in savers):
         seen.add(value_of(path))
     counts = []
@@ -96,8 +100,9 @@ def test_two_processes_save_to_one_path(path: Path) -> None:
         with saver.stdout:
             counts.append([int(word) for word in saver.stdout.read().split()])
     assert [saver.returncode for saver in savers] == [0, 0]
-    assert seen == {1.0, 2.0, 3.0}
-    assert all(saved for saved, _ in counts)
+    assert seen <= {1.0, 2.0, 3.0}
+    assert len(seen) > 1
+    assert [saved for saved, _ in counts] == [30, 30]
     assert sum(busy for _, busy in counts) > 0
     assert [file.name for file in path.parent.iterdir()] == [path.name]
 
@@ -198,12 +203,12 @@ def alarm(after: float) -> Iterator[None]:
 
 
 def times(call: Callable[[], Any], count: int) -> Iterator[float]:
-    """Instants over the time that a call takes."""
+    """Instants over the time that a call takes, most of them early."""
     begin = time.perf_counter()
     call()
     took = time.perf_counter() - begin
     for i in range(count):
-        yield took * (i + 0.5) / count
+        yield took * ((i + 0.5) / count) ** 2
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no timers that signal")
@@ -225,7 +230,7 @@ def test_a_signal_that_raises_ends_a_save(path: Path) -> None:
         assert [file.name for file in path.parent.iterdir()] == [path.name]
         assert value_of(path) == expected
         opt.save(path)
-    assert raised > 3
+    assert raised > 0
     crash.stepped(other)
 
 
@@ -234,12 +239,11 @@ def test_a_signal_that_raises_ends_a_load(path: Path) -> None:
     filled(2.0, LARGE).save(path)
     opt = filled(1.0, LARGE)
     before = snapshot(opt)
-    raised = whole = 0
+    raised = 0
     for after in times(lambda: read_checkpoint(path), 12):
         try:
             with alarm(after):
                 opt.load(path)
-            whole += 1
         except Alarm:
             raised += 1
         now = snapshot(opt)
@@ -249,7 +253,7 @@ def test_a_signal_that_raises_ends_a_load(path: Path) -> None:
             assert all((array == 2.0).all() for array in w)
             opt = filled(1.0, LARGE)
             before = snapshot(opt)
-    assert raised > 1
+    assert raised > 0
     crash.stepped(opt)
 
 
