@@ -74,6 +74,7 @@ class Trained:
                 self.saves += 1
             if key in message:
                 return message[key]
+            assert "ended" not in message
 
     def wait(self, saves: int) -> None:
         """Wait until the child has saved so often."""
