@@ -438,3 +438,20 @@ def test_what_is_nested_as_deeply_as_can_be_is_read(kind: type, tmp_path: Path) 
     assert read_checkpoint(path).extra == nested(100)
     with pytest.raises(ValueError, match="more than 100 levels deep"):
         opt.save(path, extra=nested(101))
+
+
+def test_a_header_in_another_form_is_refused(target: Target) -> None:
+    text = target.raw[8 : len(target.raw) - len(target.body)].decode().rstrip(" ")
+    metadata, tensors = text.split('},"', 1)
+    forms = {
+        "spaces": text.replace(',"dtype"', ', "dtype"').replace('"shape"', ' "shape"'),
+        "escapes": text.replace("params/w", "params\\/w"),
+        "a key twice": f'{metadata},"thalweg.extra":"null"}},"{tensors}',
+        "a tensor twice": text[:-1] + ',"' + tensors,
+        "more space at the end": text + " " * 128,
+    }
+    for form, other in forms.items():
+        assert other != text, form
+        target.path.write_bytes(crash.framed(other, target.body))
+        with pytest.raises(ValueError, match="is damaged: its header is not"):
+            read_checkpoint(target.path)
