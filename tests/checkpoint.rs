@@ -276,7 +276,7 @@ fn refused(path: &Path, file: &[u8]) -> String {
         other => panic!("{other:?}"),
     };
     let message = error.to_string();
-    assert!(message.starts_with(&path.display().to_string()), "{message}");
+    assert!(message.starts_with(&format!("'{}'", path.display())), "{message}");
     message
 }
 
@@ -491,7 +491,10 @@ fn what_cannot_be_saved_leaves_everything_as_it_was() {
         (&metadata(&[("k", &"x".repeat(100_000_000))]), vec![], "and safetensors allows 100000000"),
     ] {
         let error = save(&path, metadata, tensors, &mut on).unwrap_err().to_string();
-        assert!(error.contains(&message.replace("PATH", &path.display().to_string())), "{error}");
+        assert!(
+            error.contains(&message.replace("PATH", &format!("'{}'", path.display()))),
+            "{error}"
+        );
         assert!(fs::read(&path).unwrap() == golden());
         assert_eq!(folder.names(), ["c.safetensors"]);
     }

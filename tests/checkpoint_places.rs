@@ -85,7 +85,7 @@ fn what_is_no_regular_file_is_neither_replaced_nor_read() {
     ] {
         let opened = Checkpoint::open(&path, &mut || Ok(())).map(|_| ());
         for error in [put(&path, 1.0), opened].map(Result::unwrap_err) {
-            let message = format!("{} is {what}; a checkpoint is a regular file", path.display());
+            let message = format!("'{}' is {what}; a checkpoint is a regular file", path.display());
             assert_eq!(error.to_string(), message);
         }
     }
@@ -109,7 +109,7 @@ fn what_the_system_refuses_is_named_with_the_path() {
         other => panic!("{other:?}"),
     }
     let error = Checkpoint::open(&path, &mut || Ok(())).unwrap_err().to_string();
-    assert!(error.starts_with(&format!("cannot open {}: ", path.display())), "{error}");
+    assert!(error.starts_with(&format!("cannot open '{}': ", path.display())), "{error}");
     symlink("loop", folder.at("loop")).unwrap();
     assert!(matches!(put(&folder.at("loop"), 1.0), Err(Error::Io { .. })));
 }
@@ -221,7 +221,7 @@ fn a_lock_is_had_by_one_process_until_it_ends() {
     line(&mut child, "ready");
     match Lock::file(&path).unwrap_err() {
         error @ Error::Locked { .. } => {
-            let message = format!("{} is in use by process {}", path.display(), child.id());
+            let message = format!("'{}' is in use by process {}", path.display(), child.id());
             assert_eq!(error.to_string(), message);
         }
         other => panic!("{other:?}"),

@@ -206,7 +206,8 @@ fn render(
     let mut file = ((body - LENGTH) as u64).to_le_bytes().to_vec();
     file.extend_from_slice(json.as_bytes());
     for tensor in &mut tensors {
-        tensor.offset += body as u64;
+        // What is too large for a file is refused once the sum of all sizes is known.
+        tensor.offset = tensor.offset.saturating_add(body as u64);
     }
     Ok((file, tensors))
 }
@@ -277,7 +278,7 @@ pub(super) fn parse(path: &Path, json: &mut [u8], len: u64) -> Result<Header, Er
             "its header is not written as format {FORMAT} is: a name twice, another order or other spaces"
         )));
     }
-    let end = made.len() as u64 + parsed.data_len() as u64;
+    let end = (made.len() as u64).saturating_add(parsed.data_len() as u64);
     if end != len {
         return Err(damaged(format!("it has {len} bytes, its header says {end}")));
     }

@@ -87,8 +87,20 @@ impl Sibling {
             operation: "open",
             source,
         })?;
-        let lock = Lock::file(&place.sibling)?;
+        let lock = Lock::file(&place.sibling).inspect_err(|error| {
+            if matches!(error, Error::Io { .. }) {
+                remove_empty(&place.sibling);
+            }
+        })?;
         Ok(Sibling { place, lock, directory })
+    }
+}
+
+/// Removes a sibling that was made and could not be locked, as on a file system without locks.
+fn remove_empty(sibling: &Path) {
+    if fs::symlink_metadata(sibling).is_ok_and(|found| found.is_file() && found.len() == 0) {
+        // As for any sibling: one that stays is used again.
+        let _ = fs::remove_file(sibling);
     }
 }
 

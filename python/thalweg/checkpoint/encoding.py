@@ -134,7 +134,7 @@ def _leaf(value: Any, what: str) -> Any:
 
 
 def decode(text: str, tensor: Callable[[str], Any]) -> Any:
-    """The tree of a JSON text; `tensor` gives what stands for the tensor of a name.
+    """The tree of a JSON text; `tensor` gives what stands for the tensor of a name, each once.
 
     Raises
     ------
@@ -142,7 +142,8 @@ def decode(text: str, tensor: Callable[[str], Any]) -> Any:
         For a text that `Encoder` does not make.
     """
     try:
-        return _decode(json.loads(text, parse_constant=_constant), tensor)
+        tree = json.loads(text, parse_constant=_constant, parse_float=_finite)
+        return _decode(tree, tensor, DEPTH + 1)
     except (KeyError, TypeError, OverflowError, RecursionError) as error:
         raise ValueError(f"a text of the checkpoint is malformed: {error!r}") from error
 
@@ -151,41 +152,55 @@ def _constant(name: str) -> Any:
     raise ValueError(f"a text of the checkpoint is malformed: {name}")
 
 
-def _decode(value: Any, tensor: Callable[[str], Any]) -> Any:
-    if isinstance(value, list):
-        return [_decode(item, tensor) for item in value]
-    if not isinstance(value, dict):
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"a text of the checkpoint is malformed: {text[:40]} is out of range")
+    return value
+
+
+def _decode(value: Any, tensor: Callable[[str], Any], room: int) -> Any:
+    """`room` is how many levels of containers there may be; all that is done later is safe then."""
+    if not isinstance(value, list | dict):
         return value
+    if room == 0:
+        raise ValueError("a text of the checkpoint is nested too deeply")
+
+    def inner(item: Any) -> Any:
+        return _decode(item, tensor, room - 1)
+
+    if isinstance(value, list):
+        return [inner(item) for item in value]
     mark = next(iter(value), "")
     if not mark.startswith("$"):
-        return {key: _decode(item, tensor) for key, item in value.items()}
+        return {key: inner(item) for key, item in value.items()}
     if mark == "$tensor" and value.keys() <= {"$tensor", "as"}:
         return _array(tensor(value[mark]), value.get("as"))
     if mark not in MARKS or len(value) > 1:
         raise ValueError(f"a text of the checkpoint is malformed: {mark[:40]!r}")
-    return MARKS[mark](value[mark], tensor)
+    return MARKS[mark](value[mark], inner)
 
 
-def _dict(content: Any, tensor: Callable[[str], Any]) -> dict[str, Any]:
-    return {str(key): _decode(item, tensor) for key, item in _list(content)}
+def _dict(content: Any, inner: Callable[[Any], Any]) -> dict[str, Any]:
+    return {str(key): inner(item) for key, item in _list(content)}
 
 
-def _float(content: Any, _tensor: Callable[[str], Any]) -> float:
+def _float(content: Any, _inner: Callable[[Any], Any]) -> float:
     if content not in ("nan", "inf", "-inf"):
         raise ValueError(f"a text of the checkpoint is malformed: {content!r}")
     return float(content)
 
 
-def _scalar(content: Any, _tensor: Callable[[str], Any]) -> Any:
+def _scalar(content: Any, _inner: Callable[[Any], Any]) -> Any:
     dtype, data = content
     return np.frombuffer(bytes.fromhex(data), _dtype(dtype), 1)[0]
 
 
-MARKS: dict[str, Callable[[Any, Callable[[str], Any]], Any]] = {
-    "$tuple": lambda content, tensor: tuple(_decode(item, tensor) for item in _list(content)),
+MARKS: dict[str, Callable[[Any, Callable[[Any], Any]], Any]] = {
+    "$tuple": lambda content, inner: tuple(inner(item) for item in _list(content)),
     "$dict": _dict,
     "$float": _float,
-    "$int": lambda content, _tensor: int(content, 16),
+    "$int": lambda content, _inner: int(content, 16),
     "$scalar": _scalar,
 }
 

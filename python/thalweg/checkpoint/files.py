@@ -118,11 +118,12 @@ class Opened:
         metadata, tensors = self._file.metadata, self._file.tensors
         if OPTIMIZER not in metadata:
             raise ValueError(f"{self.path!r} holds no optimizer; it was not written by opt.save")
-        saved = decode(metadata[OPTIMIZER], tensors.__getitem__)
+        # Each is taken once: what is read is never larger than the file.
+        saved = decode(metadata[OPTIMIZER], tensors.pop)
         if not isinstance(saved, dict) or not isinstance(saved.get("params"), dict | None):
             raise ValueError(f"{self.path!r} holds no optimizer that this version knows")  # noqa: TRY004 - of a file
         params = saved.pop("params", None)
-        extra = decode(metadata.get(EXTRA, "null"), lambda name: tensors[name].read())
+        extra = decode(metadata.get(EXTRA, "null"), lambda name: tensors.pop(name).read())
         return saved, params, extra
 
 

@@ -1,0 +1,163 @@
+/* Preloaded: counts what a process asks the system about files in one directory, and lets the Nth
+   call fail, write less, or be the last one. For Linux. */
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/types.h>
+#include <unistd.h>
+
+enum { FAIL = 1, LESS, KILL_BEFORE, KILL_AFTER, TRUNCATE };
+
+static char directory[PATH_MAX];
+static int armed, countdown, mode, code, reads;
+static char log_[1 << 16];
+
+/* What is watched, and with `reads_too` reads instead of all else. */
+void crash_watch(const char *path, int nth, int how, int error, int only_reads) {
+    snprintf(directory, sizeof directory, "%s", path);
+    countdown = nth;
+    mode = how;
+    code = error;
+    reads = only_reads;
+    log_[0] = 0;
+    armed = 1;
+}
+
+/* Stops watching, and tells what was seen: a line a call, "fsync run.safetensors". */
+const char *crash_seen(void) {
+    armed = 0;
+    return log_;
+}
+
+static int within(const char *path, char *name) {
+    size_t length = strlen(directory);
+    if (!armed || strncmp(path, directory, length) || (path[length] && path[length] != '/'))
+        return 0;
+    snprintf(name, PATH_MAX, "%s", path[length] ? path + length + 1 : ".");
+    return 1;
+}
+
+static int named(int fd, char *name) {
+    char link[64], path[PATH_MAX];
+    if (!armed) return 0;
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    ssize_t length = readlink(link, path, sizeof path - 1);
+    if (length < 0) return 0;
+    path[length] = 0;
+    return within(path, name);
+}
+
+static void note(const char *what, const char *name) {
+    size_t used = strlen(log_);
+    snprintf(log_ + used, sizeof log_ - used, "%s %s\n", what, name);
+}
+
+/* What happens to this call: FAIL, LESS, KILL_AFTER, or 0 for nothing. */
+static int fate(const char *what, const char *name) {
+    note(what, name);
+    if (--countdown != 0) return 0;
+    if (mode == KILL_BEFORE) kill(getpid(), SIGKILL);
+    if (mode == FAIL) errno = code;
+    return mode;
+}
+
+#define REAL(name) ((__typeof__(&name))dlsym(RTLD_NEXT, #name))
+
+#define RUN(found, what, type, call)                      \
+    int what_happens = (found) ? fate(what, name) : 0;    \
+    if (what_happens == FAIL) return -1;                  \
+    type result = call;                                   \
+    if (what_happens == KILL_AFTER) kill(getpid(), SIGKILL); \
+    return result
+
+#define OPEN(function)                                                        \
+    int function(const char *path, int flags, ...) {                          \
+        char name[PATH_MAX];                                                  \
+        va_list rest;                                                         \
+        va_start(rest, flags);                                                \
+        mode_t permissions = flags & O_CREAT ? va_arg(rest, mode_t) : 0;      \
+        va_end(rest);                                                         \
+        RUN(!reads && within(path, name), flags & O_CREAT ? "create" : "open", int, \
+            REAL(function)(path, flags, permissions));                        \
+    }
+OPEN(open)
+OPEN(open64)
+
+#define FCNTL(function)                                                       \
+    int function(int fd, int command, ...) {                                  \
+        char name[PATH_MAX];                                                  \
+        va_list rest;                                                         \
+        va_start(rest, command);                                              \
+        void *argument = va_arg(rest, void *);                                \
+        va_end(rest);                                                         \
+        RUN(!reads && command == F_SETLK && named(fd, name), "lock", int,     \
+            REAL(function)(fd, command, argument));                           \
+    }
+FCNTL(fcntl)
+FCNTL(fcntl64)
+
+ssize_t write(int fd, const void *bytes, size_t length) {
+    char name[PATH_MAX];
+    int happens = !reads && named(fd, name) ? fate("write", name) : 0;
+    if (happens == FAIL) return -1;
+    if (happens == LESS) length = (length + 1) / 2;
+    ssize_t result = REAL(write)(fd, bytes, length);
+    if (happens == KILL_AFTER) kill(getpid(), SIGKILL);
+    return result;
+}
+
+#define PWRITE(function, offset)                                              \
+    ssize_t function(int fd, const void *bytes, size_t length, offset at) {   \
+        char name[PATH_MAX];                                                  \
+        RUN(!reads && named(fd, name), "pwrite", ssize_t, REAL(function)(fd, bytes, length, at)); \
+    }
+PWRITE(pwrite, off_t)
+PWRITE(pwrite64, off64_t)
+
+ssize_t pread64(int fd, void *bytes, size_t length, off64_t at) {
+    char name[PATH_MAX];
+    int happens = reads && named(fd, name) ? fate("read", name) : 0;
+    if (happens == FAIL) return -1;
+    if (happens == LESS) length = (length + 1) / 2;
+    if (happens == TRUNCATE) {
+        char path[PATH_MAX + 1];
+        snprintf(path, sizeof path, "%.2048s/%.2000s", directory, name);
+        if (truncate(path, code)) return -1;
+    }
+    return REAL(pread64)(fd, bytes, length, at);
+}
+
+#define ONE(function, what, arguments, ...)                                   \
+    int function arguments {                                                  \
+        char name[PATH_MAX];                                                  \
+        RUN(!reads && named(fd, name), what, int, REAL(function)(__VA_ARGS__)); \
+    }
+ONE(fsync, "fsync", (int fd), fd)
+ONE(fdatasync, "fsync", (int fd), fd)
+ONE(ftruncate, "ftruncate", (int fd, off_t length), fd, length)
+ONE(ftruncate64, "ftruncate", (int fd, off64_t length), fd, length)
+ONE(fchmod, "fchmod", (int fd, mode_t permissions), fd, permissions)
+ONE(syncfs, "fsync", (int fd), fd)
+
+off64_t lseek64(int fd, off64_t at, int whence) {
+    char name[PATH_MAX];
+    RUN(!reads && named(fd, name), "lseek", off64_t, REAL(lseek64)(fd, at, whence));
+}
+
+int rename(const char *from, const char *to) {
+    char name[PATH_MAX];
+    RUN(!reads && within(to, name), "rename", int, REAL(rename)(from, to));
+}
+
+/* Told, and neither counted nor failed: what cannot be removed is said to stay. */
+int unlink(const char *path) {
+    char name[PATH_MAX];
+    if (!reads && within(path, name)) note("unlink", name);
+    return REAL(unlink)(path);
+}

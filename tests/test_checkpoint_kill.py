@@ -1,0 +1,115 @@
+"""A run that is killed at any instant goes on from a whole checkpoint, to the same bits."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import crash
+from runs import Run
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+TRIALS = 200
+
+
+class Undisturbed:
+    """What a run that nothing interrupts looks like after each micro-step."""
+
+    def __init__(self) -> None:
+        self._run = Run("adamw")
+        self._looks = {0: self._run.fingerprint()}
+
+    def after(self, micro_steps: int) -> str:
+        while micro_steps not in self._looks:
+            self._run.advance(1)
+            number = crash.position(self._run)
+            if number >= micro_steps - 1:  # others are not asked for
+                self._looks[number] = self._run.fingerprint()
+        return self._looks[micro_steps]
+
+
+class Trained:
+    """A program that forks a child when it is asked to, and what its children said."""
+
+    def __init__(self, directory: Path) -> None:
+        command = [sys.executable, str(crash.HERE), "train", str(directory)]
+        self.process = subprocess.Popen(  # noqa: S603
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        self.saves = self.last = 0
+        self.between = 0.05
+        """Seconds from one save to the next, about."""
+        self._undisturbed = Undisturbed()
+
+    def begin(self, steps: int) -> int:
+        """A child that goes on until it has taken so many steps."""
+        assert self.process.stdin
+        self.process.stdin.write(f"{steps}\n")
+        self.process.stdin.flush()
+        return int(self.until("child"))
+
+    def until(self, key: str) -> Any:
+        """What is said of `key`; checks what is said before."""
+        assert self.process.stdout
+        while True:
+            message = json.loads(self.process.stdout.readline())
+            if "loaded" in message:
+                # The save that was cut short may have been complete.
+                assert self.last <= message["loaded"] <= self.last + 1
+                assert message["fingerprint"] == self._undisturbed.after(message["loaded"])
+                self.last = message["loaded"]
+            if "saved" in message:
+                assert message["saved"] == self.last + 1
+                self.last += 1
+                self.saves += 1
+            if key in message:
+                return message[key]
+            assert "ended" not in message
+
+    def wait(self, saves: int) -> None:
+        """Wait until the child has saved so often."""
+        for _ in range(saves):
+            before = time.perf_counter()
+            self.until("saved")
+            self.between += 0.1 * (time.perf_counter() - before - self.between)
+
+    def matches(self, path: Path) -> bool:
+        """Whether the file is the last one that was saved, of a run that nothing disturbed."""
+        run = Run("adamw")
+        run.load(path)
+        same = run.fingerprint() == self._undisturbed.after(self.last)
+        return same and crash.position(run) == self.last
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the platform cannot fork")
+def test_a_run_that_is_killed_200_times_is_the_same_run(tmp_path: Path) -> None:
+    trained, chance = Trained(tmp_path), random.Random(0)  # noqa: S311
+    path, partial = tmp_path / "run.safetensors", tmp_path / "run.safetensors.partial"
+    caught = 0
+    with trained.process:
+        for _ in range(TRIALS):
+            child = trained.begin(1_000_000)
+            trained.wait(chance.choice([0, 1, 1]))
+            time.sleep(chance.uniform(0, 1.2 * trained.between))
+            os.kill(child, signal.SIGKILL)
+            assert trained.until("ended") == -signal.SIGKILL
+            assert {*tmp_path.iterdir()} <= {path, partial}
+            caught += partial.exists()
+        # At the end nothing disturbs it, and nothing else is there.
+        trained.begin(trained.last + 4)
+        assert trained.until("ended") == 0
+    assert [*tmp_path.iterdir()] == [path]
+    assert trained.matches(path)
+    # Many of the kills came while a file was written, and many between saves.
+    assert TRIALS // 8 < caught < TRIALS
+    assert trained.saves > TRIALS // 2
