@@ -263,7 +263,7 @@ def test_a_load_that_is_cut_short_is_known(name: str, how: str, path: Path) -> N
             with path.open("r+b") as file:
                 file.truncate(found[name])
 
-    with pytest.raises(ValueError, match=r"run\.safetensors was changed while it was read"):
+    with pytest.raises(ValueError, match=r"run\.safetensors' was changed while it was read"):
         loads(opt, path, between)
     # Part of it is what was loaded, so nothing goes on from there.
     for use in (
