@@ -2,48 +2,19 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)] // what a test cannot set up fails it
 
+mod folder;
+
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::path::Path;
 use std::{fs, io};
 
+use folder::Folder;
 use proptest::prelude::*;
 use thalweg::checkpoint::{Checkpoint, Dtype, Error, Header, Interrupted, Source, Tensor, save};
 use twox_hash::XxHash3_128;
 
 /// Where the digits of the checksum are.
 const DIGITS: std::ops::Range<usize> = 45..77;
-
-/// A directory of the test's own.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new() -> Self {
-        static LAST: AtomicUsize = AtomicUsize::new(0);
-        let name = format!("{}-{}", std::process::id(), LAST.fetch_add(1, Ordering::Relaxed));
-        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-        fs::create_dir(&path).unwrap();
-        Folder(path)
-    }
-
-    fn file(&self) -> PathBuf {
-        self.0.join("c.safetensors")
-    }
-
-    fn names(&self) -> Vec<String> {
-        let entries = fs::read_dir(&self.0).unwrap();
-        let mut names: Vec<_> =
-            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-        names.sort();
-        names
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
 
 fn on() -> Result<(), Interrupted> {
     Ok(())

@@ -3,6 +3,8 @@
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, clippy::panic)] // what a test cannot set up fails it
 
+mod folder;
+
 use std::collections::BTreeMap;
 use std::fs::{self, Permissions};
 use std::io::{BufRead as _, BufReader, Read as _};
@@ -10,37 +12,8 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use folder::Folder;
 use thalweg::checkpoint::{Checkpoint, Dtype, Error, Lock, Tensor, save};
-
-/// A directory of the test's own.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new(name: &str) -> Self {
-        let name = format!("{}-{name}", std::process::id());
-        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-        fs::create_dir(&path).unwrap();
-        Folder(path)
-    }
-
-    fn at(&self, name: &str) -> PathBuf {
-        self.0.join(name)
-    }
-
-    fn names(&self) -> Vec<String> {
-        let entries = fs::read_dir(&self.0).unwrap();
-        let mut names: Vec<_> =
-            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-        names.sort();
-        names
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
 
 fn put(path: &Path, number: f32) -> Result<(), Error> {
     let numbers = [number];
@@ -58,7 +31,7 @@ fn got(path: &Path) -> f32 {
 
 #[test]
 fn a_link_is_followed_and_stays() {
-    let folder = Folder::new("links");
+    let folder = Folder::new();
     fs::create_dir(folder.at("elsewhere")).unwrap();
     symlink("elsewhere/c", folder.at("relative")).unwrap(); // leads nowhere yet
     symlink(folder.at("relative"), folder.at("twice")).unwrap();
@@ -72,7 +45,7 @@ fn a_link_is_followed_and_stays() {
 
 #[test]
 fn what_is_no_regular_file_is_neither_replaced_nor_read() {
-    let folder = Folder::new("irregular");
+    let folder = Folder::new();
     fs::create_dir(folder.at("directory")).unwrap();
     assert!(Command::new("mkfifo").arg(folder.at("pipe")).status().unwrap().success());
     symlink("pipe", folder.at("link")).unwrap();
@@ -99,7 +72,7 @@ fn what_is_no_regular_file_is_neither_replaced_nor_read() {
 
 #[test]
 fn what_the_system_refuses_is_named_with_the_path() {
-    let folder = Folder::new("refused");
+    let folder = Folder::new();
     let path = folder.at("missing/c");
     match put(&path, 1.0).unwrap_err() {
         Error::Io { path, source, .. } => {
@@ -116,7 +89,7 @@ fn what_the_system_refuses_is_named_with_the_path() {
 
 #[test]
 fn a_sibling_that_is_a_link_or_a_pipe_is_not_written_to() {
-    let folder = Folder::new("sibling");
+    let folder = Folder::new();
     fs::write(folder.at("precious"), "precious").unwrap();
     symlink("precious", folder.at("c.partial")).unwrap();
     assert!(matches!(put(&folder.at("c"), 1.0), Err(Error::Io { .. })));
@@ -130,7 +103,7 @@ fn a_sibling_that_is_a_link_or_a_pipe_is_not_written_to() {
 
 #[test]
 fn the_new_file_has_the_old_ones_permissions() {
-    let folder = Folder::new("permissions");
+    let folder = Folder::new();
     let path = folder.at("c");
     fs::write(folder.at("usual"), "").unwrap();
     let mode = |name| fs::metadata(folder.at(name)).unwrap().permissions().mode();
@@ -156,7 +129,7 @@ fn the_new_file_has_the_old_ones_permissions() {
 
 #[test]
 fn a_longer_sibling_that_a_kill_has_left_is_used_again() {
-    let folder = Folder::new("left");
+    let folder = Folder::new();
     fs::write(folder.at("c.partial"), vec![9; 100_000]).unwrap();
     put(&folder.at("c"), 2.5).unwrap();
     assert_eq!(got(&folder.at("c")), 2.5);
@@ -215,7 +188,7 @@ fn line(child: &mut Child, begin: &str) -> String {
 
 #[test]
 fn a_lock_is_had_by_one_process_until_it_ends() {
-    let folder = Folder::new("processes");
+    let folder = Folder::new();
     let path = folder.at(".lock");
     let mut child = start("lock", &path);
     line(&mut child, "ready");
@@ -247,7 +220,7 @@ fn a_lock_is_had_by_one_process_until_it_ends() {
 
 #[test]
 fn a_kill_in_the_middle_of_a_save_leaves_the_old_file() {
-    let folder = Folder::new("kill");
+    let folder = Folder::new();
     let path = folder.at("c");
     put(&path, 1.5).unwrap();
     let mut child = start("save", &path);
