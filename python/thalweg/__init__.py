@@ -27,10 +27,10 @@ from thalweg.checkpoint import Checkpoint, CheckpointManager, read_checkpoint
 from thalweg.ema import EMA
 from thalweg.errors import BusyError, NonFiniteError
 from thalweg.groups import Group
+from thalweg.loading import LoadReport
 from thalweg.mapped import map_params
 from thalweg.optimizers import SGD, SGDW, Adam, AdamW
 from thalweg.ready import layerwise_lr, no_decay
-from thalweg.state import LoadReport
 from thalweg.weight_decay import AveragingTime, averaging_time, normalized_decay
 
 __all__ = [

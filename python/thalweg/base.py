@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
-from thalweg import _core
+from thalweg import _core, loading
 from thalweg import state as state_dicts
 from thalweg.checkpoint import files
 from thalweg.groups import (
@@ -328,7 +328,7 @@ class Optimizer(_core.Optimizer):
         *,
         hyperparameters: Literal["saved", "current"] = "saved",
         strict: bool = True,
-    ) -> state_dicts.LoadReport:
+    ) -> loading.LoadReport:
         """Take over a state dict. Everything is checked before anything is changed.
 
         Parameters
@@ -351,7 +351,7 @@ class Optimizer(_core.Optimizer):
         ValueError
             If it does not fit, listing every difference; nothing is loaded then.
         """
-        return state_dicts.load_state_dict(
+        return loading.load_state_dict(
             self, state_dict, hyperparameters=hyperparameters, strict=strict
         )
 
@@ -412,7 +412,7 @@ class Optimizer(_core.Optimizer):
         hyperparameters: Literal["saved", "current"] = "saved",
         strict: bool = True,
         params: bool = True,
-    ) -> state_dicts.LoadReport:
+    ) -> loading.LoadReport:
         """Take over what `save` wrote, parameters in place. All is checked before anything changes.
 
         Parameters

@@ -8,8 +8,9 @@ import numpy as np
 
 from thalweg import _core
 from thalweg.groups import check_number
+from thalweg.loading import restored
 from thalweg.mirror import Mirror
-from thalweg.state import record, restored
+from thalweg.state import record
 from thalweg.state_dir import owner_of
 from thalweg.tree import flatten, unflatten
 

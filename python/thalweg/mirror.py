@@ -16,7 +16,9 @@ import numpy as np
 
 from thalweg import _core
 from thalweg.base import Optimizer
-from thalweg.state import differences, is_mirror
+from thalweg.form import is_mirror
+from thalweg.loading import differences
+from thalweg.state import snapshot
 from thalweg.tree import flatten, unflatten
 
 if TYPE_CHECKING:
@@ -167,11 +169,13 @@ class Mirror(ABC):
         copy : bool, default True
             False gives the live arrays instead of copies.
         """
-        return self._saved(*self._native._snapshot(list(self._arrays), copy))
+        native = self._native
+        return self._saved(*(snapshot(native) if copy else native._snapshot(list(self._arrays))))
 
     def _saved(self, counts: _core._Counts, state: dict[str, Any]) -> dict[str, Any]:
         """What is saved, from a snapshot."""
-        return {"kind": self.kind, "step_count": counts[0], **self._recorded(), "state": state}
+        ours = {name: state[name] for name in self._arrays}
+        return {"kind": self.kind, "step_count": counts[0], **self._recorded(), "state": ours}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Take over what `state_dict` gave. Everything is checked before anything is changed.
@@ -219,7 +223,7 @@ class Mirror(ABC):
         """What is saved beside counters and arrays."""
 
     def __getstate__(self) -> dict[str, Any]:
-        counts, state = self._native._snapshot(list(self._arrays), copy=False)
+        counts, state = self._native._snapshot(list(self._arrays))
         kept = {key: value for key, value in self.__dict__.items() if key != "_native"}
         return {"attributes": kept, "counts": counts, "state": state}
 

@@ -21,6 +21,7 @@ import numpy as np
 
 from thalweg.errors import BusyError
 from thalweg.limits import memory_limit
+from thalweg.loading import STRUCTURAL
 from thalweg.lock import DirectoryLock, is_locked_here
 from thalweg.mapped import (
     LOCK,
@@ -45,7 +46,6 @@ if TYPE_CHECKING:
 __all__ = ["StateDir"]
 
 FORMAT = 1
-STRUCTURAL = ("amsgrad", "independent", "maximize", "nesterov")
 KEYS = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq", "momentum_buffer")
 
 _OPEN: weakref.WeakSet[Optimizer] = weakref.WeakSet()

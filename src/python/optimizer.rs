@@ -23,26 +23,20 @@ use super::keywords::{clip_argument, partial_argument, scale_argument, stats_arg
 use super::model::{Model, Options, Policy};
 use super::openstep::OpenStep;
 use super::report::StepReport;
-use super::saved::Incoming;
+use super::saved::{Attached, Snapshot, check_attached};
 use super::step::{Request, open, step, step_open};
 use super::tree::Leaves;
-
-/// The counters and the state of leaves, as `_snapshot` gives them.
-type Snapshot<'py> = (Counts, Bound<'py, PyDict>);
-
-/// Another object and what it is to take over together with this one.
-type Attached<'py> = (Bound<'py, Optimizer>, Counts, Bound<'py, PyDict>);
 
 /// Native base of the optimizers, and the whole of sums and averages; see `thalweg.Optimizer`.
 #[pyclass(module = "thalweg._core", name = "Optimizer", subclass, frozen)]
 pub struct Optimizer {
     model: Gate<Option<Model>>,
-    counters: Counters,
+    pub(super) counters: Counters,
 }
 
 impl Optimizer {
     /// Runs `work` on the model, alone, whatever it is in the middle of.
-    fn inside<T>(
+    pub(super) fn inside<T>(
         &self,
         py: Python<'_>,
         work: impl FnOnce(&mut Model) -> Outcome<T>,
@@ -287,21 +281,13 @@ impl Optimizer {
         self.inside(py, |model| Ok(model.leaves.iter().map(|leaf| leaf.step).collect()))
     }
 
-    /// The counters, and the state of leaves that have any: arrays (copies, or the live ones) and the
-    /// number of updates, all of one moment. Of sums and averages the arrays are the parameters.
-    fn _snapshot<'py>(
-        &self,
-        py: Python<'py>,
-        names: Vec<String>,
-        copy: bool,
-    ) -> PyResult<Snapshot<'py>> {
+    /// The counters, and the state of leaves that have any: live arrays and the number of updates. Of
+    /// sums and averages the arrays are the parameters.
+    fn _snapshot<'py>(&self, py: Python<'py>, names: Vec<String>) -> PyResult<Snapshot<'py>> {
         self.with(py, |model| {
             model.check_whole()?;
             let positions = names.iter().map(|name| model.position(name));
             let snapshot = model.snapshot(py, positions.collect::<Outcome<Vec<usize>>>()?)?;
-            if copy {
-                copy_arrays(&snapshot)?;
-            }
             Ok((self.counters.get(), snapshot))
         })
     }
@@ -545,62 +531,4 @@ impl Optimizer {
         self.counters.set(Counts::default());
         Ok(leaves)
     }
-
-    /// Takes over all, here and in what is attached. Until the last array has come none may be used.
-    fn restore<'py>(
-        &self,
-        py: Python<'py>,
-        model: &mut Model,
-        (counts, states): &Snapshot<'py>,
-        attached: &[Attached<'py>],
-    ) -> Outcome<()> {
-        let here = model.incoming(states)?;
-        let there = attached.iter().map(|(other, counts, states)| {
-            let other = other.get();
-            Ok((other, *counts, other.inside(py, |model| model.loadable()?.incoming(states))?))
-        });
-        let there = there.collect::<Outcome<Vec<_>>>()?;
-        let everywhere =
-            |model: &mut Model, work: &dyn Fn(&mut Model, &Incoming<'py>) -> Outcome<()>| {
-                work(model, &here)?;
-                there.iter().try_for_each(|(other, _, incoming)| -> Outcome<()> {
-                    Ok(other.inside(py, |model| work(model, incoming))?)
-                })
-            };
-        model.writing(py, &self.counters, |model| {
-            everywhere(model, &|model, incoming| {
-                model.tear(incoming);
-                Ok(())
-            })?;
-            everywhere(model, &|model, incoming| model.take_over(py, incoming))?;
-            everywhere(model, &|model, incoming| {
-                model.sew(incoming);
-                Ok(())
-            })?;
-            self.counters.set(*counts);
-            there.iter().for_each(|(other, counts, _)| other.counters.set(*counts));
-            Ok(())
-        })
-    }
-}
-
-/// Puts copies in the place of the arrays of a snapshot.
-fn copy_arrays(snapshot: &Bound<'_, PyDict>) -> PyResult<()> {
-    for leaf in snapshot.values() {
-        let leaf = leaf.cast_into::<PyDict>()?;
-        for (key, array) in leaf.copy()? {
-            if array.is_instance_of::<PyUntypedArray>() {
-                leaf.set_item(key, array.call_method0("copy")?)?;
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Refuses if what is attached cannot take over what it is to.
-fn check_attached(py: Python<'_>, attached: &[Attached<'_>]) -> Outcome<()> {
-    for (other, _, states) in attached {
-        other.get().inside(py, |model| model.loadable()?.check_restorable(states))?;
-    }
-    Ok(())
 }

@@ -10,7 +10,8 @@ import numpy as np
 
 from thalweg import _core
 from thalweg.checkpoint.encoding import Encoder, decode
-from thalweg.state import LoadReport, Origin, load_state_dict, together
+from thalweg.loading import LoadReport, Origin, load_state_dict
+from thalweg.state import together
 from thalweg.tree import flatten
 
 if TYPE_CHECKING:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from thalweg.base import Optimizer
-    from thalweg.state import LoadReport
+    from thalweg.loading import LoadReport
 
 __all__ = ["CheckpointManager"]
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from thalweg import _core
-from thalweg.state import FORMAT, STEP_LIMIT, LoadReport
+from thalweg.form import FORMAT, STEP_LIMIT
+from thalweg.loading import LoadReport
 
 if TYPE_CHECKING:
     from thalweg.base import Optimizer

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from thalweg import state as state_dicts
 from thalweg.convert.arrays import fitted, whole
 from thalweg.convert.loading import ConvertReport, Found, checked_count, is_count
 from thalweg.convert.names import check_optimizer
 from thalweg.convert.optax_parts import ADAM, TRACE, fields, kind, refuse
+from thalweg.loading import Origin, load_state_dict
 from thalweg.tree import flatten
 
 if TYPE_CHECKING:
@@ -91,12 +91,12 @@ def from_optax(
     for name in found.names:
         leaf = found.state[name]
         leaf["step"] = step_count if leaf["step"] is None else leaf["step"]
-    loaded = state_dicts.load_state_dict(
+    loaded = load_state_dict(
         opt,
         found.state_dict(opt, step_count),
         hyperparameters="current",
         strict=strict,
-        origin=state_dicts.Origin(foreign=found.mismatched),
+        origin=Origin(foreign=found.mismatched),
     )
     return found.report(loaded)
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from thalweg.convert.names import check_optimizer
 from thalweg.convert.optax_parts import ADAM, COUNT, TRACE, classes, fields, kind, rebuilt, refuse
+from thalweg.state import snapshot
 from thalweg.tree import flatten, unflatten
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def to_optax(opt: Optimizer, *, like: Any = None) -> Any:
     """
     check_optimizer(opt)
     refuse(opt)
-    (step_count, *_), states = opt._snapshot(list(opt.params), copy=True)
+    (step_count, *_), states = snapshot(opt)
     state = _State(opt, states, _count(step_count))
     if like is None:
         return state.plain()

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from thalweg import state as state_dicts
 from thalweg.convert.arrays import fitted, whole
 from thalweg.convert.loading import ConvertReport, Found, checked_count, zeros
 from thalweg.convert.names import Order, check_optimizer, swapped
 from thalweg.convert.torch_groups import checked, names, read_groups
+from thalweg.loading import Origin, load_state_dict
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -98,12 +98,12 @@ def from_torch(
         read_groups(opt, groups, adam, found)
     _read_state(opt, state_dict, found, transposed=swapped(opt, transpose), step_count=step_count)
     saved = hyperparameters == "saved" and not found.groups
-    loaded = state_dicts.load_state_dict(
+    loaded = load_state_dict(
         opt,
         found.state_dict(opt, step_count),
         hyperparameters="current" if saved else hyperparameters,
         strict=strict,
-        origin=state_dicts.Origin(foreign=found.mismatched),
+        origin=Origin(foreign=found.mismatched),
     )
     return found.report(loaded)
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from thalweg.convert.names import Order, check_optimizer, differences, exchanged, flat, swapped
 from thalweg.convert.numbers import Values
+from thalweg.state import snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -76,7 +77,7 @@ def to_torch(
     if tensors is not None and not isinstance(tensors, bool):
         raise TypeError(f"tensors must be True, False or None, got {tensors!r}")
     _refuse(opt)
-    (step_count, *_), states = opt._snapshot(list(opt.params), copy=True)
+    (step_count, *_), states = snapshot(opt)
     values = Values(opt, max(1, step_count))
     groups = _grouped(opt, values) if params is None else _asked(opt, params, values)
     as_torch = _tensor() if tensors or (tensors is None and "torch" in sys.modules) else None

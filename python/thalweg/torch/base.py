@@ -116,7 +116,7 @@ class Optimizer(torch.optim.Optimizer):
                 self._forget(bound)
             if options != bound.options or bound.lacks_momentum(classes):
                 self._count()
-                self._assemble(groups, self.state, bound.native._snapshot([], False)[0])
+                self._assemble(groups, self.state, bound.native._snapshot([])[0])
                 bound = self._bound
         woken = [Slot.of(*leaf) for leaf in self._asleep if leaf[1].grad is not None]
         if woken:
@@ -277,7 +277,7 @@ class Optimizer(torch.optim.Optimizer):
 
     def __getstate__(self) -> dict[str, Any]:
         self._count()
-        counts = self._bound and self._bound.native._snapshot([], False)[0]
+        counts = self._bound and self._bound.native._snapshot([])[0]
         own = {"_nonfinite": self._nonfinite, "_counts": counts}
         return {**super().__getstate__(), **own}
 

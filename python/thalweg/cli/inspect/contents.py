@@ -14,7 +14,7 @@ import numpy as np
 from thalweg import _core
 from thalweg.checkpoint.encoding import TENSORS, _dtype, decode
 from thalweg.checkpoint.files import EXTRA, OPTIMIZER
-from thalweg.state import _check_form
+from thalweg.form import check_form
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -149,7 +149,7 @@ def _optimizer(
     if OPTIMIZER not in metadata:
         raise ValueError(f"{path!r} holds no optimizer; it was not written by opt.save")
     saved = decode(metadata[OPTIMIZER], tensors.__getitem__)
-    _check_form(saved)
+    check_form(saved)
     params = saved.pop("params", None)
     leaves = [
         leaf for part in (saved, *saved["attached"].values()) for leaf in part["state"].values()
