@@ -2,7 +2,7 @@
 //!
 //! Left to itself the kernel keeps every page mapped until memory is short, and then has to search
 //! for what it can take. Measured with AdamW on arrays of four times the memory limit of the process,
-//! seconds a step: 3.0 to 4.4 left to itself, 1.4 to 2.3 with pages let go of; plain sequential
+//! seconds a step: 3.0 to 4.4 left to itself, 2.1 to 2.8 with pages let go of; plain sequential
 //! reading and writing of the same bytes takes 1.5 to 2.0. Asking for pages ahead of time
 //! (`MADV_WILLNEED`, `MADV_SEQUENTIAL`) made it slower, to 3.3 and more.
 
