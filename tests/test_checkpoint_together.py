@@ -258,8 +258,9 @@ def test_a_signal_that_raises_ends_a_load(path: Path) -> None:
 
 
 INTERRUPTED = """
-import sys
+import signal, sys
 from test_checkpoint_together import filled, LARGE
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 opt = filled(2.0, LARGE)
 print("ready", flush=True)
 try:
