@@ -1,0 +1,12 @@
+"""The claims: each a module with its question, experiment, pictures and verdicts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from thalweg.study.claim import Claim
+
+_IN_ORDER: tuple[Claim, ...] = ()
+CLAIMS = {claim.NAME: claim for claim in _IN_ORDER}
+"""By the name on the command line, in the order of the report."""

@@ -1,0 +1,135 @@
+"""The usual task: train a network once, and look at it now and then."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from time import perf_counter
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+import thalweg
+from thalweg.study import data
+from thalweg.study.methods import METHODS
+from thalweg.study.models import MODELS
+from thalweg.study.models.layers import cross_entropy
+from thalweg.study.schedules import SCHEDULES
+
+if TYPE_CHECKING:
+    from thalweg.study.task import Record
+
+CHANCE = {"loss": math.log(10), "error": 0.9}
+"""What a network knows that guesses, for runs that stopped."""
+
+PARTS = ("train", "validation", "test")
+SECONDS_A_STEP = {"mlp": 2e-4, "conv": 1e-3}
+
+
+@dataclass(frozen=True)
+class Training:
+    """One run: a network, a method, two numbers to tune, a schedule, a budget and a seed.
+
+    The seed determines which pictures are trained on, the first weights and the batches, so that
+    runs of one seed that differ in nothing but the method are pairs.
+
+    The record has ``train_loss``, ``train_error``, ``validation_loss``, ``validation_error``,
+    ``test_loss`` and ``test_error`` at the end, and the same names with ``epoch`` in ``curves``;
+    ``steps``, ``gradient_seconds`` and ``optimizer_seconds`` in all; and ``stopped``, the step
+    whose gradient was not finite, or None. A run that stopped knows as much as one that guesses.
+    """
+
+    kind: ClassVar[str] = "training"
+
+    data: str
+    model: str
+    method: str
+    lr: float
+    decay: float
+    epochs: int
+    seed: int
+    schedule: str = "cosine"
+    size: int = 300
+    """Pictures to train on."""
+
+    batch_size: int = 32
+    looks: int = 0
+    """How many times to look at the network on the way, evenly spaced; at the end it is always."""
+
+    @property
+    def cost(self) -> float:
+        """About how many seconds it takes."""
+        return self.steps * SECONDS_A_STEP[self.model]
+
+    @property
+    def steps(self) -> int:
+        """How many updates there are."""
+        return self.epochs * math.ceil(self.size / self.batch_size)
+
+    def perform(self) -> Record:
+        """Train."""
+        trainee = _Trainee(self)
+        curves: list[dict[str, float]] = []
+        stopped = None
+        due = {round(self.epochs * (i + 1) / self.looks) for i in range(self.looks)}
+        # A run that diverges overflows on its way; thalweg reports it, NumPy need not warn as well.
+        with np.errstate(over="ignore", invalid="ignore"):
+            for epoch in range(1, self.epochs + 1):
+                try:
+                    trainee.train_one_epoch()
+                except thalweg.NonFiniteError as error:
+                    stopped = error.step
+                    break
+                if epoch in due:
+                    curves.append({"epoch": epoch, **trainee.look()})
+            end = trainee.look() if stopped is None else _guess()
+        return {
+            **end,
+            "steps": trainee.optimizer.step_count,
+            "gradient_seconds": trainee.gradient_seconds,
+            "optimizer_seconds": trainee.optimizer_seconds,
+            "stopped": stopped,
+            "curves": {name: [look[name] for look in curves] for name in ("epoch", *end)},
+        }
+
+
+class _Trainee:
+    """A network on its way."""
+
+    def __init__(self, task: Training) -> None:
+        self.split = data.load(task.data, task.size, task.seed)
+        self.model = MODELS[task.model](*self.split.train.pictures.shape[1:])
+        self.generator = np.random.default_rng(task.seed)
+        self.parameters = self.model.initial(self.generator)
+        eta = SCHEDULES[task.schedule](task.steps)
+        self.optimizer = METHODS[task.method].build(self.parameters, task.lr, task.decay, eta)
+        self.batch_size = task.batch_size
+        self.gradient_seconds = self.optimizer_seconds = 0.0
+
+    def train_one_epoch(self) -> None:
+        train = self.split.train
+        order = self.generator.permutation(len(train.labels))
+        for start in range(0, len(order), self.batch_size):
+            rows = order[start : start + self.batch_size]
+            begun = perf_counter()
+            _, gradients = self.model.loss_and_gradients(
+                self.parameters, train.pictures[rows], train.labels[rows]
+            )
+            ready = perf_counter()
+            self.optimizer.step(gradients)
+            self.optimizer_seconds += perf_counter() - ready
+            self.gradient_seconds += ready - begun
+
+    def look(self) -> dict[str, float]:
+        found = {}
+        for part in PARTS:
+            samples = getattr(self.split, part)
+            log_probabilities = self.model.log_probabilities(self.parameters, samples.pictures)
+            found[f"{part}_loss"] = cross_entropy(log_probabilities, samples.labels)
+            wrong = log_probabilities.argmax(axis=1) != samples.labels
+            found[f"{part}_error"] = float(wrong.mean())
+        return found
+
+
+def _guess() -> dict[str, float]:
+    return {f"{part}_{name}": value for part in PARTS for name, value in CHANCE.items()}
