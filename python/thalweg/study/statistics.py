@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 Floats: TypeAlias = NDArray[np.floating[Any]]
 
 CONFIDENCE = 0.95
-RESAMPLES = 2000
+RESAMPLES = 1000
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,10 @@ class Interval:
     def contains(self, value: float) -> bool:
         """Whether ``value`` lies in the interval."""
         return self.low <= value <= self.high
+
+    def scaled(self, factor: float) -> Interval:
+        """Return the interval in another unit, which ``factor`` above 0 converts to."""
+        return Interval(factor * self.estimate, factor * self.low, factor * self.high)
 
     def __format__(self, spec: str) -> str:
         """Format as in ``1.2 (1.0 to 1.4)``, each number by ``spec``."""

@@ -1,0 +1,140 @@
+"""What the maps say: verdicts on how basins lie and on tuning apart, and the table of figures."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from thalweg.study.basins import RULE, cost_from_anywhere, cost_of_tuning_apart
+from thalweg.study.claim import Table, Verdict
+from thalweg.study.methods import METHODS
+from thalweg.study.statistics import bootstrap, mean_interval
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from thalweg.study.basins import Basin
+    from thalweg.study.claim import Outcome
+    from thalweg.study.grids import Map
+
+DIAGONAL = (
+    "With {} and the L2 penalty, learning rate and penalty depend on each other: the good settings "
+    "lie diagonally."
+)
+ALONG = "With {}, {}, they are independent: the good settings lie along the axes."
+CLAIMED = {
+    "sgd": (DIAGONAL.format("SGD"), "diagonally"),
+    "sgdw-independent": (ALONG.format("SGDW", "as the paper has it, decay·p"), "along the axes"),
+    "adam": (DIAGONAL.format("Adam"), "diagonally"),
+    "adamw-independent": (ALONG.format("AdamW", "as the paper has it, decay·p"), "along the axes"),
+    "adamw": (
+        ALONG.format("AdamW", "as torch and optax have it, lr·decay·p"),
+        "along the axes",
+    ),
+}
+"""What is said of a method, and how its basin then lies. The last is practice, not the paper."""
+
+APART = {"SGD": ("sgd", "sgdw-independent"), "Adam": ("adam", "adamw-independent")}
+"""Penalty and the paper's decay of each family."""
+
+
+def directions(basins: Mapping[str, Basin]) -> list[Verdict]:
+    """Judge how the basin of each method lies."""
+    return [
+        Verdict(sentence, RULE, _agrees(basins[method].lies, claimed), _slope(basins[method]))
+        for method, (sentence, claimed) in CLAIMED.items()
+    ]
+
+
+def tuning(maps: Mapping[str, Map]) -> list[Verdict]:
+    """Judge whether decoupling makes it cheaper to tune one after the other."""
+    verdicts = []
+    for family, (penalty, decoupled) in APART.items():
+        one, other = maps[penalty], maps[decoupled]
+        saved = bootstrap(_difference(one, other), len(one.seeds))
+        outcome: Outcome = "undecided"
+        if saved.above(0):
+            outcome = "holds"
+        elif saved.below(0):
+            outcome = "does not hold"
+        verdicts.append(
+            Verdict(
+                f"Decoupled decay lets learning rate and decay of {family} be tuned one after the "
+                "other.",
+                "From every decay of the grid the learning rate is tuned, then the decay at that "
+                "learning rate, and what the result lacks to the best of all pairs is averaged. It "
+                "holds if the interval of what decoupling saves against the penalty is above zero, "
+                "not if it is below.",
+                outcome,
+                f"{METHODS[penalty].label} loses {_points(_anywhere(one))} of test error, "
+                f"{METHODS[decoupled].label} {_points(_anywhere(other))}; decoupling saves "
+                f"{saved.scaled(100):.2f} points",
+            )
+        )
+    return verdicts
+
+
+def table(maps: Mapping[str, Map], basins: Mapping[str, Basin]) -> Table:
+    """Return the best settings, slopes and costs of all methods."""
+    return Table(
+        "Best pair by validation error, its test error in percent, the slope of the best decay "
+        "over the learning rate, how many learning rates that slope rests on, and what is lost, in "
+        "points of test error, by tuning the learning rate first: with the smallest decay, or with "
+        "any.",
+        (
+            "method",
+            "best lr",
+            "best decay",
+            "test error",
+            "slope",
+            "rates",
+            "lost from smallest",
+            "lost from any",
+        ),
+        tuple(_row(method, maps[method], basins[method]) for method in maps),
+    )
+
+
+def _row(method: str, of: Map, basin: Basin) -> tuple[str, ...]:
+    lr, decay = of.tuned()
+    return (
+        METHODS[method].label,
+        f"{lr:g}",
+        f"{decay:g}",
+        f"{mean_interval(of.test[of.best()]).scaled(100):.2f}",
+        _slope(basin) if basin.slope is None else f"{basin.slope:.2f}",
+        f"{len(basin.lrs)}",
+        _lost(partial(cost_of_tuning_apart, of), of),
+        _lost(partial(cost_from_anywhere, of), of),
+    )
+
+
+def _lost(cost: Callable[[NDArray[np.intp]], float], of: Map) -> str:
+    return f"{bootstrap(cost, len(of.seeds)).scaled(100):.2f}"
+
+
+def _agrees(lies: str, claimed: str) -> Outcome:
+    if lies == "undecided":
+        return "undecided"
+    return "holds" if lies == claimed else "does not hold"
+
+
+def _slope(basin: Basin) -> str:
+    if basin.slope is None:
+        return f"no slope: only {len(basin.lrs)} learning rates count"
+    return f"slope {basin.slope:.2f}, over {len(basin.lrs)} learning rates"
+
+
+def _difference(one: Map, other: Map) -> Callable[[NDArray[np.intp]], float]:
+    return lambda seeds: cost_from_anywhere(one, seeds) - cost_from_anywhere(other, seeds)
+
+
+def _anywhere(of: Map) -> float:
+    return cost_from_anywhere(of, of.seeds)
+
+
+def _points(share: float) -> str:
+    return f"{100 * share:.2f} points"

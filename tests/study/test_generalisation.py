@@ -1,0 +1,115 @@
+"""Generalisation is judged by its rules: on made-up runs whose differences are known."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from made_up import noise, performing, record
+
+from thalweg.study.claim import Setting
+from thalweg.study.claims import generalisation
+from thalweg.study.claims.generalisation.judging import advantage, competes
+from thalweg.study.claims.generalisation.runs import METHODS, error_at_loss
+from thalweg.study.statistics import Interval
+
+if TYPE_CHECKING:
+    from thalweg.study.claim import Chapter
+
+QUICK = Setting("digits", thorough=False)
+
+
+def chapter(**errors: float) -> Chapter:
+    """With the mean errors of methods, 0.05 if not given, the best in the middle of each grid."""
+
+    def make(task):  # noqa: ANN001, ANN202 - a training to its record
+        far = 0.0 if task.looks else 0.01 * abs(np.log10(task.lr) + 2)
+        return record(errors.get(task.method, 0.05) + far + 0.0005 * noise(task))
+
+    perform, _ = performing(make)
+    return generalisation.study(QUICK, perform)
+
+
+def outcomes(found: Chapter) -> list[str]:
+    return [verdict.outcome for verdict in found.verdicts]
+
+
+def test_the_claims_hold_where_adamw_is_better_than_adam_and_equal_to_sgdw() -> None:
+    assert outcomes(chapter(adam=0.06)) == ["holds", "holds", "holds"]
+
+
+def test_they_do_not_where_it_is_no_better_and_worse_than_sgdw() -> None:
+    assert outcomes(chapter(sgdw=0.04)) == ["does not hold"] * 3
+
+
+@pytest.mark.parametrize(
+    ("interval", "expected"),
+    [
+        (Interval(0.01, 0.001, 0.02), "holds"),
+        (Interval(0.001, -0.001, 0.002), "does not hold"),
+        (Interval(-0.01, -0.02, -0.001), "does not hold"),
+        (Interval(0.004, -0.001, 0.01), "undecided"),
+    ],
+)
+def test_an_advantage_is_above_zero(interval: Interval, expected: str) -> None:
+    assert advantage(interval) == expected
+
+
+@pytest.mark.parametrize(
+    ("interval", "expected"),
+    [
+        (Interval(0.001, -0.001, 0.002), "holds"),
+        (Interval(-0.01, -0.02, -0.001), "holds"),
+        (Interval(0.01, 0.001, 0.02), "does not hold"),
+        (Interval(0.004, -0.001, 0.01), "undecided"),
+    ],
+)
+def test_who_competes_is_not_more_than_a_little_worse(interval: Interval, expected: str) -> None:
+    assert competes(interval) == expected
+
+
+def test_the_seeds_that_compare_are_not_those_that_tuned_and_all_methods_have_the_same() -> None:
+    perform, given = performing(lambda _: record(0.05))
+    generalisation.study(QUICK, perform)
+    tuning = {task.seed for task in given if not task.looks}
+    comparing = [(task.method, task.seed) for task in given if task.looks]
+    seeds = sorted({seed for _, seed in comparing})
+    assert not tuning & set(seeds)
+    assert len(seeds) >= 10
+    assert comparing == [(method, seed) for method in METHODS for seed in seeds]
+
+
+def test_the_best_of_the_grid_is_what_is_compared() -> None:
+    def make(task):  # noqa: ANN001, ANN202 - a training to its record
+        return record(0.04 if (task.lr, task.decay) == (0.01, 0.1) else 0.05)
+
+    perform, given = performing(make)
+    found = generalisation.study(QUICK, perform)
+    chosen = {(task.lr, task.decay) for task in given if task.looks and task.method == "adamw"}
+    assert chosen == {(0.01, 0.1)}
+    row = next(row for row in found.tables[0].rows if row[0] == "AdamW")
+    assert row[1:3] == ("0.01", "0.1")
+
+
+@pytest.mark.parametrize("setting", [QUICK, Setting("mnist5k", thorough=True)])
+def test_what_is_planned_costs_what_is_performed(setting: Setting) -> None:
+    perform, given = performing(lambda task: record(0.05 + 0.0005 * noise(task)))
+    found = generalisation.study(setting, perform)
+    planned = generalisation.plan(setting)
+    assert sum(task.cost for task in planned) == pytest.approx(sum(task.cost for task in given))
+    assert len(planned) == len(given)
+    models = 2 if setting.thorough else 1
+    assert len(found.verdicts) == 3 * models
+    assert len(found.pictures) == 2 * models
+
+
+def test_test_error_is_read_where_the_training_loss_came_down_to_a_level() -> None:
+    losses, errors = [1.0, 0.01, 0.02, 1e-4], [0.4, 0.2, 0.3, 0.1]
+    run = {"curves": {"train_loss": losses, "test_error": errors}}
+    assert error_at_loss(run, 2.0) == 0.4
+    assert error_at_loss(run, 0.1) == pytest.approx(0.3)
+    assert error_at_loss(run, 0.02) < 0.3  # the first time that it was so low
+    assert error_at_loss(run, 0.01) == pytest.approx(0.2)
+    assert error_at_loss(run, 1e-4) == pytest.approx(0.1)
+    assert error_at_loss(run, 1e-9) == 0.1
