@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from thalweg.study.data import DATA
 from thalweg.study.methods import METHODS
 from thalweg.study.models import MODELS
 from thalweg.study.schedules import SCHEDULES
@@ -48,7 +49,7 @@ def learns(task: Training) -> None:
 
 
 @pytest.mark.parametrize("model", MODELS)
-@pytest.mark.parametrize("data", ["digits", "mnist5k"])
+@pytest.mark.parametrize("data", DATA)
 def test_the_same_task_finds_the_same(model: str, data: str) -> None:
     task = replace(BRIEF, data=data, model=model, looks=2, epochs=2)
     first, second = task.perform(), task.perform()
@@ -57,6 +58,13 @@ def test_the_same_task_finds_the_same(model: str, data: str) -> None:
     assert first["stopped"] is None
     assert all(first[name] > 0 for name in SECONDS)
     assert timeless(replace(task, seed=12).perform()) != timeless(first)
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("data", DATA)
+def test_what_a_task_costs_grows_with_its_steps(model: str, data: str) -> None:
+    task = replace(BRIEF, data=data, model=model)
+    assert 0 < task.cost < replace(task, epochs=8).cost == pytest.approx(2 * task.cost)
 
 
 def test_looks_on_the_way_are_the_ends_of_shorter_runs() -> None:
