@@ -19,13 +19,12 @@ from thalweg.study.schedules import SCHEDULES
 if TYPE_CHECKING:
     from thalweg.study.task import Record
 
+CHANCE = {"loss": math.log(10), "error": 0.9}
+"""What a network knows that guesses, for runs that stopped."""
+
 PARTS = ("train", "validation", "test")
-CHANCE = {
-    f"{part}_{name}": value
-    for part in PARTS
-    for name, value in {"loss": math.log(10), "error": 0.9}.items()
-}
-"""What a look finds at a network that guesses; so do runs that stopped."""
+GUESS = {f"{part}_{name}": value for part in PARTS for name, value in CHANCE.items()}
+"""What a look finds at such a network."""
 
 SECONDS_A_STEP = {
     ("digits", "mlp"): 1.5e-4,
@@ -91,14 +90,14 @@ class Training:
                         found[epoch] = trainee.look()
             except (thalweg.NonFiniteError, _NonFiniteLossError) as error:
                 stopped = error.step
-        curve = [found.get(epoch, CHANCE) for epoch in due]
+        curve = [found.get(epoch, GUESS) for epoch in due]
         return {
-            **found.get(self.epochs, CHANCE),
+            **found.get(self.epochs, GUESS),
             "steps": trainee.optimizer.step_count,
             "gradient_seconds": trainee.gradient_seconds,
             "optimizer_seconds": trainee.optimizer_seconds,
             "stopped": stopped,
-            "curves": {"epoch": due, **{name: [look[name] for look in curve] for name in CHANCE}},
+            "curves": {"epoch": due, **{name: [look[name] for look in curve] for name in GUESS}},
         }
 
     def _epochs_to_look(self) -> list[int]:
