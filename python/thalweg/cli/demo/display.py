@@ -17,7 +17,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from thalweg.cli.demo.training import SIZES, Plan, Run
+from thalweg.cli.demo.training import NETWORK, Plan, Run
 
 if TYPE_CHECKING:
     from thalweg.cli.demo.digits import Digits
@@ -49,7 +49,7 @@ def progress() -> Progress:
 def print_setting(digits: Digits, plan: Plan) -> None:
     """Print what is trained on what."""
     train, test = len(digits.train.labels), len(digits.test.labels)
-    sizes = "-".join(map(str, SIZES))
+    sizes = "-".join(map(str, NETWORK.sizes))
     print(f"{train:,} handwritten digits to train on, {test} to test (one digit: {1 / test:.2%})")
     print(f"network {sizes}, {plan.epochs} epochs, batches of {plan.batch_size}, seed {plan.seed}")
     print(f"learning rate: its peak times {plan.factor(digits)!r}")

@@ -11,7 +11,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from thalweg.cli.demo.schedules import DEFAULT
-from thalweg.cli.demo.training import SIZES, Plan, Run
+from thalweg.cli.demo.training import NETWORK, Plan, Run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,7 +40,7 @@ def draw(runs: list[Run], plan: Plan, digits: Digits) -> Figure:
     if plan.schedule != DEFAULT:
         panels.append(partial(_draw_factor, plan=plan, digits=digits))
     picture = Figure(figsize=(5 * len(panels), 4.4), dpi=150, layout=margins)
-    network = "-".join(map(str, SIZES))
+    network = "-".join(map(str, NETWORK.sizes))
     picture.suptitle(
         f"Handwritten digits: a {network} network, batches of {plan.batch_size}, seed {plan.seed}"
     )

@@ -10,14 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 import thalweg
-from thalweg.cli.demo.network import (
-    Integers,
-    Parameters,
-    initial_parameters,
-    loss_and_accuracy,
-    loss_and_gradients,
-)
 from thalweg.cli.demo.schedules import SCHEDULES
+from thalweg.study.models import Mlp
+from thalweg.study.models.layers import cross_entropy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -25,8 +20,9 @@ if TYPE_CHECKING:
     from thalweg.cli.demo.digits import Digits, Samples
     from thalweg.cli.demo.recipes import Recipe
     from thalweg.schedule import Schedule
+    from thalweg.study.models import Integers, Parameters
 
-SIZES = (64, 128, 64, 10)
+NETWORK = Mlp((64, 128, 64, 10))
 
 
 @dataclass(frozen=True)
@@ -73,7 +69,7 @@ class Run:
 def train(recipe: Recipe, digits: Digits, plan: Plan, after_epoch: Callable[[Run], None]) -> Run:
     """Train the network with one optimizer, calling ``after_epoch`` after every pass."""
     generator = np.random.default_rng(plan.seed)
-    parameters = initial_parameters(SIZES, generator)
+    parameters = NETWORK.initial(generator)
     optimizer = recipe.build(parameters, recipe.lr * plan.factor(digits), recipe.decay)
     run = Run(recipe)
     # A run that diverges overflows on its way; thalweg reports it, NumPy need not warn as well.
@@ -100,7 +96,9 @@ def _train_one_epoch(
 ) -> None:
     for rows in batches:
         begun = perf_counter()
-        _, gradients = loss_and_gradients(parameters, samples.pixels[rows], samples.labels[rows])
+        _, gradients = NETWORK.loss_and_gradients(
+            parameters, samples.pixels[rows], samples.labels[rows]
+        )
         ready = perf_counter()
         optimizer.step(gradients)
         done = perf_counter()
@@ -115,7 +113,8 @@ def _batches(count: int, size: int, generator: np.random.Generator) -> Iterator[
 
 
 def _evaluate(run: Run, parameters: Parameters, digits: Digits) -> None:
-    train_loss, _ = loss_and_accuracy(parameters, digits.train.pixels, digits.train.labels)
-    _, test_accuracy = loss_and_accuracy(parameters, digits.test.pixels, digits.test.labels)
-    run.train_losses.append(train_loss)
-    run.test_accuracies.append(test_accuracy)
+    train, test = digits.train, digits.test
+    log_probabilities = NETWORK.log_probabilities(parameters, train.pixels)
+    run.train_losses.append(cross_entropy(log_probabilities, train.labels))
+    right = NETWORK.log_probabilities(parameters, test.pixels).argmax(axis=1) == test.labels
+    run.test_accuracies.append(float(right.mean()))

@@ -1,17 +1,17 @@
 """Two networks in plain NumPy, forward and backward: the code that a user of thalweg writes.
 
-Nothing here knows thalweg. All of it follows the dtype it is given, so that the gradients can be
-checked in float64.
+Nothing here knows thalweg, and NumPy is all it needs. It follows the dtype it is given, so that the
+gradients can be checked in float64.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from thalweg.study.models.conv import Conv
-from thalweg.study.models.layers import Floats, Integers, Layer
+from thalweg.study.models.layers import Floats, Integers, Parameters
 from thalweg.study.models.mlp import Mlp
 
 if TYPE_CHECKING:
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from numpy.typing import DTypeLike
 
 __all__ = ["MODELS", "Conv", "Floats", "Integers", "Mlp", "Model", "Parameters"]
-
-Parameters: TypeAlias = dict[str, Layer]
 
 
 class Model(Protocol):

@@ -12,7 +12,7 @@ from thalweg.study.models import layers
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike
 
-    from thalweg.study.models.layers import Floats, Integers, Layer
+    from thalweg.study.models.layers import Floats, Integers, Parameters
 
 NAMES = ("hidden1", "hidden2", "output")
 
@@ -23,9 +23,7 @@ class Mlp:
 
     sizes: tuple[int, int, int, int]
 
-    def initial(
-        self, generator: np.random.Generator, dtype: DTypeLike = np.float32
-    ) -> dict[str, Layer]:
+    def initial(self, generator: np.random.Generator, dtype: DTypeLike = np.float32) -> Parameters:
         """Draw the first parameters."""
         shapes = zip(self.sizes[:-1], self.sizes[1:], strict=True)
         return {
@@ -33,13 +31,13 @@ class Mlp:
             for name, shape in zip(NAMES, shapes, strict=True)
         }
 
-    def log_probabilities(self, parameters: dict[str, Layer], inputs: Floats) -> Floats:
+    def log_probabilities(self, parameters: Parameters, inputs: Floats) -> Floats:
         """Return the logarithms of the probabilities of the classes, (count, classes)."""
         return self._forward(parameters, inputs)[-1]
 
     def loss_and_gradients(
-        self, parameters: dict[str, Layer], inputs: Floats, labels: Integers
-    ) -> tuple[float, dict[str, Layer]]:
+        self, parameters: Parameters, inputs: Floats, labels: Integers
+    ) -> tuple[float, Parameters]:
         """Return the mean cross-entropy of a batch and its gradients, like ``parameters``."""
         flat, active1, active2, log_probabilities = self._forward(parameters, inputs)
         loss = layers.cross_entropy(log_probabilities, labels)
@@ -53,7 +51,7 @@ class Mlp:
         }
 
     def _forward(
-        self, parameters: dict[str, Layer], inputs: Floats
+        self, parameters: Parameters, inputs: Floats
     ) -> tuple[Floats, Floats, Floats, Floats]:
         flat = inputs.reshape(len(inputs), -1)
         active1 = layers.relu(layers.affine(parameters["hidden1"], flat))
