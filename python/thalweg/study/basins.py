@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from thalweg.study.grids import Floats, Map
 
 NEAR = 1.4
-"""A learning rate counts whose best error is at most so many times the best of the map."""
+"""A learning rate, or decay, counts whose best error is at most so many times the best of all."""
 
 LOST = 0.5
 """An error beyond which a run has learnt nothing that counts."""
@@ -96,10 +96,11 @@ def cost_of_tuning_apart(of: Map, seeds: NDArray[np.intp]) -> float:
 
 
 def cost_from_anywhere(of: Map, seeds: NDArray[np.intp]) -> float:
-    """Return what is lost on average if the first decay is any of the grid."""
+    """Return what is lost on average if the first decay is any that counts."""
     validation = of.validation[:, :, seeds].mean(axis=-1)
     test = of.test[:, :, seeds].mean(axis=-1)
-    rows = validation.argmin(axis=0)
+    starts = validation.min(axis=0) <= NEAR * validation.min()
+    rows = validation.argmin(axis=0)[starts]
     columns = validation[rows].argmin(axis=1)
     return float(test[rows, columns].mean() - test[of.best(seeds)])
 

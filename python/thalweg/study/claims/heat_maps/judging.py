@@ -64,10 +64,10 @@ def tuning(maps: Mapping[str, Map]) -> list[Verdict]:
             Verdict(
                 f"Decoupled decay lets learning rate and decay of {family} be tuned one after the "
                 "other.",
-                "From every decay of the grid the learning rate is tuned, then the decay at that "
-                "learning rate, and what the result lacks to the best of all pairs is averaged. It "
-                "holds if the interval of what decoupling saves against the penalty is above zero, "
-                "not if it is below.",
+                "From every decay that comes near the best (1.4 times its error) the learning rate "
+                "is tuned, then the decay at that learning rate, and what the result lacks to the "
+                "best of all pairs is averaged. It holds if the interval of what decoupling saves "
+                "against the penalty is above zero, and does not if it is below.",
                 outcome,
                 f"{METHODS[penalty].label} loses {_points(_anywhere(one))} of test error, "
                 f"{METHODS[decoupled].label} {_points(_anywhere(other))}; decoupling saves "
@@ -83,7 +83,7 @@ def table(maps: Mapping[str, Map], basins: Mapping[str, Basin]) -> Table:
         "Best pair by validation error, its test error in percent, the slope of the best decay "
         "over the learning rate, how many learning rates that slope rests on, and what is lost, in "
         "points of test error, by tuning the learning rate first: with the smallest decay, or with "
-        "any.",
+        "any that comes near the best.",
         (
             "method",
             "best lr",
