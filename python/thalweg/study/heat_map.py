@@ -100,7 +100,7 @@ def draw(
     axes.spines[:].set_visible(False)
     if best is not None:
         row, column = best
-        axes.plot(column, row, "*", **_outlined(15), label="best of all")
+        axes.plot(column, row, "*", **_outlined(17), zorder=4, label="best of all")
     return mesh
 
 
@@ -140,6 +140,14 @@ def ridge(
     slope, intercept : float
         The line ``log10(decay) = intercept + slope·log10(lr)``, if there is a slope.
     """
+    axes.plot(
+        along(decays, best),
+        np.arange(len(lrs)),
+        "o",
+        **_outlined(6),
+        zorder=3,
+        label="best decay of each learning rate",
+    )
     if slope is not None:
         rates = np.geomspace(lrs[0], lrs[-1], 101)
         places = along(decays, 10 ** (intercept + slope * np.log10(rates)))
@@ -152,15 +160,8 @@ def ridge(
             color="white",
             linewidth=2,
             path_effects=[outline],
-            label="line through these",
+            label="line through them",
         )
-    axes.plot(
-        along(decays, best),
-        np.arange(len(lrs)),
-        "o",
-        **_outlined(6),
-        label="best decay of each learning rate",
-    )
 
 
 def colour_bar(picture: Figure, meshes: Sequence[QuadMesh], label: str = "test error (%)") -> None:
@@ -176,7 +177,11 @@ def colour_bar(picture: Figure, meshes: Sequence[QuadMesh], label: str = "test e
         aspect=30,
         pad=0.02,
     )
-    inner = [tick for tick in MaxNLocator(5).tick_values(low, high) if _apart(tick, low, high)]
+    inner = [
+        tick
+        for tick in MaxNLocator(5, steps=[1, 2, 5, 10]).tick_values(low, high)
+        if _apart(tick, low, high)
+    ]
     ticks = [low, *inner, high]
     labels = [f"{tick:g}" for tick in ticks]
     labels[0] = f"≤ {labels[0]}" if under else labels[0]
