@@ -133,18 +133,29 @@ class Browser:
         assert "result" in answer, f"{method}: {answer}"
         return answer["result"]
 
+    def close(self) -> None:
+        """Ask it to go, and wait until it has gone with all its processes."""
+        self.call("Browser.close")
+        while self._read():
+            pass
+
     def _wait(self, event: str) -> None:
         while not any(known.get("method") == event for known in self._events):
             self._events.append(self._receive())
 
     def _receive(self) -> dict[str, Any]:
         while b"\0" not in self._received:
-            ready, _, _ = select.select([self._from_browser], [], [], PATIENCE)
-            part = os.read(self._from_browser, 2**16) if ready else b""
-            assert part, "the browser does not answer"
+            part = self._read()
+            assert part, "the browser has gone"
             self._received += part
         message, _, self._received = self._received.partition(b"\0")
         return dict(json.loads(message))
+
+    def _read(self) -> bytes:
+        """Return what comes next, nothing if the browser has gone."""
+        ready, _, _ = select.select([self._from_browser], [], [], PATIENCE)
+        assert ready, f"the browser says nothing for {PATIENCE} seconds"
+        return os.read(self._from_browser, 2**16)
 
 
 def program() -> str:
@@ -179,7 +190,7 @@ def running() -> Iterator[Browser]:
         try:
             browser = Browser(to_browser, from_browser)
             yield browser
-            browser.call("Browser.close")
+            browser.close()
         finally:
             os.close(to_browser)
             os.close(from_browser)

@@ -5,24 +5,22 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field, replace
 from html.parser import HTMLParser
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from itertools import pairwise
-from threading import Thread
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from browser import Browser, Page, running
+from browser import Page
 
-from thalweg.study import drawing, heat_map
+from thalweg.study import drawing
 from thalweg.study.claim import Chapter, Picture, Table, Verdict
 from thalweg.study.findings import Findings
 from thalweg.study.report import write
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
+    from browser import Browser
     from matplotlib.figure import Figure
 
 NASTY = """<script>alert("ä'ö")</script> & &amp; {{ 7 * 7 }} <b>"""
@@ -30,8 +28,6 @@ LONG = "Donaudampfschifffahrtselektrizitätenhauptbetriebswerkbauunterbeamtenges
 WIDTHS = (1280, 390)
 VOID = {"meta", "link", "img", "br"}
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-# One grey dot.
-GIF = "data:image/gif;base64,R0lGODlhAQABAIAAAMLCwgAAACH5BAAAAAAALAAAAAABAAEAAAICRAEAOw=="
 
 
 @dataclass(frozen=True)
@@ -63,23 +59,16 @@ def curves() -> Figure:
     return figure
 
 
-def heat() -> Figure:
+def small() -> Figure:
     figure = drawing.figure(4.5, 3)
-    axes = figure.subplots()
-    lrs, decays = (1e-3, 3e-3, 1e-2), (0, 1e-4, 1e-3, 1e-2)
-    errors = np.arange(12.0).reshape(3, 4)
-    errors[2, 3] = np.nan
-    mesh = heat_map.draw(axes, errors, lrs, decays, shown=(2, 8), best=(0, 1))
-    heat_map.ridge(axes, lrs, decays, (1e-3, 1e-3, 2e-4), slope=-1, intercept=-6)
-    heat_map.colour_bar(figure, [mesh])
-    drawing.legend(figure)
+    figure.subplots().plot([1, 3, 2])
     return figure
 
 
 def findings() -> Findings:
     plain = Chapter(
         verdicts=(Verdict("It is so.", "Holds if so.", "holds", "1.2 (1.0 to 1.4)"),),
-        pictures=(Picture("heat", heat(), "A map.", "Twelve cells."),),
+        pictures=(Picture("curves", curves(), "Two curves.", "Both fall."),),
         tables=(
             Table("Errors", ("Method", "Error (%)"), (("AdamW", "4.1"), ("Adam + L2", "4.5"))),
             Table("None", ("Method", "Error (%)"), ()),
@@ -91,7 +80,7 @@ def findings() -> Findings:
             Verdict(NASTY, NASTY, "does not hold", NASTY),
             Verdict(LONG, LONG, "undecided", LONG),
         ),
-        pictures=(Picture("curves", curves(), NASTY, NASTY),),
+        pictures=(Picture("small", small(), NASTY, NASTY),),
         tables=(),
         method=NASTY,
     )
@@ -166,7 +155,7 @@ def test_the_page_and_both_formats_of_every_picture_are_written(report: Path) ->
     assert report.name == "report.html"
     files = contents(report.parent)
     names = {
-        f"pictures/{name}.{ending}" for name in ("curves", "heat") for ending in ("png", "svg")
+        f"pictures/{name}.{ending}" for name in ("curves", "small") for ending in ("png", "svg")
     }
     assert set(files) == {"report.html", *names}
     for name in names:
@@ -212,7 +201,7 @@ def test_who_cannot_see_the_page_can_read_it(report: Path) -> None:
     assert levels[0] == 1
     assert levels.count(1) == 1
     assert all(after <= before + 1 for before, after in pairwise(levels))
-    assert [image.attributes["alt"] for image in page.named("img")] == ["Twelve cells.", NASTY]
+    assert [image.attributes["alt"] for image in page.named("img")] == ["Both fall.", NASTY]
     assert all("scope" in header.attributes for header in page.named("th"))
 
 
@@ -231,12 +220,12 @@ def test_times_are_left_out_where_nothing_was_trained(report: Path, tmp_path: Pa
     assert heading not in page.read_text(encoding="utf-8")
 
 
-def test_a_picture_of_very_many_lines_does_not_blow_up_the_page(tmp_path: Path) -> None:
+def test_a_picture_of_very_many_dots_does_not_blow_up_the_page(tmp_path: Path) -> None:
     found = findings()
     (claim, chapter), *_ = found.chapters
     figure = drawing.figure(9, 3)
-    figure.subplots().plot(np.random.default_rng(0).random(40_000))
-    picture = Picture("many", figure, "Lines", "Many lines.")
+    figure.subplots().plot(np.tile([0, 1], 10_000), ".")
+    picture = Picture("many", figure, "Dots", "Many dots.")
     chapters = ((claim, replace(chapter, pictures=(picture,))),)
     page = write(replace(found, chapters=chapters), tmp_path)
     assert page.stat().st_size < (tmp_path / "pictures" / "many.svg").stat().st_size
@@ -252,28 +241,6 @@ def test_what_cannot_be_written_is_an_error_of_the_system(tmp_path: Path) -> Non
         write(found, tmp_path)
 
 
-def test_cells_are_found_by_the_logarithm_and_zero_in_its_column() -> None:
-    grid = (0, 1e-3, 1e-2, 1)
-    places = heat_map.along(grid, (0, 1e-4, 1e-3, 10**-2.5, 0.1, 1, 100, np.nan))
-    np.testing.assert_allclose(places, (0, 0, 1, 1.5, 2.5, 3, 4, np.nan), atol=1e-12)
-
-
-def test_a_heat_map_says_where_its_colours_are_cut_off_and_what_diverged() -> None:
-    figure = heat()
-    bar = figure.axes[-1]
-    labels = [label.get_text() for label in bar.get_yticklabels()]
-    assert labels[0] == "≤ 2"
-    assert labels[-1] == "≥ 8"
-    (key,) = figure.legends
-    assert "diverged" in [text.get_text() for text in key.get_texts()]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with running() as browser:
-        yield browser
-
-
 @pytest.mark.parametrize("width", WIDTHS)
 def test_a_browser_shows_all_of_it(browser: Browser, report: Path, width: int) -> None:
     assert browser.inspect(report, width) == Page(
@@ -284,76 +251,3 @@ def test_a_browser_shows_all_of_it(browser: Browser, report: Path, width: int) -
         requests=(),
         overflow=0,
     )
-
-
-class Refusing(BaseHTTPRequestHandler):
-    """Notes who was asked for, and has nothing."""
-
-    asked: list[str]
-
-    def do_GET(self) -> None:
-        self.asked.append(self.path)
-        self.send_error(404)
-
-    def log_message(self, *_: Any) -> None:
-        """Say nothing."""
-
-
-@pytest.fixture
-def address() -> Iterator[str]:
-    """Where a server listens that must not be asked."""
-    Refusing.asked = []
-    with HTTPServer(("127.0.0.1", 0), Refusing) as server:
-        thread = Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
-
-
-def seen(browser: Browser, directory: Path, body: str, head: str = "") -> Page:
-    path = directory / "page.html"
-    path.write_text(
-        f"<!DOCTYPE html><html><head>{head}<title>t</title></head><body>{body}</body></html>",
-        encoding="utf-8",
-    )
-    return browser.inspect(path, 390)
-
-
-def test_the_browser_finds_nothing_wrong_with_a_good_page(browser: Browser, tmp_path: Path) -> None:
-    page = seen(browser, tmp_path, f'<img src="{GIF}" alt="dot">')
-    assert page == Page("t", images=1, broken=(), errors=(), requests=(), overflow=0)
-
-
-def test_the_browser_finds_an_image_that_does_not_show(browser: Browser, tmp_path: Path) -> None:
-    page = seen(browser, tmp_path, '<img src="data:image/png;base64,AAAA" alt="a broken one">')
-    assert page.broken == ("a broken one",)
-
-
-def test_the_browser_finds_what_is_fetched(browser: Browser, tmp_path: Path, address: str) -> None:
-    page = seen(browser, tmp_path, f'<img src="{address}/a.png" alt="a">')
-    assert page.requests == (f"{address}/a.png",)
-    assert page.broken == ("a",)
-    assert Refusing.asked == ["/a.png"]
-
-
-def test_what_a_policy_forbids_is_not_fetched_and_is_found(
-    browser: Browser, tmp_path: Path, report: Path, address: str
-) -> None:
-    policy = re.search("<meta http-equiv=[^>]*>", report.read_text(encoding="utf-8"))
-    assert policy is not None
-    page = seen(browser, tmp_path, f'<img src="{address}/a.png" alt="a">', policy[0])
-    assert "Content Security Policy" in "".join(page.errors)
-    assert Refusing.asked == []
-
-
-@pytest.mark.parametrize("script", ["throw new Error('oh no')", "console.error('oh no')"])
-def test_the_browser_finds_errors_of_scripts(browser: Browser, tmp_path: Path, script: str) -> None:
-    page = seen(browser, tmp_path, f"<script>{script}</script>")
-    assert "oh no" in "".join(page.errors)
-
-
-@pytest.mark.parametrize("hidden", ["", "<style>body { overflow-x: hidden }</style>"])
-def test_the_browser_finds_what_is_too_wide(browser: Browser, tmp_path: Path, hidden: str) -> None:
-    page = seen(browser, tmp_path, '<div style="width: 500px">wide</div>', hidden)
-    assert page.overflow >= 110
