@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -63,6 +64,27 @@ def test_the_axes_of_a_heat_map_name_some_of_its_values() -> None:
         "$10^{-2}$",
     ]
     np.testing.assert_array_equal(axes.get_yticks(), (0, 2))
+
+
+@pytest.mark.parametrize(
+    "grid",
+    [
+        [0, *np.geomspace(1e-5, 1e-2, 13)],
+        [0, *np.geomspace(2.0**-12, 0.25, 11)],
+        [0, *np.ravel(np.outer((1e-4, 1e-3, 1e-2, 1e-1), (1, 3)))],
+        list(np.geomspace(2.5e-5, 6.4e-3, 9)),
+    ],
+    ids=["four a decade", "powers of two", "zero, ones and threes", "others"],
+)
+def test_labels_keep_apart_with_four_maps_side_by_side(grid: list[float]) -> None:
+    figure = drawing.figure(9, 3)
+    for axes in figure.subplots(1, 4, sharey=True):
+        heat_map.draw(axes, np.ones((3, len(grid))), LRS, grid, shown=(0, 2))
+    figure.draw_without_rendering()
+    for axes in figure.axes:
+        boxes = [label.get_window_extent() for label in axes.get_xticklabels()]
+        assert len(boxes) >= 3
+        assert all(left.x1 < right.x0 for left, right in pairwise(boxes))
 
 
 def test_a_single_seed_has_a_curve_and_no_band() -> None:
