@@ -179,7 +179,7 @@ def colour_bar(picture: Figure, meshes: Sequence[QuadMesh], label: str = "test e
     )
     inner = [
         tick
-        for tick in MaxNLocator(5, steps=[1, 2, 5, 10]).tick_values(low, high)
+        for tick in MaxNLocator(7, steps=[1, 2, 5, 10]).tick_values(low, high)
         if _apart(tick, low, high)
     ]
     ticks = [low, *inner, high]
