@@ -99,7 +99,7 @@ def band(
         linewidth=1.8,
         marker=marker,
         markersize=6,
-        markevery=0.09,
+        markevery=0.12,
         markeredgecolor="white",
         markeredgewidth=0.7,
         label=label,

@@ -45,7 +45,7 @@ EXTENDED = {
 }
 """Which ends of the bar are pointed: whether there are values below and above."""
 
-MOST_LABELS = 6
+MOST_LABELS = {"short": 7, "long": 3}
 """On an axis; more would touch each other where four maps stand side by side."""
 
 
@@ -100,7 +100,7 @@ def draw(
     axes.spines[:].set_visible(False)
     if best is not None:
         row, column = best
-        axes.plot(column, row, "*", **_outlined(15), label="best of all")
+        axes.plot(column, row, "*", **_outlined(17), zorder=4, label="best of all")
     return mesh
 
 
@@ -140,6 +140,14 @@ def ridge(
     slope, intercept : float
         The line ``log10(decay) = intercept + slope·log10(lr)``, if there is a slope.
     """
+    axes.plot(
+        along(decays, best),
+        np.arange(len(lrs)),
+        "o",
+        **_outlined(6),
+        zorder=3,
+        label="best decay of each learning rate",
+    )
     if slope is not None:
         rates = np.geomspace(lrs[0], lrs[-1], 101)
         places = along(decays, 10 ** (intercept + slope * np.log10(rates)))
@@ -152,15 +160,8 @@ def ridge(
             color="white",
             linewidth=2,
             path_effects=[outline],
-            label="line through these",
+            label="line through them",
         )
-    axes.plot(
-        along(decays, best),
-        np.arange(len(lrs)),
-        "o",
-        **_outlined(6),
-        label="best decay of each learning rate",
-    )
 
 
 def colour_bar(picture: Figure, meshes: Sequence[QuadMesh], label: str = "test error (%)") -> None:
@@ -176,7 +177,11 @@ def colour_bar(picture: Figure, meshes: Sequence[QuadMesh], label: str = "test e
         aspect=30,
         pad=0.02,
     )
-    inner = [tick for tick in MaxNLocator(5).tick_values(low, high) if _apart(tick, low, high)]
+    inner = [
+        tick
+        for tick in MaxNLocator(7, steps=[1, 2, 5, 10]).tick_values(low, high)
+        if _apart(tick, low, high)
+    ]
     ticks = [low, *inner, high]
     labels = [f"{tick:g}" for tick in ticks]
     labels[0] = f"≤ {labels[0]}" if under else labels[0]
@@ -203,25 +208,32 @@ def _apart(tick: float, low: float, high: float) -> bool:
 
 
 def _ticks(grid: Sequence[float]) -> tuple[list[int], list[str]]:
-    """Choose cells to label: powers of ten where there are some, and zero."""
+    """Choose cells to label, with room between them: powers where there are some, and zero."""
     zero = [i for i, value in enumerate(grid) if value == 0]
     positive = [i for i, value in enumerate(grid) if value > 0]
-    powers = [i for i in positive if _is_power(grid[i])]
-    chosen = powers if len(powers) > 1 else positive
-    chosen = zero + chosen[:: math.ceil(len(chosen) / MOST_LABELS)]
-    return chosen, [_label(grid[i]) for i in chosen]
+    for base in (10, 2):
+        powers = [i for i in positive if _is_power(grid[i], base)]
+        if len(powers) > 1:
+            room = len(grid) / MOST_LABELS["short"]
+            chosen = _spaced(zero, powers, room)
+            return chosen, [_label(grid[i], base) for i in chosen]
+    chosen = _spaced(zero, positive, len(grid) / MOST_LABELS["long"])
+    return chosen, [f"{grid[i]:.2g}" for i in chosen]
 
 
-def _is_power(value: float) -> bool:
-    return math.isclose(value, 10 ** round(math.log10(value)), rel_tol=0.01)
+def _spaced(zero: list[int], others: list[int], room: float) -> list[int]:
+    """Choose from rising indices those that keep a distance; that of zero is a narrow label."""
+    chosen = zero.copy()
+    for i in others:
+        if not chosen or i - chosen[-1] >= (0.66 * room if chosen == zero else room):
+            chosen.append(i)
+    return chosen
 
 
-def _label(value: float) -> str:
-    if value == 0 or 0.1 < value < 1000:
-        return f"{value:.2g}"
-    if _is_power(value):
-        return f"$10^{{{round(math.log10(value))}}}$"
-    if value >= 0.001:
-        return f"{value:.2g}"
-    exponent = math.floor(math.log10(value))
-    return f"${value / 10**exponent:.1f}·10^{{{exponent}}}$"
+def _is_power(value: float, base: int) -> bool:
+    return math.isclose(value, base ** round(math.log(value, base)), rel_tol=0.01)
+
+
+def _label(value: float, base: int) -> str:
+    exponent = round(math.log(value, base)) if value else 0
+    return f"${base}^{{{exponent}}}$" if exponent else f"{value:.0f}"

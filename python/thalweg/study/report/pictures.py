@@ -39,6 +39,9 @@ class Rendered:
 
 def render(figure: Figure) -> Rendered:
     """Draw a figure in both formats."""
+    # Laid out once: each time again, all moves by a hair, and formats and bytes would differ.
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
     width, height = figure.get_size_inches() * PIXELS_AN_INCH
     return Rendered(
         png=_save(figure, format="png", metadata={"Software": None}),
