@@ -49,10 +49,10 @@ def test_a_bar_of_colours_says_where_it_is_cut_off(
     assert (labels[0], labels[-1]) == ends
 
 
-def test_a_heat_map_tells_cells_that_diverged() -> None:
-    assert "diverged" not in meanings(heat(ERRORS, (0, 8)))
-    diverged = np.where(ERRORS == 11, np.nan, ERRORS)
-    assert "diverged" in meanings(heat(diverged, (0, 8)))
+def test_a_heat_map_tells_cells_that_failed() -> None:
+    assert "error above 50%" not in meanings(heat(ERRORS, (0, 8)))
+    failed = np.where(ERRORS == 11, np.nan, ERRORS)
+    assert "error above 50%" in meanings(heat(failed, (0, 8)))
 
 
 def test_the_axes_of_a_heat_map_name_some_of_its_values() -> None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from thalweg.study.grids import Floats, Map
 
 NEAR = 1.4
-"""A learning rate, or decay, counts whose best error is at most so many times the best of all."""
+"""A learning rate, or decay, counts if its best error is at most so many times the best of all."""
 
 LOST = 0.5
 """An error beyond which a run has learnt nothing that counts."""
@@ -103,6 +103,16 @@ def cost_from_anywhere(of: Map, seeds: NDArray[np.intp]) -> float:
     rows = validation.argmin(axis=0)[starts]
     columns = validation[rows].argmin(axis=1)
     return float(test[rows, columns].mean() - test[of.best(seeds)])
+
+
+def gain(of: Map, seeds: NDArray[np.intp]) -> float:
+    """Return what decay gains in test error: the best with the smallest minus the best of all.
+
+    Both are chosen by validation error.
+    """
+    row = int(of.validation[:, 0, seeds].mean(axis=-1).argmin())
+    test = of.test[:, :, seeds].mean(axis=-1)
+    return float(test[row, 0] - test[of.best(seeds)])
 
 
 def _that_count(of: Map) -> NDArray[np.intp]:

@@ -31,7 +31,10 @@ if TYPE_CHECKING:
 COLOURS = "viridis_r"
 """Bright is good; equal steps of error look equal, in grey and to colour-blind readers too."""
 
-DIVERGED: dict[str, Any] = {
+FAILED = 0.5
+"""A mean error, as a share, beyond which nothing was learnt that counts."""
+
+HATCHED: dict[str, Any] = {
     "facecolor": "0.94",
     "edgecolor": "0.6",
     "hatch": "////",
@@ -65,8 +68,8 @@ def draw(
     axes : matplotlib.axes.Axes
         Where to draw; titles and labels of the axes are the caller's.
     errors : array_like
-        Percent, a row for each learning rate, a column for each decay. NaN means that runs
-        diverged; such cells are hatched.
+        Percent, a row for each learning rate, a column for each decay. NaN where
+        runs failed; such cells are hatched.
     lrs, decays : sequence of float
         Both rising; the first decay may be 0.
     shown : tuple of float
@@ -90,8 +93,8 @@ def draw(
         linewidth=0.8,
     )
     if np.ma.is_masked(cells):
-        axes.patch.set(**DIVERGED)
-        axes.add_patch(Rectangle((0, 0), 0, 0, label="diverged", **DIVERGED))
+        axes.patch.set(**HATCHED)
+        axes.add_patch(Rectangle((0, 0), 0, 0, label=f"error above {FAILED:.0%}", **HATCHED))
     axes.set_xlim(-0.5, len(decays) - 0.5)
     axes.set_ylim(-0.5, len(lrs) - 0.5)
     axes.set_xticks(*_ticks(decays))

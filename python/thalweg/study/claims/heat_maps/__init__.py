@@ -38,7 +38,11 @@ def study(setting: Setting, perform: Perform) -> Chapter:
     found = maps(setting, MODEL, SHOWN, perform)
     basins = {method: basin(one) for method, one in found.items()}
     return Chapter(
-        verdicts=(*judging.directions(basins), *judging.tuning(found)),
+        verdicts=(
+            *judging.directions(basins),
+            judging.effect(found),
+            *judging.tuning(found),
+        ),
         pictures=(
             pictures.all_maps(found, basins),
             pictures.pair(found, basins),

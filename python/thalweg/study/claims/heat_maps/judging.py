@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from thalweg.study.basins import RULE, cost_from_anywhere, cost_of_tuning_apart
+from thalweg.study.basins import RULE, cost_from_anywhere, cost_of_tuning_apart, gain
 from thalweg.study.claim import Table, Verdict
 from thalweg.study.methods import METHODS
 from thalweg.study.statistics import bootstrap, mean_interval
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from thalweg.study.basins import Basin
     from thalweg.study.claim import Outcome
     from thalweg.study.grids import Map
+    from thalweg.study.statistics import Interval
 
 DIAGONAL = (
     "With {} and the L2 penalty, learning rate and penalty depend on each other: the good settings "
@@ -55,11 +56,6 @@ def tuning(maps: Mapping[str, Map]) -> list[Verdict]:
     for family, (penalty, decoupled) in APART.items():
         one, other = maps[penalty], maps[decoupled]
         saved = bootstrap(_difference(one, other), len(one.seeds))
-        outcome: Outcome = "undecided"
-        if saved.above(0):
-            outcome = "holds"
-        elif saved.below(0):
-            outcome = "does not hold"
         verdicts.append(
             Verdict(
                 f"Decoupled decay lets learning rate and decay of {family} be tuned one after the "
@@ -68,7 +64,7 @@ def tuning(maps: Mapping[str, Map]) -> list[Verdict]:
                 "is tuned, then the decay at that learning rate, and what the result lacks to the "
                 "best of all pairs is averaged. It holds if the interval of what decoupling saves "
                 "against the penalty is above zero, and does not if it is below.",
-                outcome,
+                _sign(saved),
                 f"{METHODS[penalty].label} loses {_points(_anywhere(one))} of test error, "
                 f"{METHODS[decoupled].label} {_points(_anywhere(other))}; decoupling saves "
                 f"{saved.scaled(100):.2f} points",
@@ -77,10 +73,28 @@ def tuning(maps: Mapping[str, Map]) -> list[Verdict]:
     return verdicts
 
 
+def effect(maps: Mapping[str, Map]) -> Verdict:
+    """Judge whether the penalty does less with Adam than decoupled decay."""
+    penalty, decoupled = maps["adam"], maps["adamw"]
+    more = bootstrap(
+        lambda seeds: gain(decoupled, seeds) - gain(penalty, seeds), len(penalty.seeds)
+    )
+    return Verdict(
+        "With Adam the L2 penalty helps less than decoupled decay does.",
+        "What helps is the test error of the best learning rate with the smallest decay of the "
+        "grid, minus that of the best pair. It holds if the interval of what decoupled decay helps "
+        "more than the penalty is above zero, and does not if it is below.",
+        _sign(more),
+        f"the penalty helps by {_points(gain(penalty, penalty.seeds))}, decoupled decay by "
+        f"{_points(gain(decoupled, decoupled.seeds))}: {more.scaled(100):.2f} points more",
+    )
+
+
 def table(maps: Mapping[str, Map], basins: Mapping[str, Basin]) -> Table:
     """Return the best settings, slopes and costs of all methods."""
     return Table(
-        "Best pair by validation error, its test error in percent, the slope of the best decay "
+        "Best pair by validation error, its test error in percent, what that is better than the "
+        "smallest decay with its best learning rate, the slope of the best decay "
         "over the learning rate, how many learning rates that slope rests on, and what is lost, in "
         "points of test error, by tuning the learning rate first: with the smallest decay, or with "
         "any that comes near the best.",
@@ -89,6 +103,7 @@ def table(maps: Mapping[str, Map], basins: Mapping[str, Basin]) -> Table:
             "best lr",
             "best decay",
             "test error",
+            "gained by decay",
             "slope",
             "rates",
             "lost from smallest",
@@ -105,15 +120,22 @@ def _row(method: str, of: Map, basin: Basin) -> tuple[str, ...]:
         f"{lr:g}",
         f"{decay:g}",
         f"{mean_interval(of.test[of.best()]).scaled(100):.2f}",
-        _slope(basin) if basin.slope is None else f"{basin.slope:.2f}",
+        _points_with_interval(partial(gain, of), of),
+        "-" if basin.slope is None else f"{basin.slope:.2f}",
         f"{len(basin.lrs)}",
-        _lost(partial(cost_of_tuning_apart, of), of),
-        _lost(partial(cost_from_anywhere, of), of),
+        _points_with_interval(partial(cost_of_tuning_apart, of), of),
+        _points_with_interval(partial(cost_from_anywhere, of), of),
     )
 
 
-def _lost(cost: Callable[[NDArray[np.intp]], float], of: Map) -> str:
-    return f"{bootstrap(cost, len(of.seeds)).scaled(100):.2f}"
+def _points_with_interval(figure: Callable[[NDArray[np.intp]], float], of: Map) -> str:
+    return f"{bootstrap(figure, len(of.seeds)).scaled(100):.2f}"
+
+
+def _sign(difference: Interval) -> Outcome:
+    if difference.above(0):
+        return "holds"
+    return "does not hold" if difference.below(0) else "undecided"
 
 
 def _agrees(lies: str, claimed: str) -> Outcome:

@@ -28,8 +28,8 @@ ROWS = (
 
 PAIR = ("adam", "adamw")
 
-LOST = 0.5
-"""A mean error beyond which a cell is shown as diverged."""
+CONTRAST = 2.2
+"""Colours end at so many times the best error."""
 
 
 def all_maps(maps: Mapping[str, Map], basins: Mapping[str, Basin]) -> Picture:
@@ -85,7 +85,7 @@ def slopes(basins: Mapping[str, Basin]) -> Picture:
     axes.axvspan(-0.5, 0.5, color="0.93", zorder=0)
     for place, meaning in ((-1, "product counts"), (0, "decay alone counts"), (1, "ratio counts")):
         axes.axvline(place, color=INK, linewidth=0.8, linestyle=":")
-        axes.text(place, -0.75, meaning, ha="center", va="bottom", color=INK)
+        axes.text(place, -0.7, meaning, ha="center", va="bottom", color=INK)
     for row, (method, basin) in enumerate(basins.items()):
         if basin.slope is None:
             axes.text(0, row, "too few learning rates count", ha="center", va="center")
@@ -94,7 +94,7 @@ def slopes(basins: Mapping[str, Basin]) -> Picture:
         axes.plot([at.low, at.high], [row, row], color=COLOURS[method], linewidth=2.5)
         axes.plot(at.estimate, row, MARKERS[method], color=COLOURS[method], markersize=9)
     axes.set_yticks(range(len(basins)), [METHODS[method].label for method in basins])
-    axes.set_ylim(len(basins) - 0.5, -0.9)
+    axes.set_ylim(len(basins) - 0.5, -1.3)
     axes.set_xlim(-1.6, 1.6)
     axes.set_xlabel("how the best decay moves with the learning rate: slope on logarithmic axes")
     return Picture(
@@ -112,7 +112,7 @@ def _draw(axes: Axes, method: str, of: Map, basin: Basin, shown: tuple[float, fl
     errors = of.test.mean(axis=-1)
     mesh = heat_map.draw(
         axes,
-        np.where(errors > LOST, np.nan, 100 * errors),
+        np.where(errors > heat_map.FAILED, np.nan, 100 * errors),
         grid.lrs,
         grid.decays,
         shown=shown,
@@ -141,9 +141,9 @@ def _intercept(basin: Basin) -> float:
 
 
 def _range(maps: Mapping[str, Map]) -> tuple[float, float]:
-    """Return where colours begin and end: from the best of all to three times that, in percent."""
+    """Return where colours begin and end, in percent."""
     best = min(float(of.test.mean(axis=-1).min()) for of in maps.values())
-    return round(100 * best, 1), round(300 * best, 1)
+    return round(100 * best, 1), round(100 * CONTRAST * best, 1)
 
 
 def _slopes(basins: Mapping[str, Basin]) -> str:
