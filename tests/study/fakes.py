@@ -1,17 +1,21 @@
 """Claims, tasks and a report that take no time, and the command with them instead of its own.
 
-    python tests/study/fakes.py [--interrupts] study ...
+    python tests/study/fakes.py study ...
 
-Tasks write a line into the file that FAKES_LOG names, so that a test sees what was performed.
+What a test wants is in variables, which workers inherit: tasks write a line into the file that
+FAKES_LOG names, so that it is seen what was performed, and those that are hooked do what FAKES_HOOK
+says, so that a study can be made to fail and then go on.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import sys
 from contextlib import ExitStack
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -19,6 +23,7 @@ from unittest.mock import patch
 
 import numpy as np
 from matplotlib.figure import Figure
+from threadpoolctl import threadpool_info
 
 import thalweg
 from thalweg.study.claim import Chapter, Picture, Setting, Verdict
@@ -32,31 +37,36 @@ if TYPE_CHECKING:
     from thalweg.study.findings import Findings
     from thalweg.study.task import Record, Task
 
-LOG = "FAKES_LOG"
+REPORT_IS_THERE = find_spec("thalweg.study.report") is not None
+LOG, HOOK = "FAKES_LOG", "FAKES_HOOK"
 
 
 @dataclass(frozen=True)
 class Draw:
-    """A number that the seed decides, after what ``then`` says was done."""
+    """A number that the seed decides, and what to know about the process."""
 
     kind: ClassVar[str] = "draw"
 
     seed: int
     label: str = 'a "label", with a comma'
-    then: str = ""
-    cost: float = 0.01  # type: ignore[misc]  # a field serves as a property
+    hooked: bool = False
+    cost: float = 0.01
 
     def perform(self) -> Record:
         if LOG in os.environ:
             with Path(os.environ[LOG]).open("a", encoding="utf-8") as log:
                 log.write(f"{self.seed} {os.getpid()}\n")
-        _HAPPENINGS[self.then]()
+        extra = 0.0
+        if self.hooked:
+            extra = HOOKS[os.environ.get(HOOK, "")]()
         value = float(np.random.default_rng(self.seed).standard_normal())
         matrix = np.random.default_rng(self.seed).standard_normal((64, 64))
         return {
             "value": value,
             "sum": float((matrix @ matrix).sum()),
             "threads": thalweg.get_num_threads(),
+            "blas": max(pool["num_threads"] for pool in threadpool_info()),
+            "extra": extra,
             "stopped": None,
             "curves": {"value": [value, 1 / 3]},
         }
@@ -69,27 +79,28 @@ class Other:
     kind: ClassVar[str] = "other"
 
     seed: int
-    cost: float = 0.01  # type: ignore[misc]  # as above
+    cost: float = 0.01
 
     def perform(self) -> Record:
         return {"seed": -self.seed, "whole": True}
 
 
-def _fail() -> None:
+def _fail() -> float:
     raise ValueError("there is nothing to draw")
 
 
-def _die() -> None:
+def _die() -> float:
     os._exit(9)
 
 
-def _wait() -> None:
+def _wait() -> float:
     """Take longer than any test."""
     print("waiting", flush=True)  # noqa: T201 - the test reads it
     signal.pause()
+    return 0.0
 
 
-_HAPPENINGS = {"": lambda: None, "fail": _fail, "die": _die, "wait": _wait}
+HOOKS = {"": lambda: 0.0, "fail": _fail, "die": _die, "nan": lambda: math.nan, "wait": _wait}
 
 
 @dataclass(frozen=True)
@@ -118,8 +129,8 @@ TRAININGS = tuple(Training("digits", "mlp", "adamw", 0.01, 0.1, 2, seed) for see
 
 
 def claims() -> dict[str, Fake]:
-    """All of them, by the names of the real ones, after what FAKES_THEN says at the end."""
-    last = Draw(1000, then=os.environ.get("FAKES_THEN", ""))
+    """Instead of the real ones, by their names; the last one has a task that is hooked."""
+    last = Draw(1000, hooked=True)
     fakes = (
         Fake("equivalence", (*DRAWS[:40], *DRAWS[:5])),
         Fake("heat-maps", (*DRAWS[30:], *map(Other, range(4))), "does not hold"),
@@ -145,12 +156,13 @@ def report() -> Any:
 def faked() -> ExitStack:
     """A context with these instead of the real ones."""
     stack = ExitStack()
-    stack.enter_context(patch.dict(sys.modules, {"thalweg.study.report": report()}))
+    if not REPORT_IS_THERE:
+        sys.modules["thalweg.study.report"] = report()
     from thalweg.study import session  # noqa: PLC0415 - imports what was replaced
 
     stack.enter_context(patch.object(session, "CLAIMS", claims()))
     stack.enter_context(patch.object(session, "report", report()))
-    stack.enter_context(patch.dict(SUMMARIES, {}))
+    stack.enter_context(patch.dict(SUMMARIES))
     for name in SUMMARIES.keys() - claims():
         del SUMMARIES[name]
     return stack

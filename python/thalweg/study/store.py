@@ -11,6 +11,7 @@ import json
 import re
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from importlib.metadata import version
 from typing import IO, TYPE_CHECKING, Any
 
@@ -36,6 +37,7 @@ SHOWN = 5
 """So many damaged lines are named."""
 
 
+@cache
 def environment() -> dict[str, str]:
     """Return what makes the numbers, other than settings: versions. Data come with scikit-learn."""
     return {
