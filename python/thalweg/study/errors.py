@@ -1,0 +1,7 @@
+"""The one way the study gives up."""
+
+from __future__ import annotations
+
+
+class StudyError(Exception):
+    """The study cannot begin, or go on; the message is for the user. Finished runs are kept."""

@@ -1,0 +1,160 @@
+"""The study from options to findings, and on to files and a table in the terminal."""
+
+from __future__ import annotations
+
+import shlex
+import tempfile
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import import_module
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+from thalweg.cli.bench import machine
+from thalweg.study import data, display, shares, store, table
+from thalweg.study.account import Account
+from thalweg.study.claim import Setting
+from thalweg.study.claims import CLAIMS
+from thalweg.study.errors import StudyError
+from thalweg.study.findings import Findings
+from thalweg.study.lab import Lab, kept
+from thalweg.study.ledger import Ledger
+from thalweg.study.progress import Progressing
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from thalweg.study.claim import Chapter, Claim
+    from thalweg.study.store import Store
+    from thalweg.study.task import Record, Task
+
+# It draws and makes pages; that it can be imported is known before the work.
+report = import_module("thalweg.study.report")
+
+INTERRUPTED = 130
+DIRECTORIES = (table.DIRECTORY, "pictures")
+TRAINED_ON = 300
+"""Pictures, of which a usual run sees no more."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """What was asked for."""
+
+    claims: tuple[str, ...]
+    """Names, in the order of the report; all if there are none."""
+
+    data: str
+    thorough: bool
+    jobs: int
+    out: Path
+
+    @property
+    def command(self) -> str:
+        """What to type for the same numbers; they do not depend on the processes."""
+        scale = "--full" if self.thorough else "--quick"
+        options = [scale, "--data", self.data, "--out", str(self.out)]
+        return shlex.join(["thalweg", "study", *self.claims, *options])
+
+
+def run(order: Order) -> int:
+    """Study, show and write; return the exit code.
+
+    Raises
+    ------
+    StudyError
+        If the study cannot begin or go on. Finished runs are kept.
+    """
+    _check_writable(order.out)
+    with store.opened(order.out) as runs:
+        for text in runs.notices:
+            display.notice(text)
+        try:
+            _run(order, runs)
+        except KeyboardInterrupt:
+            display.notice(f"interrupted; {kept(runs)}")
+            return INTERRUPTED
+    return 0
+
+
+def _run(order: Order, runs: Store) -> None:
+    begun = perf_counter()
+    chosen = [CLAIMS[name] for name in order.claims or CLAIMS]
+    ledger = Ledger()
+    chapters, made = _study(chosen, order, runs, ledger)
+    findings = Findings(
+        order.command,
+        chapters,
+        _facts(order, ledger, made, perf_counter() - begun),
+        shares.table(ledger, order.jobs),
+    )
+    with _writing(order.out):
+        tables = table.write(ledger, order.out, runs.kinds)
+        page = report.write(findings, order.out)
+    display.print_verdicts(chapters)
+    display.say(f"the report: {page}")
+    display.say(f"every run:  {', '.join(map(str, [*tables, runs.path]))}")
+
+
+def _study(
+    chosen: Sequence[Claim], order: Order, runs: Store, ledger: Ledger
+) -> tuple[tuple[tuple[Claim, Chapter], ...], int]:
+    """Return the chapters, and how many runs were made for them."""
+    setting = Setting(order.data, order.thorough)
+    account = Account({claim.NAME: claim.plan(setting) for claim in chosen}, runs)
+    chapters = []
+    with Progressing(account) as progress, Lab(runs, order.jobs, progress.notice) as lab:
+        for claim in chosen:
+            progress.begin(claim.NAME)
+
+            def perform(tasks: Sequence[Task], name: str = claim.NAME) -> list[Record]:
+                records = lab.perform(tasks)
+                ledger.enter(name, tasks, records)
+                return records
+
+            chapters.append((claim, claim.study(setting, perform)))
+    return tuple(chapters), lab.made
+
+
+def _facts(order: Order, ledger: Ledger, made: int, seconds: float) -> tuple[tuple[str, str], ...]:
+    facts = machine.facts(["scikit-learn"])
+    versions = ", ".join(f"{name} {number}" for name, number in facts["versions"].items())
+    minutes, rest = divmod(round(seconds), 60)
+    return (
+        ("Data", _data(order.data)),
+        ("Scale", "full" if order.thorough else "quick"),
+        ("Runs", f"{len(ledger):,}, of which {len(ledger) - made:,} were found stored"),
+        ("Time", f"{minutes} min {rest} s for the {made:,} others, pictures and judgement"),
+        ("Processes", f"{order.jobs}, each with one thread"),
+        ("Versions", versions),
+        ("Machine", f"{facts['cpu']}, {facts['cores']} cores, {facts['system']}"),
+        ("CPU level of thalweg", facts["cpu_level"]),
+    )
+
+
+def _data(name: str) -> str:
+    split = data.load(name, TRAINED_ON, 0)
+    height, width = split.test.pictures.shape[1:]
+    parts = [len(part.labels) for part in (split.train, split.validation, split.test)]
+    return (
+        f"{name}: {sum(parts):,} pictures of {height} by {width} pixels, of which {parts[-1]:,} "
+        "are for tests only"
+    )
+
+
+def _check_writable(out: Path) -> None:
+    with _writing(out):
+        for directory in (out, *(out / name for name in DIRECTORIES)):
+            directory.mkdir(parents=True, exist_ok=True)
+            # Permission bits do not tell everything (read-only mounts, full disks); trying does.
+            tempfile.TemporaryFile(dir=directory).close()
+
+
+@contextmanager
+def _writing(out: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        where = error.filename or str(out)
+        raise StudyError(f"cannot write {where!r}: {error.strerror}; runs are kept") from error
