@@ -74,10 +74,10 @@ class Online:
         total, last = np.zeros(self.copies), np.zeros(self.copies)
         points, regrets = [], []
         done = 0
+        expected = PROBABILITY * RARE + (1 - PROBABILITY) * COMMON
         for x, slopes in self._blocks():
-            if self.stochastic:
-                slopes = PROBABILITY * RARE + (1 - PROBABILITY) * COMMON
-            sums = total + np.cumsum(slopes * (x + 1), axis=0)
+            lost = (expected if self.stochastic else slopes) * (x + 1)
+            sums = total + np.cumsum(lost, axis=0)
             total = sums[-1]
             here = looks[(looks > done) & (looks <= done + len(x))] - done - 1
             points.append(x[here])

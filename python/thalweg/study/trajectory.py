@@ -21,7 +21,7 @@ from thalweg.study.models import MODELS
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from thalweg.study.models import Floats, Integers
+    from thalweg.study.models import Floats
     from thalweg.study.task import Record
 
 SIZE = 300
@@ -170,7 +170,9 @@ class Imitation:
         rule = RULES[self.rule]
         strength = self.shrinkage / rule.lr
         decayed = course.run(rule.decoupled, rule.lr, strength).to_the_end()
-        effect = float(np.linalg.norm(decayed - course.run(rule.decoupled, rule.lr, 0.0).to_the_end()))
+        effect = float(
+            np.linalg.norm(decayed - course.run(rule.decoupled, rule.lr, 0.0).to_the_end())
+        )
 
         def distance(exponent: float) -> float:
             run = course.run(rule.penalised, rule.lr, 10**exponent * strength)

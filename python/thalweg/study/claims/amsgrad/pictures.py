@@ -1,0 +1,166 @@
+"""The problem over its steps; learning rates and paired differences of the networks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from thalweg.study import drawing
+from thalweg.study.claim import Picture
+from thalweg.study.claims.amsgrad.experiment import FIRST, METHODS
+from thalweg.study.claims.amsgrad.judgement import MARGIN, NETWORKS
+from thalweg.study.methods import METHODS as DESCRIBED
+from thalweg.study.statistics import mean_interval
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from thalweg.study.claims.amsgrad.experiment import Network, Results
+    from thalweg.study.task import Record
+
+LABELS = {False: "Adam", True: "AMSGrad"}
+HUES = {False: drawing.COLOURS["adamw"], True: drawing.COLOURS["amsgrad"]}
+
+
+def pictures(results: Results) -> tuple[Picture, ...]:
+    """Draw all."""
+    online = {amsgrad: results.online[FIRST, amsgrad] for amsgrad in (False, True)}
+    return (
+        _problem("online", "The deterministic problem", online),
+        _problem(
+            "stochastic",
+            f"The stochastic problem, with means and 95 % intervals of {results.scale.copies} runs",
+            results.stochastic,
+        ),
+        _rates(results),
+        _gains(results),
+    )
+
+
+def _problem(name: str, title: str, records: dict[bool, Record]) -> Picture:
+    figure = drawing.figure(9, 3.6)
+    regret, point = figure.subplots(1, 2)
+    for amsgrad, record in records.items():
+        _course(regret, record, "regret", amsgrad)
+        _course(point, record, "x", amsgrad)
+    regret.set(xlabel="step t", ylabel="average regret  $R_t/t$", xscale="log")
+    point.set(xlabel="step t", ylabel="point  $x_t$", xscale="log", ylim=(-1.25, 1.25))
+    top = max(
+        np.mean(record["regret"], axis=0)[len(record["steps"]) // 2 :].max()
+        for record in records.values()
+    )
+    regret.set_ylim(-0.05 * top, 1.25 * top)
+    for place, text, above in ((1, "worst", True), (-1, "best", False)):
+        point.axhline(place, color="0.45", linewidth=1, linestyle=":")
+        point.text(
+            1.2,
+            place + (0.04 if above else -0.04),
+            text,
+            color="0.35",
+            va="bottom" if above else "top",
+        )
+    regret.legend(frameon=False)
+    for axes in (regret, point):
+        dress = drawing.dress
+        dress(axes)
+    ends = ", ".join(
+        f"{LABELS[amsgrad]} is at {record['last']:.2f} in the last tenth and its average regret "
+        f"at the end is {record['final_regret']:.3f}"
+        for amsgrad, record in records.items()
+    )
+    steps = next(iter(records.values()))["steps"][-1]
+    return Picture(
+        name=f"amsgrad-{name}",
+        figure=figure,
+        caption=f"{title}, over {steps:,} steps: {ends}.",
+        description=(
+            "Two panels over the step on a logarithmic axis: the average regret, and the point "
+            f"between -1, the best, and 1, the worst. {ends}."
+        ),
+    )
+
+
+def _course(axes: Axes, record: Record, name: str, amsgrad: bool) -> None:
+    label, colour = LABELS[amsgrad], HUES[amsgrad]
+    if len(record[name]) > 1:
+        drawing.band(axes, record["steps"], record[name], label=label, colour=colour)
+    else:
+        axes.plot(record["steps"], record[name][0], color=colour, linewidth=1.8, label=label)
+
+
+def _rates(results: Results) -> Picture:
+    figure = drawing.figure(9, 3.6)
+    panels = figure.subplots(1, len(results.networks), sharey=True, squeeze=False)[0]
+    told = []
+    for axes, (model, network) in zip(panels, results.networks.items(), strict=True):
+        for method in METHODS:
+            lr, decay = network.chosen[method]
+            rates = [pair[0] for pair in network.tuning[method] if pair[1] == decay]
+            errors = [100 * network.tuning[method][rate, decay] for rate in rates]
+            label = f"{DESCRIBED[method].label}, decay {decay:g}"
+            colour = drawing.COLOURS[method]
+            drawing.band(axes, rates, np.transpose(errors), label=label, colour=colour)
+            lowest = 100 * network.tuning[method][lr, decay].mean()
+            axes.plot(lr, lowest, "o", color=colour, markersize=8)
+            told.append(f"{DESCRIBED[method].label} {lowest:.1f} % at {lr:g} ({NETWORKS[model]})")
+        middle = [100 * e.mean() for found in network.tuning.values() for e in found.values()]
+        axes.set(xscale="log", title=NETWORKS[model], xlabel="learning rate")
+        axes.set_ylim(0, 1.4 * max(middle))
+        axes.legend(frameon=False)
+        drawing.dress(axes)
+    panels[0].set_ylabel("validation error, %")
+    best = ", ".join(told)
+    return Picture(
+        name="amsgrad-rates",
+        figure=figure,
+        caption=(
+            "Validation error over the learning rate, at each method's best decay, with 95 % "
+            f"intervals over {results.scale.tuning} seeds; a dot is the choice: {best}."
+        ),
+        description=f"Curves of AdamW and AMSGrad over the learning rate. Lowest: {best}.",
+    )
+
+
+def _gains(results: Results) -> Picture:
+    figure = drawing.figure(9, 1.2 + 1.1 * len(results.networks))
+    axes = figure.subplots()
+    axes.axvspan(-100 * MARGIN, 100 * MARGIN, color="0.92", linewidth=0)
+    axes.axvline(0, color="0.45", linewidth=1)
+    for row, network in enumerate(results.networks.values()):
+        _row(axes, row, network)
+    widest = max(abs(100 * network.gains).max() for network in results.networks.values())
+    axes.set(
+        xlim=np.array([-1.1, 1.1]) * max(widest, 150 * MARGIN),
+        ylim=(len(results.networks) - 0.4, -0.6),
+        yticks=range(len(results.networks)),
+        yticklabels=[NETWORKS[model].removeprefix("the ") for model in results.networks],
+        xlabel="AMSGrad is better by, percentage points of test error",
+    )
+    drawing.dress(axes)
+    told = ", ".join(
+        f"{mean_interval(100 * network.gains):.2f} for {NETWORKS[model]}"
+        for model, network in results.networks.items()
+    )
+    return Picture(
+        name="amsgrad-gains",
+        figure=figure,
+        caption=(
+            f"AdamW's test error minus AMSGrad's, seed by seed, with the mean and its 95 % "
+            f"interval in black: {told}. Shaded is what counts as little or nothing, "
+            f"{100 * MARGIN:g} percentage points either way."
+        ),
+        description=f"Paired differences of test errors as dots, means with intervals: {told}.",
+    )
+
+
+def _row(axes: Axes, row: int, network: Network) -> None:
+    gains = 100 * network.gains
+    # Errors are whole numbers of pictures, so that seeds fall on each other.
+    heights = row + 0.14 + 0.18 * np.linspace(0, 1, len(gains))
+    axes.plot(gains, heights, "o", color=drawing.COLOURS["amsgrad"], alpha=0.8, markersize=6)
+    gain = mean_interval(gains)
+    reach = [[gain.estimate - gain.low], [gain.high - gain.estimate]]
+    axes.errorbar(
+        gain.estimate, row - 0.12, xerr=reach, fmt="D", color="black", capsize=5, linewidth=2
+    )
