@@ -1,4 +1,4 @@
-"""Does AMSGrad help: where Adam is known to fail, and where networks are trained?"""
+"""Whether AMSGrad helps: where Adam is known to fail, and where networks are trained."""
 
 from __future__ import annotations
 

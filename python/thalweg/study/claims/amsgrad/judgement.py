@@ -49,7 +49,7 @@ def _online(results: Results) -> Verdict:
             f"In the last tenth of {results.scale.online_steps:,} steps Adam is at "
             f"{adam.estimate:.3f} and AMSGrad at {amsgrad.estimate:.3f}; the average regret is "
             f"{ends[0]['final_regret']:.3f} and {ends[1]['final_regret']:.3f} at the end, where "
-            f"one that always stays at 1 has {_regret_of_worst():.3f}."
+            f"one that always stays at 1 has {regret_of_worst(stochastic=False):.3f}."
         ),
     )
 
@@ -108,8 +108,10 @@ def _network(model: str, network: Network) -> Verdict:
 NETWORKS = {"conv": "the convolutional network", "mlp": "the multilayer perceptron"}
 
 
-def _regret_of_worst() -> float:
-    return 2 * (RARE + (PERIOD - 1) * COMMON) / PERIOD
+def regret_of_worst(*, stochastic: bool) -> float:
+    """Return the average regret of one that always stays at 1."""
+    share = PROBABILITY if stochastic else 1 / PERIOD
+    return 2 * (share * RARE + (1 - share) * COMMON)
 
 
 def table_of_problem(results: Results) -> Table:
@@ -168,11 +170,11 @@ def method(results: Results) -> str:
     return (
         f"The problem is online: on [-1, 1], the loss of step t is {RARE:g}·x if t mod {PERIOD} is "
         f"1 and {COMMON:g}·x otherwise. In the stochastic version it is {RARE:g}·x with "
-        f"probability {PROBABILITY:g}. As in the paper β₁ is 0.9, β₂ 0.99, the step size α/√t, "
+        f"probability {PROBABILITY:g}. As in the paper β₁ is 0.9, β₂ 0.99, the step size alpha/√t, "
         "the bias is not corrected, and a point outside is put back on the edge; thalweg's "
-        "correction is undone by a learning rate of α/√t·(1-β₁^t)/√(1-β₂^t), and eps is "
-        f"{EPS:g}, the smallest it takes. We start at 0, with α = {ALPHA[False]:g}, and "
-        f"α = {ALPHA[True]:g} for the stochastic version, where AMSGrad needs longer to arrive. "
+        "correction is undone by a learning rate of alpha/√t·(1-β₁^t)/√(1-β₂^t), and eps is "
+        f"{EPS:g}, the smallest it takes. We start at 0, with alpha = {ALPHA[False]:g}, and "
+        f"alpha = {ALPHA[True]:g} for the stochastic version, where AMSGrad needs longer to arrive. "
         "The regret of a step is its loss minus that at -1, the best fixed point; its average is "
         "over all steps so far, in the scale of the losses as they stand. In the stochastic "
         "version it is the regret of the expected loss, 0.2·(x + 1). All is float64, and its "

@@ -9,7 +9,7 @@ import numpy as np
 from thalweg.study import drawing
 from thalweg.study.claim import Picture
 from thalweg.study.claims.amsgrad.experiment import FIRST, METHODS
-from thalweg.study.claims.amsgrad.judgement import MARGIN, NETWORKS
+from thalweg.study.claims.amsgrad.judgement import MARGIN, NETWORKS, regret_of_worst
 from thalweg.study.methods import METHODS as DESCRIBED
 from thalweg.study.statistics import mean_interval
 
@@ -25,59 +25,67 @@ HUES = {False: drawing.COLOURS["adamw"], True: drawing.COLOURS["amsgrad"]}
 
 def pictures(results: Results) -> tuple[Picture, ...]:
     """Draw all."""
-    online = {amsgrad: results.online[FIRST, amsgrad] for amsgrad in (False, True)}
     return (
-        _problem("online", "The deterministic problem", online),
-        _problem(
-            "stochastic",
-            f"The stochastic problem, with means and 95 % intervals of {results.scale.copies} runs",
-            results.stochastic,
-        ),
+        _problem(results, stochastic=False),
+        _problem(results, stochastic=True),
         _rates(results),
         _gains(results),
     )
 
 
-def _problem(name: str, title: str, records: dict[bool, Record]) -> Picture:
-    figure = drawing.figure(9, 3.6)
+def _problem(results: Results, *, stochastic: bool) -> Picture:
+    if stochastic:
+        records = results.stochastic
+        title = f"The stochastic problem, means and 95 % intervals of {results.scale.copies} runs"
+    else:
+        records = {amsgrad: results.online[FIRST, amsgrad] for amsgrad in (False, True)}
+        title = "The deterministic problem"
+    steps = records[False]["steps"][-1]
+    figure = drawing.figure(9, 3.8)
     regret, point = figure.subplots(1, 2)
     for amsgrad, record in records.items():
         _course(regret, record, "regret", amsgrad)
         _course(point, record, "x", amsgrad)
-    regret.set(xlabel="step t", ylabel="average regret  $R_t/t$", xscale="log")
-    point.set(xlabel="step t", ylabel="point  $x_t$", xscale="log", ylim=(-1.25, 1.25))
-    top = max(
-        np.mean(record["regret"], axis=0)[len(record["steps"]) // 2 :].max()
-        for record in records.values()
-    )
-    regret.set_ylim(-0.05 * top, 1.25 * top)
-    for place, text, above in ((1, "worst", True), (-1, "best", False)):
-        point.axhline(place, color="0.45", linewidth=1, linestyle=":")
-        point.text(
-            1.2,
-            place + (0.04 if above else -0.04),
-            text,
-            color="0.35",
-            va="bottom" if above else "top",
-        )
-    regret.legend(frameon=False)
+    worst = regret_of_worst(stochastic=stochastic)
+    _mark(regret, worst, f"always at the worst point: {worst:.2g}")
+    _mark(point, 1, "worst")
+    _mark(point, -1, "best", below=True)
+    regret.set_ylabel("average regret  $R_t/t$")
+    if stochastic:
+        regret.set_ylim(0, 1.2 * worst)
+    else:
+        regret.set(yscale="log", ylim=(worst / 4, 100 * worst))
+    point.set(ylabel="point  $x_t$", ylim=(-1.25, 1.25))
     for axes in (regret, point):
-        dress = drawing.dress
-        dress(axes)
-    ends = ", ".join(
-        f"{LABELS[amsgrad]} is at {record['last']:.2f} in the last tenth and its average regret "
-        f"at the end is {record['final_regret']:.3f}"
+        axes.set(xscale="log", xlabel="step t", xlim=(min(10, steps / 2), 1.2 * steps))
+        drawing.dress(axes)
+    regret.legend(frameon=False, loc="lower left" if stochastic else "upper right")
+    ends = "; ".join(
+        f"{LABELS[amsgrad]} is at {record['last']:.3f} in the last tenth of them, and its average "
+        f"regret at the end is {record['final_regret']:.3f}"
         for amsgrad, record in records.items()
     )
-    steps = next(iter(records.values()))["steps"][-1]
     return Picture(
-        name=f"amsgrad-{name}",
+        name=f"amsgrad-{'stochastic' if stochastic else 'deterministic'}",
         figure=figure,
-        caption=f"{title}, over {steps:,} steps: {ends}.",
+        caption=f"{title}, over {steps:,} steps. {ends}.",
         description=(
             "Two panels over the step on a logarithmic axis: the average regret, and the point "
             f"between -1, the best, and 1, the worst. {ends}."
         ),
+    )
+
+
+def _mark(axes: Axes, height: float, text: str, *, below: bool = False) -> None:
+    axes.axhline(height, color="0.45", linewidth=1, linestyle=":")
+    axes.annotate(
+        text,
+        (0.02, height),
+        xycoords=axes.get_yaxis_transform(),
+        xytext=(0, -4 if below else 4),
+        textcoords="offset points",
+        va="top" if below else "bottom",
+        color="0.35",
     )
 
 
@@ -106,6 +114,8 @@ def _rates(results: Results) -> Picture:
             told.append(f"{DESCRIBED[method].label} {lowest:.1f} % at {lr:g} ({NETWORKS[model]})")
         middle = [100 * e.mean() for found in network.tuning.values() for e in found.values()]
         axes.set(xscale="log", title=NETWORKS[model], xlabel="learning rate")
+        axes.set_xticks(results.scale.rates, [f"{rate:g}" for rate in results.scale.rates])
+        axes.minorticks_off()
         axes.set_ylim(0, 1.4 * max(middle))
         axes.legend(frameon=False)
         drawing.dress(axes)

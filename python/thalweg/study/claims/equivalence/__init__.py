@@ -1,4 +1,4 @@
-"""Is an L2 penalty weight decay? For plain gradient descent, with momentum, for Adam."""
+"""Whether an L2 penalty is weight decay: for plain gradient descent, with momentum, for Adam."""
 
 from __future__ import annotations
 
