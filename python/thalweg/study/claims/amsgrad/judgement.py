@@ -90,7 +90,7 @@ def _network(model: str, network: Network) -> Verdict:
         outcome = "does not hold"
     errors = {method: mean_interval(100 * network.errors[method]) for method in METHODS}
     return Verdict(
-        sentence=f"On real data AMSGrad gains little or nothing: {NETWORKS[model]}.",
+        sentence=f"On real data AMSGrad gains little or nothing: the {NETWORKS[model]}.",
         rule=(
             f"A gain below {100 * MARGIN:g} percentage points of test error is little or nothing. "
             "Holds if the whole paired interval of AMSGrad's gain over AdamW is below that, does "
@@ -105,7 +105,7 @@ def _network(model: str, network: Network) -> Verdict:
     )
 
 
-NETWORKS = {"conv": "the convolutional network", "mlp": "the multilayer perceptron"}
+NETWORKS = {"conv": "convolutional network", "mlp": "multilayer perceptron"}
 
 
 def regret_of_worst(*, stochastic: bool) -> float:
@@ -150,7 +150,7 @@ def table_of_networks(results: Results) -> Table:
         columns=("network", "method", "lr", "decay", "validation error, choosing", "test error"),
         rows=tuple(
             (
-                NETWORKS[model].removeprefix("the "),
+                NETWORKS[model],
                 DESCRIBED[method].label,
                 *(f"{number:g}" for number in network.chosen[method]),
                 f"{100 * network.tuning[method][network.chosen[method]].mean():.2f}",
@@ -174,7 +174,7 @@ def method(results: Results) -> str:
         "the bias is not corrected, and a point outside is put back on the edge; thalweg's "
         "correction is undone by a learning rate of alpha/√t·(1-β₁^t)/√(1-β₂^t), and eps is "
         f"{EPS:g}, the smallest it takes. We start at 0, with alpha = {ALPHA[False]:g}, and "
-        f"alpha = {ALPHA[True]:g} for the stochastic version, where AMSGrad needs longer to arrive. "
+        f"alpha = {ALPHA[True]:g} for the stochastic version, so that fewer steps are needed. "
         "The regret of a step is its loss minus that at -1, the best fixed point; its average is "
         "over all steps so far, in the scale of the losses as they stand. In the stochastic "
         "version it is the regret of the expected loss, 0.2·(x + 1). All is float64, and its "

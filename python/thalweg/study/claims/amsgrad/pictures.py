@@ -105,10 +105,11 @@ def _rates(results: Results) -> Picture:
         for method in METHODS:
             lr, decay = network.chosen[method]
             rates = [pair[0] for pair in network.tuning[method] if pair[1] == decay]
-            errors = [100 * network.tuning[method][rate, decay] for rate in rates]
+            errors = 100 * np.transpose([network.tuning[method][rate, decay] for rate in rates])
             label = f"{DESCRIBED[method].label}, decay {decay:g}"
             colour = drawing.COLOURS[method]
-            drawing.band(axes, rates, np.transpose(errors), label=label, colour=colour)
+            style = "--" if method == "amsgrad" else "-"
+            drawing.band(axes, rates, errors, label=label, colour=colour, style=style)
             lowest = 100 * network.tuning[method][lr, decay].mean()
             axes.plot(lr, lowest, "o", color=colour, markersize=8)
             told.append(f"{DESCRIBED[method].label} {lowest:.1f} % at {lr:g} ({NETWORKS[model]})")
@@ -144,12 +145,12 @@ def _gains(results: Results) -> Picture:
         xlim=np.array([-1.1, 1.1]) * max(widest, 150 * MARGIN),
         ylim=(len(results.networks) - 0.4, -0.6),
         yticks=range(len(results.networks)),
-        yticklabels=[NETWORKS[model].removeprefix("the ") for model in results.networks],
+        yticklabels=[NETWORKS[model] for model in results.networks],
         xlabel="AMSGrad is better by, percentage points of test error",
     )
     drawing.dress(axes)
     told = ", ".join(
-        f"{mean_interval(100 * network.gains):.2f} for {NETWORKS[model]}"
+        f"{mean_interval(100 * network.gains):.2f} for the {NETWORKS[model]}"
         for model, network in results.networks.items()
     )
     return Picture(

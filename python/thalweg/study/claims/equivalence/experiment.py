@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import stats
 
 from thalweg.study.task import Task
 from thalweg.study.trajectory import RULES, Imitation, Trajectory
@@ -149,5 +150,4 @@ def _ways(records: list[Record]) -> Ways:
 
 def _middle(records: list[Record]) -> float:
     """Return the geometric mean, in three digits: it is a value that tasks are found by."""
-    factors = np.log([record["best_factor"] for record in records])
-    return float(f"{np.exp(factors.mean()):.3g}")
+    return float(f"{stats.gmean([record['best_factor'] for record in records]):.3g}")

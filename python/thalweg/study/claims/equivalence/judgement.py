@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy import stats
 
 from thalweg.study.claim import Table, Verdict
 from thalweg.study.claims.equivalence.experiment import DTYPES, SHRINKAGE
@@ -36,8 +37,9 @@ def over_control(results: Results, rule: str, dtype: str) -> Floats:
 
 
 def _over(ends: Floats, results: Results, rule: str, dtype: str) -> Floats:
-    # Two runs that end on the same bits are still no nearer than the type can tell.
-    return ends / np.maximum(results.control[rule, dtype].ends, np.finfo(dtype).eps)
+    # Runs that end on the same bits are no nearer than the type can tell.
+    unit = np.finfo(dtype).eps
+    return np.maximum(ends, unit) / np.maximum(results.control[rule, dtype].ends, unit)
 
 
 def _plain(results: Results) -> Verdict:
@@ -142,7 +144,7 @@ def table(results: Results) -> Table:
     def row(rule: str) -> tuple[str, ...]:
         lr = RULES[rule].lr
         ends = (
-            f"{np.exp(np.log(np.maximum(ways[rule, 'float64'].ends, 1e-300)).mean()):.1e}"
+            f"{stats.gmean(ways[rule, 'float64'].ends):.1e}"
             for ways in (results.same, results.control)
         )
         return (

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy import stats
 
 from thalweg.study import drawing
 from thalweg.study.claim import Picture
@@ -35,7 +36,7 @@ def _distance(results: Results) -> Picture:
     panels[0].set_ylabel("distance, relative to the way")
     handles, labels = panels[-1].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
-    ratios = {rule: np.exp(np.log(over_control(results, rule, "float64")).mean()) for rule in RULES}
+    ratios = {rule: stats.gmean(over_control(results, rule, "float64")) for rule in RULES}
     told = ", ".join(f"{RULES[rule].label} {ratio:.1e}" for rule, ratio in ratios.items())
     return Picture(
         name="equivalence-distance",
