@@ -84,7 +84,7 @@ def _paths(results: Results) -> Picture:
         panels[0, column].set_title(f"{RULES[rule].label}\nL2 of the same number")
         if rule in OTHERS:
             _plane(panels[1, column], results.best[rule], BEST)
-            panels[1, column].set_title(f"L2 of {results.best_factor(rule):.2g} times the number")
+            panels[1, column].set_title(f"L2 of {results.best_factor(rule):.3g} times the number")
     panels[1, 0].set_axis_off()
     handles = [
         panels[0, 0].plot([], [], color=colour, linewidth=width, label=label)[0]
@@ -156,7 +156,7 @@ def _strength(results: Results) -> Picture:
     drawing.dress(axes)
     told = ", ".join(
         f"{RULES[rule].label} {mean_interval(results.smallest(rule)):.2g} at "
-        f"{results.best_factor(rule):.2g}"
+        f"{results.best_factor(rule):.3g}"
         for rule in RULES
     )
     return Picture(
