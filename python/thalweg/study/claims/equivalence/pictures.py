@@ -139,7 +139,7 @@ def _strength(results: Results) -> Picture:
         axes.annotate(
             f"{smallest.estimate:.2g}",
             at,
-            xytext=(0, 9 if rule == "adam" else -17),
+            xytext=(0, -17),
             textcoords="offset points",
             ha="center",
             color=OF_RULE[rule],
