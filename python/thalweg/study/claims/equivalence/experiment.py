@@ -1,0 +1,154 @@
+"""The runs: how near the best penalty comes, then the ways of both kinds of decay."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from thalweg.study.task import Task
+from thalweg.study.trajectory import RULES, Imitation, Trajectory
+
+if TYPE_CHECKING:
+    from thalweg.study.claim import Perform, Setting
+    from thalweg.study.task import Record
+
+Floats: TypeAlias = NDArray[np.floating[Any]]
+
+K = TypeVar("K")
+T = TypeVar("T", bound=Task)
+
+OTHERS = ("momentum", "adam")
+"""The rules for which the same number is another strength, so that the best is looked at too."""
+
+DTYPES = ("float64", "float32")
+SHRINKAGE = 2e-3
+"""The share of the weights that decay takes away in a step, the same for all rules."""
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How much is run."""
+
+    steps: int
+    seeds: int
+
+
+QUICK = Scale(steps=150, seeds=4)
+FULL = Scale(steps=600, seeds=12)
+
+
+def scale(setting: Setting) -> Scale:
+    """Return how much is run in a setting."""
+    return FULL if setting.thorough else QUICK
+
+
+@dataclass(frozen=True)
+class Ways:
+    """The trajectories of one rule, dtype and kind of second run, a row for every seed."""
+
+    steps: list[int]
+    distance: Floats
+    paths: list[list[list[float]]]
+    """Those of the first seed, the decoupled one first."""
+
+    @property
+    def ends(self) -> Floats:
+        """The distance after the last step."""
+        return self.distance[:, -1]
+
+
+@dataclass(frozen=True)
+class Results:
+    """Everything that was found, by rule."""
+
+    data: str
+    scale: Scale
+    imitations: dict[str, list[Record]]
+    same: dict[tuple[str, str], Ways]
+    """Penalty and decay of the same number, by rule and dtype."""
+
+    control: dict[tuple[str, str], Ways]
+    """Decay and decay from a start that is a unit in the last place off, by rule and dtype."""
+
+    best: dict[str, Ways]
+    """Decay and the penalty that imitates it best, in float64."""
+
+    def smallest(self, rule: str) -> Floats:
+        """Return what no penalty reproduces of the decay's effect, for every seed."""
+        return np.array([record["smallest"] for record in self.imitations[rule]])
+
+    def best_factor(self, rule: str) -> float:
+        """Return the best penalty in units of the decay, as the seeds have it in the middle."""
+        return _middle(self.imitations[rule])
+
+
+def plan(setting: Setting) -> list[Imitation | Trajectory]:
+    """Return all tasks; a penalty of some strength stands in for the best."""
+    trajectories = _trajectories(setting, dict.fromkeys(OTHERS, 0.5))
+    return [
+        *(task for tasks in _imitations(setting).values() for task in tasks),
+        *(task for tasks in trajectories.values() for task in tasks),
+    ]
+
+
+def run(setting: Setting, perform: Perform) -> Results:
+    """Perform the tasks."""
+    imitations = perform_groups(_imitations(setting), perform)
+    factors = {rule: _middle(imitations[rule]) for rule in OTHERS}
+    records = perform_groups(_trajectories(setting, factors), perform)
+    ways = {key: _ways(found) for key, found in records.items()}
+    return Results(
+        data=setting.data,
+        scale=scale(setting),
+        imitations=imitations,
+        same={(rule, dtype): ways[rule, dtype, "same"] for rule in RULES for dtype in DTYPES},
+        control={(rule, dtype): ways[rule, dtype, "control"] for rule in RULES for dtype in DTYPES},
+        best={rule: ways[rule, "float64", "best"] for rule in OTHERS},
+    )
+
+
+def perform_groups(groups: dict[K, list[T]], perform: Perform) -> dict[K, list[Record]]:
+    """Perform groups of tasks all at once, and return the records of each group."""
+    records = iter(perform([task for tasks in groups.values() for task in tasks]))
+    return {key: [next(records) for _ in tasks] for key, tasks in groups.items()}
+
+
+def _imitations(setting: Setting) -> dict[str, list[Imitation]]:
+    steps, seeds = scale(setting).steps, range(scale(setting).seeds)
+    return {
+        rule: [Imitation(setting.data, rule, "float64", SHRINKAGE, steps, seed) for seed in seeds]
+        for rule in RULES
+    }
+
+
+def _trajectories(
+    setting: Setting, factors: dict[str, float]
+) -> dict[tuple[str, str, str], list[Trajectory]]:
+    def over_seeds(rule: str, dtype: str, **kind: Any) -> list[Trajectory]:
+        steps, seeds = scale(setting).steps, range(scale(setting).seeds)
+        return [
+            Trajectory(setting.data, rule, dtype, SHRINKAGE, steps, seed, **kind) for seed in seeds
+        ]
+
+    tasks = {}
+    for rule in RULES:
+        for dtype in DTYPES:
+            tasks[rule, dtype, "same"] = over_seeds(rule, dtype)
+            tasks[rule, dtype, "control"] = over_seeds(rule, dtype, control=True)
+    for rule, factor in factors.items():
+        tasks[rule, "float64", "best"] = over_seeds(rule, "float64", factor=factor)
+    return tasks
+
+
+def _ways(records: list[Record]) -> Ways:
+    distance = np.array([record["distance"] for record in records])
+    return Ways(records[0]["steps"], distance, records[0]["paths"])
+
+
+def _middle(records: list[Record]) -> float:
+    """Return the geometric mean, in three digits: it is a value that tasks are found by."""
+    return float(f"{stats.gmean([record['best_factor'] for record in records]):.3g}")
