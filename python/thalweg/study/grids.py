@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 Floats: TypeAlias = NDArray[np.floating[Any]]
 
 DECADES = {
-    "sgd": ((-3.0, -0.5), (-4.0, -0.5)),
-    "sgdw": ((-3.0, -0.5), (-3.0, 0.5)),
-    "sgdw-independent": ((-3.0, -0.5), (-5.0, -1.5)),
-    "adam": ((-4.0, -1.5), (-5.0, -1.0)),
-    "adamw": ((-4.0, -1.5), (-2.0, 1.5)),
-    "adamw-independent": ((-4.0, -1.5), (-5.0, -1.5)),
+    "sgd": ((-2.5, -0.5), (-4.0, -0.5)),
+    "sgdw": ((-2.5, -0.5), (-3.0, 0.5)),
+    "sgdw-independent": ((-2.5, -0.5), (-5.0, -1.5)),
+    "adam": ((-3.5, -1.5), (-5.0, -1.0)),
+    "adamw": ((-3.5, -1.5), (-2.0, 1.5)),
+    "adamw-independent": ((-3.5, -1.5), (-5.0, -1.5)),
 }
 """Where the learning rates and decays of a method begin and end, as powers of ten."""
 
@@ -42,8 +42,8 @@ class Size:
 def size_of(setting: Setting, model: str) -> Size:
     """Return what there is time for."""
     if not setting.thorough:
-        return Size(epochs=40, seeds=5, a_decade=2)
-    return Size(epochs=60, seeds=10, a_decade=4) if model == "mlp" else Size(60, 5, 2)
+        return Size(epochs=40, seeds=8, a_decade=2)
+    return Size(epochs=60, seeds=16, a_decade=4) if model == "mlp" else Size(60, 6, 2)
 
 
 @dataclass(frozen=True)

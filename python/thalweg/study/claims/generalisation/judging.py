@@ -34,21 +34,21 @@ def verdicts(runs: Runs) -> list[Verdict]:
             f"AdamW generalises better than Adam + L2 ({name}).",
             ADVANTAGE,
             advantage(at_the_end),
-            f"Adam + L2 has {at_the_end.scaled(100):.2f} points more test error",
+            f"Adam + L2 has {at_the_end.scaled(100):.2f} points more test error.",
         ),
         Verdict(
             f"It does so at equal training loss, not only because it fits better ({name}).",
             ADVANTAGE,
             advantage(at_equal_loss),
             f"Adam + L2 has {at_equal_loss.scaled(100):.2f} points more test error where training "
-            "losses are equal",
+            "losses are equal.",
         ),
         Verdict(
             f"AdamW competes with SGD with momentum, as SGDW ({name}).",
             "It holds if the whole interval of the paired difference, AdamW minus SGDW, is below "
             "0.3 points, and does not if all of it is above zero.",
             competes(to_sgd),
-            f"AdamW has {to_sgd.scaled(100):.2f} points more test error than SGDW",
+            f"AdamW has {to_sgd.scaled(100):.2f} points more test error than SGDW.",
         ),
     ]
 

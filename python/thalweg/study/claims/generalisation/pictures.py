@@ -76,7 +76,7 @@ def at_equal_loss(runs: Runs) -> Picture:
 
 def _seeds(axes: Axes, runs: Runs) -> None:
     dress(axes)
-    table = np.array([runs.test_errors(method) for method in runs.records])
+    table = np.array([100 * runs.test_errors(method) for method in runs.records])
     places = np.arange(len(table))
     axes.plot(places, table, color="0.85", linewidth=0.8, zorder=1)
     for place, method in enumerate(runs.records):
@@ -84,8 +84,7 @@ def _seeds(axes: Axes, runs: Runs) -> None:
         axes.plot(spots, table[place], MARKERS[method], color=COLOURS[method], alpha=0.5)
         axes.plot([place - 0.25, place + 0.25], [table[place].mean()] * 2, color="black")
     axes.set_xticks(places, [METHODS[method].label for method in runs.records])
-    axes.set_ylabel("test error")
-    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axes.set_ylabel("test error (%)")
 
 
 def _differences(axes: Axes, runs: Runs) -> None:

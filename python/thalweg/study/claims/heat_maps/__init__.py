@@ -48,7 +48,7 @@ def study(setting: Setting, perform: Perform) -> Chapter:
             pictures.pair(found, basins),
             pictures.slopes(basins),
         ),
-        tables=(judging.table(found, basins),),
+        tables=judging.tables(found, basins),
         method=_method(setting),
     )
 

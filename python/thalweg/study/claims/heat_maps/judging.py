@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from thalweg.study.basins import RULE, cost_from_anywhere, cost_of_tuning_apart, gain
+from thalweg.study.basins import FEWEST, RULE, cost_from_anywhere, cost_of_tuning_apart, gain
 from thalweg.study.claim import Table, Verdict
 from thalweg.study.methods import METHODS
 from thalweg.study.statistics import bootstrap, mean_interval
@@ -67,7 +67,7 @@ def tuning(maps: Mapping[str, Map]) -> list[Verdict]:
                 _sign(saved),
                 f"{METHODS[penalty].label} loses {_points(_anywhere(one))} of test error, "
                 f"{METHODS[decoupled].label} {_points(_anywhere(other))}; decoupling saves "
-                f"{saved.scaled(100):.2f} points",
+                f"{saved.scaled(100):.2f} points.",
             )
         )
     return verdicts
@@ -85,42 +85,45 @@ def effect(maps: Mapping[str, Map]) -> Verdict:
         "grid, minus that of the best pair. It holds if the interval of what decoupled decay helps "
         "more than the penalty is above zero, and does not if it is below.",
         _sign(more),
-        f"the penalty helps by {_points(gain(penalty, penalty.seeds))}, decoupled decay by "
-        f"{_points(gain(decoupled, decoupled.seeds))}: {more.scaled(100):.2f} points more",
+        f"The penalty helps by {_points(gain(penalty, penalty.seeds))}, decoupled decay by "
+        f"{_points(gain(decoupled, decoupled.seeds))}: {more.scaled(100):.2f} points more.",
     )
 
 
-def table(maps: Mapping[str, Map], basins: Mapping[str, Basin]) -> Table:
-    """Return the best settings, slopes and costs of all methods."""
-    return Table(
-        "Best pair by validation error, its test error in percent, what that is better than the "
-        "smallest decay with its best learning rate, the slope of the best decay "
-        "over the learning rate, how many learning rates that slope rests on, and what is lost, in "
-        "points of test error, by tuning the learning rate first: with the smallest decay, or with "
-        "any that comes near the best.",
-        (
-            "method",
-            "best lr",
-            "best decay",
-            "test error",
-            "gained by decay",
-            "slope",
-            "rates",
-            "lost from smallest",
-            "lost from any",
+def tables(maps: Mapping[str, Map], basins: Mapping[str, Basin]) -> tuple[Table, Table]:
+    """Return the best settings of all methods, and how their basins lie."""
+    return (
+        Table(
+            "The best pair by validation error, its test error in percent, and how many points "
+            "better that is than the smallest decay with its best learning rate.",
+            ("method", "learning rate", "decay", "test error", "gained by decay"),
+            tuple(_best(method, of) for method, of in maps.items()),
         ),
-        tuple(_row(method, maps[method], basins[method]) for method in maps),
+        Table(
+            "The slope of the best decay over the learning rate, on how many learning rates it "
+            "rests, and what is lost, in points of test error, by tuning the learning rate first: "
+            "with the smallest decay, or with any that comes near the best.",
+            ("method", "slope", "rates", "lost from smallest", "lost from any"),
+            tuple(_shape(method, maps[method], basin) for method, basin in basins.items()),
+        ),
     )
 
 
-def _row(method: str, of: Map, basin: Basin) -> tuple[str, ...]:
+def _best(method: str, of: Map) -> tuple[str, ...]:
     lr, decay = of.tuned()
+    error = mean_interval(of.test[of.best()])
     return (
         METHODS[method].label,
         f"{lr:g}",
         f"{decay:g}",
-        f"{mean_interval(of.test[of.best()]).scaled(100):.2f}",
+        f"{error.scaled(100):.2f}",
         _points_with_interval(partial(gain, of), of),
+    )
+
+
+def _shape(method: str, of: Map, basin: Basin) -> tuple[str, ...]:
+    return (
+        METHODS[method].label,
         "-" if basin.slope is None else f"{basin.slope:.2f}",
         f"{len(basin.lrs)}",
         _points_with_interval(partial(cost_of_tuning_apart, of), of),
@@ -146,8 +149,8 @@ def _agrees(lies: str, claimed: str) -> Outcome:
 
 def _slope(basin: Basin) -> str:
     if basin.slope is None:
-        return f"no slope: only {len(basin.lrs)} learning rates count"
-    return f"slope {basin.slope:.2f}, over {len(basin.lrs)} learning rates"
+        return f"No slope: {FEWEST} learning rates have to count, and {len(basin.lrs)} do."
+    return f"The slope is {basin.slope:.2f}, over {len(basin.lrs)} learning rates."
 
 
 def _difference(one: Map, other: Map) -> Callable[[NDArray[np.intp]], float]:
@@ -159,4 +162,4 @@ def _anywhere(of: Map) -> float:
 
 
 def _points(share: float) -> str:
-    return f"{100 * share:.2f} points"
+    return f"{100 * share:.2f} points".replace("-", "\N{MINUS SIGN}")
