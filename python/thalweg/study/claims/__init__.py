@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from thalweg.study.claims import schedules
+from thalweg.study.claims import normalized_decay, schedules
 
 if TYPE_CHECKING:
     from thalweg.study.claim import Claim
 
-_IN_ORDER: tuple[Claim, ...] = (schedules,)
+_IN_ORDER: tuple[Claim, ...] = (schedules, normalized_decay)
 CLAIMS = {claim.NAME: claim for claim in _IN_ORDER}
 """By the name on the command line, in the order of the report."""
