@@ -23,7 +23,25 @@ if TYPE_CHECKING:
     from thalweg.study.statistics import Floats
 
 COLOUR = "#009E73"
-ERRORS = (0.03, 0.04, 0.05, 0.06, 0.08, 0.1, 0.12, 0.15, 0.2, 0.25, 0.3, 0.4, 0.6, 0.8)
+ERRORS = (
+    0.03,
+    0.04,
+    0.05,
+    0.06,
+    0.07,
+    0.08,
+    0.09,
+    0.1,
+    0.11,
+    0.12,
+    0.15,
+    0.2,
+    0.25,
+    0.3,
+    0.4,
+    0.6,
+    0.8,
+)
 """Where axes of errors have their ticks."""
 
 
