@@ -35,39 +35,43 @@ PREDICTIONS = {
 }
 
 
-def best_log(decays: tuple[float, ...], errors: Floats) -> float:
-    """Return the logarithm of the best decay to base ten, from mean errors."""
-    weights = np.exp(-(errors / errors.min() - 1) / SHARPNESS)
-    return float(np.average(np.log10(decays), weights=weights))
+def best_logs(decays: tuple[float, ...], errors: Floats) -> Floats:
+    """Return the logarithm of the best decay to base ten, for each row of mean errors."""
+    least = errors.min(axis=1, keepdims=True)
+    weights = np.exp(-(errors / least - 1) / SHARPNESS)
+    logs: Floats = weights @ np.log10(decays) / weights.sum(axis=1)
+    return logs
 
 
-def best_logs(
-    grid: Grid, seeds: NDArray[np.intp] | slice = slice(None), *, measure: str, lr: float
-) -> list[float]:
-    """Return the logarithm of the best decay for each budget."""
-    means = grid.errors(measure, lr)[:, :, seeds].mean(axis=-1)
-    return [best_log(grid.decays, row) for row in means]
+def bests(
+    grid: Grid,
+    seeds: NDArray[np.intp] | slice = slice(None),
+    *,
+    measure: str = "validation_error",
+    lr: float = LR,
+) -> Floats:
+    """Return the logarithm of the best decay of each budget."""
+    return best_logs(grid.decays, grid.errors(measure, lr)[:, :, seeds].mean(axis=-1))
 
 
-def line(grid: Grid, logs: list[float]) -> tuple[float, float]:
-    """Return slope and value at one step of the straight line through best decays."""
-    slope, start = np.polyfit(np.log10(grid.steps), logs, 1)
-    return float(slope), float(start)
+def line(grid: Grid, logs: Floats) -> tuple[float, Floats]:
+    """Return the slope of the straight line through best decays, and where it is at each budget."""
+    steps = np.log10(grid.steps)
+    steps -= steps.mean()
+    slope = float(steps @ logs / (steps @ steps))
+    return slope, logs.mean() + slope * steps
 
 
 def slope(grid: Grid, measure: str = "validation_error", lr: float = LR) -> Interval:
     """Return by which power of the steps the best decay moves."""
     return bootstrap(
-        lambda seeds: line(grid, best_logs(grid, seeds, measure=measure, lr=lr))[0], grid.seeds
+        lambda seeds: line(grid, bests(grid, seeds, measure=measure, lr=lr))[0], grid.seeds
     )
 
 
 def best(grid: Grid, place: int) -> Interval:
     """Return the best decay of a budget."""
-    errors = grid.errors()[place]
-    return bootstrap(
-        lambda seeds: 10 ** best_log(grid.decays, errors[:, seeds].mean(axis=-1)), grid.seeds
-    )
+    return bootstrap(lambda seeds: 10 ** float(bests(grid, seeds)[place]), grid.seeds)
 
 
 def normalized(decay: float, epochs: int) -> float:
@@ -78,14 +82,14 @@ def normalized(decay: float, epochs: int) -> float:
 def carried(grid: Grid) -> dict[str, float]:
     """Return the decays for the longest runs, by what they keep of the best of the shortest."""
     shortest, longest = grid.budgets[0], grid.budgets[-1]
-    logs = best_logs(grid, measure="validation_error", lr=LR)
-    decay = 10 ** logs[0]
+    logs = bests(grid)
+    decay = 10 ** float(logs[0])
     norm = normalized(decay, shortest)
     decays = (
         decay,
         thalweg.normalized_decay(norm, BATCH_SIZE, SIZE, longest),
         decay * shortest / longest,
-        10 ** logs[-1],
+        10 ** float(logs[-1]),
     )
     return dict(zip(KEPT, decays, strict=True))
 

@@ -10,7 +10,7 @@ from matplotlib.ticker import FixedLocator, NullLocator, PercentFormatter, Scala
 
 from thalweg.study.claim import Picture
 from thalweg.study.claims.normalized_decay import judging
-from thalweg.study.claims.normalized_decay.experiment import KEPT, LR
+from thalweg.study.claims.normalized_decay.experiment import KEPT
 from thalweg.study.drawing import dress, figure
 from thalweg.study.statistics import bootstrap, mean_interval
 
@@ -18,9 +18,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from matplotlib.axes import Axes
+    from numpy.typing import NDArray
 
     from thalweg.study.claims.normalized_decay.experiment import Grid
-    from thalweg.study.statistics import Floats
+    from thalweg.study.statistics import Floats, Interval
 
 COLOUR = "#009E73"
 ERRORS = (
@@ -57,7 +58,7 @@ def _basins(grid: Grid) -> Picture:
     left, right = picture.subplots(1, 2, sharey=True)
     means = grid.errors().mean(axis=-1)
     colours = colormaps["viridis"](np.linspace(0.9, 0.05, len(grid.budgets)))
-    bests = 10 ** np.array(judging.best_logs(grid, measure="validation_error", lr=LR))
+    bests = 10 ** judging.bests(grid)
     norms = [judging.normalized(d, b) for d, b in zip(bests, grid.budgets, strict=True)]
     for place, budget in enumerate(grid.budgets):
         found = np.interp(np.log(bests[place]), np.log(grid.decays), means[place])
@@ -142,17 +143,16 @@ def _bests(grid: Grid) -> Picture:
 
 
 def _draw_line(axes: Axes, grid: Grid, label: str) -> None:
-    def at(steps: int) -> tuple[float, float, float]:
-        def value(seeds: np.ndarray) -> float:
-            logs = judging.best_logs(grid, seeds, measure="validation_error", lr=LR)
-            slope, start = judging.line(grid, logs)
-            return float(10 ** (start + slope * np.log10(steps)))
+    def at(place: int) -> Interval:
+        def value(seeds: NDArray[np.intp]) -> float:
+            _, fitted = judging.line(grid, judging.bests(grid, seeds))
+            return 10 ** float(fitted[place])
 
-        found = bootstrap(value, grid.seeds)
-        return found.estimate, found.low, found.high
+        return bootstrap(value, grid.seeds)
 
-    fitted, low, high = np.array([at(steps) for steps in grid.steps]).T
-    axes.plot(grid.steps, fitted, color=COLOUR, linewidth=1.8, label=label)
+    fitted = [at(place) for place in range(len(grid.budgets))]
+    axes.plot(grid.steps, [f.estimate for f in fitted], color=COLOUR, linewidth=1.8, label=label)
+    low, high = [f.low for f in fitted], [f.high for f in fitted]
     axes.fill_between(grid.steps, low, high, color=COLOUR, alpha=0.15, linewidth=0)
 
 

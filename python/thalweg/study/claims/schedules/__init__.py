@@ -43,9 +43,10 @@ def study(setting: Setting, perform: Perform) -> Chapter:
     tuning = experiment.Tuning(scale, tasks, perform(tasks))
     tasks = experiment.comparing_tasks(setting, scale, tuning.best_lr)
     runs = experiment.Runs(scale, tasks, perform(tasks))
+    needed = judging.all_needed(runs)
     return Chapter(
-        verdicts=judging.verdicts(runs),
-        pictures=pictures.draw(tuning, runs),
-        tables=judging.tables(tuning, runs),
+        verdicts=judging.verdicts(runs, needed),
+        pictures=pictures.draw(tuning, runs, needed),
+        tables=judging.tables(tuning, runs, needed),
         method=experiment.method(setting, scale),
     )

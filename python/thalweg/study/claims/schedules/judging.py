@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,6 +12,8 @@ from thalweg.study.claims.schedules.experiment import CYCLES, LABELS, LONGEST, R
 from thalweg.study.statistics import Interval, bootstrap, mean_interval
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import NDArray
 
     from thalweg.study.claim import Outcome
@@ -26,10 +29,10 @@ NEVER = 2 * LONGEST
 """The epochs that a schedule counts with which does not reach a target."""
 
 
-def verdicts(runs: Runs) -> tuple[Verdict, ...]:
+def verdicts(runs: Runs, needed: Mapping[str, Interval]) -> tuple[Verdict, ...]:
     """Judge all claims."""
     return (
-        _faster(runs),
+        _faster(runs, needed),
         _better(runs, "fixed"),
         _better(runs, "step"),
         _anytime(runs),
@@ -56,9 +59,9 @@ def target_error(runs: Runs, seeds: NDArray[np.intp] | slice = slice(None)) -> f
     return float(errors[seeds].mean(axis=0).min()) + ALLOWANCE
 
 
-def needed(runs: Runs, schedule: str) -> Interval:
-    """Return the epochs that a schedule needs to the target."""
-    return bootstrap(lambda seeds: _needed(runs, schedule, seeds), runs.seeds)
+def all_needed(runs: Runs) -> dict[str, Interval]:
+    """Return the epochs that each schedule needs to the target."""
+    return {name: bootstrap(partial(_needed, runs, name), runs.seeds) for name in LABELS}
 
 
 def _needed(runs: Runs, schedule: str, seeds: NDArray[np.intp]) -> float:
@@ -66,7 +69,7 @@ def _needed(runs: Runs, schedule: str, seeds: NDArray[np.intp]) -> float:
     return epochs_needed(budgets, errors[seeds].mean(axis=0), target_error(runs, seeds))
 
 
-def _faster(runs: Runs) -> Verdict:
+def _faster(runs: Runs, needed: Mapping[str, Interval]) -> Verdict:
     ratio = bootstrap(
         lambda seeds: _needed(runs, "one-cycle", seeds) / _needed(runs, "fixed", seeds), runs.seeds
     )
@@ -79,8 +82,8 @@ def _faster(runs: Runs) -> Verdict:
         "needed, one-cycle by fixed, is below 1, does not hold if it is above 1, undecided "
         f"otherwise. A schedule that does not reach it counts with {NEVER} epochs.",
         _outcome(ratio, 1),
-        f"Epochs to {1 - target:.2%} accuracy: one-cycle {epochs(needed(runs, 'one-cycle'))}, "
-        f"fixed {epochs(needed(runs, 'fixed'))}; quotient {ratio:.2f}.",
+        f"Epochs to {1 - target:.2%} accuracy: one-cycle {epochs(needed['one-cycle'])}, "
+        f"fixed {epochs(needed['fixed'])}; quotient {ratio:.2f}.",
     )
 
 
@@ -164,7 +167,7 @@ def _listed(numbers: tuple[int, ...]) -> str:
     return f"{', '.join(map(str, numbers[:-1]))} and {numbers[-1]}"
 
 
-def tables(tuning: Tuning, runs: Runs) -> tuple[Table, ...]:
+def tables(tuning: Tuning, runs: Runs, needed: Mapping[str, Interval]) -> tuple[Table, ...]:
     """Return the errors at the end of budgets with the epochs needed, and the learning rates."""
     target = target_error(runs)
     columns = tuple(f"{budget} epochs" for budget in runs.budgets)
@@ -172,9 +175,7 @@ def tables(tuning: Tuning, runs: Runs) -> tuple[Table, ...]:
     for schedule, label in LABELS.items():
         budgets, found = runs.at_budgets(schedule)
         cells = {b: f"{mean_interval(e):.2%}" for b, e in zip(budgets, found.T, strict=True)}
-        errors.append(
-            (label, *(cells.get(b, "") for b in runs.budgets), epochs(needed(runs, schedule)))
-        )
+        errors.append((label, *(cells.get(b, "") for b in runs.budgets), epochs(needed[schedule])))
         rates.append((label, *(_rate(tuning, schedule, b) for b in runs.budgets)))
     return (
         Table(

@@ -15,7 +15,7 @@ from thalweg.study.schedules import SCHEDULES
 from thalweg.study.statistics import mean_interval
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from typing import Any
 
     from matplotlib.axes import Axes
@@ -30,13 +30,13 @@ COLOURS = {
     "one-cycle": "#009E73",
 }
 MARKERS = {"fixed": "o", "step": "s", "cosine": "D", "restarts": "^", "one-cycle": "v"}
-ERRORS = (0.03, 0.04, 0.05, 0.06, 0.08, 0.1, 0.15, 0.2, 0.3, 0.5)
+ERRORS = (0.03, 0.04, 0.05, 0.06, 0.07, 0.08, 0.1, 0.15, 0.2, 0.3, 0.5)
 """Where axes of errors have their ticks."""
 
 
-def draw(tuning: Tuning, runs: Runs) -> tuple[Picture, ...]:
+def draw(tuning: Tuning, runs: Runs, needed: Mapping[str, Interval]) -> tuple[Picture, ...]:
     """Draw all pictures."""
-    return (_curves(tuning, runs), _budgets(runs), _anytime(runs), _rates(tuning, runs))
+    return (_curves(tuning, runs), _budgets(runs, needed), _anytime(runs), _rates(tuning, runs))
 
 
 def _curves(tuning: Tuning, runs: Runs) -> Picture:
@@ -75,19 +75,17 @@ def _curves(tuning: Tuning, runs: Runs) -> Picture:
     )
 
 
-def _budgets(runs: Runs) -> Picture:
+def _budgets(runs: Runs, needed: Mapping[str, Interval]) -> Picture:
     picture = figure(9, 4.2)
-    errors, gaps, needed = picture.subplots(1, 3)
+    errors, gaps, epochs = picture.subplots(1, 3)
     _draw_ends(errors, runs)
     _draw_gaps(gaps, runs)
-    _draw_needed(needed, runs)
-    for axes in (errors, gaps, needed):
+    _draw_needed(epochs, runs, needed)
+    for axes in (errors, gaps, epochs):
         dress(axes)
     errors.legend(frameon=False, fontsize="small")
     target = judging.target_error(runs)
-    epochs = ", ".join(
-        f"{label} {judging.epochs(judging.needed(runs, s))}" for s, label in LABELS.items()
-    )
+    figures = ", ".join(f"{LABELS[s]} {judging.epochs(n)}" for s, n in needed.items())
     return Picture(
         "schedules-budgets",
         picture,
@@ -97,7 +95,7 @@ def _budgets(runs: Runs) -> Picture:
         "zero is better than fixed. Right: the epochs that are needed to a mean test error; at the "
         f"target of {target:.2%} (dashed) with intervals. Lower is faster; lines end at the best "
         "that a schedule reaches.",
-        f"Three panels with a line for each schedule. Epochs needed to {target:.2%}: {epochs}.",
+        f"Three panels with a line for each schedule. Epochs needed to {target:.2%}: {figures}.",
     )
 
 
@@ -140,7 +138,7 @@ def _style(schedule: str) -> dict[str, Any]:
     return {"color": COLOURS[schedule], "marker": MARKERS[schedule]}
 
 
-def _draw_needed(axes: Axes, runs: Runs) -> None:
+def _draw_needed(axes: Axes, runs: Runs, needed: Mapping[str, Interval]) -> None:
     target = judging.target_error(runs)
     for place, schedule in enumerate(LABELS):
         budgets, errors = runs.at_budgets(schedule)
@@ -148,7 +146,7 @@ def _draw_needed(axes: Axes, runs: Runs) -> None:
         targets = np.geomspace(means.max(), means.min(), 100)
         epochs = [judging.epochs_needed(budgets, means, value) for value in targets]
         axes.plot(targets, epochs, color=COLOURS[schedule], linewidth=1.8)
-        interval = judging.needed(runs, schedule)
+        interval = needed[schedule]
         if interval.estimate < judging.NEVER:
             # Side by side, so that the intervals can be told apart.
             x = target * 1.015 ** (place - 2)
