@@ -1,7 +1,8 @@
 """The optimizers that are compared: what each does with the decay, and how it is built.
 
-All spare biases, as is the custom. ``eta`` is the multiplier of the schedule, 1 at its peak. The
-methods that end in ``independent`` are the paper's: their decay does not know the learning rate.
+All spare biases, as is the custom. ``eta`` is the multiplier of the schedule, 1 at its peak, and
+the momentum, β1 of Adam, is what goes with it. The methods that end in ``independent`` are the
+paper's: their decay does not know the learning rate.
 """
 
 from __future__ import annotations
@@ -10,13 +11,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import thalweg
+from thalweg.study.schedules import momentum
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from thalweg.schedule import Schedule
 
-MOMENTUM = 0.9
 SPARED = (thalweg.no_decay(),)
 
 
@@ -32,19 +33,23 @@ class Method:
     """From parameters, learning rate, decay and the multiplier of the schedule."""
 
 
+def _betas(eta: Schedule) -> tuple[float | Schedule, float]:
+    return momentum(eta), 0.999
+
+
 def _sgd(params: Any, lr: float, decay: float, eta: Schedule) -> thalweg.Optimizer:
-    return thalweg.SGD(params, lr * eta, momentum=MOMENTUM, l2=decay, groups=SPARED)
+    return thalweg.SGD(params, lr * eta, momentum=momentum(eta), l2=decay, groups=SPARED)
 
 
 def _sgdw(params: Any, lr: float, decay: float, eta: Schedule) -> thalweg.Optimizer:
-    return thalweg.SGDW(params, lr * eta, momentum=MOMENTUM, weight_decay=decay, groups=SPARED)
+    return thalweg.SGDW(params, lr * eta, momentum=momentum(eta), weight_decay=decay, groups=SPARED)
 
 
 def _sgdw_independent(params: Any, lr: float, decay: float, eta: Schedule) -> thalweg.Optimizer:
     return thalweg.SGDW(
         params,
         lr * eta,
-        momentum=MOMENTUM,
+        momentum=momentum(eta),
         weight_decay=decay * eta,
         independent=True,
         groups=SPARED,
@@ -52,20 +57,27 @@ def _sgdw_independent(params: Any, lr: float, decay: float, eta: Schedule) -> th
 
 
 def _adam(params: Any, lr: float, decay: float, eta: Schedule) -> thalweg.Optimizer:
-    return thalweg.Adam(params, lr * eta, l2=decay, groups=SPARED)
+    return thalweg.Adam(params, lr * eta, betas=_betas(eta), l2=decay, groups=SPARED)
 
 
 def _amsgrad(params: Any, lr: float, decay: float, eta: Schedule) -> thalweg.Optimizer:
-    return thalweg.AdamW(params, lr * eta, weight_decay=decay, amsgrad=True, groups=SPARED)
+    return thalweg.AdamW(
+        params, lr * eta, betas=_betas(eta), weight_decay=decay, amsgrad=True, groups=SPARED
+    )
 
 
 def _adamw(params: Any, lr: float, decay: float, eta: Schedule) -> thalweg.Optimizer:
-    return thalweg.AdamW(params, lr * eta, weight_decay=decay, groups=SPARED)
+    return thalweg.AdamW(params, lr * eta, betas=_betas(eta), weight_decay=decay, groups=SPARED)
 
 
 def _adamw_independent(params: Any, lr: float, decay: float, eta: Schedule) -> thalweg.Optimizer:
     return thalweg.AdamW(
-        params, lr * eta, weight_decay=decay * eta, independent=True, groups=SPARED
+        params,
+        lr * eta,
+        betas=_betas(eta),
+        weight_decay=decay * eta,
+        independent=True,
+        groups=SPARED,
     )
 
 

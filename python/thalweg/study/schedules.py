@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
     from thalweg.schedule import Schedule
 
+MOMENTUM = 0.9
+
 
 def _step(total: int) -> Schedule:
     """Return the drop to a tenth after half of the steps, and again after three quarters."""
@@ -29,3 +31,11 @@ SCHEDULES: dict[str, Callable[[int], Schedule]] = {
     "restarts": _restarts,
     "one-cycle": schedule.one_cycle,
 }
+
+
+def momentum(eta: Schedule) -> float | Schedule:
+    """Return the momentum, or β1 of Adam, that goes with a multiplier.
+
+    It is the usual one, except that one cycle of the learning rate has its mirror image.
+    """
+    return eta.momentum() if isinstance(eta, schedule.one_cycle) else MOMENTUM

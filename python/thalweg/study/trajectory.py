@@ -15,8 +15,9 @@ from scipy import optimize
 
 import thalweg
 from thalweg.study import data
-from thalweg.study.methods import MOMENTUM, SPARED
+from thalweg.study.methods import SPARED
 from thalweg.study.models import MODELS
+from thalweg.study.schedules import MOMENTUM
 
 if TYPE_CHECKING:
     from collections.abc import Callable

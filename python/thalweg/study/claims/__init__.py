@@ -4,11 +4,25 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from thalweg.study.claims import amsgrad, equivalence, generalisation, heat_maps
+from thalweg.study.claims import (
+    amsgrad,
+    equivalence,
+    generalisation,
+    heat_maps,
+    normalized_decay,
+    schedules,
+)
 
 if TYPE_CHECKING:
     from thalweg.study.claim import Claim
 
-_IN_ORDER: tuple[Claim, ...] = (equivalence, heat_maps, generalisation, amsgrad)
+_IN_ORDER: tuple[Claim, ...] = (
+    equivalence,
+    heat_maps,
+    generalisation,
+    schedules,
+    normalized_decay,
+    amsgrad,
+)
 CLAIMS = {claim.NAME: claim for claim in _IN_ORDER}
 """By the name on the command line, in the order of the report."""

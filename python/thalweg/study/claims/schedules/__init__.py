@@ -1,0 +1,52 @@
+"""Schedules of the learning rate: how soon each reaches an accuracy, and how well it ends.
+
+``experiment`` says what is run and gathers it, ``judging`` applies the rules, ``pictures`` draws.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from thalweg.study.claim import Chapter
+from thalweg.study.claims.schedules import experiment, judging, pictures
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from thalweg.study.claim import Perform, Setting
+    from thalweg.study.task import Task
+
+NAME = "schedules"
+TITLE = "Schedules of the learning rate"
+QUESTION = (
+    "How many epochs does AdamW need to a given accuracy when its learning rate is fixed, drops in "
+    "steps, falls along a cosine, restarts, or goes up and down once, and which of them ends best?"
+)
+SOURCE = (
+    "Loshchilov and Hutter, Decoupled Weight Decay Regularization (sections 4.1 to 4.4, figure 4); "
+    "Gugger and Howard, AdamW and Super-convergence is now the fastest way to train neural nets"
+)
+
+
+def plan(setting: Setting) -> Sequence[Task]:
+    """Return all tasks; those that compare stand in with a learning rate."""
+    scale = experiment.scale_of(setting)
+    tuning = experiment.tuning_tasks(setting, scale)
+    middle = scale.lrs[len(scale.lrs) // 2]
+    return [*tuning, *experiment.comparing_tasks(setting, scale, lambda _, __: middle)]
+
+
+def study(setting: Setting, perform: Perform) -> Chapter:
+    """Choose learning rates, compare the schedules, judge, draw."""
+    scale = experiment.scale_of(setting)
+    tasks = experiment.tuning_tasks(setting, scale)
+    tuning = experiment.Tuning(scale, tasks, perform(tasks))
+    tasks = experiment.comparing_tasks(setting, scale, tuning.best_lr)
+    runs = experiment.Runs(scale, tasks, perform(tasks))
+    needed = judging.all_needed(runs)
+    return Chapter(
+        verdicts=judging.verdicts(runs, needed),
+        pictures=pictures.draw(tuning, runs, needed),
+        tables=judging.tables(tuning, runs, needed),
+        method=experiment.method(setting, scale),
+    )
