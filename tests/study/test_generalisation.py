@@ -10,9 +10,7 @@ from made_up import noise, performing, record
 
 from thalweg.study.claim import Setting
 from thalweg.study.claims import generalisation
-from thalweg.study.claims.generalisation.judging import advantage, competes
 from thalweg.study.claims.generalisation.runs import METHODS, error_at_loss
-from thalweg.study.statistics import Interval
 
 if TYPE_CHECKING:
     from thalweg.study.claim import Chapter
@@ -41,32 +39,6 @@ def test_the_claims_hold_where_adamw_is_better_than_adam_and_equal_to_sgdw() -> 
 
 def test_they_do_not_where_it_is_no_better_and_worse_than_sgdw() -> None:
     assert outcomes(chapter(sgdw=0.04)) == ["does not hold"] * 3
-
-
-@pytest.mark.parametrize(
-    ("interval", "expected"),
-    [
-        (Interval(0.01, 0.001, 0.02), "holds"),
-        (Interval(0.001, -0.001, 0.002), "does not hold"),
-        (Interval(-0.01, -0.02, -0.001), "does not hold"),
-        (Interval(0.004, -0.001, 0.01), "undecided"),
-    ],
-)
-def test_an_advantage_is_above_zero(interval: Interval, expected: str) -> None:
-    assert advantage(interval) == expected
-
-
-@pytest.mark.parametrize(
-    ("interval", "expected"),
-    [
-        (Interval(0.001, -0.001, 0.002), "holds"),
-        (Interval(-0.01, -0.02, -0.001), "holds"),
-        (Interval(0.01, 0.001, 0.02), "does not hold"),
-        (Interval(0.004, -0.001, 0.01), "undecided"),
-    ],
-)
-def test_who_competes_is_not_more_than_a_little_worse(interval: Interval, expected: str) -> None:
-    assert competes(interval) == expected
 
 
 def test_the_seeds_that_compare_are_not_those_that_tuned_and_all_methods_have_the_same() -> None:

@@ -87,10 +87,12 @@ def _run(order: Order, runs: Store) -> None:
     )
     with _writing(order.out):
         tables = table.write(ledger, order.out, runs.kinds)
+        verdicts = table.write_verdicts(chapters, order.out)
         page = report.write(findings, order.out)
     display.print_verdicts(chapters)
-    display.say(f"the report: {page}")
-    display.say(f"every run:  {', '.join(map(str, [*tables, runs.path]))}")
+    display.say(f"the report:   {page}")
+    display.say(f"the verdicts: {verdicts}")
+    display.say(f"every run:    {', '.join(map(str, [*tables, runs.path]))}")
 
 
 def _study(

@@ -43,8 +43,9 @@ class Interval:
         return self.low <= value <= self.high
 
     def scaled(self, factor: float) -> Interval:
-        """Return the interval in another unit, which ``factor`` above 0 converts to."""
-        return Interval(factor * self.estimate, factor * self.low, factor * self.high)
+        """Return the interval in another unit, or of another sign."""
+        low, high = sorted((factor * self.low, factor * self.high))
+        return Interval(factor * self.estimate, low, high)
 
     def __format__(self, spec: str) -> str:
         """Format as in ``1.2 (1.0 to 1.4)``, each number by ``spec``, with the sign for minus."""

@@ -1,4 +1,4 @@
-"""Every run as a row of a CSV file, for those who want to look for themselves.
+"""Every run, and every verdict, as a row of a CSV file, for those who want to look for themselves.
 
 Runs of one kind have the same columns and share a file, whichever claims asked for them: settings,
 then what was found as far as it is a scalar, then the claims. Curves are in the file of the store.
@@ -14,9 +14,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
+    from thalweg.study.claim import Chapter, Claim
     from thalweg.study.ledger import Ledger, Run
 
 DIRECTORY = "runs"
+VERDICTS = "verdicts.csv"
 
 
 def write(ledger: Ledger, directory: Path, kinds_before: Iterable[str]) -> list[Path]:
@@ -32,6 +34,20 @@ def write(ledger: Ledger, directory: Path, kinds_before: Iterable[str]) -> list[
     for kind in paths.keys() - kinds:
         paths[kind].unlink(missing_ok=True)
     return [_write(runs, paths[kind]) for kind, runs in kinds.items()]
+
+
+def write_verdicts(chapters: Iterable[tuple[Claim, Chapter]], directory: Path) -> Path:
+    """Write ``verdicts.csv`` and return its path."""
+    path = directory / VERDICTS
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(("claim", "sentence", "outcome", "figures", "rule"))
+        writer.writerows(
+            (claim.NAME, verdict.sentence, verdict.outcome, verdict.figures, verdict.rule)
+            for claim, chapter in chapters
+            for verdict in chapter.verdicts
+        )
+    return path
 
 
 def _write(runs: list[Run], path: Path) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from thalweg.study.claim import Chapter
-from thalweg.study.claims.amsgrad import judgement, pictures
+from thalweg.study.claims.amsgrad import judging, pictures
 from thalweg.study.claims.amsgrad.experiment import plan, run
 
 if TYPE_CHECKING:
@@ -30,8 +30,8 @@ def study(setting: Setting, perform: Perform) -> Chapter:
     """Ask the question: perform the tasks, judge, draw."""
     results = run(setting, perform)
     return Chapter(
-        verdicts=judgement.verdicts(results),
+        verdicts=judging.verdicts(results),
         pictures=pictures.pictures(results),
-        tables=(judgement.table_of_problem(results), judgement.table_of_networks(results)),
-        method=judgement.method(results),
+        tables=(judging.table_of_problem(results), judging.table_of_networks(results)),
+        method=judging.method(results),
     )

@@ -9,7 +9,7 @@ import numpy as np
 from thalweg.study import drawing
 from thalweg.study.claim import Picture
 from thalweg.study.claims.amsgrad.experiment import FIRST, METHODS
-from thalweg.study.claims.amsgrad.judgement import MARGIN, NETWORKS, regret_of_worst
+from thalweg.study.claims.amsgrad.judging import MARGIN, NETWORKS, regret_of_worst
 from thalweg.study.methods import METHODS as DESCRIBED
 from thalweg.study.statistics import mean_interval
 

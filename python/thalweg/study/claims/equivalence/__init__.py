@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from thalweg.study.claim import Chapter
-from thalweg.study.claims.equivalence import judgement, pictures
+from thalweg.study.claims.equivalence import judging, pictures
 from thalweg.study.claims.equivalence.experiment import plan, run
 
 if TYPE_CHECKING:
@@ -28,8 +28,8 @@ def study(setting: Setting, perform: Perform) -> Chapter:
     """Ask the question: perform the tasks, judge, draw."""
     results = run(setting, perform)
     return Chapter(
-        verdicts=judgement.verdicts(results),
+        verdicts=judging.verdicts(results),
         pictures=pictures.pictures(results),
-        tables=(judgement.table(results),),
-        method=judgement.method(results),
+        tables=(judging.table(results),),
+        method=judging.method(results),
     )

@@ -10,7 +10,7 @@ from scipy import stats
 from thalweg.study import drawing
 from thalweg.study.claim import Picture
 from thalweg.study.claims.equivalence.experiment import OTHERS
-from thalweg.study.claims.equivalence.judgement import over_control
+from thalweg.study.claims.equivalence.judging import over_control
 from thalweg.study.statistics import mean_interval
 from thalweg.study.trajectory import RULES
 

@@ -6,12 +6,11 @@ from typing import TYPE_CHECKING
 
 from thalweg.study.claim import Table, Verdict
 from thalweg.study.methods import METHODS as ALL_METHODS
+from thalweg.study.rules import above, below
 from thalweg.study.statistics import mean_interval
 
 if TYPE_CHECKING:
-    from thalweg.study.claim import Outcome
     from thalweg.study.claims.generalisation.runs import Runs
-    from thalweg.study.statistics import Interval
 
 LITTLE = 0.003
 """A difference in test error that is called little: 0.3 points."""
@@ -33,13 +32,13 @@ def verdicts(runs: Runs) -> list[Verdict]:
         Verdict(
             f"AdamW generalises better than Adam + L2 ({name}).",
             ADVANTAGE,
-            advantage(at_the_end),
+            above(at_the_end, 0, fails_below=LITTLE),
             f"Adam + L2 has {at_the_end.scaled(100):.2f} points more test error.",
         ),
         Verdict(
             f"It does so at equal training loss, not only because it fits better ({name}).",
             ADVANTAGE,
-            advantage(at_equal_loss),
+            above(at_equal_loss, 0, fails_below=LITTLE),
             f"Adam + L2 has {at_equal_loss.scaled(100):.2f} points more test error where training "
             "losses are equal.",
         ),
@@ -47,24 +46,10 @@ def verdicts(runs: Runs) -> list[Verdict]:
             f"AdamW competes with SGD with momentum, as SGDW ({name}).",
             "It holds if the whole interval of the paired difference, AdamW minus SGDW, is below "
             "0.3 points, and does not if all of it is above zero.",
-            competes(to_sgd),
+            below(to_sgd, LITTLE, fails_above=0),
             f"AdamW has {to_sgd.scaled(100):.2f} points more test error than SGDW.",
         ),
     ]
-
-
-def advantage(difference: Interval) -> Outcome:
-    """Judge whether the second method is better, from what the first has more of test error."""
-    if difference.above(0):
-        return "holds"
-    return "does not hold" if difference.below(LITTLE) else "undecided"
-
-
-def competes(difference: Interval) -> Outcome:
-    """Judge whether the first method keeps up with the second, from what it has more."""
-    if difference.below(LITTLE):
-        return "holds"
-    return "does not hold" if difference.above(0) else "undecided"
 
 
 def table(runs: Runs) -> Table:

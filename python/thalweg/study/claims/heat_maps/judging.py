@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from thalweg.study.basins import FEWEST, RULE, cost_from_anywhere, cost_of_tuning_apart, gain
 from thalweg.study.claim import Table, Verdict
 from thalweg.study.methods import METHODS
+from thalweg.study.rules import above
 from thalweg.study.statistics import bootstrap, mean_interval
 
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from thalweg.study.basins import Basin
     from thalweg.study.claim import Outcome
     from thalweg.study.grids import Map
-    from thalweg.study.statistics import Interval
 
 DIAGONAL = (
     "With {} and the L2 penalty, learning rate and penalty depend on each other: the good settings "
@@ -64,7 +64,7 @@ def tuning(maps: Mapping[str, Map]) -> list[Verdict]:
                 "is tuned, then the decay at that learning rate, and what the result lacks to the "
                 "best of all pairs is averaged. It holds if the interval of what decoupling saves "
                 "against the penalty is above zero, and does not if it is below.",
-                _sign(saved),
+                above(saved, 0),
                 f"{METHODS[penalty].label} loses {_points(_anywhere(one))} of test error, "
                 f"{METHODS[decoupled].label} {_points(_anywhere(other))}; decoupling saves "
                 f"{saved.scaled(100):.2f} points.",
@@ -84,7 +84,7 @@ def effect(maps: Mapping[str, Map]) -> Verdict:
         "What helps is the test error of the best learning rate with the smallest decay of the "
         "grid, minus that of the best pair. It holds if the interval of what decoupled decay helps "
         "more than the penalty is above zero, and does not if it is below.",
-        _sign(more),
+        above(more, 0),
         f"The penalty helps by {_points(gain(penalty, penalty.seeds))}, decoupled decay by "
         f"{_points(gain(decoupled, decoupled.seeds))}: {more.scaled(100):.2f} points more.",
     )
@@ -133,12 +133,6 @@ def _shape(method: str, of: Map, basin: Basin) -> tuple[str, ...]:
 
 def _points_with_interval(figure: Callable[[NDArray[np.intp]], float], of: Map) -> str:
     return f"{bootstrap(figure, len(of.seeds)).scaled(100):.2f}"
-
-
-def _sign(difference: Interval) -> Outcome:
-    if difference.above(0):
-        return "holds"
-    return "does not hold" if difference.below(0) else "undecided"
 
 
 def _agrees(lies: str, claimed: str) -> Outcome:

@@ -9,6 +9,7 @@ import numpy as np
 import thalweg
 from thalweg.study.claim import Table, Verdict
 from thalweg.study.claims.normalized_decay.experiment import BATCH_SIZE, KEPT, LR, MEASURES, SIZE
+from thalweg.study.rules import below
 from thalweg.study.statistics import Interval, bootstrap, mean_interval
 
 if TYPE_CHECKING:
@@ -101,16 +102,12 @@ def verdicts(grid: Grid, costs: Mapping[str, Floats]) -> tuple[Verdict, ...]:
 
 
 def _falls(found: Interval) -> Verdict:
-    if found.below(0):
-        outcome: Outcome = "holds"
-    else:
-        outcome = "does not hold" if found.above(-FLAT) else "undecided"
     contained = [text for value, text in PREDICTIONS.items() if found.contains(value)]
     return Verdict(
         "The longer a run, the smaller its best decay λ.",
         "The slope of log λ over log steps: holds if its interval is below 0; else does not hold "
         f"if it is above {-FLAT:g}, and is undecided otherwise.",
-        outcome,
+        below(found, 0, fails_above=-FLAT),
         f"The best λ goes as the number of steps to the power {found:.2f}. Of 0 (an averaging time "
         "of as many epochs), -1/2 (the same λ_norm) and -1 (an averaging time of the same share of "
         f"the run) the interval contains {' and '.join(contained) or 'none'}.",
@@ -118,15 +115,11 @@ def _falls(found: Interval) -> Verdict:
 
 
 def _moves_less(found: Interval) -> Verdict:
-    if found.below(-FLAT):
-        outcome: Outcome = "holds"
-    else:
-        outcome = "does not hold" if found.above(-FLAT) else "undecided"
     return Verdict(
         "The best λ_norm depends on the length of a run less than the best λ does.",
         f"Its slope is that of λ plus 1/2, so it is the smaller one if that of λ is below {-FLAT:g}"
         ": holds if the interval is below, does not hold if it is above, undecided otherwise.",
-        outcome,
+        below(found, -FLAT),
         f"Slope of λ {found:.2f}, of λ_norm {_plus_half(found):.2f}.",
     )
 
@@ -148,17 +141,13 @@ def _stays(found: Interval) -> Verdict:
 
 def _pays(grid: Grid, costs: Mapping[str, Floats]) -> Verdict:
     gap = mean_interval(costs["λ_norm"] - costs["λ"])
-    if gap.below(0):
-        outcome: Outcome = "holds"
-    else:
-        outcome = "does not hold" if gap.above(0) else "undecided"
     shortest, longest = grid.budgets[0], grid.budgets[-1]
     return Verdict(
         "When a run gets longer, keeping λ_norm gives a better result than keeping λ.",
         f"The best decay of {shortest} epochs is carried to {longest} epochs. Paired differences "
         "of test error: holds if their interval is below 0, does not hold if it is above 0, "
         "undecided otherwise.",
-        outcome,
+        below(gap, 0),
         f"λ_norm kept minus λ kept: {points(gap)} percentage points. Tuned anew, "
         f"{points(mean_interval(costs['nothing'] - costs['λ']))} against λ kept.",
     )
@@ -170,8 +159,7 @@ def _plus_half(found: Interval) -> Interval:
 
 def points(interval: Interval) -> str:
     """Format a difference of errors in percentage points."""
-    scaled = Interval(100 * interval.estimate, 100 * interval.low, 100 * interval.high)
-    return f"{scaled:+.2f}"
+    return f"{interval.scaled(100):+.2f}"
 
 
 def tables(

@@ -9,6 +9,7 @@ import numpy as np
 
 from thalweg.study.claim import Table, Verdict
 from thalweg.study.claims.schedules.experiment import CYCLES, LABELS, LONGEST, Runs, Tuning
+from thalweg.study.rules import below
 from thalweg.study.statistics import Interval, bootstrap, mean_interval
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def _faster(runs: Runs, needed: Mapping[str, Interval]) -> Verdict:
         f"{100 * ALLOWANCE:g} percentage points. Holds if the interval of the quotient of epochs "
         "needed, one-cycle by fixed, is below 1, does not hold if it is above 1, undecided "
         f"otherwise. A schedule that does not reach it counts with {NEVER} epochs.",
-        _outcome(ratio, 1),
+        below(ratio, 1),
         f"Epochs to {1 - target:.2%} accuracy: one-cycle {epochs(needed['one-cycle'])}, "
         f"fixed {epochs(needed['fixed'])}; quotient {ratio:.2f}.",
     )
@@ -95,7 +96,7 @@ def _better(runs: Runs, other: str) -> Verdict:
         f"A learning rate that falls along a cosine ends with a lower error than {name}.",
         "Paired differences of test error, averaged over all budgets: holds if their interval is "
         "below 0, does not hold if it is above 0, undecided otherwise.",
-        _outcome(gap, 0),
+        below(gap, 0),
         f"Cosine minus {LABELS[other]}: {points(gap)} percentage points; of the longest runs alone "
         f"{points(longest)}.",
     )
@@ -110,7 +111,7 @@ def _anytime(runs: Runs) -> Verdict:
         "than a single long cosine at that epoch.",
         f"Paired differences of test error after {_listed(ends)} of {LONGEST} epochs, averaged: "
         "holds if their interval is below 0, does not hold if it is above 0, undecided otherwise.",
-        _outcome(gap, 0),
+        below(gap, 0),
         f"Restarts minus the long cosine on its way: {points(gap)} percentage points; at the end "
         f"of both {points(last)}.",
     )
@@ -142,12 +143,6 @@ def _price(runs: Runs) -> Floats:
     return restarts - cosine
 
 
-def _outcome(interval: Interval, value: float) -> Outcome:
-    if interval.below(value):
-        return "holds"
-    return "does not hold" if interval.above(value) else "undecided"
-
-
 def epochs(interval: Interval) -> str:
     """Format epochs needed, of which nothing is known beyond the longest runs."""
     estimate, low, high = (
@@ -159,8 +154,7 @@ def epochs(interval: Interval) -> str:
 
 def points(interval: Interval) -> str:
     """Format a difference of errors in percentage points."""
-    scaled = Interval(100 * interval.estimate, 100 * interval.low, 100 * interval.high)
-    return f"{scaled:+.2f}"
+    return f"{interval.scaled(100):+.2f}"
 
 
 def _listed(numbers: tuple[int, ...]) -> str:

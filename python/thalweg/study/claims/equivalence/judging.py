@@ -9,6 +9,7 @@ from scipy import stats
 
 from thalweg.study.claim import Table, Verdict
 from thalweg.study.claims.equivalence.experiment import DTYPES, SHRINKAGE
+from thalweg.study.rules import above
 from thalweg.study.statistics import mean_interval
 from thalweg.study.trajectory import BATCH_SIZE, RULES, SIZE
 
@@ -95,11 +96,6 @@ def _momentum(results: Results) -> Verdict:
 
 def _less_so(results: Results) -> Verdict:
     more = mean_interval(results.smallest("adam") - results.smallest("momentum"))
-    outcome: Outcome = "undecided"
-    if more.above(0):
-        outcome = "holds"
-    elif more.below(0):
-        outcome = "does not hold"
     return Verdict(
         sentence="For Adam they are even less the same than with momentum.",
         rule=(
@@ -108,7 +104,7 @@ def _less_so(results: Results) -> Verdict:
             "the paired interval of Adam's minus momentum's is above 0, does not hold if it is "
             "below, undecided if it contains 0."
         ),
-        outcome=outcome,
+        outcome=above(more, 0),
         figures=(
             f"Left undone at best: Adam {mean_interval(results.smallest('adam')):.3f}, momentum "
             f"{mean_interval(results.smallest('momentum')):.3f}; the difference is {more:.3f}."
@@ -118,18 +114,13 @@ def _less_so(results: Results) -> Verdict:
 
 def _no_strength(results: Results) -> Verdict:
     smallest = mean_interval(results.smallest("adam"))
-    outcome: Outcome = "undecided"
-    if smallest.above(FOLLOWS):
-        outcome = "holds"
-    elif smallest.below(FOLLOWS):
-        outcome = "does not hold"
     return Verdict(
         sentence="For an adaptive method no penalty of any strength is the same as weight decay.",
         rule=(
             f"Holds if the interval of what the best penalty leaves undone is above {FOLLOWS:g} "
             "of the decay's effect, does not hold if it is below, undecided if it contains that."
         ),
-        outcome=outcome,
+        outcome=above(smallest, FOLLOWS),
         figures=(
             f"The best penalty for Adam, {results.best_factor('adam'):.2g} of the decay's number, "
             f"leaves {smallest:.3f} of the decay's effect undone. The same search for plain "

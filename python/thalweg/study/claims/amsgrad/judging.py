@@ -10,6 +10,7 @@ from thalweg.study.claim import Table, Verdict
 from thalweg.study.claims.amsgrad.experiment import ALPHA, FIRST, METHODS
 from thalweg.study.methods import METHODS as DESCRIBED
 from thalweg.study.online import COMMON, EPS, PERIOD, PROBABILITY, RARE
+from thalweg.study.rules import below
 from thalweg.study.statistics import Interval, mean_interval
 
 if TYPE_CHECKING:
@@ -83,11 +84,6 @@ def _sides(adam: Interval, amsgrad: Interval) -> Outcome:
 
 def _network(model: str, network: Network) -> Verdict:
     gain = mean_interval(network.gains)
-    outcome: Outcome = "undecided"
-    if gain.below(MARGIN):
-        outcome = "holds"
-    elif gain.above(MARGIN):
-        outcome = "does not hold"
     errors = {method: mean_interval(100 * network.errors[method]) for method in METHODS}
     return Verdict(
         sentence=f"On real data AMSGrad gains little or nothing: the {NETWORKS[model]}.",
@@ -96,7 +92,7 @@ def _network(model: str, network: Network) -> Verdict:
             "Holds if the whole paired interval of AMSGrad's gain over AdamW is below that, does "
             "not hold if all of it is above, undecided if it contains that."
         ),
-        outcome=outcome,
+        outcome=below(gain, MARGIN),
         figures=(
             f"AMSGrad's gain is {mean_interval(100 * network.gains):.2f} percentage points: test "
             f"errors are {errors['adamw']:.2f} % for AdamW and {errors['amsgrad']:.2f} % for "
