@@ -18,6 +18,7 @@ from thalweg.study.claims import CLAIMS
 from thalweg.study.grids import Grid, size_of
 from thalweg.study.statistics import mean_interval
 from thalweg.study.training import Training
+from thalweg.study.typography import typeset
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -123,7 +124,8 @@ def test_the_figures_follow_from_the_table_of_runs(quick: Ended) -> None:
     assert len(errors["adam"]) >= 10
     difference = mean_interval(errors["adam"] - errors["adamw"])
     page = (quick.out / "report.html").read_text(encoding="utf-8")
-    assert f"Adam + L2 has {difference.scaled(100):.2f} points more test error." in page
+    text = typeset(f"Adam + L2 has {difference.scaled(100):.2f} points more test error.")
+    assert text in page
 
 
 def test_what_is_tuned_is_the_best_of_the_table_of_runs(quick: Ended) -> None:

@@ -8,6 +8,8 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from thalweg.study.typography import typeset
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -39,7 +41,8 @@ def print_verdicts(chapters: Iterable[tuple[Claim, Chapter]]) -> None:
     for claim, chapter in chapters:
         name = claim.NAME
         for verdict in chapter.verdicts:
-            text = _encodable(console, f"{verdict.sentence}\n{verdict.figures}\n")
+            text = typeset(f"{verdict.sentence}\n{verdict.figures}\n")
+            text = _encodable(console, text)
             table.add_row(name, _plain(text), f"[{COLOURS[verdict.outcome]}]{verdict.outcome}[/]")
             name = ""
     console.print(table)

@@ -48,9 +48,8 @@ class Interval:
         return Interval(factor * self.estimate, low, high)
 
     def __format__(self, spec: str) -> str:
-        """Format as in ``1.2 (1.0 to 1.4)``, each number by ``spec``, with the sign for minus."""
-        text = f"{self.estimate:{spec}} ({self.low:{spec}} to {self.high:{spec}})"
-        return text.replace("-", "\N{MINUS SIGN}")
+        """Format as in ``1.2 (1.0 to 1.4)``, each number by ``spec``."""
+        return f"{self.estimate:{spec}} ({self.low:{spec}} to {self.high:{spec}})"
 
 
 def mean_interval(values: ArrayLike) -> Interval:

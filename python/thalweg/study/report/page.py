@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, get_args
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from thalweg.study.claim import Outcome
+from thalweg.study.typography import typeset
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -57,10 +58,12 @@ def paragraphs(text: str) -> list[str]:
 
 @cache
 def _template() -> Template:
-    return Environment(
+    environment = Environment(
         loader=PackageLoader("thalweg.study.report", "."),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-    ).get_template("page.html")
+    )
+    environment.filters["typeset"] = typeset
+    return environment.get_template("page.html")

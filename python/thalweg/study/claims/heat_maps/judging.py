@@ -156,4 +156,4 @@ def _anywhere(of: Map) -> float:
 
 
 def _points(share: float) -> str:
-    return f"{100 * share:.2f} points".replace("-", "\N{MINUS SIGN}")
+    return f"{100 * share:.2f} points"
