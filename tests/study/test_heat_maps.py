@@ -74,7 +74,7 @@ def test_what_is_planned_is_what_is_performed() -> None:
 
 def test_pictures_mark_the_best_and_say_where_it_is(as_in_the_paper: Chapter) -> None:
     names = [picture.name for picture in as_in_the_paper.pictures]
-    assert names == ["heat_maps", "heat_map_pair", "slopes"]
+    assert names == ["heat-maps", "heat-maps-pair", "heat-maps-slopes"]
     table = {row[0]: row for row in as_in_the_paper.tables[0].rows}
     _, lr, decay, *_ = table["AdamW"]
     pair = as_in_the_paper.pictures[1]

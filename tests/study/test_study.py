@@ -79,7 +79,7 @@ def test_the_page_opens_in_a_browser_and_every_picture_shows(
 def test_every_picture_is_a_png_and_an_svg(quick: Ended) -> None:
     names = {path.stem for path in quick.out.glob("pictures/*.png")}
     assert names == {path.stem for path in quick.out.glob("pictures/*.svg")}
-    assert {"heat_maps", "heat_map_pair"} <= names
+    assert {"heat-maps", "heat-maps-pair"} <= names
 
 
 def test_every_run_is_stored_and_a_row(quick: Ended) -> None:

@@ -43,7 +43,9 @@ def size_of(setting: Setting, model: str) -> Size:
     """Return what there is time for."""
     if not setting.thorough:
         return Size(epochs=40, seeds=8, a_decade=2)
-    return Size(epochs=60, seeds=16, a_decade=4) if model == "mlp" else Size(60, 6, 2)
+    if model == "conv":
+        return Size(epochs=60, seeds=16, a_decade=2)
+    return Size(epochs=60, seeds=32, a_decade=4)
 
 
 @dataclass(frozen=True)

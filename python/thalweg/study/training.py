@@ -82,7 +82,7 @@ class Training:
         found: dict[int, dict[str, float]] = {}
         stopped = None
         # A run that diverges overflows on its way; thalweg reports it, NumPy need not warn as well.
-        with np.errstate(over="ignore", invalid="ignore"):
+        with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
             try:
                 for epoch in range(1, self.epochs + 1):
                     trainee.train_one_epoch()

@@ -74,7 +74,7 @@ def _models(setting: Setting) -> Sequence[str]:
 
 
 def _seeds(setting: Setting) -> int:
-    return 30 if setting.thorough else 10
+    return 60 if setting.thorough else 10
 
 
 def _grids(setting: Setting, model: str) -> list[Grid]:

@@ -36,7 +36,7 @@ def errors(runs: Runs) -> Picture:
     )
     count = len(runs.records["adamw"])
     return Picture(
-        f"generalisation_{runs.model}",
+        f"generalisation-{runs.model}",
         picture,
         f"The {MODELS[runs.model]}: test error of the best setting of a method. Left, each of "
         f"{count} seeds, joined by grey lines, and the mean. Right, the mean difference to AdamW "
@@ -63,7 +63,7 @@ def at_equal_loss(runs: Runs) -> Picture:
     legend(picture)
     difference = runs.difference_at_equal_loss("adam", "adamw").scaled(100)
     return Picture(
-        f"equal_loss_{runs.model}",
+        f"generalisation-equal-loss-{runs.model}",
         picture,
         f"The {MODELS[runs.model]}: test error over training loss. Left, along the runs of the "
         "best settings, means with intervals of 95 %. Right, all settings of the grid at "

@@ -47,7 +47,7 @@ def all_maps(maps: Mapping[str, Map], basins: Mapping[str, Basin]) -> Picture:
     heat_map.colour_bar(picture, meshes)
     legend(picture, 3)
     return Picture(
-        "heat_maps",
+        "heat-maps",
         picture,
         "Mean test error over learning rate and decay. The star is the best pair by validation "
         "error; dots are the best decay of each learning rate that counts, the line is fitted to "
@@ -70,7 +70,7 @@ def pair(maps: Mapping[str, Map], basins: Mapping[str, Basin]) -> Picture:
     heat_map.colour_bar(picture, meshes)
     legend(picture, 3)
     return Picture(
-        "heat_map_pair",
+        "heat-maps-pair",
         picture,
         f"The same two maps by themselves. {_places(chosen)}",
         f"Two heat maps of test error over learning rate and decay. {_places(chosen)}",
@@ -98,7 +98,7 @@ def slopes(basins: Mapping[str, Basin]) -> Picture:
     axes.set_xlim(-1.6, 1.6)
     axes.set_xlabel("how the best decay moves with the learning rate: slope on logarithmic axes")
     return Picture(
-        "slopes",
+        "heat-maps-slopes",
         picture,
         "How the best decay moves with the learning rate, with intervals of 95 %. An interval "
         "inside the grey band says that the basin lies along the axes, one outside of it that it "
