@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-from thalweg.cli.bench import machine
+from thalweg import machine
 from thalweg.study import data, display, report, shares, store, table
 from thalweg.study.account import Account
 from thalweg.study.claim import Setting

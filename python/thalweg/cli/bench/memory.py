@@ -1,24 +1,20 @@
-"""How much memory there is, and how large a tensor may be for all contenders to hold theirs."""
+"""How large a tensor may be for all contenders to hold theirs."""
 
 from __future__ import annotations
 
-import math
-import re
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from thalweg.cli.bench import limit
 from thalweg.cli.errors import CommandError
+from thalweg.machine import available_memory
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from thalweg.cli.bench.contenders import Contender
 
-# Where a system does not tell: what the smallest machines of today have to spare.
-ASSUMED = 2 * 2**30
 GIB = 2**30
 
 
@@ -47,26 +43,3 @@ def bytes_per_element(contenders: Iterable[Contender]) -> int:
     gradients = sum(dtype.itemsize for dtype in {contender.dtype for contender in contenders})
     limits = limit.memory(contender.traffic for contender in contenders)
     return original + gradients + limits + sum(contender.memory for contender in contenders)
-
-
-def available_memory() -> int:
-    """Return the bytes that can be used now, without swapping and within a container's limit."""
-    return int(min(_system_memory(), _container_memory()))
-
-
-def _system_memory() -> int:
-    available = re.search(r"^MemAvailable: *(\d+) kB$", read("/proc/meminfo"), re.MULTILINE)
-    return int(available[1]) * 1024 if available else ASSUMED
-
-
-def _container_memory() -> float:
-    most = read("/sys/fs/cgroup/memory.max").strip()
-    return int(most) if most.isdigit() else math.inf
-
-
-def read(path: str) -> str:
-    """Return the text of a system's file, or nothing where there is none."""
-    try:
-        return Path(path).read_text(encoding="utf-8")
-    except OSError:
-        return ""

@@ -7,7 +7,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import thalweg
-from thalweg.cli.bench import cases, display, figure, machine, memory, tables
+from thalweg import machine
+from thalweg.cli.bench import cases, display, figure, memory, tables
 from thalweg.cli.bench.contenders import CONTENDERS, Contender
 from thalweg.cli.bench.measure import measure
 from thalweg.cli.bench.rounds import Effort

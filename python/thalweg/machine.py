@@ -1,21 +1,25 @@
-"""Facts about the machine that explain a speed."""
+"""Facts about the machine that explain a speed, for what measures and what reports."""
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import re
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 import thalweg
 from thalweg import _core
-from thalweg.cli.bench.memory import available_memory, read
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+# Where a system does not tell: what the smallest machines of today have to spare.
+ASSUMED = 2 * 2**30
 
 
 def facts(packages: Iterable[str]) -> dict[str, Any]:
@@ -38,6 +42,11 @@ def facts(packages: Iterable[str]) -> dict[str, Any]:
     }
 
 
+def available_memory() -> int:
+    """Return the bytes that can be used now, without swapping and within a container's limit."""
+    return int(min(_system_memory(), _container_memory()))
+
+
 def _version(package: str) -> str:
     try:
         return version(package)
@@ -46,5 +55,23 @@ def _version(package: str) -> str:
 
 
 def _cpu_model() -> str:
-    model = re.search(r"^model name\s*: (.+)$", read("/proc/cpuinfo"), re.MULTILINE)
+    model = re.search(r"^model name\s*: (.+)$", _read("/proc/cpuinfo"), re.MULTILINE)
     return model[1] if model else platform.processor() or platform.machine()
+
+
+def _system_memory() -> int:
+    available = re.search(r"^MemAvailable: *(\d+) kB$", _read("/proc/meminfo"), re.MULTILINE)
+    return int(available[1]) * 1024 if available else ASSUMED
+
+
+def _container_memory() -> float:
+    most = _read("/sys/fs/cgroup/memory.max").strip()
+    return int(most) if most.isdigit() else math.inf
+
+
+def _read(path: str) -> str:
+    """Return the text of a system's file, or nothing where there is none."""
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except OSError:
+        return ""
