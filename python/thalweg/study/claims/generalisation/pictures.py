@@ -8,23 +8,28 @@ import numpy as np
 from matplotlib.ticker import PercentFormatter
 
 from thalweg.study.claim import Picture
-from thalweg.study.claims.generalisation.judging import MODELS
-from thalweg.study.claims.generalisation.runs import error_at_loss
+from thalweg.study.claims.generalisation.experiment import error_at_loss
 from thalweg.study.drawing import COLOURS, MARKERS, STYLES, band, dress, figure, legend
 from thalweg.study.methods import METHODS
 from thalweg.study.statistics import mean_interval
+from thalweg.study.wording import NETWORKS, points
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from thalweg.study.claims.generalisation.runs import Runs
+    from thalweg.study.claims.generalisation.experiment import Runs
     from thalweg.study.grids import Map
 
 LEVELS = 60
 """Training losses at which curves are drawn."""
 
 
-def errors(runs: Runs) -> Picture:
+def draw(runs: Runs) -> tuple[Picture, ...]:
+    """Draw all pictures of a model."""
+    return _errors(runs), _at_equal_loss(runs)
+
+
+def _errors(runs: Runs) -> Picture:
     """Draw the test error of every seed, and the paired differences to AdamW."""
     picture = figure(9, 4)
     left, right = picture.subplots(1, 2, width_ratios=(1, 1))
@@ -38,14 +43,14 @@ def errors(runs: Runs) -> Picture:
     return Picture(
         f"generalisation-{runs.model}",
         picture,
-        f"The {MODELS[runs.model]}: test error of the best setting of a method. Left, each of "
+        f"The {NETWORKS[runs.model]}: test error of the best setting of a method. Left, each of "
         f"{count} seeds, joined by grey lines, and the mean. Right, the mean difference to AdamW "
         f"in pairs of seeds; the bar is the interval of 95 %. Percent: {figures}.",
         f"Test errors of {count} seeds for each method, in percent: {figures}.",
     )
 
 
-def at_equal_loss(runs: Runs) -> Picture:
+def _at_equal_loss(runs: Runs) -> Picture:
     """Draw test error over training loss: along the best runs, and at the end of all runs."""
     picture = figure(9, 4.2)
     left, right = picture.subplots(1, 2, sharey=True)
@@ -61,16 +66,20 @@ def at_equal_loss(runs: Runs) -> Picture:
     left.set_ylim(0.8 * best, 4 * best)
     left.set_ylabel("test error")
     legend(picture)
-    difference = runs.difference_at_equal_loss("adam", "adamw").scaled(100)
+    difference = runs.difference_at_equal_loss("adam", "adamw")
+    told = f"on the way {points(runs.difference_on_the_way('adam', 'adamw'))}, at the end " + (
+        "not known, since no runs end so" if difference is None else points(difference)
+    )
     return Picture(
         f"generalisation-equal-loss-{runs.model}",
         picture,
-        f"The {MODELS[runs.model]}: test error over training loss. Left, along the runs of the "
-        "best settings, means with intervals of 95 %. Right, all settings of the grid at "
-        "the end of their runs, means over seeds. Where the training losses of both "
-        f"are equal, Adam + L2 has {difference:.2f} points more test error than AdamW.",
-        "Test error over training loss for each method; where training losses are equal, Adam + L2 "
-        f"has {difference:.2f} points more test error than AdamW.",
+        f"The {NETWORKS[runs.model]}: test error over training loss. Left, along the runs of the "
+        "best settings, means with intervals of 95 %; where a run ends, its learning rate is zero, "
+        "and that of the others is not yet. Right, all settings of the grid at the end of their "
+        "runs, means over seeds. Test error of Adam + L2 minus that of AdamW at equal training "
+        f"loss, in percentage points: {told}.",
+        "Test error over training loss for each method. Adam + L2 minus AdamW at equal training "
+        f"loss, in percentage points: {told}.",
     )
 
 
