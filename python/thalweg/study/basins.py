@@ -51,8 +51,10 @@ class Basin:
 
 RULE = (
     "The slope is that of the straight line through the best decays, on logarithmic axes. The "
-    "basin lies along the axes if the whole interval is between -0.5 and 0.5, diagonally if the "
-    "whole interval is beyond, and nothing is decided otherwise."
+    "basin lies along the axes if the whole interval is between -0.5 and 0.5, diagonally if all of "
+    "it is below -0.5 or all of it above 0.5. Holds if it lies as is claimed, does not hold if it "
+    "lies the other way; undecided if the interval allows either, or if fewer than "
+    f"{FEWEST} learning rates count."
 )
 
 

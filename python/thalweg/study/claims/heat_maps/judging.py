@@ -5,11 +5,12 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from thalweg.study.basins import FEWEST, RULE, cost_from_anywhere, cost_of_tuning_apart, gain
+from thalweg.study.basins import FEWEST, NEAR, RULE, cost_from_anywhere, cost_of_tuning_apart, gain
 from thalweg.study.claim import Table, Verdict
 from thalweg.study.methods import METHODS
 from thalweg.study.rules import above
 from thalweg.study.statistics import bootstrap, mean_interval
+from thalweg.study.wording import AT_AN_END, choice
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -25,7 +26,7 @@ DIAGONAL = (
     "With {} and the L2 penalty, learning rate and penalty depend on each other: the good settings "
     "lie diagonally."
 )
-ALONG = "With {}, {}, they are independent: the good settings lie along the axes."
+ALONG = "With {}, {}, they are largely independent: the good settings lie along the axes."
 CLAIMED = {
     "sgd": (DIAGONAL.format("SGD"), "diagonally"),
     "sgdw-independent": (ALONG.format("SGDW", "as the paper has it, decay·p"), "along the axes"),
@@ -42,39 +43,43 @@ APART = {"SGD": ("sgd", "sgdw-independent"), "Adam": ("adam", "adamw-independent
 """Penalty and the paper's decay of each family."""
 
 
-def directions(basins: Mapping[str, Basin]) -> list[Verdict]:
-    """Judge how the basin of each method lies."""
+def verdicts(maps: Mapping[str, Map], basins: Mapping[str, Basin]) -> tuple[Verdict, ...]:
+    """Judge how basins lie, what decay does, and what tuning apart costs."""
+    return (*_directions(basins), _effect(maps), *_tuning(maps))
+
+
+def _directions(basins: Mapping[str, Basin]) -> list[Verdict]:
     return [
         Verdict(sentence, RULE, _agrees(basins[method].lies, claimed), _slope(basins[method]))
         for method, (sentence, claimed) in CLAIMED.items()
     ]
 
 
-def tuning(maps: Mapping[str, Map]) -> list[Verdict]:
-    """Judge whether decoupling makes it cheaper to tune one after the other."""
-    verdicts = []
+def _tuning(maps: Mapping[str, Map]) -> list[Verdict]:
+    found = []
     for family, (penalty, decoupled) in APART.items():
         one, other = maps[penalty], maps[decoupled]
         saved = bootstrap(_difference(one, other), len(one.seeds))
-        verdicts.append(
+        found.append(
             Verdict(
-                f"Decoupled decay lets learning rate and decay of {family} be tuned one after the "
-                "other.",
-                "From every decay that comes near the best (1.4 times its error) the learning rate "
-                "is tuned, then the decay at that learning rate, and what the result lacks to the "
-                "best of all pairs is averaged. It holds if the interval of what decoupling saves "
-                "against the penalty is above zero, and does not if it is below.",
+                f"Decoupling makes it cheaper to tune learning rate and decay of {family} one "
+                "after the other.",
+                f"From every decay that comes near the best (at most {NEAR:g} times its validation "
+                "error) the learning rate is tuned, then the decay at that learning rate, and what "
+                "the result lacks to the best of all pairs is averaged. All is tuned by validation "
+                "error, and what is lacking is test error. Holds if the interval of what the "
+                "paper's decay saves against the penalty is above 0, does not hold if it is below, "
+                "undecided otherwise.",
                 above(saved, 0),
                 f"{METHODS[penalty].label} loses {_points(_anywhere(one))} of test error, "
                 f"{METHODS[decoupled].label} {_points(_anywhere(other))}; decoupling saves "
                 f"{saved.scaled(100):.2f} points.",
             )
         )
-    return verdicts
+    return found
 
 
-def effect(maps: Mapping[str, Map]) -> Verdict:
-    """Judge whether the penalty does less with Adam than decoupled decay."""
+def _effect(maps: Mapping[str, Map]) -> Verdict:
     penalty, decoupled = maps["adam"], maps["adamw"]
     more = bootstrap(
         lambda seeds: gain(decoupled, seeds) - gain(penalty, seeds), len(penalty.seeds)
@@ -82,8 +87,9 @@ def effect(maps: Mapping[str, Map]) -> Verdict:
     return Verdict(
         "With Adam the L2 penalty helps less than decoupled decay does.",
         "What helps is the test error of the best learning rate with the smallest decay of the "
-        "grid, minus that of the best pair. It holds if the interval of what decoupled decay helps "
-        "more than the penalty is above zero, and does not if it is below.",
+        "grid, minus that of the best pair, both by validation error. Holds if the interval of "
+        "what decoupled decay helps more than the penalty is above 0, does not hold if it is "
+        "below, undecided otherwise.",
         above(more, 0),
         f"The penalty helps by {_points(gain(penalty, penalty.seeds))}, decoupled decay by "
         f"{_points(gain(decoupled, decoupled.seeds))}: {more.scaled(100):.2f} points more.",
@@ -95,7 +101,7 @@ def tables(maps: Mapping[str, Map], basins: Mapping[str, Basin]) -> tuple[Table,
     return (
         Table(
             "The best pair by validation error, its test error in percent, and how many points "
-            "better that is than the smallest decay with its best learning rate.",
+            f"better that is than the smallest decay with its best learning rate. {AT_AN_END}",
             ("method", "learning rate", "decay", "test error", "gained by decay"),
             tuple(_best(method, of) for method, of in maps.items()),
         ),
@@ -114,8 +120,8 @@ def _best(method: str, of: Map) -> tuple[str, ...]:
     error = mean_interval(of.test[of.best()])
     return (
         METHODS[method].label,
-        f"{lr:g}",
-        f"{decay:g}",
+        choice(lr, of.grid.lrs),
+        choice(decay, of.grid.decays),
         f"{error.scaled(100):.2f}",
         _points_with_interval(partial(gain, of), of),
     )

@@ -32,13 +32,18 @@ CONTRAST = 2.2
 """Colours end at so many times the best error."""
 
 
-def all_maps(maps: Mapping[str, Map], basins: Mapping[str, Basin]) -> Picture:
+def draw(maps: Mapping[str, Map], basins: Mapping[str, Basin]) -> tuple[Picture, ...]:
+    """Draw all pictures."""
+    return _all_maps(maps, basins), _pair(maps, basins), _slopes(basins)
+
+
+def _all_maps(maps: Mapping[str, Map], basins: Mapping[str, Basin]) -> Picture:
     """Draw the maps of all methods, families in rows."""
     picture = figure(11, 7.4)
     shown = _range(maps)
     axes = picture.subplots(len(ROWS), len(ROWS[0]), squeeze=False)
     meshes = [
-        _draw(axes[row][column], method, maps[method], basins[method], shown)
+        _draw_map(axes[row][column], method, maps[method], basins[method], shown)
         for row, methods in enumerate(ROWS)
         for column, method in enumerate(methods)
     ]
@@ -51,19 +56,20 @@ def all_maps(maps: Mapping[str, Map], basins: Mapping[str, Basin]) -> Picture:
         picture,
         "Mean test error over learning rate and decay. The star is the best pair by validation "
         "error; dots are the best decay of each learning rate that counts, the line is fitted to "
-        f"them. Slopes: {_slopes(basins)}.",
+        "them. Below each map is the term that its decay is a factor of. Slopes of the best decay "
+        f"over the learning rate: {_told(basins)}.",
         f"Six heat maps in two rows, SGD and Adam. {_places(maps)}",
     )
 
 
-def pair(maps: Mapping[str, Map], basins: Mapping[str, Basin]) -> Picture:
+def _pair(maps: Mapping[str, Map], basins: Mapping[str, Basin]) -> Picture:
     """Draw Adam with the penalty beside AdamW."""
     picture = figure(9, 4.4)
     chosen = {method: maps[method] for method in PAIR}
     shown = _range(chosen)
     axes = picture.subplots(1, len(PAIR))
     meshes = [
-        _draw(each, method, maps[method], basins[method], shown)
+        _draw_map(each, method, maps[method], basins[method], shown)
         for each, method in zip(axes, PAIR, strict=True)
     ]
     axes[0].set_ylabel("learning rate")
@@ -72,12 +78,12 @@ def pair(maps: Mapping[str, Map], basins: Mapping[str, Basin]) -> Picture:
     return Picture(
         "heat-maps-pair",
         picture,
-        f"The same two maps by themselves. {_places(chosen)}",
+        f"Adam + L2 and AdamW by themselves, in colours of their own range. {_places(chosen)}",
         f"Two heat maps of test error over learning rate and decay. {_places(chosen)}",
     )
 
 
-def slopes(basins: Mapping[str, Basin]) -> Picture:
+def _slopes(basins: Mapping[str, Basin]) -> Picture:
     """Draw the slopes with their intervals."""
     picture = figure(9, 3.4)
     axes = picture.subplots()
@@ -102,12 +108,14 @@ def slopes(basins: Mapping[str, Basin]) -> Picture:
         picture,
         "How the best decay moves with the learning rate, with intervals of 95 %. An interval "
         "inside the grey band says that the basin lies along the axes, one outside of it that it "
-        f"lies diagonally. {_slopes(basins)}.",
-        f"Slopes with intervals, one a method: {_slopes(basins)}.",
+        f"lies diagonally. {_told(basins)}.",
+        f"Slopes with intervals, one a method: {_told(basins)}.",
     )
 
 
-def _draw(axes: Axes, method: str, of: Map, basin: Basin, shown: tuple[float, float]) -> QuadMesh:
+def _draw_map(
+    axes: Axes, method: str, of: Map, basin: Basin, shown: tuple[float, float]
+) -> QuadMesh:
     grid = of.grid
     errors = of.test.mean(axis=-1)
     mesh = heat_map.draw(
@@ -146,9 +154,9 @@ def _range(maps: Mapping[str, Map]) -> tuple[float, float]:
     return round(100 * best, 1), round(100 * CONTRAST * best, 1)
 
 
-def _slopes(basins: Mapping[str, Basin]) -> str:
+def _told(basins: Mapping[str, Basin]) -> str:
     return "; ".join(
-        f"{METHODS[method].label} " + ("undecided" if basin.slope is None else f"{basin.slope:.2f}")
+        f"{METHODS[method].label} " + ("none" if basin.slope is None else f"{basin.slope:.2f}")
         for method, basin in basins.items()
     )
 
