@@ -1,12 +1,15 @@
-"""Whether AMSGrad helps: where Adam is known to fail, and where networks are trained."""
+"""Whether AMSGrad helps: where Adam is known to fail, and where networks are trained.
+
+``experiment`` says what is run and gathers it, ``judging`` applies the rules, ``pictures`` draws.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from thalweg.study.claim import Chapter
-from thalweg.study.claims.amsgrad import judging, pictures
-from thalweg.study.claims.amsgrad.experiment import plan, run
+from thalweg.study.claims.amsgrad import experiment, judging, pictures
+from thalweg.study.claims.amsgrad.experiment import plan
 
 if TYPE_CHECKING:
     from thalweg.study.claim import Perform, Setting
@@ -28,10 +31,10 @@ SOURCE = (
 
 def study(setting: Setting, perform: Perform) -> Chapter:
     """Ask the question: perform the tasks, judge, draw."""
-    results = run(setting, perform)
+    results = experiment.run(setting, perform)
     return Chapter(
         verdicts=judging.verdicts(results),
-        pictures=pictures.pictures(results),
-        tables=(judging.table_of_problem(results), judging.table_of_networks(results)),
-        method=judging.method(results),
+        pictures=pictures.draw(results),
+        tables=judging.tables(results),
+        method=experiment.method(results),
     )

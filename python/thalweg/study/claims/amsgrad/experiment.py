@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from thalweg.study.online import Online
+from thalweg.study.online import COMMON, EPS, PERIOD, PROBABILITY, RARE, Online
 from thalweg.study.training import Training
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ ALPHA = {False: 0.5, True: 1.0}
 """By whether the problem is stochastic: there the way to -1 is longer for AMSGrad."""
 
 
-def scale(setting: Setting) -> Scale:
+def scale_of(setting: Setting) -> Scale:
     """Return how much is run in a setting."""
     return FULL if setting.thorough else QUICK
 
@@ -94,7 +94,7 @@ class Results:
 
 def plan(setting: Setting) -> list[Online | Training]:
     """Return all tasks; the first of the learning rates and decays stands in for the best."""
-    size = scale(setting)
+    size = scale_of(setting)
     first = dict.fromkeys(METHODS, (size.rates[0], size.decays[0]))
     chosen = dict.fromkeys(size.models, first)
     return [
@@ -107,7 +107,7 @@ def plan(setting: Setting) -> list[Online | Training]:
 
 def run(setting: Setting, perform: Perform) -> Results:
     """Perform the tasks."""
-    size = scale(setting)
+    size = scale_of(setting)
     problems = [*_online(size).values(), *_stochastic(size).values()]
     tuning = _tuning(setting)
     records = iter(perform([*problems, *tuning.values()]))
@@ -166,7 +166,7 @@ def _pairs(size: Scale) -> list[Pair]:
 
 
 def _tuning(setting: Setting) -> dict[tuple[str, str, Pair, int], Training]:
-    size = scale(setting)
+    size = scale_of(setting)
     return {
         (model, method, pair, seed): Training(
             setting.data, model, method, *pair, epochs=size.epochs, seed=seed
@@ -181,7 +181,7 @@ def _tuning(setting: Setting) -> dict[tuple[str, str, Pair, int], Training]:
 def _comparison(
     setting: Setting, chosen: dict[str, dict[str, Pair]]
 ) -> dict[tuple[str, str, int], Training]:
-    size = scale(setting)
+    size = scale_of(setting)
     return {
         (model, method, seed): Training(
             setting.data, model, method, *chosen[model][method], epochs=size.epochs, seed=seed
@@ -194,3 +194,27 @@ def _comparison(
 
 def _best(errors: dict[Pair, Floats]) -> Pair:
     return min(errors, key=lambda pair: float(errors[pair].mean()))
+
+
+def method(results: Results) -> str:
+    """Return how it was done."""
+    size = results.scale
+    rates = ", ".join(f"{rate:g}" for rate in size.rates)
+    decays = " and ".join(f"{decay:g}" for decay in size.decays)
+    return (
+        f"The problem is online: on [-1, 1], the loss of step t is {RARE:g}·x if t mod {PERIOD} is "
+        f"1 and {COMMON:g}·x otherwise. In the stochastic version it is {RARE:g}·x with "
+        f"probability {PROBABILITY:g}. As in the paper β₁ is 0.9, β₂ 0.99, the step size alpha/√t, "
+        "the bias is not corrected, and a point outside is put back on the edge; thalweg's "
+        "correction is undone by a learning rate of alpha/√t·(1-β₁^t)/√(1-β₂^t), and eps is "
+        f"{EPS:g}, the smallest it takes. We start at 0, with alpha = {ALPHA[False]:g}, and "
+        f"alpha = {ALPHA[True]:g} for the stochastic version, so that fewer steps are needed. "
+        "The regret of a step is its loss minus that at -1, the best fixed point; its average is "
+        "over all steps so far, in the scale of the losses as they stand. In the stochastic "
+        "version it is the regret of the expected loss, 0.2·(x + 1). All is float64, and its "
+        f"{size.copies} runs are elements of one array, which the rules treat one by one. On real "
+        f"data, {results.data}, networks are trained for {size.epochs} epochs with a cosine "
+        f"schedule, AdamW and AdamW with AMSGrad, over learning rates {rates} and decay {decays}; "
+        f"the lowest mean validation error over {size.tuning} seeds chooses for each method, and "
+        f"{size.comparing} other seeds compare."
+    )

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from thalweg.study.claim import Table, Verdict
-from thalweg.study.claims.amsgrad.experiment import ALPHA, FIRST, METHODS
+from thalweg.study.claims.amsgrad.experiment import FIRST, METHODS
 from thalweg.study.methods import METHODS as DESCRIBED
-from thalweg.study.online import COMMON, EPS, PERIOD, PROBABILITY, RARE
+from thalweg.study.online import COMMON, PERIOD, PROBABILITY, RARE
 from thalweg.study.rules import below
 from thalweg.study.statistics import Interval, mean_interval
+from thalweg.study.wording import AT_AN_END, NETWORKS, choice
 
 if TYPE_CHECKING:
     from thalweg.study.claim import Outcome
@@ -86,7 +87,7 @@ def _network(model: str, network: Network) -> Verdict:
     gain = mean_interval(network.gains)
     errors = {method: mean_interval(100 * network.errors[method]) for method in METHODS}
     return Verdict(
-        sentence=f"On real data AMSGrad gains little or nothing: the {NETWORKS[model]}.",
+        sentence=f"On real data AMSGrad gains little or nothing ({NETWORKS[model]}).",
         rule=(
             f"A gain below {100 * MARGIN:g} percentage points of test error is little or nothing. "
             "Holds if the whole paired interval of AMSGrad's gain over AdamW is below that, does "
@@ -101,16 +102,18 @@ def _network(model: str, network: Network) -> Verdict:
     )
 
 
-NETWORKS = {"conv": "convolutional network", "mlp": "multilayer perceptron"}
-
-
 def regret_of_worst(*, stochastic: bool) -> float:
     """Return the average regret of one that always stays at 1."""
     share = PROBABILITY if stochastic else 1 / PERIOD
     return 2 * (share * RARE + (1 - share) * COMMON)
 
 
-def table_of_problem(results: Results) -> Table:
+def tables(results: Results) -> tuple[Table, ...]:
+    """Return what came of the problem, and of the networks."""
+    return _problem(results), _networks(results)
+
+
+def _problem(results: Results) -> Table:
     """Return where the deterministic problem ends, in all variants."""
 
     def row(variant: str, amsgrad: bool, record: Record) -> tuple[str, ...]:
@@ -139,44 +142,24 @@ def table_of_problem(results: Results) -> Table:
     )
 
 
-def table_of_networks(results: Results) -> Table:
+def _networks(results: Results) -> Table:
     """Return what was chosen for each network, and what came of it."""
     return Table(
-        caption="Real data: the chosen numbers, and the test error in percent with its interval.",
+        caption=(
+            "Real data: the chosen numbers, and the test error in percent with its interval. "
+            f"{AT_AN_END}"
+        ),
         columns=("network", "method", "lr", "decay", "validation error, choosing", "test error"),
         rows=tuple(
             (
                 NETWORKS[model],
                 DESCRIBED[method].label,
-                *(f"{number:g}" for number in network.chosen[method]),
+                choice(network.chosen[method][0], results.scale.rates),
+                choice(network.chosen[method][1], results.scale.decays),
                 f"{100 * network.tuning[method][network.chosen[method]].mean():.2f}",
                 f"{mean_interval(100 * network.errors[method]):.2f}",
             )
             for model, network in results.networks.items()
             for method in METHODS
         ),
-    )
-
-
-def method(results: Results) -> str:
-    """Return how it was done."""
-    size = results.scale
-    rates = ", ".join(f"{rate:g}" for rate in size.rates)
-    decays = " and ".join(f"{decay:g}" for decay in size.decays)
-    return (
-        f"The problem is online: on [-1, 1], the loss of step t is {RARE:g}·x if t mod {PERIOD} is "
-        f"1 and {COMMON:g}·x otherwise. In the stochastic version it is {RARE:g}·x with "
-        f"probability {PROBABILITY:g}. As in the paper β₁ is 0.9, β₂ 0.99, the step size alpha/√t, "
-        "the bias is not corrected, and a point outside is put back on the edge; thalweg's "
-        "correction is undone by a learning rate of alpha/√t·(1-β₁^t)/√(1-β₂^t), and eps is "
-        f"{EPS:g}, the smallest it takes. We start at 0, with alpha = {ALPHA[False]:g}, and "
-        f"alpha = {ALPHA[True]:g} for the stochastic version, so that fewer steps are needed. "
-        "The regret of a step is its loss minus that at -1, the best fixed point; its average is "
-        "over all steps so far, in the scale of the losses as they stand. In the stochastic "
-        "version it is the regret of the expected loss, 0.2·(x + 1). All is float64, and its "
-        f"{size.copies} runs are elements of one array, which the rules treat one by one. On real "
-        f"data, {results.data}, networks are trained for {size.epochs} epochs with a cosine "
-        f"schedule, AdamW and AdamW with AMSGrad, over learning rates {rates} and decay {decays}; "
-        f"the lowest mean validation error over {size.tuning} seeds chooses for each method, and "
-        f"{size.comparing} other seeds compare."
     )

@@ -9,9 +9,10 @@ import numpy as np
 from thalweg.study import drawing
 from thalweg.study.claim import Picture
 from thalweg.study.claims.amsgrad.experiment import FIRST, METHODS
-from thalweg.study.claims.amsgrad.judging import MARGIN, NETWORKS, regret_of_worst
+from thalweg.study.claims.amsgrad.judging import MARGIN, regret_of_worst
 from thalweg.study.methods import METHODS as DESCRIBED
 from thalweg.study.statistics import mean_interval
+from thalweg.study.wording import NETWORKS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,8 +24,8 @@ LABELS = {False: "Adam", True: "AMSGrad"}
 HUES = {False: drawing.COLOURS["adamw"], True: drawing.COLOURS["amsgrad"]}
 
 
-def pictures(results: Results) -> tuple[Picture, ...]:
-    """Draw all."""
+def draw(results: Results) -> tuple[Picture, ...]:
+    """Draw all pictures."""
     return (
         _problem(results, stochastic=False),
         _problem(results, stochastic=True),
@@ -158,8 +159,8 @@ def _gains(results: Results) -> Picture:
         figure=figure,
         caption=(
             f"AdamW's test error minus AMSGrad's, seed by seed, with the mean and its 95 % "
-            f"interval in black: {told}. Shaded is what counts as little or nothing, "
-            f"{100 * MARGIN:g} percentage points either way."
+            f"interval in black: {told}. Shaded is up to {100 * MARGIN:g} percentage points either "
+            "way; a gain that is not beyond is little or nothing."
         ),
         description=f"Paired differences of test errors as dots, means with intervals: {told}.",
     )

@@ -1,12 +1,15 @@
-"""Whether an L2 penalty is weight decay: for plain gradient descent, with momentum, for Adam."""
+"""Whether an L2 penalty is weight decay: for plain gradient descent, with momentum, for Adam.
+
+``experiment`` says what is run and gathers it, ``judging`` applies the rules, ``pictures`` draws.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from thalweg.study.claim import Chapter
-from thalweg.study.claims.equivalence import judging, pictures
-from thalweg.study.claims.equivalence.experiment import plan, run
+from thalweg.study.claims.equivalence import experiment, judging, pictures
+from thalweg.study.claims.equivalence.experiment import plan
 
 if TYPE_CHECKING:
     from thalweg.study.claim import Perform, Setting
@@ -20,16 +23,18 @@ QUESTION = (
     "the same batches? If the same number does not, does any other strength of the penalty?"
 )
 SOURCE = (
-    "Loshchilov and Hutter, Decoupled Weight Decay Regularization, section 2: propositions 1 and 2"
+    "Loshchilov and Hutter, Decoupled Weight Decay Regularization, section 2: proposition 1, of "
+    "plain gradient descent, and 2, of adaptive methods; neither is about momentum, and what is "
+    "asked of it here is the study's own question"
 )
 
 
 def study(setting: Setting, perform: Perform) -> Chapter:
     """Ask the question: perform the tasks, judge, draw."""
-    results = run(setting, perform)
+    results = experiment.run(setting, perform)
     return Chapter(
         verdicts=judging.verdicts(results),
-        pictures=pictures.pictures(results),
-        tables=(judging.table(results),),
-        method=judging.method(results),
+        pictures=pictures.draw(results),
+        tables=judging.tables(results),
+        method=experiment.method(results),
     )

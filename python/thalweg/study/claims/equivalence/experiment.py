@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from thalweg.study.task import Task
-from thalweg.study.trajectory import RULES, Imitation, Trajectory
+from thalweg.study.trajectory import BATCH_SIZE, RULES, SIZE, Imitation, Trajectory
 
 if TYPE_CHECKING:
     from thalweg.study.claim import Perform, Setting
@@ -41,7 +41,7 @@ QUICK = Scale(steps=150, seeds=4)
 FULL = Scale(steps=600, seeds=12)
 
 
-def scale(setting: Setting) -> Scale:
+def scale_of(setting: Setting) -> Scale:
     """Return how much is run in a setting."""
     return FULL if setting.thorough else QUICK
 
@@ -103,7 +103,7 @@ def run(setting: Setting, perform: Perform) -> Results:
     ways = {key: _ways(found) for key, found in records.items()}
     return Results(
         data=setting.data,
-        scale=scale(setting),
+        scale=scale_of(setting),
         imitations=imitations,
         same={(rule, dtype): ways[rule, dtype, "same"] for rule in RULES for dtype in DTYPES},
         control={(rule, dtype): ways[rule, dtype, "control"] for rule in RULES for dtype in DTYPES},
@@ -118,7 +118,7 @@ def perform_groups(groups: dict[K, list[T]], perform: Perform) -> dict[K, list[R
 
 
 def _imitations(setting: Setting) -> dict[str, list[Imitation]]:
-    steps, seeds = scale(setting).steps, range(scale(setting).seeds)
+    steps, seeds = scale_of(setting).steps, range(scale_of(setting).seeds)
     return {
         rule: [Imitation(setting.data, rule, "float64", SHRINKAGE, steps, seed) for seed in seeds]
         for rule in RULES
@@ -129,7 +129,7 @@ def _trajectories(
     setting: Setting, factors: dict[str, float]
 ) -> dict[tuple[str, str, str], list[Trajectory]]:
     def over_seeds(rule: str, dtype: str, **kind: Any) -> list[Trajectory]:
-        steps, seeds = scale(setting).steps, range(scale(setting).seeds)
+        steps, seeds = scale_of(setting).steps, range(scale_of(setting).seeds)
         return [
             Trajectory(setting.data, rule, dtype, SHRINKAGE, steps, seed, **kind) for seed in seeds
         ]
@@ -152,3 +152,24 @@ def _ways(records: list[Record]) -> Ways:
 def _middle(records: list[Record]) -> float:
     """Return the geometric mean, in three digits: it is a value that tasks are found by."""
     return float(f"{stats.gmean([record['best_factor'] for record in records]):.3g}")
+
+
+def method(results: Results) -> str:
+    """Return how it was done."""
+    return (
+        f"The multilayer perceptron is trained on {SIZE} pictures of {results.data} for "
+        f"{results.scale.steps} steps of {BATCH_SIZE}, at a fixed learning rate, from the same "
+        f"weights on the same batches, with {results.scale.seeds} seeds. In thalweg's numbers "
+        "the penalty adds l2·p to the gradient and decoupled decay takes lr·decay·p away (the "
+        "paper's λ is lr·decay), so without momentum l2 = decay should be the same. Decay is as "
+        f"strong for all rules: it takes {SHRINKAGE:.1%} of the weights in a step. With momentum "
+        "0.9 the learning rate is a tenth, which moves the weights as far under a gradient that "
+        "stays the same; the penalty goes through the momentum and counts ten times. A distance is "
+        "over all parameters, relative to the root mean square of the ways that the two have come "
+        "from the start. The control trains with decoupled decay twice, once with each first "
+        "weight moved by one unit in the last place, and so shows what rounding grows to. The "
+        "best penalty is sought, for each rule and seed, by a grid over its logarithm and a "
+        "bounded search around the best, for the smallest distance from where decay ends; that "
+        "distance is told in units of how far decay ends from no decay. Momentum and Adam are "
+        "also followed with that penalty, the geometric mean over the seeds."
+    )

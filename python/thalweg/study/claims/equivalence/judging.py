@@ -11,7 +11,7 @@ from thalweg.study.claim import Table, Verdict
 from thalweg.study.claims.equivalence.experiment import DTYPES, SHRINKAGE
 from thalweg.study.rules import above
 from thalweg.study.statistics import mean_interval
-from thalweg.study.trajectory import BATCH_SIZE, RULES, SIZE
+from thalweg.study.trajectory import RULES
 
 if TYPE_CHECKING:
     from thalweg.study.claim import Outcome
@@ -129,7 +129,7 @@ def _no_strength(results: Results) -> Verdict:
     )
 
 
-def table(results: Results) -> Table:
+def tables(results: Results) -> tuple[Table, ...]:
     """Return the figures of each rule."""
 
     def row(rule: str) -> tuple[str, ...]:
@@ -147,7 +147,7 @@ def table(results: Results) -> Table:
             f"{mean_interval(results.smallest(rule)):.2g}",
         )
 
-    return Table(
+    table = Table(
         caption=(
             "Distances at the end in float64, geometric means over the seeds; the penalty that "
             "imitates the decay best, in units of the decay's number; and what it leaves undone of "
@@ -164,24 +164,4 @@ def table(results: Results) -> Table:
         ),
         rows=tuple(row(rule) for rule in RULES),
     )
-
-
-def method(results: Results) -> str:
-    """Return how it was done."""
-    return (
-        f"The multilayer perceptron is trained on {SIZE} pictures of {results.data} for "
-        f"{results.scale.steps} steps of {BATCH_SIZE}, at a fixed learning rate, from the same "
-        f"weights on the same batches, with {results.scale.seeds} seeds. In thalweg's numbers "
-        "the penalty adds l2·p to the gradient and decoupled decay takes lr·decay·p away (the "
-        "paper's λ is lr·decay), so without momentum l2 = decay should be the same. Decay is as "
-        f"strong for all rules: it takes {SHRINKAGE:.1%} of the weights in a step. With momentum "
-        "0.9 the learning rate is a tenth, which moves the weights as far under a gradient that "
-        "stays the same; the penalty goes through the momentum and counts ten times. A distance is "
-        "over all parameters, relative to the root mean square of the ways that the two have come "
-        "from the start. The control trains with decoupled decay twice, once with each first "
-        "weight moved by one unit in the last place, and so shows what rounding grows to. The "
-        "best penalty is sought, for each rule and seed, by a grid over its logarithm and a "
-        "bounded search around the best, for the smallest distance from where decay ends; that "
-        "distance is told in units of how far decay ends from no decay. Momentum and Adam are "
-        "also followed with that penalty, the geometric mean over the seeds."
-    )
+    return (table,)

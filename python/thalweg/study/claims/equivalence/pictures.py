@@ -23,8 +23,8 @@ DECOUPLED, SAME, BEST, CONTROL = "#0072B2", "#D55E00", "#009E73", "0.45"
 OF_RULE = {"sgd": "#E69F00", "momentum": "#D55E00", "adam": "#0072B2"}
 
 
-def pictures(results: Results) -> tuple[Picture, ...]:
-    """Draw all."""
+def draw(results: Results) -> tuple[Picture, ...]:
+    """Draw all pictures."""
     return _distance(results), _paths(results), _strength(results)
 
 

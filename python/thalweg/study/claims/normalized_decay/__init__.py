@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 from thalweg.study.claim import Chapter
 from thalweg.study.claims.normalized_decay import experiment, judging, pictures
+from thalweg.study.claims.normalized_decay.experiment import plan
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from thalweg.study.claim import Perform, Setting
-    from thalweg.study.task import Task
+
+__all__ = ["NAME", "QUESTION", "SOURCE", "TITLE", "plan", "study"]
 
 NAME = "normalized-decay"
 TITLE = "Normalized decay"
@@ -23,20 +23,9 @@ QUESTION = (
     "λ_norm = λ·√(B·T/b) stay where it is?"
 )
 SOURCE = (
-    "Loshchilov and Hutter, Decoupled Weight Decay Regularization (section 4 and appendix B.1); "
-    "beside it Wang and Aitchison, How to set AdamW's weight decay as you scale model and dataset "
-    "size"
+    "Loshchilov and Hutter, Decoupled Weight Decay Regularization, appendices B.1 and D; beside it "
+    "Wang and Aitchison, How to set AdamW's weight decay as you scale model and dataset size"
 )
-
-
-def plan(setting: Setting) -> Sequence[Task]:
-    """Return all tasks; those that compare stand in with a decay."""
-    scale = experiment.scale_of(setting)
-    middle = dict.fromkeys(experiment.KEPT, scale.decays[len(scale.decays) // 2])
-    return [
-        *experiment.tuning_tasks(setting, scale),
-        *experiment.comparing_tasks(setting, scale, middle),
-    ]
 
 
 def study(setting: Setting, perform: Perform) -> Chapter:

@@ -58,6 +58,16 @@ FULL = Scale(
 )
 
 
+def plan(setting: Setting) -> list[Training]:
+    """Return all tasks; those that compare stand in with a decay."""
+    scale = scale_of(setting)
+    middle = dict.fromkeys(KEPT, scale.decays[len(scale.decays) // 2])
+    return [
+        *tuning_tasks(setting, scale),
+        *comparing_tasks(setting, scale, middle),
+    ]
+
+
 def scale_of(setting: Setting) -> Scale:
     """Return how much is run in a setting."""
     return FULL if setting.thorough else QUICK
@@ -142,15 +152,16 @@ def method(setting: Setting, scale: Scale) -> str:
         f"{STEPS_AN_EPOCH} steps of up to {BATCH_SIZE} pictures an epoch, in runs of {budgets} "
         "epochs. So few, because an earlier small study found that with 300 pictures of digits the "
         f"basin is too flat to place its middle; the learning rate, {LR:g}, is the one of three "
-        f"that with {SIZE} was best at most lengths by validation error."
+        f"that with {SIZE} of digits was best at most lengths by validation error."
         f"{beside} {len(scale.decays)} decays from {scale.decays[0]:g} to "
         f"{scale.decays[-1]:g}, four a power of ten, are run with {scale.tuning_seeds} seeds. "
         "The best decay of a budget is a mean of the logarithms of all, with weights that fall by "
         "a factor of e for every 2 % that the mean validation error is above the least: where the "
-        "basin is flat this is its middle, and it does not jump as the lowest of noisy errors "
-        "does. The slope is that of the straight line through the logarithms of best decay and "
-        "steps; its interval of 95 % is of the bootstrap over seeds, which speaks of other "
+        "basin is flat this is the middle of what was tried of it, and it does not jump as the "
+        "lowest of noisy errors does. The slope is that of the straight line through the "
+        "logarithms of best decay and steps; its interval of 95 % is of the bootstrap over seeds, which speaks of other "
         "training pictures, weights and batches, not of other test pictures. Then the best decay "
-        f"of the shortest budget is carried to the longest, in four ways, with {scale.seeds} other "
-        "seeds, whose test errors are compared seed by seed."
+        f"of the shortest budget is carried to the longest, in three ways, beside that of the "
+        f"longest itself, with {scale.seeds} other seeds, whose test errors are compared seed by "
+        "seed."
     )

@@ -11,6 +11,7 @@ from thalweg.study.claim import Table, Verdict
 from thalweg.study.claims.normalized_decay.experiment import BATCH_SIZE, KEPT, LR, MEASURES, SIZE
 from thalweg.study.rules import below
 from thalweg.study.statistics import Interval, bootstrap, mean_interval
+from thalweg.study.wording import listed, points
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -110,7 +111,7 @@ def _falls(found: Interval) -> Verdict:
         below(found, 0, fails_above=-FLAT),
         f"The best λ goes as the number of steps to the power {found:.2f}. Of 0 (an averaging time "
         "of as many epochs), -1/2 (the same λ_norm) and -1 (an averaging time of the same share of "
-        f"the run) the interval contains {' and '.join(contained) or 'none'}.",
+        f"the run) the interval contains {listed(contained) if contained else 'none'}.",
     )
 
 
@@ -155,11 +156,6 @@ def _pays(grid: Grid, costs: Mapping[str, Floats]) -> Verdict:
 
 def _plus_half(found: Interval) -> Interval:
     return Interval(found.estimate + 0.5, found.low + 0.5, found.high + 0.5)
-
-
-def points(interval: Interval) -> str:
-    """Format a difference of errors in percentage points."""
-    return f"{interval.scaled(100):+.2f}"
 
 
 def tables(

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 from thalweg.study.claim import Chapter
 from thalweg.study.claims.schedules import experiment, judging, pictures
+from thalweg.study.claims.schedules.experiment import plan
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from thalweg.study.claim import Perform, Setting
-    from thalweg.study.task import Task
+
+__all__ = ["NAME", "QUESTION", "SOURCE", "TITLE", "plan", "study"]
 
 NAME = "schedules"
 TITLE = "Schedules of the learning rate"
@@ -23,17 +23,10 @@ QUESTION = (
     "steps, falls along a cosine, restarts, or goes up and down once, and which of them ends best?"
 )
 SOURCE = (
-    "Loshchilov and Hutter, Decoupled Weight Decay Regularization (sections 4.1 to 4.4, figure 4); "
-    "Gugger and Howard, AdamW and Super-convergence is now the fastest way to train neural nets"
+    "Loshchilov and Hutter, Decoupled Weight Decay Regularization, section 4.1 with figure 1 "
+    "(cosine) and 4.4 with figure 4 (warm restarts); Gugger and Howard, AdamW and "
+    "Super-convergence is now the fastest way to train neural nets (one-cycle)"
 )
-
-
-def plan(setting: Setting) -> Sequence[Task]:
-    """Return all tasks; those that compare stand in with a learning rate."""
-    scale = experiment.scale_of(setting)
-    tuning = experiment.tuning_tasks(setting, scale)
-    middle = scale.lrs[len(scale.lrs) // 2]
-    return [*tuning, *experiment.comparing_tasks(setting, scale, lambda _, __: middle)]
 
 
 def study(setting: Setting, perform: Perform) -> Chapter:

@@ -57,6 +57,14 @@ FULL = Scale(
 )
 
 
+def plan(setting: Setting) -> list[Training]:
+    """Return all tasks; those that compare stand in with a learning rate."""
+    scale = scale_of(setting)
+    tuning = tuning_tasks(setting, scale)
+    middle = scale.lrs[len(scale.lrs) // 2]
+    return [*tuning, *comparing_tasks(setting, scale, lambda _, __: middle)]
+
+
 def scale_of(setting: Setting) -> Scale:
     """Return how much is run in a setting."""
     return FULL if setting.thorough else QUICK
@@ -171,11 +179,13 @@ def method(setting: Setting, scale: Scale) -> str:
     """Return how it was done."""
     budgets = ", ".join(map(str, scale.budgets))
     lrs = ", ".join(f"{lr:g}" for lr in scale.lrs)
+    example = tuning_tasks(setting, scale)[0]
     return (
         f"AdamW (decay {DECAY:g} times the learning rate, a value from an earlier small study) "
-        f"trains the multilayer perceptron on 300 pictures of {setting.data}, 10 steps of 32 "
-        "pictures an epoch. The multipliers of the learning rate: fixed, 1; step drop, 0.1 after "
-        "half of the run and 0.01 after three quarters; cosine, from 1 to 0; warm restarts, a "
+        f"trains the multilayer perceptron on {example.size} pictures of {setting.data}, in "
+        f"{example.steps // example.epochs} steps of up to {example.batch_size} pictures an epoch. "
+        "The multipliers of the learning rate: fixed, 1; step drop, 0.1 after half of the run and "
+        "0.01 after three quarters; cosine, from 1 to 0; warm restarts, a "
         f"cosine four times, in cycles of {FIRST_CYCLE} epochs and twice as many each time; "
         "one-cycle, up from 1/25 in the first 30 % and down to almost nothing, while β1 goes from "
         "0.95 down to 0.85 and back up (elsewhere it is 0.9). All but the restarts are run anew "
@@ -185,5 +195,7 @@ def method(setting: Setting, scale: Scale) -> str:
         "the test errors, which are compared seed by seed. Intervals are of 95 %: of Student's t "
         "for means and paired differences, of the bootstrap over seeds for epochs. Epochs needed "
         "to a test error are interpolated between budgets, on the logarithm of epochs, along the "
-        "lowest mean error so far."
+        f"lowest mean error so far; what is reached in {scale.budgets[0]} epochs may have needed "
+        "fewer. The target is set by the lowest mean test error of the fixed learning "
+        "rate over budgets, and every resample of the bootstrap has its own."
     )

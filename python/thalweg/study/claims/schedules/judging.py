@@ -11,6 +11,7 @@ from thalweg.study.claim import Table, Verdict
 from thalweg.study.claims.schedules.experiment import CYCLES, LABELS, LONGEST, Runs, Tuning
 from thalweg.study.rules import below
 from thalweg.study.statistics import Interval, bootstrap, mean_interval
+from thalweg.study.wording import AT_AN_END, choice, listed, points
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -78,7 +79,7 @@ def _faster(runs: Runs, needed: Mapping[str, Interval]) -> Verdict:
     return Verdict(
         "With AdamW, one cycle of the learning rate reaches an accuracy in fewer epochs than a "
         "fixed learning rate.",
-        "The accuracy is that of the fixed learning rate at its best budget, less "
+        "The accuracy is that of the fixed learning rate at its best budget, in the mean, less "
         f"{100 * ALLOWANCE:g} percentage points. Holds if the interval of the quotient of epochs "
         "needed, one-cycle by fixed, is below 1, does not hold if it is above 1, undecided "
         f"otherwise. A schedule that does not reach it counts with {NEVER} epochs.",
@@ -109,7 +110,7 @@ def _anytime(runs: Runs) -> Verdict:
     return Verdict(
         "Warm restarts have a better anytime performance: where a cycle ends, the run is better "
         "than a single long cosine at that epoch.",
-        f"Paired differences of test error after {_listed(ends)} of {LONGEST} epochs, averaged: "
+        f"Paired differences of test error after {listed(ends)} of {LONGEST} epochs, averaged: "
         "holds if their interval is below 0, does not hold if it is above 0, undecided otherwise.",
         below(gap, 0),
         f"Restarts minus the long cosine on its way: {points(gap)} percentage points; at the end "
@@ -152,15 +153,6 @@ def epochs(interval: Interval) -> str:
     return f"{estimate} ({low} to {high})"
 
 
-def points(interval: Interval) -> str:
-    """Format a difference of errors in percentage points."""
-    return f"{interval.scaled(100):+.2f}"
-
-
-def _listed(numbers: tuple[int, ...]) -> str:
-    return f"{', '.join(map(str, numbers[:-1]))} and {numbers[-1]}"
-
-
 def tables(tuning: Tuning, runs: Runs, needed: Mapping[str, Interval]) -> tuple[Table, ...]:
     """Return the errors at the end of budgets with the epochs needed, and the learning rates."""
     target = target_error(runs)
@@ -178,11 +170,15 @@ def tables(tuning: Tuning, runs: Runs, needed: Mapping[str, Interval]) -> tuple[
             ("schedule", *columns, f"epochs to {target:.2%}"),
             tuple(errors),
         ),
-        Table("The learning rates that validation chose.", ("schedule", *columns), tuple(rates)),
+        Table(
+            f"The learning rates that validation chose. {AT_AN_END}",
+            ("schedule", *columns),
+            tuple(rates),
+        ),
     )
 
 
 def _rate(tuning: Tuning, schedule: str, budget: int) -> str:
     if schedule == "restarts" and budget != LONGEST:
         return ""
-    return f"{tuning.best_lr(schedule, budget):g}"
+    return choice(tuning.best_lr(schedule, budget), tuning.lrs)
