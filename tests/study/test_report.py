@@ -173,6 +173,21 @@ def test_the_same_findings_give_the_same_bytes_over_what_was_there(
         assert contents(tmp_path) == contents(report.parent)
 
 
+def test_pictures_of_an_earlier_report_go_and_what_else_is_there_stays(tmp_path: Path) -> None:
+    found = findings()
+    write(found, tmp_path)
+    pictures = tmp_path / "pictures"
+    mine = {pictures / "mine.png": b"mine", pictures / "notes.txt": b"thalweg study (notes)"}
+    mine[pictures / "copy.svg"] = (pictures / "curves.svg").read_bytes()
+    for path, content in mine.items():
+        path.write_bytes(content)
+    (pictures / "directory.png").mkdir()
+    write(replace(found, chapters=found.chapters[1:]), tmp_path)
+    left = {path for path in pictures.iterdir() if path.is_file()}
+    assert left == {*mine, pictures / "small.png", pictures / "small.svg"}
+    assert all(path.read_bytes() == content for path, content in mine.items())
+
+
 def test_nothing_that_is_quoted_becomes_markup(report: Path) -> None:
     page = read(report)
     assert page.named("script", "b") == []

@@ -3,9 +3,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
+from thalweg.study import display
+from thalweg.study.claim import Chapter, Verdict
+from thalweg.study.claims import CLAIMS
 from thalweg.study.typography import typeset
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @pytest.mark.parametrize(
@@ -21,3 +29,18 @@ from thalweg.study.typography import typeset
 def test_what_a_reader_sees(written: str, shown: str) -> None:
     assert typeset(written) == shown
     assert typeset(shown) == shown
+
+
+@pytest.mark.parametrize(
+    ("encoding", "shown"),
+    [("utf-8", "is −0.5, 1.0·10⁻³"), ("cp1252", "is -0.5, 1.0e-03"), ("ascii", "is -0.5, 1.0e-03")],
+)
+def test_a_terminal_without_the_signs_gets_numbers_as_they_are_written(
+    encoding: str, shown: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    verdict = Verdict("It is so.", "Holds if so.", "holds", "The slope is -0.5, 1.0e-03.")
+    path = tmp_path / "printed"
+    with path.open("w", encoding=encoding) as file:
+        monkeypatch.setattr("sys.stdout", file)
+        display.print_verdicts([(CLAIMS["amsgrad"], Chapter((verdict,), (), (), ""))])
+    assert shown in path.read_text(encoding)

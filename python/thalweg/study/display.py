@@ -41,8 +41,7 @@ def print_verdicts(chapters: Iterable[tuple[Claim, Chapter]]) -> None:
     for claim, chapter in chapters:
         name = claim.NAME
         for verdict in chapter.verdicts:
-            text = typeset(f"{verdict.sentence}\n{verdict.figures}\n")
-            text = _encodable(console, text)
+            text = _typeset(console, f"{verdict.sentence}\n{verdict.figures}\n")
             table.add_row(name, _plain(text), f"[{COLOURS[verdict.outcome]}]{verdict.outcome}[/]")
             name = ""
     console.print(table)
@@ -56,6 +55,12 @@ def _print(console: Console, text: str) -> None:
 def _plain(text: str) -> str:
     """Keep brackets from being taken for markup."""
     return text.replace("[", r"\[")
+
+
+def _typeset(console: Console, text: str) -> str:
+    """Typeset numbers, if the signs that this takes are known: a question mark is no minus."""
+    shown = typeset(text)
+    return shown if _encodable(console, shown) == shown else _encodable(console, text)
 
 
 def _encodable(console: Console, text: str) -> str:

@@ -8,18 +8,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from thalweg.study.report.page import compose
-from thalweg.study.report.pictures import render
+from thalweg.study.report.pictures import is_ours, render
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from thalweg.study.findings import Findings
+    from thalweg.study.report.pictures import Rendered
 
 
 def write(findings: Findings, directory: Path) -> Path:
     """Write ``report.html`` and ``pictures/`` into a directory, over what is there.
 
-    Equal findings give equal bytes.
+    Equal findings give equal bytes. Pictures of an earlier report that this has not are removed;
+    other files are left alone.
 
     Parameters
     ----------
@@ -38,14 +41,25 @@ def write(findings: Findings, directory: Path) -> Path:
     OSError
         If something cannot be written.
     """
-    folder = directory / "pictures"
-    folder.mkdir(parents=True, exist_ok=True)
-    files = {}
-    for _, chapter in findings.chapters:
-        for picture in chapter.pictures:
-            files[picture.name] = render(picture.figure)
-            (folder / f"{picture.name}.png").write_bytes(files[picture.name].png)
-            (folder / f"{picture.name}.svg").write_bytes(files[picture.name].svg)
+    files = {
+        picture.name: render(picture.name, picture.figure)
+        for _, chapter in findings.chapters
+        for picture in chapter.pictures
+    }
+    _write_pictures(files, directory / "pictures")
     page = directory / "report.html"
     page.write_text(compose(findings, files), encoding="utf-8", newline="\n")
     return page
+
+
+def _write_pictures(files: Mapping[str, Rendered], folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    written = set()
+    for name, picture in files.items():
+        for ending, content in (("png", picture.png), ("svg", picture.svg)):
+            path = folder / f"{name}.{ending}"
+            path.write_bytes(content)
+            written.add(path)
+    for path in {*folder.glob("*.png"), *folder.glob("*.svg")} - written:
+        if is_ours(path):
+            path.unlink()

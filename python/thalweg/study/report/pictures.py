@@ -10,11 +10,19 @@ from typing import TYPE_CHECKING, Any
 import matplotlib as mpl
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from matplotlib.figure import Figure
 
 DOTS_AN_INCH = 200
 PIXELS_AN_INCH = 104
 """Of the page, so that the usual 10 points are as large as its text."""
+
+MARK = "thalweg study ({})"
+"""Stands in files of both formats with the picture's name, so that a later study knows them."""
+
+HEAD = 4096
+"""Bytes of a file in which it does."""
 
 LARGEST_SVG = 300_000
 """Bytes; a picture of more lines than that is embedded as PNG, which is smaller then."""
@@ -37,18 +45,26 @@ class Rendered:
         return f"data:image/svg+xml;base64,{b64encode(self.svg).decode()}"
 
 
-def render(figure: Figure) -> Rendered:
+def render(name: str, figure: Figure) -> Rendered:
     """Draw a figure in both formats."""
     # Laid out once: each time again, all moves by a hair, and formats and bytes would differ.
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
     width, height = figure.get_size_inches() * PIXELS_AN_INCH
     return Rendered(
-        png=_save(figure, format="png", metadata={"Software": None}),
-        svg=_save(figure, format="svg", metadata={"Date": None}),
+        png=_save(figure, format="png", metadata={"Software": MARK.format(name)}),
+        svg=_save(figure, format="svg", metadata={"Date": None, "Creator": MARK.format(name)}),
         width=round(width),
         height=round(height),
     )
+
+
+def is_ours(path: Path) -> bool:
+    """Tell whether a file is a picture that a study has made, under the name that it gave it."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return MARK.format(path.stem).encode() in file.read(HEAD)
 
 
 def _save(figure: Figure, **options: Any) -> bytes:

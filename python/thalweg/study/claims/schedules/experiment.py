@@ -27,6 +27,8 @@ LABELS = {
 
 DECAY = 0.3
 FIRST_CYCLE = 5
+"""Epochs, which are those of the shortest runs too."""
+
 CYCLES = (FIRST_CYCLE, 3 * FIRST_CYCLE, 7 * FIRST_CYCLE, 15 * FIRST_CYCLE)
 """The epochs at which cycles of the restarts end."""
 

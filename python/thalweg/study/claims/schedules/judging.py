@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from thalweg.study.claim import Table, Verdict
-from thalweg.study.claims.schedules.experiment import CYCLES, LABELS, LONGEST, Runs, Tuning
+from thalweg.study.claims.schedules.experiment import (
+    CYCLES,
+    FIRST_CYCLE,
+    LABELS,
+    LONGEST,
+    Runs,
+    Tuning,
+)
 from thalweg.study.rules import below
 from thalweg.study.statistics import Interval, bootstrap, mean_interval
 from thalweg.study.wording import AT_AN_END, choice, listed, points
@@ -145,12 +152,15 @@ def _price(runs: Runs) -> Floats:
 
 
 def epochs(interval: Interval) -> str:
-    """Format epochs needed, of which nothing is known beyond the longest runs."""
-    estimate, low, high = (
-        f"{value:.0f}" if value <= LONGEST else f"more than {LONGEST}"
-        for value in (interval.estimate, interval.low, interval.high)
-    )
+    """Format epochs needed, of which nothing is known beyond the longest runs and the shortest."""
+    estimate, low, high = map(_epochs, (interval.estimate, interval.low, interval.high))
     return f"{estimate} ({low} to {high})"
+
+
+def _epochs(value: float) -> str:
+    if value > LONGEST:
+        return f"more than {LONGEST}"
+    return f"at most {FIRST_CYCLE}" if value <= FIRST_CYCLE else f"{value:.0f}"
 
 
 def tables(tuning: Tuning, runs: Runs, needed: Mapping[str, Interval]) -> tuple[Table, ...]:
