@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from numpy.typing import ArrayLike
 
+    from thalweg.study.statistics import Interval
+
 Style: TypeAlias = str | tuple[float, tuple[float, ...]]
 """Of a line, as matplotlib has it."""
 
@@ -113,6 +115,14 @@ def band(
             alpha=0.15,
             linewidth=0,
         )
+
+
+def reach(intervals: Sequence[Interval]) -> list[list[float]]:
+    """Return how far intervals reach below and above their estimates, as ``errorbar`` takes it."""
+    return [
+        [interval.estimate - interval.low for interval in intervals],
+        [interval.high - interval.estimate for interval in intervals],
+    ]
 
 
 def legend(picture: Figure, columns: int = 4) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shlex
+import subprocess
 import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -51,7 +53,8 @@ class Order:
         """What to type for the same numbers; they do not depend on the processes."""
         scale = "--full" if self.thorough else "--quick"
         options = [scale, "--data", self.data, "--out", str(self.out)]
-        return shlex.join(["thalweg", "study", *self.claims, *options])
+        join = subprocess.list2cmdline if os.name == "nt" else shlex.join
+        return join(["thalweg", "study", *self.claims, *options])
 
 
 def run(order: Order) -> int:

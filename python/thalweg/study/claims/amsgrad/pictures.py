@@ -172,7 +172,12 @@ def _row(axes: Axes, row: int, network: Network) -> None:
     heights = row + 0.14 + 0.18 * np.linspace(0, 1, len(gains))
     axes.plot(gains, heights, "o", color=drawing.COLOURS["amsgrad"], alpha=0.8, markersize=6)
     gain = mean_interval(gains)
-    reach = [[gain.estimate - gain.low], [gain.high - gain.estimate]]
     axes.errorbar(
-        gain.estimate, row - 0.12, xerr=reach, fmt="D", color="black", capsize=5, linewidth=2
+        gain.estimate,
+        row - 0.12,
+        xerr=drawing.reach([gain]),
+        fmt="D",
+        color="black",
+        capsize=5,
+        linewidth=2,
     )

@@ -11,7 +11,7 @@ from matplotlib.ticker import FixedLocator, NullLocator, PercentFormatter, Scala
 from thalweg.study.claim import Picture
 from thalweg.study.claims.normalized_decay import judging
 from thalweg.study.claims.normalized_decay.experiment import KEPT
-from thalweg.study.drawing import dress, figure
+from thalweg.study.drawing import dress, figure, reach
 from thalweg.study.statistics import bootstrap, mean_interval
 
 if TYPE_CHECKING:
@@ -104,10 +104,7 @@ def _bests(grid: Grid) -> Picture:
     axes.errorbar(
         grid.steps,
         estimates,
-        [
-            estimates - [found.low for found in bests],
-            [found.high for found in bests] - estimates,
-        ],
+        reach(bests),
         fmt="o",
         color=COLOUR,
         capsize=4,
@@ -162,8 +159,7 @@ def _costs(grid: Grid, decays: Mapping[str, float], costs: Mapping[str, Floats])
     gaps = {kept: mean_interval(100 * (costs[kept] - costs["λ"])) for kept in KEPT[1:]}
     axes.axvline(0, color="0.3", linewidth=1.2)
     for place, gap in enumerate(gaps.values()):
-        reach = [[gap.estimate - gap.low], [gap.high - gap.estimate]]
-        axes.errorbar(gap.estimate, place, xerr=reach, fmt="o", color=COLOUR, capsize=4)
+        axes.errorbar(gap.estimate, place, xerr=reach([gap]), fmt="o", color=COLOUR, capsize=4)
     names = {"nothing": "tuned anew"}
     labels = [f"{names.get(kept, f'{kept} kept')}\n(λ = {decays[kept]:.2g})" for kept in gaps]
     axes.set_yticks(range(len(gaps)), labels)

@@ -10,7 +10,7 @@ from matplotlib.ticker import FixedLocator, NullLocator, PercentFormatter, Scala
 from thalweg.study.claim import Picture
 from thalweg.study.claims.schedules import judging
 from thalweg.study.claims.schedules.experiment import CYCLES, LABELS, LONGEST, Runs, Tuning
-from thalweg.study.drawing import band, dress, figure
+from thalweg.study.drawing import band, dress, figure, reach
 from thalweg.study.schedules import SCHEDULES
 from thalweg.study.statistics import mean_interval
 
@@ -127,11 +127,9 @@ def _draw_gaps(axes: Axes, runs: Runs) -> None:
 
 
 def _bars(axes: Axes, x: Sequence[float], intervals: Sequence[Interval], schedule: str) -> None:
-    below = [interval.estimate - interval.low for interval in intervals]
-    above = [interval.high - interval.estimate for interval in intervals]
     estimates = [interval.estimate for interval in intervals]
     style = {**_style(schedule), "linestyle": "none"}
-    axes.errorbar(x, estimates, [below, above], capsize=2, markersize=5, **style)
+    axes.errorbar(x, estimates, reach(intervals), capsize=2, markersize=5, **style)
 
 
 def _style(schedule: str) -> dict[str, Any]:
@@ -171,7 +169,7 @@ def _anytime(runs: Runs) -> Picture:
     axes.errorbar(
         CYCLES,
         [end.estimate for end in ends],
-        [[e.estimate - e.low for e in ends], [e.high - e.estimate for e in ends]],
+        reach(ends),
         fmt=MARKERS["cosine"],
         color=COLOURS["cosine"],
         capsize=4,
