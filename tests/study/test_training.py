@@ -68,9 +68,14 @@ def test_the_same_task_finds_the_same(model: str, data: str) -> None:
 
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("data", DATA)
-def test_what_a_task_costs_grows_with_its_steps(model: str, data: str) -> None:
+def test_what_a_task_costs_grows_with_its_steps_and_looks(model: str, data: str) -> None:
     task = replace(BRIEF, data=data, model=model)
-    assert 0 < task.cost < replace(task, epochs=8).cost == pytest.approx(2 * task.cost)
+    costs = [replace(task, epochs=epochs, looks=4).cost for epochs in (4, 8, 12)]
+    assert 0 < task.cost < costs[0] < costs[1]
+    assert costs[2] - costs[1] == pytest.approx(costs[1] - costs[0])
+    # At the end there always is a look, and an epoch is looked at once.
+    assert replace(task, looks=1).cost == task.cost
+    assert replace(task, looks=100).cost == costs[0]
 
 
 def test_looks_on_the_way_are_the_ends_of_shorter_runs() -> None:
