@@ -147,7 +147,7 @@ def test_it_prints_verdicts_and_writes_all_runs(
         ("heat-maps", "does not hold"),
         ("generalisation", "undecided"),
     ]
-    assert f"the report: {tmp_path / 'report.html'}\n" in printed
+    assert f"the report:   {tmp_path / 'report.html'}\n" in printed
     found = rows(tmp_path)
     assert [row["seed"] for row in found["draw.csv"]] == [*map(str, range(60))]
     assert found["draw.csv"][35]["claims"] == "equivalence heat-maps"

@@ -67,9 +67,9 @@ def _tuning(maps: Mapping[str, Map]) -> list[Verdict]:
                 f"From every decay that comes near the best (at most {NEAR:g} times its validation "
                 "error) the learning rate is tuned, then the decay at that learning rate, and what "
                 "the result lacks to the best of all pairs is averaged. All is tuned by validation "
-                "error; what is lacking is test error, and can be below 0 by chance. Holds if the interval of what the "
-                "paper's decay saves against the penalty is above 0, does not hold if it is below, "
-                "undecided otherwise.",
+                "error; what is lacking is test error, and can be below 0 by chance. Holds if the "
+                "interval of what the paper's decay saves against the penalty is above 0, does not "
+                "hold if it is below, undecided otherwise.",
                 above(saved, 0),
                 f"{METHODS[penalty].label} loses {_points(_anywhere(one))} of test error, "
                 f"{METHODS[decoupled].label} {_points(_anywhere(other))}; decoupling saves "
