@@ -94,7 +94,7 @@ def _budgets(runs: Runs, needed: Mapping[str, Interval]) -> Picture:
         "minus the error of the fixed learning rate, seed by seed, with intervals of 95 %; below "
         "zero is better than fixed. Right: the epochs that are needed to a mean test error; at the "
         f"target of {target:.2%} (dashed) with intervals. Lower is faster; lines end at the best "
-        "that a schedule reaches.",
+        "that a schedule reaches. Marks that would cover each other stand side by side.",
         f"Three panels with a line for each schedule. Epochs needed to {target:.2%}: {figures}.",
     )
 
