@@ -19,6 +19,7 @@ from thalweg.study.grids import Grid, size_of
 from thalweg.study.statistics import mean_interval
 from thalweg.study.training import Training
 from thalweg.study.typography import typeset
+from thalweg.study.wording import points
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -124,7 +125,7 @@ def test_the_figures_follow_from_the_table_of_runs(quick: Ended) -> None:
     assert len(errors["adam"]) >= 10
     difference = mean_interval(errors["adam"] - errors["adamw"])
     page = (quick.out / "report.html").read_text(encoding="utf-8")
-    text = typeset(f"Adam + L2 has {difference.scaled(100):.2f} points more test error.")
+    text = typeset(f"Adam + L2 minus AdamW: {points(difference)} percentage points of test error.")
     assert text in page
 
 

@@ -86,7 +86,7 @@ def _run(order: Order, runs: Store) -> None:
         order.command,
         chapters,
         _facts(order, ledger, made, perf_counter() - begun),
-        shares.table(ledger, order.jobs),
+        shares.table(ledger),
     )
     with _writing(order.out):
         tables = table.write(ledger, order.out, runs.kinds)

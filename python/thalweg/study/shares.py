@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 COLUMNS = ("model", "method", "runs", "forward and backward", "optimizer", "optimizer's share")
 
 
-def table(runs: Iterable[Run], jobs: int) -> Table | None:
+def table(runs: Iterable[Run]) -> Table | None:
     """Return medians over all training runs, by model and method; None if there are none."""
     times: dict[tuple[str, str], list[tuple[float, float]]] = defaultdict(list)
     for run in runs:
@@ -32,8 +32,8 @@ def table(runs: Iterable[Run], jobs: int) -> Table | None:
     if not times:
         return None
     caption = (
-        "Time of a step with one thread, medians over training runs, of which up to "
-        f"{jobs} ran side by side."
+        "Time of a step with one thread, medians over training runs; as many run side by side as "
+        "there are processes."
     )
     order = [(model, method) for model in MODELS for method in METHODS]
     return Table(caption, COLUMNS, tuple(_row(*pair, times[pair]) for pair in order if times[pair]))
