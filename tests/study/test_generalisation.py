@@ -83,6 +83,13 @@ def test_the_best_of_the_grid_is_what_is_compared() -> None:
     assert row[1:3] == ("0.01", "0.1")
 
 
+def test_a_best_that_is_at_an_end_of_the_grid_is_said_to_be() -> None:
+    perform, _ = performing(lambda task: record(0.05 + 0.001 * task.lr))
+    found = generalisation.study(QUICK, perform)
+    assert "The best of Adam + L2 and AdamW is at an end of what" in found.verdicts[0].figures
+    assert all(row[1].endswith("*") for row in found.tables[0].rows)
+
+
 @pytest.mark.parametrize("setting", [QUICK, Setting("mnist5k", thorough=True)])
 def test_what_is_planned_costs_what_is_performed(setting: Setting) -> None:
     perform, given = performing(lambda task: record(0.05 + 0.0005 * noise(task)))

@@ -119,6 +119,12 @@ class Map:
         row, column = np.unravel_index(errors.argmin(), errors.shape)
         return int(row), int(column)
 
+    @property
+    def ends(self) -> bool:
+        """Whether the best is at an end of the grid, so that better may lie beyond."""
+        row, column = self.best()
+        return row in {0, len(self.grid.lrs) - 1} or column in {0, len(self.grid.decays) - 1}
+
     def tuned(self) -> tuple[float, float]:
         """Return the learning rate and decay of the smallest mean validation error."""
         row, column = self.best()

@@ -9,7 +9,7 @@ from thalweg.study.claims.generalisation.experiment import CLOSE
 from thalweg.study.methods import METHODS as ALL_METHODS
 from thalweg.study.rules import above, below
 from thalweg.study.statistics import mean_interval
-from thalweg.study.wording import AT_AN_END, NETWORKS, choice, points
+from thalweg.study.wording import AT_AN_END, NETWORKS, choice, listed, points
 
 if TYPE_CHECKING:
     from thalweg.study.claims.generalisation.experiment import Runs
@@ -35,7 +35,8 @@ def _at_the_end(runs: Runs) -> Verdict:
         f"AdamW generalises better than Adam + L2 ({NETWORKS[runs.model]}).",
         ADVANTAGE,
         above(difference, 0, fails_below=LITTLE),
-        f"Adam + L2 minus AdamW: {points(difference)} percentage points of test error.",
+        f"Adam + L2 minus AdamW: {points(difference)} percentage points of test error."
+        + _caution(runs, "adam", "adamw"),
     )
 
 
@@ -54,7 +55,8 @@ def _at_equal_loss(runs: Runs) -> Verdict:
         f"{ADVANTAGE} Compared are runs that end with equal training loss, at most {CLOSE:g} times "
         "more or less; undecided if there are none.",
         "undecided" if difference is None else above(difference, 0, fails_below=LITTLE),
-        f"{told}; on the way of the best runs, where learning rates differ, {points(on_the_way)}.",
+        f"{told}; on the way of the best runs, where learning rates differ, {points(on_the_way)}."
+        + _caution(runs, "adamw"),
     )
 
 
@@ -66,8 +68,15 @@ def _with_sgd(runs: Runs) -> Verdict:
         f"{100 * LITTLE:g} percentage points; else does not hold if all of it is above 0; "
         "undecided otherwise.",
         below(difference, LITTLE, fails_above=0),
-        f"AdamW minus SGDW: {points(difference)} percentage points of test error.",
+        f"AdamW minus SGDW: {points(difference)} percentage points of test error."
+        + _caution(runs, "adamw", "sgdw"),
     )
+
+
+def _caution(runs: Runs, *methods: str) -> str:
+    """Say of which methods the best may not have been found."""
+    ends = [ALL_METHODS[method].label for method in methods if runs.maps[method].ends]
+    return f" The best of {listed(ends)} is at an end of what was tried." if ends else ""
 
 
 def table(runs: Runs) -> Table:
