@@ -45,7 +45,7 @@ def method(setting: Setting) -> str:
         "the test pictures are always the same. Stars mark the smallest mean validation error. "
         "The seeds that choose are those that are shown, since all cells are: what is best is "
         "chosen by other pictures than its test error is of, but by the same runs, which flatters "
-        "it a little. (The chapter on generalisation compares with other seeds.)\n\n"
+        "it a little. (The claim about generalisation is judged with other seeds.)\n\n"
         "To find how a basin lies, the best decay of a learning rate is where the parabola through "
         "the lowest error, of validation and test pictures together, and its neighbours is lowest. "
         "A learning rate counts if, with all seeds, its best error is at most "
