@@ -20,7 +20,7 @@ DOCS = Path(__file__).parent
 PAGE = DOCS / "study.md"
 FOLDER = DOCS / "study"
 VERDICTS = FOLDER / "verdicts.csv"
-BETWEEN = re.compile(r"(<!-- verdicts -->\n)(.*?)(\n<!-- end -->)", re.DOTALL)
+BETWEEN = re.compile(r"(<!-- verdicts -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 SIGNS = {"holds": "✓ holds", "does not hold": "✗ does not hold", "undecided": "? undecided"}
 WIDTH = 1350
 """Pixels of a picture."""
@@ -33,7 +33,7 @@ def table() -> str:
             f"| {row['sentence']} | {SIGNS[row['outcome']]} | {row['figures']} |"
             for row in csv.DictReader(file)
         ]
-    return typeset("\n".join(["| claim | verdict | figures |", "|---|---|---|", *rows]))
+    return typeset("\n".join(["| claim | verdict | figures |", "|---|---|---|", *rows, ""]))
 
 
 def main(study: Path) -> None:

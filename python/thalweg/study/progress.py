@@ -104,7 +104,7 @@ class _Lines:
 
     def begin(self, name: str) -> None:
         self._name = name
-        self._print(f"{name} …")
+        self._print(f"{name} ...")
 
     def show(self, done: float, total: float, made: int) -> None:
         reached = int(LINES * done / total) if total else 0

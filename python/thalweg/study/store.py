@@ -39,10 +39,14 @@ SHOWN = 5
 
 @cache
 def environment() -> dict[str, str]:
-    """Return what makes the numbers, other than settings: versions. Data come with scikit-learn."""
+    """Return what makes the numbers, other than settings: versions.
+
+    Data come with scikit-learn, and a search of a task is SciPy's.
+    """
     return {
         "thalweg": thalweg.__version__,
         "NumPy": np.__version__,
+        "SciPy": version("scipy"),
         "scikit-learn": version("scikit-learn"),
     }
 

@@ -135,7 +135,7 @@ def tables(results: Results) -> tuple[Table, ...]:
     def row(rule: str) -> tuple[str, ...]:
         lr = RULES[rule].lr
         ends = (
-            f"{stats.gmean(ways[rule, 'float64'].ends):.1e}"
+            f"{stats.gmean(ways[rule, 'float64'].ends):.2g}"
             for ways in (results.same, results.control)
         )
         return (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import NullFormatter, PercentFormatter
 
 from thalweg.study.claim import Picture
 from thalweg.study.claims.generalisation.experiment import error_at_loss
@@ -59,6 +59,7 @@ def _at_equal_loss(runs: Runs) -> Picture:
     for axes in (left, right):
         dress(axes)
         axes.set_xscale("log")
+        axes.xaxis.set_minor_formatter(NullFormatter())
         axes.set_xlabel("training loss (cross-entropy), falling to the right")
         axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
         axes.invert_xaxis()

@@ -49,7 +49,7 @@ class Scale:
     """At the longest runs that are compared; every fifth epoch is among them."""
 
 
-QUICK = Scale(CYCLES, (0.005, 0.01, 0.02, 0.04), tuning_seeds=3, seeds=10, looks=15)
+QUICK = Scale(CYCLES, (0.0025, 0.005, 0.01, 0.02, 0.04), tuning_seeds=3, seeds=10, looks=15)
 FULL = Scale(
     (5, 10, 15, 25, 35, 50, LONGEST),
     (0.0025, 0.005, 0.01, 0.02, 0.04, 0.08),
