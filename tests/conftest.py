@@ -1,4 +1,4 @@
-"""What the tests share: process-wide settings are put back, and a refusal changes nothing."""
+"""What the tests share: settings are put back, a refusal changes nothing, one browser for all."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import thalweg
+from browser import Browser, running
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,6 +23,12 @@ def _settings() -> Iterator[None]:
         thalweg.set_num_threads(threads)
     if thalweg.get_cpu_level() != level:
         thalweg.set_cpu_level(level)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    with running() as browser:
+        yield browser
 
 
 def snapshot(opt: thalweg.Optimizer) -> Any:

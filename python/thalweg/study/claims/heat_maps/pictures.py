@@ -28,7 +28,7 @@ ROWS = (
 
 PAIR = ("adam", "adamw")
 
-CONTRAST = 2.2
+CONTRAST = 1.6
 """Colours end at so many times the best error."""
 
 
