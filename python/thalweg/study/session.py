@@ -88,7 +88,7 @@ def _run(order: Order, runs: Store) -> None:
         _facts(order, ledger, made, perf_counter() - begun),
         shares.table(ledger),
     )
-    with _writing(order.out):
+    with _writing(order.out, "; runs are kept"):
         tables = table.write(ledger, order.out, runs.kinds)
         verdicts = table.write_verdicts(chapters, order.out)
         page = report.write(findings, order.out)
@@ -145,17 +145,21 @@ def _data(name: str) -> str:
 
 
 def _check_writable(out: Path) -> None:
-    with _writing(out):
-        for directory in (out, *(out / name for name in DIRECTORIES)):
+    for directory in (out, *(out / name for name in DIRECTORIES)):
+        if directory.exists() and not directory.is_dir():
+            raise StudyError(
+                f"{str(directory)!r} is no directory: move it away, or choose another with --out"
+            )
+        with _writing(directory):
             directory.mkdir(parents=True, exist_ok=True)
             # Permission bits do not tell everything (read-only mounts, full disks); trying does.
             tempfile.TemporaryFile(dir=directory).close()
 
 
 @contextmanager
-def _writing(out: Path) -> Iterator[None]:
+def _writing(out: Path, more: str = "") -> Iterator[None]:
     try:
         yield
     except OSError as error:
         where = error.filename or str(out)
-        raise StudyError(f"cannot write {where!r}: {error.strerror}; runs are kept") from error
+        raise StudyError(f"cannot write {where!r}: {error.strerror}{more}") from error
