@@ -8,8 +8,8 @@ from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from browser import Page
 
+from browser import Page
 from thalweg.study.findings import Findings
 from thalweg.study.report import write
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from browser import Page
 
+from browser import Page
 from thalweg.study import drawing
 from thalweg.study.claim import Chapter, Picture, Table, Verdict
 from thalweg.study.findings import Findings
@@ -20,8 +20,9 @@ from thalweg.study.report import write
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from browser import Browser
     from matplotlib.figure import Figure
+
+    from browser import Browser
 
 NASTY = """<script>alert("ä'ö")</script> & &amp; {{ 7 * 7 }} <b>"""
 LONG = "Donaudampfschifffahrtselektrizitätenhauptbetriebswerkbauunterbeamtengesellschaft" * 2
