@@ -16,7 +16,8 @@ from thalweg.study.statistics import Interval, bootstrap, mean_interval
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from thalweg.study.grids import Floats, Map
+    from thalweg.study.grids import Map
+    from thalweg.study.statistics import Floats
 
 NEAR = 1.4
 """A learning rate, or decay, counts if its best error is at most so many times the best of all."""

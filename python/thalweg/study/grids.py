@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from thalweg.study.training import Training
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from thalweg.study.claim import Perform, Setting
-    from thalweg.study.task import Record
+    from numpy.typing import NDArray
 
-Floats: TypeAlias = NDArray[np.floating[Any]]
+    from thalweg.study.claim import Perform, Setting
+    from thalweg.study.statistics import Floats
+    from thalweg.study.task import Record
 
 DECADES = {
     "sgd": ((-2.5, -0.5), (-4.0, -0.5)),

@@ -6,16 +6,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from thalweg.study.online import COMMON, EPS, PERIOD, PROBABILITY, RARE, Online
 from thalweg.study.training import Training
 
 if TYPE_CHECKING:
     from thalweg.study.claim import Perform, Setting
+    from thalweg.study.statistics import Floats
     from thalweg.study.task import Record
 
-Floats: TypeAlias = NDArray[np.floating[Any]]
 Pair: TypeAlias = tuple[float, float]
 """A learning rate and a decay."""
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import stats
 
 from thalweg.study.task import Task
@@ -14,9 +13,8 @@ from thalweg.study.trajectory import BATCH_SIZE, RULES, SIZE, Imitation, Traject
 
 if TYPE_CHECKING:
     from thalweg.study.claim import Perform, Setting
+    from thalweg.study.statistics import Floats
     from thalweg.study.task import Record
-
-Floats: TypeAlias = NDArray[np.floating[Any]]
 
 K = TypeVar("K")
 T = TypeVar("T", bound=Task)

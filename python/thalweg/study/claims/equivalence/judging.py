@@ -15,7 +15,8 @@ from thalweg.study.trajectory import RULES
 
 if TYPE_CHECKING:
     from thalweg.study.claim import Outcome
-    from thalweg.study.claims.equivalence.experiment import Floats, Results
+    from thalweg.study.claims.equivalence.experiment import Results
+    from thalweg.study.statistics import Floats
 
 SAME = 10.0
 """Up to so many times the control's, a distance is one of rounding."""

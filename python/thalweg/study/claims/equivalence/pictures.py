@@ -17,7 +17,8 @@ from thalweg.study.trajectory import RULES
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from thalweg.study.claims.equivalence.experiment import Floats, Results, Ways
+    from thalweg.study.claims.equivalence.experiment import Results, Ways
+    from thalweg.study.statistics import Floats
 
 DECOUPLED, SAME, BEST, CONTROL = "#0072B2", "#D55E00", "#009E73", "0.45"
 OF_RULE = {"sgd": "#E69F00", "momentum": "#D55E00", "adam": "#0072B2"}

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from thalweg.study.claim import Perform, Setting
-    from thalweg.study.grids import Floats, Map
+    from thalweg.study.grids import Map
+    from thalweg.study.statistics import Floats
     from thalweg.study.task import Record
     from thalweg.study.training import Training
 
