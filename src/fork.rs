@@ -19,7 +19,7 @@ static GENERATION: AtomicU32 = AtomicU32::new(0);
 /// The thread that made the last fork on the way to this process.
 static SURVIVOR: AtomicU32 = AtomicU32::new(0);
 
-/// How many threads are inside [`whole`], and how many wait to fork.
+/// How many threads are inside [`whole`], and how many wait to fork or do.
 struct Threads {
     working: usize,
     waiting: usize,
@@ -29,6 +29,9 @@ static THREADS: Mutex<Threads> = Mutex::new(Threads { working: 0, waiting: 0 });
 
 /// Told when one that works leaves while one waits.
 static FEWER: Condvar = Condvar::new();
+
+/// Told when nobody waits to fork any more.
+static FORKED: Condvar = Condvar::new();
 
 thread_local! {
     static THREAD: u32 = {
@@ -84,8 +87,9 @@ impl Mark {
     }
 }
 
-/// Does `work` while no thread forks: a fork waits until it is done. `work` must not wait for
-/// anything that a thread which forks may hold, Python's interpreter lock above all.
+/// Does `work` while no thread forks: a fork waits until it is done, and new work until a fork that
+/// waits has been made. `work` must not wait for anything that a thread which forks may hold, Python's
+/// interpreter lock above all.
 pub fn whole<T>(work: impl FnOnce() -> T) -> T {
     struct Working;
     impl Drop for Working {
@@ -99,7 +103,13 @@ pub fn whole<T>(work: impl FnOnce() -> T) -> T {
         }
     }
     watch();
-    lock().working += 1;
+    let mut threads = lock();
+    // What is part of work that has begun must not wait for a fork, which waits for it.
+    while threads.waiting > 0 && DEPTH.get() == 0 {
+        threads = FORKED.wait(threads).unwrap_or_else(PoisonError::into_inner);
+    }
+    threads.working += 1;
+    drop(threads);
     DEPTH.set(DEPTH.get() + 1);
     let _working = Working;
     work()
@@ -116,7 +126,7 @@ mod handlers {
     use std::sync::PoisonError;
     use std::sync::atomic::Ordering;
 
-    use super::{DEPTH, FEWER, FORKING, GENERATION, SURVIVOR, THREAD, lock};
+    use super::{DEPTH, FEWER, FORKED, FORKING, GENERATION, SURVIVOR, THREAD, lock};
 
     /// Before a fork: waits for work in other threads, and keeps new work from beginning.
     extern "C" fn before() {
@@ -125,19 +135,23 @@ mod handlers {
         while threads.working > DEPTH.get() {
             threads = FEWER.wait(threads).unwrap_or_else(PoisonError::into_inner);
         }
-        threads.waiting -= 1;
         FORKING.set(Some(threads));
     }
 
     extern "C" fn in_parent() {
-        FORKING.set(None);
+        if let Some(mut threads) = FORKING.take() {
+            threads.waiting -= 1;
+            if threads.waiting == 0 {
+                FORKED.notify_all();
+            }
+        }
     }
 
     extern "C" fn in_child() {
         GENERATION.fetch_add(1, Ordering::Relaxed);
         SURVIVOR.store(THREAD.with(|thread| *thread), Ordering::Relaxed);
         if let Some(mut threads) = FORKING.take() {
-            threads.waiting = 0; // others that were about to fork did not come along
+            threads.waiting = 0; // this fork is made, and others did not come along
         }
     }
 
@@ -153,4 +167,68 @@ mod handlers {
 #[cfg(not(unix))]
 mod handlers {
     pub(super) fn install() {}
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    #![allow(unsafe_code)] // forks
+
+    use std::sync::mpsc::channel;
+    use std::thread;
+
+    use super::*;
+
+    /// A child that does nothing.
+    fn fork() {
+        // SAFETY: the child ends at once, and the parent waits for it.
+        unsafe {
+            match libc::fork() {
+                0 => libc::_exit(0),
+                child => assert_eq!(libc::waitpid(child, std::ptr::null_mut(), 0), child),
+            }
+        }
+    }
+
+    /// A fork waits for work that has begun, work that begins then waits for the fork, and what belongs to
+    /// work that has begun waits for neither.
+    #[test]
+    fn a_fork_is_not_starved_by_new_work() {
+        let (events, seen) = channel();
+        let (finish, finished) = channel::<()>();
+        thread::scope(|scope| {
+            let told = events.clone();
+            let (begun, has_begun) = channel();
+            scope.spawn(move || {
+                whole(|| {
+                    let _ = begun.send(());
+                    let _ = finished.recv();
+                    whole(|| told.send("old"))
+                })
+            });
+            has_begun.recv().unwrap_or_default();
+            let told = events.clone();
+            scope.spawn(move || {
+                fork();
+                told.send("fork")
+            });
+            while lock().waiting == 0 {
+                thread::yield_now();
+            }
+            let told = events.clone();
+            let (entering, enters) = channel();
+            scope.spawn(move || {
+                let _ = entering.send(());
+                whole(|| told.send("new"))
+            });
+            enters.recv().unwrap_or_default();
+            // Time to go wrong in.
+            (0..1_000).for_each(|_| thread::yield_now());
+            assert!(seen.try_recv().is_err());
+            drop(finish);
+        });
+        let mut seen: Vec<_> = seen.try_iter().collect();
+        assert_eq!(seen.remove(0), "old");
+        seen.sort_unstable();
+        assert_eq!(seen, ["fork", "new"]); // told after the fork, which the new work may outrun
+    }
 }
