@@ -19,7 +19,7 @@ const LONGEST: usize = 262_144;
 pub(crate) fn portion(elements: usize, threads: usize) -> usize {
     match threads {
         1 => elements.max(1),
-        _ => (elements / (threads * PORTIONS)).clamp(SHORTEST, LONGEST),
+        _ => (elements / threads.saturating_mul(PORTIONS)).clamp(SHORTEST, LONGEST),
     }
 }
 

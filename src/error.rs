@@ -3,6 +3,7 @@
 use std::fmt::{self, Write as _};
 
 use crate::element::Kind;
+use crate::threads::THREADS_MAX;
 
 /// Why an update was refused.
 #[derive(Clone, Debug, PartialEq)]
@@ -53,7 +54,7 @@ pub enum Error {
         /// The names this machine has.
         available: Vec<&'static str>,
     },
-    /// A thread count of zero, or one that is no number.
+    /// A thread count that is no number, or out of range.
     Threads {
         /// What was given.
         given: String,
@@ -93,7 +94,11 @@ impl fmt::Display for Error {
                 available.join(", ")
             ),
             Error::Threads { given, source } => {
-                write!(f, "{source} must be a whole number of at least 1, got {}", Quoted(given))
+                write!(
+                    f,
+                    "{source} must be a whole number of at least 1 and at most {THREADS_MAX}, got {}",
+                    Quoted(given)
+                )
             }
         }
     }

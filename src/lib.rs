@@ -6,7 +6,8 @@
 //! # The promise about numbers
 //!
 //! The result of an update is a function of its inputs alone: not of the instruction set, the
-//! number of threads, where an element lies in its array, or how an array is cut into slices. Only
+//! number of threads, where an element lies in its array, how an array is cut into slices, or the
+//! floating-point mode of the calling thread. Only
 //! `+ - * /` and square root are used, in one fixed order, each rounded once to the parameter's
 //! type; no fused multiply-add, no approximation. The plain NumPy of `thalweg.reference` defines
 //! the bits.
@@ -19,6 +20,7 @@
 //! | [`element`] | element types and the magnitudes that count as zero |
 //! | `kernel`, `prefetch` | the one loop over a block |
 //! | [`dispatch`] | CPU levels |
+//! | [`float_mode`] | arithmetic as compiled code presumes it, whatever mode the caller's thread is in |
 //! | [`layout`], [`gather`], `planes` | shapes and strides; arrays that are no plain slice |
 //! | [`tensor`], `ways` | a parameter with its gradient and state; the ways through it |
 //! | [`watch`] | norms of gradient, parameter and change, in the pass of the update |
@@ -35,8 +37,8 @@
 //! Data flows one way: hyperparameters become coefficients, tensors become portions, portions go to
 //! threads, a thread runs the kernel at a CPU level.
 //!
-//! `unsafe` is denied except in `dispatch` (functions that enable an instruction set), `prefetch` (an
-//! instruction), `gather`, `planes`, `tensor`, `ways`, `norm` (elements of arrays given by address), `plan`
+//! `unsafe` is denied except in `dispatch` (functions that enable an instruction set), `float_mode` (a
+//! register), `prefetch` (an instruction), `gather`, `planes`, `tensor`, `ways`, `norm` (elements of arrays given by address), `plan`
 //! (one thread an element), `pool` (pointers to a leaked pool and the region in it), `fork` (handlers
 //! that the C library calls), `checkpoint::lock` (record locks, which std lacks), `release` (advice
 //! about memory) and `python`.
@@ -68,6 +70,7 @@ mod cut;
 pub mod dispatch;
 pub mod element;
 pub mod error;
+pub mod float_mode;
 pub mod fork;
 pub mod gather;
 mod kernel;

@@ -13,6 +13,7 @@ use ndarray::{ArrayView, Dimension};
 use crate::cut::{Cut, Piece};
 use crate::dispatch::{Level, Work};
 use crate::element::{Element, Kind};
+use crate::float_mode::in_default_mode;
 use crate::gather::Pointer;
 use crate::layout::{Layout, Order};
 use crate::plan::Update;
@@ -278,21 +279,23 @@ impl Norm {
 
     /// The norm of gradients multiplied by `scale`.
     pub fn of_scaled(&self, scale: f64) -> f64 {
-        scale * self.root * self.unit
+        in_default_mode(|| scale * self.root * self.unit)
     }
 
     /// `min(1, max_norm / norm)` for gradients multiplied by `scale`; NaN if the norm is NaN.
     ///
     /// Right also where the norm itself overflows.
     pub fn clip(&self, max_norm: f64, scale: f64) -> f64 {
-        let norm = self.of_scaled(scale);
-        if norm <= max_norm {
-            1.0
-        } else if self.unit == 1.0 {
-            max_norm / norm
-        } else {
-            max_norm / self.unit / (scale * self.root)
-        }
+        in_default_mode(|| {
+            let norm = self.of_scaled(scale);
+            if norm <= max_norm {
+                1.0
+            } else if self.unit == 1.0 {
+                max_norm / norm
+            } else {
+                max_norm / self.unit / (scale * self.root)
+            }
+        })
     }
 }
 
@@ -312,6 +315,10 @@ impl ReadPass {
     /// Reads all leaves once (twice where the squares overflow) and returns their norm, the leaves
     /// added in the given order.
     pub fn read(&mut self, leaves: &[Leaf<'_>], level: Level, threads: usize) -> Norm {
+        in_default_mode(|| self.norm(leaves, level, threads))
+    }
+
+    fn norm(&mut self, leaves: &[Leaf<'_>], level: Level, threads: usize) -> Norm {
         self.cut.set(leaves.iter().map(|leaf| leaf.len), self.release.threads(threads), BLOCK);
         self.blocks.set(leaves.iter().map(|leaf| leaf.len));
         let total = self.read_with(leaves, level, threads, 1.0);
@@ -346,10 +353,12 @@ impl ReadPass {
         let refuses = |(i, reading): &(usize, &Reading)| {
             reading.sum.is_nan() || !update(*i).admits(reading.largest)
         };
-        (self.readings.iter().enumerate())
-            .filter(refuses)
-            .map(|(i, _)| (i, leaves[i].count_refused(update(i))))
-            .collect()
+        in_default_mode(|| {
+            (self.readings.iter().enumerate())
+                .filter(refuses)
+                .map(|(i, _)| (i, leaves[i].count_refused(update(i))))
+                .collect()
+        })
     }
 
     fn read_with(

@@ -6,6 +6,7 @@ use crate::cut::{Cut, Piece};
 use crate::dispatch::Level;
 use crate::element::Kind;
 use crate::error::Error;
+use crate::float_mode::in_default_mode;
 use crate::pool;
 use crate::release::Release;
 use crate::rule::Coefficients;
@@ -168,7 +169,7 @@ impl Plan {
             }
         });
         norms.clear();
-        norms.extend((0..tasks.len()).map(|index| Norms::of(index, blocks)));
+        in_default_mode(|| norms.extend((0..tasks.len()).map(|index| Norms::of(index, blocks))));
         Ok(())
     }
 }

@@ -19,10 +19,14 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::float_mode::{self, in_default_mode};
 use crate::fork;
 
 /// How long an idle helper stays awake: about what waking it costs.
 const LINGER: Duration = Duration::from_micros(40);
+
+/// More helpers than this are not started, whoever asks for them: no machine has the memory channels.
+const HELPERS_MAX: usize = 1_023;
 
 /// Looks between two readings of the clock, and before a waiting thread lets others run.
 const LOOKS: u32 = 64;
@@ -32,16 +36,12 @@ const LOOKS: u32 = 64;
 /// The calling thread takes numbers too, so all is done even where no thread can be started, or
 /// where another thread's region has the helpers.
 pub(crate) fn for_each(count: usize, threads: usize, work: impl Fn(usize) + Sync) {
-    let helpers = threads.min(count).saturating_sub(1);
+    let helpers = threads.min(count).min(HELPERS_MAX + 1).saturating_sub(1);
     let region =
         Region { work: &work, count, next: AtomicUsize::new(0), seats: AtomicUsize::new(helpers) };
-    match if helpers == 0 { None } else { Pool::current().open(&region) } {
-        None => region.take_all(),
-        Some(open) => {
-            region.take_all();
-            drop(open);
-        }
-    }
+    let open = if helpers == 0 { None } else { Pool::current().open(&region) };
+    in_default_mode(|| region.take_all());
+    drop(open);
 }
 
 /// Whether helpers are awake, looking for work.
@@ -172,6 +172,8 @@ impl Pool {
 
     /// What a helper does, for ever.
     fn help(&self) {
+        // The mode is inherited from the thread that started this one.
+        float_mode::set_default();
         let mut seen = 0;
         loop {
             seen = self.next_region(seen);

@@ -6,6 +6,8 @@
 
 use std::f64::consts::{FRAC_PI_2, PI};
 
+use crate::float_mode::in_default_mode;
+
 /// What is left of a fall along half a cosine: `(1 + cos(π·done))/2`, from 1 at `done = 0` to 0 at
 /// `done = 1`.
 ///
@@ -21,12 +23,14 @@ use std::f64::consts::{FRAC_PI_2, PI};
 /// assert_eq!([half_cosine(0.0, 1.0), half_cosine(0.5, 0.5), half_cosine(1.0, 0.0)], [1.0, 0.5, 0.0]);
 /// ```
 pub fn half_cosine(done: f64, left: f64) -> f64 {
-    if done <= 0.5 {
-        0.5 + 0.5 * libm::cos(PI * done)
-    } else {
-        let sine = libm::sin(FRAC_PI_2 * left);
-        sine * sine
-    }
+    in_default_mode(|| {
+        if done <= 0.5 {
+            0.5 + 0.5 * libm::cos(PI * done)
+        } else {
+            let sine = libm::sin(FRAC_PI_2 * left);
+            sine * sine
+        }
+    })
 }
 
 /// `base` to the power of `exponent`, wrong by less than one unit in the last place.
@@ -37,5 +41,5 @@ pub fn half_cosine(done: f64, left: f64) -> f64 {
 /// assert_eq!(thalweg::scalars::power(0.5, 3.0), 0.125);
 /// ```
 pub fn power(base: f64, exponent: f64) -> f64 {
-    libm::pow(base, exponent)
+    in_default_mode(|| libm::pow(base, exponent))
 }

@@ -8,6 +8,9 @@ use crate::error::Error;
 /// Environment variables that set the number of threads, the first that is set wins.
 pub const THREADS_VARIABLES: [&str; 2] = ["THALWEG_NUM_THREADS", "OMP_NUM_THREADS"];
 
+/// The largest number that can be asked for, as of OpenMP: 2³¹ - 1.
+pub const THREADS_MAX: usize = i32::MAX as usize;
+
 /// The number that was set, or 0.
 static CHOSEN: AtomicUsize = AtomicUsize::new(0);
 
@@ -34,9 +37,9 @@ pub fn num_threads() -> (usize, Source) {
 ///
 /// # Errors
 ///
-/// [`Error::Threads`] for zero.
+/// [`Error::Threads`] for zero and above [`THREADS_MAX`].
 pub fn set_num_threads(n: usize) -> Result<(), Error> {
-    if n == 0 {
+    if !(1..=THREADS_MAX).contains(&n) {
         return Err(Error::Threads { given: n.to_string(), source: "the number of threads" });
     }
     CHOSEN.store(n, Ordering::Relaxed);
@@ -47,7 +50,7 @@ pub fn set_num_threads(n: usize) -> Result<(), Error> {
 ///
 /// # Errors
 ///
-/// [`Error::Threads`] if it is no whole number of at least 1.
+/// [`Error::Threads`] if it is no whole number from 1 to [`THREADS_MAX`].
 pub fn threads_from_environment() -> Result<Option<usize>, Error> {
     let source = THREADS_VARIABLES[0];
     match std::env::var(source) {
@@ -60,7 +63,7 @@ pub fn threads_from_environment() -> Result<Option<usize>, Error> {
 }
 
 fn parse(given: &str) -> Option<usize> {
-    given.trim().parse().ok().filter(|n| *n > 0)
+    given.trim().parse().ok().filter(|n| (1..=THREADS_MAX).contains(n))
 }
 
 fn initial() -> (usize, Source) {
@@ -74,6 +77,6 @@ fn initial() -> (usize, Source) {
             }
         }
         let machine = std::thread::available_parallelism().map_or(1, usize::from);
-        (machine, Source::Machine)
+        (machine.min(THREADS_MAX), Source::Machine)
     })
 }

@@ -211,6 +211,9 @@ READ_ONLY: Specimens = {
     "read-only and misaligned": lambda d, _: read_only(filled(bytearray(320), d, 1)),
     "broadcast": lambda d, _: np.broadcast_to(arena(d)[2:5], (4, 3)),
     "on bytes": lambda d, _: np.frombuffer(arena(d).tobytes(), d)[3:9],
+}
+
+READ_ONLY_MAPS: Specimens = {
     "memmap r": lambda d, folder: mapped(d, folder, "r"),
 }
 
@@ -243,20 +246,30 @@ OTHER_TYPES: Specimens = {
     "big-endian": lambda d, _: numbers(3, np.dtype(d).newbyteorder()),
     "float16": lambda _, __: numbers(3, np.float16),
     "long double": lambda _, __: numbers(3, np.longdouble),
-    "complex": lambda _, __: numbers(3, complex),
     "integers": lambda _, __: np.arange(3),
     "unsigned bytes": lambda _, __: np.arange(3, dtype=np.uint8),
     "booleans": lambda _, __: np.ones(3, bool),
-    "objects": lambda _, __: np.array([1.0, 2.0, 3.0], object),
     "dates": lambda _, __: np.arange(3).astype("M8[s]"),
     "durations": lambda _, __: np.arange(3).astype("m8[s]"),
     "strings": lambda _, __: np.array(["1.0", "2.0", "3.0"]),
     "byte strings": lambda _, __: np.array([b"1.0", b"2.0", b"3.0"]),
     "raw bytes": lambda d, _: numbers(3, d).view(f"V{np.dtype(d).itemsize}"),
-    "records": lambda d, _: record(d, align=True),
-    "record array": lambda d, _: record(d, align=False).view(np.recarray),
     "0-d integer": lambda _, __: np.array(1),
     "empty integers": lambda _, __: np.zeros((0, 3), int),
+}
+
+COMPLEX: Specimens = {
+    "complex": lambda _, __: numbers(3, complex),
+    "complex64, reversed": lambda _, __: numbers(3, np.complex64)[::-1],
+}
+
+OBJECTS: Specimens = {
+    "objects": lambda _, __: np.array([1.0, 2.0, 3.0], object),
+}
+
+RECORDS: Specimens = {
+    "records": lambda d, _: record(d, align=True),
+    "record array": lambda d, _: record(d, align=False).view(np.recarray),
 }
 
 MASKED: Specimens = {

@@ -10,7 +10,7 @@ import pytest
 
 import specimens
 from specimens import memory, numbers, picture, with_elements
-from thalweg import SGDW, AdamW, Optimizer, functional
+from thalweg import SGD, SGDW, AdamW, Optimizer, functional
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -178,6 +178,7 @@ WORKS = None
 ARRAYS = "float32 or float64 ndarrays"
 NATIVE = "float32 or float64 in native byte order"
 UNWRITABLE = Refused(ValueError, ("is read-only", "a writable array", "array.copy()"))
+READ_ONLY_MAP = Refused(ValueError, (*UNWRITABLE.says, 'mode="r+"', 'mode="c"'))
 TIED_TO_ITSELF = Refused(ValueError, ("share memory", "memory of its own", "array.copy()"))
 UNALIGNED = Refused(ValueError, ("is not aligned", "an aligned copy", "array.copy()"))
 NOTHING_LOADED = "nothing was loaded"
@@ -188,13 +189,29 @@ NO_ARRAY = Refused(TypeError, ("is of type {type};", ARRAYS, "np.asarray("))
 EXPECTED: list[tuple[specimens.Specimens, dict[str, Refused | None]]] = [
     (specimens.WRITABLE, {WRITTEN: WORKS, GRADIENT: WORKS, SAVED: WORKS}),
     (specimens.READ_ONLY, {WRITTEN: UNWRITABLE, GRADIENT: WORKS, SAVED: WORKS}),
+    (specimens.READ_ONLY_MAPS, {WRITTEN: READ_ONLY_MAP, GRADIENT: WORKS, SAVED: WORKS}),
     (specimens.SELF_OVERLAPPING, {WRITTEN: TIED_TO_ITSELF, GRADIENT: WORKS, SAVED: WORKS}),
     (specimens.MISALIGNED, {WRITTEN: UNALIGNED, GRADIENT: WORKS, SAVED: WORKS}),
+    *[
+        (
+            others,
+            {
+                WRITTEN: Refused(TypeError, ("is of dtype {dtype};", NATIVE, f"(array{way}")),
+                GRADIENT: Refused(TypeError, ("is of dtype {dtype};", NATIVE, f"(g{way}")),
+                SAVED: Refused(ValueError, ("saved {dtype}", "here float32", NOTHING_LOADED)),
+            },
+        )
+        for others, way in [
+            (specimens.OTHER_TYPES, ".astype("),
+            (specimens.COMPLEX, ".view("),
+            (specimens.RECORDS, "['name']"),
+        ]
+    ],
     (
-        specimens.OTHER_TYPES,
+        specimens.OBJECTS,
         {
-            WRITTEN: Refused(TypeError, ("is of dtype {dtype};", NATIVE, "array.astype(")),
-            GRADIENT: Refused(TypeError, ("is of dtype {dtype};", NATIVE, "g.astype(")),
+            WRITTEN: Refused(TypeError, ("is of dtype object;", NATIVE, "(list(array)")),
+            GRADIENT: Refused(TypeError, ("is of dtype object;", NATIVE, "(list(g)")),
             SAVED: Refused(ValueError, ("saved {dtype}", "here float32", NOTHING_LOADED)),
         },
     ),
@@ -436,3 +453,32 @@ def is_refused(scene: Scene, value: Any, what: str, refused: Refused) -> None:
 def type_name(value: Any) -> str:
     module, name = type(value).__module__, type(value).__qualname__
     return name if module == "builtins" else f"{module}.{name}"
+
+
+def test_the_way_out_of_a_refusal_works(tmp_path: Path) -> None:
+    z = np.array([1 + 2j, 3 - 4j], np.complex64)
+    halves = {"z": z.view(z.real.dtype)}
+    SGD(halves, lr=0.5).step({"z": np.array([1 - 1j, 2j], np.complex64).view(np.float32)})
+    assert z.tolist() == [0.5 + 2.5j, 3 - 5j]
+
+    layers = np.array([np.ones((2, 3)), np.ones((3, 1))], dtype=object)
+    SGD(list(layers), lr=0.5).step([np.ones((2, 3)), np.ones((3, 1))])
+    assert [layer.max() for layer in layers] == [0.5, 0.5]
+
+    np.save(tmp_path / "w.npy", np.ones(3))
+    with pytest.raises(ValueError, match=r'mode="r\+"'):
+        SGD({"w": np.load(tmp_path / "w.npy", mmap_mode="r")}, lr=0.5)
+    w = np.load(tmp_path / "w.npy", mmap_mode="r+")
+    SGD({"w": w}, lr=0.5).step({"w": np.ones(3)})
+    w.flush()
+    assert np.load(tmp_path / "w.npy").tolist() == [0.5] * 3
+
+    own = np.ones(3)
+    own.setflags(write=False)
+    with pytest.raises(ValueError, match="setflags"):
+        SGD(own, lr=0.5)
+    own.setflags(write=True)
+    SGD(own, lr=0.5)
+    with pytest.raises(ValueError, match="read-only") as told:
+        SGD(np.broadcast_to(own, (2, 3)), lr=0.5)
+    assert "setflags" not in str(told.value)  # NumPy would refuse

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import sys
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -372,3 +373,36 @@ def test_parameters_are_not_averaged_while_they_are_trained() -> None:
     ema = EMA(opt, 0.5)
     opt.step(np.ones(2))
     assert (ema.count, opt.step_count) == (0, 1)
+
+
+def test_a_manager_that_is_freed_inside_exchanges_back() -> None:
+    params = {"w": np.ones(3)}
+    opt = thalweg.SGD(params, 0.5)
+    ema = EMA(opt, 0.5)
+    opt.step({"w": np.ones(3)})
+    ema.update()
+    manager = ema.swapped()
+    manager.__enter__()
+    assert params["w"].tolist() == [0.75] * 3
+    del manager
+    assert params["w"].tolist() == [0.5] * 3
+    assert opt.step({"w": np.ones(3)}).step == 2
+
+
+def test_what_cannot_be_exchanged_back_is_reported_and_the_exception_goes_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    params = {"w": np.ones(3)}
+    opt = thalweg.SGD(params, 0.5)
+    ema = EMA(opt, 0.5)
+    told: list[Any] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda report: told.append(report.exc_value))
+
+    def enter(manager: Any) -> None:
+        manager.__enter__()
+        params["w"].setflags(write=False)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        enter(ema.swapped())
+    assert ["read-only" in str(error) for error in told] == [True]

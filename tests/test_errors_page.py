@@ -73,6 +73,11 @@ NO_ERROR = {
     "a chunk is a row of the sums",  # what the compiler would say
     "<{open} step of {}>",  # a repr
     " (os error {number})",  # what is cut off
+    # Instructions of the processor.
+    "stmxcsr [{}]",
+    "ldmxcsr [{}]",
+    "mrs {}, fpcr",
+    "msr fpcr, {}",
     # What cannot be done with a file, in the message of an OSError.
     "look at",
     "empty the .partial file of",

@@ -327,3 +327,25 @@ def test_a_schedule_that_fails_opens_nothing() -> None:
         pytest.fail("inside")
     with unchanged(opt), pytest.raises(ValueError, match="at step 2"):
         opt.step(gradients(0))
+
+
+def test_a_manager_that_is_freed_inside_closes_the_step() -> None:
+    opt = thalweg.SGD({"w": np.ones(3), "b": np.ones(3)}, 0.5)
+    step = opt.open_step().__enter__()
+    step({"w": np.ones(3)})
+    with pytest.raises(thalweg.BusyError):
+        opt.step({"w": np.ones(3), "b": np.ones(3)})
+    del step
+    assert (opt.step_count, opt.state_dict()["step_count"]) == (1, 1)
+    assert opt.step({"w": np.ones(3), "b": np.ones(3)}).step == 2
+
+
+def test_a_manager_that_was_left_closes_no_other_step() -> None:
+    opt = thalweg.SGD({"w": np.ones(3)}, 0.5)
+    with opt.open_step() as first:
+        first({"w": np.ones(3)})
+    second = opt.open_step().__enter__()
+    del first
+    second({"w": np.ones(3)})
+    second.__exit__()
+    assert opt.step_count == 2

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import gc
 import mmap
+import sys
+from contextlib import nullcontext
 from multiprocessing.shared_memory import SharedMemory
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 from numpy.lib.stride_tricks import as_strided
 
+import thalweg
 from conftest import unchanged
 from specimens import Array, TakesFunctions, arena, grid, memory, numbers, picture, with_elements
 from thalweg import SGD, SGDW, AdamW, functional
@@ -527,3 +532,72 @@ def test_rebinding_in_another_order_keeps_what_is_written_apart() -> None:
     opt.step({"w": params["ice"]})
     assert np.array_equal(params["w"], expected)
     assert np.array_equal(params["ice"], numbers(5, F4, 1))
+
+
+def interleaved() -> tuple[Any, Any]:
+    """Views whose extents meet, with strides that do not show at a glance that no element does."""
+    buffer = np.zeros(60)
+    return buffer[0:12:6], buffer[3:13:5]
+
+
+def ways_in() -> dict[str, Callable[[], Any]]:
+    p, g = interleaved()
+    q, h = interleaved()
+    opt = SGD({"first": np.zeros(4), "p": p}, lr=1.0)
+    ema = thalweg.EMA(opt, 0.5)
+    ones = np.ones(4)
+    return {
+        "step": lambda: opt.step({"first": ones, "p": g}),
+        "stats": lambda: opt.step({"first": ones, "p": g}, max_norm=1.0, stats=True),
+        "open step": lambda: opt.open_step().__enter__()({"p": g}),
+        "average": ema.update,
+        "exchange": lambda: ema.swapped().__enter__(),
+        "function": lambda: functional.sgd([q, p], [h, g], None, 1, lr=0.1),
+        "decay": lambda: functional.decay({"q": q, "h": h}, 0.1),
+        "norm": lambda: functional.global_norm({"q": q, "h": h}),
+    }
+
+
+@pytest.mark.parametrize("way", ways_in())
+def test_no_python_code_runs_between_check_and_write(way: str) -> None:
+    """A profile hook, a signal handler or another thread there could resize an array."""
+    act = ways_in()[way]
+    called = []
+
+    def hook(frame: Any, event: str, _: Any) -> None:
+        if event == "call" and "thalweg" not in frame.f_code.co_filename:
+            called.append(frame.f_code.co_name)
+
+    act()  # what is imported on first use
+    act = ways_in()[way]
+    sys.setprofile(hook)
+    try:
+        act()
+    finally:
+        sys.setprofile(None)
+    assert called in ([], ["<lambda>"])
+
+
+@given(data=st.data())
+@settings(max_examples=400, deadline=None)
+def test_overlap_is_decided_as_numpy_does(data: st.DataObject) -> None:
+    buffer = np.zeros(1000, np.uint8)
+
+    def view() -> Any:
+        dtype = np.dtype(data.draw(st.sampled_from([np.float32, np.float64])))
+        shape = data.draw(st.lists(st.integers(0, 4), max_size=3))
+        strides = [4 * data.draw(st.integers(-8, 8)) for _ in shape]
+        low = sum(min(0, (n - 1) * s) for n, s in zip(shape, strides, strict=True) if n)
+        start = -low + 4 * data.draw(st.integers(0, 12))
+        first = buffer[start : start + dtype.itemsize].view(dtype)
+        return as_strided(first, shape, strides)
+
+    p, g = view(), view()
+    try:
+        opt = SGD({"p": p, "q": np.zeros(g.shape, g.dtype)}, 0.5)
+    except ValueError:
+        assume(False)  # the parameter overlaps itself
+    shares = np.shares_memory(p, g)
+    refused = pytest.raises(ValueError, match="share memory") if shares else nullcontext()
+    with refused:
+        opt.step({"p": np.zeros(p.shape), "q": g})

@@ -765,3 +765,25 @@ def test_the_description_lists_what_is_there(
         "file": "params/%42ody.npy",
         "offset": 128,
     }
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        lambda n: np.zeros(n, np.uint64),  # could be resized
+        lambda n: np.zeros(2 * n, np.uint64)[:n],
+        lambda n: np.frombuffer(bytearray(n), np.uint8),
+        lambda n: np.frombuffer(bytearray(8 * n), np.float64),
+        lambda n: np.frombuffer(bytearray(8 * n), ">u8"),
+        lambda n: np.frombuffer(bytearray(8 * n), np.uint64)[::-1],
+        lambda n: np.frombuffer(bytearray(16 * n), np.uint64)[::2],
+        lambda n: np.frombuffer(bytearray(8 * n + 1), np.uint8)[1:].view(np.uint64),
+        lambda n: np.frombuffer(bytes(8 * n), np.uint64),
+        lambda n: np.frombuffer(bytearray(8 * n - 8), np.uint64),
+    ],
+)
+def test_a_record_is_as_many_words_of_memory_that_stays(words: Any) -> None:
+    opt = thalweg.AdamW({"w": np.ones(3), "b": np.ones(3)})
+    with pytest.raises(ValueError, match="the record of progress does not fit"):
+        opt._keep_record(words(18))
+    opt.step({"w": np.ones(3), "b": np.ones(3)})

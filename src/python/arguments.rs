@@ -8,7 +8,7 @@ use super::arrays::{gradient_of, written};
 use super::errors::{Outcome, Refusal};
 use super::foreign::as_array;
 use super::memory::Memory;
-use super::overlap::{Occupant, first_overlap};
+use super::overlap::{Occupant, first_file_overlap, first_overlap};
 use crate::element::Kind;
 use crate::gather::Pointer;
 use crate::tensor::{ARRAYS, GRADIENT, PARAMETER};
@@ -66,12 +66,15 @@ impl<'py> Rows<'py> {
 
     /// All arrays, once each fits and none that is written overlaps another.
     pub fn check(&self) -> Outcome<Vec<Arrays<'_>>> {
+        let objects = self.rows.iter().flat_map(|row| row.iter().enumerate());
+        let in_files = first_file_overlap(objects.map(|(column, o)| (o, column != GRADIENT)))?;
         let mut tensors = Vec::with_capacity(self.rows.len());
         let mut occupants = Vec::with_capacity(self.rows.len() * self.names.len());
         for (i, row) in self.rows.iter().enumerate() {
             tensors.push(check(row, |column| self.describe(i, column), &mut occupants)?);
         }
-        let Some((earlier, later)) = first_overlap(&occupants)? else { return Ok(tensors) };
+        let overlap = first_overlap(&occupants).or(in_files);
+        let Some((earlier, later)) = overlap else { return Ok(tensors) };
         let describe = |i| self.describe(i / self.names.len(), i % self.names.len());
         Err(Refusal::Overlap {
             written: describe(earlier),
@@ -121,7 +124,7 @@ fn check<'a, 'py>(
             return Err(Refusal::Dtype {
                 what: what(),
                 got: format!("of dtype {}", found.name()),
-                advice: "state has the type of its parameter",
+                advice: "state has the type of its parameter".to_owned(),
             });
         }
         let memory = Memory::of(array);

@@ -7,11 +7,12 @@
 use numpy::{
     PyArrayDescr, PyArrayDescrMethods, PyUntypedArray, PyUntypedArrayMethods, dtype, npyffi,
 };
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::PyType;
+use pyo3::types::{PyDict, PyType};
 
-use super::errors::{Outcome, Refusal};
+use super::errors::{Outcome, Refusal, if_said};
 use super::foreign::{self, Role};
 use super::memory::Memory;
 use super::overlap::Occupant;
@@ -23,16 +24,23 @@ struct Advice {
     role: Role,
     /// For what is no array.
     no_array: &'static str,
-    /// For an array of another type.
-    dtype: &'static str,
+    /// What arrays are.
+    are: &'static str,
+    /// How to get there from another type, complex numbers, objects and records.
+    ways: [&'static str; 4],
 }
 
 const PARAMETER: Advice = Advice {
     role: Role::Written,
     no_array: "arrays that are updated are float32 or float64 ndarrays, in dicts, lists or tuples \
                (np.asarray(x, np.float32))",
-    dtype: "arrays that are updated are float32 or float64 in native byte order \
-            (array.astype(np.float32))",
+    are: "arrays that are updated are float32 or float64 in native byte order",
+    ways: [
+        "array.astype(np.float32)",
+        "array.view(array.real.dtype) trains real and imaginary parts, in place",
+        "list(array) where it holds arrays, array.astype(np.float32) where it holds numbers",
+        "array['name'].copy() for a field by itself",
+    ],
 };
 /// What gradients are, for what is no array.
 pub const GRADIENTS_ARE: &str =
@@ -40,7 +48,13 @@ pub const GRADIENTS_ARE: &str =
 const GRADIENT: Advice = Advice {
     role: Role::Read,
     no_array: GRADIENTS_ARE,
-    dtype: "gradients are float32 or float64 in native byte order (g.astype(np.float32))",
+    are: "gradients are float32 or float64 in native byte order",
+    ways: [
+        "g.astype(np.float32)",
+        "g.view(g.real.dtype) for a parameter that was viewed so",
+        "list(g) where it holds arrays, g.astype(np.float32) where it holds numbers",
+        "g['name'] for a field by itself",
+    ],
 };
 
 /// The array's element type, if it is one of ours in native byte order.
@@ -88,9 +102,22 @@ fn array_of<'a, 'py>(
     match kind_of(array) {
         Some(kind) => Ok((array, kind)),
         None => {
-            let got = format!("of dtype {}", dtype_name(array));
-            Err(Refusal::Dtype { what: what(), got, advice: advice.dtype })
+            let got = format!("of dtype {}", dtype_name(array)?);
+            let (are, way) = (advice.are, way_to_numbers(array, advice));
+            Err(Refusal::Dtype { what: what(), got, advice: format!("{are} ({way})") })
         }
+    }
+}
+
+/// How an array of another type becomes one that is accepted.
+fn way_to_numbers(array: &Bound<'_, PyUntypedArray>, advice: &Advice) -> &'static str {
+    let [other, complex, objects, records] = advice.ways;
+    let dtype = array.dtype();
+    match dtype.kind() {
+        b'c' => complex,
+        b'O' => objects,
+        _ if dtype.has_fields() => records,
+        _ => other,
     }
 }
 
@@ -110,7 +137,7 @@ pub fn written<'a, 'py>(
     let (array, kind) = array_of(object, &what, &PARAMETER)?;
     let memory = Memory::of(array);
     if !memory.writable() {
-        return Err(Refusal::NotWritable { what: what() });
+        return Err(Refusal::NotWritable { what: what(), advice: way_to_write(array) });
     }
     if !memory.aligned() {
         return Err(Refusal::Misaligned { what: what() });
@@ -119,6 +146,18 @@ pub fn written<'a, 'py>(
         return Err(Refusal::SelfOverlap { what: what() });
     }
     Ok((array, kind))
+}
+
+/// How a read-only array becomes a writable one.
+fn way_to_write(array: &Bound<'_, PyUntypedArray>) -> &'static str {
+    match Memory::lender(array) {
+        None if Memory::of(array).owns() => "array.copy() or array.setflags(write=True)",
+        Some(lender) if type_name(&lender) == "mmap.mmap" => {
+            "a map with mode=\"r+\", which updates the file, or mode=\"c\", which does not; or \
+             array.copy()"
+        }
+        _ => "array.copy()",
+    }
 }
 
 /// An array that was checked, with what its struct said then.
@@ -202,8 +241,9 @@ pub fn type_name(object: &Bound<'_, PyAny>) -> String {
     }
 }
 
-fn dtype_name(array: &Bound<'_, PyUntypedArray>) -> String {
-    array.dtype().str().map_or_else(|_| "unknown".to_owned(), |name| name.to_string())
+fn dtype_name(array: &Bound<'_, PyUntypedArray>) -> PyResult<String> {
+    let name = array.dtype().str().and_then(|name| name.extract::<String>());
+    Ok(if_said(array.py(), name)?.unwrap_or_else(|| "unknown".to_owned()))
 }
 
 fn ndarray_type(py: Python<'_>) -> &Bound<'_, PyType> {
@@ -216,8 +256,19 @@ fn is_plain(object: &Bound<'_, PyAny>) -> bool {
     std::ptr::eq(object.get_type_ptr(), ndarray_type(object.py()).as_type_ptr())
 }
 
-/// Judged by the type alone: `isinstance` would ask the object, which may answer with code.
+/// Judged by the type alone, where `numpy.ma` was imported: `isinstance` would ask the object, and an
+/// import is Python code too, which nothing may run while arrays are checked.
 fn is_masked(object: &Bound<'_, PyAny>) -> PyResult<bool> {
-    static MASKED: PyOnceLock<Py<PyType>> = PyOnceLock::new();
-    object.get_type().is_subclass(MASKED.import(object.py(), "numpy.ma", "MaskedArray")?)
+    let py = object.py();
+    match loaded_modules(py)?.get_item(intern!(py, "numpy.ma"))? {
+        Some(module) => object.get_type().is_subclass(&module.getattr(intern!(py, "MaskedArray"))?),
+        None => Ok(false),
+    }
+}
+
+/// `sys.modules`; asked for once, before there are arrays to check.
+pub fn loaded_modules(py: Python<'_>) -> PyResult<&Bound<'_, PyDict>> {
+    static MODULES: PyOnceLock<Py<PyDict>> = PyOnceLock::new();
+    let modules = || Ok::<_, PyErr>(py.import("sys")?.getattr("modules")?.cast_into()?.unbind());
+    Ok(MODULES.get_or_try_init(py, modules)?.bind(py))
 }

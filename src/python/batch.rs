@@ -144,7 +144,7 @@ impl Batch {
     }
 
     /// The position of the coefficients for a key; they are made when first asked for.
-    pub fn update(
+    pub fn coefficients(
         &mut self,
         key: UpdateKey,
         numbers: &[Numbers],
@@ -167,14 +167,8 @@ impl Batch {
             .map(move |(leaf, norms)| (*leaf, Norms { grad: scale * norms.grad, ..*norms }))
     }
 
-    /// Reads the gradients if asked to, judges them, and updates all tensors or none; calls `before`
-    /// before the first write.
-    pub fn run(
-        &mut self,
-        numbers: &[Numbers],
-        setting: &Setting,
-        before: impl FnOnce(),
-    ) -> Result<Done, Error> {
+    /// Reads the gradients if asked to, and judges them.
+    pub fn read(&mut self, numbers: &[Numbers], setting: &Setting) -> Result<Done, Error> {
         let Setting { level, threads, policy, scale, .. } = *setting;
         let mut done = Done { grad_norm: None, clip: 1.0, refused: Vec::new() };
         if setting.reads() {
@@ -184,32 +178,32 @@ impl Batch {
             if policy != Policy::Ignore {
                 let (updates, tasks) = (&self.updates, &self.tasks);
                 let refused = self.pass.refused(&self.reads, |i| &updates[tasks[i].update]);
-                if !refused.is_empty() {
-                    let leaf = |(i, count)| (self.leaves[i], count);
-                    done.refused = refused.into_iter().map(leaf).collect();
-                    return Ok(done);
-                }
+                done.refused = refused.into_iter().map(|(i, n)| (self.leaves[i], n)).collect();
             }
-        }
-        let (plan, tasks, updates) = (&mut self.plan, &mut self.tasks, &self.updates);
-        before();
-        if setting.watch {
-            let grads = !setting.reads();
-            plan.run_watched(tasks, updates, level, threads, &mut self.norms, grads)?;
-            let overflows = self.norms.iter().any(|norms| norms.grad.is_infinite());
-            if overflows {
-                self.pass.read(&self.reads, level, threads);
-            }
-            if overflows || setting.reads() {
-                // The same bits, and right also where squares overflow.
-                for (i, norms) in self.norms.iter_mut().enumerate() {
-                    norms.grad = self.pass.norm_of(i).of_scaled(1.0);
-                }
-            }
-        } else {
-            plan.run(tasks, updates, level, threads)?;
         }
         Ok(done)
+    }
+
+    /// Updates all tensors, after [`Batch::read`]. Where it is refused nothing was written.
+    pub fn update(&mut self, setting: &Setting) -> Result<(), Error> {
+        let Setting { level, threads, .. } = *setting;
+        let (plan, tasks, updates) = (&mut self.plan, &mut self.tasks, &self.updates);
+        if !setting.watch {
+            return plan.run(tasks, updates, level, threads);
+        }
+        let grads = !setting.reads();
+        plan.run_watched(tasks, updates, level, threads, &mut self.norms, grads)?;
+        let overflows = self.norms.iter().any(|norms| norms.grad.is_infinite());
+        if overflows {
+            self.pass.read(&self.reads, level, threads);
+        }
+        if overflows || setting.reads() {
+            // The same bits, and right also where squares overflow.
+            for (i, norms) in self.norms.iter_mut().enumerate() {
+                norms.grad = self.pass.norm_of(i).of_scaled(1.0);
+            }
+        }
+        Ok(())
     }
 
     /// Clips by norm: makes the coefficients again, for other factors on the gradients. Returns the

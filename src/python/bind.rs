@@ -1,6 +1,6 @@
 //! Checked arrays bound to their updates.
 //!
-//! No Python code runs here: what is checked is what is written.
+//! No Python code runs here, nor from here to the last write: what is checked is what is written.
 
 #![allow(unsafe_code)] // binds checked arrays by address
 
@@ -15,7 +15,7 @@ use super::hyper::Numbers;
 use super::leaf::Active;
 use super::memory::Memory;
 use super::model::Model;
-use super::overlap::{Occupant, share_memory};
+use super::overlap::Occupant;
 use super::tree::Given;
 use crate::element::Kind;
 use crate::error::Quoted;
@@ -44,7 +44,7 @@ pub fn bind(
             checked_gradient(object, || format!("{} {}", words.input, Quoted(&leaf.name)), active)?;
         for position in gradient.extents(model) {
             let Some(array) = model.written_array(position) else { continue };
-            if share_memory(&gradient.occupant(), &array.occupant(py))? {
+            if gradient.occupant().meets(&array.occupant(py)) {
                 return Err(overlap(model, position, index));
             }
         }
@@ -59,7 +59,7 @@ pub fn bind(
         let tensor = tensor(written, active, &gradient, setting.watch);
         let batch = &mut model.work.batch;
         let update = batch
-            .update(key, numbers, setting.intake())
+            .coefficients(key, numbers, setting.intake())
             .map_err(|error| Refusal::Core { error, step: Some(step) })?;
         let reads = setting.reads() || setting.watch;
         batch.push(index, tensor, update, reads.then(|| gradient.read(active.p.kind)));

@@ -4,7 +4,7 @@ use std::fmt::{self, Write as _};
 use std::io;
 use std::path::PathBuf;
 
-use pyo3::exceptions::{PyOSError, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyException, PyOSError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyType};
@@ -22,11 +22,11 @@ pub enum Refusal {
     /// An array of another library that NumPy cannot read; with what the library says.
     Unreadable { what: String, advice: String, cause: Box<PyErr> },
     /// An ndarray of another type.
-    Dtype { what: String, got: String, advice: &'static str },
+    Dtype { what: String, got: String, advice: String },
     /// An array of another shape.
     Shape { what: String, got: Vec<usize>, expected: Vec<usize> },
     /// An array that is to be written and cannot be.
-    NotWritable { what: String },
+    NotWritable { what: String, advice: &'static str },
     /// An array whose elements are not aligned.
     Misaligned { what: String },
     /// Elements of one array share memory.
@@ -80,6 +80,15 @@ pub enum Refusal {
 
 pub type Outcome<T> = Result<T, Refusal>;
 
+/// What Python code said for a message, if it did. An interrupt (what is no `Exception`) is passed on.
+pub fn if_said<T>(py: Python<'_>, said: PyResult<T>) -> PyResult<Option<T>> {
+    match said {
+        Ok(said) => Ok(Some(said)),
+        Err(error) if error.is_instance_of::<PyException>(py) => Ok(None),
+        Err(interrupt) => Err(interrupt),
+    }
+}
+
 impl From<PyErr> for Refusal {
     fn from(error: PyErr) -> Self {
         Refusal::Python(error)
@@ -97,9 +106,8 @@ impl fmt::Display for Refusal {
         match self {
             Refusal::Core { error, step: None } => write!(f, "{error}"),
             Refusal::Core { error, step: Some(step) } => write!(f, "{error} at step {step}"),
-            Refusal::NotAnArray { what, got, advice } | Refusal::Dtype { what, got, advice } => {
-                write!(f, "{what} is {got}; {advice}")
-            }
+            Refusal::NotAnArray { what, got, advice } => write!(f, "{what} is {got}; {advice}"),
+            Refusal::Dtype { what, got, advice } => write!(f, "{what} is {got}; {advice}"),
             Refusal::Unreadable { what, advice, .. } => {
                 write!(f, "{what}, which does not become an ndarray; {advice}")
             }
@@ -107,10 +115,9 @@ impl fmt::Display for Refusal {
                 let (got, expected) = (Shape(got), Shape(expected));
                 write!(f, "{what} has shape {got}, its parameter has shape {expected}")
             }
-            Refusal::NotWritable { what } => write!(
+            Refusal::NotWritable { what, advice } => write!(
                 f,
-                "{what} is read-only; it is updated in place, so pass a writable array \
-                 (array.copy() or array.setflags(write=True))"
+                "{what} is read-only; it is updated in place, so pass a writable array ({advice})"
             ),
             Refusal::Misaligned { what } => {
                 write!(f, "{what} is not aligned in memory; pass an aligned copy (array.copy())")
@@ -230,9 +237,12 @@ fn names(f: &mut fmt::Formatter<'_>, title: &str, names: &[String]) -> fmt::Resu
 
 impl From<Refusal> for PyErr {
     fn from(refusal: Refusal) -> PyErr {
+        let refusal = match refusal {
+            Refusal::Python(error) => return error,
+            refusal => refusal,
+        };
         let message = refusal.to_string();
         match refusal {
-            Refusal::Python(error) => error,
             Refusal::Unreadable { cause, .. } => {
                 let error = PyTypeError::new_err(message);
                 Python::attach(|py| error.set_cause(py, Some(*cause)));
@@ -274,6 +284,7 @@ impl From<Refusal> for PyErr {
             | Refusal::Depth
             | Refusal::Torn
             | Refusal::File(_)
+            | Refusal::Python(_)
             | Refusal::Value(_) => PyValueError::new_err(message),
         }
     }

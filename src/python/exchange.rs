@@ -11,7 +11,7 @@ use super::errors::{Outcome, Refusal};
 use super::leaf::Active;
 use super::memory::Memory;
 use super::model::Model;
-use super::overlap::{Occupant, first_overlap};
+use super::overlap::{Occupant, first_file_overlap, first_overlap};
 use crate::dispatch::Level;
 use crate::element::Kind;
 use crate::error::Quoted;
@@ -44,6 +44,9 @@ pub fn exchange(
             ))
         })?);
     }
+    let pairs = objects.iter().zip(&averages);
+    let pairs = pairs.flat_map(|(object, (_, active))| [object, active.p.array.bind(py).as_any()]);
+    let in_files = first_file_overlap(pairs.map(|object| (object, true)))?;
     let mut zeros = [0.0_f64];
     let zero = Pointer { address: zeros.as_mut_ptr().cast(), kind: Kind::F64 };
     let mut occupants = Vec::with_capacity(2 * averages.len());
@@ -73,7 +76,7 @@ pub fn exchange(
         let tensor = unsafe { Tensor::new(memory.shape, pointers, strides, 1, Order::Memory) };
         tasks.push(Task { tensor, update: usize::from(kind == Kind::F64) });
     }
-    if let Some((earlier, later)) = first_overlap(&occupants)? {
+    if let Some((earlier, later)) = first_overlap(&occupants).or(in_files) {
         let describe = |i: usize| {
             let role = if i.is_multiple_of(2) { "parameter" } else { "the average of" };
             format!("{role} {}", Quoted(averages[i / 2].0))

@@ -7,7 +7,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyType;
 
 use super::arrays::type_name;
-use super::errors::{Outcome, Refusal};
+use super::errors::{Outcome, Refusal, if_said};
 
 /// What an array is wanted for.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -38,7 +38,7 @@ pub fn as_array<'py>(
         Err(cause) if is_a_refusal(py, &cause) => {
             let advice = match advice(object, Role::Read) {
                 Some(advice) => advice.to_owned(),
-                None => first_sentence(py, &cause),
+                None => first_sentence(py, &cause)?,
             };
             let what = format!("{} is of type {}", what(), type_name(object));
             Err(Refusal::Unreadable { what, advice, cause: Box::new(cause) })
@@ -47,18 +47,18 @@ pub fn as_array<'py>(
     }
 }
 
-/// Whether a library says by this that there is no array to be had. Classes derived from RuntimeError
+/// Whether a library says by this that there is no array, or no number, to be had. Classes derived from RuntimeError
 /// say something else, such as that an optimizer is in use.
-fn is_a_refusal(py: Python<'_>, error: &PyErr) -> bool {
+pub fn is_a_refusal(py: Python<'_>, error: &PyErr) -> bool {
     error.is_instance_of::<PyTypeError>(py)
         || error.is_instance_of::<PyValueError>(py)
         || error.get_type(py).is(py.get_type::<PyRuntimeError>())
 }
 
 /// The first line of what a library says; the rest is in the exception, which is the cause.
-fn first_sentence(py: Python<'_>, error: &PyErr) -> String {
-    let text = error.value(py).to_string();
-    text.lines().next().unwrap_or_default().to_owned()
+fn first_sentence(py: Python<'_>, error: &PyErr) -> PyResult<String> {
+    let text = if_said(py, error.value(py).str().and_then(|text| text.extract::<String>()))?;
+    Ok(text.unwrap_or_default().lines().next().unwrap_or_default().to_owned())
 }
 
 /// What to do about an object of a library that we know, where it is no ndarray.

@@ -3,6 +3,7 @@
 #![allow(unsafe_code)] // binds checked arrays by address
 
 use numpy::{PyArrayDescrMethods, PyUntypedArrayMethods};
+use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 
 use super::arguments::{Arrays, Rows};
@@ -10,14 +11,15 @@ use super::arrays::{gradient_of, plain, written};
 use super::errors::{Outcome, Refusal};
 use super::exit::Presence;
 use super::foreign::as_array;
-use super::hyper::{Numbers, flag, real, representation, text, whole};
+use super::hyper::{Numbers, flag, number_of_threads, real, representation, text, whole};
 use super::memory::Memory;
 use super::model::Policy;
-use super::overlap::{Occupant, first_overlap};
+use super::overlap::{Occupant, first_file_overlap, first_overlap};
 use super::tree::{Leaves, flatten};
 use crate::dispatch::Level;
 use crate::element::Kind;
 use crate::error::{Error, Number, Quoted};
+use crate::float_mode::in_default_mode;
 use crate::fork;
 use crate::gather::Pointer;
 use crate::layout::Order;
@@ -109,7 +111,7 @@ fn call(
     let policy = Policy::named(&text("nonfinite", nonfinite)?)?;
     let threads = match threads {
         None => num_threads().0,
-        Some(given) => usize::try_from(whole(given, "threads", 1)?).unwrap_or(usize::MAX),
+        Some(given) => number_of_threads(given, "threads")?,
     };
     Ok(Call { numbers, step, scale, policy, threads })
 }
@@ -140,10 +142,13 @@ pub fn apply_adam(
 ) -> PyResult<bool> {
     let _presence = Presence::begin(py);
     let given = betas;
-    let betas: Vec<Bound<'_, PyAny>> =
-        given.try_iter().map_or(Ok(Vec::new()), Iterator::collect)?;
+    let betas: Vec<Bound<'_, PyAny>> = match given.try_iter() {
+        Ok(betas) => betas.collect::<PyResult<_>>()?,
+        Err(error) if error.is_instance_of::<PyTypeError>(py) => Vec::new(),
+        Err(error) => return Err(error),
+    };
     let [beta1, beta2] = &betas[..] else {
-        let got = representation(given);
+        let got = representation(given)?;
         let wanted = Refusal::Kind { what: "betas".to_owned(), kind: "two numbers", got };
         return Err(wanted.into());
     };
@@ -217,12 +222,13 @@ fn leaves<'py>(tree: &Bound<'py, PyAny>) -> Outcome<Leaves<'py>> {
 
 /// Arrays of a tree that are to be written, checked.
 fn written_leaves<'a, 'py>(leaves: &'a Leaves<'py>, what: &str) -> Outcome<Vec<Occupant<'a, 'py>>> {
+    let in_files = first_file_overlap(leaves.iter().map(|(_, object)| (object, true)))?;
     let mut found = Vec::with_capacity(leaves.len());
     for (name, object) in leaves {
         let (array, kind) = written(object, || format!("{what} {}", Quoted(name)))?;
         found.push(Occupant { array, kind, written: true });
     }
-    match first_overlap(&found)? {
+    match first_overlap(&found).or(in_files) {
         None => Ok(found),
         Some((earlier, later)) => Err(Refusal::Overlap {
             written: format!("{what} {}", Quoted(&leaves[earlier].0)),
@@ -285,11 +291,13 @@ pub fn clip_by_global_norm(grads: &Bound<'_, PyAny>, max_norm: &Bound<'_, PyAny>
     let clip = norm.clip(max_norm, 1.0);
     if norm.is_finite() && clip != 1.0 {
         let multiply = py.import("numpy")?.getattr("multiply")?;
-        for Occupant { array, .. } in found {
-            let array = plain(array)?;
-            let factor = array.dtype().typeobj().call1((clip,))?;
-            multiply.call1((&array, factor, &array))?;
-        }
+        in_default_mode(|| {
+            found.iter().try_for_each(|Occupant { array, .. }| -> PyResult<()> {
+                let array = plain(array)?;
+                let factor = array.dtype().typeobj().call1((clip,))?;
+                multiply.call1((&array, factor, &array)).map(drop)
+            })
+        })?;
     }
     Ok(norm.of_scaled(1.0))
 }

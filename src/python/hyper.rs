@@ -1,5 +1,7 @@
 //! Hyperparameters as Python gives them: numbers, or callables of the step.
 
+use std::ops::RangeInclusive;
+
 use pyo3::exceptions::PyOverflowError;
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -7,11 +9,13 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyDict, PyTuple, PyType};
 
 use super::arrays::type_name;
-use super::errors::{Outcome, Refusal};
+use super::errors::{Outcome, Refusal, if_said};
+use super::foreign::is_a_refusal;
 use crate::element::{Element, Kind};
 use crate::error::{Error, Quoted};
 use crate::plan::Update;
 use crate::rule::{Adam, Average, Coefficients, Hyperparameter, Intake, Sgd, Sum};
+use crate::threads::THREADS_MAX;
 
 /// Which rule an optimizer runs, with the choices that hold for all its parameters.
 #[derive(Clone, Copy, Debug)]
@@ -130,19 +134,18 @@ impl Value {
 
 /// A Python number as `f64`. Booleans are none; integers beyond its range are infinite.
 pub fn number(object: &Bound<'_, PyAny>, what: impl Fn() -> String) -> Outcome<f64> {
-    let refuse = || {
-        let got = format!("{} of type {}", representation(object), type_name(object));
-        Refusal::Kind { what: what(), kind: "a number", got }
-    };
+    let refuse =
+        || described(object).map(|got| Refusal::Kind { what: what(), kind: "a number", got });
     if is_bool(object)? {
-        return Err(refuse());
+        return Err(refuse()?);
     }
     match object.extract::<f64>() {
         Ok(number) => Ok(number),
         Err(error) if error.is_instance_of::<PyOverflowError>(object.py()) => {
             Ok(if object.lt(0)? { f64::NEG_INFINITY } else { f64::INFINITY })
         }
-        Err(_) => Err(refuse()),
+        Err(error) if is_a_refusal(object.py(), &error) => Err(refuse()?),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -153,17 +156,31 @@ pub fn real(name: &str, object: &Bound<'_, PyAny>) -> Outcome<f64> {
 
 /// A whole number of at least `least`.
 pub fn whole(object: &Bound<'_, PyAny>, what: &str, least: u64) -> Outcome<u64> {
-    let refuse = |got| Refusal::Kind { what: what.to_owned(), kind: "a whole number", got };
+    whole_in(object, what, least..=u64::MAX)
+}
+
+/// A number of threads that can be asked for.
+pub fn number_of_threads(object: &Bound<'_, PyAny>, what: &str) -> Outcome<usize> {
+    Ok(whole_in(object, what, 1..=THREADS_MAX as u64)? as usize)
+}
+
+fn whole_in(object: &Bound<'_, PyAny>, what: &str, range: RangeInclusive<u64>) -> Outcome<u64> {
     if is_bool(object)? || !object.hasattr("__index__")? {
-        return Err(refuse(format!("{} of type {}", representation(object), type_name(object))));
+        let (what, got) = (what.to_owned(), described(object)?);
+        return Err(Refusal::Kind { what, kind: "a whole number", got });
     }
-    match object.extract::<u64>() {
-        Ok(number) if number >= least => Ok(number),
-        _ => Err(Refusal::Value(format!(
-            "{what} must be a whole number from {least} to 2**64 - 1, got {}",
-            representation(object)
-        ))),
+    let number = match object.extract::<u64>() {
+        Ok(number) => Some(number),
+        Err(error) if error.is_instance_of::<PyOverflowError>(object.py()) => None,
+        Err(error) => return Err(error.into()),
+    };
+    if let Some(number) = number.filter(|number| range.contains(number)) {
+        return Ok(number);
     }
+    let (least, most, got) = (range.start(), range.end(), representation(object)?);
+    let most = if *most == u64::MAX { "2**64 - 1".to_owned() } else { most.to_string() };
+    let message = format!("{what} must be a whole number from {least} to {most}, got {got}");
+    Err(Refusal::Value(message))
 }
 
 /// True or false.
@@ -171,16 +188,18 @@ pub fn flag(name: &str, object: &Bound<'_, PyAny>) -> Outcome<bool> {
     if is_bool(object)? {
         return Ok(object.is_truthy()?);
     }
-    let got = format!("{} of type {}", representation(object), type_name(object));
-    Err(Refusal::Kind { what: name.to_owned(), kind: "True or False", got })
+    Err(Refusal::Kind { what: name.to_owned(), kind: "True or False", got: described(object)? })
 }
 
 /// A string.
 pub fn text(name: &str, object: &Bound<'_, PyAny>) -> Outcome<String> {
-    object.extract::<String>().map_err(|_| {
-        let got = format!("{} of type {}", representation(object), type_name(object));
-        Refusal::Kind { what: name.to_owned(), kind: "a string", got }
-    })
+    match object.extract::<String>() {
+        Ok(text) => Ok(text),
+        Err(error) if is_a_refusal(object.py(), &error) => {
+            Err(Refusal::Kind { what: name.to_owned(), kind: "a string", got: described(object)? })
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Whether it is a boolean of Python or NumPy.
@@ -191,12 +210,17 @@ fn is_bool(object: &Bound<'_, PyAny>) -> PyResult<bool> {
 }
 
 /// `repr(object)`, cut where it is long.
-pub fn representation(object: &Bound<'_, PyAny>) -> String {
-    let text = object.repr().map_or_else(|_| "?".to_owned(), |text| text.to_string());
-    match text.char_indices().nth(60) {
+pub fn representation(object: &Bound<'_, PyAny>) -> PyResult<String> {
+    let text = if_said(object.py(), object.repr().and_then(|text| text.extract::<String>()))?;
+    let text = text.unwrap_or_else(|| "?".to_owned());
+    Ok(match text.char_indices().nth(60) {
         Some((end, _)) => format!("{}...", &text[..end]),
         None => text,
-    }
+    })
+}
+
+fn described(object: &Bound<'_, PyAny>) -> PyResult<String> {
+    Ok(format!("{} of type {}", representation(object)?, type_name(object)))
 }
 
 /// Hyperparameters that a set of parameters has in common.
@@ -333,10 +357,12 @@ impl<'py> Schedules<'py> {
 /// The exception with a note (PEP 678), which a traceback shows below its message.
 fn noted(py: Python<'_>, error: PyErr, note: &str) -> PyErr {
     let exception = error.value(py);
-    if exception.call_method1(intern!(py, "add_note"), (note,)).is_err() {
-        // Python 3.10 has notes only where they are put. An exception that takes none at all is
-        // still the one to report.
-        let _ = exception.setattr(intern!(py, "__notes__"), [note]);
+    let noted = if_said(py, exception.call_method1(intern!(py, "add_note"), (note,)));
+    // Python 3.10 has notes only where they are put. An exception that takes none at all is still the
+    // one to report.
+    let put = |_| if_said(py, exception.setattr(intern!(py, "__notes__"), [note]));
+    match noted.and_then(|noted| if noted.is_none() { put(()).map(drop) } else { Ok(()) }) {
+        Ok(()) => error,
+        Err(interrupt) => interrupt,
     }
-    error
 }

@@ -5,9 +5,7 @@
 //! memory that is attached twice. Where there is no such table, `thalweg.memmap` reads what
 //! `np.memmap` knows of itself.
 
-#![allow(unsafe_code)] // reads the base of NumPy's array struct
-
-use numpy::{PyUntypedArray, PyUntypedArrayMethods};
+use numpy::PyUntypedArray;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 
@@ -29,20 +27,14 @@ pub struct Place {
 }
 
 impl Place {
-    /// Whether two arrays of different mappings have bytes in common that one of them writes for
-    /// both. What strides do not show to be apart counts as common, since NumPy knows addresses only.
+    /// Whether two arrays of different mappings have bytes in common that one of them writes for both.
     pub fn conflict(one: (&Occupant<'_, '_>, Place), other: (&Occupant<'_, '_>, Place)) -> bool {
         let ((one, here), (other, there)) = (one, other);
         if here.file != there.file || here.shift == there.shift {
             return false;
         }
-        let (memory, other_memory) = (here.of(one), there.of(other));
-        let (start, end) = memory.extent(one.kind);
-        let (other_start, other_end) = other_memory.extent(other.kind);
         (one.written && here.shared || other.written && there.shared)
-            && start < other_end
-            && other_start < end
-            && !memory.interleaves(one.kind, &other_memory, other.kind)
+            && here.of(one).meets(one.kind, &there.of(other), other.kind)
     }
 
     /// The array's memory, its address counted from the beginning of the file.
@@ -84,48 +76,40 @@ impl Mapping {
 }
 
 impl Maps {
-    /// Whether the table says that the whole array lies in one mapping of a file, and that a shared one.
-    pub fn is_shared(&mut self, array: &Bound<'_, PyUntypedArray>) -> PyResult<bool> {
-        let shared = self.place(array)?.is_some_and(|place| place.shared);
-        let Some(Some(mappings)) = &self.table else { return Ok(false) };
-        let Some(kind) = kind_of(array) else { return Ok(false) };
+    /// Whether the table says that the whole array lies in one mapping of a file, and that a shared
+    /// one. Runs no Python code.
+    pub fn is_shared(&mut self, array: &Bound<'_, PyUntypedArray>) -> bool {
+        let Some(kind) = kind_of(array).filter(|_| Memory::lender(array).is_some()) else {
+            return false;
+        };
         let (low, high) = Memory::of(array).extent(kind);
-        let before = mappings.partition_point(|mapping| mapping.start <= low);
-        Ok(shared && mappings[..before].last().is_some_and(|mapping| high <= mapping.end))
+        let mapping = self.table().and_then(|table| mapping_at(table, low));
+        mapping.is_some_and(|mapping| mapping.place.shared && high <= mapping.end)
     }
 
-    /// The place of an array that maps a file.
+    /// The place of an array that maps a file. Runs Python code where there is no table.
     pub fn place(&mut self, array: &Bound<'_, PyUntypedArray>) -> PyResult<Option<Place>> {
-        if !may_be_mapped(array) {
+        if Memory::lender(array).is_none() {
             return Ok(None);
         }
+        let Some(table) = self.table() else { return told(array) };
+        let address = Memory::of(array).address.addr();
+        Ok(mapping_at(table, address).map(|mapping| mapping.place))
+    }
+
+    fn table(&mut self) -> Option<&[Mapping]> {
         let table = self.table.get_or_insert_with(|| {
             let table = std::fs::read_to_string(TABLE).ok()?;
             Some(table.lines().filter_map(Mapping::parse).collect())
         });
-        let Some(mappings) = table else { return told(array) };
-        let address = Memory::of(array).address.addr();
-        let before = mappings.partition_point(|mapping| mapping.start <= address);
-        let mapping = mappings[..before].last().filter(|mapping| address < mapping.end);
-        Ok(mapping.map(|mapping| mapping.place))
+        table.as_deref()
     }
 }
 
-/// Whether the memory may be other than NumPy's own.
-fn may_be_mapped(array: &Bound<'_, PyUntypedArray>) -> bool {
-    let mut array = array.clone();
-    loop {
-        // SAFETY: an array object points to a valid array struct, which owns its base.
-        let base = unsafe {
-            let base = (*array.as_array_ptr()).fields.base;
-            Bound::from_borrowed_ptr_or_opt(array.py(), base)
-        };
-        match base.map(Bound::cast_into) {
-            None => return false,
-            Some(Ok(below)) => array = below,
-            Some(Err(_)) => return true,
-        }
-    }
+/// The mapping that holds an address; the table is sorted.
+fn mapping_at(table: &[Mapping], address: usize) -> Option<&Mapping> {
+    let before = table.partition_point(|mapping| mapping.start <= address);
+    table[..before].last().filter(|mapping| address < mapping.end)
 }
 
 /// What `np.memmap` knows of itself.

@@ -35,6 +35,28 @@ impl<'a> Memory<'a> {
         unsafe { (*array.as_array_ptr()).fields.descr.addr() }
     }
 
+    /// The object that lends an array its memory, below all arrays that are views; `None` for memory of
+    /// NumPy's own, which can be resized.
+    pub fn lender<'py>(array: &Bound<'py, PyUntypedArray>) -> Option<Bound<'py, PyAny>> {
+        let mut array = array.clone();
+        loop {
+            // SAFETY: an array object points to a valid array struct, which owns its base.
+            let base = unsafe {
+                let base = (*array.as_array_ptr()).fields.base;
+                Bound::from_borrowed_ptr_or_opt(array.py(), base)
+            };
+            match base?.cast_into() {
+                Ok(below) => array = below,
+                Err(other) => return Some(other.into_inner()),
+            }
+        }
+    }
+
+    /// Whether the memory is the array's own.
+    pub fn owns(&self) -> bool {
+        self.flags & npyffi::NPY_ARRAY_OWNDATA != 0
+    }
+
     pub fn writable(&self) -> bool {
         self.flags & npyffi::NPY_ARRAY_WRITEABLE != 0
     }
@@ -66,42 +88,29 @@ impl<'a> Memory<'a> {
         (low, start.wrapping_add_signed(reach(true)) + kind.size())
     }
 
-    /// Whether strides alone show that two arrays have no element in common.
+    /// Whether two arrays have a byte in common.
     ///
-    /// Addresses are looked at modulo the greatest common divisor of the long strides: each array
-    /// is an interval there, as wide as its short strides reach. Columns of one matrix are such.
-    pub fn interleaves(&self, kind: Kind, other: &Memory<'_>, other_kind: Kind) -> bool {
-        let mut strides: Vec<usize> = self.axes().chain(other.axes()).map(|axis| axis.1).collect();
-        strides.sort_unstable_by(|one, other| other.cmp(one));
-        strides.dedup();
-        let mut period = 0;
-        strides.into_iter().filter(|stride| *stride > 0).any(|least| {
-            period = gcd(period, least);
-            let (start, width) = self.below(least, kind);
-            let (other_start, other_width) = other.below(least, other_kind);
-            let distance = other_start.wrapping_sub(start) as isize;
-            let distance = distance.rem_euclid(period as isize) as usize;
-            width <= distance && distance + other_width <= period
-        })
+    /// Decided exactly, from addresses and strides: with both arrays counted from their lowest address,
+    /// one of them backwards, a byte in common is a way to reach a distance by whole numbers of strides.
+    /// Layouts made to be hard, which take more than a million tries, count as common.
+    pub fn meets(&self, kind: Kind, other: &Memory<'_>, other_kind: Kind) -> bool {
+        let ((start, end), (_, other_end)) = (self.extent(kind), other.extent(other_kind));
+        if self.len() == 0 || other.len() == 0 || start >= other_end {
+            return false;
+        }
+        debug_assert!(start < end);
+        let axes = self.axes().chain(other.axes()).filter(|(_, stride)| *stride > 0);
+        let furthest = (other_end - 1 - start) as i128;
+        let slack = (kind.size() + other_kind.size() - 2) as i128;
+        let strides =
+            Strides::new(axes.map(|(n, stride)| (stride as i128, n as i128 - 1)).collect());
+        strides.reach(furthest - slack, furthest)
     }
 
     /// Lengths of the axes longer than one, with the magnitudes of their strides.
     fn axes(&self) -> impl Iterator<Item = (usize, usize)> {
         let axes = self.shape.iter().zip(self.strides);
         axes.filter(|(n, _)| **n > 1).map(|(n, stride)| (*n, stride.unsigned_abs()))
-    }
-
-    /// First address and width of what the axes with strides below a limit reach.
-    fn below(&self, limit: usize, kind: Kind) -> (usize, usize) {
-        let (mut start, mut width) = (self.address.addr(), kind.size());
-        for (n, stride) in self.shape.iter().zip(self.strides) {
-            if *n > 1 && stride.unsigned_abs() < limit {
-                let reach = (n - 1) * stride.unsigned_abs();
-                width += reach;
-                start = start.wrapping_sub(if *stride < 0 { reach } else { 0 });
-            }
-        }
-        (start, width)
     }
 
     /// Whether two elements of the array share memory.
@@ -134,6 +143,61 @@ impl<'a> Memory<'a> {
     }
 }
 
-fn gcd(a: usize, b: usize) -> usize {
+/// Strides, largest first, each to be taken from 0 up to a number of times.
+struct Strides(Vec<Stride>);
+
+struct Stride {
+    stride: i128,
+    most: i128,
+    /// How far this and the smaller ones reach together.
+    reach: i128,
+    /// The greatest common divisor of this and the smaller ones.
+    divisor: i128,
+}
+
+impl Strides {
+    fn new(mut given: Vec<(i128, i128)>) -> Self {
+        given.sort_unstable();
+        let mut strides: Vec<Stride> = Vec::with_capacity(given.len());
+        for (stride, most) in given {
+            let (reach, divisor) = strides.last().map_or((0, 0), |last| (last.reach, last.divisor));
+            let (reach, divisor) = (reach + stride * most, gcd(divisor, stride));
+            match strides.last_mut() {
+                Some(last) if last.stride == stride => {
+                    (last.most, last.reach) = (last.most + most, reach);
+                }
+                _ => strides.push(Stride { stride, most, reach, divisor }),
+            }
+        }
+        strides.reverse();
+        Strides(strides)
+    }
+
+    /// Whether some sum of strides is in `low..=high`.
+    fn reach(&self, low: i128, high: i128) -> bool {
+        reach(&self.0, low, high, &mut 1_000_000)
+    }
+}
+
+fn reach(strides: &[Stride], low: i128, high: i128, tries: &mut u32) -> bool {
+    let Some((first, smaller)) = strides.split_first() else { return low <= 0 && 0 <= high };
+    let (low, high) = (low.max(0), high.min(first.reach));
+    if high.div_euclid(first.divisor) * first.divisor < low {
+        return false;
+    }
+    // Of one stride every multiple is a sum.
+    if smaller.is_empty() || *tries == 0 {
+        return true;
+    }
+    *tries -= 1;
+    let least = (low - smaller[0].reach + first.stride - 1).max(0) / first.stride;
+    let most = first.most.min(high / first.stride);
+    (least..=most).any(|n| {
+        let taken = n * first.stride;
+        reach(smaller, low - taken, high - taken, tries)
+    })
+}
+
+fn gcd(a: i128, b: i128) -> i128 {
     if b == 0 { a } else { gcd(b, a % b) }
 }

@@ -36,6 +36,7 @@ mod stream;
 mod succession;
 mod swapped;
 mod tree;
+mod undo;
 mod words;
 
 use pyo3::prelude::*;
@@ -46,13 +47,14 @@ mod _core {
     use pyo3::prelude::*;
     use pyo3::types::PyDict;
 
+    use super::arrays::loaded_modules;
     use super::errors::Refusal;
     use super::exit::Presence;
     #[pymodule_export]
     use super::exit::close;
     #[pymodule_export]
     use super::functional::{apply_adam, apply_sgd, clip_by_global_norm, decay, global_norm};
-    use super::hyper::{named, number, text, whole};
+    use super::hyper::{named, number, number_of_threads, text};
     #[pymodule_export]
     use super::openstep::OpenStep;
     #[pymodule_export]
@@ -77,6 +79,7 @@ mod _core {
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         fork::watch();
+        loaded_modules(module.py())?;
         Level::from_environment().map_err(Refusal::from)?;
         threads::threads_from_environment().map_err(Refusal::from)?;
         module.add("__version__", env!("CARGO_PKG_VERSION"))
@@ -106,7 +109,7 @@ mod _core {
     /// Sets how many threads updates may use.
     #[pyfunction]
     fn set_num_threads(n: &Bound<'_, PyAny>) -> PyResult<()> {
-        let n = usize::try_from(whole(n, "the number of threads", 1)?).unwrap_or(usize::MAX);
+        let n = number_of_threads(n, "the number of threads")?;
         Ok(threads::set_num_threads(n).map_err(Refusal::from)?)
     }
 

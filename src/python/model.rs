@@ -12,7 +12,7 @@ use super::errors::{Outcome, Refusal};
 use super::hyper::{Class, Family, Numbers};
 use super::leaf::{Active, Leaf};
 use super::maps::Place;
-use super::overlap::{Extents, first_overlap, mapped};
+use super::overlap::{Extents, first_in_files, first_overlap, mapped};
 use super::record::Record;
 use super::step::Workspace;
 use super::tree::{Leaves, Node};
@@ -334,15 +334,16 @@ impl Model {
                 occupants.push(checked.occupant(py));
             }
         }
-        if let Some((earlier, later)) = first_overlap(&occupants)? {
+        let mapped = mapped(&occupants)?;
+        let overlap = first_overlap(&occupants).or_else(|| first_in_files(&occupants, &mapped));
+        if let Some((earlier, later)) = overlap {
             return Err(Refusal::Overlap {
                 written: self.describe(arrays[earlier]),
                 other: self.describe(arrays[later]),
                 advice: TIED,
             });
         }
-        let (extents, mapped) = (Extents::of(&occupants), mapped(&occupants)?);
-        Ok(Written { leaves, arrays, extents, mapped })
+        Ok(Written { leaves, arrays, extents: Extents::of(&occupants), mapped })
     }
 
     /// The array at a position of `written`.

@@ -1,6 +1,7 @@
 //! The block of a step that is taken tensor by tensor.
 //!
-//! Native, so that an interrupt cannot fall between leaving the block and closing the step.
+//! Native, so that an interrupt cannot fall between leaving the block and closing the step; one that
+//! falls before the block closes the step when the manager is freed.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -12,6 +13,7 @@ use super::errors::Refusal;
 use super::keywords::{clip_argument, scale_argument, stats_argument};
 use super::optimizer::Optimizer;
 use super::report::StepReport;
+use super::undo::Inside;
 
 /// One step of an optimizer, taken tensor by tensor; see `Optimizer.open_step`.
 #[pyclass(module = "thalweg", frozen)]
@@ -20,12 +22,26 @@ pub struct OpenStep {
     owner: Py<Optimizer>,
     /// Tells this step from any other.
     token: u64,
+    inside: Inside,
 }
 
 impl OpenStep {
     pub fn of(owner: Py<Optimizer>) -> Self {
         static TOKENS: AtomicU64 = AtomicU64::new(0);
-        OpenStep { owner, token: TOKENS.fetch_add(1, Ordering::Relaxed) }
+        let token = TOKENS.fetch_add(1, Ordering::Relaxed);
+        OpenStep { owner, token, inside: Inside::default() }
+    }
+
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        self.owner.bind(py).get().close(py, self.token)?;
+        self.inside.set(false);
+        Ok(())
+    }
+}
+
+impl Drop for OpenStep {
+    fn drop(&mut self) {
+        self.inside.undo(|py| self.close(py));
     }
 }
 
@@ -34,12 +50,13 @@ impl OpenStep {
     fn __enter__<'py>(slf: Bound<'py, Self>) -> PyResult<Bound<'py, Self>> {
         let step = slf.get();
         step.owner.bind(slf.py()).get().open(slf.py(), step.token)?;
+        step.inside.set(true);
         Ok(slf)
     }
 
     #[pyo3(signature = (*_error))]
     fn __exit__(&self, py: Python<'_>, _error: &Bound<'_, PyTuple>) -> PyResult<()> {
-        self.owner.bind(py).get().close(py, self.token)
+        self.close(py)
     }
 
     /// Update the parameters that have a gradient in `grads`, all of them or none.

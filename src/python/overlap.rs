@@ -1,10 +1,10 @@
-//! Which arrays have memory in common: candidates by address, then an exact answer.
+//! Which arrays have memory in common: candidates by address, then an exact answer. No Python code
+//! runs, except where the system does not tell which arrays map files.
 
 use numpy::PyUntypedArray;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 
-use super::arrays::plain;
+use super::arrays::kind_of;
 use super::maps::{Maps, Place};
 use super::memory::Memory;
 use crate::element::Kind;
@@ -54,38 +54,28 @@ pub struct Occupant<'a, 'py> {
     pub written: bool,
 }
 
+impl Occupant<'_, '_> {
+    /// Whether two arrays have a byte in common.
+    pub fn meets(&self, other: &Occupant<'_, '_>) -> bool {
+        Memory::of(self.array).meets(self.kind, &Memory::of(other.array), other.kind)
+    }
+}
+
 /// Positions of the first two arrays, one of them written, that have an element in common.
 ///
 /// Intervals of addresses only find candidates: columns of one matrix share a range and no element.
-pub fn first_overlap(arrays: &[Occupant<'_, '_>]) -> PyResult<Option<(usize, usize)>> {
+pub fn first_overlap(arrays: &[Occupant<'_, '_>]) -> Option<(usize, usize)> {
     let extents = Extents::of(arrays);
-    for (position, later) in arrays.iter().enumerate() {
+    arrays.iter().enumerate().find_map(|(position, later)| {
         let (start, end) = Memory::of(later.array).extent(later.kind);
-        for candidate in extents.meeting(start, end).filter(|other| *other < position) {
-            let earlier = &arrays[candidate];
-            if (earlier.written || later.written) && share_memory(earlier, later)? {
-                return Ok(Some((candidate, position)));
-            }
-        }
-    }
-    first_file_overlap(arrays)
+        let shares =
+            |earlier: &Occupant<'_, '_>| (earlier.written || later.written) && earlier.meets(later);
+        let mut candidates = extents.meeting(start, end).filter(|other| *other < position);
+        Some((candidates.find(|other| shares(&arrays[*other]))?, position))
+    })
 }
 
-/// The same for arrays that map the same bytes of a file at different addresses.
-fn first_file_overlap(arrays: &[Occupant<'_, '_>]) -> PyResult<Option<(usize, usize)>> {
-    let mapped = mapped(arrays)?;
-    for (i, (later, place)) in mapped.iter().enumerate() {
-        let conflict = |(earlier, other): &&(usize, Place)| {
-            Place::conflict((&arrays[*earlier], *other), (&arrays[*later], *place))
-        };
-        if let Some((earlier, _)) = mapped[..i].iter().find(conflict) {
-            return Ok(Some((*earlier, *later)));
-        }
-    }
-    Ok(None)
-}
-
-/// Positions of the arrays that map files, with their places there.
+/// Positions of the arrays that map files, with their places there. May run Python code.
 pub fn mapped(arrays: &[Occupant<'_, '_>]) -> PyResult<Vec<(usize, Place)>> {
     let mut maps = Maps::default();
     let mut found = Vec::new();
@@ -95,12 +85,30 @@ pub fn mapped(arrays: &[Occupant<'_, '_>]) -> PyResult<Vec<(usize, Place)>> {
     Ok(found)
 }
 
-/// Whether two arrays have an element in common, exactly. Where strides do not show it NumPy decides.
-pub fn share_memory(one: &Occupant<'_, '_>, other: &Occupant<'_, '_>) -> PyResult<bool> {
-    static SHARES: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    if Memory::of(one.array).interleaves(one.kind, &Memory::of(other.array), other.kind) {
-        return Ok(false);
-    }
-    let arrays = (plain(one.array)?, plain(other.array)?);
-    SHARES.import(one.array.py(), "numpy", "shares_memory")?.call1(arrays)?.extract()
+/// As [`first_overlap`], for arrays that map the same bytes of a file at different addresses.
+pub fn first_in_files(
+    arrays: &[Occupant<'_, '_>],
+    mapped: &[(usize, Place)],
+) -> Option<(usize, usize)> {
+    mapped.iter().enumerate().find_map(|(i, (later, place))| {
+        let conflict = |(earlier, other): &&(usize, Place)| {
+            Place::conflict((&arrays[*earlier], *other), (&arrays[*later], *place))
+        };
+        mapped[..i].iter().find(conflict).map(|(earlier, _)| (*earlier, *later))
+    })
+}
+
+/// The same for objects of which some may be no arrays, each with whether it is written. May run Python
+/// code, so it comes before they are checked.
+pub fn first_file_overlap<'a, 'py: 'a>(
+    objects: impl Iterator<Item = (&'a Bound<'py, PyAny>, bool)>,
+) -> PyResult<Option<(usize, usize)>> {
+    let occupant = |(position, (object, written)): (usize, (&'a Bound<'py, PyAny>, bool))| {
+        let array = object.cast::<PyUntypedArray>().ok()?;
+        Some((position, Occupant { array, kind: kind_of(array)?, written }))
+    };
+    let (positions, arrays): (Vec<_>, Vec<_>) = objects.enumerate().filter_map(occupant).unzip();
+    let mapped = mapped(&arrays)?;
+    let found = first_in_files(&arrays, &mapped);
+    Ok(found.map(|(earlier, later)| (positions[earlier], positions[later])))
 }

@@ -9,7 +9,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
-use numpy::PyUntypedArray;
+use numpy::{PyArrayDescrMethods, PyUntypedArray, PyUntypedArrayMethods, dtype};
 use pyo3::prelude::*;
 
 use super::counters::{Counters, Counts};
@@ -32,8 +32,10 @@ const NOTHING: u64 = u64::MAX;
 /// A record that is kept while the optimizer lives.
 #[derive(Debug)]
 pub struct Record {
-    /// Keeps the map alive.
     array: Py<PyUntypedArray>,
+    /// Has the memory, which the array cannot move.
+    #[allow(dead_code)] // held
+    map: Py<PyAny>,
     words: Words,
     /// That the process has which may write.
     generation: u32,
@@ -70,7 +72,7 @@ impl Words {
     }
 
     fn at(&self, word: usize) -> Option<&AtomicU64> {
-        // SAFETY: inside the array that was checked in `Record::new`.
+        // SAFETY: `Record::new` checked that there are so many words, and `map` keeps them alive.
         (word < self.len).then(|| unsafe { &*self.address.add(word) })
     }
 }
@@ -83,12 +85,19 @@ impl Record {
         (torn, releases): (bool, bool),
     ) -> Outcome<Self> {
         let memory = Memory::of(array);
-        if memory.len() != STEPS + leaves || !memory.writable() || !memory.aligned() {
+        let fits = memory.len() == STEPS + leaves
+            && array.dtype().is_equiv_to(&dtype::<u64>(array.py()))
+            && memory.writable()
+            && memory.aligned()
+            && memory.c_contiguous();
+        // An array that owns its memory can be resized.
+        let Some(map) = Memory::lender(array).filter(|_| fits) else {
             return Err(Refusal::Value("the record of progress does not fit".to_owned()));
-        }
+        };
         let words = Words { address: memory.address.cast::<AtomicU64>(), len: memory.len() };
         Ok(Record {
             array: array.clone().unbind(),
+            map: map.unbind(),
             words,
             generation: fork::generation(),
             depth: 0,

@@ -6,7 +6,6 @@ use numpy::PyUntypedArray;
 use pyo3::prelude::*;
 
 use super::arrays::kind_of;
-use super::errors::Outcome;
 use super::maps::Maps;
 use super::memory::Memory;
 use super::model::Model;
@@ -24,9 +23,9 @@ impl Model {
     /// Has the batch that is bound let go of pages, if the optimizer's arrays are that large.
     ///
     /// The table of mappings tells which arrays map files, and where it is missing none is let go of.
-    pub fn prepare_release(&mut self, py: Python<'_>) -> Outcome<()> {
+    pub fn prepare_release(&mut self, py: Python<'_>) {
         if !self.record.as_ref().is_some_and(|record| record.releases) {
-            return Ok(());
+            return;
         }
         let (mut maps, mut found) = (Maps::default(), Vec::new());
         for (position, leaf) in self.work.batch.leaves().iter().enumerate() {
@@ -39,13 +38,13 @@ impl Model {
                 && Memory::of(active.p.array.bind(py)).c_contiguous();
             for checked in active.arrays() {
                 let array = checked.array.bind(py);
-                if maps.is_shared(array)? {
+                if maps.is_shared(array) {
                     found.push((position, span(&Memory::of(array), checked.kind, in_order), false));
                 }
             }
             let Ok(gradient) = gradient.bind(py).cast::<PyUntypedArray>() else { continue };
             if let Some(kind) = kind_of(gradient)
-                && maps.is_shared(gradient)?
+                && maps.is_shared(gradient)
             {
                 found.push((position, span(&Memory::of(gradient), kind, in_order), true));
             }
@@ -55,6 +54,5 @@ impl Model {
             // until the batch is cleared. That nobody unmaps them is the caller's duty.
             unsafe { self.work.batch.release(position, span, is_gradient) };
         }
-        Ok(())
     }
 }

@@ -3,6 +3,7 @@
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyMappingProxy, PyNotImplemented, PyTuple};
 
+use crate::float_mode::in_default_mode;
 use crate::watch::Norms;
 
 /// What one step did.
@@ -155,7 +156,7 @@ impl TensorStats {
 
     #[getter]
     fn update_ratio(&self) -> f64 {
-        self.update_norm / self.param_norm
+        in_default_mode(|| self.update_norm / self.param_norm)
     }
 
     fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyTuple>> {

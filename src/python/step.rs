@@ -21,6 +21,7 @@ use super::report::{StepReport, TensorStats};
 use super::tree::Given;
 use crate::dispatch::Level;
 use crate::element::Kind;
+use crate::float_mode::in_default_mode;
 use crate::fork;
 use crate::plan::useful_threads;
 use crate::rule::Hyperparameter;
@@ -75,12 +76,13 @@ pub fn step(py: Python<'_>, model: &mut Model, request: &Request<'_, '_>) -> Out
     // A forked child may have inherited the work of a step that another thread was in.
     model.work.clear();
     let number = request.counters.steps.load(Ordering::Relaxed) + 1;
-    let (lr, numbers) = at_step(py, model, number)?;
+    let (lr, numbers) = in_default_mode(|| at_step(py, model, number))?;
     if let Some(name) = model.first_rebound(py)? {
         return Err(Refusal::Rebound { name: name.to_owned() });
     }
+    let part = Part { number, lr, numbers: &numbers };
     let report = collect(model, request.grads, request.partial)
-        .and_then(|()| take(py, model, request, &Part { number, lr, numbers: &numbers }));
+        .and_then(|()| in_default_mode(|| take(py, model, request, &part)));
     model.work.clear();
     report
 }
@@ -98,7 +100,7 @@ pub fn open(py: Python<'_>, model: &mut Model, counters: &Counters, token: u64) 
     model.check_whole()?;
     model.work.clear();
     let number = counters.steps.load(Ordering::Relaxed) + 1;
-    let (lr, numbers) = at_step(py, model, number)?;
+    let (lr, numbers) = in_default_mode(|| at_step(py, model, number))?;
     model.prepare_writing(py)?;
     model.begin_writing();
     let done = vec![false; model.leaves.len()];
@@ -117,8 +119,9 @@ pub fn step_open(
     let open = model.open.as_ref().filter(|open| open.token == token).ok_or(Refusal::NotOpen)?;
     let (number, lr, numbers) = (open.number, open.lr, open.numbers.clone());
     model.work.clear_chosen();
+    let part = Part { number, lr, numbers: &numbers };
     let report = collect_some(model, request.grads)
-        .and_then(|()| take(py, model, request, &Part { number, lr, numbers: &numbers }));
+        .and_then(|()| in_default_mode(|| take(py, model, request, &part)));
     model.work.clear_chosen();
     report
 }
@@ -174,7 +177,7 @@ fn take(
     model.prepare_writing(py)?;
     compare_files(py, model)?;
     bind(py, model, part.numbers, part.number, &setting)?;
-    model.prepare_release(py)?;
+    model.prepare_release(py);
 
     let Model { leaves, sorted, work, open, record, .. } = model;
     let batch = &mut work.batch;
@@ -183,15 +186,16 @@ fn take(
     // Counters change together with what they count, so that no fork and no interrupt falls between.
     let mut run = || {
         fork::whole(|| {
-            let begin = || record.iter_mut().for_each(Record::begin);
-            let done = batch.run(part.numbers, &setting, begin)?;
-            if !done.refused.is_empty() {
-                if policy != Policy::Skip {
-                    return Ok(done);
-                }
-                record.iter_mut().for_each(Record::begin);
+            let done = batch.read(part.numbers, &setting)?;
+            let refused = !done.refused.is_empty();
+            if refused && policy != Policy::Skip {
+                return Ok(done);
+            }
+            record.iter_mut().for_each(Record::begin);
+            let updated = if refused { Ok(()) } else { batch.update(&setting) };
+            if refused {
                 counters.skip();
-            } else if !batch.leaves().is_empty() {
+            } else if updated.is_ok() && !batch.leaves().is_empty() {
                 for leaf in batch.leaves() {
                     leaves[*leaf].step += 1;
                     if let Some(open) = open {
@@ -204,7 +208,7 @@ fn take(
                 let steps = sorted.iter().map(|leaf| leaves[*leaf].step);
                 record.finish(counters.get(), steps, true);
             }
-            Ok(done)
+            updated.map(|()| done)
         })
     };
     let outcome = if elements < DETACH_MIN { run() } else { py.detach(run) };

@@ -1,14 +1,14 @@
 //! The block in which parameters and their averages have changed places.
 //!
-//! Native, so that an interrupt cannot fall between leaving the block and exchanging back.
-
-use std::sync::atomic::{AtomicBool, Ordering};
+//! Native, so that an interrupt cannot fall between leaving the block and exchanging back; one that
+//! falls before the block has them exchanged back when the manager is freed.
 
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
 use super::optimizer::Optimizer;
+use super::undo::Inside;
 
 /// Parameters hold their averages inside; see `thalweg.EMA.swapped`.
 #[pyclass(module = "thalweg", frozen)]
@@ -20,7 +20,7 @@ pub struct Swapped {
     /// The parameters by name.
     params: Py<PyDict>,
     tree: Py<PyAny>,
-    inside: AtomicBool,
+    inside: Inside,
 }
 
 #[pymethods]
@@ -32,23 +32,19 @@ impl Swapped {
         params: Py<PyDict>,
         tree: Py<PyAny>,
     ) -> Self {
-        Swapped { average, owner, params, tree, inside: AtomicBool::new(false) }
+        Swapped { average, owner, params, tree, inside: Inside::default() }
     }
 
     fn __enter__(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         self.exchange(py, true)?;
-        self.inside.store(true, Ordering::Relaxed);
+        self.inside.set(true);
         Ok(self.tree.clone_ref(py))
     }
 
     /// Where the arrays cannot be exchanged back it raises, and can be called again.
     #[pyo3(signature = (*_error))]
     fn __exit__(&self, py: Python<'_>, _error: &Bound<'_, PyTuple>) -> PyResult<()> {
-        if self.inside.load(Ordering::Relaxed) {
-            self.exchange(py, false)?;
-            self.inside.store(false, Ordering::Relaxed);
-        }
-        Ok(())
+        if self.inside.get() { self.leave(py) } else { Ok(()) }
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
@@ -59,7 +55,19 @@ impl Swapped {
     }
 }
 
+impl Drop for Swapped {
+    fn drop(&mut self) {
+        self.inside.undo(|py| self.leave(py));
+    }
+}
+
 impl Swapped {
+    fn leave(&self, py: Python<'_>) -> PyResult<()> {
+        self.exchange(py, false)?;
+        self.inside.set(false);
+        Ok(())
+    }
+
     fn exchange(&self, py: Python<'_>, held: bool) -> PyResult<()> {
         let owner = self.owner.as_ref().map(|owner| owner.bind(py).get());
         self.average.bind(py).get().exchange(self.params.bind(py), held, owner)

@@ -7,13 +7,14 @@
 use std::collections::{HashMap, HashSet};
 
 use numpy::PyUntypedArray;
+use pyo3::exceptions::PyLookupError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyList, PyString, PyTuple, PyType};
 
 use super::arrays::type_name;
-use super::errors::{Outcome, Refusal};
+use super::errors::{Outcome, Refusal, if_said};
 use super::foreign::offers_array;
 
 /// Deeper trees are refused; a list that contains itself is one.
@@ -96,7 +97,8 @@ fn is_mapping(object: &Bound<'_, PyAny>) -> PyResult<bool> {
 
 /// The field names of a namedtuple.
 fn fields_of(tuple: &Bound<'_, PyAny>) -> PyResult<Option<Vec<String>>> {
-    Ok(tuple.getattr_opt("_fields")?.and_then(|fields| fields.extract().ok()))
+    let fields = tuple.getattr_opt("_fields")?;
+    Ok(fields.map(|fields| if_said(tuple.py(), fields.extract())).transpose()?.flatten())
 }
 
 /// Whether a tuple has no field names, or those of the other.
@@ -260,7 +262,11 @@ impl Node {
             },
             (Container::Mapping, Some(key)) => match object.cast::<PyDict>() {
                 Ok(dict) => dict.get_item(key)?.is_some_and(|child| child.is(&node.object)),
-                Err(_) => object.get_item(key).is_ok_and(|child| child.is(&node.object)),
+                Err(_) => match object.get_item(key) {
+                    Ok(child) => child.is(&node.object),
+                    Err(error) if error.is_instance_of::<PyLookupError>(py) => false,
+                    Err(error) => return Err(error),
+                },
             },
         })
     }

@@ -4,6 +4,7 @@ use super::hyperparameter::Hyperparameter::{Beta1, Beta2, Eps, L2, Lr, WeightDec
 use super::{Descent, Gradient, Intake, Mix, Rule, Usual, one_minus_power, rounded};
 use crate::element::Element;
 use crate::error::Error;
+use crate::float_mode::in_default_mode;
 
 /// Hyperparameters of Adam (`l2`), AdamW (`weight_decay`) and, with a third state array, AMSGrad.
 ///
@@ -85,14 +86,16 @@ impl Adam {
         if step == 0 {
             return Err(Error::Step);
         }
-        Ok(AdamStep {
-            gradient: Gradient::new(intake.into(), self.maximize, l2)?,
-            first: Mix::new(beta1),
-            second: Mix::new(beta2),
-            step_size: rounded(Lr, lr, lr / one_minus_power(beta1, step))?,
-            correction: E::from_f64(1.0 / one_minus_power(beta2, step).sqrt()),
-            eps: rounded(Eps, eps, eps)?,
-            descent: Descent::new(lr, weight_decay, self.independent)?,
+        in_default_mode(|| {
+            Ok(AdamStep {
+                gradient: Gradient::new(intake.into(), self.maximize, l2)?,
+                first: Mix::new(beta1),
+                second: Mix::new(beta2),
+                step_size: rounded(Lr, lr, lr / one_minus_power(beta1, step))?,
+                correction: E::from_f64(1.0 / one_minus_power(beta2, step).sqrt()),
+                eps: rounded(Eps, eps, eps)?,
+                descent: Descent::new(lr, weight_decay, self.independent)?,
+            })
         })
     }
 }

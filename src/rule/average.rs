@@ -3,6 +3,7 @@
 use super::{Mix, Rule, one_minus_power};
 use crate::element::Element;
 use crate::error::Error;
+use crate::float_mode::in_default_mode;
 use crate::rule::Hyperparameter::Decay;
 
 /// The coefficients of one update of an average; the "parameter" of the rule is the average, the
@@ -37,9 +38,11 @@ impl<E: Element> Average<E> {
         if step == 0 {
             return Err(Error::Step);
         }
-        let rate = 1.0 - decay;
-        let rate = if bias_correction { rate / one_minus_power(decay, step) } else { rate };
-        Ok(Average { mix: Mix::with_rate(rate) })
+        in_default_mode(|| {
+            let rate = 1.0 - decay;
+            let rate = if bias_correction { rate / one_minus_power(decay, step) } else { rate };
+            Ok(Average { mix: Mix::with_rate(rate) })
+        })
     }
 }
 

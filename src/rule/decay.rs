@@ -3,6 +3,7 @@
 use super::{Descent, Rule};
 use crate::element::Element;
 use crate::error::Error;
+use crate::float_mode::in_default_mode;
 use crate::rule::Hyperparameter::WeightDecay;
 
 /// The coefficients of `p <- p - rate·p`; the gradient is not used.
@@ -21,8 +22,9 @@ impl<E: Element> Decay<E> {
     ///
     /// [`Error::Hyperparameter`] for a rate out of range.
     pub fn new(rate: f64) -> Result<Self, Error> {
-        let descent =
-            WeightDecay.check(rate, E::KIND).and_then(|rate| Descent::new(1.0, rate, true));
+        let descent = WeightDecay
+            .check(rate, E::KIND)
+            .and_then(|rate| in_default_mode(|| Descent::new(1.0, rate, true)));
         let descent = descent.map_err(|error| match error {
             Error::Hyperparameter { value, allowed, .. } => {
                 Error::Hyperparameter { name: "rate", value, allowed }

@@ -4,6 +4,7 @@ use super::hyperparameter::Hyperparameter::{Dampening, L2, Lr, Momentum, WeightD
 use super::{Descent, Gradient, Intake, Rule, rounded};
 use crate::element::Element;
 use crate::error::Error;
+use crate::float_mode::in_default_mode;
 
 /// Hyperparameters of SGD (`l2`) and SGDW (`weight_decay`).
 ///
@@ -76,14 +77,16 @@ impl Sgd {
         if step == 0 {
             return Err(Error::Step);
         }
-        Ok(SgdStep {
-            gradient: Gradient::new(intake.into(), self.maximize, l2)?,
-            replace: step == 1 || momentum == 0.0,
-            momentum: E::from_f64(momentum),
-            intake: E::from_f64(1.0 - dampening),
-            nesterov: self.nesterov,
-            lr: rounded(Lr, lr, lr)?,
-            descent: Descent::new(lr, weight_decay, self.independent)?,
+        in_default_mode(|| {
+            Ok(SgdStep {
+                gradient: Gradient::new(intake.into(), self.maximize, l2)?,
+                replace: step == 1 || momentum == 0.0,
+                momentum: E::from_f64(momentum),
+                intake: E::from_f64(1.0 - dampening),
+                nesterov: self.nesterov,
+                lr: rounded(Lr, lr, lr)?,
+                descent: Descent::new(lr, weight_decay, self.independent)?,
+            })
         })
     }
 

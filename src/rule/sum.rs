@@ -3,6 +3,7 @@
 use super::{Gradient, Rule, rounded};
 use crate::element::Element;
 use crate::error::Error;
+use crate::float_mode::in_default_mode;
 use crate::rule::Hyperparameter;
 
 /// The coefficients of one addition to a sum of gradients; the "parameter" of the rule is the sum.
@@ -32,8 +33,10 @@ impl<E: Element> Sum<E> {
         if step == 0 {
             return Err(Error::Step);
         }
-        rounded::<E>(Hyperparameter::Weight, weight, weight)?;
-        Ok(Sum { gradient: Gradient::new(weight.into(), false, 0.0)?, first: step == 1 })
+        in_default_mode(|| {
+            rounded::<E>(Hyperparameter::Weight, weight, weight)?;
+            Ok(Sum { gradient: Gradient::new(weight.into(), false, 0.0)?, first: step == 1 })
+        })
     }
 }
 
