@@ -278,10 +278,10 @@ def test_copies_share_arrays_and_go_on_to_the_same_bits(
     params = model()
     opt = cls(params, **options)
     train(opt, 10)
-    opt.note = "kept"
+    opt._note = "kept"
     copied, other = duplicate((params, opt))
     assert type(other) is cls
-    assert other.note == "kept"
+    assert other._note == "kept"
     assert other.params["fc.w"] is copied["fc"]["w"] is not params["fc"]["w"]
     assert repr(other) == repr(opt)
     train(other, 10)

@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from thalweg import _core
+from thalweg.attributes import from_the_start
 from thalweg.mirror import Mirror
 
 if TYPE_CHECKING:
@@ -62,6 +63,13 @@ class Accumulator(Mirror):
 
     def __init__(self, params: Any, *, name: str = "accumulator") -> None:
         super().__init__(params, name)
+
+    @classmethod
+    def _hints(cls) -> Mapping[str, str]:
+        made = dict.fromkeys(
+            ("weight", "grads", "count"), "add(grads, weight) and clear() change it"
+        )
+        return {**made, **from_the_start(cls.__name__, "params")}
 
     def _bind(self, tree: Any) -> None:
         self._native._bind_sums(tree)

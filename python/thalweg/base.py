@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
-from thalweg import _core, loading
+from thalweg import _core, loading, spellings
 from thalweg import state as state_dicts
+from thalweg.attributes import Fixed
 from thalweg.checkpoint import files
 from thalweg.groups import (
-    DECAYS,
-    GROUP_KEYS,
     Cascade,
     Group,
     Match,
@@ -40,7 +39,7 @@ NonFinite = Literal["raise", "skip", "ignore"]
 Groups = Sequence[Mapping[str, Any] | ReadyGroup]
 
 
-class Optimizer(_core.Optimizer):
+class Optimizer(Fixed, _core.Optimizer):
     """What the optimizers have in common. Make one of `AdamW`, `Adam`, `SGDW` and `SGD`.
 
     Parameters and state keep their identity: they are updated in place, for ever the same arrays.
@@ -492,10 +491,13 @@ class Optimizer(_core.Optimizer):
             self._mend()
             self._files.mended()
 
-    def __setattr__(self, key: str, value: Any) -> None:
-        if key != "lr" and (key in self.rule.keys or key in DECAYS or key in GROUP_KEYS):
-            raise AttributeError(f"set opt.groups[0].{key}; only lr has a short form")
-        super().__setattr__(key, value)
+    @classmethod
+    def _ways(cls) -> Mapping[str, str]:
+        return spellings.ways(cls.rule)
+
+    @classmethod
+    def _hints(cls) -> Mapping[str, str]:
+        return spellings.hints()
 
     def __repr__(self) -> str:
         frozen = {name for name in self._params if self.resolve(name)["frozen"]}
@@ -530,6 +532,8 @@ def _native_options(rule: Rule, options: Mapping[str, Any]) -> dict[str, Any]:
 
 class _LeafState(Mapping[str, Any]):
     """Live state of one parameter."""
+
+    __slots__ = ("_arrays", "_name", "_owner")
 
     def __init__(self, owner: Optimizer, name: str, arrays: dict[str, NDArray[Any]]) -> None:
         self._owner = owner

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from thalweg import _core
+from thalweg.attributes import from_the_start
 from thalweg.groups import check_number
 from thalweg.loading import restored
 from thalweg.mirror import Mirror
@@ -92,6 +93,11 @@ class EMA(Mirror):
         self._bias_correction = bias_correction
         self._decay = check_number("decay", decay)
         super().__init__(params, name)
+
+    @classmethod
+    def _ways(cls) -> Mapping[str, str]:
+        decay = dict.fromkeys(("momentum", "ema_momentum", "beta"), "set ema.decay")
+        return {**super()._ways(), **from_the_start(cls.__name__, "bias_correction"), **decay}
 
     def _bind(self, tree: Any) -> None:
         self._native._bind_averages(tree, self._bias_correction)

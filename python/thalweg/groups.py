@@ -17,6 +17,7 @@ import numpy as np
 
 from thalweg import _core
 from thalweg.schedule.base import Schedule
+from thalweg.spellings import SPELLINGS
 
 if TYPE_CHECKING:
     from thalweg.base import Optimizer
@@ -149,6 +150,12 @@ class Rule:
         """The key of its decay."""
         return "weight_decay" if "weight_decay" in self.keys else "l2"
 
+    @property
+    def options(self) -> tuple[str, ...]:
+        """What its constructor takes that holds for all parameters."""
+        own = {"amsgrad": "betas", "nesterov": "momentum", "independent": "weight_decay"}
+        return tuple(key for key in OPTIONS if own.get(key, "lr") in self.keys)
+
 
 def check_value(rule: Rule, key: str, value: Any) -> Any:
     """`value` as a group keeps it.
@@ -182,7 +189,7 @@ def check_value(rule: Rule, key: str, value: Any) -> Any:
 
 def unknown_key(rule: Rule, key: str) -> str:
     """Why a group cannot set `key`, and what it can."""
-    if key in OPTIONS:
+    if key in rule.options:
         return f"{key!r} holds for all parameters; pass it to {rule.name}(...)"
     return _unknown(rule, key, [*rule.keys, *GROUP_KEYS])
 
@@ -198,7 +205,8 @@ def _unknown(rule: Rule, key: str, known: Sequence[str]) -> str:
     message = f"{rule.name} has no {key!r}"
     if key in DECAYS:
         return f"{message}: its decay is {rule.decay!r}; {key!r} is for {DECAYS[key]}"
-    near = get_close_matches(str(key), known, n=1)
+    ours = SPELLINGS.get(key)
+    near = [ours] if ours in known else get_close_matches(str(key), known, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     return f"{message}; it has {', '.join(known)}{hint}"
 

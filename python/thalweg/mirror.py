@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from thalweg import _core
+from thalweg.attributes import Fixed, from_the_start
 from thalweg.base import Optimizer
 from thalweg.form import is_mirror
 from thalweg.loading import differences
@@ -64,7 +65,7 @@ class Planned:
             setattr(self.mirror, key, value)
 
 
-class Mirror(ABC):
+class Mirror(Fixed, ABC):
     """One array for each parameter of a tree, or for each that an optimizer trains."""
 
     kind: ClassVar[str]
@@ -93,6 +94,10 @@ class Mirror(ABC):
         if self._owner is not None:
             self._revision = self._owner._revision
             self._owner._attached[name] = self
+
+    @classmethod
+    def _ways(cls) -> Mapping[str, str]:
+        return from_the_start(cls.__name__, "name")
 
     @property
     def _tree(self) -> Any:

@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from thalweg import _core
+from thalweg.attributes import Fixed, from_the_start
 from thalweg.checkpoint import directory as directories
 from thalweg.checkpoint import files
 from thalweg.checkpoint.background import Task, report
 from thalweg.lock import DirectoryLock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from contextlib import AbstractContextManager
     from types import TracebackType
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["CheckpointManager"]
 
 
-class CheckpointManager:
+class CheckpointManager(Fixed):
     """Checkpoints of one run in a directory: saves, keeps the newest, goes on from the latest.
 
     A file is called ``checkpoint-<number>-step-<step count>.safetensors``. The number grows with
@@ -105,6 +106,13 @@ class CheckpointManager:
         self._last = self._before = 0  # step counts that `every` counts from
         self._made = False  # the directory; one that disappears later is an error
         self._begin()
+
+    @classmethod
+    def _ways(cls) -> Mapping[str, str]:
+        arguments = ("directory", "keep", "every", "background")
+        return from_the_start(
+            cls.__name__, *arguments, max_to_keep="keep", save_interval_steps="every"
+        )
 
     def _begin(self) -> None:
         """What a forked child begins anew."""

@@ -178,6 +178,7 @@ class _Pair(Schedule):
         return f"{left} {self._sign} {bracketed(self.right, self._binding + 1)}"
 
 
+@dataclass(frozen=True, repr=False)
 class Product(_Pair):
     """``left * right`` at every step."""
 
@@ -189,6 +190,7 @@ class Product(_Pair):
         return left * right
 
 
+@dataclass(frozen=True, repr=False)
 class Sum(_Pair):
     """``left + right`` at every step."""
 

@@ -1,0 +1,84 @@
+"""Names that other libraries have for what is here, and where it is."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING
+
+from thalweg.attributes import from_the_start
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from thalweg.groups import Rule
+
+__all__ = ["SPELLINGS", "hints", "ways"]
+
+SPELLINGS = {
+    **dict.fromkeys(("learning_rate", "learning_rate_init", "base_lr", "step_size"), "lr"),
+    **dict.fromkeys(("b1", "b2", "beta1", "beta2", "beta_1", "beta_2"), "betas"),
+    "epsilon": "eps",
+    "wd": "weight_decay",
+    "nesterovs_momentum": "nesterov",
+}
+"""Hyperparameters of Keras, optax, scikit-learn and others by their names there."""
+
+STEP_ARGUMENTS = {
+    **{key: key for key in ("max_norm", "max_tensor_norm", "max_value", "scale", "partial")},
+    **dict.fromkeys(("stats", "collect_stats"), "stats"),
+    **dict.fromkeys(("clip_norm", "global_clipnorm", "max_grad_norm"), "max_norm"),
+    "clipnorm": "max_tensor_norm",
+    "clipvalue": "max_value",
+    "loss_scale": "scale",
+}
+
+COUNTS = "steps are counted by step_count, from 0 again after opt.reset()"
+
+ELSEWHERE = {
+    **dict.fromkeys(("step", "step_count", "iterations", "global_step"), COUNTS),
+    **dict.fromkeys(("skip_count", "consecutive_skips"), "opt.reset() sets it to zero"),
+    "params": "opt.rebind(params) adopts other arrays, opt.extend(params) more of them",
+    "state": "write into its arrays, as opt.state[name][key][...] = 0",
+    **dict.fromkeys(
+        ("groups", "param_groups", "defaults"),
+        "edit a group, as opt.groups[0].lr = 0.1; opt.extend(params, groups=...) adds some",
+    ),
+    **dict.fromkeys(
+        ("use_ema", "ema_momentum", "ema"), "thalweg.EMA(opt, decay=...) averages parameters"
+    ),
+    **dict.fromkeys(
+        ("gradient_accumulation_steps", "accumulation_steps", "every_k_schedule"),
+        "thalweg.Accumulator(opt) sums gradients",
+    ),
+    **dict.fromkeys(
+        ("foreach", "fused", "capturable", "differentiable", "jit_compile"),
+        "there is nothing to choose",
+    ),
+}
+
+
+@cache
+def ways(rule: Rule) -> Mapping[str, str]:
+    """What to do instead of setting an argument of an optimizer's constructor on it."""
+    found = {
+        key: f"{way}, which can load this one's state_dict() with hyperparameters='current'"
+        for key, way in from_the_start(rule.name, *rule.options).items()
+    }
+    found |= from_the_start(rule.name, "state_dir")
+    for key in (*rule.keys[1:], "lr_scale", "frozen", "name"):
+        found[key] = f"set opt.groups[0].{key}; only lr has a short form"
+    found["lr"] = "set opt.lr"
+    for key in ("l2", "weight_decay"):
+        found.setdefault(key, f"{rule.name} has {rule.decay!r}; set opt.groups[0].{rule.decay}")
+    spelled = {key: found[ours] for key, ours in SPELLINGS.items() if ours in found}
+    return {**spelled, **found}
+
+
+@cache
+def hints() -> Mapping[str, str]:
+    """What to do instead of setting what is elsewhere."""
+    in_step = {
+        key: f"it is an argument of a step: opt.step(grads, {argument}=...)"
+        for key, argument in STEP_ARGUMENTS.items()
+    }
+    return {**in_step, **ELSEWHERE}
