@@ -287,11 +287,11 @@ class _Plan:
         """Change groups, counters and state, in one native call that nothing can interrupt."""
         skips = self.saved["skips"]
         counts = (int(self.saved["step_count"]), int(skips["total"]), int(skips["consecutive"]))
-        attached = [planned.prepared() for planned in self.attached]
         groups = self.opt.groups if self.groups is None else self.groups
         try:
+            attached = [planned.prepared() for planned in self.attached]
             self.opt._adopt(groups, self.thaws, ((*counts, 0.0), self.states), attached)
-        except Exception:
+        except BaseException:
             for planned in self.attached:
                 planned.undo()
             raise

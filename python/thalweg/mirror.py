@@ -43,7 +43,8 @@ class Planned:
     weight: float = 0.0
     values: dict[str, Any] = field(default_factory=dict)
     changed: tuple[Any, Any] | None = None
-    before: frozenset[str] = frozenset()
+    before: frozenset[str] | None = None
+    """Names of its arrays, once it was prepared."""
 
     def prepared(self) -> tuple[_core.Optimizer, tuple[int, int, int, float], dict[str, Any]]:
         """The native object and what it is to take over, once it has the arrays for it."""
@@ -55,7 +56,7 @@ class Planned:
     def undo(self) -> None:
         """Forget arrays that were made for what could not be loaded."""
         arrays = self.mirror._arrays
-        if self.before < arrays.keys():
+        if self.before is not None and self.before < arrays.keys():
             self.mirror._arrays = {name: a for name, a in arrays.items() if name in self.before}
             self.mirror._revision = -1
 
@@ -194,8 +195,12 @@ class Mirror(Fixed, ABC):
         if planned.differences:
             listed = "\n- ".join(planned.differences)
             raise ValueError(f"the state dict does not fit; nothing was loaded:\n- {listed}")
-        _, counts, states = planned.prepared()
-        self._native._restore(counts, states)
+        try:
+            _, counts, states = planned.prepared()
+            self._native._restore(counts, states)
+        except BaseException:
+            planned.undo()
+            raise
         planned.finish()
 
     def _plan(self, saved: Any, members: Mapping[str, Any], *, others: bool) -> Planned:

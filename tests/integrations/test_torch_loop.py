@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from typing import TYPE_CHECKING, Any
+from unittest import mock
 
 import pytest
 
@@ -175,6 +176,10 @@ def test_a_group_that_is_refused_changes_nothing() -> None:
         with pytest.raises((TypeError, ValueError)):
             pair.ours.add_param_group(bad)
         assert len(pair.ours.param_groups) == 1
+    interrupted = mock.patch.object(pair.ours, "_read", side_effect=KeyboardInterrupt)
+    with interrupted, pytest.raises(KeyboardInterrupt):
+        pair.ours.add_param_group({"params": [torch.ones(2, requires_grad=True)]})
+    assert len(pair.ours.param_groups) == 1
     pair.ours.step()
     assert pair.ours.report.step == 2
 

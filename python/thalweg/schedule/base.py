@@ -244,8 +244,7 @@ def _is_operand(value: Any) -> bool:
     if callable(value):
         only_schedule("an operand", value)
         return True
-    try:
-        _core.check_number("an operand", value)
-    except TypeError:
+    if not (hasattr(type(value), "__float__") or hasattr(type(value), "__index__")):
         return False
+    _core.check_number("an operand", value)  # what a number's own code raises is passed on
     return True

@@ -92,8 +92,8 @@ def points(schedule: Any, name: str) -> None:
     given = getattr(schedule, name)
     try:
         pairs = [(step, value) for step, value in _items(given)]
-    except (TypeError, ValueError):
-        raise TypeError(f"{name} must map steps to numbers, got {given!r}") from None
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"{name} must map steps to numbers, got {given!r}") from error
     checked = sorted(
         (_core.check_whole(f"a step of {name}", step, 1), in_range(f"{name}[{step}]", value))
         for step, value in pairs

@@ -240,7 +240,7 @@ class Optimizer(torch.optim.Optimizer):
             return
         try:
             self._join()
-        except Exception:
+        except BaseException:
             self.param_groups.pop()
             raise
 
