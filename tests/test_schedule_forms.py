@@ -7,6 +7,7 @@ import dataclasses
 import json
 import math
 import pickle
+import re
 import subprocess
 import sys
 from fractions import Fraction
@@ -205,6 +206,24 @@ def test_arithmetic_is_that_of_the_values() -> None:
         assert (a + cosine(20))(step) == x + y
         assert (2 * a + 3)(step) == (3 + a * 2)(step) == 2 * x + 3
     assert sum([a, b])(1) == 2.0
+
+
+@pytest.mark.parametrize("s", [cosine(total=10), 0.1 * cosine(total=10), zero_based(math.sqrt)])
+def test_as_text_it_is_its_representation(s: Schedule) -> None:
+    assert f"{s}" == f"{s!s}" == repr(s)
+    assert f"{s:>40}" == repr(s).rjust(40)
+    assert f"{s:.^40s}" == repr(s).center(40, ".")
+    assert f"{s:4}" == repr(s)
+
+
+@pytest.mark.parametrize("spec", [".4f", ".4", "g", "e", ".2%", ",", "+", "8.3f", "<8.3"])
+def test_a_format_of_numbers_is_told_what_has_one(spec: str) -> None:
+    params = np.ones(3)
+    opt = thalweg.AdamW(params, lr=0.1 * cosine(total=10))
+    with pytest.raises(TypeError, match=f"^a schedule is no number.*'{re.escape(spec)}'"):
+        format(opt.lr, spec)
+    coming = opt.lr(opt.step_count + 1)
+    assert format(opt.step(np.ones(3)).lr, spec) == format(coming, spec)
 
 
 def test_then_counts_the_steps_of_the_second_from_1() -> None:

@@ -1,5 +1,5 @@
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Self, TypeAlias, final
+from typing import Any, Self, SupportsFloat, SupportsIndex, TypeAlias, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +38,7 @@ __all__ = [
 ]
 __version__: str
 
+_Real: TypeAlias = SupportsFloat | SupportsIndex
 _Counts: TypeAlias = tuple[int, int, int, float]
 
 def apply_adam(
@@ -47,15 +48,15 @@ def apply_adam(
     exp_avg_sq: Any,
     step: int,
     *,
-    lr: float,
-    betas: Sequence[float],
-    eps: float,
-    l2: float,
+    lr: _Real,
+    betas: Sequence[_Real],
+    eps: _Real,
+    l2: _Real,
     weight_decay: Any,
     independent: bool,
     max_exp_avg_sq: Any,
     maximize: bool,
-    scale: float,
+    scale: _Real,
     nonfinite: str,
     threads: int | None,
 ) -> bool: ...
@@ -65,15 +66,15 @@ def apply_sgd(
     momentum_buffer: Any,
     step: int,
     *,
-    lr: float,
-    momentum: float,
-    dampening: float,
+    lr: _Real,
+    momentum: _Real,
+    dampening: _Real,
     nesterov: bool,
-    l2: float,
+    l2: _Real,
     weight_decay: Any,
     independent: bool,
     maximize: bool,
-    scale: float,
+    scale: _Real,
     nonfinite: str,
     threads: int | None,
 ) -> bool: ...
@@ -83,10 +84,10 @@ def check_whole(name: str, value: Any, least: int) -> int: ...
 def checkpoint_header(
     path: str,
 ) -> tuple[dict[str, str], list[tuple[str, str, tuple[int, ...], int, int]]]: ...
-def clip_by_global_norm(grads: Any, max_norm: float) -> float: ...
+def clip_by_global_norm(grads: Any, max_norm: _Real) -> float: ...
 def close() -> None: ...
 def cpu_levels() -> list[str]: ...
-def decay(params: Any, rate: float) -> None: ...
+def decay(params: Any, rate: _Real) -> None: ...
 def flatten(tree: Any) -> dict[str, Any]: ...
 def get_cpu_level() -> str: ...
 def get_num_threads() -> int: ...
@@ -117,10 +118,10 @@ class OpenStep:
         self,
         grads: Any,
         *,
-        max_norm: float | None = None,
-        max_tensor_norm: float | None = None,
-        max_value: float | None = None,
-        scale: float = 1.0,
+        max_norm: _Real | None = None,
+        max_tensor_norm: _Real | None = None,
+        max_value: _Real | None = None,
+        scale: _Real = 1.0,
         stats: bool = False,
     ) -> StepReport: ...
     def __enter__(self) -> Self: ...
@@ -140,10 +141,10 @@ class Optimizer:
         self,
         grads: Any,
         *,
-        max_norm: float | None = None,
-        max_tensor_norm: float | None = None,
-        max_value: float | None = None,
-        scale: float = 1.0,
+        max_norm: _Real | None = None,
+        max_tensor_norm: _Real | None = None,
+        max_value: _Real | None = None,
+        scale: _Real = 1.0,
         partial: bool = False,
         stats: bool = False,
     ) -> StepReport: ...

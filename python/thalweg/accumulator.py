@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from thalweg.groups import Real
     from thalweg.mirror import Planned
 
 __all__ = ["Accumulator"]
@@ -74,7 +75,7 @@ class Accumulator(Mirror):
     def _bind(self, tree: Any) -> None:
         self._native._bind_sums(tree)
 
-    def add(self, grads: Any, weight: float = 1.0) -> None:
+    def add(self, grads: Any, weight: Real = 1.0) -> None:
         """Add gradients times ``weight``.
 
         Parameters

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from thalweg.groups import Number
+    from thalweg.groups import Kept, Number
     from thalweg.mirror import Planned
 
 __all__ = ["EMA"]
@@ -109,7 +109,7 @@ class EMA(Mirror):
         return np.array(param, subok=False)
 
     @property
-    def decay(self) -> Number:
+    def decay(self) -> Kept:
         """The decay, edited live: ``ema.decay = 0.9999``."""
         return self._decay
 

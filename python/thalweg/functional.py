@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from thalweg.groups import Real
+
     Arrays: TypeAlias = NDArray[Any] | Sequence[NDArray[Any]]
 
 __all__ = ["adam", "adamw", "clip_by_global_norm", "decay", "global_norm", "sgd", "sgdw"]
@@ -31,14 +33,14 @@ def adamw(
     exp_avg_sq: Arrays,
     step: int,
     *,
-    lr: float,
-    betas: tuple[float, float] = (0.9, 0.999),
-    eps: float = 1e-8,
-    weight_decay: float | None = None,
+    lr: Real,
+    betas: Sequence[Real] = (0.9, 0.999),
+    eps: Real = 1e-8,
+    weight_decay: Real | None = None,
     independent: bool = False,
     max_exp_avg_sq: Arrays | None = None,
     maximize: bool = False,
-    scale: float = 1.0,
+    scale: Real = 1.0,
     nonfinite: NonFinite = "raise",
     threads: int | None = None,
 ) -> bool:
@@ -113,13 +115,13 @@ def adam(
     exp_avg_sq: Arrays,
     step: int,
     *,
-    lr: float,
-    betas: tuple[float, float] = (0.9, 0.999),
-    eps: float = 1e-8,
-    l2: float = 0.0,
+    lr: Real,
+    betas: Sequence[Real] = (0.9, 0.999),
+    eps: Real = 1e-8,
+    l2: Real = 0.0,
     max_exp_avg_sq: Arrays | None = None,
     maximize: bool = False,
-    scale: float = 1.0,
+    scale: Real = 1.0,
     nonfinite: NonFinite = "raise",
     threads: int | None = None,
 ) -> bool:
@@ -163,14 +165,14 @@ def sgdw(
     momentum_buffer: Arrays | None,
     step: int,
     *,
-    lr: float,
-    momentum: float = 0.0,
-    dampening: float = 0.0,
+    lr: Real,
+    momentum: Real = 0.0,
+    dampening: Real = 0.0,
     nesterov: bool = False,
-    weight_decay: float | None = None,
+    weight_decay: Real | None = None,
     independent: bool = False,
     maximize: bool = False,
-    scale: float = 1.0,
+    scale: Real = 1.0,
     nonfinite: NonFinite = "raise",
     threads: int | None = None,
 ) -> bool:
@@ -213,13 +215,13 @@ def sgd(
     momentum_buffer: Arrays | None,
     step: int,
     *,
-    lr: float,
-    momentum: float = 0.0,
-    dampening: float = 0.0,
+    lr: Real,
+    momentum: Real = 0.0,
+    dampening: Real = 0.0,
     nesterov: bool = False,
-    l2: float = 0.0,
+    l2: Real = 0.0,
     maximize: bool = False,
-    scale: float = 1.0,
+    scale: Real = 1.0,
     nonfinite: NonFinite = "raise",
     threads: int | None = None,
 ) -> bool:
@@ -256,7 +258,7 @@ def sgd(
     )
 
 
-def decay(params: Any, rate: float) -> None:
+def decay(params: Any, rate: Real) -> None:
     """The weight-decay loop by itself: ``p <- p - rate·p`` for every array of a tree, in place.
 
     After an Adam step without decay, ``decay(params, lr * weight_decay)`` comes to AdamW but for
@@ -304,7 +306,7 @@ def global_norm(grads: Any) -> float:
     return _core.global_norm(grads)
 
 
-def clip_by_global_norm(grads: Any, max_norm: float) -> float:
+def clip_by_global_norm(grads: Any, max_norm: Real) -> float:
     """Scale gradients in place so that their global norm is at most `max_norm`.
 
     ``opt.step(grads, max_norm=...)`` does the same without writing to the gradients.

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, SupportsFloat, SupportsIndex, TypeAlias
 
 import numpy as np
 
@@ -22,10 +22,16 @@ from thalweg.spellings import SPELLINGS
 if TYPE_CHECKING:
     from thalweg.base import Optimizer
 
-__all__ = ["Group", "Match", "Number"]
+__all__ = ["Group", "Kept", "Match", "Number", "Real"]
 
-Number: TypeAlias = float | Callable[[int], float]
+Real: TypeAlias = SupportsFloat | SupportsIndex
+"""A number of Python, NumPy or another library; NumPy's are no floats for a type checker."""
+
+Number: TypeAlias = Real | Callable[[int], Real]
 """A hyperparameter: a number, or a callable of the 1-based step that returns one."""
+
+Kept: TypeAlias = float | Callable[[int], Real]
+"""A hyperparameter once it was checked."""
 
 Match: TypeAlias = str | Sequence[str] | Callable[[str, Any], bool]
 """Which parameters: a glob, several, or a callable of name and array."""
@@ -211,7 +217,7 @@ def _unknown(rule: Rule, key: str, known: Sequence[str]) -> str:
     return f"{message}; it has {', '.join(known)}{hint}"
 
 
-def check_number(key: str, value: Any) -> Number:
+def check_number(key: str, value: Any) -> Kept:
     """`value` as a number in range, or a callable of the step.
 
     Raises

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from thalweg import _core
-from thalweg.groups import Match, Names, fits, matching_names, some
+from thalweg.groups import Match, Names, Real, fits, matching_names, some
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -115,7 +115,7 @@ class LayerwiseLR:
         return names
 
 
-def layerwise_lr(pattern: str, decay: float, *, below: Match | None = None) -> LayerwiseLR:
+def layerwise_lr(pattern: str, decay: Real, *, below: Match | None = None) -> LayerwiseLR:
     """Ready group: learning rates that fall from the output to the input, by `decay` a layer.
 
     Fine-tuning moves the layers near the input less than those near the output. Of `L` layers,

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from thalweg import _core
+
+if TYPE_CHECKING:
+    from thalweg.groups import Real
 
 __all__ = ["AveragingTime", "averaging_time", "normalized_decay"]
 
 
-def normalized_decay(lambda_norm: float, batch_size: int, samples: int, epochs: float) -> float:
+def normalized_decay(lambda_norm: Real, batch_size: int, samples: int, epochs: Real) -> float:
     """Weight decay of a run, from one that fits runs of any length: ``λ = λ_norm·√(b/(B·T))``.
 
     The longer a run, the weaker its best decay. ``λ_norm`` depends on the length much less: it is
@@ -82,8 +85,8 @@ class AveragingTime:
 
 
 def averaging_time(
-    lr: float,
-    weight_decay: float,
+    lr: Real,
+    weight_decay: Real,
     *,
     independent: bool = False,
     batch_size: int | None = None,

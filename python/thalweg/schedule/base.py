@@ -6,13 +6,17 @@ that an optimizer asks of it; being a value is what lets it be compared, saved a
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from thalweg import _core
 from thalweg.schedule import checks
 from thalweg.schedule.plain import encode, given
+
+if TYPE_CHECKING:
+    from thalweg.groups import Real
 
 STEP_LIMIT = 2**64
 
@@ -110,17 +114,30 @@ class Schedule(ABC):
         """
         return encode(self)
 
-    def __mul__(self, other: Schedule | float) -> Schedule:
-        return Product(self, other) if _is_operand(other) else NotImplemented
+    def __mul__(self, other: Schedule | Real) -> Schedule:
+        operand = _operand(other)
+        return NotImplemented if operand is None else Product(self, operand)
 
-    def __rmul__(self, other: float) -> Schedule:
-        return Product(other, self) if _is_operand(other) else NotImplemented
+    def __rmul__(self, other: Real) -> Schedule:
+        operand = _operand(other)
+        return NotImplemented if operand is None else Product(operand, self)
 
-    def __add__(self, other: Schedule | float) -> Schedule:
-        return Sum(self, other) if _is_operand(other) else NotImplemented
+    def __add__(self, other: Schedule | Real) -> Schedule:
+        operand = _operand(other)
+        return NotImplemented if operand is None else Sum(self, operand)
 
-    def __radd__(self, other: float) -> Schedule:
-        return Sum(other, self) if _is_operand(other) else NotImplemented
+    def __radd__(self, other: Real) -> Schedule:
+        operand = _operand(other)
+        return NotImplemented if operand is None else Sum(operand, self)
+
+    def __format__(self, spec: str) -> str:
+        # As text, but not cut off: a precision is meant for a number.
+        if re.fullmatch(r"(.?[<>^])?\d*s?", spec) is None:
+            raise TypeError(
+                f"a schedule is no number, to be formatted as {spec!r}: it has one for a step, as "
+                "opt.lr(opt.step_count + 1); report.lr is the rate that a step had"
+            )
+        return format(repr(self), spec)
 
     def __repr__(self) -> str:
         options = ", ".join(f"{name}={value!r}" for name, value in given(self).items())
@@ -239,12 +256,12 @@ def only_schedule(name: str, value: object) -> None:
         )
 
 
-def _is_operand(value: Any) -> bool:
-    """Whether it can be multiplied with a schedule or added to one: a schedule or a number."""
+def _operand(value: Any) -> Schedule | float | None:
+    """What can be multiplied with a schedule or added to one, a schedule or a number; else None."""
     if callable(value):
         only_schedule("an operand", value)
-        return True
+        schedule: Schedule = value
+        return schedule
     if not (hasattr(type(value), "__float__") or hasattr(type(value), "__index__")):
-        return False
-    _core.check_number("an operand", value)  # what a number's own code raises is passed on
-    return True
+        return None
+    return _core.check_number("an operand", value)  # what a number's own code raises is passed on

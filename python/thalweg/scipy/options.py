@@ -15,7 +15,7 @@ from thalweg.optimizers import SGD
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from thalweg.groups import Rule
+    from thalweg.groups import Real, Rule
 
 MAXITER = 15_000
 GTOL = 1e-5
@@ -26,14 +26,14 @@ FTOL = 2.220446049250313e-09
 class Options(TypedDict, total=False):
     """The options that all methods have; `thalweg.scipy.adamw` says what they mean."""
 
-    tol: float | None
+    tol: Real | None
     maxiter: int
-    gtol: float | None
-    ftol: float | None
+    gtol: Real | None
+    ftol: Real | None
     n_iter_no_change: int
     stochastic: bool
-    max_norm: float | None
-    max_value: float | None
+    max_norm: Real | None
+    max_value: Real | None
     finite_diff_method: str | None
     finite_diff_rel_step: Any
     disp: bool
@@ -48,8 +48,8 @@ class Settings:
     ftol: float | None = FTOL
     n_iter_no_change: int = 500
     stochastic: bool = False
-    max_norm: float | None = None
-    max_value: float | None = None
+    max_norm: Real | None = None
+    max_value: Real | None = None
     finite_diff_method: str | None = None
     finite_diff_rel_step: Any = None
     disp: bool = False

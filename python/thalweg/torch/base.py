@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from thalweg import StepReport
+    from thalweg.groups import Real
 
 __all__ = ["Optimizer"]
 
@@ -141,10 +142,10 @@ class Optimizer(torch.optim.Optimizer):
         self,
         closure: Callable[[], Any] | None = None,
         *,
-        max_norm: float | None = None,
-        max_tensor_norm: float | None = None,
-        max_value: float | None = None,
-        scale: float = 1.0,
+        max_norm: Real | None = None,
+        max_tensor_norm: Real | None = None,
+        max_value: Real | None = None,
+        scale: Real = 1.0,
         stats: bool = False,
     ) -> Any:
         """Update every parameter that has a gradient, once, in place.

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from thalweg.torch.base import Optimizer
 from thalweg.torch.groups import check_options, same
 from thalweg.torch.tensors import learning_rate, number
+
+if TYPE_CHECKING:
+    from thalweg.groups import Real
 
 __all__ = ["SGD", "Adam", "AdamW"]
 
@@ -73,7 +76,7 @@ class Adam(Optimizer):
         params: Any,
         lr: Any = 1e-3,
         betas: tuple[Any, Any] = (0.9, 0.999),
-        eps: float = 1e-8,
+        eps: Real = 1e-8,
         weight_decay: Any = 0,
         amsgrad: bool = False,
         *,
@@ -159,7 +162,7 @@ class AdamW(Adam):
         params: Any,
         lr: Any = 1e-3,
         betas: tuple[Any, Any] = (0.9, 0.999),
-        eps: float = 1e-8,
+        eps: Real = 1e-8,
         weight_decay: Any = 1e-2,
         amsgrad: bool = False,
         *,
