@@ -43,6 +43,7 @@ class Optimizer(Fixed, _core.Optimizer):
     """What the optimizers have in common. Make one of `AdamW`, `Adam`, `SGDW` and `SGD`.
 
     Parameters and state keep their identity: they are updated in place, for ever the same arrays.
+    Names that nothing reads cannot be set; a subclass may have attributes of its own.
     """
 
     rule: ClassVar[Rule]
