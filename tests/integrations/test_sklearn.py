@@ -9,6 +9,7 @@ import re
 import runpy
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -126,9 +127,24 @@ def weights(estimator: Any) -> list[Any]:
     return found
 
 
-def test_adaptive_has_lowered_the_rate() -> None:
-    model = MLPClassifier(**COMMON, **ADAPTIVE).fit(DIGITS, DIGIT)
-    assert model.optimizer_.groups[0].lr_scale < 0.1
+@pytest.mark.parametrize("learning_rate", ["constant", "adaptive"])
+def test_the_rate_in_force_is_where_scikit_learn_has_it(learning_rate: str) -> None:
+    options = {**COMMON, **ADAPTIVE, "learning_rate": learning_rate}
+    wanted = theirs.MLPClassifier(**options).fit(DIGITS, DIGIT)
+    got = MLPClassifier(**options)
+    assert not hasattr(got, "_optimizer")
+    got.fit(DIGITS, DIGIT)
+    assert (got._optimizer.learning_rate < 0.01) == (learning_rate == "adaptive")
+    for model in (got, copy.deepcopy(got)):
+        assert model._optimizer.learning_rate == pytest.approx(wanted._optimizer.learning_rate)
+
+
+def test_the_rate_in_force_follows_schedules_and_assignments() -> None:
+    model = MLPClassifier(**SMALL, learning_rate_init=lambda step: 1 / step).fit(DIGITS, DIGIT)
+    assert model._optimizer.learning_rate == 1 / 10
+    model.optimizer_.lr = 0.5
+    model.optimizer_.groups[0].lr_scale = 0.5
+    assert model._optimizer.learning_rate == 0.25
 
 
 @pytest.mark.parametrize(
@@ -413,15 +429,77 @@ def test_a_refusal_leaves_a_fitted_model_as_it_was(
     assert model.optimizer_.step_count == steps
 
 
-def test_a_bad_gradient_names_the_arrays_and_keeps_the_weights_before() -> None:
-    model = MLPRegressor(**SMALL).partial_fit(PATIENTS, PROGRESS)
+DIVERGING = {
+    "hidden_layer_sizes": (16, 8),
+    "activation": "identity",
+    "solver": "sgd",
+    "learning_rate_init": 1e3,
+    "max_iter": 20,
+    "random_state": 0,
+}
+
+
+def ending(model: Any, x: Any, y: Any) -> tuple[str, str]:
+    """The exception of a fit, in the words that are in both, and whether it warns."""
+    with np.errstate(all="ignore"), warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            model.fit(x, y)
+        except ValueError as error:
+            found = re.match("Solver produced non-finite parameter weights", str(error))
+            return "ValueError", found[0] if found else str(error)
+    return "fitted", str({w.category for w in caught} == {ConvergenceWarning})
+
+
+@pytest.mark.parametrize("early_stopping", [True, False])
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize(
+    ("task", "factor"), [("multiclass", 100), ("regression", 100), ("outputs", 1), ("binary", 100)]
+)
+def test_a_fit_that_diverges_ends_as_scikit_learns(
+    task: str, factor: int, dtype: type, early_stopping: bool
+) -> None:
+    kind, x, y, options = TASKS[task]
+    x = (factor * x).astype(dtype)
+    options = {**DIVERGING, **options, "early_stopping": early_stopping}
+    wanted, got = getattr(theirs, kind)(**options), getattr(ours, kind)(**options, alpha=1e-4)
+    outcome, words = ending(wanted, x, y)
+    if kind == "MLPClassifier" and early_stopping:  # it takes the class of NaN for a score
+        words = "True"
+    assert ending(got, x, y) == (outcome, words)
+    assert outcome == ("fitted" if early_stopping else "ValueError")
+    assert all(np.isfinite(array).all() for array in weights(got))
+    if early_stopping:
+        assert got.best_validation_score_ == pytest.approx(wanted.best_validation_score_)
+        assert is_live(got)
+
+
+def test_a_fit_that_diverges_stops_at_once_and_says_why() -> None:
+    model = MLPRegressor(**{**DIVERGING, "learning_rate_init": 1.0}, early_stopping=True)
+    x = 10 * PATIENTS
+    with np.errstate(all="ignore"), pytest.warns(ConvergenceWarning) as caught:
+        model.fit(x, PROGRESS)
+    (warning,) = (str(w.message) for w in caught if w.category is ConvergenceWarning)
+    assert "coefs.0" in warning
+    assert f"step {model.optimizer_.step_count + 1} " in warning
+    assert model.n_iter_ < 20
+    assert np.isnan(model.validation_scores_[-1])
+    assert np.isfinite(model.validation_scores_[:-1]).all()
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_a_bad_gradient_names_the_arrays_and_keeps_the_weights_before(solver: str) -> None:
+    model = MLPRegressor(**SMALL, solver=solver).partial_fit(PATIENTS, PROGRESS)
     before = [array.copy() for array in weights(model)]
-    with np.errstate(all="ignore"), pytest.raises(thalweg.NonFiniteError) as caught:
+    with np.errstate(all="ignore"), pytest.raises(ValueError, match=r"coefs\.0") as caught:
         model.partial_fit(PATIENTS * 1e200, PROGRESS)
-    assert "coefs.0" in str(caught.value)
-    assert "coefs.0" in caught.value.nonfinite
-    assert caught.value.step == 4
+    cause = caught.value.__cause__
+    assert isinstance(cause, thalweg.NonFiniteError)
+    assert "coefs.0" in cause.nonfinite
+    assert cause.step == 4
     assert all(np.array_equal(a, b) for a, b in zip(weights(model), before, strict=True))
+    model.partial_fit(PATIENTS, PROGRESS)
+    assert model.optimizer_.step_count == 6
 
 
 def test_verbose_tells_what_scikit_learn_tells(capsys: pytest.CaptureFixture[str]) -> None:

@@ -122,9 +122,11 @@ class MLPClassifier(ThalwegMixin, neural_network.MLPClassifier):
     ------
     NotFittedError
         By `optimizer_`, before the first fit.
-    thalweg.NonFiniteError
+    ValueError
         By `fit` and `partial_fit`, for a gradient that is NaN, infinite or too large; the weights
-        are then as they were before that step.
+        are then as they were before that step. Its ``__cause__`` is the `thalweg.NonFiniteError`,
+        with names and step. With `early_stopping`, training stops there instead, with the best
+        weights and a `ConvergenceWarning`.
 
     Notes
     -----

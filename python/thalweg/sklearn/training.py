@@ -1,15 +1,18 @@
 """Where scikit-learn's training meets thalweg: all that is known of its inner workings is here.
 
 Its loop over passes and batches, losses, gradients, stopping and checks are used as they are. The
-loop calls three methods of ``self._optimizer``, which is a `Loop` here. `_fit` runs the loop for a
-``self.solver`` that it knows to be stochastic, and the loop, `_fit_stochastic`, first makes an
-optimizer for a solver that it knows by name; so ``solver`` reads differently in each of them.
+loop calls three methods of ``self._optimizer``, which is a `Loop` here; its `learning_rate` is what
+programs read after a fit. `_fit` runs the loop for a ``self.solver`` that it knows to be
+stochastic, and the loop, `_fit_stochastic`, first makes an optimizer for a solver that it knows by
+name; so ``solver`` reads differently in each of them.
 """
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Any
 
+import sklearn.exceptions
 from sklearn.utils.validation import check_is_fitted
 
 import thalweg.errors
@@ -55,10 +58,14 @@ class ThalwegMixin:
     amsgrad: bool
     groups: Groups
     max_norm: float | None
+    early_stopping: bool
+    n_iter_no_change: float
     coefs_: list[NDArray[Any]]
     intercepts_: list[NDArray[Any]]
 
-    _optimizer: Loop
+    _no_improvement_count: float
+    _loop: Loop
+    """Only during a fit."""
     _held: Any
     """The optimizer; in a copy, or from a file, what makes it, as the arrays may be read-only."""
 
@@ -81,6 +88,16 @@ class ThalwegMixin:
         if [*map(id, network)] != [*map(id, bound)]:
             optimizer.rebind(tree(self))
         return optimizer
+
+    @property
+    def _optimizer(self) -> Loop:
+        """What scikit-learn's loop steps with, and where its `learning_rate` is read."""
+        if "_loop" in vars(self):
+            return self._loop
+        check_is_fitted(self, "_held")
+        loop = Loop(self, continues=True)
+        loop.start()
+        return loop
 
     def __getstate__(self) -> dict[str, Any]:
         kept: dict[str, Any] = super().__getstate__()  # type: ignore[assignment]  # that of the next base
@@ -105,7 +122,7 @@ class ThalwegMixin:
                 "learning_rate_init, such as 0.1 * thalweg.schedule.inverse_sqrt(warmup=100)"
             )
         before = dict(vars(self))
-        self._optimizer = loop = Loop(self, continues=incremental)
+        self._loop = loop = Loop(self, continues=incremental)
         self.solver = RUNS
         try:
             return super()._fit(X, y, sample_weight, incremental)  # type: ignore[misc]  # the next base
@@ -116,7 +133,13 @@ class ThalwegMixin:
             raise
         finally:
             self.solver = before["solver"]
-            vars(self).pop("_optimizer", None)
+            vars(self).pop("_loop", None)
+
+    def _score(self, *arguments: Any, **weights: Any) -> float:
+        if self._optimizer.diverged:  # as what weights that are not finite predict
+            return float("nan")
+        score: float = super()._score(*arguments, **weights)  # type: ignore[misc]  # the next base
+        return score
 
     def _fit_stochastic(self, *arguments: Any) -> None:
         coefs, intercepts = self.coefs_, self.intercepts_
@@ -136,6 +159,9 @@ class Loop:
     rate: float | None = None
     """Learning rate of the last step; None before the first."""
 
+    diverged = False
+    """Whether a gradient was not finite, with early stopping; no further step is made then."""
+
     def __init__(self, estimator: ThalwegMixin, *, continues: bool) -> None:
         self._estimator = estimator
         self._continues = continues
@@ -151,25 +177,55 @@ class Loop:
 
     def update_params(self, _params: Sequence[NDArray[Any]], grads: Sequence[NDArray[Any]]) -> None:
         """Make a step; the gradients are those of the coefs, then those of the intercepts."""
+        if self.diverged:
+            return
         named = dict(zip(self._names, grads, strict=True))
         try:
             report = self._optimizer.step(named, max_norm=self._estimator.max_norm)
         except thalweg.errors.NonFiniteError as error:
-            arrays = ", ".join(f"{name} ({count})" for name, count in error.nonfinite.items())
-            raise thalweg.errors.NonFiniteError(
-                f"non-finite or too large gradients at step {error.step}: {arrays}; the step was "
-                "not made. Scale the input, lower learning_rate_init, or limit "
-                "the gradients with max_norm",
-                error.nonfinite,
-                error.step,
+            self._diverges(error)
+        else:
+            self.rate = report.lr
+
+    def _diverges(self, error: thalweg.errors.NonFiniteError) -> None:
+        """Raise what scikit-learn raises; where it takes the best weights instead, only warn."""
+        arrays = ", ".join(f"{name} ({count})" for name, count in error.nonfinite.items())
+        if not self._estimator.early_stopping:
+            raise ValueError(
+                "Solver produced non-finite parameter weights. The input data may contain large "
+                "values and need to be preprocessed. It was stopped just before: the gradients of "
+                f"step {error.step} are non-finite or too large in {arrays}, and the step was not "
+                "made. Scale the input, lower learning_rate_init, or limit the gradients with "
+                "max_norm"
             ) from error
-        self.rate = report.lr
+        self.diverged = True
+        warnings.warn(
+            f"training diverged: the gradients of step {error.step} are non-finite or too large in "
+            f"{arrays}, so it stops, with the weights of the best validation score. Scale the "
+            "input, lower learning_rate_init, or limit the gradients with max_norm",
+            sklearn.exceptions.ConvergenceWarning,
+            stacklevel=2,
+        )
+
+    @property
+    def learning_rate(self) -> float:
+        """The rate in force: of the last step, with what was lowered or assigned since."""
+        step, group = max(self._optimizer.step_count, 1), self._optimizer.groups[0]
+        rate, scale = (
+            float(value(step) if callable(value) else value)
+            for value in (group.lr, getattr(group, "lr_scale", 1.0))
+        )
+        return rate * scale
 
     def iteration_ends(self, _time_step: int) -> None:
-        """Nothing: schedules follow the steps."""
+        """Have it stop where it diverged; schedules follow the steps and need nothing."""
+        if self.diverged:
+            self._estimator._no_improvement_count = self._estimator.n_iter_no_change + 1
 
     def trigger_stopping(self, msg: str, verbose: bool) -> bool:
         """Whether training stops, now that it has not got better for a while."""
+        if self.diverged:
+            return True
         adaptive = self._estimator.learning_rate == "adaptive"
         rate = self.rate or 0.0
         if adaptive and rate > SMALLEST_RATE:
