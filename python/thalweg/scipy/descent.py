@@ -6,13 +6,22 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy.optimize import OptimizeResult
+from scipy.optimize import OptimizeResult, OptimizeWarning
 
 from thalweg.scipy.box import Box, make_box, start
 from thalweg.scipy.callbacks import make_callback
 from thalweg.scipy.objective import Objective, Problem, make_objective
-from thalweg.scipy.options import make_settings
-from thalweg.scipy.stopping import GRADIENT, HALTED, NOT_FINITE, OVERFLOW, Ending, Stopping
+from thalweg.scipy.options import make_settings, unknown_options
+from thalweg.scipy.rates import Stepper
+from thalweg.scipy.stopping import (
+    GRADIENT,
+    HALTED,
+    NO_SAMPLE,
+    NOT_FINITE,
+    OVERFLOW,
+    Ending,
+    Stopping,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -30,23 +39,24 @@ def solve(
     options: Mapping[str, Any],
 ) -> OptimizeResult:
     """Minimize with an optimizer class; everything is checked before `fun` is called."""
-    settings = make_settings(optimizer.rule, hyperparameters, options)
+    name = optimizer.rule.name.lower()
+    unknown = unknown_options(optimizer.rule, hyperparameters, options)
+    settings = make_settings(options)
     x = start(problem.x0)
     box = make_box(problem.bounds, x.size)
     objective = make_objective(problem, settings, box)
     watch = _Watch(make_callback(problem.callback), settings, box)
-    _check_unused(optimizer.rule.name.lower(), problem)
+    _check_unused(name, problem, unknown)
     box.project(x)
-    # A gradient that it cannot use ends the run; it is no exception here.
-    opt = optimizer(x, nonfinite="skip", **hyperparameters)
-    result = _descend(opt, x, objective, watch, settings)
+    stepper = Stepper(optimizer, x, hyperparameters)
+    result = _descend(stepper, x, objective, watch, settings)
     if settings.disp:
         _display(result)
     return result
 
 
 def _descend(
-    opt: Optimizer,
+    stepper: Stepper,
     x: NDArray[np.float64],
     objective: Objective,
     watch: _Watch,
@@ -57,8 +67,12 @@ def _descend(
     while True:
         value, gradient = objective.at(x)
         ending = watch.look(nit, x, value, gradient)
-        if ending is None and opt.step(gradient, **settings.limits).skipped:
+        if ending is None and stepper.step(gradient, **settings.limits).skipped:
             ending = OVERFLOW
+        if ending in (NOT_FINITE, OVERFLOW) and settings.nonfinite == "skip":
+            ending = watch.leave_out()
+            if ending is None:
+                continue
         if ending is not None:
             return OptimizeResult(
                 x=watch.x,
@@ -69,7 +83,7 @@ def _descend(
                 njev=objective.njev,
                 status=ending.status,
                 success=ending.status == 0,
-                message=ending.message,
+                **watch.outcome(ending),
             )
         watch.box.project(x)
         nit += 1
@@ -91,25 +105,43 @@ class _Watch:
         self.box = box
         self._callback = callback
         self._stopping = Stopping(settings)
-        self._keep_last = settings.stochastic
+        self._settings = settings
+        self._nit = self._called = self._skips = self._in_a_row = 0
 
     def look(
         self, nit: int, x: NDArray[np.float64], value: float, gradient: NDArray[np.float64]
     ) -> Ending | None:
         """How the run ends at this point, or None."""
+        if nit > self._nit:
+            self._nit, self._in_a_row = nit, 0
         finite = np.isfinite(value) and np.isfinite(gradient).all()
         if nit == 0:
             self.x, self.fun, self.jac = x.copy(), value, gradient.copy()
         if not finite:
             return NOT_FINITE
-        if self._keep_last or value <= self.fun:
+        if self._settings.stochastic or value <= self.fun:
             self._keep(x, value, gradient)
-        if nit and self._halts(nit, x, value, gradient):
-            return HALTED
+        if nit > self._called:  # a sample that turned out too large was taken again
+            self._called = nit
+            if self._halts(nit, x, value, gradient):
+                return HALTED
         ending = self._stopping.test(nit, value, self.box.slope(x, gradient))
         if ending is GRADIENT:
             self._keep(x, value, gradient)
         return ending
+
+    def leave_out(self) -> Ending | None:
+        """Count a sample that cannot be used: how the run ends with it, or None."""
+        self._skips += 1
+        self._in_a_row += 1
+        return NO_SAMPLE if self._in_a_row >= self._settings.n_iter_no_change else None
+
+    def outcome(self, ending: Ending) -> dict[str, Any]:
+        """What the result says of the end, and of samples that were left out."""
+        if self._settings.nonfinite != "skip":
+            return {"message": ending.message}
+        left_out = f" Samples left out, as they were not finite or too large: {self._skips}."
+        return {"message": ending.message + left_out, "nskip": self._skips}
 
     def _halts(
         self, nit: int, x: NDArray[np.float64], value: float, gradient: NDArray[np.float64]
@@ -125,7 +157,7 @@ class _Watch:
         np.copyto(self.jac, gradient)
 
 
-def _check_unused(name: str, problem: Problem) -> None:
+def _check_unused(name: str, problem: Problem, unknown: str | None) -> None:
     """Say what is not used: derivatives do no harm, constraints would be violated."""
     constraints = problem.constraints
     none = constraints is None or (isinstance(constraints, tuple | list) and not constraints)
@@ -138,6 +170,8 @@ def _check_unused(name: str, problem: Problem) -> None:
         if getattr(problem, key) is not None:
             # From here over the method and `minimize` to the line that called that.
             warnings.warn(f"{name} does not use {key}", RuntimeWarning, stacklevel=5)
+    if unknown:
+        warnings.warn(OptimizeWarning(unknown), stacklevel=5)
 
 
 def _display(result: OptimizeResult) -> None:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from thalweg.groups import Number
     from thalweg.scipy.options import Options
+    from thalweg.scipy.rates import Rates
 
 __all__ = ["adam", "adamw", "sgd", "sgdw"]
 
@@ -31,7 +32,7 @@ def adamw(
     bounds: Any = None,
     constraints: Any = (),
     callback: Any = None,
-    lr: Number = 0.01,
+    lr: Rates = 0.01,
     betas: Sequence[Number] = (0.9, 0.999),
     eps: Number = 1e-8,
     weight_decay: Number | None = None,
@@ -68,16 +69,19 @@ def adamw(
         Not used; a warning says so.
     constraints
         Refused, unless empty.
-    lr : float or callable, default 0.01
+    lr : float, callable, or array_like of them, default 0.01
         Learning rate: about how far an element of `x` moves in one iteration. A callable of the
-        1-based iteration, such as a `thalweg.schedule`, as any other hyperparameter may be.
+        1-based iteration, such as a `thalweg.schedule`, as any other hyperparameter may be. Or one
+        for each variable, where their scales differ: an array of the shape of `x`, or a list of
+        schedules.
     betas, eps, independent, amsgrad
         As for `thalweg.AdamW`. `eps` is the rule's, not the step of finite differences.
     weight_decay : float or callable, default 0
         As for `thalweg.AdamW`, but for the default. With decay the result is not the minimum of
         `fun`.
     maxiter : int, default 15000
-        Iterations; each is one update and one evaluation.
+        Iterations; each is one update and one evaluation. As in SciPy it may be a float, such as
+        1e3; None is the default.
     gtol : float or None, default 1e-5
         Converged once no element of the gradient is larger (the infinity norm). With bounds it is
         the projected gradient: each element is at most the distance to the bound it leads to.
@@ -86,12 +90,16 @@ def adamw(
         iterations the run ends, without success: the learning rate may be too small, or too
         large. None switches the test off.
     n_iter_no_change : int, default 500
-        Patience of `ftol`.
+        Patience of `ftol`, and of ``nonfinite="skip"``.
     tol : float
         `gtol` and `ftol`, where they are not given.
     stochastic : bool, default False
         `fun` is a sample, such as a mini-batch's loss: its values are not compared. The last
         point is returned, and `gtol` and `ftol` do not end the run.
+    nonfinite : {"stop", "skip"}, default "stop"
+        Whether a value or gradient that is NaN, infinite or too large ends the run, or, of a
+        `stochastic` objective, is left out: `fun` is called again at the same `x`, and no iteration
+        is counted. After `n_iter_no_change` of them in a row the run ends.
     max_norm, max_value : float
         Clip the gradient by its Euclidean norm, or each element; at most one of them.
     finite_diff_method : {"2-point", "3-point", "cs"}
@@ -100,6 +108,8 @@ def adamw(
         Their relative step; by default SciPy's.
     disp : bool, default False
         Print how the run ended.
+    **options
+        Any other name is not used, and said by a `scipy.optimize.OptimizeWarning`, as in SciPy.
 
     Returns
     -------
@@ -107,13 +117,15 @@ def adamw(
         `x`, `fun` and `jac` belong together: the point that met `gtol`, else the best one seen,
         else (`stochastic`) the last finite one. `nit`, `nfev`, `njev`, `message`, and `status`: 0
         converged, 1 `maxiter` reached, 2 no progress, 3 objective or gradient not finite (or too
-        large to be squared), 99 stopped by the callback. `success` is ``status == 0``.
+        large to be squared), 99 stopped by the callback. `success` is ``status == 0``. With
+        ``nonfinite="skip"`` also `nskip`, how many samples were left out.
 
     Raises
     ------
     TypeError, ValueError
-        For arguments and options that do not fit, before `fun` is called; and for what `fun` or
-        `jac` return, if it is no real number or gradient of the shape of `x`.
+        For arguments and options that do not fit, or that another method of thalweg's has, before
+        `fun` is called; and for what `fun` or `jac` return, if it is no real number or gradient of
+        the shape of `x`.
 
     Examples
     --------
@@ -149,7 +161,7 @@ def adam(
     bounds: Any = None,
     constraints: Any = (),
     callback: Any = None,
-    lr: Number = 0.01,
+    lr: Rates = 0.01,
     betas: Sequence[Number] = (0.9, 0.999),
     eps: Number = 1e-8,
     l2: Number = 0.0,
@@ -206,7 +218,7 @@ def sgdw(
     bounds: Any = None,
     constraints: Any = (),
     callback: Any = None,
-    lr: Number,
+    lr: Rates,
     momentum: Number = 0.0,
     dampening: Number = 0.0,
     nesterov: bool = False,
@@ -268,7 +280,7 @@ def sgd(
     bounds: Any = None,
     constraints: Any = (),
     callback: Any = None,
-    lr: Number,
+    lr: Rates,
     momentum: Number = 0.0,
     dampening: Number = 0.0,
     nesterov: bool = False,

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import numbers
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
-from operator import index
 from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 
-from thalweg.groups import DECAYS
-from thalweg.optimizers import SGD
+from thalweg import groups
+from thalweg.optimizers import SGD, Adam, AdamW
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from thalweg.groups import Real, Rule
 
@@ -22,37 +22,47 @@ GTOL = 1e-5
 FTOL = 2.220446049250313e-09
 """All three are those of SciPy's L-BFGS-B."""
 
+OURS = {
+    *(key for kind in (AdamW, Adam, SGD) for key in kind.rule.keys),
+    *groups.OPTIONS,
+    *groups.GROUP_KEYS,
+    "groups",
+} - {"eps"}
+"""Names that only thalweg has. Another is one of SciPy's many options: `eps` is too."""
+
 
 class Options(TypedDict, total=False):
     """The options that all methods have; `thalweg.scipy.adamw` says what they mean."""
 
     tol: Real | None
-    maxiter: int
+    maxiter: float | None
     gtol: Real | None
     ftol: Real | None
-    n_iter_no_change: int
+    n_iter_no_change: float
     stochastic: bool
+    nonfinite: str
     max_norm: Real | None
     max_value: Real | None
     finite_diff_method: str | None
     finite_diff_rel_step: Any
-    disp: bool
+    disp: float
 
 
 @dataclass(frozen=True)
 class Settings:
     """The options of a run, each with its value."""
 
-    maxiter: int = MAXITER
+    maxiter: float = MAXITER
     gtol: float | None = GTOL
     ftol: float | None = FTOL
-    n_iter_no_change: int = 500
+    n_iter_no_change: float = 500
     stochastic: bool = False
+    nonfinite: str = "stop"
     max_norm: Real | None = None
     max_value: Real | None = None
     finite_diff_method: str | None = None
     finite_diff_rel_step: Any = None
-    disp: bool = False
+    disp: float = False
 
     @property
     def limits(self) -> dict[str, Any]:
@@ -60,33 +70,52 @@ class Settings:
         return {"max_norm": self.max_norm, "max_value": self.max_value}
 
 
-def make_settings(
+KNOWN = ("tol", *(field.name for field in fields(Settings)))
+
+
+def unknown_options(
     rule: Rule, hyperparameters: Iterable[str], options: Mapping[str, Any]
-) -> Settings:
-    """The settings that `options` ask for.
+) -> str | None:
+    """What to say of options that there are not, as SciPy says it; None if there are none.
 
     Raises
     ------
-    TypeError, ValueError
-        For an option there is not, or a value that does not fit.
+    TypeError
+        For one that thalweg has elsewhere, and SciPy nowhere.
     """
-    known = ["tol", *(field.name for field in fields(Settings))]
-    for key in options:
-        if key not in known:
-            every = [*hyperparameters, *known]
+    every = [*hyperparameters, *KNOWN]
+    unknown = [key for key in options if key not in KNOWN]
+    for key in unknown:
+        if key in OURS:
             raise TypeError(
                 f"{rule.name.lower()} has no option {key!r}{_hint(rule, key, every)}; it has "
                 f"{', '.join(every)}"
             )
-    given = dict(options)
+    named = ", ".join(f"{key}{_hint(rule, key, every)}" for key in unknown)
+    return f"Unknown solver options: {named}" if named else None
+
+
+def make_settings(options: Mapping[str, Any]) -> Settings:
+    """The settings that `options` ask for; one that there is not is left out.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For a value that does not fit.
+    """
+    given = {key: value for key, value in options.items() if key in KNOWN}
     tol = given.pop("tol", None)
+    if given.get("maxiter", MAXITER) is None:  # the default, as in BFGS
+        del given["maxiter"]
     settings = Settings(**_with_tolerance(given, tol))
     for key, least in (("maxiter", 0), ("n_iter_no_change", 1)):
         _check_count(key, getattr(settings, key), least)
     for key in ("gtol", "ftol"):
         _check_tolerance(key, getattr(settings, key))
-    for key in ("stochastic", "disp"):
-        _check_flag(key, getattr(settings, key))
+    _check_flag("stochastic", settings.stochastic)
+    if not _is_number(settings.disp):  # a level, in some of SciPy's methods
+        raise TypeError(f"disp must be True or False, or a number, got {settings.disp!r}")
+    _check_nonfinite(settings)
     # The core checks limits when it steps: here it does before any function was called.
     SGD(np.zeros(1), lr=0.0).step(np.zeros(1), **settings.limits)
     return settings
@@ -105,19 +134,21 @@ def _with_tolerance(given: dict[str, Any], tol: Any) -> dict[str, Any]:
     return {**given, "gtol": None, "ftol": None}
 
 
-def _hint(rule: Rule, key: str, known: list[str]) -> str:
-    if key in DECAYS:
-        return f" (its decay is {rule.decay!r}; {key!r} is for {DECAYS[key]})"
-    near = get_close_matches(key, known, n=1)
+def _hint(rule: Rule, key: str, known: Sequence[str]) -> str:
+    if key in groups.DECAYS:
+        return f" (its decay is {rule.decay!r}; {key!r} is for {groups.DECAYS[key]})"
+    near = get_close_matches(key, known, n=1, cutoff=0.8)
     return f" (did you mean {near[0]!r}?)" if near else ""
 
 
+def _is_number(value: Any) -> bool:
+    return isinstance(value, numbers.Real | np.bool_)
+
+
 def _check_count(key: str, value: Any, least: int) -> None:
-    try:
-        count = index(value)
-    except TypeError as error:
-        raise TypeError(f"{key} must be a whole number, got {value!r}") from error
-    if count < least:
+    if not _is_number(value):
+        raise TypeError(f"{key} must be a number, got {value!r}")
+    if not value >= least:  # NaN is not either
         raise ValueError(f"{key} must be at least {least}, got {value!r}")
 
 
@@ -133,3 +164,13 @@ def _check_tolerance(key: str, value: Any) -> None:
 def _check_flag(key: str, value: Any) -> None:
     if not isinstance(value, bool | np.bool_):
         raise TypeError(f"{key} must be True or False, got {value!r}")
+
+
+def _check_nonfinite(settings: Settings) -> None:
+    if settings.nonfinite not in ("stop", "skip"):
+        raise ValueError(f"nonfinite must be 'stop' or 'skip', got {settings.nonfinite!r}")
+    if settings.nonfinite == "skip" and not settings.stochastic:
+        raise ValueError(
+            "nonfinite='skip' takes another sample of a stochastic objective; pass "
+            "stochastic=True, if it is one"
+        )
