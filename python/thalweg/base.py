@@ -178,7 +178,10 @@ class Optimizer(Fixed, _core.Optimizer):
 
     @property
     def lr(self) -> Any:
-        """Learning rate of group 0: a number, or a callable of the step."""
+        """Learning rate of group 0, and of every group without an ``lr`` of its own.
+
+        A number, or a callable of the step.
+        """
         return self._groups[0].lr
 
     @lr.setter

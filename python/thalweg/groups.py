@@ -59,7 +59,8 @@ class Group:
     a callable of the step), ``lr_scale`` (multiplied over the matching groups), ``frozen`` and
     ``name``. ``match`` and ``names`` say which parameters it is for, and cannot be changed.
     A value is checked when it is set; one that is refused changes nothing. Deleting an attribute
-    leaves it to the other groups.
+    leaves it to the other groups. A group with an ``lr`` leaves the schedule of the others, and
+    what ``opt.lr`` is set to; ``lr_scale`` follows both.
     """
 
     __slots__ = ("_names", "_owner", "_values", "match")

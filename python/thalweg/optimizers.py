@@ -133,7 +133,8 @@ class AdamW(Optimizer):
         Parameter groups, which cascade: every later group that matches a parameter wins key by
         key. Each has ``match`` (a glob such as ``"*.b"``, a list of globs, or a callable of name
         and array) and any hyperparameters, ``lr_scale``, ``frozen``, ``name``; or is a ready group
-        such as `thalweg.no_decay`. A group that matches nothing is an error.
+        such as `thalweg.no_decay`. A group that matches nothing is an error. One with an ``lr``
+        does not follow the schedule in `lr`; ``lr_scale``, or ``lr=0.1 * schedule``, does.
     maximize : bool, default False
         Ascend instead of descend.
     nonfinite : {"raise", "skip", "ignore"}

@@ -48,6 +48,9 @@ def no_decay(max_ndim: int = 1) -> NoDecay:
     Biases and normalisation scales are vectors or scalars; decaying them only hurts. It switches
     off whichever decay the optimizer has, ``weight_decay`` or ``l2``.
 
+    It goes by dimensions alone. Biases that have one more, as of layers that are stacked to
+    ``(layers, n)`` or of shape ``(n, 1)``, go on decaying: name them in a group of their own.
+
     Examples
     --------
     >>> import numpy as np, thalweg
@@ -55,6 +58,12 @@ def no_decay(max_ndim: int = 1) -> NoDecay:
     >>> opt = thalweg.AdamW(params, groups=[thalweg.no_decay()])
     >>> opt.resolve("w")["weight_decay"], opt.resolve("b")["weight_decay"]
     (0.01, 0.0)
+
+    >>> stacked = {"w": np.ones((12, 2, 2)), "b": np.ones((12, 2)), "scale": np.ones(2)}
+    >>> biases = {"match": ["*b"], "weight_decay": 0.0}
+    >>> opt = thalweg.AdamW(stacked, groups=[thalweg.no_decay(), biases])
+    >>> [opt.resolve(name)["weight_decay"] for name in stacked]
+    [0.01, 0.0, 0.0]
     """
     return NoDecay(max_ndim)
 
