@@ -117,7 +117,8 @@ class AdamW(Optimizer):
     params : tree of ndarray
         Writable float32 or float64 arrays, in mappings, lists, tuples; updated in place.
     lr : float or callable, default 1e-3
-        Learning rate, at least 0.
+        Learning rate, at least 0. A group with an ``lr`` of its own does not follow a schedule
+        given here; one with an ``lr_scale`` does.
     betas : tuple of two floats or callables, default (0.9, 0.999)
         Decay of the first and second moment, each in [0, 1).
     eps : float or callable, default 1e-8
@@ -133,8 +134,7 @@ class AdamW(Optimizer):
         Parameter groups, which cascade: every later group that matches a parameter wins key by
         key. Each has ``match`` (a glob such as ``"*.b"``, a list of globs, or a callable of name
         and array) and any hyperparameters, ``lr_scale``, ``frozen``, ``name``; or is a ready group
-        such as `thalweg.no_decay`. A group that matches nothing is an error. One with an ``lr``
-        does not follow the schedule in `lr`; ``lr_scale``, or ``lr=0.1 * schedule``, does.
+        such as `thalweg.no_decay`. A group that matches nothing is an error.
     maximize : bool, default False
         Ascend instead of descend.
     nonfinite : {"raise", "skip", "ignore"}
