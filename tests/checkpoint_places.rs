@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use folder::Folder;
-use thalweg::checkpoint::{Checkpoint, Dtype, Error, Lock, Tensor, save};
+use thalweg::checkpoint::{Checkpoint, Draft, Dtype, Error, Lock, Tensor, save, sync_directory};
 
 fn put(path: &Path, number: f32) -> Result<(), Error> {
     let numbers = [number];
@@ -194,8 +194,8 @@ fn a_lock_is_had_by_one_process_until_it_ends() {
     line(&mut child, "ready");
     match Lock::file(&path).unwrap_err() {
         error @ Error::Locked { .. } => {
-            let message = format!("'{}' is in use by process {}", path.display(), child.id());
-            assert_eq!(error.to_string(), message);
+            let begin = format!("'{}' is in use by process {};", path.display(), child.id());
+            assert!(error.to_string().starts_with(&begin), "{error}");
         }
         other => panic!("{other:?}"),
     }
@@ -216,6 +216,54 @@ fn a_lock_is_had_by_one_process_until_it_ends() {
     let mut child = start("try", &path);
     assert_eq!(line(&mut child, "Ok"), "Ok(\"free\")");
     child.wait().unwrap();
+}
+
+#[test]
+fn a_directory_is_locked_whatever_its_path() {
+    let folder = Folder::new();
+    let (one, other) = (folder.at("one"), folder.at("other"));
+    fs::create_dir(&one).unwrap();
+    let lock = Lock::directory(&one, ".lock").unwrap();
+    let pid = std::process::id();
+    assert_eq!(fs::read_to_string(one.join(".lock")).unwrap(), format!("{pid}\n"));
+    assert!(lock.is_held() && lock.unlocked().is_none()); // read, and with that lost, and taken again
+    let mut child = start("try", &one.join(".lock"));
+    assert_eq!(line(&mut child, "locked"), format!("locked by {pid}"));
+    child.wait().unwrap();
+
+    fs::rename(&one, &other).unwrap();
+    assert!(!lock.is_held());
+    match Lock::directory(&other, ".lock").unwrap_err() {
+        Error::Locked { path, owner } => assert_eq!((path, owner), (other.clone(), Some(pid))),
+        error => panic!("{error:?}"),
+    }
+    assert_eq!(Lock::held_here(&other.join(".lock")), Some(false));
+    drop(lock);
+    assert_eq!(Lock::held_here(&other.join(".lock")), None);
+    Lock::directory(&other, ".lock").unwrap();
+}
+
+#[test]
+fn a_draft_that_is_not_saved_leaves_nothing() {
+    let folder = Folder::new();
+    let path = folder.at("c");
+    put(&path, 1.5).unwrap();
+    let draft = Draft::open(&path).unwrap();
+    assert!(draft.unlocked().is_none());
+    assert!(matches!(put(&path, 2.5), Err(Error::Locked { .. })));
+    drop(draft);
+    assert_eq!(folder.names(), ["c"]);
+    assert_eq!(got(&path), 1.5);
+}
+
+#[test]
+fn a_directory_is_flushed_or_named() {
+    let folder = Folder::new();
+    sync_directory(&folder.at("")).unwrap();
+    match sync_directory(&folder.at("missing")).unwrap_err() {
+        Error::Io { path, .. } => assert_eq!(path, folder.at("missing")),
+        error => panic!("{error:?}"),
+    }
 }
 
 #[test]

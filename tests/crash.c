@@ -1,5 +1,8 @@
 /* Preloaded: counts what a process asks the system about files in one directory, and lets the Nth
-   call fail, write less, or be the last one. For Linux. */
+   call fail, write less, or be the last one. For Linux.
+
+   With LACKS_LOCKS or LACKS_FLUSH, an error's number, every file system is one that has no record
+   locks, or that cannot flush a directory. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -8,7 +11,9 @@
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/types.h>
 #include <unistd.h>
 
@@ -67,6 +72,18 @@ static int fate(const char *what, const char *name) {
     return mode;
 }
 
+/* Whether a call fails because the file system lacks what it is for. */
+static int lacks(const char *what) {
+    const char *number = getenv(what);
+    if (number) errno = atoi(number);
+    return number != NULL;
+}
+
+static int is_directory(int fd) {
+    struct stat found;
+    return fstat(fd, &found) == 0 && S_ISDIR(found.st_mode);
+}
+
 #define REAL(name) ((__typeof__(&name))dlsym(RTLD_NEXT, #name))
 
 #define RUN(found, what, type, call)                      \
@@ -96,6 +113,7 @@ OPEN(open64)
         va_start(rest, command);                                              \
         void *argument = va_arg(rest, void *);                                \
         va_end(rest);                                                         \
+        if (command == F_SETLK && lacks("LACKS_LOCKS")) return -1;            \
         RUN(!reads && command == F_SETLK && named(fd, name), "lock", int,     \
             REAL(function)(fd, command, argument));                           \
     }
@@ -138,7 +156,13 @@ ssize_t pread64(int fd, void *bytes, size_t length, off64_t at) {
         char name[PATH_MAX];                                                  \
         RUN(!reads && named(fd, name), what, int, REAL(function)(__VA_ARGS__)); \
     }
-ONE(fsync, "fsync", (int fd), fd)
+
+int fsync(int fd) {
+    char name[PATH_MAX];
+    if (is_directory(fd) && lacks("LACKS_FLUSH")) return -1;
+    RUN(!reads && named(fd, name), "fsync", int, REAL(fsync)(fd));
+}
+
 ONE(fdatasync, "fsync", (int fd), fd)
 ONE(ftruncate, "ftruncate", (int fd, off_t length), fd, length)
 ONE(ftruncate64, "ftruncate", (int fd, off64_t length), fd, length)

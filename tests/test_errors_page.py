@@ -59,7 +59,8 @@ UNREACHABLE = {
     "safetensors does not take the header: …": "it is made as safetensors asks",
     "checkpoints are little endian, and this machine is big endian: they can neither be saved nor "
     "read here": "no wheel is built for such a machine",
-    "… is in use by another process": "the system tells which, other than Windows",
+    "… is in use by another process; one at a time writes to it: wait for it, or close it": "the "
+    "system tells which, other than Windows",
     "loading was cut short, so part of the arrays are what was loaded and part what they were "
     "before; load again": "a disk that fails between two looks at a file",
 }

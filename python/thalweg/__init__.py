@@ -25,7 +25,7 @@ from thalweg.accumulator import Accumulator
 from thalweg.base import Optimizer
 from thalweg.checkpoint import Checkpoint, CheckpointManager, read_checkpoint
 from thalweg.ema import EMA
-from thalweg.errors import BusyError, NonFiniteError
+from thalweg.errors import BusyError, NonFiniteError, UnlockedWarning
 from thalweg.groups import Group
 from thalweg.loading import LoadReport
 from thalweg.mapped import map_params
@@ -50,6 +50,7 @@ __all__ = [
     "Optimizer",
     "StepReport",
     "TensorStats",
+    "UnlockedWarning",
     "__version__",
     "averaging_time",
     "convert",

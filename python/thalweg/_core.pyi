@@ -1,3 +1,4 @@
+import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self, SupportsFloat, SupportsIndex, TypeAlias, final
 
@@ -7,6 +8,7 @@ from typing_extensions import disjoint_base
 
 __all__ = [
     "Checkpoint",
+    "DirectoryLock",
     "OpenStep",
     "Optimizer",
     "StepReport",
@@ -29,11 +31,13 @@ __all__ = [
     "get_num_threads",
     "global_norm",
     "half_cosine",
+    "is_locked_here",
     "num_threads_source",
     "power",
     "set_cpu_level",
     "set_num_threads",
     "stream",
+    "sync_directory",
     "write_checkpoint",
 ]
 __version__: str
@@ -93,10 +97,12 @@ def get_cpu_level() -> str: ...
 def get_num_threads() -> int: ...
 def global_norm(grads: Any) -> float: ...
 def half_cosine(done: float, left: float) -> float: ...
+def is_locked_here(directory: str | os.PathLike[str], name: str) -> bool: ...
 def num_threads_source() -> str: ...
 def power(base: float, exponent: float) -> float: ...
 def set_cpu_level(level: str) -> None: ...
 def set_num_threads(n: int) -> None: ...
+def sync_directory(path: str | os.PathLike[str]) -> None: ...
 def write_checkpoint(
     path: str,
     metadata: Mapping[str, str],
@@ -111,6 +117,16 @@ class Checkpoint:
     def metadata(self) -> dict[str, str]: ...
     @property
     def tensors(self) -> dict[str, Stored]: ...
+
+@final
+class DirectoryLock:
+    def __new__(
+        cls, directory: str | os.PathLike[str], name: str = ".lock", *, join: bool = False
+    ) -> Self: ...
+    @property
+    def ending(self) -> str: ...
+    def is_held(self) -> bool: ...
+    def release(self) -> None: ...
 
 @final
 class OpenStep:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["BusyError", "NonFiniteError"]
+__all__ = ["BusyError", "NonFiniteError", "UnlockedWarning"]
 
 
 class NonFiniteError(FloatingPointError):
@@ -39,3 +39,13 @@ class NonFiniteError(FloatingPointError):
 
 class BusyError(RuntimeError):
     """The optimizer is in use already, in another thread or further up in this one."""
+
+
+class UnlockedWarning(RuntimeWarning):
+    """A file system has no locks, so nothing keeps a second process from a directory.
+
+    Files are whole all the same. It is said once a directory, before anything is written there. A
+    program that sees to it that one process at a time writes says
+    ``warnings.filterwarnings("ignore", category=thalweg.UnlockedWarning)``; with ``"error"`` what
+    would do without a lock is refused.
+    """

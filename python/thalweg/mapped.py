@@ -5,16 +5,18 @@ from __future__ import annotations
 import os
 import re
 import shutil
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from thalweg.lock import DirectoryLock, is_locked_here
+from thalweg import _core
+from thalweg.checkpoint.directory import make
 from thalweg.tree import flatten, unflatten
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from numpy.typing import NDArray
 
@@ -22,7 +24,6 @@ __all__ = ["map_params"]
 
 LOCK = ".state.lock"
 """What is locked in the directory, by whoever trains there or makes files."""
-PARTIAL = ".partial"
 LONGEST = 160
 """Characters in one part of a file name; systems allow 255, and something comes behind it."""
 RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)")
@@ -101,17 +102,17 @@ def map_params(state_dir: str | os.PathLike[str], like: Any) -> Any:
                 f"leaf {name!r} of like is of type {type(leaf).__name__}; it has to have a shape "
                 "and a dtype: an array, or np.empty(shape, dtype)"
             )
-    directory.mkdir(parents=True, exist_ok=True)
-    lock = None if is_locked_here(directory, LOCK) else DirectoryLock(directory, LOCK)
+    make(directory)
+    lock = _core.DirectoryLock(directory, LOCK, join=True)
     try:
         found = {name: _mapped(directory, name, leaf) for name, leaf in leaves.items()}
-        _make(directory, {name: leaf for name, leaf in leaves.items() if found[name] is None})
+        absent = {name: leaf for name, leaf in leaves.items() if found[name] is None}
+        _make(directory, absent, lock.ending)
         for name, leaf in leaves.items():
             if found[name] is None:
                 found[name] = _mapped(directory, name, leaf)
     finally:
-        if lock is not None:
-            lock.release()
+        lock.release()
     return unflatten(found, like)
 
 
@@ -120,9 +121,43 @@ def _mapped(directory: Path, name: str, leaf: Any) -> NDArray[Any] | None:
     return open_array(path, f"parameter {name!r}", leaf) if path.exists() else None
 
 
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Let an error of the system name the file: that of a write or a map does not."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise
+
+
+@contextmanager
+def appearing(path: Path, ending: str) -> Iterator[Path]:
+    """Where a file or directory is made, which then has its name; nothing is left of a failure."""
+    made = path.with_name(path.name + ending)
+    _remove(made)  # what a call that was killed has left
+    try:
+        with naming(path):
+            yield made
+            made.replace(path)
+    except BaseException:
+        with suppress(OSError):
+            _remove(made)
+        raise
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
 def open_array(path: Path, what: str, like: Any) -> NDArray[Any]:
     """Map a file that is there, if it has the shape and dtype of `like`."""
-    array = np.lib.format.open_memmap(path, mode="r+")
+    with naming(path):
+        array = np.lib.format.open_memmap(path, mode="r+")
     if array.shape != tuple(like.shape) or array.dtype != np.dtype(like.dtype):
         raise ValueError(
             f"{path} holds {array.dtype} {array.shape}, {what} is {np.dtype(like.dtype)} "
@@ -135,61 +170,54 @@ def make_array(path: Path, like: Any, *, copied: bool) -> None:
     """Make a file with the numbers of an array, or zeros that take no room."""
     path.parent.mkdir(parents=True, exist_ok=True)
     shape, dtype = tuple(like.shape), np.dtype(like.dtype)
-    array = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
-    if copied:
-        array[...] = like
-    array.flush()
+    with naming(path):
+        array = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
+        if copied:
+            array[...] = like
+        array.flush()
 
 
-def _make(directory: Path, leaves: dict[str, Any]) -> None:
+def _make(directory: Path, leaves: dict[str, Any], ending: str) -> None:
     """Make files of parameters: all at once where there are none, else each by itself."""
-    final, first = directory / "params", directory / f"params{PARTIAL}"
-    at_once = bool(leaves) and not final.exists()
-    if at_once and first.exists():
-        shutil.rmtree(first)  # by a call that was interrupted
-    paths = []
-    for name, leaf in leaves.items():
-        path = (first if at_once else final) / f"{quoted(name)}.npy"
-        paths.append(path)
-        made = path if at_once else path.with_name(path.name + PARTIAL)
-        make_array(made, leaf, copied=isinstance(leaf, np.ndarray) or hasattr(leaf, "__array__"))
-    if at_once:
-        sync_directories({path.parent for path in paths} | {first})
-        first.replace(final)
+    final = directory / "params"
+    files = {f"{quoted(name)}.npy": leaf for name, leaf in leaves.items()}
+    if files and not final.exists():
+        with appearing(final, ending) as first:
+            for file, leaf in files.items():
+                _fill(first / file, leaf)
+            sync_directories({(first / file).parent for file in files} | {first})
     else:
-        for path in paths:
-            path.with_name(path.name + PARTIAL).replace(path)
-        sync_directories({path.parent for path in paths})
+        for file, leaf in files.items():
+            with appearing(final / file, ending) as made:
+                _fill(made, leaf)
+        sync_directories({(final / file).parent for file in files})
     sync_directories({directory})
 
 
+def _fill(path: Path, leaf: Any) -> None:
+    make_array(path, leaf, copied=isinstance(leaf, np.ndarray) or hasattr(leaf, "__array__"))
+
+
 def sync_directories(directories: Iterable[Path]) -> None:
-    """Put the names of files on the disk, where that can be asked for."""
-    if os.name != "posix":
-        return
+    """Put the names of files on the disk, where that can be done."""
     for directory in directories:
-        descriptor = os.open(directory, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        _core.sync_directory(directory)
 
 
-def replace_file(path: Path, content: bytes) -> None:
+def replace_file(path: Path, content: bytes, ending: str) -> None:
     """Write a file as a whole, or leave the one that is there."""
-    made = path.with_name(path.name + PARTIAL)
-    with made.open("wb") as file:
+    with appearing(path, ending) as made, made.open("wb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
-    made.replace(path)
     sync_directories({path.parent})
 
 
 def sync_file(path: Path) -> None:
     """Put what was written to a file on the disk."""
-    descriptor = os.open(path, os.O_RDWR)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    with naming(path):
+        descriptor = os.open(path, os.O_RDWR)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -19,14 +19,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from thalweg import _core
 from thalweg.errors import BusyError
 from thalweg.limits import memory_limit
 from thalweg.loading import STRUCTURAL
-from thalweg.lock import DirectoryLock, is_locked_here
 from thalweg.mapped import (
     LOCK,
-    PARTIAL,
+    appearing,
     make_array,
+    naming,
     open_array,
     quoted,
     replace_file,
@@ -87,9 +88,9 @@ class StateDir:
         self._words: np.memmap[Any, np.dtype[np.uint64]] | None = None
         self._saved: dict[str, Any] = {}
         self._mutex = threading.Lock()
-        if is_locked_here(self.path, LOCK):
+        if _core.is_locked_here(self.path, LOCK):
             gc.collect()  # an optimizer and its groups refer to each other
-        self._lock = DirectoryLock(self.path, LOCK)
+        self._lock = _core.DirectoryLock(self.path, LOCK)
         try:
             self.found = self._look(leaves)
         except BaseException:
@@ -102,7 +103,7 @@ class StateDir:
         fresh = Found((0, 0, 0, 0.0), {}, 0, NOTHING, torn=told.exists())
         if not told.exists():
             # Only a constructor that was cut short leaves a record alone.
-            if record.exists() and np.fromfile(record, "<u8")[Word.BEGUN : Word.BEGUN + 1].any():
+            if record.exists() and _words(record)[Word.BEGUN : Word.BEGUN + 1].any():
                 raise ValueError(
                     f"{told} is missing, and {record} says that something was trained; put it "
                     "back, or remove what else is there to begin anew"
@@ -110,7 +111,7 @@ class StateDir:
             return fresh
         self._saved = _read(told)
         self._refuse_others(leaves)
-        return self._judge(np.fromfile(record, "<u8"), leaves) if record.exists() else fresh
+        return self._judge(_words(record), leaves) if record.exists() else fresh
 
     def _refuse_others(self, leaves: Mapping[str, Any]) -> None:
         """List what is another model than the one that was here."""
@@ -207,9 +208,8 @@ class StateDir:
                 )
         for name, array, _, path in files:
             if name not in trained:  # what is there is of another run
-                made = path.with_name(path.name + PARTIAL)
-                make_array(made, array, copied=False)
-                made.replace(path)
+                with appearing(path, self._lock.ending) as made:
+                    make_array(made, array, copied=False)
         opened = {path: open_array(path, f"{key} of {name!r}", a) for name, a, key, path in files}
         return [[opened[self._file(name, key)] for key in keys] for name, _, keys in asked]
 
@@ -285,8 +285,9 @@ class StateDir:
         words[WEIGHT : WEIGHT + 1] = np.array([opt._weight]).view("<u8")
         words[STEPS:] = [steps[name] for name in names]
         path = self.path / "progress"
-        replace_file(path, words.tobytes())
-        self._words = np.memmap(path, "<u8", "r+")
+        replace_file(path, words.tobytes(), self._lock.ending)
+        with naming(path):
+            self._words = np.memmap(path, "<u8", "r+")
         opt._keep_record(self._words, torn, self._is_large(opt))
 
     def _is_large(self, opt: Optimizer) -> bool:
@@ -320,7 +321,8 @@ class StateDir:
         with self._mutex:
             told = {"checkpoint": None, **self._saved, **news}
             if told != self._saved and self._process == os.getpid() and not self._closed:
-                replace_file(self.path / "optimizer.json", json.dumps(told, indent=1).encode())
+                content = json.dumps(told, indent=1).encode()
+                replace_file(self.path / "optimizer.json", content, self._lock.ending)
                 self._saved = told
 
     def extended(self, opt: Optimizer) -> None:
@@ -345,15 +347,18 @@ class StateDir:
         if flushed == finished or begun != finished:
             return
         files = {path for _, path in self._maps.values()}
-        for mapped, _ in self._maps.values():
-            mapped.flush()
+        for mapped, path in self._maps.values():
+            with naming(path):
+                mapped.flush()
         for path in files:
             sync_file(path)
         sync_directories({path.parent for path in files} | {self.path})
-        words.flush()
-        words[Word.FLUSHED] = finished
-        words.flush()
-        sync_file(self.path / "progress")
+        record = self.path / "progress"
+        with naming(record):
+            words.flush()
+            words[Word.FLUSHED] = finished
+            words.flush()
+        sync_file(record)
 
     def let_go(self) -> None:
         """Flush, and give up the lock."""
@@ -378,9 +383,15 @@ def owner_of(arrays: Mapping[str, Any]) -> Optimizer | None:
     return None
 
 
+def _words(path: Path) -> NDArray[np.uint64]:
+    with naming(path):
+        return np.fromfile(path, "<u8")
+
+
 def _read(path: Path) -> dict[str, Any]:
     try:
-        told = json.loads(path.read_bytes())
+        with naming(path):
+            told = json.loads(path.read_bytes())
         fits = (
             told["format"] == FORMAT
             and isinstance(told["model"], dict)

@@ -30,7 +30,7 @@ pub enum Error {
     },
     /// Another writer, or another holder of a lock file, is at work.
     Locked {
-        /// The file that is locked.
+        /// The file or directory that is locked.
         path: PathBuf,
         /// The process that holds it, where the system tells; this one if another thread does.
         owner: Option<u32>,
@@ -92,12 +92,16 @@ impl fmt::Display for Error {
             Error::NotAFile { path, what } => {
                 write!(f, "{} is {what}; a checkpoint is a regular file", shown(path))
             }
-            Error::Locked { path, owner: Some(owner) } => {
-                write!(f, "{} is in use by process {owner}", shown(path))
-            }
-            Error::Locked { path, owner: None } => {
-                write!(f, "{} is in use by another process", shown(path))
-            }
+            Error::Locked { path, owner: Some(owner) } => write!(
+                f,
+                "{} is in use by process {owner}; one at a time writes to it: wait for it, or close it",
+                shown(path)
+            ),
+            Error::Locked { path, owner: None } => write!(
+                f,
+                "{} is in use by another process; one at a time writes to it: wait for it, or close it",
+                shown(path)
+            ),
             Error::NotACheckpoint { path, why } => {
                 write!(f, "{} is no checkpoint of thalweg: {why}", shown(path))
             }

@@ -7,6 +7,10 @@
 //! the disk it is renamed to the file, and the directory is flushed. A sibling that a kill has left is
 //! used again by the next save.
 //!
+//! On a file system without locks the sibling is `<file>.<16 digits>.partial`, another one for each save:
+//! of two that save at the same time the later one's file stays, and each is whole. There nobody can tell
+//! a sibling that a kill has left from one that is written, so it stays. See [`Draft::unlocked`].
+//!
 //! An opened file is whole: header, sizes and checksum were checked before anything of it is used.
 //! A file that changes after that gives an error and never other bytes.
 //!
@@ -65,11 +69,13 @@ mod tests;
 mod write;
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::io;
+use std::path::{Path, PathBuf};
 
 pub use error::{Error, Interrupted};
 pub use header::{FORMAT, Header, Stored};
-pub use lock::Lock;
+pub use lock::{Lock, unique};
+pub use place::sync_directory;
 pub use read::Checkpoint;
 pub use safetensors::Dtype;
 pub use source::{Source, Tensor};
@@ -77,10 +83,61 @@ pub use source::{Source, Tensor};
 /// Bytes that are hashed, written and read at a time: they stay in a second-level cache.
 const PIECE: usize = 1 << 20;
 
+/// A file that is about to be saved: its sibling is there, empty, and is removed again if nothing comes
+/// of it.
+#[derive(Debug)]
+pub struct Draft {
+    path: PathBuf,
+    partial: write::Partial<place::Sibling>,
+}
+
+impl Draft {
+    /// Takes the lock of a file, which need not exist.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotAFile`]; [`Error::Locked`] while another save to that file is at work;
+    /// [`Error::Io`].
+    pub fn open(path: &Path) -> Result<Self, Error> {
+        let sibling = place::Sibling::open(place::Place::of(path)?)?;
+        Ok(Draft { path: path.to_owned(), partial: write::Partial::new(sibling) })
+    }
+
+    /// What the file system says that has no locks: then nothing keeps other processes from saving to
+    /// the same file at the same time. None if there is a lock.
+    pub fn unlocked(&self) -> Option<&io::Error> {
+        self.partial.medium.unlocked()
+    }
+
+    /// The directory of the file, where links lead.
+    pub fn directory(&self) -> &Path {
+        self.partial.medium.directory()
+    }
+
+    /// As [`save`].
+    ///
+    /// # Errors
+    ///
+    /// As [`save`].
+    pub fn save<S: Source>(
+        self,
+        metadata: &BTreeMap<String, String>,
+        mut tensors: Vec<Tensor<S>>,
+        pause: &mut dyn FnMut() -> Result<(), Interrupted>,
+    ) -> Result<(), Error> {
+        check_machine()?;
+        tensors.sort_by(|a, b| header::Part::of(a).key().cmp(&header::Part::of(b).key()));
+        let parts: Vec<_> = tensors.iter().map(header::Part::of).collect();
+        let (header, stored) = header::make(metadata, &parts)?;
+        write::write(self.partial, &self.path, &header, &tensors, &stored, pause)
+    }
+}
+
 /// Saves tensors in a file, which is replaced if there is one. `pause` is called between pieces of 1 MiB,
 /// and before the old file is replaced; an error stops the save.
 ///
 /// If `path` is a symbolic link, what it leads to is replaced. The new file has the old one's permissions.
+/// Whether there was a lock is told by [`Draft`], which does the same in two steps.
 ///
 /// # Errors
 ///
@@ -90,15 +147,10 @@ const PIECE: usize = 1 << 20;
 pub fn save<S: Source>(
     path: &Path,
     metadata: &BTreeMap<String, String>,
-    mut tensors: Vec<Tensor<S>>,
+    tensors: Vec<Tensor<S>>,
     pause: &mut dyn FnMut() -> Result<(), Interrupted>,
 ) -> Result<(), Error> {
-    check_machine()?;
-    tensors.sort_by(|a, b| header::Part::of(a).key().cmp(&header::Part::of(b).key()));
-    let parts: Vec<_> = tensors.iter().map(header::Part::of).collect();
-    let (header, stored) = header::make(metadata, &parts)?;
-    let sibling = place::Sibling::open(place::Place::of(path)?)?;
-    write::write(sibling, path, &header, &tensors, &stored, pause)
+    Draft::open(path)?.save(metadata, tensors, pause)
 }
 
 /// Refuses a machine whose numbers are not stored as the file's are.

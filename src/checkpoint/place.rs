@@ -7,7 +7,7 @@ use std::io::{self, ErrorKind, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
 use super::Error;
-use super::lock::Lock;
+use super::lock::{Leftover, Lock, unique};
 use super::write::Medium;
 
 /// What is appended to the name of the file for the sibling.
@@ -54,6 +54,13 @@ impl Place {
         };
         Ok(Place { target, sibling, directory, permissions })
     }
+
+    /// A sibling for one writer alone, where no lock keeps others away from the usual one.
+    fn own_sibling(&self) -> PathBuf {
+        let mut name = OsString::from(self.target.file_name().unwrap_or_default());
+        name.push(format!(".{}{PARTIAL}", unique()));
+        self.target.with_file_name(name)
+    }
 }
 
 /// Where symbolic links lead, the file need not exist.
@@ -82,21 +89,46 @@ pub(super) struct Sibling {
 
 impl Sibling {
     pub(super) fn open(place: Place) -> Result<Self, Error> {
-        let directory = Directory::open(&place.directory).map_err(|source| Error::Io {
-            path: place.directory.clone(),
-            operation: "open",
-            source,
-        })?;
-        let lock = Lock::file(&place.sibling).inspect_err(|error| {
+        let directory = Directory::open(&place.directory)?;
+        let lock = match Lock::file(&place.sibling) {
+            Err(Error::Io { source, .. }) if source.kind() == ErrorKind::PermissionDenied => {
+                match Lock::discard(&place.sibling)? {
+                    Leftover::Gone => Lock::file(&place.sibling),
+                    Leftover::Unlocked => Lock::file(&place.own_sibling()),
+                    Leftover::Stays => {
+                        let path = place.sibling.clone();
+                        Err(Error::Io { path, operation: "open", source })
+                    }
+                }
+            }
+            result => result,
+        };
+        let lock = lock.inspect_err(|error| {
             if matches!(error, Error::Io { .. }) {
                 remove_empty(&place.sibling);
             }
         })?;
+        if lock.unlocked().is_none() || lock.path() != place.sibling {
+            return Ok(Sibling { place, lock, directory });
+        }
+        remove_empty(&place.sibling);
+        drop(lock);
+        let lock = Lock::file(&place.own_sibling())?;
         Ok(Sibling { place, lock, directory })
+    }
+
+    /// What the file system says that has no locks.
+    pub(super) fn unlocked(&self) -> Option<&io::Error> {
+        self.lock.unlocked()
+    }
+
+    /// The directory that it is in.
+    pub(super) fn directory(&self) -> &Path {
+        &self.place.directory
     }
 }
 
-/// Removes a sibling that was made and could not be locked, as on a file system without locks.
+/// Removes a sibling that was made and could not be locked.
 fn remove_empty(sibling: &Path) {
     if fs::symlink_metadata(sibling).is_ok_and(|found| found.is_file() && found.len() == 0) {
         // As for any sibling: one that stays is used again.
@@ -143,7 +175,7 @@ impl Medium for Sibling {
             let gone = "the .partial file beside it was removed or replaced";
             return Err(io::Error::new(ErrorKind::NotFound, gone));
         }
-        fs::rename(&self.place.sibling, &self.place.target)
+        fs::rename(self.lock.path(), &self.place.target)
     }
 
     fn sync_directory(&mut self) -> io::Result<()> {
@@ -151,47 +183,58 @@ impl Medium for Sibling {
     }
 
     fn remove(&mut self) -> io::Result<()> {
-        if self.lock.is_named() { fs::remove_file(&self.place.sibling) } else { Ok(()) }
+        if self.lock.is_named() { fs::remove_file(self.lock.path()) } else { Ok(()) }
     }
 }
 
-/// The directory, opened before anything is written: whether it can be is known then.
-#[cfg(unix)]
-#[derive(Debug)]
-struct Directory(fs::File);
+/// Flushes the names in a directory to the disk, where the system and the file system can.
+///
+/// # Errors
+///
+/// [`Error::Io`].
+pub fn sync_directory(path: &Path) -> Result<(), Error> {
+    let failed = |source| Error::Io { path: path.to_owned(), operation: "flush", source };
+    Directory::open(path)?.sync().map_err(failed)
+}
 
-#[cfg(unix)]
+/// A directory that is to be flushed, opened before anything is written: whether it is there is known
+/// then. None where it cannot be flushed.
+#[derive(Debug)]
+struct Directory(Option<fs::File>);
+
 impl Directory {
-    fn open(path: &Path) -> io::Result<Self> {
-        fs::File::open(path).map(Directory)
+    fn open(path: &Path) -> Result<Self, Error> {
+        if !cfg!(unix) {
+            return Ok(Directory(None));
+        }
+        match fs::File::open(path) {
+            Ok(file) => Ok(Directory(Some(file))),
+            // One may be written to and not read; some systems do not open directories.
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    ErrorKind::PermissionDenied | ErrorKind::IsADirectory
+                ) =>
+            {
+                Ok(Directory(None))
+            }
+            Err(source) => Err(Error::Io { path: path.to_owned(), operation: "open", source }),
+        }
     }
 
     fn sync(&self) -> io::Result<()> {
-        match self.0.sync_all() {
-            // What file systems say that cannot flush a directory.
-            Err(error)
-                if error.kind() == ErrorKind::Unsupported
-                    || matches!(error.raw_os_error(), Some(libc::EINVAL | libc::ENOTSUP)) =>
-            {
-                Ok(())
-            }
+        match self.0.as_ref().map_or(Ok(()), fs::File::sync_all) {
+            Err(error) if is_unsupported(&error) => Ok(()),
             result => result,
         }
     }
 }
 
-/// Elsewhere a directory cannot be flushed.
-#[cfg(not(unix))]
-#[derive(Debug)]
-struct Directory;
-
-#[cfg(not(unix))]
-impl Directory {
-    fn open(_path: &Path) -> io::Result<Self> {
-        Ok(Directory)
+/// What file systems say that cannot flush a directory; EBADF because it is open for reading.
+fn is_unsupported(error: &io::Error) -> bool {
+    #[cfg(unix)]
+    if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::ENOTSUP | libc::EBADF)) {
+        return true;
     }
-
-    fn sync(&self) -> io::Result<()> {
-        Ok(())
-    }
+    error.kind() == ErrorKind::Unsupported // ENOSYS, EOPNOTSUPP
 }

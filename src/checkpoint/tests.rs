@@ -9,7 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::place::{Place, Sibling};
-use super::write::{Medium, write};
+use super::write::{Medium, Partial, write};
 use super::*;
 
 /// A directory of the test's own.
@@ -96,7 +96,8 @@ fn save_with(
     let parts: Vec<_> = tensors.iter().map(header::Part::of).collect();
     let (header, stored) = header::make(&BTreeMap::new(), &parts)?;
     let sibling = Sibling::open(Place::of(path)?)?;
-    write(Faulty { sibling, fails }, path, &header, &tensors, &stored, &mut || Ok(()))
+    let partial = Partial::new(Faulty { sibling, fails });
+    write(partial, path, &header, &tensors, &stored, &mut || Ok(()))
 }
 
 #[test]

@@ -30,9 +30,16 @@ pub(super) trait Medium {
 }
 
 /// A medium that is removed unless it has come to its place.
-struct Partial<M: Medium> {
-    medium: M,
+#[derive(Debug)]
+pub(super) struct Partial<M: Medium> {
+    pub(super) medium: M,
     in_place: bool,
+}
+
+impl<M: Medium> Partial<M> {
+    pub(super) fn new(medium: M) -> Self {
+        Partial { medium, in_place: false }
+    }
 }
 
 impl<M: Medium> Drop for Partial<M> {
@@ -46,7 +53,7 @@ impl<M: Medium> Drop for Partial<M> {
 
 /// Writes `header` and the bytes of `tensors`, which will be where `stored` says.
 pub(super) fn write<S: Source>(
-    medium: impl Medium,
+    mut partial: Partial<impl Medium>,
     path: &Path,
     header: &[u8],
     tensors: &[Tensor<S>],
@@ -54,7 +61,6 @@ pub(super) fn write<S: Source>(
     pause: &mut dyn FnMut() -> Result<(), Interrupted>,
 ) -> Result<(), Error> {
     let failed = |operation| move |source| Error::Io { path: path.to_owned(), operation, source };
-    let mut partial = Partial { medium, in_place: false };
     let medium = &mut partial.medium;
     medium.empty().map_err(failed("empty the .partial file of"))?;
 

@@ -293,10 +293,9 @@ impl From<Refusal> for PyErr {
 /// The exception for what the operating system refused: `OSError` makes its own subclass of the
 /// number.
 fn system_error(path: PathBuf, operation: &str, source: &io::Error) -> PyErr {
-    let said = source.to_string();
+    let said = what_system_says(source);
     match source.raw_os_error() {
         Some(number) => {
-            let said = said.strip_suffix(&format!(" (os error {number})")).unwrap_or(&said);
             let path = path.into_os_string();
             PyOSError::new_err((number, format!("{said} (cannot {operation} it)"), path))
         }
@@ -305,6 +304,13 @@ fn system_error(path: PathBuf, operation: &str, source: &io::Error) -> PyErr {
             Quoted(&path.to_string_lossy())
         )),
     }
+}
+
+/// The words of the operating system, without its number.
+pub fn what_system_says(error: &io::Error) -> String {
+    let said = error.to_string();
+    let number = error.raw_os_error().map(|number| format!(" (os error {number})"));
+    number.and_then(|number| said.strip_suffix(&number)).unwrap_or(&said).to_owned()
 }
 
 /// An exception of a class from `thalweg.errors`.

@@ -19,6 +19,7 @@ mod gate;
 mod hyper;
 mod keywords;
 mod leaf;
+mod lock;
 mod maps;
 mod memory;
 mod model;
@@ -55,6 +56,8 @@ mod _core {
     #[pymodule_export]
     use super::functional::{apply_adam, apply_sgd, clip_by_global_norm, decay, global_norm};
     use super::hyper::{named, number, number_of_threads, text};
+    #[pymodule_export]
+    use super::lock::{DirectoryLock, is_locked_here, sync_directory};
     #[pymodule_export]
     use super::openstep::OpenStep;
     #[pymodule_export]

@@ -15,8 +15,9 @@ use pyo3::types::{PyDict, PyTuple};
 use super::arrays::Checked;
 use super::errors::{Outcome, Refusal};
 use super::exit::Presence;
+use super::lock::warn_unlocked;
 use super::memory::Memory;
-use crate::checkpoint::{self, Checkpoint, Dtype, Interrupted, Source, Tensor};
+use crate::checkpoint::{self, Checkpoint, Draft, Dtype, Interrupted, Source, Tensor};
 use crate::element::Kind;
 use crate::error::Quoted;
 use crate::layout::{Layout, Order};
@@ -344,6 +345,10 @@ pub fn write_checkpoint(
     tensors: Vec<(String, String, Bound<'_, PyUntypedArray>)>,
 ) -> PyResult<()> {
     let _presence = Presence::begin(py);
+    let draft = py.detach(|| Draft::open(&path)).map_err(Refusal::from)?;
+    if let Some(reason) = draft.unlocked() {
+        warn_unlocked(py, draft.directory(), reason)?; // before anything is written or looked at
+    }
     let entries = tensors.iter().map(|(name, kind, array)| {
         let memory = Memory::of(array);
         let dtype = DTYPES.iter().map(|(dtype, _)| *dtype).find(|d| d.to_string() == *kind);
@@ -356,7 +361,7 @@ pub fn write_checkpoint(
         Ok(Tensor { name: name.clone(), dtype, shape: memory.shape.to_vec(), source })
     });
     let entries = entries.collect::<Outcome<Vec<_>>>()?;
-    interruptible(py, |pause| checkpoint::save(&path, &metadata, entries, pause))
+    interruptible(py, |pause| draft.save(&metadata, entries, pause))
 }
 
 /// What the header of a checkpoint file says, nothing of the body being checked: the metadata with the

@@ -7,12 +7,12 @@ whatever the step counts say.
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import re
-import sys
 import warnings
 from typing import TYPE_CHECKING, NamedTuple
+
+from thalweg import _core
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Entry", "entries", "make", "next_number", "prune", "remove_leftovers"]
 
-NAME = re.compile(r"checkpoint-([0-9]{8,})-step-([0-9]+)\.safetensors(\.partial)?")
+NAME = re.compile(
+    r"checkpoint-([0-9]{8,})-step-([0-9]+)\.safetensors((?:\.[0-9a-f]{16})?\.partial)?"
+)
 
 
 class Entry(NamedTuple):
@@ -88,23 +90,4 @@ def make(directory: Path) -> None:
     made = [path for path in (directory, *directory.parents) if not path.exists()]
     directory.mkdir(parents=True, exist_ok=True)
     for path in made:
-        _flush(path.parent)
-
-
-if sys.platform == "win32":  # where a directory cannot be flushed
-
-    def _flush(_directory: Path) -> None:
-        pass
-
-else:
-
-    def _flush(directory: Path) -> None:
-        descriptor = os.open(directory, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        except OSError as error:
-            # What file systems say that cannot flush a directory.
-            if error.errno not in (errno.EINVAL, errno.ENOTSUP):
-                raise
-        finally:
-            os.close(descriptor)
+        _core.sync_directory(path.parent)

@@ -15,7 +15,6 @@ from thalweg.attributes import Fixed, from_the_start
 from thalweg.checkpoint import directory as directories
 from thalweg.checkpoint import files
 from thalweg.checkpoint.background import Task, report
-from thalweg.lock import DirectoryLock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -119,7 +118,7 @@ class CheckpointManager(Fixed):
         self._process = os.getpid()
         # Entered anew by `extra` or a signal handler that saves.
         self._mutex: AbstractContextManager[bool] = threading.RLock()
-        self._lock: DirectoryLock | None = None
+        self._lock: _core.DirectoryLock | None = None
         self._task: Task | None = None
 
     def save(self, opt: Optimizer, extra: Any = None, *, params: bool = True) -> Path:
@@ -223,7 +222,7 @@ class CheckpointManager(Fixed):
         # A closure would be kept, with the copy and the lock, by the traceback of an error in it.
         return entry, partial(_write, snapshot.copy(), entry.path, self._keep, lock)
 
-    def _place(self, step: int) -> tuple[DirectoryLock, directories.Entry]:
+    def _place(self, step: int) -> tuple[_core.DirectoryLock, directories.Entry]:
         """Where the next checkpoint goes, locked."""
         if not self._made:
             directories.make(self._directory)
@@ -232,7 +231,7 @@ class CheckpointManager(Fixed):
             self._lock.release()
             self._lock = None
         if self._lock is None:
-            self._lock = DirectoryLock(self._directory)
+            self._lock = _core.DirectoryLock(self._directory)
         self._number = max(self._number + 1, directories.next_number(self._directory))
         return self._lock, directories.Entry.named(self._directory, self._number, step)
 
@@ -405,7 +404,9 @@ class CheckpointManager(Fixed):
         )
 
 
-def _write(snapshot: files.Snapshot, path: Path, keep: int | None, _lock: DirectoryLock) -> None:
+def _write(
+    snapshot: files.Snapshot, path: Path, keep: int | None, _lock: _core.DirectoryLock
+) -> None:
     """What a thread does; the lock outlives a manager that is collected meanwhile."""
     directories.remove_leftovers(path.parent)
     snapshot.write(path)

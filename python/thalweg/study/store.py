@@ -18,8 +18,8 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 
 import thalweg
+from thalweg import _core
 from thalweg.errors import BusyError
-from thalweg.lock import DirectoryLock
 from thalweg.study.errors import StudyError
 
 if TYPE_CHECKING:
@@ -167,10 +167,10 @@ def _checksum(body: bytes) -> str:
     return hashlib.blake2b(body, digest_size=8).hexdigest()
 
 
-def _lock(directory: Path) -> DirectoryLock:
+def _lock(directory: Path) -> _core.DirectoryLock:
     with _failing(directory):
         try:
-            return DirectoryLock(directory)
+            return _core.DirectoryLock(directory)
         except BusyError as error:
             raise StudyError(f"another study is at work: {error}") from error
 

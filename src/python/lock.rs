@@ -1,0 +1,95 @@
+//! Locks on directories, and flushing them, for the Python layer.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use pyo3::prelude::*;
+
+use super::errors::{Refusal, what_system_says};
+use super::exit::Presence;
+use crate::checkpoint::{self, Error, Lock, unique};
+
+/// An exclusive lock on a directory, from now until `release` or until it is collected.
+///
+/// A forked child inherits the object and not the lock.
+#[pyclass(module = "thalweg._core", frozen)]
+#[derive(Debug)]
+pub struct DirectoryLock {
+    /// None if it was released, or if another object of this process has the lock.
+    lock: Mutex<Option<Lock>>,
+    ending: String,
+}
+
+#[pymethods]
+impl DirectoryLock {
+    /// Locks a directory by the file `name` in it. With `join`, what this process holds already is
+    /// enough.
+    #[new]
+    #[pyo3(signature = (directory, name = ".lock", *, join = false))]
+    fn new(py: Python<'_>, directory: PathBuf, name: &str, join: bool) -> PyResult<Self> {
+        let _presence = Presence::begin(py);
+        let (lock, unlocked) = py
+            .detach(|| match Lock::directory(&directory, name) {
+                Err(Error::Locked { owner, path }) => {
+                    match Lock::held_here(&directory.join(name)).filter(|_| join) {
+                        Some(unlocked) => Ok((None, unlocked)),
+                        None => Err(Error::Locked { owner, path }),
+                    }
+                }
+                Err(error) => Err(error),
+                Ok(lock) => {
+                    let unlocked = lock.unlocked().is_some();
+                    Ok((Some(lock), unlocked))
+                }
+            })
+            .map_err(Refusal::from)?;
+        if let Some(reason) = lock.as_ref().and_then(Lock::unlocked) {
+            warn_unlocked(py, &directory, reason)?;
+        }
+        let ending =
+            if unlocked { format!(".{}.partial", unique()) } else { ".partial".to_owned() };
+        Ok(DirectoryLock { lock: Mutex::new(lock), ending })
+    }
+
+    /// What is put behind the name of a file while it is made: nobody else puts it there.
+    #[getter]
+    fn ending(&self) -> &str {
+        &self.ending
+    }
+
+    /// Whether this process holds the lock, on the file that now has its name.
+    fn is_held(&self) -> bool {
+        self.with(|lock| lock.as_ref().is_some_and(Lock::is_held))
+    }
+
+    /// Gives it back, if it is held.
+    fn release(&self) {
+        drop(self.with(Option::take));
+    }
+}
+
+impl DirectoryLock {
+    fn with<T>(&self, work: impl FnOnce(&mut Option<Lock>) -> T) -> T {
+        work(&mut self.lock.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Whether this process holds the lock of a directory.
+#[pyfunction]
+pub fn is_locked_here(directory: PathBuf, name: &str) -> bool {
+    Lock::held_here(&directory.join(name)).is_some()
+}
+
+/// Flushes the names in a directory to the disk, where that can be done.
+#[pyfunction]
+pub fn sync_directory(py: Python<'_>, path: PathBuf) -> PyResult<()> {
+    let _presence = Presence::begin(py);
+    Ok(py.detach(|| checkpoint::sync_directory(&path)).map_err(Refusal::from)?)
+}
+
+/// Warns, once a directory, that nothing keeps other processes away. An error if warnings are errors.
+pub fn warn_unlocked(py: Python<'_>, directory: &Path, reason: &io::Error) -> PyResult<()> {
+    let warn = py.import("thalweg.unlocked")?.getattr("warn_unlocked")?;
+    warn.call1((directory, what_system_says(reason))).map(drop)
+}
