@@ -35,17 +35,17 @@ class Options(TypedDict, total=False):
     """The options that all methods have; `thalweg.scipy.adamw` says what they mean."""
 
     tol: Real | None
-    maxiter: float | None
+    maxiter: Real | None
     gtol: Real | None
     ftol: Real | None
-    n_iter_no_change: float
+    n_iter_no_change: Real
     stochastic: bool
     nonfinite: str
     max_norm: Real | None
     max_value: Real | None
     finite_diff_method: str | None
     finite_diff_rel_step: Any
-    disp: float
+    disp: Real
 
 
 @dataclass(frozen=True)
