@@ -35,6 +35,14 @@ class Hostile:
     shape = property(fail)
 
 
+class HostileNumber:
+    def __init__(self, error: type[BaseException]) -> None:
+        self.error = error
+
+    def __float__(self) -> float:
+        raise self.error
+
+
 class HostileDict(UserDict[str, Any]):
     def __init__(self, given: Any, error: type[BaseException]) -> None:
         self.error: Any = None
@@ -66,6 +74,9 @@ PLACES: dict[str, Callable[[AdamW, type[BaseException], Path], object]] = {
     "a rate": lambda _, error, __: AdamW(PARAMS, lr=Hostile(error).fail).step(PARAMS["w"] * 1),
     "a decay": lambda _, error, __: EMA(PARAMS, Hostile(error).fail).update(),
     "steps of a schedule": lambda _, error, __: schedule.piecewise_constant(Hostile(error)),
+    "an operand of a schedule": lambda _, error, __: (
+        HostileNumber(error) * schedule.cosine(total=10)
+    ),
     "a function of a schedule": lambda _, error, __: schedule.zero_based(Hostile(error).fail)(1),
     "the JSON of a schedule": lambda _, error, __: schedule.from_json(
         HostileDict({"schedule": "cosine"}, error)
