@@ -406,3 +406,19 @@ def test_a_refused_load_changes_no_group_either() -> None:
         opt.load_state_dict(saved)
     opt.state["w"]["exp_avg_sq"].setflags(write=True)
     assert opt.step({"w": np.ones(3)}).lr == 0.5
+
+
+def test_names_that_only_groups_have_are_differences_too() -> None:
+    groups = [{"match": "b", "weight_decay": 0.0}, {"match": "ice", "frozen": True}]
+    saved = AdamW({"w": np.ones(3), "b": np.ones(2), "ice": np.ones(1)}, groups=groups).state_dict()
+    saved["state"] = {f"module.{name}": leaf for name, leaf in saved["state"].items()}
+    opt = AdamW({"module": {"w": np.ones(3), "b": np.ones(2)}})
+    with (
+        unchanged(opt),
+        pytest.raises(ValueError, match=r"groups are for 'b', which is no") as told,
+    ):
+        opt.load_state_dict(saved)
+    assert "'ice'" not in str(told.value)  # that it was frozen is no loss
+    assert opt.load_state_dict(saved, hyperparameters="current").unexpected == ()
+    with pytest.warns(UserWarning, match="number of groups"):
+        assert opt.load_state_dict(saved, strict=False).unexpected == ("w", "b")

@@ -110,7 +110,7 @@ class EMA(Mirror):
     @decay.setter
     def decay(self, value: Number) -> None:
         value = check_number("decay", value)
-        self._native._configure([{"decay": value}, {"decay": value, "frozen": True}])
+        self._native._adjust([(0, {"decay": value}), (1, {"decay": value, "frozen": True})])
         self._decay = value
 
     @property

@@ -1,5 +1,7 @@
 //! Which arrays have memory in common: candidates by address, then an exact answer.
 
+use std::collections::HashMap;
+
 use numpy::PyUntypedArray;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -25,7 +27,10 @@ impl Extents {
             let (start, end) = Memory::of(occupant.array).extent(occupant.kind);
             (start, end, owner)
         };
-        let mut spans: Vec<_> = arrays.iter().enumerate().map(span).collect();
+        Extents::new(arrays.iter().enumerate().map(span).collect())
+    }
+
+    fn new(mut spans: Vec<(usize, usize, usize)>) -> Self {
         spans.retain(|(start, end, _)| start < end);
         spans.sort_unstable();
         let reach = spans.iter().scan(0, |reach, span| {
@@ -73,16 +78,28 @@ pub fn first_overlap(arrays: &[Occupant<'_, '_>]) -> PyResult<Option<(usize, usi
 
 /// The same for arrays that map the same bytes of a file at different addresses.
 fn first_file_overlap(arrays: &[Occupant<'_, '_>]) -> PyResult<Option<(usize, usize)>> {
-    let mapped = mapped(arrays)?;
-    for (i, (later, place)) in mapped.iter().enumerate() {
-        let conflict = |(earlier, other): &&(usize, Place)| {
-            Place::conflict((&arrays[*earlier], *other), (&arrays[*later], *place))
+    let mut files: HashMap<_, Vec<(usize, Place)>> = HashMap::new();
+    for (position, place) in mapped(arrays)? {
+        files.entry(place.file).or_default().push((position, place));
+    }
+    let mut first = None;
+    for mapped in files.values() {
+        let span = |(owner, (position, place)): (usize, &(usize, Place))| {
+            let (start, end) = place.extent(&arrays[*position]);
+            (start, end, owner)
         };
-        if let Some((earlier, _)) = mapped[..i].iter().find(conflict) {
-            return Ok(Some((*earlier, *later)));
+        let extents = Extents::new(mapped.iter().enumerate().map(span).collect());
+        for (i, (later, place)) in mapped.iter().enumerate() {
+            let (start, end) = place.extent(&arrays[*later]);
+            for earlier in extents.meeting(start, end).filter(|earlier| *earlier < i) {
+                let (other, there) = mapped[earlier];
+                if Place::conflict((&arrays[other], there), (&arrays[*later], *place)) {
+                    first = [first, Some((*later, other))].into_iter().flatten().min();
+                }
+            }
         }
     }
-    Ok(None)
+    Ok(first.map(|(later, earlier)| (earlier, later)))
 }
 
 /// Positions of the arrays that map files, with their places there.

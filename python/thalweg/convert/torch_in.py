@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from thalweg.base import Optimizer
-    from thalweg.groups import Match
+    from thalweg.matching import Match
 
 __all__ = ["from_torch"]
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from thalweg.base import Optimizer
-    from thalweg.groups import Match
+    from thalweg.matching import Match
 
 __all__ = ["to_torch"]
 

@@ -81,8 +81,10 @@ class Bound:
 
     def configure(self, classes: list[dict[str, Any]]) -> None:
         """Take other hyperparameters, or change nothing."""
-        if classes != self.classes:
-            self.native._configure(classes)
+        pairs = zip(self.classes, classes, strict=True)
+        others = [(i, new) for i, (old, new) in enumerate(pairs) if old != new]
+        if others:
+            self.native._adjust(others)
             self.classes = classes
 
     def look_again(self) -> None:
