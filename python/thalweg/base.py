@@ -57,6 +57,7 @@ class Optimizer(_core.Optimizer):
     _attached: dict[str, Mirror]
     _files: StateDir | None
     """Where parameters and state are files."""
+    _states: States
     _revision: int
     """Changes whenever other parameters may train."""
 
@@ -84,6 +85,7 @@ class Optimizer(_core.Optimizer):
         self._params = leaves
         self._groups = ()
         self._attached = {}
+        self._states = States(self)
         self._revision = 0
         self._files = None
         made = [Group(self, "*", leaves, values), *self._specified(groups, Matching(leaves))]
@@ -195,7 +197,7 @@ class Optimizer(_core.Optimizer):
         The arrays are ``exp_avg``, ``exp_avg_sq`` and ``max_exp_avg_sq`` (Adam), or
         ``momentum_buffer`` (SGD with momentum). A parameter that was never trained has none.
         """
-        return States(self)
+        return self._states
 
     def resolve(self, name: str) -> dict[str, Any]:
         """What applies to a parameter, all groups considered.

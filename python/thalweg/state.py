@@ -97,7 +97,10 @@ def pickled(opt: Optimizer) -> dict[str, Any]:
     """
     opt._check_current()
     held = flatten(opt._tree)
-    ours = ("_tree", "_params", "_groups", "_cascade", "_options", "_revision", "_files")
+    ours = {
+        *("_tree", "_params", "_groups", "_cascade", "_options", "_revision", "_files"),
+        "_states",
+    }
     return {
         "params": opt._tree,
         "options": opt._options,

@@ -63,9 +63,13 @@ impl Options {
 
     /// Names of the state arrays of a leaf, in the order the rule has them.
     pub fn state_names(&self, states: usize) -> &'static [&'static str] {
+        &self.all_state_names()[..states]
+    }
+
+    fn all_state_names(&self) -> &'static [&'static str] {
         match self.family {
-            Family::Adam { .. } => &["exp_avg", "exp_avg_sq", "max_exp_avg_sq"][..states],
-            Family::Sgd => &["momentum_buffer"][..states],
+            Family::Adam { .. } => &["exp_avg", "exp_avg_sq", "max_exp_avg_sq"],
+            Family::Sgd => &["momentum_buffer"],
             Family::Sum | Family::Average { .. } => &[],
         }
     }
@@ -95,6 +99,8 @@ pub struct Written {
 #[derive(Debug)]
 pub struct Model {
     pub options: Options,
+    /// Names of state arrays, as Python has them.
+    pub state_keys: Vec<Py<PyString>>,
     pub tree: Node,
     pub leaves: Vec<Leaf>,
     pub index: HashMap<String, usize>,
@@ -152,8 +158,10 @@ impl Model {
         let index = leaves.iter().enumerate().map(|(i, leaf)| (leaf.name.clone(), i)).collect();
         let mut sorted: Vec<usize> = (0..leaves.len()).collect();
         sorted.sort_by(|a, b| leaves[*a].name.cmp(&leaves[*b].name));
+        let state_keys = options.all_state_names().iter();
         let model = Model {
             options,
+            state_keys: state_keys.map(|name| PyString::new(params.py(), name).unbind()).collect(),
             tree,
             leaves,
             index,
