@@ -158,6 +158,14 @@ def load(n: int, path: Path) -> Callable[[], object]:
     return lambda: opt.load(path)
 
 
+def save_lists(n: int, path: Path) -> Callable[[], object]:
+    opt, extra = (
+        made(1),
+        {"log": [0.5 * i for i in range(10 * n)], "names": {i: "" for i in range(n)}},
+    )
+    return lambda: opt.save(path, extra=extra)
+
+
 def copies(n: int, _: Path) -> Callable[[], object]:
     opt = made(n)
     return lambda: (copy.deepcopy(opt), pickle.loads(pickle.dumps(opt)))  # noqa: S301 - our own
@@ -213,6 +221,7 @@ ACTIONS = [
     load_into_another,
     save,
     load,
+    save_lists,
     copies,
     averages_and_sums,
     through_torch,

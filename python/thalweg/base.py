@@ -367,8 +367,9 @@ class Optimizer(_core.Optimizer):
             The file, best with the ending ``.safetensors``. One that is there is replaced.
         extra : tree, optional
             What else belongs to the run: None, bools, ints, floats, strings, NumPy scalars and
-            arrays in lists, tuples and dicts with string keys, such as
-            ``{"epoch": 3, "rng": rng.bit_generator.state}``. It comes back as it was.
+            arrays in lists, tuples and dicts whose keys are strings or integers, such as
+            ``{"epoch": 3, "rng": rng.bit_generator.state}``. It comes back as it was; an
+            ``OrderedDict`` or ``defaultdict`` as a dict, an ``np.str_`` as a string.
         params : bool, default True
             False leaves the parameters out.
 
