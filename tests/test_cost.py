@@ -161,7 +161,7 @@ def load(n: int, path: Path) -> Callable[[], object]:
 def save_lists(n: int, path: Path) -> Callable[[], object]:
     opt, extra = (
         made(1),
-        {"log": [0.5 * i for i in range(10 * n)], "names": {i: "" for i in range(n)}},
+        {"log": [0.5 * i for i in range(10 * n)], "names": dict.fromkeys(range(n), "")},
     )
     return lambda: opt.save(path, extra=extra)
 

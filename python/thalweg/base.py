@@ -333,7 +333,8 @@ class Optimizer(_core.Optimizer):
         Parameters
         ----------
         state_dict : mapping
-            As `state_dict` returns it.
+            As `state_dict` returns it. Arrays may be of other libraries, read as ``np.asarray``
+            gives them, and whole numbers NumPy's.
         hyperparameters : {"saved", "current"}
             Whose hyperparameters and groups count from now on. With ``"saved"`` a warning lists
             what changed; callables that were saved by name alone stay this optimizer's.

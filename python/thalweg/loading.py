@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from thalweg import _core
-from thalweg.form import check_form, is_step
+from thalweg.form import Unreadable, check_form, is_step, readable, whole
 from thalweg.groups import Cascade, Group, check_value, resolve
 from thalweg.matching import Matching, Names
 from thalweg.schedule import from_json
@@ -95,7 +95,7 @@ def load_state_dict(
         warnings.warn(f"loading changes hyperparameters: {listed}", stacklevel=origin.stacklevel)
     plan.carry_out()
     return LoadReport(
-        step=int(saved["step_count"]),
+        step=whole(saved["step_count"]),
         extra=origin.extra,
         missing=tuple(plan.missing),
         unexpected=tuple(plan.unexpected),
@@ -206,13 +206,13 @@ class _Plan:
             if name not in trains and not could_train(params.get(name)):
                 self.unexpected[name] = None
                 continue
-            leaf = dict(saved[name])  # read once: it may be a view of a file
+            leaf = read(saved[name])
             keys = self._state_keys(name)
             found = differences(name, params[name], leaf, keys)
             if found:
                 self.mismatched += found
                 continue
-            self.states[name] = {**leaf, "step": int(leaf["step"])}
+            self.states[name] = {**leaf, "step": whole(leaf["step"])}
             if self.opt._state(name) is None:
                 self.thaws[name] = len(keys)
         self._forget(trains)
@@ -301,7 +301,7 @@ class _Plan:
     def carry_out(self) -> None:
         """Change groups, counters and state, in one native call that nothing can interrupt."""
         skips = self.saved["skips"]
-        counts = (int(self.saved["step_count"]), int(skips["total"]), int(skips["consecutive"]))
+        counts = whole(self.saved["step_count"]), whole(skips["total"]), whole(skips["consecutive"])
         attached = [planned.prepared() for planned in self.attached]
         try:
             self.opt._adopt(self.groups, self.thaws, ((*counts, 0.0), self.states), attached)
@@ -323,6 +323,11 @@ def could_train(param: Any) -> bool:
     )
 
 
+def read(leaf: Mapping[str, Any]) -> dict[str, Any]:
+    """What is saved of a parameter; each item is asked for once, as it may be a view of a file."""
+    return {key: value if key == "step" else readable(value) for key, value in leaf.items()}
+
+
 def differences(name: str, param: Any, saved: Mapping[str, Any], expected: set[str]) -> list[str]:
     """Why saved arrays and step of a parameter do not fit."""
     if not is_step(saved.get("step")):
@@ -338,6 +343,8 @@ def differs(what: str, param: Any, array: Any) -> str | None:
     """Why a saved array is none for a parameter."""
     if isinstance(array, np.ma.MaskedArray):
         return f"{what}: saved a masked array; fill it first (array.filled(0))"
+    if isinstance(array, Unreadable):
+        return f"{what}: saved {array.kind}, which does not become an ndarray; {array.reason}"
     if not isinstance(array, np.ndarray | _core.Stored):
         return f"{what}: saved {type(array).__name__}, not an array"
     if array.shape != param.shape or array.dtype != param.dtype:
