@@ -139,16 +139,17 @@ class Optimizer(_core.Optimizer):
         """
         cascade = Cascade(groups, self._params)
         self._configure(cascade.values(), cascade.assignment(), dict(trained), restored, attached)
-        self._replace(groups)
+        self._replace(groups, cascade)
 
-    def _replace(self, groups: Sequence[Group]) -> None:
+    def _replace(self, groups: Sequence[Group], cascade: Cascade) -> None:
         held = self._groups
         for old, new in zip(held, groups, strict=False):
             old._become(new)
         for old in held[len(groups) :]:
             old._retire()
         self._groups = (*held[: len(groups)], *groups[len(held) :])
-        self._cascade = Cascade(self._groups, self._params)
+        cascade.groups = self._groups
+        self._cascade = cascade
         self._changed()
 
     def _changed(self) -> None:
@@ -299,7 +300,7 @@ class Optimizer(_core.Optimizer):
         cascade = Cascade(made, leaves)
         found = self._extend(params, cascade.values(), cascade.assignment())
         self._params, self._tree = dict(found), params
-        self._replace(made)
+        self._replace(made, cascade)
         if self._files is not None:
             self._files.extended(self)
 

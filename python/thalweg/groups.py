@@ -209,7 +209,7 @@ class Cascade:
     """
 
     def __init__(self, groups: Sequence[Group], names: Iterable[str]) -> None:
-        self.groups = list(groups)
+        self.groups = groups
         matching: dict[str, list[int]] = {name: [] for name in names}
         for i, group in enumerate(self.groups):
             for name in group.names:
@@ -223,7 +223,16 @@ class Cascade:
         for position, found in enumerate(self.classes):
             for i in found:
                 self._within[i].append(position)
-        self._positions = {id(group): i for i, group in enumerate(self.groups)}
+
+    @property
+    def groups(self) -> Sequence[Group]:
+        """The groups; others that say the same may take their place."""
+        return self._groups
+
+    @groups.setter
+    def groups(self, groups: Sequence[Group]) -> None:
+        self._groups = groups
+        self._positions = {id(group): i for i, group in enumerate(groups)}
 
     def matching(self, name: str) -> tuple[int, ...]:
         """Positions of the groups that match a parameter."""

@@ -81,10 +81,8 @@ class Bound:
 
     def configure(self, classes: list[dict[str, Any]]) -> None:
         """Take other hyperparameters, or change nothing."""
-        pairs = zip(self.classes, classes, strict=True)
-        others = [(i, new) for i, (old, new) in enumerate(pairs) if old != new]
-        if others:
-            self.native._adjust(others)
+        if classes != self.classes:
+            self.native._configure(classes, [slot.group for slot in self.slots])
             self.classes = classes
 
     def look_again(self) -> None:
