@@ -75,7 +75,7 @@ pub trait Element:
 }
 
 /// An [`Element`] type at run time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// `f32`
     F32,

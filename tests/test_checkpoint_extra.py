@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections import OrderedDict
+from collections import Counter, OrderedDict, UserDict, defaultdict
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 
@@ -89,7 +89,9 @@ TREES = st.recursive(
         st.lists(below, max_size=3)
         | st.lists(below, max_size=3).map(tuple)
         | st.dictionaries(
-            st.text(max_size=3) | st.sampled_from(["$tensor", "$", "$int"]), below, max_size=3
+            st.text(max_size=3) | st.sampled_from(["$tensor", "$", "$int"]) | st.integers(),
+            below,
+            max_size=3,
         )
     ),
     max_leaves=8,
@@ -137,6 +139,32 @@ def test_through_a_file(tmp_path: Path) -> None:
     assert same(AdamW({"w": np.ones(2)}).load(path).extra, EXTRA)
 
 
+EQUAL = [
+    (np.str_("cat"), "cat"),
+    ({0: "cat", 1: "dog"}, {0: "cat", 1: "dog"}),
+    ({np.int64(3): 1, np.str_("a"): 2}, {3: 1, "a": 2}),
+    ({2**70: 1, -1: {0: np.str_("a")}}, {2**70: 1, -1: {0: "a"}}),
+    (OrderedDict(b=1, a=[OrderedDict()]), {"b": 1, "a": [{}]}),
+    (defaultdict(list, {"$a": [0.5], 7: []}), {"$a": [0.5], 7: []}),
+]
+
+
+@pytest.mark.parametrize(("extra", "back"), EQUAL, ids=lambda value: repr(value)[:30])
+def test_what_python_has_no_text_for_comes_back_as_what_it_is_equal_to(
+    extra: Any, back: Any, tmp_path: Path
+) -> None:
+    AdamW({"w": np.ones(2)}).save(tmp_path / "run", extra=extra)
+    found = read_checkpoint(tmp_path / "run").extra
+    assert same(found, back)
+    assert found == extra
+
+
+def test_arrays_under_a_number_and_the_same_digits_are_kept_apart(tmp_path: Path) -> None:
+    extra = {0: np.zeros(1), "0": np.ones(1), 1: {"2": np.full(1, 2.0)}, "1": {2: np.full(1, 3.0)}}
+    AdamW({"w": np.ones(2)}).save(tmp_path / "run", extra=extra)
+    assert same(read_checkpoint(tmp_path / "run").extra, extra)
+
+
 @pytest.mark.parametrize("name", ["MT19937", "PCG64", "PCG64DXSM", "Philox", "SFC64"])
 def test_random_generators_go_on_where_they_were(name: str, tmp_path: Path) -> None:
     rng = np.random.Generator(getattr(np.random, name)(7))
@@ -178,12 +206,15 @@ REFUSED = [
     (lambda: 0, "extra is of type function"),
     ({1, 2}, "of type set"),
     (1j, "of type complex"),
-    (OrderedDict(a=1), "of type OrderedDict"),
+    (Counter("a"), r"of type Counter; .* \(dict\(x\), where x is the Counter\)"),
+    (UserDict(a=1), r"of type UserDict; .*\(dict\(x\)"),
     ([Colour.RED], r"extra\[0\] is of type Colour"),
     (Text("a"), "of type Text"),
-    (np.str_("a"), "of type str_"),
     (np.datetime64(3, "s"), "of type datetime64"),
-    ({3: 1}, "extra has the key 3; keys in a checkpoint are strings"),
+    ({True: 1}, "extra has the key True; keys in a checkpoint are strings and integers"),
+    ({"a": [{(0, 1): 1}]}, r"extra\['a'\]\[0\] has the key \(0, 1\)"),
+    ({0: [1, {2: b"bytes"}]}, r"extra\[0\]\[1\]\[2\] is of type bytes"),
+    ({Colour.RED: 1}, "extra has the key <Colour.RED: 1>"),
     (np.array(["a"]), "extra is a ndarray of dtype <U1"),
     (np.array([None]), "of dtype object"),
     (np.array([(1, 2)], "i4,i4"), r"of dtype \[\('f0'"),
@@ -231,6 +262,8 @@ def test_what_would_not_come_back_is_refused(extra: Any, message: str, tmp_path:
         '{"$tuple": "ab"}',
         '{"$tuple": {"a": 1}}',
         '{"$dict": [[1]]}',
+        '{"$dict": [[true, 1]]}',
+        '{"$dict": [[[], 1]]}',
         '{"$dict": 3}',
         '{"$new": 1}',
         '{"$tuple": [], "$dict": []}',

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import glob
+from fnmatch import fnmatchcase
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import thalweg
 from conftest import unchanged
+from thalweg.matching import Matching
 
 NAMES = ["b", "fc.b", "fc.w", "out.w"]
 
@@ -257,6 +262,11 @@ def test_a_frozen_leaf_may_be_any_array(array: Any) -> None:
     opt.step({"w": np.ones(3)})
     assert "ice" in opt.params
     assert "ice" not in opt.state
+    assert list(opt.state) == ["w"]
+    assert len(opt.state) == 1
+    for name in ("ice", "other"):
+        with pytest.raises(KeyError, match=name):
+            opt.state[name]
     assert "ice" not in opt.state_dict()["state"]
     with unchanged(opt), pytest.raises((TypeError, ValueError), match="'ice'"):
         opt.groups[1].frozen = False
@@ -322,3 +332,58 @@ def test_adapters_only() -> None:
     opt.step({name: np.ones(2) for name in adapters})
     assert all((block["w"] == 1.0).all() for block in params["block"])
     assert all((block["lora_a"] < 1.0).all() for block in params["block"])
+
+
+BRACKETS = ["['params']['kernel']", "layers[0].w", "layers0.w", "layers[0].b", "*", "a?"]
+
+
+@pytest.mark.parametrize(
+    ("match", "names"),
+    [
+        ("['params']['kernel']", ["['params']['kernel']"]),
+        ("layers[0].w", ["layers[0].w"]),
+        ("layers[01].w", ["layers0.w"]),
+        ("layers[[]0].*", ["layers[0].w", "layers[0].b"]),
+        (glob.escape("layers[0]") + "*", ["layers[0].w", "layers[0].b"]),
+        (["layers[0].b", "layers0.w"], ["layers0.w", "layers[0].b"]),
+        ("*", ["*"]),
+        ("a?", ["a?"]),
+        ("*?", BRACKETS),
+    ],
+)
+def test_a_name_means_its_parameter_whatever_characters_it_has(
+    match: Any, names: list[str]
+) -> None:
+    params = {name: np.ones(2) for name in BRACKETS}
+    opt = thalweg.AdamW(params, groups=[{"match": match, "lr": 0.5}])
+    assert opt.groups[1].names == tuple(names)
+    opt.reset(match)
+
+
+def test_a_name_with_brackets_means_its_parameter_among_added_ones() -> None:
+    params = {"layers[0].w": np.ones(2)}
+    opt = thalweg.AdamW(params, groups=[{"match": "layers[0].w", "lr": 0.5}])
+    params = {"layers0.w": np.ones(2), **params, "*": np.ones(2)}
+    opt.extend(params)
+    assert [group.names for group in opt.groups] == [tuple(params), ("layers[0].w",)]
+
+
+def fitting(pattern: str, name: str) -> bool:
+    return fnmatchcase(name, pattern) or fnmatchcase(f".{name}", pattern)
+
+
+PIECES = st.sampled_from(["a", "b", ".", "*", "?", "[", "]", "!", "[ab]", "[!a]", "-"])
+WORDS = st.lists(PIECES, max_size=6).map("".join)
+
+
+@given(st.lists(WORDS, min_size=1, max_size=8, unique=True), WORDS)
+def test_globs_fit_as_fnmatch_has_it(names: list[str], pattern: str) -> None:
+    expected = [pattern] if pattern in names else [n for n in names if fitting(pattern, n)]
+    matching = Matching(dict.fromkeys(names))
+    assert matching.fitting(pattern) == expected
+
+
+@pytest.mark.parametrize("match", ["layers[0].*", ["*", "layers[0].*"]])
+def test_a_glob_with_brackets_that_fits_nothing_is_told_about_them(match: Any) -> None:
+    with pytest.raises(ValueError, match=r"'layers\[\[\]0\]\.\*' for the brackets"):
+        thalweg.AdamW({"layers[0].w": np.ones(2)}, groups=[{"match": match, "lr": 0.5}])

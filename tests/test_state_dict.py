@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from conftest import unchanged
-from thalweg import SGD, SGDW, Adam, AdamW, Optimizer
+from thalweg import EMA, SGD, SGDW, Accumulator, Adam, AdamW, Optimizer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -74,6 +74,78 @@ def test_an_interrupted_run_has_the_same_bits(
     assert (report.missing, report.unexpected, report.mismatched) == ((), (), ())
     train(resumed, 10)
     assert same_bits(resumed, straight)
+
+
+class Dataset:
+    """An array of another library, as HDF5 has it."""
+
+    def __init__(self, array: Any) -> None:
+        self.array = np.array(array)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return self.array if dtype is None else self.array.astype(dtype, copy=bool(copy))
+
+
+def numbers(saved: Any, whole: Callable[[int], Any], array: Callable[[Any], Any]) -> Any:
+    """The same with other whole numbers and arrays, and what else NumPy makes of numbers."""
+    if isinstance(saved, dict):
+        return {key: numbers(value, whole, array) for key, value in saved.items()}
+    if isinstance(saved, list | tuple):
+        return [numbers(value, whole, array) for value in saved]
+    if isinstance(saved, np.ndarray):
+        return array(saved)
+    if isinstance(saved, bool):
+        return np.bool_(saved)
+    if isinstance(saved, int):
+        return whole(saved)
+    return np.float64(saved) if isinstance(saved, float) else saved
+
+
+@pytest.mark.parametrize("array", [np.array, Dataset])
+@pytest.mark.parametrize("whole", [np.int64, np.uint8, np.array, Dataset])
+@pytest.mark.parametrize(("cls", "options"), RUNS)
+def test_numbers_and_arrays_may_come_back_as_other_types(
+    cls: Any, options: dict[str, Any], whole: Any, array: Any
+) -> None:
+    first = cls({**model(), "s": np.array(1.0)}, **options)
+    attached = EMA(first, 0.5, bias_correction=True), Accumulator(first)
+    train(first, 4)
+    attached[0].update()
+    attached[1].add({name: np.ones(a.shape) for name, a in first.params.items()})
+    other = cls(copy.deepcopy(first._tree), **options)
+    averages, sums = EMA(other, 0.5, bias_correction=True), Accumulator(other)
+    assert other.load_state_dict(numbers(first.state_dict(), whole, array)).step == 4
+    assert same_bits(other, first)
+    assert (averages.count, sums.count, sums.weight) == (1, 1, 1.0)
+    assert all((sum_ == 1.0).all() for sum_ in sums.grads.values() if sum_ is not None)
+
+
+@pytest.mark.parametrize("count", [np.float64(2.0), np.array([2]), np.True_, "2", np.array(2.0)])
+def test_what_is_no_whole_number_is_no_step_count(count: Any) -> None:
+    opt = AdamW(model())
+    saved = opt.state_dict()
+    with unchanged(opt), pytest.raises(ValueError, match="step_count missing or malformed"):
+        opt.load_state_dict({**saved, "step_count": count})
+
+
+def test_arrays_that_cannot_be_read_are_differences() -> None:
+    class Sparse:
+        def __array__(self, *_: Any, **__: Any) -> Any:
+            raise TypeError("sparse arrays have to be made dense\nand more")
+
+    class Stopped:
+        def __array__(self, *_: Any, **__: Any) -> Any:
+            raise KeyboardInterrupt
+
+    opt = AdamW(model())
+    saved = opt.state_dict()
+    saved["state"]["fc.w"]["exp_avg"] = Sparse()
+    message = r"exp_avg of 'fc.w': saved .*Sparse, which does not .*; sparse arrays have .* dense$"
+    with unchanged(opt), pytest.raises(ValueError, match=message):
+        opt.load_state_dict(saved)
+    saved["state"]["fc.w"]["exp_avg"] = Stopped()
+    with unchanged(opt), pytest.raises(KeyboardInterrupt):
+        opt.load_state_dict(saved)
 
 
 def test_copies_and_views() -> None:
@@ -406,3 +478,19 @@ def test_a_refused_load_changes_no_group_either() -> None:
         opt.load_state_dict(saved)
     opt.state["w"]["exp_avg_sq"].setflags(write=True)
     assert opt.step({"w": np.ones(3)}).lr == 0.5
+
+
+def test_names_that_only_groups_have_are_differences_too() -> None:
+    groups = [{"match": "b", "weight_decay": 0.0}, {"match": "ice", "frozen": True}]
+    saved = AdamW({"w": np.ones(3), "b": np.ones(2), "ice": np.ones(1)}, groups=groups).state_dict()
+    saved["state"] = {f"module.{name}": leaf for name, leaf in saved["state"].items()}
+    opt = AdamW({"module": {"w": np.ones(3), "b": np.ones(2)}})
+    with (
+        unchanged(opt),
+        pytest.raises(ValueError, match=r"groups are for 'b', which is no") as told,
+    ):
+        opt.load_state_dict(saved)
+    assert "'ice'" not in str(told.value)  # that it was frozen is no loss
+    assert opt.load_state_dict(saved, hyperparameters="current").unexpected == ()
+    with pytest.warns(UserWarning, match="number of groups"):
+        assert opt.load_state_dict(saved, strict=False).unexpected == ("w", "b")

@@ -184,11 +184,12 @@ class Optimizer:
     def _configure(
         self,
         classes: Sequence[dict[str, Any]],
-        assignment: Sequence[int] | None = None,
+        assignment: Sequence[int],
         trained: Mapping[str, int] = ...,
         restored: tuple[_Counts, dict[str, Any]] | None = None,
         attached: Sequence[tuple[Optimizer, _Counts, dict[str, Any]]] = ...,
     ) -> None: ...
+    def _adjust(self, classes: Sequence[tuple[int, dict[str, Any]]]) -> None: ...
     def _extend(
         self, params: Any, classes: Sequence[dict[str, Any]], assignment: Sequence[int]
     ) -> list[tuple[str, Any]]: ...

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -15,13 +15,13 @@ from thalweg.checkpoint import files
 from thalweg.groups import (
     Cascade,
     Group,
-    Match,
     Number,
     Rule,
     check_value,
-    matching_names,
     resolve,
 )
+from thalweg.live import States
+from thalweg.matching import Match, Matching
 from thalweg.ready import ReadyGroup
 from thalweg.state_dir import StateDir
 
@@ -57,6 +57,7 @@ class Optimizer(Fixed, _core.Optimizer):
     _attached: dict[str, Mirror]
     _files: StateDir | None
     """Where parameters and state are files."""
+    _states: States
     _revision: int
     """Changes whenever other parameters may train."""
 
@@ -84,9 +85,10 @@ class Optimizer(Fixed, _core.Optimizer):
         self._params = leaves
         self._groups = ()
         self._attached = {}
+        self._states = States(self)
         self._revision = 0
         self._files = None
-        made = [Group(self, "*", leaves, values), *self._specified(groups, leaves)]
+        made = [Group(self, "*", leaves, values), *self._specified(groups, Matching(leaves))]
         if state_dir is None:
             self._adopt(made, trained)
             return
@@ -100,7 +102,7 @@ class Optimizer(Fixed, _core.Optimizer):
             raise
         self._files = files
 
-    def _specified(self, groups: Groups, leaves: Mapping[str, Any]) -> list[Group]:
+    def _specified(self, groups: Groups, leaves: Matching) -> list[Group]:
         """The groups that are asked for, of these leaves."""
         if isinstance(groups, Mapping | str) or not isinstance(groups, Sequence):
             raise TypeError(f"groups must be a sequence of mappings, got {groups!r}")
@@ -109,19 +111,19 @@ class Optimizer(Fixed, _core.Optimizer):
             if isinstance(given, Mapping):
                 specifications = [dict(given)]
             elif hasattr(given, "expand"):
-                specifications = given.expand(leaves, self.rule.decay)
+                specifications = given.expand(leaves.params, self.rule.decay)
             else:
                 raise TypeError(f"groups[{position}] must be a mapping, got {given!r}")
             made += [self._group(spec, leaves, f"groups[{position}]") for spec in specifications]
         return made
 
-    def _group(self, specification: dict[str, Any], leaves: Mapping[str, Any], what: str) -> Group:
+    def _group(self, specification: dict[str, Any], leaves: Matching, what: str) -> Group:
         if "match" not in specification:
             keys = ", ".join(map(str, specification)) or "no key"
             raise TypeError(f"{what} needs 'match' (a glob such as '*.b'), it has {keys}")
         match = specification.pop("match")
         values = {key: check_value(self.rule, key, v) for key, v in specification.items()}
-        return Group(self, match, matching_names(match, leaves, what), values)
+        return Group(self, match, leaves.select(match, what), values)
 
     def _adopt(
         self,
@@ -137,16 +139,17 @@ class Optimizer(Fixed, _core.Optimizer):
         """
         cascade = Cascade(groups, self._params)
         self._configure(cascade.values(), cascade.assignment(), dict(trained), restored, attached)
-        self._replace(groups)
+        self._replace(groups, cascade)
 
-    def _replace(self, groups: Sequence[Group]) -> None:
+    def _replace(self, groups: Sequence[Group], cascade: Cascade) -> None:
         held = self._groups
         for old, new in zip(held, groups, strict=False):
             old._become(new)
         for old in held[len(groups) :]:
             old._retire()
         self._groups = (*held[: len(groups)], *groups[len(held) :])
-        self._cascade = Cascade(self._groups, self._params)
+        cascade.groups = self._groups
+        self._cascade = cascade
         self._changed()
 
     def _changed(self) -> None:
@@ -159,7 +162,7 @@ class Optimizer(Fixed, _core.Optimizer):
 
     def _edit(self, group: Group, values: dict[str, Any]) -> None:
         """Give a group other values, or change nothing."""
-        self._configure(self._cascade.values(group, values))
+        self._adjust(self._cascade.edited(group, values))
         before = group._values
         object.__setattr__(group, "_values", values)
         if before.get("frozen") != values.get("frozen"):
@@ -167,9 +170,7 @@ class Optimizer(Fixed, _core.Optimizer):
 
     def _trained(self) -> dict[str, NDArray[Any]]:
         """The parameters that train."""
-        frozen = [self._cascade.frozen(name) for name in self._params]
-        leaves = zip(self._params.items(), frozen, strict=True)
-        return {name: array for (name, array), is_frozen in leaves if not is_frozen}
+        return {name: self._params[name] for name in self._cascade.trains()}
 
     @property
     def groups(self) -> tuple[Group, ...]:
@@ -200,14 +201,7 @@ class Optimizer(Fixed, _core.Optimizer):
         The arrays are ``exp_avg``, ``exp_avg_sq`` and ``max_exp_avg_sq`` (Adam), or
         ``momentum_buffer`` (SGD with momentum). A parameter that was never trained has none.
         """
-        states = {name: self._state(name) for name in self._params}
-        return MappingProxyType(
-            {
-                name: _LeafState(self, name, arrays)
-                for name, arrays in states.items()
-                if arrays is not None
-            }
-        )
+        return self._states
 
     def resolve(self, name: str) -> dict[str, Any]:
         """What applies to a parameter, all groups considered.
@@ -223,7 +217,7 @@ class Optimizer(Fixed, _core.Optimizer):
         KeyError
             If there is no such parameter.
         """
-        matching = self._cascade.matching[name]
+        matching = self._cascade.matching(name)
         resolved = resolve([self._groups[i]._values for i in matching])
         scales = resolved["lr_scale"]
         if not any(callable(scale) for scale in scales):
@@ -246,7 +240,7 @@ class Optimizer(Fixed, _core.Optimizer):
         BusyError
             If the optimizer is in use, as in every method that reads or writes its state.
         """
-        self._reset(None if match is None else matching_names(match, self._params, "reset"))
+        self._reset(None if match is None else Matching(self._params).select(match, "reset"))
 
     def rebind(self, params: Any) -> None:
         """Adopt other arrays under the same names, and keep the state.
@@ -297,13 +291,19 @@ class Optimizer(Fixed, _core.Optimizer):
         (2, 1, 2)
         """
         leaves = _core.flatten(params)
-        added = {name: leaf for name, leaf in leaves.items() if name not in self._params}
-        kept = [group._over(self._params, leaves) for group in self._groups]
+        everything = Matching(leaves)
+        new = {name: leaf for name, leaf in leaves.items() if name not in self._params}
+        added = Matching(new, known=leaves)
+        base, *others = self._groups
+        kept = [
+            Group(self, "*", leaves, base._values),
+            *(g._over(added, everything) for g in others),
+        ]
         made = [*kept, *self._specified(groups, added)]
         cascade = Cascade(made, leaves)
         found = self._extend(params, cascade.values(), cascade.assignment())
         self._params, self._tree = dict(found), params
-        self._replace(made)
+        self._replace(made, cascade)
         if self._files is not None:
             self._files.extended(self)
 
@@ -337,7 +337,8 @@ class Optimizer(Fixed, _core.Optimizer):
         Parameters
         ----------
         state_dict : mapping
-            As `state_dict` returns it.
+            As `state_dict` returns it. Arrays may be of other libraries, read as ``np.asarray``
+            gives them, and whole numbers NumPy's.
         hyperparameters : {"saved", "current"}
             Whose hyperparameters and groups count from now on. With ``"saved"`` a warning lists
             what changed; callables that were saved by name alone stay this optimizer's.
@@ -371,8 +372,9 @@ class Optimizer(Fixed, _core.Optimizer):
             The file, best with the ending ``.safetensors``. One that is there is replaced.
         extra : tree, optional
             What else belongs to the run: None, bools, ints, floats, strings, NumPy scalars and
-            arrays in lists, tuples and dicts with string keys, such as
-            ``{"epoch": 3, "rng": rng.bit_generator.state}``. It comes back as it was.
+            arrays in lists, tuples and dicts whose keys are strings or integers, such as
+            ``{"epoch": 3, "rng": rng.bit_generator.state}``. It comes back as it was; an
+            ``OrderedDict`` or ``defaultdict`` as a dict, an ``np.str_`` as a string.
         params : bool, default True
             False leaves the parameters out.
 
@@ -504,11 +506,11 @@ class Optimizer(Fixed, _core.Optimizer):
         return spellings.hints()
 
     def __repr__(self) -> str:
-        frozen = {name for name in self._params if self.resolve(name)["frozen"]}
-        trains = [array for name, array in self._params.items() if name not in frozen]
+        trains = self._trained().values()
         size = sum(array.size for array in trains)
         values = ", ".join(f"{key}={self._groups[0]._values[key]!r}" for key in self.rule.keys)
-        rest = f", {len(frozen)} frozen" if frozen else ""
+        frozen = len(self._params) - len(trains)
+        rest = f", {frozen} frozen" if frozen else ""
         return (
             f"{self.rule.name}({values}; {len(trains)} arrays, {size:,} parameters train{rest}, "
             f"step {self.step_count})"
@@ -532,27 +534,3 @@ def _native_options(rule: Rule, options: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(options["nonfinite"], str):
         raise TypeError(f"nonfinite must be a string, got {options['nonfinite']!r}")
     return {"adam": "betas" in rule.keys, **options}
-
-
-class _LeafState(Mapping[str, Any]):
-    """Live state of one parameter."""
-
-    __slots__ = ("_arrays", "_name", "_owner")
-
-    def __init__(self, owner: Optimizer, name: str, arrays: dict[str, NDArray[Any]]) -> None:
-        self._owner = owner
-        self._name = name
-        self._arrays = arrays
-
-    def __getitem__(self, key: str) -> Any:
-        return self._owner._leaf_step(self._name) if key == "step" else self._arrays[key]
-
-    def __iter__(self) -> Iterator[str]:
-        yield "step"
-        yield from self._arrays
-
-    def __len__(self) -> int:
-        return 1 + len(self._arrays)
-
-    def __repr__(self) -> str:
-        return repr(dict(self))

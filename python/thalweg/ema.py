@@ -116,7 +116,7 @@ class EMA(Mirror):
     @decay.setter
     def decay(self, value: Number) -> None:
         value = check_number("decay", value)
-        self._native._configure([{"decay": value}, {"decay": value, "frozen": True}])
+        self._native._adjust([(0, {"decay": value}), (1, {"decay": value, "frozen": True})])
         self._decay = value
 
     @property
@@ -171,7 +171,7 @@ class EMA(Mirror):
 
     def _plan_values(self, saved: Mapping[str, Any], planned: Planned, *, others: bool) -> None:
         theirs, ours = saved.get("bias_correction"), self._bias_correction
-        if theirs is not ours:
+        if not isinstance(theirs, bool | np.bool_) or bool(theirs) != ours:
             planned.differences.append(f"bias_correction: saved {theirs!r}, here {ours!r}")
             planned.fits = False
         if not others:

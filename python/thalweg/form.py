@@ -3,18 +3,56 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 FORMAT = 1
 STEP_LIMIT = 2**63
 
 
+def whole(value: Any) -> int:
+    """A number of updates as an int, from what a file format made of it; -1 for anything else."""
+    if isinstance(value, int | np.integer) and not isinstance(value, bool):
+        return int(value)
+    array = readable(value)
+    return int(array) if isinstance(array, np.ndarray) and _is_whole(array) else -1
+
+
+def _is_whole(array: NDArray[Any]) -> bool:
+    return (
+        array.shape == () and array.dtype.kind in "iu" and not isinstance(array, np.ma.MaskedArray)
+    )
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """In place of an array of another library that NumPy cannot read."""
+
+    kind: str
+    reason: str
+
+
+def readable(value: Any) -> Any:
+    """`value`, or the ndarray of an array of another library: as gradients are read."""
+    if isinstance(value, np.ndarray) or not hasattr(type(value), "__array__"):
+        return value
+    try:
+        return np.asarray(value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and type(error) is not RuntimeError:
+            raise  # which says something else
+        reason = str(error).partition("\n")[0]
+        return Unreadable(f"{type(value).__module__}.{type(value).__qualname__}", reason)
+
+
 def is_step(value: Any) -> bool:
     """Whether it is a number of updates."""
-    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-    return whole and 0 <= value < STEP_LIMIT
+    return 0 <= whole(value) < STEP_LIMIT
 
 
 def _is_group(value: Any) -> bool:
@@ -23,9 +61,9 @@ def _is_group(value: Any) -> bool:
     names, betas = value.get("match"), value.get("betas", (None, None))
     return (
         all(isinstance(key, str) for key in value)
-        and isinstance(names, list)
+        and isinstance(names, list | tuple)
         and all(isinstance(name, str) for name in names)
-        and isinstance(betas, list | tuple)
+        and (isinstance(betas, list | tuple) or (isinstance(betas, np.ndarray) and betas.ndim == 1))
         and len(betas) == 2
     )
 
@@ -53,11 +91,13 @@ def is_mirror(value: Any) -> bool:
 def check_form(saved: Mapping[str, Any]) -> None:
     """Refuse what is no state dict of ours."""
     checks: dict[str, Callable[[Any], object]] = {
-        "format": lambda value: isinstance(value, int),
+        "format": is_step,
         "rule": lambda value: isinstance(value, str),
         "options": lambda value: isinstance(value, Mapping),
         "step_count": is_step,
-        "groups": lambda value: isinstance(value, list) and value and all(map(_is_group, value)),
+        "groups": lambda value: (
+            isinstance(value, list | tuple) and value and all(map(_is_group, value))
+        ),
         "state": _is_state,
         "skips": _are_skips,
         "attached": lambda value: (
@@ -69,5 +109,5 @@ def check_form(saved: Mapping[str, Any]) -> None:
     wrong = [key for key, fits in checks.items() if key not in saved or not fits(saved[key])]
     if wrong:
         raise ValueError(f"not a state dict of thalweg: {', '.join(wrong)} missing or malformed")
-    if saved["format"] != FORMAT:
-        raise ValueError(f"state dict of format {saved['format']}, this version reads {FORMAT}")
+    if (version := whole(saved["format"])) != FORMAT:
+        raise ValueError(f"state dict of format {version}, this version reads {FORMAT}")

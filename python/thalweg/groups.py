@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, SupportsFloat, SupportsIndex, TypeAlias
 
 import numpy as np
 
 from thalweg import _core
+from thalweg.matching import Match, Matching, Names
 from thalweg.schedule.base import Schedule
 from thalweg.spellings import SPELLINGS
 
@@ -33,23 +33,10 @@ Number: TypeAlias = Real | Callable[[int], Real]
 Kept: TypeAlias = float | Callable[[int], Real]
 """A hyperparameter once it was checked."""
 
-Match: TypeAlias = str | Sequence[str] | Callable[[str, Any], bool]
-"""Which parameters: a glob, several, or a callable of name and array."""
-
 DECAYS = {"weight_decay": "AdamW and SGDW", "l2": "Adam and SGD"}
 
 GROUP_KEYS = ("lr_scale", "frozen", "name")
 OPTIONS = ("amsgrad", "nesterov", "independent", "maximize", "nonfinite")
-
-
-@dataclass(frozen=True)
-class Names:
-    """A match by exact names, which no letter of a name turns into a glob; it may be empty."""
-
-    names: tuple[str, ...]
-
-    def __contains__(self, name: object) -> bool:
-        return name in self.names
 
 
 class Group:
@@ -124,13 +111,11 @@ class Group:
             )
         return self._owner
 
-    def _over(self, before: Mapping[str, Any], params: Mapping[str, Any]) -> Group:
+    def _over(self, added: Matching, params: Matching) -> Group:
         """The same group of an optimizer with more parameters."""
-        match, names = self.match, set(self._names)
-        if not isinstance(match, Names):
-            added = {name: array for name, array in params.items() if name not in before}
-            names.update(fitting_names(match, added))
-        return Group(self._of(), match, [name for name in params if name in names], self._values)
+        match = self.match
+        more = () if isinstance(match, Names) else added.fitting(match)
+        return Group(self._of(), match, params.ordered((*self._names, *more)), self._values)
 
     def _become(self, other: Group) -> None:
         """Take over what another group of the same optimizer says."""
@@ -232,61 +217,6 @@ def check_number(key: str, value: Any) -> Kept:
     return value if callable(value) else _core.check_hyperparameter(key, value)
 
 
-def matching_names(match: Match | Names, params: Mapping[str, Any], what: str) -> list[str]:
-    """Names of the parameters that `match` selects; `what` says whose match it is.
-
-    Raises
-    ------
-    ValueError
-        If it, or one of several globs, selects none.
-    TypeError
-        If it is neither a glob, several globs, nor a callable.
-    """
-    if isinstance(match, Names):
-        return [name for name in params if name in match]
-    if callable(match):
-        names = fitting_names(match, params)
-        if not names:
-            raise ValueError(f"{what} matches nothing: {match!r} is false for every parameter")
-        return names
-    globs = [match] if isinstance(match, str) else match
-    if (
-        not isinstance(globs, list | tuple)
-        or not globs
-        or not all(isinstance(glob, str) for glob in globs)
-    ):
-        raise TypeError(
-            f"match of {what} must be a glob, a list of globs, or a callable(name, array), "
-            f"got {match!r}"
-        )
-    found = {glob: {name for name in params if fits(name, glob)} for glob in globs}
-    for glob, names_found in found.items():
-        if not names_found:
-            raise ValueError(
-                f"{what} matches nothing: {glob!r} fits none of {some(list(params))} (names are "
-                "joined with dots; match is a glob, not a regular expression)"
-            )
-    return fitting_names(match, params)
-
-
-def fitting_names(match: Match, params: Mapping[str, Any]) -> list[str]:
-    """Names of the parameters that `match`, which is known to be well formed, selects."""
-    if callable(match):
-        return [name for name, array in params.items() if match(name, array)]
-    globs = [match] if isinstance(match, str) else match
-    return [name for name in params if any(fits(name, glob) for glob in globs)]
-
-
-def some(names: Sequence[str]) -> str:
-    """The first few of `names`, for a message."""
-    return ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
-
-
-def fits(name: str, glob: str) -> bool:
-    """Whether `glob` fits the name of a parameter, or the name with a dot in front."""
-    return fnmatchcase(name, glob) or fnmatchcase(f".{name}", glob)
-
-
 class Cascade:
     """The classes that a list of groups makes of the parameters.
 
@@ -294,28 +224,63 @@ class Cascade:
     """
 
     def __init__(self, groups: Sequence[Group], names: Iterable[str]) -> None:
-        self.groups = list(groups)
-        members = [frozenset(group.names) for group in self.groups]
-        self.matching = {
-            name: tuple(i for i, names_in in enumerate(members) if name in names_in)
-            for name in names
+        self.groups = groups
+        matching: dict[str, list[int]] = {name: [] for name in names}
+        for i, group in enumerate(self.groups):
+            for name in group.names:
+                matching[name].append(i)
+        classes: dict[tuple[int, ...], int] = {(0,): 0}
+        self._class = {
+            name: classes.setdefault(tuple(found), len(classes)) for name, found in matching.items()
         }
-        self.classes: list[tuple[int, ...]] = [(0,)]
-        self.classes += [found for found in dict.fromkeys(self.matching.values()) if found != (0,)]
+        self.classes = list(classes)
+        self._within: list[list[int]] = [[] for _ in self.groups]
+        for position, found in enumerate(self.classes):
+            for i in found:
+                self._within[i].append(position)
 
-    def frozen(self, name: str) -> bool:
-        """Whether a parameter is outside the optimizer."""
-        return bool(resolve([self.groups[i]._values for i in self.matching[name]])["frozen"])
+    @property
+    def groups(self) -> Sequence[Group]:
+        """The groups; others that say the same may take their place."""
+        return self._groups
+
+    @groups.setter
+    def groups(self, groups: Sequence[Group]) -> None:
+        self._groups = groups
+        self._positions = {id(group): i for i, group in enumerate(groups)}
+
+    def matching(self, name: str) -> tuple[int, ...]:
+        """Positions of the groups that match a parameter."""
+        return self.classes[self._class[name]]
+
+    def trains(self) -> list[str]:
+        """Names of the parameters that are not frozen."""
+        frozen = [self._frozen(matching) for matching in self.classes]
+        return [name for name, position in self._class.items() if not frozen[position]]
+
+    def _frozen(self, matching: tuple[int, ...]) -> bool:
+        told = (self.groups[i]._values for i in reversed(matching))
+        return next((bool(values["frozen"]) for values in told if "frozen" in values), False)
 
     def assignment(self) -> list[int]:
         """Class of each parameter, in order."""
-        position = {matching: i for i, matching in enumerate(self.classes)}
-        return [position[matching] for matching in self.matching.values()]
+        return list(self._class.values())
 
-    def values(self, edited: Group | None = None, values: Mapping[str, Any] | None = None) -> Any:
-        """The classes as the core takes them, with other `values` in place of one group's own."""
-        own = [values if group is edited else group._values for group in self.groups]
-        return [native(resolve([own[i] or {} for i in matching])) for matching in self.classes]
+    def values(self) -> list[dict[str, Any]]:
+        """The classes as the core takes them."""
+        own = [group._values for group in self.groups]
+        return [native(resolve([own[i] for i in matching])) for matching in self.classes]
+
+    def edited(self, group: Group, values: Mapping[str, Any]) -> list[tuple[int, dict[str, Any]]]:
+        """The classes that a group is in, by position, with other `values` in place of its own."""
+        edited = self._positions[id(group)]
+
+        def resolved(matching: tuple[int, ...]) -> dict[str, Any]:
+            own = (values if i == edited else self.groups[i]._values for i in matching)
+            return native(resolve(list(own)))
+
+        within = self._within[edited]
+        return [(position, resolved(self.classes[position])) for position in within]
 
 
 def resolve(matching: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from thalweg import _core
-from thalweg.form import check_form, is_step
-from thalweg.groups import Group, Names, check_value, resolve
+from thalweg.form import Unreadable, check_form, is_step, readable, whole
+from thalweg.groups import Cascade, Group, check_value, resolve
+from thalweg.matching import Matching, Names
 from thalweg.schedule import from_json
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ def load_state_dict(
         warnings.warn(f"loading changes hyperparameters: {listed}", stacklevel=origin.stacklevel)
     plan.carry_out()
     return LoadReport(
-        step=int(saved["step_count"]),
+        step=whole(saved["step_count"]),
         extra=origin.extra,
         missing=tuple(plan.missing),
         unexpected=tuple(plan.unexpected),
@@ -118,11 +119,13 @@ class _Plan:
         self.saved = saved
         self.params = params
         self.others = others  # whether the saved hyperparameters count
-        self.missing: list[str] = []
-        self.unexpected: list[str] = []
+        self.missing: dict[str, None] = {}
+        self.unexpected: dict[str, None] = {}
+        self.strangers: dict[str, None] = {}  # names that only groups have
         self.mismatched: list[str] = []
         self.changed: dict[str, tuple[Any, Any]] = {}
-        self.groups: list[Group] | None = None
+        self.groups: Sequence[Group] = opt.groups
+        self.cascade = opt._cascade
         self.states: dict[str, dict[str, Any]] = {}
         self.thaws: dict[str, int] = {}  # frozen parameters that get so many arrays of state
         self.attached: list[Planned] = []
@@ -142,16 +145,29 @@ class _Plan:
         """Groups with the saved values; callables stay where they are."""
         groups: list[Group] = []
         before = len(self.mismatched)
+        params = Matching(self.opt._params)
         for i, recorded in enumerate(self.saved["groups"]):
             keys = [key for key in recorded if key != "match"]
             if i == 0:
                 keys = list(dict.fromkeys([*self.opt.rule.keys, *keys]))
             values = {key: self._value(i, key, recorded.get(key)) for key in keys}
-            names = [name for name in self.opt._params if i == 0 or name in recorded["match"]]
+            names = list(params.params) if i == 0 else params.ordered(recorded["match"])
             groups.append(Group(self.opt, "*" if i == 0 else Names(tuple(names)), names, values))
+        self._plan_strangers()
         if len(self.mismatched) == before:
-            self.groups = groups
             self._compare(groups)
+            self.groups, self.cascade = groups, Cascade(groups, self.opt._params)
+
+    def _plan_strangers(self) -> None:
+        """Names that groups have and nothing else here, unless they were frozen."""
+        frozen: dict[str, bool] = {}
+        for recorded in self.saved["groups"]:
+            told = {"frozen": bool(recorded["frozen"])} if "frozen" in recorded else {}
+            for name in recorded["match"]:
+                if name not in self.opt._params and name not in self.saved["state"]:
+                    frozen[name] = told.get("frozen", frozen.get(name, False))
+        self.strangers = dict.fromkeys(name for name, is_frozen in frozen.items() if not is_frozen)
+        self.unexpected |= self.strangers
 
     def _value(self, position: int, key: str, recorded: Any) -> Any:
         """The value of a group's key, or None and a mismatch."""
@@ -185,18 +201,18 @@ class _Plan:
         """Which arrays are copied where; what is missing, unexpected or of another shape."""
         saved, params = self.saved["state"], self.opt._params
         trains = self._trains()
-        self.missing += [name for name in trains if name not in saved]
+        self.missing |= dict.fromkeys(name for name in trains if name not in saved)
         for name in saved:
             if name not in trains and not could_train(params.get(name)):
-                self.unexpected.append(name)
+                self.unexpected[name] = None
                 continue
-            leaf = dict(saved[name])  # read once: it may be a view of a file
+            leaf = read(saved[name])
             keys = self._state_keys(name)
             found = differences(name, params[name], leaf, keys)
             if found:
                 self.mismatched += found
                 continue
-            self.states[name] = {**leaf, "step": int(leaf["step"])}
+            self.states[name] = {**leaf, "step": whole(leaf["step"])}
             if self.opt._state(name) is None:
                 self.thaws[name] = len(keys)
         self._forget(trains)
@@ -206,11 +222,10 @@ class _Plan:
         if self.params is None:
             return
         trains = self._trains()
-        self.missing += [n for n in trains if n not in self.params and n not in self.missing]
+        self.missing |= dict.fromkeys(name for name in trains if name not in self.params)
         for name, saved in self.params.items():
             if name not in trains and not could_train(self.opt._params.get(name)):
-                if name not in self.unexpected:
-                    self.unexpected.append(name)
+                self.unexpected[name] = None
             elif found := differs(f"parameter {name!r}", self.opt._params[name], saved):
                 self.mismatched.append(found)
             elif name in trains or name in self.states:
@@ -230,12 +245,13 @@ class _Plan:
     def plan_attached(self) -> None:
         """Which accumulators and averages take over what was saved of them."""
         saved, attached = self.saved["attached"], self.opt._attached
-        self.unexpected += [name for name in saved if name not in attached]
+        trains = self._trains()
+        self.unexpected |= dict.fromkeys(name for name in saved if name not in attached)
         for name, mirror in attached.items():
             if name not in saved:
-                self.missing.append(name)
+                self.missing[name] = None
                 continue
-            planned = mirror._plan(saved[name], self._trains(), others=self.others)
+            planned = mirror._plan(saved[name], trains, others=self.others)
             self.mismatched += [f"{name}: {difference}" for difference in planned.differences]
             if planned.fits:
                 self.attached.append(planned)
@@ -244,13 +260,7 @@ class _Plan:
 
     def _trains(self) -> dict[str, Any]:
         """The parameters that will train once loaded."""
-        params = self.opt._params.items()
-        return {name: array for name, array in params if not self._resolved(name)["frozen"]}
-
-    def _resolved(self, name: str) -> dict[str, Any]:
-        """What will apply to a parameter once loaded."""
-        groups = self.opt.groups if self.groups is None else self.groups
-        return resolve([group._values for group in groups if name in group.names])
+        return {name: self.opt._params[name] for name in self.cascade.trains()}
 
     def _state_keys(self, name: str) -> set[str]:
         """The state arrays that a parameter will have."""
@@ -260,7 +270,8 @@ class _Plan:
         if "betas" in self.opt.rule.keys:
             amsgrad = {"max_exp_avg_sq"} if self.opt._options["amsgrad"] else set()
             return {"exp_avg", "exp_avg_sq"} | amsgrad
-        return {"momentum_buffer"} if self._resolved(name)["momentum"] != 0.0 else set()
+        applies = resolve([self.groups[i]._values for i in self.cascade.matching(name)])
+        return {"momentum_buffer"} if applies["momentum"] != 0.0 else set()
 
     def refuse(self, what: str) -> None:
         """Raise if anything is missing, unexpected or mismatched."""
@@ -270,7 +281,11 @@ class _Plan:
             *(
                 f"saved {name!r}, which is no parameter that can train here"
                 for name in self.unexpected
-                if name not in self.saved["attached"]
+                if name not in self.saved["attached"] and name not in self.strangers
+            ),
+            *(
+                f"saved groups are for {name!r}, which is no parameter here"
+                for name in self.strangers
             ),
             *(
                 f"saved {name!r}, an accumulator or average that is not here; make it first, as "
@@ -286,11 +301,10 @@ class _Plan:
     def carry_out(self) -> None:
         """Change groups, counters and state, in one native call that nothing can interrupt."""
         skips = self.saved["skips"]
-        counts = (int(self.saved["step_count"]), int(skips["total"]), int(skips["consecutive"]))
-        groups = self.opt.groups if self.groups is None else self.groups
+        counts = whole(self.saved["step_count"]), whole(skips["total"]), whole(skips["consecutive"])
         try:
             attached = [planned.prepared() for planned in self.attached]
-            self.opt._adopt(groups, self.thaws, ((*counts, 0.0), self.states), attached)
+            self.opt._adopt(self.groups, self.thaws, ((*counts, 0.0), self.states), attached)
         except BaseException:
             for planned in self.attached:
                 planned.undo()
@@ -309,6 +323,11 @@ def could_train(param: Any) -> bool:
     )
 
 
+def read(leaf: Mapping[str, Any]) -> dict[str, Any]:
+    """What is saved of a parameter; each item is asked for once, as it may be a view of a file."""
+    return {key: value if key == "step" else readable(value) for key, value in leaf.items()}
+
+
 def differences(name: str, param: Any, saved: Mapping[str, Any], expected: set[str]) -> list[str]:
     """Why saved arrays and step of a parameter do not fit."""
     if not is_step(saved.get("step")):
@@ -324,6 +343,8 @@ def differs(what: str, param: Any, array: Any) -> str | None:
     """Why a saved array is none for a parameter."""
     if isinstance(array, np.ma.MaskedArray):
         return f"{what}: saved a masked array; fill it first (array.filled(0))"
+    if isinstance(array, Unreadable):
+        return f"{what}: saved {array.kind}, which does not become an ndarray; {array.reason}"
     if not isinstance(array, np.ndarray | _core.Stored):
         return f"{what}: saved {type(array).__name__}, not an array"
     if array.shape != param.shape or array.dtype != param.dtype:

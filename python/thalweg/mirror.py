@@ -17,8 +17,8 @@ import numpy as np
 from thalweg import _core
 from thalweg.attributes import Fixed, from_the_start
 from thalweg.base import Optimizer
-from thalweg.form import is_mirror
-from thalweg.loading import differences
+from thalweg.form import is_mirror, whole
+from thalweg.loading import differences, read
 from thalweg.state import snapshot
 from thalweg.tree import flatten, unflatten
 
@@ -50,7 +50,7 @@ class Planned:
         """The native object and what it is to take over, once it has the arrays for it."""
         self.before = frozenset(self.mirror._arrays)
         self.mirror._follow(dict.fromkeys(self.states))
-        states = {name: {**leaf, "step": int(leaf["step"])} for name, leaf in self.states.items()}
+        states = {name: {**leaf, "step": whole(leaf["step"])} for name, leaf in self.states.items()}
         return self.mirror._native, (self.count, 0, 0, self.weight), states
 
     def undo(self) -> None:
@@ -212,10 +212,10 @@ class Mirror(Fixed, ABC):
             return Planned(self, [f"not the state of an {type(self).__name__}"], fits=False)
         params = members if self._owner is None else self._owner._params
         found = [f"{name!r} was not saved" for name in members if name not in saved["state"]]
-        planned = Planned(self, found, count=int(saved["step_count"]))
+        planned = Planned(self, found, count=whole(saved["step_count"]))
         self._plan_values(saved, planned, others=others)
         for name, kept in saved["state"].items():
-            leaf = dict(kept)  # read once: it may be a view of a file
+            leaf = read(kept)
             if not isinstance(params.get(name), np.ndarray):
                 found.append(f"saved {name!r}, which is no array among the parameters")
             elif differ := differences(name, params[name], leaf, {self.array_key}):

@@ -132,9 +132,9 @@ class AdamW(Optimizer):
         Keep the running maximum of the second moment.
     groups : sequence of mappings
         Parameter groups, which cascade: every later group that matches a parameter wins key by
-        key. Each has ``match`` (a glob such as ``"*.b"``, a list of globs, or a callable of name
-        and array) and any hyperparameters, ``lr_scale``, ``frozen``, ``name``; or is a ready group
-        such as `thalweg.no_decay`. A group that matches nothing is an error.
+        key. Each has ``match`` (a name, a glob such as ``"*.b"``, a list of them, or a callable
+        of name and array) and any hyperparameters, ``lr_scale``, ``frozen``, ``name``; or is a
+        ready group such as `thalweg.no_decay`. A group that matches nothing is an error.
     maximize : bool, default False
         Ascend instead of descend.
     nonfinite : {"raise", "skip", "ignore"}

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
+from fnmatch import translate
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from thalweg import _core
-from thalweg.groups import Match, Names, Real, fits, matching_names, some
+from thalweg.matching import Match, Matching, Names, compiled, some
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
+
+    from thalweg.groups import Real
+
+    Layer = Callable[[str], int | None]
 
 __all__ = ["layerwise_lr", "no_decay"]
 
@@ -78,11 +82,13 @@ class LayerwiseLR:
 
     def expand(self, params: Mapping[str, Any], decay: str) -> list[dict[str, Any]]:  # noqa: ARG002 - `lr_scale` is the same for every rule
         """One group specification a layer, from the input to the output."""
-        layers = self._layers(params)
+        layer = self._reader()
+        layers = self._layers(params, layer)
         numbers = sorted(layers)
         members = [(self._title(number), layers[number]) for number in numbers]
         if self.below is not None:
-            members.insert(0, (f"below {self._title(numbers[0])}", self._below(params, self.below)))
+            below = self._below(params, self.below, layer)
+            members.insert(0, (f"below {self._title(numbers[0])}", below))
         scales = [1.0]
         for _ in members[1:]:
             scales.append(scales[-1] * self.decay)
@@ -94,31 +100,36 @@ class LayerwiseLR:
     def _title(self, number: int) -> str:
         return self.pattern.replace("{}", str(number))
 
-    def _layers(self, params: Mapping[str, Any]) -> dict[int, list[str]]:
+    def _layers(self, params: Mapping[str, Any], layer: Layer) -> dict[int, list[str]]:
         """Names of parameters by the number of their layer."""
         layers: dict[int, list[str]] = {}
         for name in params:
-            number = self._layer(name)
+            number = layer(name)
             if number is not None:
                 layers.setdefault(number, []).append(name)
         if not layers:
             raise ValueError(
                 f"layerwise_lr({self.pattern!r}) matches nothing: it fits none of "
-                f"{some(list(params))} ({{}} stands for a whole number)"
+                f"{some(params)} ({{}} stands for a whole number)"
             )
         return layers
 
-    def _layer(self, name: str) -> int | None:
+    def _reader(self) -> Layer:
+        """What reads the number of its layer from a name."""
         before, after = self.pattern.split("{}")
-        for digits in re.finditer("[0-9]+", name):
-            if fits(name[: digits.start()], before) and fnmatchcase(name[digits.end() :], after):
-                return int(digits[0])
-        return None
+        begins, ends = compiled(before), re.compile(translate(after)).match
 
-    def _below(self, params: Mapping[str, Any], match: Match) -> list[str]:
+        def layer(name: str) -> int | None:
+            for digits in re.finditer("[0-9]+", name):
+                if begins(name[: digits.start()]) and ends(name[digits.end() :]):
+                    return int(digits[0])
+            return None
+
+        return layer
+
+    def _below(self, params: Mapping[str, Any], match: Match, layer: Layer) -> list[str]:
         what = f"below of layerwise_lr({self.pattern!r})"
-        matched = matching_names(match, params, what)
-        names = [name for name in matched if self._layer(name) is None]
+        names = [name for name in Matching(params).select(match, what) if layer(name) is None]
         if not names:
             raise ValueError(f"{what} matches nothing but layers: {match!r}")
         return names

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from thalweg.form import FORMAT
-from thalweg.groups import Group, Names
+from thalweg.matching import Names
 from thalweg.schedule.base import Schedule
 from thalweg.schedule.foreign import name_of
 from thalweg.schedule.plain import is_plain
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from thalweg import _core
     from thalweg.base import Optimizer
+    from thalweg.groups import Group
 
 
 def state_dict(opt: Optimizer, *, copy: bool) -> dict[str, Any]:
@@ -96,7 +97,10 @@ def pickled(opt: Optimizer) -> dict[str, Any]:
     """
     opt._check_current()
     held = flatten(opt._tree)
-    ours = ("_tree", "_params", "_groups", "_cascade", "_options", "_revision", "_files")
+    ours = {
+        *("_tree", "_params", "_groups", "_cascade", "_options", "_revision", "_files"),
+        "_states",
+    }
     return {
         "params": opt._tree,
         "options": opt._options,

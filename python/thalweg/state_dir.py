@@ -12,6 +12,7 @@ import json
 import os
 import threading
 import weakref
+from bisect import bisect_right
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -373,12 +374,13 @@ class StateDir:
 
 def owner_of(arrays: Mapping[str, Any]) -> Optimizer | None:
     """The optimizer that trains one of these arrays in files."""
+    given = [_extent(array) for array in arrays.values() if isinstance(array, np.ndarray)]
     for opt in list(_OPEN):
-        trained = [*opt._trained().values()]
-        for array in arrays.values():
-            if isinstance(array, np.ndarray) and any(
-                np.may_share_memory(array, t) for t in trained
-            ):
+        trained = _merged(_extent(array) for array in opt._trained().values())
+        ends = [end for _, end in trained]
+        for start, end in given:
+            at = bisect_right(ends, start)
+            if start < end and at < len(ends) and trained[at][0] < end:
                 return opt
     return None
 
@@ -386,6 +388,30 @@ def owner_of(arrays: Mapping[str, Any]) -> Optimizer | None:
 def _words(path: Path) -> NDArray[np.uint64]:
     with naming(path):
         return np.fromfile(path, "<u8")
+
+
+def _merged(extents: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """What extents cover together, in order."""
+    merged: list[tuple[int, int]] = []
+    for start, end in sorted(extents):
+        if merged and start <= merged[-1][1]:
+            merged[-1] = merged[-1][0], max(end, merged[-1][1])
+        elif start < end:
+            merged.append((start, end))
+    return merged
+
+
+def _extent(array: NDArray[Any]) -> tuple[int, int]:
+    """The first address of an array, and the one after its last."""
+    start: int = array.__array_interface__["data"][0]
+    if array.size == 0:
+        return start, start
+    steps = [(n - 1) * stride for n, stride in zip(array.shape, array.strides, strict=True)]
+    before, behind = (
+        sum(step for step in steps if step < 0),
+        sum(step for step in steps if step > 0),
+    )
+    return start + before, start + behind + array.itemsize
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -1,5 +1,7 @@
 //! The work of a step once all is checked: threads that run it need know nothing of Python.
 
+use std::collections::HashMap;
+
 use super::hyper::Numbers;
 use super::model::Policy;
 use crate::dispatch::Level;
@@ -12,6 +14,9 @@ use crate::rule::Intake;
 use crate::tensor::Tensor;
 use crate::watch::Norms;
 
+/// How many keys are looked through for one, the last ones first; neighbours mostly have the same.
+const GLANCE: usize = 8;
+
 /// The tensors of a step, in the order of their names. It keeps its room between steps.
 #[derive(Debug, Default)]
 pub struct Batch {
@@ -20,6 +25,8 @@ pub struct Batch {
     tasks: Vec<Task<'static>>,
     updates: Vec<Update>,
     keys: Vec<UpdateKey>,
+    /// Positions of the keys that were made before the last few.
+    earlier: HashMap<UpdateKey, usize>,
     reads: Vec<norm::Leaf<'static>>,
     norms: Vec<Norms>,
     plan: Plan,
@@ -27,7 +34,7 @@ pub struct Batch {
 }
 
 /// What the coefficients of a tensor depend on.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct UpdateKey {
     pub class: usize,
     pub step: u64,
@@ -92,6 +99,7 @@ impl Batch {
         self.tasks.clear();
         self.updates.clear();
         self.keys.clear();
+        self.earlier.clear();
         self.reads.clear();
         self.norms.clear();
         self.plan.release.clear();
@@ -151,13 +159,25 @@ impl Batch {
         intake: Intake,
     ) -> Result<usize, Error> {
         // A tensor's own coefficients are asked for once.
-        let made = if key.tensor.is_some() { &[] } else { &self.keys[..] };
-        if let Some(position) = made.iter().rposition(|other| *other == key) {
+        if key.tensor.is_none()
+            && let Some(position) = self.made(&key)
+        {
             return Ok(position);
         }
         self.updates.push(numbers[key.class].update(key.kind, key.states, key.step, intake)?);
         self.keys.push(key);
-        Ok(self.keys.len() - 1)
+        let position = self.keys.len() - 1;
+        if key.tensor.is_none() && position >= GLANCE {
+            self.earlier.insert(self.keys[position - GLANCE], position - GLANCE);
+        }
+        Ok(position)
+    }
+
+    /// The position of the coefficients for a key, if they are made.
+    fn made(&self, key: &UpdateKey) -> Option<usize> {
+        let start = self.keys.len().saturating_sub(GLANCE);
+        let recent = self.keys[start..].iter().rposition(|other| other == key);
+        recent.map(|position| start + position).or_else(|| self.earlier.get(key).copied())
     }
 
     /// Norms of a leaf's gradient times `scale`, its parameter and what was added to it, after a run

@@ -9,7 +9,7 @@ use super::foreign::{Role, advice, as_array, offers_array};
 use super::maps::{Maps, Place};
 use super::model::Model;
 use super::overlap::Occupant;
-use super::tree::{BARE, Given, collect_by_name, collect_flat, flatten};
+use super::tree::{BARE, Given, Known, collect_by_name, collect_flat, flatten};
 use crate::error::Quoted;
 
 /// Finds each leaf's gradient, and refuses names that do not fit.
@@ -23,7 +23,7 @@ pub fn collect(model: &mut Model, grads: &Bound<'_, PyAny>, partial: bool) -> Ou
     if !tree.collect(grads, given, &mut 0)?
         && !collect_flat(grads, leaves.iter().map(|leaf| &leaf.key), given)?
     {
-        extra = collect_by_name(grads, tree, index, given)?;
+        extra = collect_by_name(grads, tree, index, (leaves, sorted), given)?;
     }
     if let [name] = &extra[..]
         && name == BARE
@@ -45,7 +45,13 @@ pub fn collect(model: &mut Model, grads: &Bound<'_, PyAny>, partial: bool) -> Ou
             Given::Missing | Given::Skipped => {}
         }
     }
-    let inside = |name: &String| extra.iter().any(|e| e.starts_with(&format!("{name}.")));
+    let mut inner: Vec<&String> = extra.iter().collect();
+    inner.sort_unstable();
+    let inside = |name: &String| {
+        let prefix = format!("{name}.");
+        let start = inner.partition_point(|other| **other < prefix);
+        inner.get(start).is_some_and(|other| other.starts_with(&prefix))
+    };
     if let Some(name) = missing.iter().find(|name| inside(name)) {
         return Err(Refusal::NotAnArray {
             what: format!("{} {}", words.input, Quoted(name)),
@@ -83,6 +89,7 @@ pub fn collect_some(model: &mut Model, grads: &Bound<'_, PyAny>) -> Outcome<()> 
     let Model { tree, leaves, index, classes, work, open, .. } = model;
     let done = |leaf: usize| open.as_ref().is_some_and(|open| open.done[leaf]);
     work.given.resize_with(leaves.len(), Given::default);
+    let known = Known::of(tree);
     let mut extra = Vec::new();
     for (name, object) in flatten(grads)? {
         match index.get(&name) {
@@ -92,7 +99,7 @@ pub fn collect_some(model: &mut Model, grads: &Bound<'_, PyAny>) -> Outcome<()> 
                 work.given[*leaf] = Given::Object(object.unbind());
                 work.chosen.push(*leaf);
             }
-            None if object.is_none() && (grads.is_none() || tree.has(&name)) => {}
+            None if object.is_none() && (grads.is_none() || known.has(&name)) => {}
             None => extra.push(name),
         }
     }

@@ -1,5 +1,6 @@
 //! Hyperparameters as Python gives them: numbers, or callables of the step.
 
+use std::collections::HashMap;
 use std::ops::RangeInclusive;
 
 use pyo3::exceptions::PyOverflowError;
@@ -323,12 +324,12 @@ pub fn named(name: &str) -> Outcome<Hyperparameter> {
 pub struct Schedules<'py> {
     py: Python<'py>,
     step: u64,
-    called: Vec<(*mut pyo3::ffi::PyObject, f64)>,
+    called: HashMap<*mut pyo3::ffi::PyObject, f64>,
 }
 
 impl<'py> Schedules<'py> {
     pub fn new(py: Python<'py>, step: u64) -> Self {
-        Schedules { py, step, called: Vec::new() }
+        Schedules { py, step, called: HashMap::new() }
     }
 
     fn number(&mut self, value: &Value, key: Hyperparameter) -> Outcome<f64> {
@@ -336,9 +337,8 @@ impl<'py> Schedules<'py> {
             Value::Number(number) => return Ok(*number),
             Value::Schedule(schedule) => schedule,
         };
-        let seen = self.called.iter().find(|(callable, _)| *callable == schedule.as_ptr());
-        let number = match seen {
-            Some((_, number)) => *number,
+        let number = match self.called.get(&schedule.as_ptr()) {
+            Some(number) => *number,
             None => {
                 let what = || format!("{} at step {}", key.name(), self.step);
                 let result = schedule
@@ -346,7 +346,7 @@ impl<'py> Schedules<'py> {
                     .call1((self.step,))
                     .map_err(|error| noted(self.py, error, &format!("in {}", what())))?;
                 let number = number(&result, what)?;
-                self.called.push((schedule.as_ptr(), number));
+                self.called.insert(schedule.as_ptr(), number);
                 number
             }
         };

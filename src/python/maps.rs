@@ -19,7 +19,7 @@ const TABLE: &str = "/proc/self/maps";
 #[derive(Clone, Copy, Debug)]
 pub struct Place {
     /// Device and inode.
-    file: (u64, u64),
+    pub file: (u64, u64),
     /// What to add to an address for the offset in the file; one mapping has one.
     shift: usize,
     /// Whether other mappings see what is written here. They may be seen here in any case.
@@ -35,6 +35,11 @@ impl Place {
         }
         (one.written && here.shared || other.written && there.shared)
             && here.of(one).meets(one.kind, &there.of(other), other.kind)
+    }
+
+    /// First offset in the file that the array covers, and the one after its last.
+    pub fn extent(&self, occupant: &Occupant<'_, '_>) -> (usize, usize) {
+        self.of(occupant).extent(occupant.kind)
     }
 
     /// The array's memory, its address counted from the beginning of the file.

@@ -63,9 +63,13 @@ impl Options {
 
     /// Names of the state arrays of a leaf, in the order the rule has them.
     pub fn state_names(&self, states: usize) -> &'static [&'static str] {
+        &self.all_state_names()[..states]
+    }
+
+    fn all_state_names(&self) -> &'static [&'static str] {
         match self.family {
-            Family::Adam { .. } => &["exp_avg", "exp_avg_sq", "max_exp_avg_sq"][..states],
-            Family::Sgd => &["momentum_buffer"][..states],
+            Family::Adam { .. } => &["exp_avg", "exp_avg_sq", "max_exp_avg_sq"],
+            Family::Sgd => &["momentum_buffer"],
             Family::Sum | Family::Average { .. } => &[],
         }
     }
@@ -95,12 +99,16 @@ pub struct Written {
 #[derive(Debug)]
 pub struct Model {
     pub options: Options,
+    /// Names of state arrays, as Python has them.
+    pub state_keys: Vec<Py<PyString>>,
     pub tree: Node,
     pub leaves: Vec<Leaf>,
     pub index: HashMap<String, usize>,
     /// Leaves in the order of their names.
     pub sorted: Vec<usize>,
     pub classes: Vec<Class>,
+    /// The leaves of each class.
+    pub members: Vec<Vec<usize>>,
     pub written: Written,
     /// The step that is being taken tensor by tensor.
     pub open: Option<Open>,
@@ -150,13 +158,16 @@ impl Model {
         let index = leaves.iter().enumerate().map(|(i, leaf)| (leaf.name.clone(), i)).collect();
         let mut sorted: Vec<usize> = (0..leaves.len()).collect();
         sorted.sort_by(|a, b| leaves[*a].name.cmp(&leaves[*b].name));
+        let state_keys = options.all_state_names().iter();
         let model = Model {
             options,
+            state_keys: state_keys.map(|name| PyString::new(params.py(), name).unbind()).collect(),
             tree,
             leaves,
             index,
             sorted,
             classes: Vec::new(),
+            members: Vec::new(),
             written: Written::default(),
             open: None,
             held: false,
@@ -180,10 +191,6 @@ impl Model {
             Model { held: true, .. } => Err(Refusal::Held),
             model => Ok(model),
         }
-    }
-
-    pub fn assignment(&self) -> Vec<usize> {
-        self.leaves.iter().map(|leaf| leaf.class).collect()
     }
 
     /// The name of the first node that trains and that its container no longer holds.
@@ -221,22 +228,23 @@ impl Model {
         Ok(&self.leaves[self.position(name)?])
     }
 
-    /// The element types of the parameters in each class.
-    fn kinds(
-        &self,
-        py: Python<'_>,
-        assignment: &[usize],
-        classes: usize,
-    ) -> Outcome<Vec<Vec<Kind>>> {
-        let mut kinds = vec![Vec::new(); classes];
-        if assignment.len() != self.leaves.len() || assignment.iter().any(|c| *c >= classes) {
-            return Err(Refusal::Value("the assignment does not fit the leaves".to_owned()));
+    /// The leaves of each class, if the assignment is one.
+    pub fn members(&self, assignment: &[usize], classes: usize) -> Outcome<Vec<Vec<usize>>> {
+        if assignment.len() != self.leaves.len() {
+            return Err(no_assignment());
         }
-        for (leaf, class) in self.leaves.iter().zip(assignment) {
-            let array = leaf.object.bind(py).cast::<PyUntypedArray>();
-            kinds[*class].extend(array.ok().and_then(kind_of));
+        let mut members = vec![Vec::new(); classes];
+        for (leaf, class) in assignment.iter().enumerate() {
+            members.get_mut(*class).ok_or_else(no_assignment)?.push(leaf);
         }
-        Ok(kinds)
+        Ok(members)
+    }
+
+    /// The element types of the parameters among these leaves.
+    fn kinds(&self, py: Python<'_>, leaves: &[usize]) -> Vec<Kind> {
+        let arrays =
+            leaves.iter().filter_map(|leaf| self.leaves[*leaf].object.bind(py).cast().ok());
+        arrays.filter_map(kind_of).collect()
     }
 
     /// Takes over classes; leaves that train for the first time are checked and get their state.
@@ -247,45 +255,97 @@ impl Model {
         assignment: Vec<usize>,
         trained: &HashMap<String, usize>,
     ) -> Outcome<()> {
+        let members = self.members(&assignment, classes.len())?;
+        self.check_nesterov(&classes)?;
+        let mut thaws = Vec::new();
+        for (i, class) in assignment.iter().enumerate() {
+            thaws.extend(self.thaws(i, &classes[*class], trained)?);
+        }
+        let trains = (0..self.leaves.len()).filter(|i| !classes[assignment[*i]].frozen).collect();
+        self.activate(py, &thaws, trains)?;
+        for (leaf, class) in self.leaves.iter_mut().zip(assignment) {
+            leaf.class = class;
+        }
+        (self.classes, self.members) = (classes, members);
+        Ok(())
+    }
+
+    /// Gives some classes, by position, other hyperparameters; the leaves stay in theirs.
+    pub fn adjust(&mut self, py: Python<'_>, given: &[(usize, Bound<'_, PyDict>)]) -> Outcome<()> {
+        let mut classes = Vec::with_capacity(given.len());
+        for (position, values) in given {
+            let leaves = self.members.get(*position).ok_or_else(no_assignment)?;
+            classes.push(Class::extract(values, &self.kinds(py, leaves))?);
+        }
+        self.check_nesterov(&classes)?;
+        let mut thaws = Vec::new();
+        for ((position, _), class) in given.iter().zip(&classes) {
+            for leaf in &self.members[*position] {
+                thaws.extend(self.thaws(*leaf, class, &HashMap::new())?);
+            }
+        }
+        let changed: HashMap<usize, bool> = (given.iter().zip(&classes))
+            .filter(|((position, _), class)| self.classes[*position].frozen != class.frozen)
+            .map(|((position, _), class)| (*position, class.frozen))
+            .collect();
+        if !changed.is_empty() {
+            let frozen = |class| *changed.get(&class).unwrap_or(&self.classes[class].frozen);
+            let trains = (0..self.leaves.len()).filter(|i| !frozen(self.leaves[*i].class));
+            self.activate(py, &thaws, trains.collect())?;
+        }
+        for ((position, _), class) in given.iter().zip(classes) {
+            self.classes[*position] = class;
+        }
+        Ok(())
+    }
+
+    fn check_nesterov(&self, classes: &[Class]) -> Outcome<()> {
         if self.options.nesterov {
             classes.iter().try_for_each(Class::check_nesterov)?;
         }
-        let (mut leaves, mut thaws) = (Vec::new(), Vec::new());
-        for (i, (leaf, class)) in self.leaves.iter().zip(&assignment).enumerate() {
-            let class = &classes[*class];
-            let states = trained.get(&leaf.name).copied();
-            if class.frozen && states.is_none() {
-                continue;
-            }
-            if !class.frozen {
-                leaves.push(i);
-            }
-            match &leaf.active {
-                None => {
-                    let states = states.unwrap_or_else(|| self.options.states(class));
-                    thaws.push((i, states));
-                }
-                Some(active) if active.state.len() < self.options.states(class) => {
-                    return Err(Refusal::Value(format!(
-                        "momentum of {} cannot be changed from zero: it keeps no \
-                         momentum_buffer; make the optimizer with momentum above 0",
-                        Quoted(&leaf.name)
-                    )));
-                }
-                Some(_) => {}
-            }
+        Ok(())
+    }
+
+    /// The leaf and how many arrays of state it gets, if it is to have some in this class and has
+    /// none yet.
+    fn thaws(
+        &self,
+        leaf: usize,
+        class: &Class,
+        trained: &HashMap<String, usize>,
+    ) -> Outcome<Option<(usize, usize)>> {
+        let Leaf { name, active, .. } = &self.leaves[leaf];
+        let states = trained.get(name).copied();
+        if class.frozen && states.is_none() {
+            return Ok(None);
         }
-        let thawed = self.thaw(py, &thaws)?;
-        if leaves != self.written.leaves {
-            self.written = self.written_with(py, leaves, &thawed)?;
+        match active {
+            None => Ok(Some((leaf, states.unwrap_or_else(|| self.options.states(class))))),
+            Some(active) if active.state.len() < self.options.states(class) => {
+                Err(Refusal::Value(format!(
+                    "momentum of {} cannot be changed from zero: it keeps no \
+                     momentum_buffer; make the optimizer with momentum above 0",
+                    Quoted(name)
+                )))
+            }
+            Some(_) => Ok(None),
+        }
+    }
+
+    /// Gives leaves their state, and takes down which are written where others train than before.
+    fn activate(
+        &mut self,
+        py: Python<'_>,
+        thaws: &[(usize, usize)],
+        trains: Vec<usize>,
+    ) -> Outcome<()> {
+        let thawed = self.thaw(py, thaws)?;
+        if trains != self.written.leaves {
+            self.written = self.written_with(py, trains, &thawed)?;
         }
         for (i, active) in thawed {
             self.leaves[i].active = Some(active);
         }
-        for (leaf, class) in self.leaves.iter_mut().zip(assignment) {
-            leaf.class = class;
-        }
-        self.classes = classes;
         Ok(())
     }
 
@@ -368,8 +428,10 @@ impl Model {
         classes: &[Bound<'_, PyDict>],
         assignment: &[usize],
     ) -> Outcome<Vec<Class>> {
-        let kinds = self.kinds(py, assignment, classes.len())?;
-        classes.iter().zip(&kinds).map(|(given, kinds)| Class::extract(given, kinds)).collect()
+        let members = self.members(assignment, classes.len())?;
+        (classes.iter().zip(&members))
+            .map(|(given, leaves)| Class::extract(given, &self.kinds(py, leaves)))
+            .collect()
     }
 
     pub fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
@@ -383,4 +445,8 @@ impl Model {
         }
         self.classes.iter().flat_map(Class::schedules).try_for_each(|s| visit.call(s))
     }
+}
+
+fn no_assignment() -> Refusal {
+    Refusal::Value("the assignment does not fit the leaves".to_owned())
 }

@@ -103,23 +103,21 @@ impl Optimizer {
     /// Says which class each leaf is in, and what the classes' hyperparameters are. Class 0 is
     /// group 0 by itself. Leaves that train for the first time are checked and get their state.
     ///
-    /// Without an assignment leaves stay in their classes. `trained` leaves get that many arrays of
-    /// state whatever their class, frozen or not. What is `restored` is taken over at the end, and
-    /// what is `attached` after it.
-    #[pyo3(signature = (classes, assignment=None, trained=HashMap::new(), restored=None,
+    /// `trained` leaves get that many arrays of state whatever their class, frozen or not. What is
+    /// `restored` is taken over at the end, and what is `attached` after it.
+    #[pyo3(signature = (classes, assignment, trained=HashMap::new(), restored=None,
         attached=Vec::new()))]
     fn _configure(
         &self,
         py: Python<'_>,
         classes: Vec<Bound<'_, PyDict>>,
-        assignment: Option<Vec<usize>>,
+        assignment: Vec<usize>,
         trained: HashMap<String, usize>,
         restored: Option<Snapshot<'_>>,
         attached: Vec<Attached<'_>>,
     ) -> PyResult<()> {
         self.inside(py, |model| {
             let model = if restored.is_some() { model.loadable()? } else { model.ready()? };
-            let assignment = assignment.unwrap_or_else(|| model.assignment());
             let classes = model.extract(py, &classes, &assignment)?;
             if let Some((_, states)) = &restored {
                 model.check_restorable(states)?;
@@ -128,6 +126,11 @@ impl Optimizer {
             model.configure(py, classes, assignment, &trained)?;
             restored.map_or(Ok(()), |restored| self.restore(py, model, &restored, &attached))
         })
+    }
+
+    /// Gives some classes, by position, other hyperparameters; costs what their leaves cost.
+    fn _adjust(&self, py: Python<'_>, classes: Vec<(usize, Bound<'_, PyDict>)>) -> PyResult<()> {
+        self.with(py, |model| model.adjust(py, &classes))
     }
 
     /// Adopts other arrays under the same names.

@@ -1,6 +1,8 @@
 //! Which arrays have memory in common: candidates by address, then an exact answer. No Python code
 //! runs, except where the system does not tell which arrays map files.
 
+use std::collections::HashMap;
+
 use numpy::PyUntypedArray;
 use pyo3::prelude::*;
 
@@ -25,7 +27,10 @@ impl Extents {
             let (start, end) = Memory::of(occupant.array).extent(occupant.kind);
             (start, end, owner)
         };
-        let mut spans: Vec<_> = arrays.iter().enumerate().map(span).collect();
+        Extents::new(arrays.iter().enumerate().map(span).collect())
+    }
+
+    fn new(mut spans: Vec<(usize, usize, usize)>) -> Self {
         spans.retain(|(start, end, _)| start < end);
         spans.sort_unstable();
         let reach = spans.iter().scan(0, |reach, span| {
@@ -90,12 +95,28 @@ pub fn first_in_files(
     arrays: &[Occupant<'_, '_>],
     mapped: &[(usize, Place)],
 ) -> Option<(usize, usize)> {
-    mapped.iter().enumerate().find_map(|(i, (later, place))| {
-        let conflict = |(earlier, other): &&(usize, Place)| {
-            Place::conflict((&arrays[*earlier], *other), (&arrays[*later], *place))
+    let mut files: HashMap<_, Vec<(usize, Place)>> = HashMap::new();
+    for (position, place) in mapped {
+        files.entry(place.file).or_default().push((*position, *place));
+    }
+    let mut first = None;
+    for mapped in files.values() {
+        let span = |(owner, (position, place)): (usize, &(usize, Place))| {
+            let (start, end) = place.extent(&arrays[*position]);
+            (start, end, owner)
         };
-        mapped[..i].iter().find(conflict).map(|(earlier, _)| (*earlier, *later))
-    })
+        let extents = Extents::new(mapped.iter().enumerate().map(span).collect());
+        for (i, (later, place)) in mapped.iter().enumerate() {
+            let (start, end) = place.extent(&arrays[*later]);
+            for earlier in extents.meeting(start, end).filter(|earlier| *earlier < i) {
+                let (other, there) = mapped[earlier];
+                if Place::conflict((&arrays[other], there), (&arrays[*later], *place)) {
+                    first = [first, Some((*later, other))].into_iter().flatten().min();
+                }
+            }
+        }
+    }
+    first.map(|(later, earlier)| (earlier, later))
 }
 
 /// The same for objects of which some may be no arrays, each with whether it is written. May run Python

@@ -43,9 +43,8 @@ impl Model {
     pub fn state<'py>(&self, py: Python<'py>, leaf: &Leaf) -> Outcome<Option<Bound<'py, PyDict>>> {
         let Some(active) = &leaf.active else { return Ok(None) };
         let arrays = PyDict::new(py);
-        let names = self.options.state_names(active.state.len());
-        for (name, checked) in names.iter().zip(&active.state) {
-            arrays.set_item(name, checked.array.bind(py))?;
+        for (key, checked) in self.state_keys.iter().zip(&active.state) {
+            arrays.set_item(key, checked.array.bind(py))?;
         }
         Ok(Some(arrays))
     }

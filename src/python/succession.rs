@@ -19,6 +19,8 @@ impl Model {
         let trains = |leaf: &usize| !self.classes[next.leaves[*leaf].class].frozen;
         let leaves = (0..next.leaves.len()).filter(trains).collect();
         next.written = next.written_with(params.py(), leaves, &[])?;
+        let assignment: Vec<usize> = next.leaves.iter().map(|leaf| leaf.class).collect();
+        next.members = next.members(&assignment, self.classes.len())?;
         next.classes = std::mem::take(&mut self.classes);
         next.record = self.record.take();
         *self = next;

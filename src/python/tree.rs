@@ -4,6 +4,7 @@
 //! parameters are, so that is tried first, node beside node; then a flat dict of names; any other
 //! tree is flattened and looked up.
 
+use std::cell::OnceCell;
 use std::collections::{HashMap, HashSet};
 
 use numpy::PyUntypedArray;
@@ -16,6 +17,7 @@ use pyo3::types::{PyDict, PyList, PyString, PyTuple, PyType};
 use super::arrays::type_name;
 use super::errors::{Outcome, Refusal, if_said};
 use super::foreign::offers_array;
+use super::leaf::Leaf;
 
 /// Deeper trees are refused; a list that contains itself is one.
 const DEPTH_MAX: usize = 200;
@@ -210,13 +212,12 @@ impl Node {
         }
     }
 
-    /// Whether there is a node of this name, leaf or not.
-    pub fn has(&self, name: &str) -> bool {
-        self.name == name
-            || match &self.content {
-                Content::Leaf => false,
-                Content::Inner { entries, .. } => entries.iter().any(|(_, node)| node.has(name)),
-            }
+    /// The names of all nodes, leaves or not.
+    fn add_names<'a>(&'a self, names: &mut HashSet<&'a str>) {
+        names.insert(&self.name);
+        if let Content::Inner { entries, .. } = &self.content {
+            entries.iter().for_each(|(_, node)| node.add_names(names));
+        }
     }
 
     /// Shows the objects to the garbage collector.
@@ -400,16 +401,41 @@ pub fn collect_flat<'k>(
     Ok(found == dict.len())
 }
 
-/// Takes the gradients from any tree, by name; returns the names that are no leaf.
+/// What can be found by name in the tree of the parameters; gathered when it is first asked for.
+pub struct Known<'a> {
+    tree: &'a Node,
+    nodes: OnceCell<HashSet<&'a str>>,
+}
+
+impl<'a> Known<'a> {
+    pub fn of(tree: &'a Node) -> Self {
+        Known { tree, nodes: OnceCell::new() }
+    }
+
+    /// Whether there is a node of this name, leaf or not.
+    pub fn has(&self, name: &str) -> bool {
+        let gathered = || {
+            let mut names = HashSet::new();
+            self.tree.add_names(&mut names);
+            names
+        };
+        self.nodes.get_or_init(gathered).contains(name)
+    }
+}
+
+/// Takes the gradients from any tree, by name; returns the names that are no leaf. `sorted` are the
+/// leaves in the order of their names.
 ///
 /// `None` above leaves stands for all of them.
 pub fn collect_by_name(
     grads: &Bound<'_, PyAny>,
     tree: &Node,
     index: &HashMap<String, usize>,
+    (leaves, sorted): (&[Leaf], &[usize]),
     given: &mut [Given],
 ) -> Outcome<Vec<String>> {
     given.fill_with(Given::default);
+    let known = Known::of(tree);
     let mut extra = Vec::new();
     let mut give = |i: usize, name: &str, gradient: Given| match given[i] {
         Given::Missing => {
@@ -422,10 +448,12 @@ pub fn collect_by_name(
         match index.get(&name) {
             Some(i) if object.is_none() => give(*i, &name, Given::Skipped)?,
             Some(i) => give(*i, &name, Given::Object(object.unbind()))?,
-            None if object.is_none() && tree.has(&name) => {
+            None if object.is_none() && known.has(&name) => {
                 let prefix = format!("{name}.");
-                for (leaf, i) in index.iter().filter(|(leaf, _)| leaf.starts_with(&prefix)) {
-                    give(*i, leaf, Given::Skipped)?;
+                let start = sorted.partition_point(|i| leaves[*i].name < prefix);
+                let below = sorted[start..].iter().map(|i| (*i, &leaves[*i].name));
+                for (i, leaf) in below.take_while(|(_, leaf)| leaf.starts_with(&prefix)) {
+                    give(i, leaf, Given::Skipped)?;
                 }
             }
             None => extra.push(name),

@@ -465,9 +465,12 @@ REFUSED: list[tuple[Any, str]] = [
     (lambda s: s["state"][0].update(exp_avg=torch.ones(2, 3, dtype=torch.int64)), "saved int64"),
     (
         lambda s: s["state"][0].update(exp_avg=torch.ones(2, 3, device="meta")),
-        "saved Tensor, not an array",
+        "saved torch.Tensor, which does not become an ndarray",
     ),
-    (lambda s: s["state"][0].update(exp_avg=torch.ones(2, 3).to_sparse()), "saved Tensor, not"),
+    (
+        lambda s: s["state"][0].update(exp_avg=torch.ones(2, 3).to_sparse()),
+        "saved torch.Tensor, which does not become an ndarray",
+    ),
     (lambda s: s["state"][0].update(step=torch.tensor(-1.0)), "step is -1"),
     (lambda s: s["state"][0].update(step=torch.tensor(0.5)), "step is 0.5"),
     (lambda s: s["state"][0].update(step=float("nan")), "step is nan"),

@@ -8,13 +8,15 @@ What JSON has stands for itself. All else is an object with one key that begins 
     {"$float": "nan"}                also "inf" and "-inf"
     {"$int": hex}                    an integer of more than 64 bits
     {"$tuple": [...]}
-    {"$dict": [[key, value], ...]}   a dict that has a key which begins with $
+    {"$dict": [[key, value], ...]}   a dict that has a key which begins with $, or is an integer
 """
 
 from __future__ import annotations
 
 import json
 import math
+from collections import OrderedDict, defaultdict
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -45,8 +47,10 @@ TENSORS = {
 SCALARS = {*TENSORS, "c8", "c16"}
 ACCEPTED = (
     "None, bools, ints, floats, strings, NumPy scalars and arrays of numbers, in lists, tuples and "
-    "dicts with string keys"
+    "dicts whose keys are strings or integers"
 )
+DICTS = (dict, OrderedDict, defaultdict)
+"""What comes back as a dict, which it is equal to."""
 
 
 class Encoder:
@@ -62,38 +66,36 @@ class Encoder:
         Raises
         ------
         TypeError
-            For anything that would not come back as it was, with where it is.
+            For anything that would come back as something else, with where it is.
         ValueError
             For a tree that is nested too deeply.
         """
-        return json.dumps(self._encode(tree, what, path), allow_nan=False, separators=(",", ":"))
+        encoded = self._encode(tree, _Place(what, path))
+        return json.dumps(encoded, allow_nan=False, separators=(",", ":"))
 
-    def _encode(self, value: Any, what: str, path: tuple[str, ...]) -> Any:
+    def _encode(self, value: Any, place: _Place) -> Any:
+        kind = type(value)
+        if kind in DICTS or kind in (list, tuple):
+            place.check_depth()
+            if kind in DICTS:
+                return self._dict(value, place)
+            items = [
+                item if _is_json(item) else self._encode(item, place.at(i))
+                for i, item in enumerate(value)
+            ]
+            return {"$tuple": items} if kind is tuple else items
         if isinstance(value, np.ndarray):
-            return self._tensor(value, what, "/".join(path))
-        if type(value) not in (list, tuple, dict):
-            return _leaf(value, what)
-        if len(path) > DEPTH:
-            raise ValueError(
-                f"{what[:41]}... is nested more than {DEPTH} levels; perhaps it contains itself"
-            )
-        if type(value) is dict:
-            return self._dict(value, what, path)
-        items = [
-            self._encode(item, f"{what}[{i}]", (*path, str(i))) for i, item in enumerate(value)
-        ]
-        return {"$tuple": items} if type(value) is tuple else items
+            return self._tensor(value, place.what(), place.path())
+        return _leaf(value, place)
 
-    def _dict(self, value: dict[Any, Any], what: str, path: tuple[str, ...]) -> Any:
-        for key in value:
-            if type(key) is not str:
-                raise TypeError(f"{what} has the key {key!r}; keys in a checkpoint are strings")
-        items = {
-            key: self._encode(item, f"{what}[{key!r}]", (*path, key)) for key, item in value.items()
-        }
-        if any(key.startswith("$") for key in items):
-            return {"$dict": [[key, item] for key, item in items.items()]}
-        return items
+    def _dict(self, value: dict[Any, Any], place: _Place) -> Any:
+        items = [
+            (_key(key, place), item if _is_json(item) else self._encode(item, place.at(key)))
+            for key, item in value.items()
+        ]
+        if all(type(key) is str and not key.startswith("$") for key, _ in items):
+            return dict(items)
+        return {"$dict": items}
 
     def _tensor(self, array: NDArray[Any], what: str, name: str) -> dict[str, str]:
         dtype = array.dtype
@@ -116,21 +118,93 @@ class Encoder:
         return {"$tensor": unique} if same else {"$tensor": unique, "as": dtype.str}
 
 
-def _leaf(value: Any, what: str) -> Any:
+class _Place:
+    """Where something is in a tree; put into words when that is asked for."""
+
+    __slots__ = ("_depth", "_key", "_root", "_up")
+
+    def __init__(self, what: str, path: tuple[str, ...]) -> None:
+        self._root = what, path
+        self._up: _Place | None = None
+        self._key: Any = None
+        self._depth = len(path)
+
+    def at(self, key: Any) -> _Place:
+        """The place of an item."""
+        place = _Place.__new__(_Place)
+        place._root, place._up, place._key, place._depth = self._root, self, key, self._depth + 1
+        return place
+
+    def _keys(self) -> list[Any]:
+        keys, place = [], self
+        while place._up is not None:
+            keys.append(place._key)
+            place = place._up
+        return keys[::-1]
+
+    def what(self) -> str:
+        """What is there, in messages."""
+        return self._root[0] + "".join(f"[{_shown(key)!r}]" for key in self._keys())
+
+    def path(self) -> str:
+        """What a tensor there is called."""
+        return "/".join((*self._root[1], *map(str, self._keys())))
+
+    def check_depth(self) -> None:
+        if self._depth > DEPTH:
+            raise ValueError(
+                f"{self.what()[:41]}... is nested more than {DEPTH} levels; perhaps it contains "
+                "itself"
+            )
+
+
+def _shown(key: Any) -> Any:
+    """A key without its NumPy type."""
+    return key.item() if isinstance(key, np.generic) else key
+
+
+def _key(key: Any, place: _Place) -> Any:
+    """A key of a dict, as text has it."""
+    if type(key) is str:
+        return key
+    if isinstance(key, np.str_ | np.integer) or type(key) is int:
+        return _leaf(_shown(key), place)
+    raise TypeError(
+        f"{place.what()} has the key {key!r}; keys in a checkpoint are strings and integers"
+    )
+
+
+def _is_json(value: Any) -> bool:
+    """Whether JSON has it as it is."""
     kind = type(value)
-    if kind is int and value.bit_length() > 63:
-        return {"$int": hex(value)}
-    if kind is float and not math.isfinite(value):
-        return {"$float": str(value)}
-    if value is None or kind in (bool, int, float, str):
+    return (
+        kind is str
+        or kind is bool
+        or value is None
+        or (kind is float and math.isfinite(value))
+        or (kind is int and value.bit_length() <= 63)
+    )
+
+
+def _leaf(value: Any, place: _Place) -> Any:
+    if _is_json(value):
         return value
+    kind = type(value)
+    if kind is int:
+        return {"$int": hex(value)}
+    if kind is float:
+        return {"$float": str(value)}
+    if kind is np.str_:
+        return str(value)
     if (
         isinstance(value, np.generic)
         and value.dtype.str[1:] in SCALARS
         and kind is value.dtype.type
     ):
         return {"$scalar": [value.dtype.str, value.tobytes().hex()]}
-    raise TypeError(f"{what} is of type {kind.__name__}; a checkpoint keeps {ACCEPTED}")
+    name = kind.__name__
+    hint = f" (dict(x), where x is the {name})" if isinstance(value, Mapping) else ""
+    raise TypeError(f"{place.what()} is of type {name}; a checkpoint keeps {ACCEPTED}{hint}")
 
 
 def decode(text: str, tensor: Callable[[str], Any]) -> Any:
@@ -167,7 +241,7 @@ def _decode(value: Any, tensor: Callable[[str], Any], room: int) -> Any:
         raise ValueError("a text of the checkpoint is nested too deeply")
 
     def inner(item: Any) -> Any:
-        return _decode(item, tensor, room - 1)
+        return _decode(item, tensor, room - 1) if isinstance(item, list | dict) else item
 
     if isinstance(value, list):
         return [inner(item) for item in value]
@@ -181,8 +255,12 @@ def _decode(value: Any, tensor: Callable[[str], Any], room: int) -> Any:
     return MARKS[mark](value[mark], inner)
 
 
-def _dict(content: Any, inner: Callable[[Any], Any]) -> dict[str, Any]:
-    return {str(key): inner(item) for key, item in _list(content)}
+def _dict(content: Any, inner: Callable[[Any], Any]) -> dict[Any, Any]:
+    pairs = [(inner(key), inner(item)) for key, item in _list(content)]
+    for key, _ in pairs:
+        if type(key) not in (str, int):
+            raise ValueError(f"a text of the checkpoint is malformed: {key!r}")
+    return dict(pairs)
 
 
 def _float(content: Any, _inner: Callable[[Any], Any]) -> float:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from thalweg.base import Optimizer
-from thalweg.groups import Match, matching_names
+from thalweg.matching import Match, Matching
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -68,7 +68,7 @@ def swapped(opt: Optimizer, transpose: Match | None) -> set[str]:
     if transpose is None:
         return set()
     params: Mapping[str, Any] = opt.params
-    names = matching_names(transpose, params, "transpose")
+    names = Matching(params).select(transpose, "transpose")
     for name in names:
         if np.ndim(params[name]) != 2:
             raise ValueError(

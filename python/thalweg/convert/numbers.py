@@ -24,7 +24,7 @@ class Values:
 
     def _resolved(self, name: str) -> dict[str, Any]:
         groups = self.opt.groups
-        resolved = resolve([groups[i]._values for i in self.opt._cascade.matching[name]])
+        resolved = resolve([groups[i]._values for i in self.opt._cascade.matching(name)])
         return {key: value for key, value in native(resolved).items() if key != "frozen"}
 
     def plain(self, name: str) -> bool:
@@ -34,7 +34,7 @@ class Values:
 
     def of(self, name: str) -> dict[str, Any]:
         """Those of one parameter, ``lr_scale`` multiplied into ``lr``."""
-        matching = self.opt._cascade.matching[name]
+        matching = self.opt._cascade.matching(name)
         if matching not in self.known:
             self.known[matching] = _numbers(self._resolved(name), self.step)
         return self.known[matching]

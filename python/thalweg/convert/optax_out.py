@@ -12,7 +12,7 @@ from thalweg.state import snapshot
 from thalweg.tree import flatten, unflatten
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
     from thalweg.base import Optimizer
 
@@ -93,15 +93,15 @@ class _State:
         decay = [empty] if opt.rule.decay == "weight_decay" else []
         adam = "betas" in opt.rule.keys
         key = "exp_avg" if adam else "momentum_buffer"
-        names = [name for name, leaf in self.states.items() if key in leaf]
+        names = {name: name for name, leaf in self.states.items() if key in leaf}
         others = [name for name in opt._trained() if name not in names]
         if not names:
             return (empty, *decay, last)
         if others:
             raise ValueError(
-                f"{others[0]!r} has no momentum and {names[0]!r} has; give a state as like"
+                f"{others[0]!r} has no momentum and {next(iter(names))!r} has; give a state as like"
             )
-        like = unflatten({name: name if name in names else None for name in opt.params}, opt._tree)
+        like = unflatten({name: names.get(name) for name in opt.params}, opt._tree)
         if adam:
             moments = (self._tree(names, like, key) for key in ("exp_avg", "exp_avg_sq"))
             return (optax.ScaleByAdamState(self._step(names), *moments), *decay, last)
@@ -140,9 +140,9 @@ class _State:
         self.taken.update(found)
         return list(found)
 
-    def _step(self, names: list[str]) -> Any:
+    def _step(self, names: Collection[str]) -> Any:
         """The step that they have in common."""
-        steps = {self.states[name]["step"]: name for name in reversed(names)}
+        steps = {self.states[name]["step"]: name for name in reversed([*names])}
         if len(steps) > 1:
             counts = ", ".join(f"{name!r} {step}" for step, name in sorted(steps.items()))
             raise ValueError(
@@ -151,5 +151,5 @@ class _State:
             )
         return _count(*steps) if steps else self.step_count
 
-    def _tree(self, names: list[str], like: Any, key: str) -> Any:
+    def _tree(self, names: Iterable[str], like: Any, key: str) -> Any:
         return unflatten({name: self.states[name][key] for name in names}, like=like)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from thalweg.convert.arrays import number
 from thalweg.convert.names import Order, differences, exchanged, flat
 from thalweg.convert.numbers import Values
-from thalweg.groups import some
+from thalweg.matching import some
 
 if TYPE_CHECKING:
     from thalweg.base import Optimizer

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from thalweg.base import Optimizer
-    from thalweg.groups import Match
+    from thalweg.matching import Match
 
 __all__ = ["from_torch"]
 
@@ -121,8 +121,9 @@ def _read_state(
     keys = [key for group in groups for key in group["params"]]
     repeated = [key for key, times in Counter(keys).items() if times > 1]
     found.mismatched += [f"parameter {key!r} is in param_groups twice" for key in repeated]
+    known = set(keys)
     found.mismatched += [
-        f"state of parameter {key!r}, which no group has" for key in states if key not in keys
+        f"state of parameter {key!r}, which no group has" for key in states if key not in known
     ]
     counted = "betas" in groups[0]
     for key, name in zip(keys, found.names, strict=False):

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from thalweg.base import Optimizer
-    from thalweg.groups import Match
+    from thalweg.matching import Match
 
 __all__ = ["to_torch"]
 
@@ -114,21 +114,17 @@ def _refuse(opt: Optimizer) -> None:
 
 
 def _grouped(opt: Optimizer, values: Values) -> list[list[str]]:
-    found: list[tuple[dict[str, Any], list[str]]] = []
+    found: dict[frozenset[tuple[str, Any]], list[str]] = {}
     for name in exchanged(opt):
-        own = values.of(name)
-        fitting = [names for numbers, names in found if numbers == own]
-        if fitting:
-            fitting[0].append(name)
-        else:
-            found.append((own, [name]))
-    return [names for _, names in found]
+        found.setdefault(frozenset(values.of(name).items()), []).append(name)
+    return list(found.values())
 
 
 def _asked(opt: Optimizer, params: Order, values: Values) -> list[list[str]]:
     names, sizes = flat(params)
     wrong = differences(opt, names)
-    wrong += [f"{name!r} trains and is left out" for name in opt._trained() if name not in names]
+    given = set(names)
+    wrong += [f"{name!r} trains and is left out" for name in opt._trained() if name not in given]
     rest = iter(names)
     groups = [[next(rest) for _ in range(size)] for size in sizes or [len(names)]]
     for group in groups if not wrong else ():

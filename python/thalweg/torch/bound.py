@@ -82,7 +82,7 @@ class Bound:
     def configure(self, classes: list[dict[str, Any]]) -> None:
         """Take other hyperparameters, or change nothing."""
         if classes != self.classes:
-            self.native._configure(classes)
+            self.native._configure(classes, [slot.group for slot in self.slots])
             self.classes = classes
 
     def look_again(self) -> None:

@@ -1,0 +1,63 @@
+"""Live state of an optimizer, by parameter: views that look up what they are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from thalweg.base import Optimizer
+
+__all__ = ["States"]
+
+
+class States(Mapping[str, "LeafState"]):
+    """State of the parameters that have any, in the order of the tree."""
+
+    __slots__ = ("_owner",)
+
+    def __init__(self, owner: Optimizer) -> None:
+        self._owner = owner
+
+    def __getitem__(self, name: str) -> LeafState:
+        owner = self._owner
+        arrays = owner._state(name) if name in owner._params else None
+        if arrays is None:
+            raise KeyError(f"no state of {name!r}: it never trained, or is no parameter")
+        return LeafState(owner, name, arrays)
+
+    def __iter__(self) -> Iterator[str]:
+        owner = self._owner
+        return (name for name in owner._params if owner._state(name) is not None)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def __repr__(self) -> str:
+        return repr(dict(self))
+
+
+class LeafState(Mapping[str, Any]):
+    """State of one parameter."""
+
+    __slots__ = ("_arrays", "_name", "_owner")
+
+    def __init__(self, owner: Optimizer, name: str, arrays: dict[str, NDArray[Any]]) -> None:
+        self._owner = owner
+        self._name = name
+        self._arrays = arrays
+
+    def __getitem__(self, key: str) -> Any:
+        return self._owner._leaf_step(self._name) if key == "step" else self._arrays[key]
+
+    def __iter__(self) -> Iterator[str]:
+        yield "step"
+        yield from self._arrays
+
+    def __len__(self) -> int:
+        return 1 + len(self._arrays)
+
+    def __repr__(self) -> str:
+        return repr(dict(self))
