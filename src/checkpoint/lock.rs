@@ -35,6 +35,7 @@ pub(super) enum Leftover {
     /// It stays, and so does the reason that it may not be written.
     Stays,
     /// Its file system has no locks, so nobody can say whose it is.
+    #[cfg_attr(not(unix), allow(dead_code))] // there nobody is asked
     Unlocked,
 }
 
