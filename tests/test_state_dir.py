@@ -787,3 +787,32 @@ def test_a_record_is_as_many_words_of_memory_that_stays(words: Any) -> None:
     with pytest.raises(ValueError, match="the record of progress does not fit"):
         opt._keep_record(words(18))
     opt.step({"w": np.ones(3), "b": np.ones(3)})
+
+
+def test_at_exit_all_are_closed_whatever_one_of_them_raises(tmp_path: Path) -> None:
+    program = """
+import sys
+import thalweg
+from mapping import gradients, opened
+from pathlib import Path
+
+def broken(*_):
+    raise OSError("the disk is gone")
+
+runs = [opened(Path(sys.argv[1], str(i)), "SGD") for i in range(12)]
+for opt, close in zip(runs, [None, broken, broken, None] * 3):
+    opt.step(gradients(1))
+    if close:
+        opt.close = close
+"""
+    ended = subprocess.run(  # noqa: S603
+        [sys.executable, "-c", program, str(tmp_path)],
+        cwd=Path(__file__).parent,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert "the disk is gone" in ended.stderr
+    finished = [np.fromfile(tmp_path / str(i) / "progress", "<u8")[6] for i in range(12)]
+    assert [number == 2**64 - 1 for number in finished] == [False, True, True, False] * 3

@@ -13,7 +13,7 @@ import os
 import threading
 import weakref
 from bisect import bisect_right
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -435,6 +435,11 @@ def _read(path: Path) -> dict[str, Any]:
 
 @atexit.register
 def _close_all() -> None:
-    for opt in list(_OPEN):
-        with suppress(BusyError):  # in the middle of something, which the record says
-            opt.close()
+    with ExitStack() as closing:  # all of them, whatever one raises
+        for opt in list(_OPEN):
+            closing.callback(_close, opt)
+
+
+def _close(opt: Optimizer) -> None:
+    with suppress(BusyError):  # in the middle of something, which the record says
+        opt.close()

@@ -397,7 +397,11 @@ def test_fit_changes_no_parameter() -> None:
     assert model.groups == [{"match": "coefs.0", "lr_scale": 0.5}]
 
 
-REFUSED: list[tuple[dict[str, Any], type[Exception], str]] = [
+def interrupted(_: int) -> float:
+    raise SystemExit("by the user")  # KeyboardInterrupt is scikit-learn's early end
+
+
+REFUSED: list[tuple[dict[str, Any], type[BaseException], str]] = [
     ({"solver": "lbfgs"}, ValueError, "solver"),
     ({"learning_rate": "invscaling"}, ValueError, "schedule"),
     ({"learning_rate_init": 0.0}, ValueError, "learning_rate_init"),
@@ -410,12 +414,13 @@ REFUSED: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"groups": [{"match": "coefs.0", "l2": 0.1}]}, TypeError, "weight_decay"),
     ({"learning_rate_init": schedule.cosine}, TypeError, "class"),
     ({"learning_rate_init": lambda _: float("nan")}, ValueError, "lr"),
+    ({"learning_rate_init": interrupted}, SystemExit, "by the user"),
 ]
 
 
 @pytest.mark.parametrize(("options", "kind", "match"), REFUSED)
 def test_a_refusal_leaves_a_fitted_model_as_it_was(
-    options: dict[str, Any], kind: type[Exception], match: str
+    options: dict[str, Any], kind: type[BaseException], match: str
 ) -> None:
     model = MLPClassifier(**SMALL).fit(DIGITS, DIGIT)
     arrays, steps = weights(model), model.optimizer_.step_count

@@ -126,7 +126,7 @@ class ThalwegMixin:
         self.solver = RUNS
         try:
             return super()._fit(X, y, sample_weight, incremental)  # type: ignore[misc]  # the next base
-        except Exception:
+        except BaseException:
             if loop.rate is None:  # no step was made, so the estimator is what it was
                 vars(self).clear()
                 vars(self).update(before)
