@@ -85,7 +85,7 @@ class Encoder:
             ]
             return {"$tuple": items} if kind is tuple else items
         if isinstance(value, np.ndarray):
-            return self._tensor(value, place.what(), place.path())
+            return self._tensor(value, place)
         return _leaf(value, place)
 
     def _dict(self, value: dict[Any, Any], place: _Place) -> Any:
@@ -97,19 +97,20 @@ class Encoder:
             return dict(items)
         return {"$dict": items}
 
-    def _tensor(self, array: NDArray[Any], what: str, name: str) -> dict[str, str]:
+    def _tensor(self, array: NDArray[Any], place: _Place) -> dict[str, str]:
         dtype = array.dtype
         if type(array) not in (np.ndarray, np.memmap) or dtype.str[1:] not in SCALARS:
             raise TypeError(
-                f"{what} is a {type(array).__name__} of dtype {dtype}; a checkpoint keeps plain "
-                "ndarrays of booleans, integers, and floating-point and complex numbers of up to "
-                "64 bits each"
+                f"{place.what()} is a {type(array).__name__} of dtype {dtype}; a checkpoint keeps "
+                "plain ndarrays of booleans, integers, and floating-point and complex numbers of "
+                "up to 64 bits each"
             )
         plain = np.asarray(array).astype(dtype.newbyteorder("="), copy=False)
         if dtype.kind == "c":
             # One axis more, for the two parts.
             parts = plain.ravel().view(f"=f{dtype.itemsize // 2}")
             plain = parts.reshape(*plain.shape, 2)
+        name = place.path()
         unique, number = name, 2
         while unique in self.tensors:
             unique, number = f"{name}~{number}", number + 1
