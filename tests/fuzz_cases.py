@@ -214,7 +214,10 @@ class Update:
             numbers = {"beta1": draw.number(0.0, 0.4, 0.9), "beta2": draw.number(0.0, 0.5, 0.999)}
             numbers["eps"] = draw.number(1e-8, 1e-8, 1e-3)
         else:
-            numbers = {"momentum": draw.number(0.0, 0.9), "dampening": draw.number(0.0, 0.0, 0.5)}
+            numbers = {
+                "momentum": draw.number(0.0, 0.9, 1.0),
+                "dampening": draw.number(0.0, 0.0, 0.5),
+            }
             still = type(numbers["momentum"]) is float and numbers["momentum"] == 0.0
             states = () if still and draw.chance(0.5) else states
         numbers["lr"] = draw.number(1e-3, 0.1, 1.0)
@@ -278,8 +281,8 @@ class Update:
         if adam:
             fits &= all(in_range(numbers[key], 0, 1) for key in ("beta1", "beta2"))
             return fits and in_range(numbers["eps"], 0)
-        fits &= in_range(numbers["momentum"], 0, 1)
-        fits &= in_range(numbers["dampening"], 0, 1, closed=True)
+        keys = ("momentum", "dampening")
+        fits &= all(in_range(numbers[key], 0, 1, closed=True) for key in keys)
         if fits and self.options["nesterov"]:
             fits &= numbers["momentum"] > 0 and numbers["dampening"] == 0
         if fits and numbers["momentum"] != 0:

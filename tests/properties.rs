@@ -52,7 +52,7 @@ prop_compose! {
 
 prop_compose! {
     fn sgd()(
-        lr in rate(), momentum in beta(), dampening in select(vec![0.0, 0.1, 1.0]),
+        lr in rate(), momentum in prop_oneof![beta(), Just(1.0)], dampening in select(vec![0.0, 0.1, 1.0]),
         nesterov: bool, l2 in rate(), weight_decay in rate(), independent: bool, maximize: bool,
     ) -> Sgd {
         let nesterov = nesterov && momentum > 0.0 && dampening == 0.0;

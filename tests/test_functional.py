@@ -110,8 +110,8 @@ ADAM_ONLY: list[tuple[dict[str, Any], Any, str]] = [
 ]
 SGD_ONLY: list[tuple[dict[str, Any], Any, str]] = [
     ({"momentum_buffer": None}, ValueError, "momentum above 0 needs a momentum_buffer"),
-    ({"momentum": 1.0}, ValueError, "momentum"),
-    ({"momentum": math.nan}, ValueError, "momentum must be at least 0"),
+    ({"momentum": 1.5}, ValueError, "momentum"),
+    ({"momentum": math.nan}, ValueError, "momentum must be from 0 to 1"),
     ({"dampening": 0.1, "nesterov": True}, ValueError, "dampening.*nesterov"),
 ]
 

@@ -26,7 +26,7 @@ RANGES = [
     (SGDW, "weight_decay", [0, TINY], [-TINY]),
     (Adam, "l2", [0, TINY, 1e300], [-TINY, -1.0]),
     (SGD, "l2", [0, TINY], [-TINY]),
-    (SGD, "momentum", [0, math.nextafter(1, 0)], [-TINY, 1, 1.5]),
+    (SGD, "momentum", [0, 1], [-TINY, math.nextafter(1, 2), 1.5]),
     (SGD, "dampening", [0, 1], [-TINY, math.nextafter(1, 2)]),
     (AdamW, "betas[0]", [0, math.nextafter(1, 0)], [-TINY, 1, 2]),
     (AdamW, "betas[1]", [0, math.nextafter(1, 0)], [-TINY, 1, 2]),

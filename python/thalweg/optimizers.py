@@ -224,7 +224,7 @@ class SGD(Optimizer):
     lr : float or callable
         Learning rate, at least 0.
     momentum : float or callable, default 0
-        In [0, 1). It cannot be edited from zero to non-zero later.
+        In [0, 1]; 1 sums the gradients up. It cannot be edited from zero to non-zero later.
     dampening : float or callable, default 0
         In [0, 1]; ignored without momentum.
     nesterov : bool, default False

@@ -20,7 +20,7 @@ pub enum Hyperparameter {
     L2,
     /// Decoupled weight decay, at least 0.
     WeightDecay,
-    /// SGD momentum, in `[0, 1)`.
+    /// SGD momentum, in `[0, 1]`.
     Momentum,
     /// SGD dampening, in `[0, 1]`.
     Dampening,
@@ -75,10 +75,8 @@ impl Hyperparameter {
     pub fn check(self, value: f64, kind: Kind) -> Result<f64, Error> {
         let (fits, allowed) = match self {
             Lr | LrScale | L2 | WeightDecay => (value >= 0.0, "finite and at least 0"),
-            Beta1 | Beta2 | Momentum | Decay => {
-                ((0.0..1.0).contains(&value), "at least 0 and less than 1")
-            }
-            Dampening => ((0.0..=1.0).contains(&value), "from 0 to 1"),
+            Beta1 | Beta2 | Decay => ((0.0..1.0).contains(&value), "at least 0 and less than 1"),
+            Momentum | Dampening => ((0.0..=1.0).contains(&value), "from 0 to 1"),
             Scale | Weight => (value > 0.0, "finite and greater than 0"),
             Eps => (
                 value >= kind.eps_min(),

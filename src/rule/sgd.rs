@@ -26,7 +26,7 @@ use crate::float_mode::in_default_mode;
 pub struct Sgd {
     /// Learning rate, at least 0.
     pub lr: f64,
-    /// Momentum, in `[0, 1)`.
+    /// Momentum, in `[0, 1]`; 1 sums the gradients up.
     pub momentum: f64,
     /// Dampening, in `[0, 1]`.
     pub dampening: f64,

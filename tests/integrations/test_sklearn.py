@@ -88,6 +88,7 @@ RULES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "sgd with nesterov": (SGD, {}),
     "sgd with momentum": ({**SGD, "nesterovs_momentum": False}, {}),
     "sgd without momentum": ({**SGD, "momentum": 0.0}, {}),
+    "sgd with momentum 1": ({**SGD, "momentum": 1.0, "learning_rate_init": 1e-3}, {}),
     "sgdw without decay": (SGD, {"solver": "sgdw", "weight_decay": 0.0}),
     "adaptive": (ADAPTIVE, {}),
 }
@@ -407,7 +408,7 @@ REFUSED: list[tuple[dict[str, Any], type[BaseException], str]] = [
     ({"learning_rate_init": 0.0}, ValueError, "learning_rate_init"),
     ({"weight_decay": -1.0}, ValueError, "weight_decay"),
     ({"beta_2": 1.0}, ValueError, "beta_2"),
-    ({"momentum": 1.0}, ValueError, "momentum"),
+    ({"momentum": 1.5}, ValueError, "momentum"),
     ({"max_norm": 0.0}, ValueError, "max_norm"),
     ({"groups": "coefs.0"}, ValueError, "groups"),
     ({"groups": [{"match": "coefs.9", "frozen": True}]}, ValueError, r"groups\[0\] matches"),

@@ -26,7 +26,7 @@ CONSTRAINTS: dict[str, Any] = {
     "solver": [StrOptions({*DECOUPLED, *PLAIN})],
     "learning_rate_init": [Interval(Real, 0, None, closed="neither"), callable],
     "weight_decay": [Interval(Real, 0, None, closed="left"), callable],
-    "momentum": SHARE,
+    "momentum": [Interval(Real, 0, 1, closed="both"), callable],
     "beta_1": SHARE,
     "beta_2": SHARE,
     "epsilon": [Interval(Real, 0, None, closed="neither"), callable],
@@ -86,7 +86,7 @@ class MLPClassifier(ThalwegMixin, neural_network.MLPClassifier):
         Let `fit` begin with the weights there are. The optimizer is a new one nevertheless;
         `partial_fit` goes on with the same.
     momentum : float or callable, default 0.9
-        In [0, 1). Only used by ``"sgdw"`` and ``"sgd"``, as `nesterovs_momentum`.
+        In [0, 1]. Only used by ``"sgdw"`` and ``"sgd"``, as `nesterovs_momentum`.
     nesterovs_momentum : bool, default True
         Nesterov's form, where the momentum is above 0.
     early_stopping : bool, default False
