@@ -336,6 +336,19 @@ def test_what_is_no_state_dict_is_refused(saved: Any) -> None:
         opt.load_state_dict(saved)
 
 
+def test_a_whole_checkpoint_is_refused_with_what_to_take() -> None:
+    opt = AdamW(model())
+    for wrap, place in (
+        (
+            lambda s: {"params": {"w": np.ones(2)}, "optimizer": s},
+            r'give checkpoint\["optimizer"\]$',
+        ),
+        (lambda s: {"both": [{0: s}, s]}, r'\["both"\]\[0\]\[0\] or checkpoint\["both"\]\[1\]$'),
+    ):
+        with unchanged(opt), pytest.raises(ValueError, match=place):
+            opt.load_state_dict(wrap(opt.state_dict()))
+
+
 @pytest.mark.parametrize(
     "duplicate",
     [copy.deepcopy, lambda pair: pickle.loads(pickle.dumps(pair))],  # noqa: S301 - our own bytes

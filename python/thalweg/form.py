@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from thalweg.whole import hint
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -108,6 +110,10 @@ def check_form(saved: Mapping[str, Any]) -> None:
         raise ValueError(f"not a state dict of thalweg: it is {type(saved).__name__}")  # noqa: TRY004 - as the other differences
     wrong = [key for key, fits in checks.items() if key not in saved or not fits(saved[key])]
     if wrong:
-        raise ValueError(f"not a state dict of thalweg: {', '.join(wrong)} missing or malformed")
+        listed = ", ".join(wrong)
+        way = hint(
+            saved, lambda value: isinstance(value, Mapping) and checks.keys() <= value.keys()
+        )
+        raise ValueError(f"not a state dict of thalweg: {listed} missing or malformed{way}")
     if (version := whole(saved["format"])) != FORMAT:
         raise ValueError(f"state dict of format {version}, this version reads {FORMAT}")

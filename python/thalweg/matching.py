@@ -138,10 +138,10 @@ def compiled(glob: str) -> Callable[[str], bool]:
     return lambda name: match(name) is not None or match(f".{name}") is not None
 
 
-def some(names: Iterable[str]) -> str:
+def some(names: Iterable[str], between: str = ", ") -> str:
     """The first few of `names`, for a message."""
     listed = list(names)
-    return ", ".join(listed[:8]) + (", ..." if len(listed) > 8 else "")
+    return between.join(listed[:8]) + (f"{between}..." if len(listed) > 8 else "")
 
 
 def _hint(glob: str) -> str:

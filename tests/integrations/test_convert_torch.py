@@ -440,6 +440,68 @@ def spoiled(change: Any) -> Any:
     return change(saved) or saved
 
 
+def by_name(saved: Any) -> Any:
+    """As FSDP and distributed checkpoints have it."""
+    keys = ["w", "b"]
+    groups = [{**g, "params": [keys[key] for key in g["params"]]} for g in saved["param_groups"]]
+    groups[0].pop("param_names")
+    state = {keys[key]: saved["state"][key] for key in reversed([*saved["state"]])}
+    return {"state": state, "param_groups": groups}
+
+
+def flattened(saved: Any) -> Any:
+    state = {
+        f"state.{n}.{key}": v for n, entry in saved["state"].items() for key, v in entry.items()
+    }
+    groups = {
+        f"param_groups.{name}.{key}": value
+        for group in saved["param_groups"]
+        for name in reversed(group["params"])
+        for key, value in group.items()
+        if key != "params"
+    }
+    return {**state, **groups}
+
+
+@pytest.mark.parametrize("flat", [False, True], ids=["whole", "flat"])
+@pytest.mark.parametrize("groups", [1, 2])
+def test_names_as_keys(groups: int, flat: bool) -> None:
+    apart: list[Any] = [{"match": "b", "lr": 0.5}] if groups == 2 else []
+    source = simple(groups=apart)
+    saved = by_name(to_torch(source))
+    opt = fresh(groups=apart)
+    report = from_torch(flattened(saved) if flat else saved, opt)
+    assert sorted(report.names) == ["b", "w"]
+    assert len(saved["param_groups"]) == groups
+    for name in ("w", "b"):
+        assert opt.resolve(name)["lr"] == source.resolve(name)["lr"]
+        assert np.array_equal(opt.state[name]["exp_avg"], source.state[name]["exp_avg"])
+        assert opt.state[name]["step"] == 1
+
+
+def test_names_that_are_not_here() -> None:
+    saved = by_name(to_torch(simple()))
+    opt = thalweg.AdamW({"v": np.ones((2, 3), np.float32), "b": np.zeros(3, np.float32)})
+    message = "say what 'w', 'b' are here, in this order, as params=.*\n- 'w' is no parameter"
+    with unchanged(opt), pytest.raises(ValueError, match=message):
+        from_torch(saved, opt)
+    assert from_torch(saved, opt, params=["v", "b"]).names == ("v", "b")
+
+
+@pytest.mark.parametrize(
+    ("wrap", "place"),
+    [
+        (lambda s: {"model": {}, "optimizer": s, "epoch": 3}, r'give checkpoint\["optimizer"\]$'),
+        (lambda s: {"optimizer_states": [s]}, r'give checkpoint\["optimizer_states"\]\[0\]$'),
+        (lambda s: {"o": flattened(by_name(s))}, r'give checkpoint\["o"\]$'),
+    ],
+)
+def test_a_whole_checkpoint_is_refused_with_what_to_take(wrap: Any, place: str) -> None:
+    opt = fresh()
+    with unchanged(opt), pytest.raises(ValueError, match=place):
+        from_torch(wrap(to_torch(simple())), opt)
+
+
 REFUSED: list[tuple[Any, str]] = [
     (lambda _: 3, "state_dict must be what state_dict.. of torch.optim returns, got int"),
     (lambda s: {"optimizer": s}, "needs 'state' and 'param_groups', and has 'optimizer'"),

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 from thalweg.convert.arrays import number
 from thalweg.convert.names import Order, differences, exchanged, flat
 from thalweg.convert.numbers import Values
+from thalweg.convert.torch_names import is_state_dict
 from thalweg.matching import some
+from thalweg.whole import hint
 
 if TYPE_CHECKING:
     from thalweg.base import Optimizer
@@ -20,10 +22,11 @@ ADAM = ("lr", "betas", "eps", "weight_decay", "amsgrad")
 SGD = ("lr", "momentum", "dampening", "weight_decay", "nesterov")
 NO_NUMBERS = ("params", "param_names", "maximize", "decoupled_weight_decay")
 """Keys of a group that are read otherwise."""
+GIVE = "; give what the optimizer's state_dict() returned"
 
 
 def checked(saved: Any) -> tuple[list[Mapping[str, Any]], bool]:
-    """The groups of a state dict, and whether it is of Adam."""
+    """The groups of a state dict, and whether it is of Adam. Their keys are numbers or names."""
     if not isinstance(saved, Mapping):
         raise TypeError(
             f"state_dict must be what state_dict() of torch.optim returns, got "
@@ -41,7 +44,7 @@ def checked(saved: Any) -> tuple[list[Mapping[str, Any]], bool]:
         keys = some([*map(repr, saved)]) or "nothing"
         raise ValueError(
             f"not a state dict of torch.optim: it needs 'state' and 'param_groups', and has {keys}"
-            "; give what the optimizer's state_dict() returned"
+            f"{hint(saved, is_state_dict) or GIVE}"
         )
     adam = all(key in groups[0] for key in ADAM)
     for i, group in enumerate(groups):
@@ -60,7 +63,7 @@ def _is_group(value: Any) -> bool:
     betas = value.get("betas", (0.0, 0.0))
     return (
         isinstance(keys, list | tuple)
-        and all(isinstance(key, int) for key in keys)
+        and (all(isinstance(key, int) for key in keys) or all(isinstance(k, str) for k in keys))
         and isinstance(betas, list | tuple)
         and len(betas) == 2
         and isinstance(names, list | tuple | None)
@@ -73,12 +76,28 @@ def names(opt: Optimizer, groups: list[Mapping[str, Any]], params: Order | None)
     sizes = [len(group["params"]) for group in groups]
     if params is not None:
         return _asked(opt, sizes, params)
+    keys = [key for group in groups for key in group["params"]]
+    if keys and all(isinstance(key, str) for key in keys):
+        return _by_name(opt, keys)
     theirs: list[str] = [name for group in groups for name in group.get("param_names") or ()]
     if len(theirs) == sum(sizes) and all(name in opt.params for name in theirs):
         if len(set(theirs)) < len(theirs):
             raise ValueError(f"torch's param_names have a name twice: {', '.join(theirs)}")
         return theirs
     return _ordered(opt, sizes, theirs)
+
+
+def _by_name(opt: Optimizer, keys: list[str]) -> list[str]:
+    """The parameters of a state dict whose keys are names."""
+    wrong = differences(opt, keys)
+    if wrong:
+        listed = "\n- ".join(wrong)
+        order = ", ".join(map(repr, keys[:3])) + (", ..." if len(keys) > 3 else "")
+        raise ValueError(
+            f"the names in the state dict do not fit; say what {order} are here, in this order, as "
+            f"params=['w', 'b']:\n- {listed}"
+        )
+    return keys
 
 
 def _asked(opt: Optimizer, sizes: list[int], params: Order) -> list[str]:

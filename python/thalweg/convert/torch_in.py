@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -11,11 +12,10 @@ from thalweg.convert.arrays import fitted, whole
 from thalweg.convert.loading import ConvertReport, Found, checked_count, zeros
 from thalweg.convert.names import Order, check_optimizer, swapped
 from thalweg.convert.torch_groups import checked, names, read_groups
+from thalweg.convert.torch_names import is_flat, nested
 from thalweg.loading import Origin, load_state_dict
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from thalweg.base import Optimizer
     from thalweg.matching import Match
 
@@ -39,14 +39,15 @@ def from_torch(
     Parameters
     ----------
     state_dict : mapping
-        As ``state_dict()`` returns it, of tensors or arrays. Numbers of another type are taken over
-        where that is exact, as from bfloat16 or float16.
+        As ``state_dict()`` returns it, of tensors or arrays, or FSDP and distributed checkpoints,
+        whose keys are names; flattened or not. Numbers of another type are taken over where that is
+        exact, as from bfloat16 or float16.
     opt : AdamW, Adam, SGD or SGDW
         Made for the same parameters.
     params : sequence of str, or sequence of sequences of str
         Names here in the order of torch's parameters, all in one or group by group. Default is
-        ``param_names`` if torch wrote them and all are names here; else, for one group, the order
-        of the tree.
+        the names that are keys of the state dict; or ``param_names`` if torch wrote them and all
+        are names here; else, for one group, the order of the tree.
     transpose : str, sequence of str or callable
         Matrices that torch's model has transposed; a match as in a group. Without it shapes must be
         equal.
@@ -91,6 +92,8 @@ def from_torch(
     """
     check_optimizer(opt)
     step_count = checked_count(step_count)
+    if isinstance(state_dict, Mapping) and is_flat(state_dict):
+        state_dict = nested(state_dict)
     groups, adam = checked(state_dict)
     found = Found()
     found.names = names(opt, groups, params)

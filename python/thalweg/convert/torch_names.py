@@ -1,0 +1,41 @@
+"""State dicts of torch whose keys are names, as FSDP and distributed checkpoints have them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from thalweg.convert.arrays import number
+
+__all__ = ["is_flat", "is_state_dict", "nested"]
+
+STATE, GROUPS = "state.", "param_groups."
+
+
+def is_state_dict(value: Any) -> bool:
+    """Whether it has the form of one, flattened or not."""
+    if not isinstance(value, Mapping):
+        return False
+    states, groups = value.get("state"), value.get("param_groups")
+    return (isinstance(states, Mapping) and isinstance(groups, list | tuple)) or is_flat(value)
+
+
+def is_flat(value: Mapping[Any, Any]) -> bool:
+    """Whether each key is ``state.NAME.KEY`` or ``param_groups.NAME.KEY``."""
+    keys = [key for key in value if isinstance(key, str) and key.startswith((STATE, GROUPS))]
+    return 0 < len(keys) == len(value) and any(key.startswith(GROUPS) for key in keys)
+
+
+def nested(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """The same with a dict of each name; names of equal hyperparameters make a group."""
+    state: dict[str, dict[str, Any]] = {}
+    values: dict[str, dict[str, Any]] = {}
+    for key, value in flat.items():
+        into, prefix = (state, STATE) if key.startswith(STATE) else (values, GROUPS)
+        name, _, last = key.removeprefix(prefix).rpartition(".")
+        into.setdefault(name, {})[last] = value
+    groups: dict[str, dict[str, Any]] = {}
+    for name, group in values.items():
+        same = repr([(key, number(value)) for key, value in group.items() if key != "param_names"])
+        groups.setdefault(same, {**group, "params": []})["params"].append(name)
+    return {"state": state, "param_groups": [*groups.values()]}

@@ -1,0 +1,40 @@
+"""State dicts within what a program saved around them: a checkpoint of a whole training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from thalweg.matching import some
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["hint"]
+
+DEPTH = 3
+"""As in Lightning's ``["optimizer_states"][0]``, and one more."""
+
+
+def hint(saved: Any, fits: Callable[[Any], bool]) -> str:
+    """What to give in place of a checkpoint that holds state dicts; nothing if it holds none."""
+    found = _inside(saved, fits, DEPTH)
+    if not found:
+        return ""
+    return f"; it looks like a whole checkpoint: give {some(found, ' or ')}"
+
+
+def _inside(
+    saved: Any, fits: Callable[[Any], bool], depth: int, path: str = "checkpoint"
+) -> list[str]:
+    found: list[str] = []
+    pairs = saved.items() if isinstance(saved, Mapping) else enumerate(saved)
+    for key, value in pairs:
+        if not isinstance(value, Mapping | list | tuple):
+            continue
+        place = f'{path}["{key}"]' if isinstance(key, str) else f"{path}[{key!r}]"
+        if fits(value):
+            found.append(place)
+        elif depth > 1:
+            found += _inside(value, fits, depth - 1, place)
+    return found
