@@ -17,6 +17,7 @@ mod foreign;
 mod functional;
 mod gate;
 mod hyper;
+mod identity;
 mod keywords;
 mod leaf;
 mod lock;
@@ -56,6 +57,8 @@ mod _core {
     #[pymodule_export]
     use super::functional::{apply_adam, apply_sgd, clip_by_global_norm, decay, global_norm};
     use super::hyper::{named, number, number_of_threads, text};
+    #[pymodule_export]
+    use super::identity::holds;
     #[pymodule_export]
     use super::lock::{DirectoryLock, is_locked_here, sync_directory};
     #[pymodule_export]

@@ -101,11 +101,22 @@ def test_parameters_that_overlap() -> None:
     assert memory.eq(0).all()
 
 
-@pytest.mark.filterwarnings("ignore:.*duplicate parameters:UserWarning")
 def test_a_parameter_that_is_given_twice() -> None:
-    param = one()
-    with pytest.raises(ValueError, match="share memory"):
-        thalweg.torch.AdamW([param, param])
+    param, other = one(), one()
+    with (
+        pytest.warns(UserWarning, match="a parameter group with duplicate parameters"),
+        pytest.warns(UserWarning, match="is updated once in a step"),
+    ):
+        opt = thalweg.torch.SGD([param, other, param], lr=0.5, momentum=0.5)
+    param.grad = other.grad = torch.ones(3)
+    opt.step()
+    assert param.tolist() == other.tolist() == [0.5] * 3
+    saved = opt.state_dict()
+    opt.load_state_dict(saved)
+    opt.step()
+    assert param.tolist() == other.tolist() == [-0.25] * 3
+    with pytest.raises(ValueError, match="appear in more than one parameter group"):
+        opt.add_param_group({"params": [other]})
 
 
 BAD_GRADIENTS = {
@@ -161,11 +172,15 @@ def test_groups_whose_parameters_were_exchanged() -> None:
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("lr", -1e-3, "lr must be finite and at least 0"),
+        ("lr", -1e-3, "Invalid learning rate: -0.001 in .*; lr must be finite and at least 0"),
         ("lr", "fast", "lr must be a number"),
-        ("betas", (0.9, 1.0), r"betas\[1\] must be at least 0 and less than 1"),
+        ("betas", (0.9, 1.0), "Invalid beta parameter at index 1: 1.0 in .* less than 1, got 1.0"),
+        ("betas", (-1, 0.9), "Invalid beta parameter at index 0: -1 in"),
         ("betas", 0.9, r"betas of param_groups\[0\] must be two numbers"),
-        ("eps", 0.0, "eps must be finite and at least 1e-15"),
+        ("eps", 0.0, "^eps must be finite and at least 1e-15"),
+        ("eps", -1.0, "Invalid epsilon value: -1.0 in"),
+        ("weight_decay", -1, "Invalid weight_decay value: -1 in .*; weight_decay must be finite"),
+        ("weight_decay", "much", "weight_decay must be a number"),
         ("weight_decay", float("nan"), "weight_decay must be finite"),
         ("weight_decay", torch.ones(2), "is a tensor of shape"),
         ("capturable", True, "capturable=True"),
@@ -193,10 +208,16 @@ def test_options_that_hold_for_all_groups() -> None:
     groups = [{"params": [one()]}, {"params": [one()], "amsgrad": True}]
     with pytest.raises(ValueError, match=r"amsgrad is False in .* True in param_groups\[1\]"):
         thalweg.torch.Adam(groups)
-    with pytest.raises(ValueError, match="momentum must be greater than 0 with nesterov=True"):
+    with pytest.raises(
+        ValueError, match="Nesterov momentum requires a momentum and zero dampening; mom"
+    ):
         thalweg.torch.SGD([one()], nesterov=True)
     with pytest.raises(ValueError, match="nonfinite must be"):
         thalweg.torch.SGD([one()], nonfinite="warn")
+    with pytest.raises(ValueError, match=r"Invalid momentum value: -0\.5 in"):
+        thalweg.torch.SGD([one()], momentum=-0.5)
+    with pytest.raises(ValueError, match="Invalid weight_decay value: -1 in"):
+        thalweg.torch.SGD([one()], weight_decay=-1)
 
 
 def test_the_example_reads_digits() -> None:

@@ -134,7 +134,15 @@ def test_a_run_of_thalweg_resumes_to_the_same_bits(
         run = Run(thalweg.torch, rule, options).train(before)
     assert other.equal(run)
     assert other.train(15).equal(run.train(15))
-    assert other.opt.report == run.opt.report
+    mine, its = (
+        {name: getattr(one.opt.report, name) for name in ("step", "lr", "grad_norm", "clip")}
+        for one in (run, other)
+    )
+    if rule == "SGD" and how in ("file", "live"):
+        # A state dict of torch's SGD has no count.
+        begun = before > 0 and "momentum" in options
+        assert its.pop("step") == mine.pop("step") - before + begun
+    assert its == mine
 
 
 def test_a_copy_is_independent() -> None:
@@ -230,7 +238,7 @@ def test_a_state_dict_that_does_not_fit_changes_nothing() -> None:
     run, twin = Run(thalweg.torch, "AdamW", {}).train(2), Run(thalweg.torch, "AdamW", {}).train(2)
     good = run.opt.state_dict()
     for spoil, message in (
-        (lambda s: s["state"][0].pop("exp_avg"), "needs exp_avg, exp_avg_sq, step"),
+        (lambda s: s["state"][0].pop("exp_avg"), "needs step, exp_avg, exp_avg_sq"),
         (lambda s: s["state"][1].update(exp_avg=torch.zeros(7)), r"Tensor of shape \(7,\)"),
         (lambda s: s["state"][1].update(exp_avg=1.0), "is a float of shape"),
         (lambda s: s["state"][1].update(step=torch.tensor(0.5)), "must be a whole number"),

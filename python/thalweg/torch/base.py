@@ -8,16 +8,16 @@ from collections import defaultdict
 from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 
 from thalweg.torch.bound import Bound, Counts, Slot
 from thalweg.torch.groups import check_params, named
-from thalweg.torch.saved import restored
+from thalweg.torch.saved import check_state_dict, extras, own_keys, restored
+from thalweg.torch.shown import Shown
 from thalweg.torch.tensors import count_write
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
     from thalweg import StepReport
     from thalweg.groups import Real
@@ -32,8 +32,8 @@ class Optimizer(torch.optim.Optimizer):
     """What the last step did; None before the first, where it raised, and without a gradient."""
 
     state: defaultdict[Any, dict[str, Any]]
-    """By parameter, from its first update on: ``step``, ``exp_avg`` and so on. Live; edit in place.
-    """
+    """By parameter, from its first update on: what torch has there. The tensors are live; what is
+    put in the place of one, or of an entry, is copied into the live ones when a step begins."""
 
     _nonfinite: str
     _bound: Bound | None
@@ -41,12 +41,7 @@ class Optimizer(torch.optim.Optimizer):
     """Parameters that never had a gradient: no array and no state is made for them."""
     _members: list[tuple[Any, ...]]
     """The parameters of each group."""
-    _steps: Any
-    """Number of updates of each slot; `state` has views of it."""
-    _entries: int
-    """How many entries `state` had when it was last looked at."""
-    _updated: int
-    """How many parameters were updated at least once by then."""
+    _shown: Shown
 
     def __init__(self, params: Any, defaults: dict[str, Any], nonfinite: str) -> None:
         self._nonfinite = nonfinite
@@ -68,57 +63,48 @@ class Optimizer(torch.optim.Optimizer):
         slots = [Slot.of(*leaf) for leaf in awake]
         # Without a parameter that trains, the numbers are checked on one that is no one's.
         bound = Bound(slots or [Slot.of("", torch.zeros(0), 0)], classes, options)
+        params = {id(leaf[1]) for leaf in leaves}
+        state = defaultdict(dict, {k: v for k, v in saved.items() if id(k) not in params})
+        states: dict[str, Any] = {}
         if slots:
             found = {s.name: restored(bound, s, saved.get(s.param, {})) for s in slots}
             states = {name: state for name, state in found.items() if state}
             most = max((state["step"] for state in states.values()), default=0)
             bound.native._restore(counts or (most, 0, 0, 0.0), states)
+            for slot in slots:
+                if kept := extras(saved.get(slot.param, {}), own_keys(bound, slot)):
+                    state[slot.param] = kept
         self._bound = bound if slots else None
         trained = {slot.name for slot in slots}
         self._asleep = [leaf for leaf in leaves if leaf[0] not in trained]
         self._members = [tuple(group["params"]) for group in groups]
         self.param_groups = groups
-        self.state = defaultdict(dict)
-        self._share()
+        self.state = state
+        self._show(states)
 
-    def _share(self) -> None:
-        """Give `state` counts that have room for all parameters, and what was updated so far."""
-        self._steps = torch.zeros(sum(map(len, self._members)), dtype=torch.float64)
-        for position, slot in enumerate(self._bound.slots if self._bound else ()):
-            if self.state.get(slot.param):
-                self.state[slot.param]["step"] = self._steps[position]
-        self._updated = 0
-        self._count()
+    def _show(self, names: Collection[str]) -> None:
+        """Have `state` show these, with counts that have room for all parameters."""
+        room = sum(map(len, self._members))
+        self._shown = Shown(self.state, self._bound, room, names)
 
-    def _count(self) -> None:
-        """Show what the core has counted, and the state of what was updated for the first time."""
-        if not self._bound:
-            self._entries = self._updated = 0
-            return
-        counts = self._steps.numpy()
-        steps = self._bound.native._leaf_steps()
-        counts[: len(steps)] = steps
-        updated = int(np.count_nonzero(counts))
-        if updated != self._updated:
-            for position, slot in enumerate(self._bound.slots):
-                if steps[position] and not self.state.get(slot.param):
-                    tensors = self._bound.tensors(slot)
-                    self.state[slot.param] = {"step": self._steps[position], **tensors}
-        self._entries, self._updated = len(self.state), updated
+    def _adopt(self, *, saving: bool = False) -> None:
+        """Take over what others have put into `state`."""
+        if self._bound:
+            self._shown.adopt(self.state, self._bound)
+            if saving:
+                # At each step this would take as long as all else that is asked.
+                self._shown.show_again(self.state, self._bound)
 
     def _current(self) -> Bound | None:
         """The native optimizer, once it has taken over what was changed since the last step."""
         groups = self.param_groups
         check_params(groups, self._members)
         classes, options = self._read(groups)
+        self._adopt()
         bound = self._bound
-        if bound:
-            if len(self.state) != self._entries:
-                self._forget(bound)
-            if options != bound.options or bound.lacks_momentum(classes):
-                self._count()
-                self._assemble(groups, self.state, bound.native._snapshot([])[0])
-                bound = self._bound
+        if bound and (options != bound.options or bound.lacks_momentum(classes)):
+            self._assemble(groups, self.state, bound.native._snapshot([])[0])
+            bound = self._bound
         woken = [Slot.of(*leaf) for leaf in self._asleep if leaf[1].grad is not None]
         if woken:
             if bound:
@@ -127,16 +113,12 @@ class Optimizer(torch.optim.Optimizer):
                 bound = self._bound = Bound(woken, classes, options)
             names = {slot.name for slot in woken}
             self._asleep = [leaf for leaf in self._asleep if leaf[0] not in names]
+            self._shown.wake(names)
+            self._shown.adopt(self.state, bound)
         if bound:
             bound.configure(classes)
             bound.look_again()
         return bound
-
-    def _forget(self, bound: Bound) -> None:
-        """Start anew with what was deleted from `state`."""
-        gone = [slot.name for slot in bound.slots if not self.state.get(slot.param)]
-        bound.native._reset(gone)
-        self._count()
 
     def step(
         self,
@@ -217,7 +199,9 @@ class Optimizer(torch.optim.Optimizer):
         if not self.report.skipped:
             # So that autograd refuses a backward pass through what was saved before.
             count_write(given)
-            self._count()
+            every = len(given) == len(bound.slots)
+            show = self._shown.count_all if every else self._shown.count
+            show(self.state, bound)
         return True
 
     # A compiled step would have copies of the arrays.
@@ -237,6 +221,13 @@ class Optimizer(torch.optim.Optimizer):
             For what the constructor would refuse; nothing is changed then.
         """
         super().add_param_group(param_group)
+        params = self.param_groups[-1]["params"]
+        if len({*map(id, params)}) < len(params):
+            warnings.warn(
+                "a parameter that a group has twice is updated once in a step; torch.optim updates "
+                "it once for each time",
+                stacklevel=2,
+            )
         if "_members" not in self.__dict__:  # the constructor is at work
             return
         try:
@@ -247,6 +238,8 @@ class Optimizer(torch.optim.Optimizer):
 
     def _join(self) -> None:
         """Take in the last group."""
+        self._adopt()
+        shown = self._shown.names(self.state, self._bound) if self._bound else set()
         position = len(self.param_groups) - 1
         leaves = [leaf for leaf in named(self.param_groups) if leaf[2] == position]
         classes, options = self._read(self.param_groups)
@@ -257,7 +250,8 @@ class Optimizer(torch.optim.Optimizer):
             self._bound = Bound(slots, classes, options)
         self._asleep += [leaf for leaf in leaves if not leaf[1].requires_grad]
         self._members.append(tuple(self.param_groups[-1]["params"]))
-        self._share()
+        self._show(shown)
+        self._shown.wake(slot.name for slot in slots)
 
     def state_dict(self, *, copy: bool = True) -> dict[str, Any]:
         """State and groups, in the form of `torch.optim`, which can load them.
@@ -272,12 +266,28 @@ class Optimizer(torch.optim.Optimizer):
         dict
             ``state`` and ``param_groups``.
         """
-        self._count()
+        self._adopt(saving=True)
         saved: dict[str, Any] = super().state_dict()
         return deepcopy(saved) if copy else saved
 
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over state and groups that `state_dict` of this or of torch's optimizer returned.
+
+        Parameters
+        ----------
+        state_dict : dict
+            Not changed; what is in it is copied.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If it does not fit; nothing is changed then.
+        """
+        check_state_dict(state_dict)
+        super().load_state_dict(state_dict)
+
     def __getstate__(self) -> dict[str, Any]:
-        self._count()
+        self._adopt(saving=True)
         counts = self._bound and self._bound.native._snapshot([])[0]
         own = {"_nonfinite": self._nonfinite, "_counts": counts}
         return {**super().__getstate__(), **own}

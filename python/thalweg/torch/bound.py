@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from thalweg import _core
+from thalweg.torch.numbers import in_torchs_words
 from thalweg.torch.tensors import gradient_array, parameter_array
 
 if TYPE_CHECKING:
@@ -54,7 +55,8 @@ class Bound:
         self.options = options
         self.native = _core.Optimizer()
         self.native._bind({slot.name: slot.array for slot in slots}, **options)
-        self.native._configure(classes, [slot.group for slot in slots])
+        with in_torchs_words(classes, options):
+            self.native._configure(classes, [slot.group for slot in slots])
         self._take(slots, classes)
 
     def _take(self, slots: Sequence[Slot], classes: list[dict[str, Any]]) -> None:
@@ -71,7 +73,8 @@ class Bound:
         """Take more slots, and the memory that the others have by now, or change nothing."""
         slots = [*(Slot.of(*slot[:3]) for slot in self.slots), *more]
         tree = {slot.name: slot.array for slot in slots}
-        self.native._extend(tree, classes, [slot.group for slot in slots])
+        with in_torchs_words(classes, self.options):
+            self.native._extend(tree, classes, [slot.group for slot in slots])
         self._take(slots, classes)
 
     def lacks_momentum(self, classes: list[dict[str, Any]]) -> bool:
@@ -82,7 +85,8 @@ class Bound:
     def configure(self, classes: list[dict[str, Any]]) -> None:
         """Take other hyperparameters, or change nothing."""
         if classes != self.classes:
-            self.native._configure(classes, [slot.group for slot in self.slots])
+            with in_torchs_words(classes, self.options):
+                self.native._configure(classes, [slot.group for slot in self.slots])
             self.classes = classes
 
     def look_again(self) -> None:

@@ -10,11 +10,15 @@ if TYPE_CHECKING:
 
 
 def named(groups: list[dict[str, Any]]) -> list[tuple[str, Any, int]]:
-    """Name, parameter and group of each parameter; names are unique."""
+    """Name, parameter and group of each parameter, once; names are unique."""
     found: dict[str, tuple[str, Any, int]] = {}
+    known: set[int] = set()
     for number, group in enumerate(groups):
         names = group.get("param_names", ())
         for position, param in enumerate(group["params"]):
+            if id(param) in known:
+                continue
+            known.add(id(param))
             where = f'param_groups[{number}]["params"][{position}]'
             name = names[position] if names else where
             if name in found:

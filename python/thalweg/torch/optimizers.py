@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from thalweg.torch.base import Optimizer
 from thalweg.torch.groups import check_options, same
-from thalweg.torch.tensors import learning_rate, number
+from thalweg.torch.numbers import learning_rate, number
 
 if TYPE_CHECKING:
     from thalweg.groups import Real
@@ -209,7 +209,7 @@ class SGD(Optimizer):
     lr : float or Tensor, default 1e-3
         Learning rate, at least 0.
     momentum : float, default 0
-        In [0, 1).
+        In [0, 1]; torch takes more.
     dampening : float, default 0
         In [0, 1]; ignored without momentum.
     weight_decay : float, default 0
@@ -221,7 +221,8 @@ class SGD(Optimizer):
 
     Notes
     -----
-    `state` has a ``step`` beside torch's ``momentum_buffer``, which torch keeps and ignores.
+    `state` has what torch has there, which is no ``step``: after a state dict is loaded, steps are
+    counted from 1 in `report` (from 2 with a momentum buffer). No number depends on that.
 
     Examples
     --------

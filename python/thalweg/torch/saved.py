@@ -1,55 +1,130 @@
-"""State as torch saves it, and as the core takes it over."""
+"""State as torch saves it, or as others put it into `state`, and as the core takes it over."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from thalweg.convert.torch_names import is_flat, is_state_dict
+from thalweg.matching import some
+from thalweg.whole import hint
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable
 
     from thalweg.torch.bound import Bound, Slot
 
+__all__ = ["check_state_dict", "extras", "own_keys", "restored"]
+
+STATE = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq", "momentum_buffer")
+KEYS = ("step", *STATE)
 STEP_LIMIT = 2**63
 
 
-def restored(bound: Bound, slot: Slot, saved: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Arrays and step of a parameter, or None if it was never updated.
+def check_state_dict(saved: Any) -> None:
+    """Refuse what is no state dict of one optimizer.
 
     Raises
     ------
     ValueError
-        If what was saved is not what the rule needs.
+        With the way, for a whole checkpoint and for one that is flattened.
     """
-    live = bound.native._state(slot.name) or {}
-    never = saved.get("momentum_buffer") is None and "exp_avg" not in saved
-    if not saved or ("momentum_buffer" in live and never):
-        return None
-    counted = bound.options["adam"]
-    needed = [*live, *(["step"] if counted else [])]
-    if any(saved.get(key) is None for key in needed):
+    if not isinstance(saved, Mapping):
+        return  # which torch refuses
+    if is_flat(saved):
         raise ValueError(
-            f"the saved state of {slot.name!r} has {', '.join(map(str, saved))}, and needs "
-            f"{', '.join(needed)}; it is that of another optimizer, or of other options"
+            "the state dict is flattened; load it by torch.distributed.checkpoint.state_dict."
+            "set_optimizer_state_dict with StateDictOptions(flatten_optimizer_state_dict=True)"
+        )
+    if not is_state_dict(saved):
+        raise ValueError(
+            "not a state dict of torch.optim: it needs 'state' and 'param_groups', and has "
+            f"{some([*map(repr, saved)]) or 'nothing'}{hint(saved, is_state_dict)}"
+        )
+
+
+def own_keys(bound: Bound, slot: Slot) -> list[str]:
+    """What `state` has of a parameter that was updated, as torch has it."""
+    return [*(["step"] if bound.options["adam"] else []), *(bound.native._state(slot.name) or {})]
+
+
+def extras(entry: Mapping[Any, Any], own: Iterable[str]) -> dict[Any, Any]:
+    """What others keep there."""
+    return {key: value for key, value in entry.items() if key not in own}
+
+
+def restored(
+    bound: Bound, slot: Slot, entry: Mapping[Any, Any], *, live: bool = False
+) -> dict[str, Any] | None:
+    """Arrays and step of a parameter, or None if it was never updated.
+
+    Parameters
+    ----------
+    bound : Bound
+        The native optimizer.
+    slot : Slot
+        The parameter.
+    entry : mapping
+        What was saved of it, or `state` has of it.
+    live : bool
+        Whether it is of `state`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is not what the rule needs.
+    """
+    where = "opt.state" if live else "the saved state"
+    if not isinstance(entry, dict):
+        raise TypeError(f"{where} of {slot.name!r} is a {type(entry).__name__}, must be a dict")
+    adam, own = bound.options["adam"], own_keys(bound, slot)
+    begun = KEYS if adam else ("momentum_buffer", "exp_avg")
+    if not entry or (own and all(entry.get(key) is None for key in begun)):
+        return None
+    missing = [key for key in own if entry.get(key) is None]
+    if missing:
+        way = (
+            "delete the whole entry to start it anew" if live else "it is that of another optimizer"
+        )
+        raise ValueError(
+            f"{where} of {slot.name!r} has {', '.join(map(str, entry))}, and needs "
+            f"{', '.join(own)}; {way}{'' if live else ', or of other options'}"
         )
     # torch's SGD keeps no count; that there is a buffer tells the first step from later ones.
-    step = _whole(slot.name, saved.get("step", 1))
-    return {**{key: _array(slot, key, saved[key]) for key in live}, "step": step}
+    step = _whole(f"{where} of {slot.name!r}", entry["step"]) if adam else 1
+    arrays = {
+        key: _array(f"{key} of {slot.name!r} in {where}", slot.param, entry[key], live)
+        for key in own
+        if key != "step"
+    }
+    return {**arrays, "step": step}
 
 
-def _array(slot: Slot, key: str, value: Any) -> Any:
-    if not isinstance(value, torch.Tensor) or value.shape != slot.param.shape:
+def _array(what: str, param: Any, value: Any, live: bool) -> Any:
+    if not isinstance(value, torch.Tensor) or value.shape != param.shape:
         shape = tuple(getattr(value, "shape", ()))
         raise ValueError(
-            f"the saved {key} of {slot.name!r} is a {type(value).__name__} of shape {shape}, must "
-            f"be a tensor of shape {tuple(slot.param.shape)}"
+            f"{what} is a {type(value).__name__} of shape {shape}, must be a tensor of shape "
+            f"{tuple(param.shape)}"
         )
-    return value.detach().to(device="cpu", dtype=slot.param.dtype).numpy()
+    plain = value.layout is torch.strided and value.device.type == "cpu" and not value.is_quantized
+    if not plain or (live and value.dtype != param.dtype):
+        raise ValueError(
+            f"{what} is {value.dtype}, {value.layout} on {value.device}, must be {param.dtype}, "
+            "dense on the CPU"
+        )
+    if live and value.is_shared():
+        raise ValueError(
+            f"{what} is in shared memory, which the optimizer does not train in; put in a copy "
+            "(clone), or use torch.optim"
+        )
+    return value.detach().resolve_neg().to(param.dtype).numpy()
 
 
-def _whole(name: str, value: Any) -> int:
+def _whole(what: str, value: Any) -> int:
     step = value.item() if isinstance(value, torch.Tensor) and value.numel() == 1 else value
     if not isinstance(step, int | float) or step % 1 != 0 or not 0 <= step < STEP_LIMIT:
-        raise ValueError(f"the saved step of {name!r} is {value!r}, must be a whole number")
+        raise ValueError(f"step of {what} is {value!r}, must be a whole number")
     return int(step)

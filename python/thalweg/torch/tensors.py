@@ -102,28 +102,3 @@ def _check_kind(what: str, tensor: Any) -> None:
             f"{what} is on {tensor.device}, must be on the CPU; move the model (model.cpu()) "
             "before the optimizer is made, or use torch.optim"
         )
-
-
-def number(key: str, group: int, value: Any) -> Any:
-    """A hyperparameter, out of its tensor if it is in one; the core checks the rest.
-
-    Raises
-    ------
-    ValueError
-        For a tensor of several numbers.
-    """
-    if isinstance(value, torch.Tensor):
-        if value.numel() != 1:
-            raise ValueError(
-                f"{key} of param_groups[{group}] is a tensor of shape {tuple(value.shape)}, "
-                "must be one number"
-            )
-        return value.item()
-    return value
-
-
-def learning_rate(group: int, value: Any) -> Any:
-    """The learning rate, 0 where a scheduler of torch that ends at 0 missed it by its rounding."""
-    lr = number("lr", group, value)
-    # LinearLR(end_factor=0) was seen to end at -5e-17.
-    return 0.0 if isinstance(lr, float) and -1e-12 < lr < 0 else lr

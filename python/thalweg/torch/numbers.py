@@ -1,0 +1,78 @@
+"""Hyperparameters of torch's groups as the core takes them, and torch's words for refusals."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from thalweg import _core
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+__all__ = ["in_torchs_words", "learning_rate", "number"]
+
+WORDS = {
+    "lr": "Invalid learning rate",
+    "betas[0]": "Invalid beta parameter at index 0",
+    "betas[1]": "Invalid beta parameter at index 1",
+    "eps": "Invalid epsilon value",
+    "weight_decay": "Invalid weight_decay value",
+    "momentum": "Invalid momentum value",
+}
+
+
+@contextmanager
+def in_torchs_words(classes: list[dict[str, Any]], options: Mapping[str, Any]) -> Iterator[None]:
+    """What the core refuses among hyperparameters is told as torch's constructors tell it."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        for position, values in enumerate(classes):
+            _check(position, values)
+            still = values.get("momentum") == 0 or values.get("dampening") != 0
+            if options["nesterov"] and still:
+                raise ValueError(
+                    f"Nesterov momentum requires a momentum and zero dampening; {error}"
+                ) from None
+        raise
+
+
+def _check(position: int, values: dict[str, Any]) -> None:
+    for key, value in values.items():
+        theirs = "weight_decay" if key == "l2" else key
+        try:
+            _core.check_hyperparameter(theirs, value)
+        except ValueError as error:
+            if theirs not in WORDS or (theirs == "eps" and value >= 0):
+                raise
+            raise ValueError(
+                f"{WORDS[theirs]}: {value} in param_groups[{position}]; {error}"
+            ) from None
+
+
+def number(key: str, group: int, value: Any) -> Any:
+    """A hyperparameter, out of its tensor if it is in one; the core checks the rest.
+
+    Raises
+    ------
+    ValueError
+        For a tensor of several numbers.
+    """
+    if isinstance(value, torch.Tensor):
+        if value.numel() != 1:
+            raise ValueError(
+                f"Tensor {key} must be 1-element; that of param_groups[{group}] is a tensor of "
+                f"shape {tuple(value.shape)}"
+            )
+        return value.item()
+    return value
+
+
+def learning_rate(group: int, value: Any) -> Any:
+    """The learning rate, 0 where a scheduler of torch that ends at 0 missed it by its rounding."""
+    lr = number("lr", group, value)
+    # LinearLR(end_factor=0) was seen to end at -5e-17.
+    return 0.0 if isinstance(lr, float) and -1e-12 < lr < 0 else lr

@@ -1,0 +1,159 @@
+"""What `state` of an optimizer shows of the native one, and what others have put there."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from thalweg._core import holds
+from thalweg.torch.saved import STATE, own_keys, restored
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+
+    from thalweg.torch.bound import Bound, Slot
+
+__all__ = ["Shown"]
+
+
+class Shown:
+    """Counts of updates for `state` to show, and what `state` was when it was last looked at.
+
+    Parameters
+    ----------
+    state : dict
+        By parameter, as of torch's optimizers.
+    bound : Bound, optional
+        The native optimizer, if anything trains.
+    room : int
+        How many parameters may train.
+    names : collection of str
+        The parameters whose state is shown from now on, updated or not.
+    """
+
+    def __init__(
+        self, state: dict[Any, Any], bound: Bound | None, room: int, names: Collection[str]
+    ) -> None:
+        self._counts = np.zeros(room)
+        self._steps = torch.from_numpy(self._counts)
+        self._told = self._counts.tobytes()
+        self._known: list[tuple[Any, Any, Any]] = []
+        self._live: list[Any] = []
+        self._places: list[int] = []
+        self._updated = 0
+        self._woken: set[str] = set()
+        if bound:
+            for position, slot in enumerate(bound.slots):
+                if slot.name in names:
+                    self._show(state, bound, position, slot)
+            self.count(state, bound, again=True)
+
+    def _show(self, state: dict[Any, Any], bound: Bound, position: int, slot: Slot) -> None:
+        step = {"step": self._steps[position]} if bound.options["adam"] else {}
+        live = {**step, **bound.tensors(slot)}
+        if live:
+            state.setdefault(slot.param, {}).update(live)
+
+    def count_all(self, state: dict[Any, Any], bound: Bound) -> None:
+        """Show that every parameter was updated once more."""
+        if self._updated == len(bound.slots):
+            self._counts[: self._updated] += 1  # in a tenth of the time
+            self._told = self._counts.tobytes()
+        else:
+            self.count(state, bound)
+
+    def count(self, state: dict[Any, Any], bound: Bound, *, again: bool = False) -> None:
+        """Show what the core has counted, and the state of what was updated for the first time."""
+        steps = bound.native._leaf_steps()
+        self._counts[: len(steps)] = steps
+        self._told = self._counts.tobytes()
+        updated = int(np.count_nonzero(self._counts))
+        if not again and updated == self._updated:
+            return
+        first = "step" if bound.options["adam"] else "momentum_buffer"
+        for position, slot in enumerate(bound.slots):
+            if steps[position] and state.get(slot.param, {}).get(first) is None:
+                self._show(state, bound, position, slot)
+        self._updated = updated
+        self._known = [(k, v, dict(v) if isinstance(v, dict) else v) for k, v in state.items()]
+        entries = [state.get(slot.param, {}) for slot in bound.slots]
+        tensors = [entry.get(key) for entry in entries for key in STATE]
+        self._live = [self._steps, *(t for t in tensors if isinstance(t, torch.Tensor))]
+        self._places = self._places_now()
+
+    def _places_now(self) -> list[int]:
+        return [*map(torch.Tensor.data_ptr, self._live)]
+
+    def show_again(self, state: dict[Any, Any], bound: Bound) -> None:
+        """Show the live tensors where others gave what was shown other memory, and say so."""
+        if self._places_now() == self._places:
+            return
+        warnings.warn(
+            "a tensor of opt.state was given other memory (t.data = ..., t.share_memory_()), which "
+            "the steps since then have not used; saved is the state that they have used; put "
+            "another tensor in its place instead, opt.state[p][key] = t",
+            stacklevel=4,
+        )
+        names = self.names(state, bound)
+        self._steps = torch.from_numpy(self._counts)
+        for position, slot in enumerate(bound.slots):
+            if slot.name in names:
+                self._show(state, bound, position, slot)
+        self.count(state, bound, again=True)
+
+    @staticmethod
+    def names(state: dict[Any, Any], bound: Bound) -> set[str]:
+        """The parameters whose state is shown."""
+        first = "step" if bound.options["adam"] else "momentum_buffer"
+        return {slot.name for slot in bound.slots if first in state.get(slot.param, ())}
+
+    def shows(self, state: Any) -> bool:
+        """Whether `state` has the very tensors that it showed, and their counts."""
+        return self._counts.tobytes() == self._told and holds(state, self._known)
+
+    def wake(self, names: Iterable[str]) -> None:
+        """Parameters train that did not; `state` shows nothing of them so far."""
+        self._woken.update(names)
+
+    def adopt(self, state: Any, bound: Bound) -> None:
+        """Take over what others have put into `state`, or change nothing.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If it is not what the rule needs.
+        """
+        if not self._woken and self.shows(state):
+            return
+        if not isinstance(state, dict):
+            raise TypeError(f"opt.state is a {type(state).__name__}, must be a dict")
+        changed = self._counts != np.frombuffer(self._told)
+        known = {id(key): copy for key, _, copy in self._known}
+        found: dict[int, dict[str, Any]] = {}
+        gone: list[str] = []
+        for position, slot in enumerate(bound.slots):
+            entry = state.get(slot.param, {})
+            before = {} if slot.name in self._woken else known.get(id(slot.param), {})
+            if (
+                isinstance(entry, dict)
+                and not changed[position]
+                and all(entry.get(key) is before.get(key) for key in own_keys(bound, slot))
+            ):
+                continue
+            put = restored(bound, slot, entry, live=True)
+            if put:
+                found[position] = put
+            else:
+                gone.append(slot.name)
+        bound.native._reset(gone)
+        taken, skipped, running, weight = bound.native._snapshot([])[0]
+        most = max((put["step"] for put in found.values()), default=0)
+        states = {bound.slots[position].name: put for position, put in found.items()}
+        bound.native._restore((max(taken, most), skipped, running, weight), states)
+        for position in found:
+            self._show(state, bound, position, bound.slots[position])
+        self._woken.clear()
+        self.count(state, bound, again=True)

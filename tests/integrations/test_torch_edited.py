@@ -1,0 +1,306 @@
+"""What others put into `opt.state` of `thalweg.torch` is used as torch uses it, or refused."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+from test_torch_state import Run, each_rule  # noqa: E402
+
+import thalweg.torch  # noqa: E402
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread() -> Iterator[None]:
+    """A few numbers are computed faster on one, above all where other programs run."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def clone(run: Run) -> None:
+    for entry in run.opt.state.values():
+        for key, value in entry.items():
+            entry[key] = value.clone()
+
+
+def halve(run: Run) -> None:
+    for entry in run.opt.state.values():
+        for key in entry.keys() - {"step"}:
+            entry[key] = entry[key] / 2
+
+
+def other_dicts(run: Run) -> None:
+    for param, entry in [*run.opt.state.items()]:
+        run.opt.state[param] = dict(entry)
+
+
+def reorder(run: Run) -> None:
+    for param in run.params[:1]:
+        if param in run.opt.state:
+            run.opt.state[param] = run.opt.state.pop(param)
+
+
+def clear_entry(run: Run) -> None:
+    run.opt.state[run.params[0]].clear()
+
+
+def empty_entry(run: Run) -> None:
+    run.opt.state[run.params[0]] = {}
+
+
+def delete_entry(run: Run) -> None:
+    run.opt.state.pop(run.params[0], None)
+
+
+def clear(run: Run) -> None:
+    run.opt.state.clear()
+
+
+def replace(run: Run) -> None:
+    run.opt.state = type(run.opt.state)(dict)
+
+
+def zero_buffers(run: Run) -> None:  # as Lookahead's reset
+    for entry in run.opt.state.values():
+        if "momentum_buffer" in entry:
+            entry["momentum_buffer"] = torch.zeros_like(entry["momentum_buffer"])
+
+
+def none_buffers(run: Run) -> None:
+    for entry in run.opt.state.values():
+        if "momentum_buffer" in entry:
+            entry["momentum_buffer"] = None
+
+
+def fill_step(run: Run) -> None:
+    for entry in run.opt.state.values():
+        if "step" in entry:
+            entry["step"].fill_(0)
+
+
+def new_step(run: Run) -> None:
+    for entry in run.opt.state.values():
+        if "step" in entry:
+            entry["step"] = torch.tensor(41.0)
+
+
+def other_keys(run: Run) -> None:  # as wrappers keep
+    for param, entry in run.opt.state.items():
+        if entry:
+            entry["slow"] = param.detach().clone()
+    run.opt.state["wrapper"] = {"count": 3}
+
+
+EDITS = [
+    clone,
+    halve,
+    other_dicts,
+    reorder,
+    clear_entry,
+    empty_entry,
+    delete_entry,
+    clear,
+    replace,
+    zero_buffers,
+    none_buffers,
+    fill_step,
+    new_step,
+    other_keys,
+]
+each_edit = pytest.mark.parametrize("edit", EDITS, ids=lambda edit: edit.__name__)
+
+
+def check_same_state(ours: Run, theirs: Run) -> None:
+    mine, its = ours.opt.state_dict()["state"], theirs.opt.state_dict()["state"]
+    kept, own = ({key: s for key, s in state.items() if s} for state in (mine, its))
+    assert kept.keys() == own.keys()
+    for key, entry in own.items():
+        assert kept[key].keys() == entry.keys()
+        for name, value in entry.items():
+            if isinstance(value, torch.Tensor):
+                near = torch.as_tensor(kept[key][name]).to(value.dtype)
+                assert torch.allclose(near, value, rtol=1e-5, atol=1e-6)
+            else:
+                assert kept[key][name] == value
+
+
+@each_edit
+@each_rule
+def test_edits_do_what_they_do_in_torch(
+    rule: str, options: dict[str, Any], edit: Callable[[Run], None]
+) -> None:
+    ours, theirs = (Run(library, rule, options) for library in (thalweg.torch, torch.optim))
+    for run in (ours, theirs):
+        run.train(4)
+        edit(run)
+        run.train(1)
+    assert ours.close(theirs)
+    check_same_state(ours, theirs)
+    ours.train(7)
+    assert ours.close(theirs.train(7))
+    check_same_state(ours, theirs)
+
+
+@pytest.mark.parametrize("how", ["state_dict", "pickle", "deepcopy"])
+@each_edit
+def test_what_is_saved_is_what_goes_on(how: str, edit: Callable[[Run], None]) -> None:
+    for rule, options in (("AdamW", {}), ("SGD", {"lr": 0.1, "momentum": 0.9})):
+        run = Run(thalweg.torch, rule, options).train(4)
+        edit(run)
+        if how == "state_dict":
+            other = run.resumed(thalweg.torch, rule, options)
+        elif how == "pickle":
+            other = pickle.loads(pickle.dumps(run))  # noqa: S301 - our own
+        else:
+            other = copy.deepcopy(run)
+        run.train(3)
+        other.train(3)
+        assert all(torch.equal(a, b) for a, b in zip(run.params, other.params, strict=True))
+        check_same_state(run, other)
+
+
+def test_state_is_live_again_once_it_was_taken_over() -> None:
+    run = Run(thalweg.torch, "AdamW", {}).train(2)
+    entry, given = run.opt.state[run.params[0]], torch.ones(4, 3)
+    entry["exp_avg"] = given
+    run.train(1)
+    assert run.opt.state[run.params[0]] is entry
+    assert entry["exp_avg"] is not given
+    assert given.eq(1).all()
+    entry["exp_avg"].zero_()
+    entry["exp_avg_sq"].zero_()
+    entry["step"].zero_()
+    twin = copy.deepcopy(run)
+    twin.opt.state.pop(twin.params[0])
+    run.train(2)
+    twin.train(2)
+    assert torch.equal(run.params[0], twin.params[0])
+
+
+@pytest.mark.parametrize("when", ["at first", "woken", "joined"])
+def test_state_that_is_there_before_the_first_update(when: str) -> None:
+    results = []
+    for library in (thalweg.torch, torch.optim):
+        params = [torch.ones(3).requires_grad_() for _ in range(2)]
+        if when == "woken":
+            params[1].requires_grad_(False)
+        opt = library.AdamW(params[:1] if when == "joined" else params, lr=0.1)
+        for param in params:
+            opt.state[param].update(
+                step=torch.tensor(9.0), exp_avg=torch.ones(3), exp_avg_sq=torch.full((3,), 4.0)
+            )
+        params[0].grad = torch.ones(3)
+        if when != "at first":
+            opt.step()
+        params[1].requires_grad_(True)
+        if when == "joined":
+            opt.add_param_group({"params": params[1:]})
+        params[1].grad = torch.ones(3)
+        opt.step()
+        results.append([*params, *opt.state[params[1]].values()])
+    for ours, theirs in zip(*results, strict=True):
+        assert torch.allclose(ours.detach(), theirs.detach().to(ours.dtype))
+
+
+def test_states_may_be_exchanged() -> None:
+    params = [torch.ones(3).requires_grad_() for _ in range(2)]
+    opt = thalweg.torch.SGD(params, lr=0.1, momentum=0.5)
+    for factor, param in enumerate(params, 1):
+        param.grad = factor * torch.ones(3)
+    opt.step()
+    first, second = (opt.state[param] for param in params)
+    both = first["momentum_buffer"], second["momentum_buffer"]
+    second["momentum_buffer"], first["momentum_buffer"] = both
+    opt.step()
+    buffers = [opt.state[param]["momentum_buffer"].tolist() for param in params]
+    assert buffers == [[0.5 * 2 + 1] * 3, [0.5 * 1 + 2] * 3]
+
+
+REFUSED: list[tuple[Callable[[dict[str, Any]], Any], type[Exception], str]] = [
+    (
+        lambda s: s.pop("exp_avg"),
+        ValueError,
+        "of 'w' has step, exp_avg_sq, and needs step, exp_avg",
+    ),
+    (lambda s: s.pop("step"), ValueError, "delete the whole entry to start it anew"),
+    (lambda s: s.update(exp_avg=None), ValueError, "needs step, exp_avg, exp_avg_sq"),
+    (lambda s: s.update(exp_avg=torch.ones(7)), ValueError, r"exp_avg of 'w' in .* shape \(7,\)"),
+    (lambda s: s.update(exp_avg=1.0), ValueError, "exp_avg of 'w' in opt.state is a float"),
+    (lambda s: s.update(exp_avg_sq=s["exp_avg"].double()), ValueError, "'w' .* is torch.float64"),
+    (lambda s: s.update(exp_avg=s["exp_avg"].to_sparse()), ValueError, "torch.sparse_coo on cpu"),
+    (lambda s: s.update(exp_avg=s["exp_avg"].to("meta")), ValueError, "torch.strided on meta"),
+    (
+        lambda s: s.update(exp_avg=s["exp_avg"].clone().share_memory_()),
+        ValueError,
+        "exp_avg of 'w' in opt.state is in shared memory",
+    ),
+    (lambda s: s["step"].fill_(0.5), ValueError, "step of opt.state of 'w' is .* whole number"),
+    (lambda s: s.update(step=-1), ValueError, "is -1, must be a whole number"),
+    (lambda s: s.update(step="3"), ValueError, "is '3', must be a whole number"),
+]
+
+
+@pytest.mark.parametrize(("edit", "exception", "message"), REFUSED)
+def test_what_does_not_fit_is_refused_and_changes_nothing(
+    edit: Callable[[dict[str, Any]], Any], exception: type[Exception], message: str
+) -> None:
+    w, b = torch.ones(3).requires_grad_(), torch.ones(2).requires_grad_()
+    opt = thalweg.torch.AdamW([("w", w), ("b", b)])
+    w.grad, b.grad = torch.ones(3), torch.ones(2)
+    opt.step()
+    kept, right = [w.tolist(), b.tolist()], opt.state_dict()
+    opt.state[b]["exp_avg"] = torch.full((2,), 5.0)
+    edit(opt.state[w])
+    for use in (opt.step, opt.state_dict, lambda: copy.deepcopy(opt)):
+        with pytest.raises(exception, match=message):
+            use()
+    with pytest.raises(exception, match=message):
+        opt.add_param_group({"params": [("c", torch.ones(1).requires_grad_())]})
+    assert len(opt.param_groups) == 1
+    assert [w.tolist(), b.tolist()] == kept
+    opt.load_state_dict(right)
+    opt.step()
+    assert opt.state[w]["step"].item() == 2
+
+
+def test_a_state_that_is_no_dict_is_refused() -> None:
+    run = Run(thalweg.torch, "AdamW", {}).train(1)
+    run.opt.state[run.params[0]] = [1]
+    with pytest.raises(TypeError, match="is a list, must be a dict"):
+        run.train(1)
+    run.opt.state = [1]
+    with pytest.raises(TypeError, match=r"opt\.state is a list, must be a dict"):
+        run.train(1)
+
+
+def test_state_in_other_memory_is_not_used_and_saving_says_so() -> None:
+    run, twin = (Run(thalweg.torch, "AdamW", {}).train(2) for _ in range(2))
+    entry = run.opt.state[run.params[0]]
+    entry["exp_avg"].data = torch.zeros(4, 3)
+    entry["step"].share_memory_()
+    run.train(1)
+    twin.train(1)
+    with pytest.warns(UserWarning, match="a tensor of opt.state was given other memory"):
+        run.opt.state_dict()
+    assert run.equal(twin)
+    assert run.train(2).equal(twin.train(2))
+
+
+def test_keys_of_others_are_kept_through_a_state_dict() -> None:
+    ours, theirs = (Run(library, "Adam", {}).train(2) for library in (thalweg.torch, torch.optim))
+    for run in (ours, theirs):
+        other_keys(run)
+        run.opt.load_state_dict(run.opt.state_dict())
+        assert run.opt.state["wrapper"] == {"count": 3}
+        assert run.opt.state[run.params[0]]["slow"].shape == (4, 3)
+    check_same_state(ours, theirs)
