@@ -1,5 +1,7 @@
 //! The gradients of a step: found in a tree or by name, and refused where they do not fit.
 
+use std::collections::HashMap;
+
 use numpy::PyUntypedArray;
 use pyo3::prelude::*;
 
@@ -145,12 +147,16 @@ pub fn compare_files(py: Python<'_>, model: &Model) -> Outcome<()> {
         return Ok(());
     }
     let mut maps = Maps::default();
+    let mut files: HashMap<_, Vec<&(usize, Place)>> = HashMap::new();
+    for written in &model.written.mapped {
+        files.entry(written.1.file).or_default().push(written);
+    }
     for &leaf in &model.work.chosen {
         let Given::Object(object) = &model.work.given[leaf] else { continue };
         let Ok(array) = object.bind(py).cast::<PyUntypedArray>() else { continue };
         let (Some(kind), Some(place)) = (kind_of(array), maps.place(array)?) else { continue };
         let gradient = Occupant { array, kind, written: false };
-        for (position, written) in &model.written.mapped {
+        for (position, written) in files.get(&place.file).into_iter().flatten() {
             let Some(array) = model.written_array(*position) else { continue };
             if Place::conflict((&gradient, place), (&array.occupant(py), *written)) {
                 return Err(overlap(model, *position, leaf));

@@ -1,6 +1,7 @@
 //! What an optimizer holds: the parameters' tree, the leaves with their state, their classes.
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 
 use numpy::PyUntypedArray;
 use pyo3::gc::{PyTraverseError, PyVisit};
@@ -131,8 +132,8 @@ pub struct Open {
     pub number: u64,
     /// The learning rate of group 0.
     pub lr: f64,
-    /// The numbers of each class.
-    pub numbers: Vec<Numbers>,
+    /// The numbers of each class; shared with the parts of the step.
+    pub numbers: Arc<[Numbers]>,
     /// For each leaf, whether it was updated in this step.
     pub done: Vec<bool>,
 }

@@ -4,6 +4,7 @@
 //! before the last check, so a step that raises has changed nothing. A step may also be taken tensor
 //! by tensor ([`open`], [`step_open`]); then that holds for each part.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use pyo3::prelude::*;
@@ -104,7 +105,7 @@ pub fn open(py: Python<'_>, model: &mut Model, counters: &Counters, token: u64) 
     model.prepare_writing(py)?;
     model.begin_writing();
     let done = vec![false; model.leaves.len()];
-    model.open = Some(Open { token, number, lr, numbers, done });
+    model.open = Some(Open { token, number, lr, numbers: numbers.into(), done });
     Ok(())
 }
 
@@ -117,7 +118,7 @@ pub fn step_open(
 ) -> Outcome<StepReport> {
     Hyperparameter::Scale.check(request.scale, Kind::F64)?;
     let open = model.open.as_ref().filter(|open| open.token == token).ok_or(Refusal::NotOpen)?;
-    let (number, lr, numbers) = (open.number, open.lr, open.numbers.clone());
+    let (number, lr, numbers) = (open.number, open.lr, Arc::clone(&open.numbers));
     model.work.clear_chosen();
     let part = Part { number, lr, numbers: &numbers };
     let report = collect_some(model, request.grads)
