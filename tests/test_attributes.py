@@ -245,3 +245,11 @@ def test_objects_are_copied_pickled_and_referred_to_weakly() -> None:
     leaf = copy.copy(opt.state["w"])
     assert leaf["step"] == 1
     gc.collect()
+
+
+def test_nothing_is_suggested_that_means_something_else() -> None:
+    opt = AdamW({"w": np.ones(2)})
+    with pytest.raises(AttributeError, match=r"nothing would read it$"):
+        opt.momentum = 0.5  # type: ignore[attr-defined]
+    with pytest.raises(AttributeError, match="did you mean 'step_count'"):
+        opt.step_cout = 1  # type: ignore[attr-defined]

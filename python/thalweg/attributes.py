@@ -62,16 +62,16 @@ def _check(obj: Fixed, key: str, value: Any) -> None:
         ways = {**cls._hints(), **ways}
     elif key not in ways:
         return
-    way = ways.get(key) or _unread(cls, key, ways, attribute)
+    way = ways.get(key) or _unread(cls, key, attribute)
     raise AttributeError(f"{key!r} cannot be set on {cls.__name__}: {way}")
 
 
-def _unread(cls: type[Fixed], key: str, ways: Mapping[str, str], attribute: Any) -> str:
+def _unread(cls: type[Fixed], key: str, attribute: Any) -> str:
     if callable(attribute):
         return "it is a method"
     if attribute is not None:
         return "it is read-only"
-    names = [name for name in {*dir(cls), *ways} if not name.startswith("_")]
+    names = [name for name in {*dir(cls), *cls._ways()} if not name.startswith("_")]
     near = get_close_matches(key, sorted(names), n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     return f"nothing would read it{hint}"
