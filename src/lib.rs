@@ -5,12 +5,11 @@
 //!
 //! # The promise about numbers
 //!
-//! The result of an update is a function of its inputs alone: not of the instruction set, the
-//! number of threads, where an element lies in its array, how an array is cut into slices, or the
-//! floating-point mode of the calling thread. Only
-//! `+ - * /` and square root are used, in one fixed order, each rounded once to the parameter's
-//! type; no fused multiply-add, no approximation. The plain NumPy of `thalweg.reference` defines
-//! the bits.
+//! The result of an update is a function of its inputs alone: not of the instruction set, the number of
+//! threads, where an element lies in its array, how an array is cut into slices, or the floating-point
+//! mode of the calling thread. Only `+ - * /` and square root are used, in one fixed order, each
+//! rounded once to the parameter's type; no fused multiply-add, no approximation. The plain NumPy of
+//! `thalweg.reference` defines the bits.
 //!
 //! # The rooms
 //!
@@ -38,10 +37,10 @@
 //! threads, a thread runs the kernel at a CPU level.
 //!
 //! `unsafe` is denied except in `dispatch` (functions that enable an instruction set), `float_mode` (a
-//! register), `prefetch` (an instruction), `gather`, `planes`, `tensor`, `ways`, `norm` (elements of arrays given by address), `plan`
-//! (one thread an element), `pool` (pointers to a leaked pool and the region in it), `fork` (handlers
-//! that the C library calls), `checkpoint::lock` (record locks, which std lacks), `release` (advice
-//! about memory) and `python`.
+//! register), `prefetch` (an instruction), `gather`, `planes`, `tensor`, `ways`, `norm` (elements of
+//! arrays given by address), `plan` (one thread an element), `pool` (pointers to a leaked pool and the
+//! region in it), `fork` (handlers that the C library calls), `checkpoint::lock` (record locks, which
+//! std lacks), `release` (advice about memory) and `python`.
 //!
 //! # Examples
 //!
