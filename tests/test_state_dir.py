@@ -785,7 +785,7 @@ def test_the_description_lists_what_is_there(
 def test_a_record_is_as_many_words_of_memory_that_stays(words: Any) -> None:
     opt = thalweg.AdamW({"w": np.ones(3), "b": np.ones(3)})
     with pytest.raises(ValueError, match="the record of progress does not fit"):
-        opt._keep_record(words(18))
+        opt._updater.keep_record(words(18))
     opt.step({"w": np.ones(3), "b": np.ones(3)})
 
 

@@ -75,7 +75,7 @@ class Accumulator(Mirror):
         return {**made, **from_the_start(cls.__name__, "params")}
 
     def _bind(self, tree: Any) -> None:
-        self._native._bind_sums(tree)
+        self._native.bind_sums(tree)
 
     def add(self, grads: Any, weight: Real = 1.0) -> None:
         """Add gradients times ``weight``.
@@ -99,13 +99,13 @@ class Accumulator(Mirror):
     @property
     def grads(self) -> dict[str, NDArray[Any] | None]:
         """The live sums by name; None where no gradient was added since `clear`."""
-        steps = zip(self._native._leaf_names(), self._native._leaf_steps(), strict=True)
+        steps = zip(self._native.leaf_names(), self._native.leaf_steps(), strict=True)
         return {name: self._arrays[name] if step else None for name, step in steps}
 
     @property
     def weight(self) -> float:
         """The weights added up. ``opt.step(acc.grads, scale=1 / acc.weight)`` takes the mean."""
-        return self._native._weight
+        return self._native.weight
 
     @property
     def count(self) -> int:
@@ -114,7 +114,7 @@ class Accumulator(Mirror):
 
     def clear(self) -> None:
         """Begin anew. The arrays keep their numbers until the next `add` overwrites them."""
-        self._native._reset()
+        self._native.reset()
 
     def _recorded(self) -> dict[str, Any]:
         return {"weight": self.weight}

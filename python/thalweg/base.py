@@ -79,7 +79,7 @@ class Optimizer(Fixed, _core.Optimizer):
         `trained` parameters get so many arrays of state, frozen or not.
         """
         values = {key: check_value(self.rule, key, value) for key, value in values.items()}
-        leaves = dict(self._bind(params, **_native_options(self.rule, options)))
+        leaves = dict(self._updater.bind(params, **_native_options(self.rule, options)))
         self._options = options
         self._tree = params
         self._params = leaves
@@ -94,7 +94,7 @@ class Optimizer(Fixed, _core.Optimizer):
             return
         files = StateDir(state_dir, self.rule.name, options, leaves)
         try:
-            self._keep(files.make)
+            self._updater.keep(files.make)
             self._adopt(made, files.kept())
             files.begin(self)
         except BaseException:
@@ -138,7 +138,9 @@ class Optimizer(Fixed, _core.Optimizer):
         for `attached` objects too.
         """
         cascade = Cascade(groups, self._params)
-        self._configure(cascade.values(), cascade.assignment(), dict(trained), restored, attached)
+        self._updater.configure(
+            cascade.values(), cascade.assignment(), dict(trained), restored, attached
+        )
         self._replace(groups, cascade)
 
     def _replace(self, groups: Sequence[Group], cascade: Cascade) -> None:
@@ -162,7 +164,7 @@ class Optimizer(Fixed, _core.Optimizer):
 
     def _edit(self, group: Group, values: dict[str, Any]) -> None:
         """Give a group other values, or change nothing."""
-        self._adjust(self._cascade.edited(group, values))
+        self._updater.adjust(self._cascade.edited(group, values))
         before = group._values
         object.__setattr__(group, "_values", values)
         if before.get("frozen") != values.get("frozen"):
@@ -240,7 +242,9 @@ class Optimizer(Fixed, _core.Optimizer):
         BusyError
             If the optimizer is in use, as in every method that reads or writes its state.
         """
-        self._reset(None if match is None else Matching(self._params).select(match, "reset"))
+        self._updater.reset(
+            None if match is None else Matching(self._params).select(match, "reset")
+        )
 
     def rebind(self, params: Any) -> None:
         """Adopt other arrays under the same names, and keep the state.
@@ -255,7 +259,7 @@ class Optimizer(Fixed, _core.Optimizer):
         if self._files is not None:
             leaves = _core.flatten(params)
             self._files.check({name: leaves[name] for name in self._trained() if name in leaves})
-        self._params = dict(self._rebind(params))
+        self._params = dict(self._updater.rebind(params))
         self._tree = params
         if self._files is not None:
             self._files.note(self)
@@ -301,7 +305,7 @@ class Optimizer(Fixed, _core.Optimizer):
         ]
         made = [*kept, *self._specified(groups, added)]
         cascade = Cascade(made, leaves)
-        found = self._extend(params, cascade.values(), cascade.assignment())
+        found = self._updater.extend(params, cascade.values(), cascade.assignment())
         self._params, self._tree = dict(found), params
         self._replace(made, cascade)
         if self._files is not None:
@@ -472,7 +476,7 @@ class Optimizer(Fixed, _core.Optimizer):
             Inside `open_step` and `EMA.swapped`.
         """
         if self._files is not None:
-            self._alone(self._files.flush)
+            self._updater.alone(self._files.flush)
 
     def close(self) -> None:
         """Flush, and let another optimizer have the directory; this one can no longer step.
@@ -487,14 +491,14 @@ class Optimizer(Fixed, _core.Optimizer):
         """
         if self._files is not None:
             self.flush()
-            self._keep_record()
+            self._updater.keep_record()
             self._files.let_go()
 
     def _loaded(self, path: str | os.PathLike[str]) -> None:
         """All parameters and state were loaded from a checkpoint there."""
         if self._files is not None:
             self._files.note_checkpoint(path)
-            self._mend()
+            self._updater.mend()
             self._files.mended()
 
     @classmethod

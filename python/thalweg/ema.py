@@ -100,7 +100,7 @@ class EMA(Mirror):
         return {**super()._ways(), **from_the_start(cls.__name__, "bias_correction"), **decay}
 
     def _bind(self, tree: Any) -> None:
-        self._native._bind_averages(tree, self._bias_correction)
+        self._native.bind_averages(tree, self._bias_correction)
 
     def _values(self) -> dict[str, Any]:
         return {"decay": self._decay}
@@ -116,7 +116,7 @@ class EMA(Mirror):
     @decay.setter
     def decay(self, value: Number) -> None:
         value = check_number("decay", value)
-        self._native._adjust([(0, {"decay": value}), (1, {"decay": value, "frozen": True})])
+        self._native.adjust([(0, {"decay": value}), (1, {"decay": value, "frozen": True})])
         self._decay = value
 
     @property
@@ -141,7 +141,7 @@ class EMA(Mirror):
         """
         self._follow()
         params = self._given if self._owner is None else self._owner._params
-        self._native._average(params, self._owner)
+        self._native.average(params, None if self._owner is None else self._owner._updater)
 
     @property
     def params(self) -> Any:
@@ -167,7 +167,8 @@ class EMA(Mirror):
         params = flatten(self._tree)
         # Whoever keeps a record of the parameters has to know that they hold something else.
         owner = owner_of(params) if self._owner is None else self._owner
-        return _core.Swapped(self._native, owner, params, self._tree)
+        updater = None if owner is None else owner._updater
+        return _core.Swapped(self._native, updater, params, self._tree)
 
     def _plan_values(self, saved: Mapping[str, Any], planned: Planned, *, others: bool) -> None:
         theirs, ours = saved.get("bias_correction"), self._bias_correction

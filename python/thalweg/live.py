@@ -23,14 +23,14 @@ class States(Mapping[str, "LeafState"]):
 
     def __getitem__(self, name: str) -> LeafState:
         owner = self._owner
-        arrays = owner._state(name) if name in owner._params else None
+        arrays = owner._updater.state(name) if name in owner._params else None
         if arrays is None:
             raise KeyError(f"no state of {name!r}: it never trained, or is no parameter")
         return LeafState(owner, name, arrays)
 
     def __iter__(self) -> Iterator[str]:
         owner = self._owner
-        return (name for name in owner._params if owner._state(name) is not None)
+        return (name for name in owner._params if owner._updater.state(name) is not None)
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
@@ -50,7 +50,7 @@ class LeafState(Mapping[str, Any]):
         self._arrays = arrays
 
     def __getitem__(self, key: str) -> Any:
-        return self._owner._leaf_step(self._name) if key == "step" else self._arrays[key]
+        return self._owner._updater.leaf_step(self._name) if key == "step" else self._arrays[key]
 
     def __iter__(self) -> Iterator[str]:
         yield "step"

@@ -213,7 +213,7 @@ class _Plan:
                 self.mismatched += found
                 continue
             self.states[name] = {**leaf, "step": whole(leaf["step"])}
-            if self.opt._state(name) is None:
+            if self.opt._updater.state(name) is None:
                 self.thaws[name] = len(keys)
         self._forget(trains)
 
@@ -235,7 +235,7 @@ class _Plan:
         """What is frozen and had no history when it was saved has none once loaded."""
         known = set(self.saved["groups"][0]["match"]) - set(self.saved["state"]) - set(trains)
         for name in known:
-            arrays = self.opt._state(name) if name in self.opt._params else None
+            arrays = self.opt._updater.state(name) if name in self.opt._params else None
             if arrays is not None:
                 zeros = {
                     key: np.broadcast_to(a.dtype.type(0), a.shape) for key, a in arrays.items()
@@ -264,7 +264,7 @@ class _Plan:
 
     def _state_keys(self, name: str) -> set[str]:
         """The state arrays that a parameter will have."""
-        arrays = self.opt._state(name)
+        arrays = self.opt._updater.state(name)
         if arrays is not None:
             return set(arrays)
         if "betas" in self.opt.rule.keys:

@@ -46,7 +46,7 @@ class Planned:
     before: frozenset[str] | None = None
     """Names of its arrays, once it was prepared."""
 
-    def prepared(self) -> tuple[_core.Optimizer, tuple[int, int, int, float], dict[str, Any]]:
+    def prepared(self) -> tuple[_core.Updater, tuple[int, int, int, float], dict[str, Any]]:
         """The native object and what it is to take over, once it has the arrays for it."""
         self.before = frozenset(self.mirror._arrays)
         self.mirror._follow(dict.fromkeys(self.states))
@@ -74,7 +74,7 @@ class Mirror(Fixed, ABC):
     array_key: ClassVar[str]
     """What its arrays are called there."""
 
-    _native: _core.Optimizer
+    _native: _core.Updater
     _arrays: dict[str, NDArray[Any]]
 
     def __init__(self, params: Any, name: str) -> None:
@@ -82,7 +82,7 @@ class Mirror(Fixed, ABC):
             raise TypeError(f"name must be a string, got {name!r}")
         self._owner = params if isinstance(params, Optimizer) else None
         if self._owner is not None:
-            self._owner._check_ready()
+            self._owner._updater.check_ready()
             if self._owner.state_dir is not None:
                 raise ValueError(
                     f"an {type(self).__name__} of an optimizer with state_dir would be in memory, "
@@ -135,10 +135,10 @@ class Mirror(Fixed, ABC):
         if not members and self._owner is None:
             raise ValueError("the tree holds no arrays")
         self._arrays = {name: self._started(name, param) for name, param in members.items()}
-        self._native = _core.Optimizer()
+        self._native = _core.Updater()
         leaves = flatten(tree)
         self._bind(unflatten({**leaves, **self._arrays}, like=tree))
-        self._native._configure(self._classes(), self._assignment(leaves, members))
+        self._native.configure(self._classes(), self._assignment(leaves, members))
 
     def _classes(self) -> list[dict[str, Any]]:
         return [self._values(), {**self._values(), "frozen": True}]
@@ -160,7 +160,7 @@ class Mirror(Fixed, ABC):
         names = [name for name in members if name not in self._arrays]
         new = {name: self._started(name, leaves[name]) for name in names}
         tree = unflatten({**leaves, **self._arrays, **new}, like=self._tree)
-        self._native._extend(tree, self._classes(), self._assignment(leaves, members))
+        self._native.extend(tree, self._classes(), self._assignment(leaves, members))
         self._arrays.update(new)
         self._revision = self._owner._revision
 
@@ -176,7 +176,7 @@ class Mirror(Fixed, ABC):
             False gives the live arrays instead of copies.
         """
         native = self._native
-        return self._saved(*(snapshot(native) if copy else native._snapshot(list(self._arrays))))
+        return self._saved(*(snapshot(native) if copy else native.snapshot(list(self._arrays))))
 
     def _saved(self, counts: _core._Counts, state: dict[str, Any]) -> dict[str, Any]:
         """What is saved, from a snapshot."""
@@ -197,7 +197,7 @@ class Mirror(Fixed, ABC):
             raise ValueError(f"the state dict does not fit; nothing was loaded:\n- {listed}")
         try:
             _, counts, states = planned.prepared()
-            self._native._restore(counts, states)
+            self._native.restore(counts, states)
         except BaseException:
             planned.undo()
             raise
@@ -233,7 +233,7 @@ class Mirror(Fixed, ABC):
         """What is saved beside counters and arrays."""
 
     def __getstate__(self) -> dict[str, Any]:
-        counts, state = self._native._snapshot(list(self._arrays))
+        counts, state = self._native.snapshot(list(self._arrays))
         kept = {key: value for key, value in self.__dict__.items() if key != "_native"}
         return {"attributes": kept, "counts": counts, "state": state}
 
@@ -242,10 +242,10 @@ class Mirror(Fixed, ABC):
         # `_follow` sees another revision.
         self.__dict__.update(pickled["attributes"])
         self._revision = -1
-        self._native = _core.Optimizer()
+        self._native = _core.Updater()
         if self._owner is None:
             self._bind(unflatten(self._arrays, like=self._given))
         else:
             self._bind(self._arrays or None)
-        self._native._configure(self._classes(), [0] * len(self._arrays))
-        self._native._restore(pickled["counts"], pickled["state"])
+        self._native.configure(self._classes(), [0] * len(self._arrays))
+        self._native.restore(pickled["counts"], pickled["state"])

@@ -54,17 +54,19 @@ def together(
             }
         )
 
-    return opt._together([mirror._native for mirror in attached.values()], collected, current)
+    return opt._updater.together(
+        [mirror._native for mirror in attached.values()], collected, current
+    )
 
 
-def snapshot(native: _core.Optimizer) -> tuple[_core._Counts, dict[str, Any]]:
+def snapshot(native: _core.Updater) -> tuple[_core._Counts, dict[str, Any]]:
     """Counters, and state by parameter with copies of the arrays, all of one moment."""
 
     def copies(snapshots: list[tuple[_core._Counts, dict[str, Any]]]) -> Any:
         counts, states = snapshots[0]
         return counts, copied(states)
 
-    made: tuple[_core._Counts, dict[str, Any]] = native._together([], copies, current=False)
+    made: tuple[_core._Counts, dict[str, Any]] = native.together([], copies, current=False)
     return made
 
 
@@ -95,7 +97,7 @@ def pickled(opt: Optimizer) -> dict[str, Any]:
 
     State without the array it is for is left out, or refused where that trains.
     """
-    opt._check_current()
+    opt._updater.check_current()
     held = flatten(opt._tree)
     ours = {
         *("_tree", "_params", "_groups", "_cascade", "_options", "_revision", "_files"),
@@ -105,7 +107,7 @@ def pickled(opt: Optimizer) -> dict[str, Any]:
         "params": opt._tree,
         "options": opt._options,
         "groups": [(group.names, dict(group._values)) for group in opt.groups],
-        "counts": opt._snapshot([])[0],
+        "counts": opt._updater.snapshot([])[0],
         "state": {
             name: dict(leaf)
             for name, leaf in opt.state.items()
@@ -126,4 +128,4 @@ def unpickle(opt: Optimizer, saved: dict[str, Any]) -> None:
     # A shallow copy leaves them to the original.
     attached = opt._attached.items()
     opt._attached = {name: m for name, m in attached if m.__dict__.get("_owner", opt) is opt}
-    opt._restore(saved["counts"], states)
+    opt._updater.restore(saved["counts"], states)

@@ -262,15 +262,15 @@ class StateDir:
     def begin(self, opt: Optimizer) -> None:
         """Hand over counters, and keep the record from now on."""
         found = self.found
-        names = opt._leaf_names()
-        opt._resume(found.counts, [found.steps.get(name, 0) for name in sorted(names)])
+        names = opt._updater.leaf_names()
+        opt._updater.resume(found.counts, [found.steps.get(name, 0) for name in sorted(names)])
         self._write_record(opt, found.number, found.flushed, torn=found.torn)
         self.note(opt)
         weakref.finalize(opt, self.let_go).atexit = False
         _OPEN.add(opt)
 
     def _write_record(self, opt: Optimizer, number: int, flushed: int, *, torn: bool) -> None:
-        steps = dict(zip(opt._leaf_names(), opt._leaf_steps(), strict=True))
+        steps = dict(zip(opt._updater.leaf_names(), opt._updater.leaf_steps(), strict=True))
         names = sorted(steps)
         words = np.zeros(STEPS + len(names), "<u8")
         words[Word.MAGIC], words[Word.FORMAT] = MAGIC, FORMAT
@@ -283,13 +283,13 @@ class StateDir:
             opt.skip_count,
             (opt.consecutive_skips),
         )
-        words[WEIGHT : WEIGHT + 1] = np.array([opt._weight]).view("<u8")
+        words[WEIGHT : WEIGHT + 1] = np.array([opt._updater.weight]).view("<u8")
         words[STEPS:] = [steps[name] for name in names]
         path = self.path / "progress"
         replace_file(path, words.tobytes(), self._lock.ending)
         with naming(path):
             self._words = np.memmap(path, "<u8", "r+")
-        opt._keep_record(self._words, torn, self._is_large(opt))
+        opt._updater.keep_record(self._words, torn, self._is_large(opt))
 
     def _is_large(self, opt: Optimizer) -> bool:
         """Whether a step's arrays would take more than half of the memory that there is."""

@@ -16,6 +16,7 @@ mod exit;
 mod foreign;
 mod functional;
 mod gate;
+mod guarded;
 mod hyper;
 mod identity;
 mod keywords;
@@ -39,6 +40,7 @@ mod succession;
 mod swapped;
 mod tree;
 mod undo;
+mod updater;
 mod words;
 
 use pyo3::prelude::*;
@@ -76,6 +78,8 @@ mod _core {
     #[pymodule_export]
     use super::swapped::Swapped;
     use super::tree;
+    #[pymodule_export]
+    use super::updater::Updater;
     use crate::dispatch::Level;
     use crate::element::Kind;
     use crate::fork;

@@ -11,29 +11,31 @@ use pyo3::types::PyTuple;
 
 use super::errors::Refusal;
 use super::keywords::{clip_argument, scale_argument, stats_argument};
-use super::optimizer::Optimizer;
 use super::report::StepReport;
 use super::undo::Inside;
+use super::updater::Updater;
 
 /// One step of an optimizer, taken tensor by tensor; see `Optimizer.open_step`.
 #[pyclass(module = "thalweg", frozen)]
 #[derive(Debug)]
 pub struct OpenStep {
-    owner: Py<Optimizer>,
+    /// The optimizer, and what updates its arrays.
+    owner: Py<PyAny>,
+    updater: Py<Updater>,
     /// Tells this step from any other.
     token: u64,
     inside: Inside,
 }
 
 impl OpenStep {
-    pub fn of(owner: Py<Optimizer>) -> Self {
+    pub fn of(owner: Py<PyAny>, updater: Py<Updater>) -> Self {
         static TOKENS: AtomicU64 = AtomicU64::new(0);
         let token = TOKENS.fetch_add(1, Ordering::Relaxed);
-        OpenStep { owner, token, inside: Inside::default() }
+        OpenStep { owner, updater, token, inside: Inside::default() }
     }
 
     fn close(&self, py: Python<'_>) -> PyResult<()> {
-        self.owner.bind(py).get().close(py, self.token)?;
+        self.updater.get().close(py, self.token)?;
         self.inside.set(false);
         Ok(())
     }
@@ -49,7 +51,7 @@ impl Drop for OpenStep {
 impl OpenStep {
     fn __enter__<'py>(slf: Bound<'py, Self>) -> PyResult<Bound<'py, Self>> {
         let step = slf.get();
-        step.owner.bind(slf.py()).get().open(slf.py(), step.token)?;
+        step.updater.get().open(slf.py(), step.token)?;
         step.inside.set(true);
         Ok(slf)
     }
@@ -100,17 +102,17 @@ impl OpenStep {
             .into());
         }
         let limits = [("max_tensor_norm", max_tensor_norm), ("max_value", max_value)];
-        let (clip, owner) = (clip_argument(&limits)?, self.owner.bind(grads.py()).get());
-        owner.step_open(grads, self.token, (clip, scale, stats))
+        let clip = clip_argument(&limits)?;
+        self.updater.get().step_open(grads, self.token, (clip, scale, stats))
     }
 
     fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
-        let owner = self.owner.bind(py);
-        let open = if owner.get().is_open(py, self.token)? { "open" } else { "closed" };
-        Ok(format!("<{open} step of {}>", owner.repr()?))
+        let open = if self.updater.get().is_open(py, self.token)? { "open" } else { "closed" };
+        Ok(format!("<{open} step of {}>", self.owner.bind(py).repr()?))
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        visit.call(&self.owner)
+        visit.call(&self.owner)?;
+        visit.call(&self.updater)
     }
 }

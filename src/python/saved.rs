@@ -5,12 +5,12 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use super::arrays::{kind_of, plain};
-use super::counters::Counts;
+use super::counters::{Counters, Counts};
 use super::errors::{Outcome, Refusal};
+use super::guarded::Guarded;
 use super::leaf::Leaf;
 use super::memory::Memory;
 use super::model::Model;
-use super::optimizer::Optimizer;
 use super::stored::{Stored, Transfer};
 use crate::element::Kind;
 
@@ -18,11 +18,11 @@ use crate::element::Kind;
 const STEP: &str = "step";
 const PARAM: &str = "param";
 
-/// The counters and the state of leaves, as `_snapshot` gives them.
+/// The counters and the state of leaves, as a snapshot gives them.
 pub type Snapshot<'py> = (Counts, Bound<'py, PyDict>);
 
 /// Another object and what it is to take over together with this one.
-pub type Attached<'py> = (Bound<'py, Optimizer>, Counts, Bound<'py, PyDict>);
+pub type Attached<'a, 'py> = (&'a Guarded, Counts, Bound<'py, PyDict>);
 
 /// The place of counters and hyperparameters among those that are torn.
 const NUMBERS: (usize, usize) = (usize::MAX, 0);
@@ -194,49 +194,45 @@ impl Model {
     }
 }
 
-impl Optimizer {
-    /// Takes over all, here and in what is attached. Until the last array has come none may be used.
-    pub fn restore<'py>(
-        &self,
-        py: Python<'py>,
-        model: &mut Model,
-        (counts, states): &Snapshot<'py>,
-        attached: &[Attached<'py>],
-    ) -> Outcome<()> {
-        let here = model.incoming(states)?;
-        let there = attached.iter().map(|(other, counts, states)| {
-            let other = other.get();
-            Ok((other, *counts, other.inside(py, |model| model.loadable()?.incoming(states))?))
-        });
-        let there = there.collect::<Outcome<Vec<_>>>()?;
-        let everywhere =
-            |model: &mut Model, work: &dyn Fn(&mut Model, &Incoming<'py>) -> Outcome<()>| {
-                work(model, &here)?;
-                there.iter().try_for_each(|(other, _, incoming)| -> Outcome<()> {
-                    Ok(other.inside(py, |model| work(model, incoming))?)
-                })
-            };
-        model.writing(py, &self.counters, |model| {
-            everywhere(model, &|model, incoming| {
-                model.tear(incoming);
-                Ok(())
-            })?;
-            everywhere(model, &|model, incoming| model.take_over(py, incoming))?;
-            everywhere(model, &|model, incoming| {
-                model.sew(incoming);
-                Ok(())
-            })?;
-            self.counters.set(*counts);
-            there.iter().for_each(|(other, counts, _)| other.counters.set(*counts));
+/// Takes over all, here and in what is attached. Until the last array has come none may be used.
+pub fn restore<'py>(
+    py: Python<'py>,
+    (counters, model): (&Counters, &mut Model),
+    (counts, states): &Snapshot<'py>,
+    attached: &[Attached<'_, 'py>],
+) -> Outcome<()> {
+    let here = model.incoming(states)?;
+    let there = attached.iter().map(|(other, counts, states)| {
+        let incoming = other.inside(py, |model| model.loadable()?.incoming(states))?;
+        Ok((*other, *counts, incoming))
+    });
+    let there = there.collect::<Outcome<Vec<_>>>()?;
+    let everywhere =
+        |model: &mut Model, work: &dyn Fn(&mut Model, &Incoming<'py>) -> Outcome<()>| {
+            work(model, &here)?;
+            there.iter().try_for_each(|(other, _, incoming)| {
+                other.inside(py, |model| work(model, incoming))
+            })
+        };
+    model.writing(py, counters, |model| {
+        everywhere(model, &|model, incoming| {
+            model.tear(incoming);
             Ok(())
-        })
-    }
+        })?;
+        everywhere(model, &|model, incoming| model.take_over(py, incoming))?;
+        everywhere(model, &|model, incoming| {
+            model.sew(incoming);
+            Ok(())
+        })?;
+        counters.set(*counts);
+        there.iter().for_each(|(other, counts, _)| other.counters.set(*counts));
+        Ok(())
+    })
 }
 
 /// Refuses if what is attached cannot take over what it is to.
-pub fn check_attached(py: Python<'_>, attached: &[Attached<'_>]) -> Outcome<()> {
-    for (other, _, states) in attached {
-        other.get().inside(py, |model| model.loadable()?.check_restorable(states))?;
-    }
-    Ok(())
+pub fn check_attached(py: Python<'_>, attached: &[Attached<'_, '_>]) -> Outcome<()> {
+    attached.iter().try_for_each(|(other, _, states)| {
+        other.inside(py, |model| model.loadable()?.check_restorable(states))
+    })
 }

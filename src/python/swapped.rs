@@ -7,16 +7,16 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
-use super::optimizer::Optimizer;
 use super::undo::Inside;
+use super::updater::Updater;
 
 /// Parameters hold their averages inside; see `thalweg.EMA.swapped`.
 #[pyclass(module = "thalweg", frozen)]
 #[derive(Debug)]
 pub struct Swapped {
-    average: Py<Optimizer>,
+    average: Py<Updater>,
     /// What trains the parameters.
-    owner: Option<Py<Optimizer>>,
+    owner: Option<Py<Updater>>,
     /// The parameters by name.
     params: Py<PyDict>,
     tree: Py<PyAny>,
@@ -27,8 +27,8 @@ pub struct Swapped {
 impl Swapped {
     #[new]
     fn new(
-        average: Py<Optimizer>,
-        owner: Option<Py<Optimizer>>,
+        average: Py<Updater>,
+        owner: Option<Py<Updater>>,
         params: Py<PyDict>,
         tree: Py<PyAny>,
     ) -> Self {
@@ -69,7 +69,7 @@ impl Swapped {
     }
 
     fn exchange(&self, py: Python<'_>, held: bool) -> PyResult<()> {
-        let owner = self.owner.as_ref().map(|owner| owner.bind(py).get());
-        self.average.bind(py).get().exchange(self.params.bind(py), held, owner)
+        let owner = self.owner.as_ref().map(Py::get);
+        self.average.get().exchange(self.params.bind(py), held, owner)
     }
 }

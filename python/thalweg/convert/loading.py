@@ -77,7 +77,7 @@ def is_count(value: Any) -> bool:
 
 def zeros(opt: Optimizer, name: str, step: int = 0) -> dict[str, Any] | None:
     """State of a parameter that has no history, or None if it has no state here either."""
-    live = opt._state(name)
+    live = opt._updater.state(name)
     if live is None:
         return None
     return {

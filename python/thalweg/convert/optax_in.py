@@ -143,7 +143,7 @@ def _add(
 def _check_found(opt: Optimizer, found: Found) -> None:
     """Refuse what holds no state of the optimizer's rule."""
     trained = opt._trained()
-    keeps = any(opt._state(name) for name in trained)
+    keeps = any(opt._updater.state(name) for name in trained)
     if found.state or not keeps:
         if not found.state:  # SGD without momentum, which has nothing but its count
             found.names = list(trained)

@@ -61,7 +61,7 @@ def to_optax(opt: Optimizer, *, like: Any = None) -> Any:
     """
     check_optimizer(opt)
     refuse(opt)
-    (step_count, *_), states = snapshot(opt)
+    (step_count, *_), states = snapshot(opt._updater)
     state = _State(opt, states, _count(step_count))
     if like is None:
         return state.plain()

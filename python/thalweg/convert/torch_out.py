@@ -77,7 +77,7 @@ def to_torch(
     if tensors is not None and not isinstance(tensors, bool):
         raise TypeError(f"tensors must be True, False or None, got {tensors!r}")
     _refuse(opt)
-    (step_count, *_), states = snapshot(opt)
+    (step_count, *_), states = snapshot(opt._updater)
     values = Values(opt, max(1, step_count))
     groups = _grouped(opt, values) if params is None else _asked(opt, params, values)
     as_torch = _tensor() if tensors or (tensors is None and "torch" in sys.modules) else None

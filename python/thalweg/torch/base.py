@@ -70,7 +70,7 @@ class Optimizer(torch.optim.Optimizer):
             found = {s.name: restored(bound, s, saved.get(s.param, {})) for s in slots}
             states = {name: state for name, state in found.items() if state}
             most = max((state["step"] for state in states.values()), default=0)
-            bound.native._restore(counts or (most, 0, 0, 0.0), states)
+            bound.native.restore(counts or (most, 0, 0, 0.0), states)
             for slot in slots:
                 if kept := extras(saved.get(slot.param, {}), own_keys(bound, slot)):
                     state[slot.param] = kept
@@ -103,7 +103,7 @@ class Optimizer(torch.optim.Optimizer):
         self._adopt()
         bound = self._bound
         if bound and (options != bound.options or bound.lacks_momentum(classes)):
-            self._assemble(groups, self.state, bound.native._snapshot([])[0])
+            self._assemble(groups, self.state, bound.native.snapshot([])[0])
             bound = self._bound
         woken = [Slot.of(*leaf) for leaf in self._asleep if leaf[1].grad is not None]
         if woken:
@@ -288,7 +288,7 @@ class Optimizer(torch.optim.Optimizer):
 
     def __getstate__(self) -> dict[str, Any]:
         self._adopt(saving=True)
-        counts = self._bound and self._bound.native._snapshot([])[0]
+        counts = self._bound and self._bound.native.snapshot([])[0]
         own = {"_nonfinite": self._nonfinite, "_counts": counts}
         return {**super().__getstate__(), **own}
 

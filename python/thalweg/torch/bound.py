@@ -53,10 +53,10 @@ class Bound:
         options: Mapping[str, Any],
     ) -> None:
         self.options = options
-        self.native = _core.Optimizer()
-        self.native._bind({slot.name: slot.array for slot in slots}, **options)
+        self.native = _core.Updater()
+        self.native.bind({slot.name: slot.array for slot in slots}, **options)
         with in_torchs_words(classes, options):
-            self.native._configure(classes, [slot.group for slot in slots])
+            self.native.configure(classes, [slot.group for slot in slots])
         self._take(slots, classes)
 
     def _take(self, slots: Sequence[Slot], classes: list[dict[str, Any]]) -> None:
@@ -74,7 +74,7 @@ class Bound:
         slots = [*(Slot.of(*slot[:3]) for slot in self.slots), *more]
         tree = {slot.name: slot.array for slot in slots}
         with in_torchs_words(classes, self.options):
-            self.native._extend(tree, classes, [slot.group for slot in slots])
+            self.native.extend(tree, classes, [slot.group for slot in slots])
         self._take(slots, classes)
 
     def lacks_momentum(self, classes: list[dict[str, Any]]) -> bool:
@@ -86,7 +86,7 @@ class Bound:
         """Take other hyperparameters, or change nothing."""
         if classes != self.classes:
             with in_torchs_words(classes, self.options):
-                self.native._configure(classes, [slot.group for slot in self.slots])
+                self.native.configure(classes, [slot.group for slot in self.slots])
             self.classes = classes
 
     def look_again(self) -> None:
@@ -116,5 +116,5 @@ class Bound:
 
     def tensors(self, slot: Slot) -> dict[str, Any]:
         """The state of a parameter, as tensors that share the memory of the live arrays."""
-        arrays = self.native._state(slot.name) or {}
+        arrays = self.native.state(slot.name) or {}
         return {key: torch.from_numpy(array) for key, array in arrays.items()}

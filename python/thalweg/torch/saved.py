@@ -47,7 +47,7 @@ def check_state_dict(saved: Any) -> None:
 
 def own_keys(bound: Bound, slot: Slot) -> list[str]:
     """What `state` has of a parameter that was updated, as torch has it."""
-    return [*(["step"] if bound.options["adam"] else []), *(bound.native._state(slot.name) or {})]
+    return [*(["step"] if bound.options["adam"] else []), *(bound.native.state(slot.name) or {})]
 
 
 def extras(entry: Mapping[Any, Any], own: Iterable[str]) -> dict[Any, Any]:

@@ -67,7 +67,7 @@ class Shown:
 
     def count(self, state: dict[Any, Any], bound: Bound, *, again: bool = False) -> None:
         """Show what the core has counted, and the state of what was updated for the first time."""
-        steps = bound.native._leaf_steps()
+        steps = bound.native.leaf_steps()
         self._counts[: len(steps)] = steps
         self._told = self._counts.tobytes()
         updated = int(np.count_nonzero(self._counts))
@@ -148,11 +148,11 @@ class Shown:
                 found[position] = put
             else:
                 gone.append(slot.name)
-        bound.native._reset(gone)
-        taken, skipped, running, weight = bound.native._snapshot([])[0]
+        bound.native.reset(gone)
+        taken, skipped, running, weight = bound.native.snapshot([])[0]
         most = max((put["step"] for put in found.values()), default=0)
         states = {bound.slots[position].name: put for position, put in found.items()}
-        bound.native._restore((max(taken, most), skipped, running, weight), states)
+        bound.native.restore((max(taken, most), skipped, running, weight), states)
         for position in found:
             self._show(state, bound, position, bound.slots[position])
         self._woken.clear()

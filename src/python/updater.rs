@@ -1,0 +1,462 @@
+//! Arrays with their state that are updated together: what optimizers, sums and averages have inside.
+//!
+//! Python resolves groups into classes of parameters that share their hyperparameters; everything a
+//! step does is here, in one native call, so that an interrupt can fall before it or after it but not
+//! inside.
+
+use std::collections::HashMap;
+
+use numpy::PyUntypedArray;
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyList, PyString};
+
+use super::batch::Clip;
+use super::counters::Counts;
+use super::errors::Outcome;
+use super::exchange::exchange;
+use super::exit::Presence;
+use super::guarded::{Guarded, model_in};
+use super::hyper::Family;
+use super::keywords::{clip_argument, partial_argument, scale_argument, stats_argument};
+use super::model::{Model, Options, Policy};
+use super::report::StepReport;
+use super::saved::{Attached, Snapshot, check_attached, restore};
+use super::step::{Request, open, step, step_open};
+use super::tree::Leaves;
+
+/// What else takes over together with an object: it, its counters, its state.
+type AttachedObject<'py> = (Bound<'py, Updater>, Counts, Bound<'py, PyDict>);
+
+/// Arrays and their state, updated together.
+#[pyclass(module = "thalweg._core", frozen)]
+#[derive(Debug, Default)]
+pub struct Updater {
+    pub guarded: Guarded,
+}
+
+#[pymethods]
+impl Updater {
+    #[new]
+    fn new() -> Self {
+        Updater::default()
+    }
+
+    /// Takes in the parameters; returns names and arrays.
+    #[pyo3(signature = (params, *, adam, amsgrad, nesterov, independent, maximize, nonfinite))]
+    #[allow(clippy::too_many_arguments)] // the constructors' keywords, one to one
+    fn bind<'py>(
+        &self,
+        params: &Bound<'py, PyAny>,
+        adam: bool,
+        amsgrad: bool,
+        nesterov: bool,
+        independent: bool,
+        maximize: bool,
+        nonfinite: &str,
+    ) -> PyResult<Leaves<'py>> {
+        let family = if adam { Family::Adam { amsgrad } } else { Family::Sgd };
+        let policy = Policy::named(nonfinite)?;
+        self.hold(params, Options { family, nesterov, independent, maximize, policy })
+    }
+
+    /// Takes in arrays that are to hold sums of gradients.
+    fn bind_sums<'py>(&self, sums: &Bound<'py, PyAny>) -> PyResult<Leaves<'py>> {
+        self.hold(sums, Options::of(Family::Sum))
+    }
+
+    /// Takes in arrays that are to hold averages of parameters.
+    fn bind_averages<'py>(
+        &self,
+        averages: &Bound<'py, PyAny>,
+        bias_correction: bool,
+    ) -> PyResult<Leaves<'py>> {
+        self.hold(averages, Options::of(Family::Average { bias_correction }))
+    }
+
+    /// Says which class each leaf is in, and what the classes' hyperparameters are. Class 0 is
+    /// group 0 by itself. Leaves that train for the first time are checked and get their state.
+    ///
+    /// `trained` leaves get that many arrays of state whatever their class, frozen or not. What is
+    /// `restored` is taken over at the end, and what is `attached` after it.
+    #[pyo3(signature = (classes, assignment, trained=HashMap::new(), restored=None,
+        attached=Vec::new()))]
+    fn configure(
+        &self,
+        py: Python<'_>,
+        classes: Vec<Bound<'_, PyDict>>,
+        assignment: Vec<usize>,
+        trained: HashMap<String, usize>,
+        restored: Option<Snapshot<'_>>,
+        attached: Vec<AttachedObject<'_>>,
+    ) -> PyResult<()> {
+        self.inside(py, |model| {
+            let model = if restored.is_some() { model.loadable()? } else { model.ready()? };
+            let classes = model.extract(py, &classes, &assignment)?;
+            if let Some((_, states)) = &restored {
+                model.check_restorable(states)?;
+            }
+            let attached = guarded(&attached);
+            check_attached(py, &attached)?;
+            model.configure(py, classes, assignment, &trained)?;
+            restored.map_or(Ok(()), |restored| {
+                restore(py, (&self.guarded.counters, model), &restored, &attached)
+            })
+        })
+    }
+
+    /// Gives some classes, by position, other hyperparameters; costs what their leaves cost.
+    fn adjust(&self, py: Python<'_>, classes: Vec<(usize, Bound<'_, PyDict>)>) -> PyResult<()> {
+        self.with(py, |model| model.adjust(py, &classes))
+    }
+
+    /// Adopts other arrays under the same names.
+    fn rebind<'py>(&self, params: &Bound<'py, PyAny>) -> PyResult<Leaves<'py>> {
+        self.with(params.py(), |model| model.rebind(params))
+    }
+
+    /// Adopts a tree with the same names and more, with classes as in `configure`.
+    fn extend<'py>(
+        &self,
+        params: &Bound<'py, PyAny>,
+        classes: Vec<Bound<'py, PyDict>>,
+        assignment: Vec<usize>,
+    ) -> PyResult<Leaves<'py>> {
+        self.with(params.py(), |model| model.extend(params, &classes, assignment))
+    }
+
+    /// Updates every array that trains, once; see `Optimizer.step`.
+    #[pyo3(signature = (grads, *, max_norm=None, max_tensor_norm=None, max_value=None, scale=1.0,
+        partial=false, stats=false))]
+    #[allow(clippy::too_many_arguments)] // the keywords of a step
+    pub fn step(
+        &self,
+        grads: &Bound<'_, PyAny>,
+        max_norm: Option<&Bound<'_, PyAny>>,
+        max_tensor_norm: Option<&Bound<'_, PyAny>>,
+        max_value: Option<&Bound<'_, PyAny>>,
+        #[pyo3(from_py_with = scale_argument)] scale: f64,
+        #[pyo3(from_py_with = partial_argument)] partial: bool,
+        #[pyo3(from_py_with = stats_argument)] stats: bool,
+    ) -> PyResult<StepReport> {
+        let clip = clip_argument(&[
+            ("max_norm", max_norm),
+            ("max_tensor_norm", max_tensor_norm),
+            ("max_value", max_value),
+        ])?;
+        let counters = &self.guarded.counters;
+        let request = Request { grads, clip, scale, partial, stats, counters };
+        Ok(self.guarded.with(grads.py(), |model| step(grads.py(), model, &request))?)
+    }
+
+    /// Number of steps taken.
+    #[getter]
+    pub fn step_count(&self) -> u64 {
+        self.guarded.counters.get().0
+    }
+
+    /// Number of steps skipped.
+    #[getter]
+    pub fn skip_count(&self) -> u64 {
+        self.guarded.counters.get().1
+    }
+
+    /// Number of steps skipped since the last one taken.
+    #[getter]
+    pub fn consecutive_skips(&self) -> u64 {
+        self.guarded.counters.get().2
+    }
+
+    /// Sum of the scales of steps taken: of a sum of gradients, the weights added up.
+    #[getter]
+    fn weight(&self) -> f64 {
+        self.guarded.counters.get().3
+    }
+
+    /// State arrays of a leaf by name, or None if it has never trained.
+    fn state<'py>(&self, py: Python<'py>, name: &str) -> PyResult<Option<Bound<'py, PyDict>>> {
+        self.inside(py, |model| model.state(py, model.leaf(name)?))
+    }
+
+    /// Refuses if a leaf that trains is not the array it was.
+    fn check_current(&self, py: Python<'_>) -> PyResult<()> {
+        self.with(py, |model| model.check_current(py))
+    }
+
+    /// Number of updates of a leaf.
+    fn leaf_step(&self, py: Python<'_>, name: &str) -> PyResult<u64> {
+        self.inside(py, |model| model.leaf(name).map(|leaf| leaf.step))
+    }
+
+    /// Numbers of updates of all leaves, in order.
+    fn leaf_steps(&self, py: Python<'_>) -> PyResult<Vec<u64>> {
+        self.inside(py, |model| Ok(model.leaves.iter().map(|leaf| leaf.step).collect()))
+    }
+
+    /// The counters, and the state of leaves that have any: live arrays and the number of updates. Of
+    /// sums and averages the arrays are the parameters.
+    fn snapshot<'py>(&self, py: Python<'py>, names: Vec<String>) -> PyResult<Snapshot<'py>> {
+        self.with(py, |model| {
+            model.check_whole()?;
+            let positions = names.iter().map(|name| model.position(name));
+            let snapshot = model.snapshot(py, positions.collect::<Outcome<Vec<usize>>>()?)?;
+            Ok((self.guarded.counters.get(), snapshot))
+        })
+    }
+
+    /// Calls `work` with snapshots of this object and of `others`, whose arrays are the live ones,
+    /// and returns what it returns. Nobody can change any of them until then, so all are of one
+    /// moment. With `current`, leaves that train must be what they were.
+    fn together<'py>(
+        &self,
+        py: Python<'py>,
+        others: Vec<Bound<'py, Updater>>,
+        work: &Bound<'py, PyAny>,
+        current: bool,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let _presence = Presence::begin(py);
+        let objects = std::iter::once(self).chain(others.iter().map(Bound::get));
+        let mut entered = Vec::with_capacity(1 + others.len());
+        let snapshots = PyList::empty(py);
+        for object in objects {
+            let mut gate = object.guarded.enter()?;
+            let model = model_in(&mut gate)?.ready()?;
+            model.check_whole()?;
+            if current {
+                model.check_current(py)?;
+            }
+            snapshots.append((
+                object.guarded.counters.get(),
+                model.snapshot(py, 0..model.leaves.len())?,
+            ))?;
+            entered.push(gate);
+        }
+        work.call1((snapshots,))
+    }
+
+    /// Takes over what `snapshot` gave, which must fit, here and in what is attached.
+    #[pyo3(signature = (counts, states, attached=Vec::new()))]
+    fn restore(
+        &self,
+        py: Python<'_>,
+        counts: Counts,
+        states: Bound<'_, PyDict>,
+        attached: Vec<AttachedObject<'_>>,
+    ) -> PyResult<()> {
+        self.inside(py, |model| {
+            let model = model.loadable()?;
+            model.check_restorable(&states)?;
+            let attached = guarded(&attached);
+            check_attached(py, &attached)?;
+            restore(py, (&self.guarded.counters, model), &(counts, states), &attached)
+        })
+    }
+
+    /// Moves averages towards the parameters. Their optimizer is entered too, so that nobody trains
+    /// them meanwhile.
+    #[pyo3(signature = (params, owner=None))]
+    fn average(
+        &self,
+        params: &Bound<'_, PyAny>,
+        owner: Option<&Bound<'_, Updater>>,
+    ) -> PyResult<()> {
+        let mut entered = owner.map(|owner| owner.get().guarded.enter()).transpose()?;
+        if let Some(owner) = &mut entered {
+            model_in(owner)?.ready()?;
+        }
+        let (clip, scale, partial, stats) = (Clip::No, 1.0, false, false);
+        let counters = &self.guarded.counters;
+        let request = Request { grads: params, clip, scale, partial, stats, counters };
+        self.with(params.py(), |model| step(params.py(), model, &request))?;
+        Ok(())
+    }
+
+    /// Refuses in the middle of something.
+    fn check_ready(&self, py: Python<'_>) -> PyResult<()> {
+        self.with(py, |_| Ok(()))
+    }
+
+    /// Names of all leaves, in order.
+    fn leaf_names<'py>(&self, py: Python<'py>) -> PyResult<Vec<Py<PyString>>> {
+        self.inside(py, |model| {
+            Ok(model.leaves.iter().map(|leaf| leaf.key.clone_ref(py)).collect())
+        })
+    }
+
+    /// Sets the state of leaves and their numbers of updates to zero; of all leaves, and the counters
+    /// too, without names.
+    #[pyo3(signature = (names=None))]
+    fn reset(&self, py: Python<'_>, names: Option<Vec<String>>) -> PyResult<()> {
+        self.with(py, |model| {
+            let everything = names.is_none();
+            let positions = match names {
+                Some(names) => {
+                    let positions = names.iter().map(|name| model.position(name));
+                    positions.collect::<Outcome<Vec<usize>>>()?
+                }
+                None => (0..model.leaves.len()).collect(),
+            };
+            model.check_whole()?;
+            model.writing(py, &self.guarded.counters, |model| {
+                model.reset(py, positions.into_iter())?;
+                if everything {
+                    self.guarded.counters.set(Counts::default());
+                }
+                Ok(())
+            })
+        })
+    }
+
+    /// Has the state of leaves made by `keeper` from now on, in files: it is called with the name,
+    /// the array and the names of state arrays of each leaf that begins to train.
+    fn keep(&self, py: Python<'_>, keeper: Py<PyAny>) -> PyResult<()> {
+        self.inside(py, |model| {
+            model.keeper = Some(keeper);
+            Ok(())
+        })
+    }
+
+    /// Keeps a record of progress from now on, in these words of a mapped file. Without words it is
+    /// closed, and nothing can be written any more.
+    #[pyo3(signature = (words=None, torn=false, releases=false))]
+    fn keep_record(
+        &self,
+        py: Python<'_>,
+        words: Option<&Bound<'_, PyUntypedArray>>,
+        torn: bool,
+        releases: bool,
+    ) -> PyResult<()> {
+        self.with(py, |model| model.set_record(words, (torn, releases)))
+    }
+
+    /// Takes over counters and numbers of updates, the latter in the order of names.
+    fn resume(&self, py: Python<'_>, counts: Counts, steps: Vec<u64>) -> PyResult<()> {
+        self.with(py, |model| {
+            for (leaf, step) in model.sorted.iter().zip(steps) {
+                model.leaves[*leaf].step = step;
+            }
+            self.guarded.counters.set(counts);
+            Ok(())
+        })
+    }
+
+    /// Parameters and state are whole again.
+    fn mend(&self, py: Python<'_>) -> PyResult<()> {
+        self.with(py, |model| {
+            model.mend(&self.guarded.counters);
+            Ok(())
+        })
+    }
+
+    /// Calls `work` while nobody else is in here.
+    fn alone(&self, py: Python<'_>, work: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.with(py, |_| Ok(work.call0().map(drop)?))
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.guarded.traverse(&visit)
+    }
+
+    fn __clear__(&self) {
+        let _ = self.guarded.put(None); // in use, it is not garbage
+    }
+}
+
+impl Updater {
+    /// Exchanges the contents of averages and of the parameters, and back. Meanwhile they are held,
+    /// and so is the optimizer of the parameters.
+    pub fn exchange(
+        &self,
+        params: &Bound<'_, PyDict>,
+        held: bool,
+        owner: Option<&Updater>,
+    ) -> PyResult<()> {
+        let py = params.py();
+        let mut entered = owner.map(|owner| owner.guarded.enter()).transpose()?;
+        let mut owner_model = entered.as_mut().map(model_in).transpose()?;
+        self.inside(py, |model| {
+            if held {
+                model.ready()?;
+            }
+            if let Some(owner) = &mut owner_model {
+                if held {
+                    owner.ready()?.check_current(py)?;
+                    owner.check_whole()?;
+                }
+                owner.prepare_writing(py)?;
+                owner.begin_writing();
+            }
+            let mark = owner_model.as_deref_mut().map(|owner| &mut owner.held);
+            let done = exchange(py, model, params, (held, mark));
+            if let (Some(model), Some(owner)) = (owner_model, owner) {
+                // Between entering and leaving one that began is not finished.
+                if done.is_err() || !held {
+                    model.finish_writing(&owner.guarded.counters);
+                }
+                if done.is_ok() && !held {
+                    model.finish_writing(&owner.guarded.counters);
+                }
+            }
+            done
+        })
+    }
+
+    /// Begins a step that is taken tensor by tensor.
+    pub fn open(&self, py: Python<'_>, token: u64) -> PyResult<()> {
+        self.with(py, |model| open(py, model, &self.guarded.counters, token))
+    }
+
+    /// Updates some parameters in the open step, each at most once.
+    pub fn step_open(
+        &self,
+        grads: &Bound<'_, PyAny>,
+        token: u64,
+        (clip, scale, stats): (Clip, f64, bool),
+    ) -> PyResult<StepReport> {
+        let counters = &self.guarded.counters;
+        let request = Request { grads, clip, scale, partial: true, stats, counters };
+        self.inside(grads.py(), |model| step_open(grads.py(), model, &request, token))
+    }
+
+    /// Ends the open step, if it is this one.
+    pub fn close(&self, py: Python<'_>, token: u64) -> PyResult<()> {
+        self.inside(py, |model| {
+            if model.open.take_if(|open| open.token == token).is_some() {
+                model.finish_writing(&self.guarded.counters);
+            }
+            Ok(())
+        })
+    }
+
+    /// Whether this step is open.
+    pub fn is_open(&self, py: Python<'_>, token: u64) -> PyResult<bool> {
+        self.inside(py, |model| Ok(model.open.as_ref().is_some_and(|open| open.token == token)))
+    }
+
+    fn hold<'py>(&self, params: &Bound<'py, PyAny>, options: Options) -> PyResult<Leaves<'py>> {
+        let _presence = Presence::begin(params.py());
+        let (model, leaves) = Model::new(params, options)?;
+        self.guarded.put(Some(model))?;
+        self.guarded.counters.set(Counts::default());
+        Ok(leaves)
+    }
+
+    fn inside<T>(
+        &self,
+        py: Python<'_>,
+        work: impl FnOnce(&mut Model) -> Outcome<T>,
+    ) -> PyResult<T> {
+        Ok(self.guarded.inside(py, work)?)
+    }
+
+    fn with<T>(&self, py: Python<'_>, work: impl FnOnce(&mut Model) -> Outcome<T>) -> PyResult<T> {
+        Ok(self.guarded.with(py, work)?)
+    }
+}
+
+fn guarded<'a, 'py>(attached: &'a [AttachedObject<'py>]) -> Vec<Attached<'a, 'py>> {
+    let object = |(object, counts, states): &'a AttachedObject<'py>| {
+        (&object.get().guarded, *counts, states.clone())
+    };
+    attached.iter().map(object).collect()
+}
