@@ -111,9 +111,9 @@ class Saved:
 
 def check_number(key: str, number: Any) -> float:
     expect(type(number) is float, TypeError)
-    if key in ("betas", "momentum"):
+    if key == "betas":
         fits = 0.0 <= number < 1.0
-    elif key == "dampening":
+    elif key in ("momentum", "dampening"):
         fits = 0.0 <= number <= 1.0
     else:
         fits = (min(EPS_MIN.values()) if key == "eps" else 0.0) <= number < math.inf
