@@ -174,8 +174,7 @@ where
 #[divan::bench(types = [f32, f64], args = sizes(), sample_count = 20)]
 fn norm<E: Element>(bencher: Bencher<'_, '_>, len: usize) {
     let gradient = vec![E::from_f64(0.01); len];
-    let view = ndarray::ArrayView1::from(&gradient[..]);
-    bencher
-        .counter(BytesCount::new(len * size_of::<E>()))
-        .bench_local(|| global_norm(&[Leaf::from_view(black_box(view))], Level::current(), 1));
+    bencher.counter(BytesCount::new(len * size_of::<E>())).bench_local(|| {
+        global_norm(&[Leaf::from_slice(black_box(&gradient[..]))], Level::current(), 1)
+    });
 }

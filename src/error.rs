@@ -107,7 +107,7 @@ impl fmt::Display for Error {
 impl std::error::Error for Error {}
 
 /// A number as Python writes it.
-pub(crate) struct Number(pub(crate) f64);
+pub struct Number(pub f64);
 
 impl fmt::Display for Number {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -116,7 +116,7 @@ impl fmt::Display for Number {
 }
 
 /// A name as Python writes a string.
-pub(crate) struct Quoted<'a>(pub(crate) &'a str);
+pub struct Quoted<'a>(pub &'a str);
 
 impl fmt::Display for Quoted<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

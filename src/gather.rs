@@ -19,6 +19,11 @@ pub struct Pointer {
 }
 
 impl Pointer {
+    /// To elements of type `E`.
+    pub fn of<E: Element>(address: *mut E) -> Self {
+        Pointer { address: address.cast(), kind: E::KIND }
+    }
+
     /// Elements `start..start + len` of a dense array.
     ///
     /// # Safety

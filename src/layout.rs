@@ -74,7 +74,7 @@ impl<const K: usize> Layout<K> {
     /// Calls `run(offset, stride, count)` for the runs of array `k` that make up elements
     /// `start..start + len` of the traversal; offset and stride are in bytes.
     #[inline(always)]
-    pub(crate) fn runs(
+    pub fn runs(
         &self,
         k: usize,
         start: usize,

@@ -1,7 +1,7 @@
 //! Adam, AdamW, AMSGrad and SGD updates in place: SIMD, multi-threaded, the same bits everywhere.
 //!
-//! This is the core of the Python package of the same name, and a crate that others can embed; with
-//! the `python` feature off it knows nothing of Python.
+//! This is the core of the Python package of the same name, and a crate that others can embed: it knows
+//! nothing of Python. The module that does is a crate of its own, in `src/python`.
 //!
 //! # The promise about numbers
 //!
@@ -23,15 +23,15 @@
 //! | [`layout`], [`gather`], `planes` | shapes and strides; arrays that are no plain slice |
 //! | [`tensor`], `ways` | a parameter with its gradient and state; the ways through it |
 //! | [`watch`] | norms of gradient, parameter and change, in the pass of the update |
-//! | [`plan`], `cut`, [`threads`], `pool` | many tensors, portions, threads |
+//! | [`plan`], `cut`, [`threads`], [`pool`] | many tensors, portions, threads |
 //! | [`release`] | pages of mapped files that a pass is done with |
 //! | [`fork`] | what a forked child may believe |
 //! | [`norm`], `sums` | the read pass: norm and largest magnitude; sums with definite bits |
 //! | [`scalars`] | cosine and power for schedules |
 //! | [`stream`] | the memory limit: what no update can be faster than |
 //! | [`checkpoint`] | files with tensors that are whole or not there |
+//! | `views` | arrays of the crate `ndarray`, a feature that is on by default |
 //! | [`error`] | every way an update can be refused |
-//! | `python` | the only room that knows Python |
 //!
 //! Data flows one way: hyperparameters become coefficients, tensors become portions, portions go to
 //! threads, a thread runs the kernel at a CPU level.
@@ -40,7 +40,8 @@
 //! register), `prefetch` (an instruction), `gather`, `planes`, `tensor`, `ways`, `norm` (elements of
 //! arrays given by address), `plan` (one thread an element), `pool` (pointers to a leaked pool and the
 //! region in it), `fork` (handlers that the C library calls), `checkpoint::lock` (record locks, which
-//! std lacks), `release` (advice about memory) and `python`.
+//! std lacks), `release` (advice about memory) and `views`. The crate in `src/python` has it where it binds
+//! arrays.
 //!
 //! # Examples
 //!
@@ -77,10 +78,8 @@ pub mod layout;
 pub mod norm;
 pub mod plan;
 mod planes;
-mod pool;
+pub mod pool;
 mod prefetch;
-#[cfg(feature = "python")]
-mod python;
 pub mod release;
 pub mod rule;
 pub mod scalars;
@@ -88,6 +87,8 @@ pub mod stream;
 mod sums;
 pub mod tensor;
 pub mod threads;
+#[cfg(feature = "ndarray")]
+mod views;
 pub mod watch;
 mod ways;
 

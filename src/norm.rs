@@ -8,8 +8,6 @@
 
 use std::marker::PhantomData;
 
-use ndarray::{ArrayView, Dimension};
-
 use crate::cut::{Cut, Piece};
 use crate::dispatch::{Level, Work};
 use crate::element::{Element, Kind};
@@ -48,13 +46,11 @@ unsafe impl Send for Leaf<'_> {}
 unsafe impl Sync for Leaf<'_> {}
 
 impl<'a> Leaf<'a> {
-    /// An array of any strides.
-    pub fn from_view<E: Element, D: Dimension>(view: ArrayView<'a, E, D>) -> Self {
-        let strides: Vec<isize> =
-            view.strides().iter().map(|stride| stride * E::KIND.size() as isize).collect();
-        let pointer = Pointer { address: view.as_ptr().cast_mut().cast(), kind: E::KIND };
-        // SAFETY: a view is valid for 'a and not written.
-        unsafe { Leaf::new(view.shape(), pointer, &strides, E::KIND) }
+    /// A slice. Nothing is allocated.
+    pub fn from_slice<E: Element>(slice: &'a [E]) -> Self {
+        let pointer = Pointer::of(slice.as_ptr().cast_mut());
+        // SAFETY: a slice is valid for 'a and not written, aligned and without gaps.
+        unsafe { Leaf::dense(slice.len(), pointer) }
     }
 
     /// An array by address, its numbers cast to `kind`.
@@ -393,8 +389,7 @@ impl ReadPass {
 ///
 /// ```
 /// use thalweg::norm::{Leaf, global_norm};
-/// let (w, b) = (ndarray::arr1(&[3.0_f32, 0.0]), ndarray::arr0(4.0_f32));
-/// let leaves = [Leaf::from_view(w.view()), Leaf::from_view(b.view())];
+/// let leaves = [Leaf::from_slice(&[3.0_f32, 0.0]), Leaf::from_slice(&[4.0_f32])];
 /// assert_eq!(global_norm(&leaves, thalweg::Level::current(), 1).of_scaled(1.0), 5.0);
 /// ```
 pub fn global_norm(leaves: &[Leaf<'_>], level: Level, threads: usize) -> Norm {

@@ -35,7 +35,7 @@ const LOOKS: u32 = 64;
 ///
 /// The calling thread takes numbers too, so all is done even where no thread can be started, or
 /// where another thread's region has the helpers.
-pub(crate) fn for_each(count: usize, threads: usize, work: impl Fn(usize) + Sync) {
+pub fn for_each(count: usize, threads: usize, work: impl Fn(usize) + Sync) {
     let helpers = threads.min(count).min(HELPERS_MAX + 1).saturating_sub(1);
     let region =
         Region { work: &work, count, next: AtomicUsize::new(0), seats: AtomicUsize::new(helpers) };

@@ -4,8 +4,6 @@
 
 use std::marker::PhantomData;
 
-use ndarray::{ArrayView, ArrayViewMut, Dimension};
-
 use crate::dispatch::Level;
 use crate::element::{Element, Kind};
 use crate::error::Error;
@@ -73,11 +71,11 @@ impl<'a> Tensor<'a> {
         const { assert!(N <= MAX_STATE) };
         let len = p.len();
         check_shape("the gradient", &[g.len()], &[len])?;
-        let mut pointers = [pointer(p.as_mut_ptr()); ARRAYS];
-        pointers[GRADIENT] = pointer(g.as_ptr().cast_mut());
+        let mut pointers = [Pointer::of(p.as_mut_ptr()); ARRAYS];
+        pointers[GRADIENT] = Pointer::of(g.as_ptr().cast_mut());
         for (k, s) in state.into_iter().enumerate() {
             check_shape("a state array", &[s.len()], &[len])?;
-            pointers[STATE + k] = pointer(s.as_mut_ptr());
+            pointers[STATE + k] = Pointer::of(s.as_mut_ptr());
         }
         Ok(Tensor {
             kind: E::KIND,
@@ -88,42 +86,6 @@ impl<'a> Tensor<'a> {
             logical: true,
             borrow: PhantomData,
         })
-    }
-
-    /// Binds arrays of one shape and any strides; the gradient may be of another type. The order
-    /// decides nothing but speed, and whether norms can be had.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Shape`] where shapes differ, [`Error::State`] for more than [`MAX_STATE`] arrays.
-    pub fn from_views<E: Element, G: Element, D: Dimension>(
-        mut p: ArrayViewMut<'a, E, D>,
-        g: ArrayView<'a, G, D>,
-        state: Vec<ArrayViewMut<'a, E, D>>,
-        order: Order,
-    ) -> Result<Self, Error> {
-        if state.len() > MAX_STATE {
-            return Err(Error::State { got: state.len(), expected: MAX_STATE });
-        }
-        check_shape("the gradient", g.shape(), p.shape())?;
-        let bytes = |strides: &[isize], kind: Kind| -> Vec<isize> {
-            strides.iter().map(|stride| stride * kind.size() as isize).collect()
-        };
-        let shape = p.shape().to_vec();
-        let own = bytes(p.strides(), E::KIND);
-        let mut pointers = [pointer(p.as_mut_ptr()); ARRAYS];
-        let mut strides: [Vec<isize>; ARRAYS] = std::array::from_fn(|_| own.clone());
-        pointers[GRADIENT] = pointer(g.as_ptr().cast_mut());
-        strides[GRADIENT] = bytes(g.strides(), G::KIND);
-        let states = state.len();
-        for (k, mut s) in state.into_iter().enumerate() {
-            check_shape("a state array", s.shape(), &shape)?;
-            pointers[STATE + k] = pointer(s.as_mut_ptr());
-            strides[STATE + k] = bytes(s.strides(), E::KIND);
-        }
-        let strides = strides.each_ref().map(|s| &s[..]);
-        // SAFETY: views are valid for 'a, and the mutable ones are exclusive and overlap nothing.
-        Ok(unsafe { Tensor::new(&shape, pointers, strides, states, order) })
     }
 
     /// Binds arrays by address.
@@ -350,10 +312,6 @@ impl<'a> Tensor<'a> {
             }
         }
     }
-}
-
-fn pointer<E: Element>(address: *mut E) -> Pointer {
-    Pointer { address: address.cast(), kind: E::KIND }
 }
 
 pub(crate) fn is_slice(layout: &Layout<ARRAYS>, k: usize, pointer: Pointer) -> bool {

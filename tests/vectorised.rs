@@ -195,7 +195,7 @@ fn use_kernels() {
     let level = Level::current();
     Plan::default().run(&mut [Task { tensor, update: 0 }], &[update], level, 1).unwrap();
     assert_eq!(p, [0.75; 3]);
-    let leaf = Leaf::from_view(ndarray::aview1(&p));
+    let leaf = Leaf::from_slice(&p);
     assert!(global_norm(&[leaf], level, 1).of_scaled(1.0) > 1.0);
 }
 

@@ -4,14 +4,14 @@ use numpy::PyUntypedArray;
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyTuple};
 
-use super::arrays::{gradient_of, written};
-use super::errors::{Outcome, Refusal};
-use super::foreign::as_array;
-use super::memory::Memory;
-use super::overlap::{Occupant, first_file_overlap, first_overlap};
-use crate::element::Kind;
-use crate::gather::Pointer;
-use crate::tensor::{ARRAYS, GRADIENT, PARAMETER};
+use crate::arrays::{gradient_of, written};
+use crate::errors::{Outcome, Refusal};
+use crate::foreign::as_array;
+use crate::memory::Memory;
+use crate::overlap::{Occupant, first_file_overlap, first_overlap};
+use thalweg::element::Kind;
+use thalweg::gather::Pointer;
+use thalweg::tensor::{ARRAYS, GRADIENT, PARAMETER};
 
 /// Arguments by tensor: `rows[i]` holds the parameter, the gradient and the state of tensor `i`.
 pub struct Rows<'py> {

@@ -12,12 +12,12 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyType};
 
-use super::errors::{Outcome, Refusal, if_said};
-use super::foreign::{self, Role};
-use super::memory::Memory;
-use super::overlap::Occupant;
-use crate::element::Kind;
-use crate::gather::Pointer;
+use crate::errors::{Outcome, Refusal, if_said};
+use crate::foreign::{self, Role};
+use crate::memory::Memory;
+use crate::overlap::Occupant;
+use thalweg::element::Kind;
+use thalweg::gather::Pointer;
 
 /// What is accepted in a role, and how to get there.
 struct Advice {

@@ -2,17 +2,17 @@
 
 use std::collections::HashMap;
 
-use super::hyper::Numbers;
-use super::model::Policy;
-use crate::dispatch::Level;
-use crate::element::Kind;
-use crate::error::Error;
-use crate::norm::{self, ReadPass};
-use crate::plan::{Plan, Task, Update};
-use crate::release::Span;
-use crate::rule::Intake;
-use crate::tensor::Tensor;
-use crate::watch::Norms;
+use crate::hyper::Numbers;
+use crate::model::Policy;
+use thalweg::dispatch::Level;
+use thalweg::element::Kind;
+use thalweg::error::Error;
+use thalweg::norm::{self, ReadPass};
+use thalweg::plan::{Plan, Task, Update};
+use thalweg::release::Span;
+use thalweg::rule::Intake;
+use thalweg::tensor::Tensor;
+use thalweg::watch::Norms;
 
 /// How many keys are looked through for one, the last ones first; neighbours mostly have the same.
 const GLANCE: usize = 8;
@@ -111,7 +111,7 @@ impl Batch {
     ///
     /// # Safety
     ///
-    /// As [`Release::push`](crate::release::Release::push), until it is cleared.
+    /// As [`Release::push`](thalweg::release::Release::push), until it is cleared.
     #[allow(unsafe_code)] // passes a promise on
     pub unsafe fn release(&mut self, position: usize, span: Span, is_gradient: bool) {
         // SAFETY: the caller's promise.

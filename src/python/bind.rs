@@ -7,22 +7,22 @@
 use numpy::PyUntypedArray;
 use pyo3::prelude::*;
 
-use super::arrays::{gradient_of, same};
-use super::batch::{Clip, Setting, UpdateKey};
-use super::collect::overlap;
-use super::errors::{Outcome, Refusal};
-use super::hyper::Numbers;
-use super::leaf::Active;
-use super::memory::Memory;
-use super::model::Model;
-use super::overlap::Occupant;
-use super::tree::Given;
-use crate::element::Kind;
-use crate::error::Quoted;
-use crate::gather::Pointer;
-use crate::layout::Order;
-use crate::norm;
-use crate::tensor::{ARRAYS, GRADIENT, STATE, Tensor};
+use crate::arrays::{gradient_of, same};
+use crate::batch::{Clip, Setting, UpdateKey};
+use crate::collect::overlap;
+use crate::errors::{Outcome, Refusal};
+use crate::hyper::Numbers;
+use crate::leaf::Active;
+use crate::memory::Memory;
+use crate::model::Model;
+use crate::overlap::Occupant;
+use crate::tree::Given;
+use thalweg::element::Kind;
+use thalweg::error::Quoted;
+use thalweg::gather::Pointer;
+use thalweg::layout::Order;
+use thalweg::norm;
+use thalweg::tensor::{ARRAYS, GRADIENT, STATE, Tensor};
 
 /// Checks every array and binds it to its update.
 pub fn bind(

@@ -5,14 +5,14 @@ use std::collections::HashMap;
 use numpy::PyUntypedArray;
 use pyo3::prelude::*;
 
-use super::arrays::{kind_of, type_name};
-use super::errors::{Outcome, Refusal};
-use super::foreign::{Role, advice, as_array, offers_array};
-use super::maps::{Maps, Place};
-use super::model::Model;
-use super::overlap::Occupant;
-use super::tree::{BARE, Given, Known, collect_by_name, collect_flat, flatten};
-use crate::error::Quoted;
+use crate::arrays::{kind_of, type_name};
+use crate::errors::{Outcome, Refusal};
+use crate::foreign::{Role, advice, as_array, offers_array};
+use crate::maps::{Maps, Place};
+use crate::model::Model;
+use crate::overlap::Occupant;
+use crate::tree::{BARE, Given, Known, collect_by_name, collect_flat, flatten};
+use thalweg::error::Quoted;
 
 /// Finds each leaf's gradient, and refuses names that do not fit.
 pub fn collect(model: &mut Model, grads: &Bound<'_, PyAny>, partial: bool) -> Outcome<()> {

@@ -9,8 +9,8 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyType};
 
-use crate::checkpoint;
-use crate::error::{Error, Quoted};
+use thalweg::checkpoint;
+use thalweg::error::{Error, Quoted};
 
 /// Why a call was refused. Nothing has been changed.
 #[derive(Debug)]

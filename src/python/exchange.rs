@@ -6,22 +6,22 @@ use numpy::PyUntypedArrayMethods;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use super::arrays::written;
-use super::errors::{Outcome, Refusal};
-use super::leaf::Active;
-use super::memory::Memory;
-use super::model::Model;
-use super::overlap::{Occupant, first_file_overlap, first_overlap};
-use crate::dispatch::Level;
-use crate::element::Kind;
-use crate::error::Quoted;
-use crate::fork;
-use crate::gather::Pointer;
-use crate::layout::Order;
-use crate::plan::{Plan, Task, Update, useful_threads};
-use crate::rule::{Coefficients, Swap};
-use crate::tensor::{ARRAYS, GRADIENT, STATE, Tensor};
-use crate::threads::num_threads;
+use crate::arrays::written;
+use crate::errors::{Outcome, Refusal};
+use crate::leaf::Active;
+use crate::memory::Memory;
+use crate::model::Model;
+use crate::overlap::{Occupant, first_file_overlap, first_overlap};
+use thalweg::dispatch::Level;
+use thalweg::element::Kind;
+use thalweg::error::Quoted;
+use thalweg::fork;
+use thalweg::gather::Pointer;
+use thalweg::layout::Order;
+use thalweg::plan::{Plan, Task, Update, useful_threads};
+use thalweg::rule::{Coefficients, Swap};
+use thalweg::tensor::{ARRAYS, GRADIENT, STATE, Tensor};
+use thalweg::threads::num_threads;
 
 /// Exchanges the contents of the averages that `model` holds and of the parameters, given by name. The
 /// model, and that of the parameters, are held until they are exchanged back.

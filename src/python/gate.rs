@@ -6,8 +6,8 @@ use std::cell::UnsafeCell;
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::errors::{Outcome, Refusal};
-use crate::fork::Mark;
+use crate::errors::{Outcome, Refusal};
+use thalweg::fork::Mark;
 
 /// A value that one caller at a time can enter.
 ///

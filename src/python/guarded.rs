@@ -4,11 +4,11 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 
-use super::counters::Counters;
-use super::errors::{Outcome, Refusal};
-use super::exit::Presence;
-use super::gate::{Entered, Gate};
-use super::model::Model;
+use crate::counters::Counters;
+use crate::errors::{Outcome, Refusal};
+use crate::exit::Presence;
+use crate::gate::{Entered, Gate};
+use crate::model::Model;
 
 /// A model behind a gate, and its counters.
 #[derive(Debug, Default)]

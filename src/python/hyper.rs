@@ -9,14 +9,14 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyDict, PyTuple, PyType};
 
-use super::arrays::type_name;
-use super::errors::{Outcome, Refusal, if_said};
-use super::foreign::is_a_refusal;
-use crate::element::{Element, Kind};
-use crate::error::{Error, Quoted};
-use crate::plan::Update;
-use crate::rule::{Adam, Average, Coefficients, Hyperparameter, Intake, Sgd, Sum};
-use crate::threads::THREADS_MAX;
+use crate::arrays::type_name;
+use crate::errors::{Outcome, Refusal, if_said};
+use crate::foreign::is_a_refusal;
+use thalweg::element::{Element, Kind};
+use thalweg::error::{Error, Quoted};
+use thalweg::plan::Update;
+use thalweg::rule::{Adam, Average, Coefficients, Hyperparameter, Intake, Sgd, Sum};
+use thalweg::threads::THREADS_MAX;
 
 /// Which rule an optimizer runs, with the choices that hold for all its parameters.
 #[derive(Clone, Copy, Debug)]

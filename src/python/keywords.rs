@@ -2,10 +2,10 @@
 
 use pyo3::prelude::*;
 
-use super::batch::Clip;
-use super::errors::{Outcome, Refusal};
-use super::hyper::{flag, real};
-use crate::error::Number;
+use crate::batch::Clip;
+use crate::errors::{Outcome, Refusal};
+use crate::hyper::{flag, real};
+use thalweg::error::Number;
 
 pub fn scale_argument(given: &Bound<'_, PyAny>) -> PyResult<f64> {
     Ok(real("scale", given)?)

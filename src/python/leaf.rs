@@ -4,14 +4,14 @@ use numpy::PyUntypedArrayMethods;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 
-use super::arrays::{Checked, written};
-use super::errors::{Outcome, Refusal, Shape};
-use super::words::Words;
-use crate::element::Kind;
-use crate::error::Quoted;
-use crate::gather::Pointer;
-use crate::layout::{Layout, Order};
-use crate::tensor::{ARRAYS, STATE};
+use crate::arrays::{Checked, written};
+use crate::errors::{Outcome, Refusal, Shape};
+use crate::words::Words;
+use thalweg::element::Kind;
+use thalweg::error::Quoted;
+use thalweg::gather::Pointer;
+use thalweg::layout::{Layout, Order};
+use thalweg::tensor::{ARRAYS, STATE};
 
 /// A parameter.
 #[derive(Debug)]

@@ -6,9 +6,9 @@ use std::sync::{Mutex, PoisonError};
 
 use pyo3::prelude::*;
 
-use super::errors::{Refusal, what_system_says};
-use super::exit::Presence;
-use crate::checkpoint::{self, Error, Lock, unique};
+use crate::errors::{Refusal, what_system_says};
+use crate::exit::Presence;
+use thalweg::checkpoint::{self, Error, Lock, unique};
 
 /// An exclusive lock on a directory, from now until `release` or until it is collected.
 ///

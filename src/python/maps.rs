@@ -9,9 +9,9 @@ use numpy::PyUntypedArray;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 
-use super::arrays::kind_of;
-use super::memory::Memory;
-use super::overlap::Occupant;
+use crate::arrays::kind_of;
+use crate::memory::Memory;
+use crate::overlap::Occupant;
 
 const TABLE: &str = "/proc/self/maps";
 

@@ -8,17 +8,17 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
 
-use super::arrays::{Checked, kind_of, written, zeros_like};
-use super::errors::{Outcome, Refusal};
-use super::hyper::{Class, Family, Numbers};
-use super::leaf::{Active, Leaf};
-use super::maps::Place;
-use super::overlap::{Extents, first_in_files, first_overlap, mapped};
-use super::record::Record;
-use super::step::Workspace;
-use super::tree::{Leaves, Node};
-use crate::element::Kind;
-use crate::error::Quoted;
+use crate::arrays::{Checked, kind_of, written, zeros_like};
+use crate::errors::{Outcome, Refusal};
+use crate::hyper::{Class, Family, Numbers};
+use crate::leaf::{Active, Leaf};
+use crate::maps::Place;
+use crate::overlap::{Extents, first_in_files, first_overlap, mapped};
+use crate::record::Record;
+use crate::step::Workspace;
+use crate::tree::{Leaves, Node};
+use thalweg::element::Kind;
+use thalweg::error::Quoted;
 
 const TIED: &str =
     "pass tied weights once and add up their gradients, or pass views that do not overlap";

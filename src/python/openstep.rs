@@ -9,11 +9,11 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
-use super::errors::Refusal;
-use super::keywords::{clip_argument, scale_argument, stats_argument};
-use super::report::StepReport;
-use super::undo::Inside;
-use super::updater::Updater;
+use crate::errors::Refusal;
+use crate::keywords::{clip_argument, scale_argument, stats_argument};
+use crate::report::StepReport;
+use crate::undo::Inside;
+use crate::updater::Updater;
 
 /// One step of an optimizer, taken tensor by tensor; see `Optimizer.open_step`.
 #[pyclass(module = "thalweg", frozen)]

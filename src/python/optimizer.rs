@@ -4,10 +4,10 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
-use super::keywords::{partial_argument, scale_argument, stats_argument};
-use super::openstep::OpenStep;
-use super::report::StepReport;
-use super::updater::Updater;
+use crate::keywords::{partial_argument, scale_argument, stats_argument};
+use crate::openstep::OpenStep;
+use crate::report::StepReport;
+use crate::updater::Updater;
 
 /// Native base of the optimizers; see `thalweg.Optimizer`.
 #[pyclass(module = "thalweg._core", subclass, frozen)]

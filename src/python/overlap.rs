@@ -6,10 +6,10 @@ use std::collections::HashMap;
 use numpy::PyUntypedArray;
 use pyo3::prelude::*;
 
-use super::arrays::kind_of;
-use super::maps::{Maps, Place};
-use super::memory::Memory;
-use crate::element::Kind;
+use crate::arrays::kind_of;
+use crate::maps::{Maps, Place};
+use crate::memory::Memory;
+use thalweg::element::Kind;
 
 /// Where arrays lie that are written, to find what might overlap them.
 #[derive(Debug, Default)]

@@ -12,11 +12,11 @@ use std::sync::atomic::{AtomicU64, Ordering, fence};
 use numpy::{PyArrayDescrMethods, PyUntypedArray, PyUntypedArrayMethods, dtype};
 use pyo3::prelude::*;
 
-use super::counters::{Counters, Counts};
-use super::errors::{Outcome, Refusal};
-use super::memory::Memory;
-use super::model::Model;
-use crate::fork;
+use crate::counters::{Counters, Counts};
+use crate::errors::{Outcome, Refusal};
+use crate::memory::Memory;
+use crate::model::Model;
+use thalweg::fork;
 
 /// Positions of words in the file; what is before them is written once.
 const BEGUN: usize = 4;

@@ -5,13 +5,13 @@
 use numpy::PyUntypedArray;
 use pyo3::prelude::*;
 
-use super::arrays::kind_of;
-use super::maps::Maps;
-use super::memory::Memory;
-use super::model::Model;
-use super::tree::Given;
-use crate::element::Kind;
-use crate::release::Span;
+use crate::arrays::kind_of;
+use crate::maps::Maps;
+use crate::memory::Memory;
+use crate::model::Model;
+use crate::tree::Given;
+use thalweg::element::Kind;
+use thalweg::release::Span;
 
 /// The array's extent, and its stride where `in_order` is true and it is in C order.
 fn span(memory: &Memory<'_>, kind: Kind, in_order: bool) -> Span {

@@ -3,8 +3,8 @@
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyMappingProxy, PyNotImplemented, PyTuple};
 
-use crate::float_mode::in_default_mode;
-use crate::watch::Norms;
+use thalweg::float_mode::in_default_mode;
+use thalweg::watch::Norms;
 
 /// What one step did.
 ///

@@ -4,15 +4,15 @@ use numpy::PyUntypedArray;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use super::arrays::{kind_of, plain};
-use super::counters::{Counters, Counts};
-use super::errors::{Outcome, Refusal};
-use super::guarded::Guarded;
-use super::leaf::Leaf;
-use super::memory::Memory;
-use super::model::Model;
-use super::stored::{Stored, Transfer};
-use crate::element::Kind;
+use crate::arrays::{kind_of, plain};
+use crate::counters::{Counters, Counts};
+use crate::errors::{Outcome, Refusal};
+use crate::guarded::Guarded;
+use crate::leaf::Leaf;
+use crate::memory::Memory;
+use crate::model::Model;
+use crate::stored::{Stored, Transfer};
+use thalweg::element::Kind;
 
 /// What a leaf's number of updates, and the leaf itself, are saved as.
 const STEP: &str = "step";

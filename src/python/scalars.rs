@@ -2,8 +2,8 @@
 
 use pyo3::prelude::*;
 
-use super::hyper::{real, whole};
-use crate::scalars;
+use crate::hyper::{real, whole};
+use thalweg::scalars;
 
 /// What is left of a fall along half a cosine.
 #[pyfunction]

@@ -10,23 +10,23 @@ use std::sync::atomic::Ordering;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use super::batch::{Batch, Clip, Setting};
-use super::bind::bind;
-use super::collect::{collect, collect_some, compare_files};
-use super::counters::Counters;
-use super::errors::{Outcome, Refusal};
-use super::hyper::{Numbers, Schedules};
-use super::model::{Model, Open, Policy};
-use super::record::Record;
-use super::report::{StepReport, TensorStats};
-use super::tree::Given;
-use crate::dispatch::Level;
-use crate::element::Kind;
-use crate::float_mode::in_default_mode;
-use crate::fork;
-use crate::plan::useful_threads;
-use crate::rule::Hyperparameter;
-use crate::threads::num_threads;
+use crate::batch::{Batch, Clip, Setting};
+use crate::bind::bind;
+use crate::collect::{collect, collect_some, compare_files};
+use crate::counters::Counters;
+use crate::errors::{Outcome, Refusal};
+use crate::hyper::{Numbers, Schedules};
+use crate::model::{Model, Open, Policy};
+use crate::record::Record;
+use crate::report::{StepReport, TensorStats};
+use crate::tree::Given;
+use thalweg::dispatch::Level;
+use thalweg::element::Kind;
+use thalweg::float_mode::in_default_mode;
+use thalweg::fork;
+use thalweg::plan::useful_threads;
+use thalweg::rule::Hyperparameter;
+use thalweg::threads::num_threads;
 
 /// From this many elements on, other Python threads may run during the work; below, letting them
 /// costs more than it gives.

@@ -12,16 +12,16 @@ use numpy::{PyArrayDescr, PyArrayDescrMethods, PyUntypedArray, PyUntypedArrayMet
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
-use super::arrays::Checked;
-use super::errors::{Outcome, Refusal};
-use super::exit::Presence;
-use super::lock::warn_unlocked;
-use super::memory::Memory;
-use crate::checkpoint::{self, Checkpoint, Draft, Dtype, Interrupted, Source, Tensor};
-use crate::element::Kind;
-use crate::error::Quoted;
-use crate::layout::{Layout, Order};
-use crate::{pool, threads};
+use crate::arrays::Checked;
+use crate::errors::{Outcome, Refusal};
+use crate::exit::Presence;
+use crate::lock::warn_unlocked;
+use crate::memory::Memory;
+use thalweg::checkpoint::{self, Checkpoint, Draft, Dtype, Interrupted, Source, Tensor};
+use thalweg::element::Kind;
+use thalweg::error::Quoted;
+use thalweg::layout::{Layout, Order};
+use thalweg::{pool, threads};
 
 /// Metadata, and of each tensor name, type, shape, offset and size.
 type HeaderParts = (BTreeMap<String, String>, Vec<(String, String, Py<PyTuple>, u64, usize)>);

@@ -3,12 +3,12 @@
 use numpy::{PyReadonlyArray1, PyReadwriteArray1};
 use pyo3::prelude::*;
 
-use super::errors::Refusal;
-use super::exit::Presence;
-use crate::dispatch::Level;
-use crate::error::Error;
-use crate::stream::{Word, stream};
-use crate::threads::num_threads;
+use crate::errors::Refusal;
+use crate::exit::Presence;
+use thalweg::dispatch::Level;
+use thalweg::error::Error;
+use thalweg::stream::{Word, stream};
+use thalweg::threads::num_threads;
 
 /// Combines the bits of one to four written arrays with those of the array that is read (exclusive
 /// or), on the threads of a step. Float32 or float64, one dimension, without gaps.

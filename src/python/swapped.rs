@@ -7,8 +7,8 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
-use super::undo::Inside;
-use super::updater::Updater;
+use crate::undo::Inside;
+use crate::updater::Updater;
 
 /// Parameters hold their averages inside; see `thalweg.EMA.swapped`.
 #[pyclass(module = "thalweg", frozen)]

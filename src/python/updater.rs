@@ -11,19 +11,19 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyString};
 
-use super::batch::Clip;
-use super::counters::Counts;
-use super::errors::Outcome;
-use super::exchange::exchange;
-use super::exit::Presence;
-use super::guarded::{Guarded, model_in};
-use super::hyper::Family;
-use super::keywords::{clip_argument, partial_argument, scale_argument, stats_argument};
-use super::model::{Model, Options, Policy};
-use super::report::StepReport;
-use super::saved::{Attached, Snapshot, check_attached, restore};
-use super::step::{Request, open, step, step_open};
-use super::tree::Leaves;
+use crate::batch::Clip;
+use crate::counters::Counts;
+use crate::errors::Outcome;
+use crate::exchange::exchange;
+use crate::exit::Presence;
+use crate::guarded::{Guarded, model_in};
+use crate::hyper::Family;
+use crate::keywords::{clip_argument, partial_argument, scale_argument, stats_argument};
+use crate::model::{Model, Options, Policy};
+use crate::report::StepReport;
+use crate::saved::{Attached, Snapshot, check_attached, restore};
+use crate::step::{Request, open, step, step_open};
+use crate::tree::Leaves;
 
 /// What else takes over together with an object: it, its counters, its state.
 type AttachedObject<'py> = (Bound<'py, Updater>, Counts, Bound<'py, PyDict>);

@@ -1,6 +1,6 @@
 //! What messages call an object and what it is given: optimizers, sums and averages are one model.
 
-use super::hyper::Family;
+use crate::hyper::Family;
 
 /// Words for one family.
 #[derive(Debug)]
@@ -27,7 +27,7 @@ const OPTIMIZER: Words = Words {
     rebind: ", or adopt the new array with opt.rebind(params)",
     input: "the gradient of",
     inputs: "the gradients",
-    are: super::arrays::GRADIENTS_ARE,
+    are: crate::arrays::GRADIENTS_ARE,
     if_missing: "; give None for a parameter without a gradient, or pass partial=True",
     if_extra: "; opt.params has the names",
     none: "no parameter that trains has a gradient; at least one must",

@@ -51,39 +51,39 @@ mod _core {
     use pyo3::prelude::*;
     use pyo3::types::PyDict;
 
-    use super::arrays::loaded_modules;
-    use super::errors::Refusal;
-    use super::exit::Presence;
+    use crate::arrays::loaded_modules;
+    use crate::errors::Refusal;
+    use crate::exit::Presence;
     #[pymodule_export]
-    use super::exit::close;
+    use crate::exit::close;
     #[pymodule_export]
-    use super::functional::{apply_adam, apply_sgd, clip_by_global_norm, decay, global_norm};
-    use super::hyper::{named, number, number_of_threads, text};
+    use crate::functional::{apply_adam, apply_sgd, clip_by_global_norm, decay, global_norm};
+    use crate::hyper::{named, number, number_of_threads, text};
     #[pymodule_export]
-    use super::identity::holds;
+    use crate::identity::holds;
     #[pymodule_export]
-    use super::lock::{DirectoryLock, is_locked_here, sync_directory};
+    use crate::lock::{DirectoryLock, is_locked_here, sync_directory};
     #[pymodule_export]
-    use super::openstep::OpenStep;
+    use crate::openstep::OpenStep;
     #[pymodule_export]
-    use super::optimizer::Optimizer;
+    use crate::optimizer::Optimizer;
     #[pymodule_export]
-    use super::report::{StepReport, TensorStats};
+    use crate::report::{StepReport, TensorStats};
     #[pymodule_export]
-    use super::scalars::{check_number, check_whole, half_cosine, power};
+    use crate::scalars::{check_number, check_whole, half_cosine, power};
     #[pymodule_export]
-    use super::stored::{CheckpointFile, Stored, checkpoint_header, write_checkpoint};
+    use crate::stored::{CheckpointFile, Stored, checkpoint_header, write_checkpoint};
     #[pymodule_export]
-    use super::stream::stream_arrays;
+    use crate::stream::stream_arrays;
     #[pymodule_export]
-    use super::swapped::Swapped;
-    use super::tree;
+    use crate::swapped::Swapped;
+    use crate::tree;
     #[pymodule_export]
-    use super::updater::Updater;
-    use crate::dispatch::Level;
-    use crate::element::Kind;
-    use crate::fork;
-    use crate::threads::{self, Source};
+    use crate::updater::Updater;
+    use thalweg::dispatch::Level;
+    use thalweg::element::Kind;
+    use thalweg::fork;
+    use thalweg::threads::{self, Source};
 
     /// Refuses an environment that asks for what cannot be had.
     #[pymodule_init]
