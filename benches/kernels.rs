@@ -5,12 +5,12 @@
 
 use divan::counter::BytesCount;
 use divan::{Bencher, black_box};
-use thalweg::element::Element;
-use thalweg::norm::{Leaf, global_norm};
-use thalweg::plan::{Plan, Task, Update};
+use thalweg::machine::memory_limit::{Word, stream};
+use thalweg::number::element::Element;
+use thalweg::read::norm::{Leaf, global_norm};
 use thalweg::rule::{Adam, Coefficients, Sgd};
-use thalweg::stream::{Word, stream};
-use thalweg::tensor::Tensor;
+use thalweg::update::plan::{Plan, Task, Update};
+use thalweg::update::tensor::Tensor;
 use thalweg::{Error, Level};
 
 fn main() -> Result<(), Error> {

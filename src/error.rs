@@ -2,8 +2,8 @@
 
 use std::fmt::{self, Write as _};
 
-use crate::element::Kind;
-use crate::threads::THREADS_MAX;
+use crate::machine::threads::THREADS_MAX;
+use crate::number::element::Kind;
 
 /// Why an update was refused.
 #[derive(Clone, Debug, PartialEq)]

@@ -11,36 +11,28 @@
 //! rounded once to the parameter's type; no fused multiply-add, no approximation. The plain NumPy of
 //! `thalweg.reference` defines the bits.
 //!
-//! # The rooms
+//! # The folders
 //!
-//! | module | why it exists |
+//! | folder | why it exists |
 //! |---|---|
+//! | [`number`] | element types and the magnitudes that count as zero; sums with definite bits; cosine and power for schedules; arithmetic as compiled code presumes it, whatever mode the caller's thread is in |
+//! | [`array`] | shapes, strides and types in memory; arrays that are no plain slice |
 //! | [`rule`] | each update rule: formula, hyperparameters, scalar math |
-//! | [`element`] | element types and the magnitudes that count as zero |
-//! | `kernel`, `prefetch` | the one loop over a block |
-//! | [`dispatch`] | CPU levels |
-//! | [`float_mode`] | arithmetic as compiled code presumes it, whatever mode the caller's thread is in |
-//! | [`layout`], [`gather`], `planes` | shapes and strides; arrays that are no plain slice |
-//! | [`tensor`], `ways` | a parameter with its gradient and state; the ways through it |
-//! | [`watch`] | norms of gradient, parameter and change, in the pass of the update |
-//! | [`plan`], `cut`, [`threads`], [`pool`] | many tensors, portions, threads |
-//! | [`release`] | pages of mapped files that a pass is done with |
-//! | [`fork`] | what a forked child may believe |
-//! | [`norm`], `sums` | the read pass: norm and largest magnitude; sums with definite bits |
-//! | [`scalars`] | cosine and power for schedules |
-//! | [`stream`] | the memory limit: what no update can be faster than |
+//! | [`machine`] | CPU levels; portions and the threads that take them; forks; pages of mapped files; the memory limit |
+//! | [`update`] | the one loop over a block; a parameter with its gradient and state, and the passes over it; many of them |
+//! | [`read`] | the read pass: norm and largest magnitude |
 //! | [`checkpoint`] | files with tensors that are whole or not there |
-//! | `views` | arrays of the crate `ndarray`, a feature that is on by default |
 //! | [`error`] | every way an update can be refused |
+//! | `views` | arrays of the crate `ndarray`, a feature that is on by default |
 //!
 //! Data flows one way: hyperparameters become coefficients, tensors become portions, portions go to
 //! threads, a thread runs the kernel at a CPU level.
 //!
-//! `unsafe` is denied except in `dispatch` (functions that enable an instruction set), `float_mode` (a
-//! register), `prefetch` (an instruction), `gather`, `planes`, `tensor`, `ways`, `norm` (elements of
-//! arrays given by address), `plan` (one thread an element), `pool` (pointers to a leaked pool and the
-//! region in it), `fork` (handlers that the C library calls), `checkpoint::lock` (record locks, which
-//! std lacks), `release` (advice about memory) and `views`. The crate in `src/python` has it where it binds
+//! `unsafe` is denied except in `machine::levels` (functions that enable an instruction set), `float_mode`
+//! (a register), `prefetch` (an instruction), `pointer`, `across`, `tensor`, `passes`, `norm` (elements of
+//! arrays given by address), `views`, `plan` (one thread an element), `pool` (pointers to a leaked pool
+//! and the region in it), `fork` (handlers that the C library calls), `checkpoint::lock` (record locks,
+//! which std lacks) and `pages` (advice about memory). The crate in `src/python` has it where it binds
 //! arrays.
 //!
 //! # Examples
@@ -48,9 +40,9 @@
 //! One AdamW update of a slice, on the calling thread, without an allocation:
 //!
 //! ```
-//! use thalweg::plan::{Plan, Task};
+//! use thalweg::update::plan::{Plan, Task};
 //! use thalweg::rule::{Adam, Coefficients};
-//! use thalweg::tensor::Tensor;
+//! use thalweg::update::tensor::Tensor;
 //! use thalweg::Level;
 //!
 //! let (mut p, g) = ([1.0_f32, -2.0], [0.5_f32, 0.25]);
@@ -65,32 +57,16 @@
 //! # Ok::<(), thalweg::error::Error>(())
 //! ```
 
+pub mod array;
 pub mod checkpoint;
-mod cut;
-pub mod dispatch;
-pub mod element;
 pub mod error;
-pub mod float_mode;
-pub mod fork;
-pub mod gather;
-mod kernel;
-pub mod layout;
-pub mod norm;
-pub mod plan;
-mod planes;
-pub mod pool;
-mod prefetch;
-pub mod release;
+pub mod machine;
+pub mod number;
+pub mod read;
 pub mod rule;
-pub mod scalars;
-pub mod stream;
-mod sums;
-pub mod tensor;
-pub mod threads;
+pub mod update;
 #[cfg(feature = "ndarray")]
 mod views;
-pub mod watch;
-mod ways;
 
-pub use dispatch::Level;
 pub use error::Error;
+pub use machine::levels::Level;

@@ -4,13 +4,13 @@
 
 use ndarray::{ArrayView, ArrayViewMut, Dimension};
 
-use crate::element::{Element, Kind};
+use crate::array::layout::Order;
+use crate::array::pointer::Pointer;
 use crate::error::Error;
-use crate::gather::Pointer;
-use crate::layout::Order;
-use crate::norm::Leaf;
+use crate::number::element::{Element, Kind};
+use crate::read::norm::Leaf;
 use crate::rule::MAX_STATE;
-use crate::tensor::{ARRAYS, GRADIENT, STATE, Tensor, check_shape};
+use crate::update::tensor::{ARRAYS, GRADIENT, STATE, Tensor, check_shape};
 
 impl<'a> Tensor<'a> {
     /// Binds arrays of one shape and any strides; the gradient may be of another type. The order

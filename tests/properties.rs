@@ -9,11 +9,11 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
 use thalweg::Level;
-use thalweg::element::Element;
-use thalweg::layout::Order;
-use thalweg::plan::{Plan, Task, Update};
+use thalweg::array::layout::Order;
+use thalweg::number::element::Element;
 use thalweg::rule::{Adam, Average, Coefficients, Decay, Rule, Sgd, Sum, Swap};
-use thalweg::tensor::Tensor;
+use thalweg::update::plan::{Plan, Task, Update};
+use thalweg::update::tensor::Tensor;
 
 /// Elements of the large cases: several blocks of a plan, and a rest.
 const LARGE: usize = 40_000;

@@ -8,10 +8,10 @@ use std::collections::BTreeSet;
 use std::process::Command;
 
 use thalweg::Level;
-use thalweg::norm::{Leaf, global_norm};
-use thalweg::plan::{Plan, Task};
+use thalweg::read::norm::{Leaf, global_norm};
 use thalweg::rule::{Coefficients, Sgd};
-use thalweg::tensor::Tensor;
+use thalweg::update::plan::{Plan, Task};
+use thalweg::update::tensor::Tensor;
 
 /// CPU levels and their registers.
 const LEVELS: [(&str, &str); 3] = [("baseline", "%xmm"), ("avx2", "%ymm"), ("avx512", "%zmm")];
@@ -101,7 +101,7 @@ fn functions(listing: &str) -> Vec<Function<'_>> {
     let mut inside = false;
     for line in listing.lines() {
         if let Some((_, name)) = line.strip_suffix(">:").and_then(|l| l.split_once(" <")) {
-            let function = name.strip_prefix("thalweg::dispatch::").unwrap_or_default();
+            let function = name.strip_prefix("thalweg::machine::levels::").unwrap_or_default();
             let level = function.split("::<").next().unwrap_or_default();
             inside = LEVELS.iter().any(|(name, _)| *name == level);
             if inside {

@@ -9,13 +9,13 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
 use thalweg::Level;
-use thalweg::element::Element;
+use thalweg::array::layout::Order;
 use thalweg::error::Error;
-use thalweg::layout::Order;
-use thalweg::plan::{Plan, Task, Update};
+use thalweg::number::element::Element;
 use thalweg::rule::{Adam, Average, Coefficients, Decay, Sgd, Sum, Swap};
-use thalweg::tensor::Tensor;
-use thalweg::watch::Norms;
+use thalweg::update::plan::{Plan, Task, Update};
+use thalweg::update::statistics::Norms;
+use thalweg::update::tensor::Tensor;
 
 const THREADS: [usize; 4] = [1, 2, 3, 7];
 /// More than two blocks of a sum, and a rest.

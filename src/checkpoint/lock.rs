@@ -165,7 +165,7 @@ mod system {
 
     use super::super::Error;
     use super::{Leftover, failed, is_unsupported};
-    use crate::fork;
+    use crate::machine::fork;
 
     /// Device and inode.
     type Identity = (u64, u64);

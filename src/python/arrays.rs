@@ -16,8 +16,8 @@ use crate::errors::{Outcome, Refusal, if_said};
 use crate::foreign::{self, Role};
 use crate::memory::Memory;
 use crate::overlap::Occupant;
-use thalweg::element::Kind;
-use thalweg::gather::Pointer;
+use thalweg::array::pointer::Pointer;
+use thalweg::number::element::Kind;
 
 /// What is accepted in a role, and how to get there.
 struct Advice {

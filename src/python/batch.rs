@@ -4,15 +4,15 @@ use std::collections::HashMap;
 
 use crate::hyper::Numbers;
 use crate::model::Policy;
-use thalweg::dispatch::Level;
-use thalweg::element::Kind;
 use thalweg::error::Error;
-use thalweg::norm::{self, ReadPass};
-use thalweg::plan::{Plan, Task, Update};
-use thalweg::release::Span;
+use thalweg::machine::levels::Level;
+use thalweg::machine::pages::Span;
+use thalweg::number::element::Kind;
+use thalweg::read::norm::{self, ReadPass};
 use thalweg::rule::Intake;
-use thalweg::tensor::Tensor;
-use thalweg::watch::Norms;
+use thalweg::update::plan::{Plan, Task, Update};
+use thalweg::update::statistics::Norms;
+use thalweg::update::tensor::Tensor;
 
 /// How many keys are looked through for one, the last ones first; neighbours mostly have the same.
 const GLANCE: usize = 8;
@@ -111,7 +111,7 @@ impl Batch {
     ///
     /// # Safety
     ///
-    /// As [`Release::push`](thalweg::release::Release::push), until it is cleared.
+    /// As [`Release::push`](thalweg::machine::pages::Release::push), until it is cleared.
     #[allow(unsafe_code)] // passes a promise on
     pub unsafe fn release(&mut self, position: usize, span: Span, is_gradient: bool) {
         // SAFETY: the caller's promise.

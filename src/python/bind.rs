@@ -17,12 +17,12 @@ use crate::memory::Memory;
 use crate::model::Model;
 use crate::overlap::Occupant;
 use crate::tree::Given;
-use thalweg::element::Kind;
+use thalweg::array::layout::Order;
+use thalweg::array::pointer::Pointer;
 use thalweg::error::Quoted;
-use thalweg::gather::Pointer;
-use thalweg::layout::Order;
-use thalweg::norm;
-use thalweg::tensor::{ARRAYS, GRADIENT, STATE, Tensor};
+use thalweg::number::element::Kind;
+use thalweg::read::norm;
+use thalweg::update::tensor::{ARRAYS, GRADIENT, STATE, Tensor};
 
 /// Checks every array and binds it to its update.
 pub fn bind(

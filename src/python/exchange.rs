@@ -12,16 +12,16 @@ use crate::leaf::Active;
 use crate::memory::Memory;
 use crate::model::Model;
 use crate::overlap::{Occupant, first_file_overlap, first_overlap};
-use thalweg::dispatch::Level;
-use thalweg::element::Kind;
+use thalweg::array::layout::Order;
+use thalweg::array::pointer::Pointer;
 use thalweg::error::Quoted;
-use thalweg::fork;
-use thalweg::gather::Pointer;
-use thalweg::layout::Order;
-use thalweg::plan::{Plan, Task, Update, useful_threads};
+use thalweg::machine::fork;
+use thalweg::machine::levels::Level;
+use thalweg::machine::threads::num_threads;
+use thalweg::number::element::Kind;
 use thalweg::rule::{Coefficients, Swap};
-use thalweg::tensor::{ARRAYS, GRADIENT, STATE, Tensor};
-use thalweg::threads::num_threads;
+use thalweg::update::plan::{Plan, Task, Update, useful_threads};
+use thalweg::update::tensor::{ARRAYS, GRADIENT, STATE, Tensor};
 
 /// Exchanges the contents of the averages that `model` holds and of the parameters, given by name. The
 /// model, and that of the parameters, are held until they are exchanged back.

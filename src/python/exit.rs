@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use pyo3::prelude::*;
 
-use thalweg::fork::{self, Mark};
+use thalweg::machine::fork::{self, Mark};
 
 /// How long to wait for threads that do not finish, such as one whose schedule waits for ever.
 const PATIENCE: Duration = Duration::from_secs(2);

@@ -16,18 +16,18 @@ use crate::memory::Memory;
 use crate::model::Policy;
 use crate::overlap::{Occupant, first_file_overlap, first_overlap};
 use crate::tree::{Leaves, flatten};
-use thalweg::dispatch::Level;
-use thalweg::element::Kind;
+use thalweg::array::layout::Order;
+use thalweg::array::pointer::Pointer;
 use thalweg::error::{Error, Number, Quoted};
-use thalweg::float_mode::in_default_mode;
-use thalweg::fork;
-use thalweg::gather::Pointer;
-use thalweg::layout::Order;
-use thalweg::norm::{self, Norm, ReadPass};
-use thalweg::plan::{Plan, Task, Update, useful_threads};
+use thalweg::machine::fork;
+use thalweg::machine::levels::Level;
+use thalweg::machine::threads::num_threads;
+use thalweg::number::element::Kind;
+use thalweg::number::float_mode::in_default_mode;
+use thalweg::read::norm::{self, Norm, ReadPass};
 use thalweg::rule::{Adam, Coefficients, Decay, Hyperparameter, Sgd};
-use thalweg::tensor::{ARRAYS, GRADIENT, STATE, Tensor};
-use thalweg::threads::num_threads;
+use thalweg::update::plan::{Plan, Task, Update, useful_threads};
+use thalweg::update::tensor::{ARRAYS, GRADIENT, STATE, Tensor};
 
 /// What an update is, apart from its arrays.
 struct Call {

@@ -7,7 +7,7 @@ use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::errors::{Outcome, Refusal};
-use thalweg::fork::Mark;
+use thalweg::machine::fork::Mark;
 
 /// A value that one caller at a time can enter.
 ///

@@ -12,11 +12,11 @@ use pyo3::types::{PyBool, PyDict, PyTuple, PyType};
 use crate::arrays::type_name;
 use crate::errors::{Outcome, Refusal, if_said};
 use crate::foreign::is_a_refusal;
-use thalweg::element::{Element, Kind};
 use thalweg::error::{Error, Quoted};
-use thalweg::plan::Update;
+use thalweg::machine::threads::THREADS_MAX;
+use thalweg::number::element::{Element, Kind};
 use thalweg::rule::{Adam, Average, Coefficients, Hyperparameter, Intake, Sgd, Sum};
-use thalweg::threads::THREADS_MAX;
+use thalweg::update::plan::Update;
 
 /// Which rule an optimizer runs, with the choices that hold for all its parameters.
 #[derive(Clone, Copy, Debug)]

@@ -7,11 +7,11 @@ use pyo3::types::PyString;
 use crate::arrays::{Checked, written};
 use crate::errors::{Outcome, Refusal, Shape};
 use crate::words::Words;
-use thalweg::element::Kind;
+use thalweg::array::layout::{Layout, Order};
+use thalweg::array::pointer::Pointer;
 use thalweg::error::Quoted;
-use thalweg::gather::Pointer;
-use thalweg::layout::{Layout, Order};
-use thalweg::tensor::{ARRAYS, STATE};
+use thalweg::number::element::Kind;
+use thalweg::update::tensor::{ARRAYS, STATE};
 
 /// A parameter.
 #[derive(Debug)]

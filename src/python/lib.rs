@@ -80,10 +80,10 @@ mod _core {
     use crate::tree;
     #[pymodule_export]
     use crate::updater::Updater;
-    use thalweg::dispatch::Level;
-    use thalweg::element::Kind;
-    use thalweg::fork;
-    use thalweg::threads::{self, Source};
+    use thalweg::machine::fork;
+    use thalweg::machine::levels::Level;
+    use thalweg::machine::threads::{self, Source};
+    use thalweg::number::element::Kind;
 
     /// Refuses an environment that asks for what cannot be had.
     #[pymodule_init]

@@ -5,7 +5,7 @@
 use numpy::{PyUntypedArray, PyUntypedArrayMethods, npyffi};
 use pyo3::prelude::*;
 
-use thalweg::element::Kind;
+use thalweg::number::element::Kind;
 
 /// An array's memory, read from its struct.
 #[derive(Clone, Copy, Debug)]

@@ -17,8 +17,8 @@ use crate::overlap::{Extents, first_in_files, first_overlap, mapped};
 use crate::record::Record;
 use crate::step::Workspace;
 use crate::tree::{Leaves, Node};
-use thalweg::element::Kind;
 use thalweg::error::Quoted;
+use thalweg::number::element::Kind;
 
 const TIED: &str =
     "pass tied weights once and add up their gradients, or pass views that do not overlap";

@@ -9,7 +9,7 @@ use pyo3::prelude::*;
 use crate::arrays::kind_of;
 use crate::maps::{Maps, Place};
 use crate::memory::Memory;
-use thalweg::element::Kind;
+use thalweg::number::element::Kind;
 
 /// Where arrays lie that are written, to find what might overlap them.
 #[derive(Debug, Default)]

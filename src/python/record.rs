@@ -16,7 +16,7 @@ use crate::counters::{Counters, Counts};
 use crate::errors::{Outcome, Refusal};
 use crate::memory::Memory;
 use crate::model::Model;
-use thalweg::fork;
+use thalweg::machine::fork;
 
 /// Positions of words in the file; what is before them is written once.
 const BEGUN: usize = 4;

@@ -10,8 +10,8 @@ use crate::maps::Maps;
 use crate::memory::Memory;
 use crate::model::Model;
 use crate::tree::Given;
-use thalweg::element::Kind;
-use thalweg::release::Span;
+use thalweg::machine::pages::Span;
+use thalweg::number::element::Kind;
 
 /// The array's extent, and its stride where `in_order` is true and it is in C order.
 fn span(memory: &Memory<'_>, kind: Kind, in_order: bool) -> Span {

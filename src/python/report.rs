@@ -3,8 +3,8 @@
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyMappingProxy, PyNotImplemented, PyTuple};
 
-use thalweg::float_mode::in_default_mode;
-use thalweg::watch::Norms;
+use thalweg::number::float_mode::in_default_mode;
+use thalweg::update::statistics::Norms;
 
 /// What one step did.
 ///

@@ -12,7 +12,7 @@ use crate::leaf::Leaf;
 use crate::memory::Memory;
 use crate::model::Model;
 use crate::stored::{Stored, Transfer};
-use thalweg::element::Kind;
+use thalweg::number::element::Kind;
 
 /// What a leaf's number of updates, and the leaf itself, are saved as.
 const STEP: &str = "step";

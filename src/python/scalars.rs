@@ -3,18 +3,18 @@
 use pyo3::prelude::*;
 
 use crate::hyper::{real, whole};
-use thalweg::scalars;
+use thalweg::number::functions;
 
 /// What is left of a fall along half a cosine.
 #[pyfunction]
 pub fn half_cosine(done: f64, left: f64) -> f64 {
-    scalars::half_cosine(done, left)
+    functions::half_cosine(done, left)
 }
 
 /// A power.
 #[pyfunction]
 pub fn power(base: f64, exponent: f64) -> f64 {
-    scalars::power(base, exponent)
+    functions::power(base, exponent)
 }
 
 /// A number as a float.

@@ -20,13 +20,13 @@ use crate::model::{Model, Open, Policy};
 use crate::record::Record;
 use crate::report::{StepReport, TensorStats};
 use crate::tree::Given;
-use thalweg::dispatch::Level;
-use thalweg::element::Kind;
-use thalweg::float_mode::in_default_mode;
-use thalweg::fork;
-use thalweg::plan::useful_threads;
+use thalweg::machine::fork;
+use thalweg::machine::levels::Level;
+use thalweg::machine::threads::num_threads;
+use thalweg::number::element::Kind;
+use thalweg::number::float_mode::in_default_mode;
 use thalweg::rule::Hyperparameter;
-use thalweg::threads::num_threads;
+use thalweg::update::plan::useful_threads;
 
 /// From this many elements on, other Python threads may run during the work; below, letting them
 /// costs more than it gives.

@@ -17,11 +17,11 @@ use crate::errors::{Outcome, Refusal};
 use crate::exit::Presence;
 use crate::lock::warn_unlocked;
 use crate::memory::Memory;
+use thalweg::array::layout::{Layout, Order};
 use thalweg::checkpoint::{self, Checkpoint, Draft, Dtype, Interrupted, Source, Tensor};
-use thalweg::element::Kind;
 use thalweg::error::Quoted;
-use thalweg::layout::{Layout, Order};
-use thalweg::{pool, threads};
+use thalweg::machine::{pool, threads};
+use thalweg::number::element::Kind;
 
 /// Metadata, and of each tensor name, type, shape, offset and size.
 type HeaderParts = (BTreeMap<String, String>, Vec<(String, String, Py<PyTuple>, u64, usize)>);

@@ -5,10 +5,10 @@ use pyo3::prelude::*;
 
 use crate::errors::Refusal;
 use crate::exit::Presence;
-use thalweg::dispatch::Level;
 use thalweg::error::Error;
-use thalweg::stream::{Word, stream};
-use thalweg::threads::num_threads;
+use thalweg::machine::levels::Level;
+use thalweg::machine::memory_limit::{Word, stream};
+use thalweg::machine::threads::num_threads;
 
 /// Combines the bits of one to four written arrays with those of the array that is read (exclusive
 /// or), on the threads of a step. Float32 or float64, one dimension, without gaps.

@@ -2,9 +2,9 @@
 
 use super::hyperparameter::Hyperparameter::{Beta1, Beta2, Eps, L2, Lr, WeightDecay};
 use super::{Descent, Gradient, Intake, Mix, Rule, Usual, one_minus_power, rounded};
-use crate::element::Element;
 use crate::error::Error;
-use crate::float_mode::in_default_mode;
+use crate::number::element::Element;
+use crate::number::float_mode::in_default_mode;
 
 /// Hyperparameters of Adam (`l2`), AdamW (`weight_decay`) and, with a third state array, AMSGrad.
 ///

@@ -1,9 +1,9 @@
 //! Exponential moving averages of parameters.
 
 use super::{Mix, Rule, one_minus_power};
-use crate::element::Element;
 use crate::error::Error;
-use crate::float_mode::in_default_mode;
+use crate::number::element::Element;
+use crate::number::float_mode::in_default_mode;
 use crate::rule::Hyperparameter::Decay;
 
 /// The coefficients of one update of an average; the "parameter" of the rule is the average, the

@@ -1,9 +1,9 @@
 //! Weight decay by itself.
 
 use super::{Descent, Rule};
-use crate::element::Element;
 use crate::error::Error;
-use crate::float_mode::in_default_mode;
+use crate::number::element::Element;
+use crate::number::float_mode::in_default_mode;
 use crate::rule::Hyperparameter::WeightDecay;
 
 /// The coefficients of `p <- p - rate·p`; the gradient is not used.

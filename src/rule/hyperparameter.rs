@@ -1,7 +1,7 @@
 //! Names and ranges of the numeric hyperparameters, stated once.
 
-use crate::element::Kind;
 use crate::error::Error;
+use crate::number::element::Kind;
 
 /// A numeric hyperparameter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

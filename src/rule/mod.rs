@@ -24,8 +24,8 @@ pub use sgd::{Sgd, SgdStep};
 pub use sum::Sum;
 pub use swap::Swap;
 
-use crate::element::Element;
 use crate::error::{Error, Number};
+use crate::number::element::Element;
 
 /// The most state arrays a rule keeps.
 pub const MAX_STATE: usize = 3;

@@ -2,9 +2,9 @@
 
 use super::hyperparameter::Hyperparameter::{Dampening, L2, Lr, Momentum, WeightDecay};
 use super::{Descent, Gradient, Intake, Rule, rounded};
-use crate::element::Element;
 use crate::error::Error;
-use crate::float_mode::in_default_mode;
+use crate::number::element::Element;
+use crate::number::float_mode::in_default_mode;
 
 /// Hyperparameters of SGD (`l2`) and SGDW (`weight_decay`).
 ///

@@ -1,9 +1,9 @@
 //! Weighted sums of gradients.
 
 use super::{Gradient, Rule, rounded};
-use crate::element::Element;
 use crate::error::Error;
-use crate::float_mode::in_default_mode;
+use crate::number::element::Element;
+use crate::number::float_mode::in_default_mode;
 use crate::rule::Hyperparameter;
 
 /// The coefficients of one addition to a sum of gradients; the "parameter" of the rule is the sum.

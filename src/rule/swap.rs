@@ -1,7 +1,7 @@
 //! Exchange of two arrays.
 
 use super::Rule;
-use crate::element::Element;
+use crate::number::element::Element;
 
 /// `p <-> s`: the parameter and its one number of state change places, every bit kept.
 #[derive(Clone, Copy, Debug)]

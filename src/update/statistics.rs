@@ -4,9 +4,9 @@
 //! any threads, strides and CPU level. Those of parameter and change are summed in the parameter's own
 //! type over runs of 16 rows first, which is half the work and exact enough to watch.
 
-use crate::element::Element;
-use crate::gather::TILE;
-use crate::sums::{self, Blocks, Found, LANES, Lanes, RUN_LEN};
+use crate::array::pointer::TILE;
+use crate::number::element::Element;
+use crate::number::sums::{self, Blocks, Found, LANES, Lanes, RUN_LEN};
 
 /// Elements after which sums are taken, of arrays that are slices. Fewer than the kernel asks for
 /// ahead, so that memory goes on working meanwhile.

@@ -19,8 +19,8 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::float_mode::{self, in_default_mode};
-use crate::fork;
+use crate::machine::fork;
+use crate::number::float_mode::{self, in_default_mode};
 
 /// How long an idle helper stays awake: about what waking it costs.
 const LINGER: Duration = Duration::from_micros(40);

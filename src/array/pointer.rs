@@ -3,8 +3,8 @@
 
 #![allow(unsafe_code)] // reads and writes through the pointers of arrays
 
-use crate::element::{Element, Kind};
-use crate::layout::Layout;
+use crate::array::layout::Layout;
+use crate::number::element::{Element, Kind};
 
 /// Elements a tile: the buffers of a whole AdamW tile fit a first-level cache.
 pub(crate) const TILE: usize = 1024;

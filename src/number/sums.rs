@@ -5,7 +5,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::element::Element;
+use crate::number::element::Element;
 
 /// Elements a block of a sum.
 pub(crate) const BLOCK: usize = 16_384;

@@ -5,16 +5,16 @@
 use std::marker::PhantomData;
 use std::ops::Range;
 
-use crate::dispatch::Work;
-use crate::element::Element;
-use crate::gather::TILE;
-use crate::kernel;
-use crate::layout::Layout;
-use crate::planes::{self, Planes};
+use crate::array::across::{self, Planes};
+use crate::array::layout::Layout;
+use crate::array::pointer::TILE;
+use crate::machine::levels::Work;
+use crate::number::element::Element;
+use crate::number::sums::{BLOCK, Found};
 use crate::rule::Rule;
-use crate::sums::{BLOCK, Found};
-use crate::tensor::{ARRAYS, GRADIENT, PARAMETER, STATE, Tensor, is_slice};
-use crate::watch::{SPAN, Squares, Watch};
+use crate::update::kernel;
+use crate::update::statistics::{SPAN, Squares, Watch};
+use crate::update::tensor::{ARRAYS, GRADIENT, PARAMETER, STATE, Tensor, is_slice};
 
 /// A way that takes elements in the order of the tensor's traversal.
 pub(crate) trait Way<E> {
@@ -243,9 +243,9 @@ impl<E: Element, R: Rule<E, N>, const N: usize> Work for Across<'_, '_, E, R, N>
     fn run(self) {
         let (pointers, planes) = (self.tensor.pointers(), self.planes);
         let gradient = pointers[GRADIENT];
-        let mut panel = planes::panel::<E>();
-        let mut p_buffer = [E::ZERO; planes::COLUMNS];
-        let mut state_buffers = [[E::ZERO; planes::COLUMNS]; N];
+        let mut panel = across::panel::<E>();
+        let mut p_buffer = [E::ZERO; across::COLUMNS];
+        let mut state_buffers = [[E::ZERO; across::COLUMNS]; N];
         for index in self.tiles {
             let tile = planes.tile(index);
             // SAFETY: the promise of `new`; tiles have no element in common, nor

@@ -4,15 +4,15 @@
 
 use std::marker::PhantomData;
 
-use crate::dispatch::Level;
-use crate::element::{Element, Kind};
+use crate::array::across::{self, Planes};
+use crate::array::layout::{Layout, Order};
+use crate::array::pointer::Pointer;
 use crate::error::Error;
-use crate::gather::Pointer;
-use crate::layout::{Layout, Order};
-use crate::planes::{self, Planes};
+use crate::machine::levels::Level;
+use crate::number::element::{Element, Kind};
+use crate::number::sums::Found;
 use crate::rule::{Coefficients, MAX_STATE, Rule, Usual};
-use crate::sums::Found;
-use crate::ways::{Across, Slices, Tiles, Unwatched, Watched};
+use crate::update::passes::{Across, Slices, Tiles, Unwatched, Watched};
 
 /// Parameter, gradient and state: the arrays of a [`Tensor`], in this order.
 pub const ARRAYS: usize = 2 + MAX_STATE;
@@ -49,7 +49,7 @@ enum Course {
 }
 
 /// What positions are cut at so that tiles stay whole.
-pub(crate) const GRAIN: usize = planes::TILE;
+pub(crate) const GRAIN: usize = across::TILE;
 
 // SAFETY: a Tensor is an exclusive borrow of plain numbers, and a shared one of the gradient.
 unsafe impl Send for Tensor<'_> {}
@@ -167,7 +167,7 @@ impl<'a> Tensor<'a> {
     /// Number of positions at which it can be cut: the elements, and what tiles at a border lack.
     pub(crate) fn positions(&self) -> usize {
         match self.course.as_deref() {
-            Some(Course::Planes(planes)) => planes.count() * planes::TILE,
+            Some(Course::Planes(planes)) => planes.count() * across::TILE,
             _ => self.len,
         }
     }
@@ -238,7 +238,7 @@ impl<'a> Tensor<'a> {
                     level.run(Unwatched::new(&Tiles::new(rule, self, layout), start, len));
                 }
                 Some(Course::Planes(planes)) => {
-                    let tiles = start / planes::TILE..(start + len) / planes::TILE;
+                    let tiles = start / across::TILE..(start + len) / across::TILE;
                     level.run(Across::new(rule, self, planes, tiles));
                 }
             }
@@ -249,7 +249,7 @@ impl<'a> Tensor<'a> {
     /// one or at the last; what is seen in each block is stored, of the gradient too where that
     /// is true. Elements are taken in logical order, and the rule is one that trains.
     ///
-    /// [`BLOCK`]: crate::sums::BLOCK
+    /// [`BLOCK`]: crate::number::sums::BLOCK
     ///
     /// # Safety
     ///

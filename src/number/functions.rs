@@ -6,7 +6,7 @@
 
 use std::f64::consts::{FRAC_PI_2, PI};
 
-use crate::float_mode::in_default_mode;
+use crate::number::float_mode::in_default_mode;
 
 /// What is left of a fall along half a cosine: `(1 + cos(π·done))/2`, from 1 at `done = 0` to 0 at
 /// `done = 1`.
@@ -18,7 +18,7 @@ use crate::float_mode::in_default_mode;
 /// # Examples
 ///
 /// ```
-/// use thalweg::scalars::half_cosine;
+/// use thalweg::number::functions::half_cosine;
 ///
 /// assert_eq!([half_cosine(0.0, 1.0), half_cosine(0.5, 0.5), half_cosine(1.0, 0.0)], [1.0, 0.5, 0.0]);
 /// ```
@@ -38,7 +38,7 @@ pub fn half_cosine(done: f64, left: f64) -> f64 {
 /// # Examples
 ///
 /// ```
-/// assert_eq!(thalweg::scalars::power(0.5, 3.0), 0.125);
+/// assert_eq!(thalweg::number::functions::power(0.5, 3.0), 0.125);
 /// ```
 pub fn power(base: f64, exponent: f64) -> f64 {
     in_default_mode(|| libm::pow(base, exponent))

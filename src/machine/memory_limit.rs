@@ -6,13 +6,13 @@
 use std::hint::black_box;
 use std::sync::Mutex;
 
-use crate::cut::portion;
-use crate::dispatch::{Level, Work};
-use crate::element::Element;
 use crate::error::Error;
-use crate::plan::useful_threads;
-use crate::pool;
-use crate::tensor::check_shape;
+use crate::machine::levels::{Level, Work};
+use crate::machine::pool;
+use crate::machine::portions::portion;
+use crate::number::element::Element;
+use crate::update::plan::useful_threads;
+use crate::update::tensor::check_shape;
 
 /// Elements a step of the loop.
 const CHUNK: usize = 16;
@@ -48,9 +48,9 @@ impl Word for f64 {
 ///
 /// ```
 /// let (mut w, r) = ([1.0_f32, 2.0], [5.0, 5.0]);
-/// thalweg::stream::stream([&mut w], &r, thalweg::Level::current(), 1)?;
+/// thalweg::machine::memory_limit::stream([&mut w], &r, thalweg::Level::current(), 1)?;
 /// assert_ne!(w, [1.0, 2.0]);
-/// thalweg::stream::stream([&mut w], &r, thalweg::Level::current(), 1)?;
+/// thalweg::machine::memory_limit::stream([&mut w], &r, thalweg::Level::current(), 1)?;
 /// assert_eq!(w, [1.0, 2.0]);
 /// # Ok::<(), thalweg::Error>(())
 /// ```

@@ -8,18 +8,18 @@
 
 use std::marker::PhantomData;
 
-use crate::cut::{Cut, Piece};
-use crate::dispatch::{Level, Work};
-use crate::element::{Element, Kind};
-use crate::float_mode::in_default_mode;
-use crate::gather::Pointer;
-use crate::layout::{Layout, Order};
-use crate::plan::Update;
-use crate::planes;
-use crate::pool;
-use crate::prefetch;
-use crate::release::Release;
-use crate::sums::{self, BLOCK, Blocks, Found, LANES};
+use crate::array::across;
+use crate::array::layout::{Layout, Order};
+use crate::array::pointer::Pointer;
+use crate::array::prefetch;
+use crate::machine::levels::{Level, Work};
+use crate::machine::pages::Release;
+use crate::machine::pool;
+use crate::machine::portions::{Cut, Piece};
+use crate::number::element::{Element, Kind};
+use crate::number::float_mode::in_default_mode;
+use crate::number::sums::{self, BLOCK, Blocks, Found, LANES};
+use crate::update::plan::Update;
 
 /// Elements gathered at a time from an array whose neighbours in memory are on different rows: the
 /// more rows of it are gathered together, the more of each cache line is used.
@@ -123,7 +123,7 @@ impl<'a> Leaf<'a> {
     /// How many elements to gather at a time.
     fn room(&self) -> usize {
         match self.layout.as_deref() {
-            Some(layout) if planes::lies_across(layout) => ACROSS,
+            Some(layout) if across::lies_across(layout) => ACROSS,
             _ => BLOCK,
         }
     }
@@ -134,7 +134,7 @@ impl<'a> Leaf<'a> {
         debug_assert!(self.kind == E::KIND && start + tile.len() <= self.len);
         if let Some(layout) = self.layout.as_deref() {
             // SAFETY: the promise of `new`.
-            unsafe { planes::read(self.pointer, layout, start, tile) }
+            unsafe { across::read(self.pointer, layout, start, tile) }
         }
     }
 
@@ -388,7 +388,7 @@ impl ReadPass {
 /// # Examples
 ///
 /// ```
-/// use thalweg::norm::{Leaf, global_norm};
+/// use thalweg::read::norm::{Leaf, global_norm};
 /// let leaves = [Leaf::from_slice(&[3.0_f32, 0.0]), Leaf::from_slice(&[4.0_f32])];
 /// assert_eq!(global_norm(&leaves, thalweg::Level::current(), 1).of_scaled(1.0), 5.0);
 /// ```

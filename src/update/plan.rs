@@ -2,17 +2,17 @@
 
 #![allow(unsafe_code)] // hands each element of a tensor to one thread
 
-use crate::cut::{Cut, Piece};
-use crate::dispatch::Level;
-use crate::element::Kind;
 use crate::error::Error;
-use crate::float_mode::in_default_mode;
-use crate::pool;
-use crate::release::Release;
+use crate::machine::levels::Level;
+use crate::machine::pages::Release;
+use crate::machine::pool;
+use crate::machine::portions::{Cut, Piece};
+use crate::number::element::Kind;
+use crate::number::float_mode::in_default_mode;
+use crate::number::sums::{BLOCK, Blocks, Found};
 use crate::rule::Coefficients;
-use crate::sums::{BLOCK, Blocks, Found};
-use crate::tensor::{GRAIN, Tensor};
-use crate::watch::Norms;
+use crate::update::statistics::Norms;
+use crate::update::tensor::{GRAIN, Tensor};
 
 /// Below this many elements in all an update stays on the calling thread, because waking a helper
 /// takes some 40 us. Measured with AdamW and two threads 1 ms after the last step, ratio to one

@@ -8,7 +8,7 @@
 
 #![allow(unsafe_code)] // advises the operating system about memory, by address
 
-use crate::cut::Piece;
+use crate::machine::portions::Piece;
 
 /// An array that maps a file, shared.
 #[derive(Clone, Copy, Debug)]

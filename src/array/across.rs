@@ -6,11 +6,11 @@
 
 #![allow(unsafe_code)] // reads the arrays of a tensor
 
-use crate::element::{Element, Kind};
-use crate::gather::Pointer;
-use crate::layout::{Axis, Layout};
-use crate::prefetch;
-use crate::tensor::{ARRAYS, GRADIENT};
+use crate::array::layout::{Axis, Layout};
+use crate::array::pointer::Pointer;
+use crate::array::prefetch;
+use crate::number::element::{Element, Kind};
+use crate::update::tensor::{ARRAYS, GRADIENT};
 
 /// Elements a tile along the axis on which the gradient is dense: a cache line of `f32`.
 pub(crate) const ROWS: usize = 16;

@@ -4,8 +4,8 @@
 //! nothing overlaps and turns a chunk into straight vector code at the full width of the CPU level
 //! it is compiled for. A tail is a chunk that is padded, so there is no second formula for it.
 
-use crate::element::Element;
-use crate::prefetch;
+use crate::array::prefetch;
+use crate::number::element::Element;
 use crate::rule::Rule;
 
 /// Elements a chunk. Measured with AVX2: 8 and 32 are as fast in cache, 64 takes 1.3 times as long.
@@ -13,7 +13,7 @@ const CHUNK: usize = 16;
 
 /// Updates `p` and `state` in place. All slices have the length of `p`.
 ///
-/// Always inlined: [`crate::dispatch`] compiles it once for each CPU level.
+/// Always inlined: [`crate::machine::levels`] compiles it once for each CPU level.
 #[inline(always)]
 pub(crate) fn update<E: Element, R: Rule<E, N>, const N: usize>(
     rule: &R,

@@ -1,0 +1,9 @@
+//! The machine: CPU levels, threads and what they take of the work, forks, pages, the memory limit.
+
+pub mod fork;
+pub mod levels;
+pub mod memory_limit;
+pub mod pages;
+pub mod pool;
+pub(crate) mod portions;
+pub mod threads;

@@ -1,0 +1,3 @@
+//! The pass that reads gradients before an update.
+
+pub mod norm;

@@ -1,0 +1,7 @@
+//! Updates: the loop over a block, a parameter with its gradient and state, many of them.
+
+pub(crate) mod kernel;
+pub(crate) mod passes;
+pub mod plan;
+pub mod statistics;
+pub mod tensor;
