@@ -6,10 +6,10 @@
 use divan::counter::BytesCount;
 use divan::{Bencher, black_box};
 use thalweg::machine::memory_limit::{Word, stream};
-use thalweg::number::element::Element;
+use thalweg::number::element::{Element, Kind};
 use thalweg::read::norm::{Leaf, global_norm};
-use thalweg::rule::{Adam, Coefficients, Sgd};
-use thalweg::update::plan::{Plan, Task, Update};
+use thalweg::rule::{Adam, Rule, Sgd, Update};
+use thalweg::update::plan::{Plan, Task};
 use thalweg::update::tensor::Tensor;
 use thalweg::{Error, Level};
 
@@ -30,22 +30,22 @@ fn sizes() -> Vec<usize> {
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Rule {
+enum Subject {
     AdamW,
     AmsGrad,
     Momentum,
     Sgd,
 }
 
-impl Rule {
-    const ALL: [Rule; 4] = [Rule::AdamW, Rule::AmsGrad, Rule::Momentum, Rule::Sgd];
+impl Subject {
+    const ALL: [Subject; 4] = [Subject::AdamW, Subject::AmsGrad, Subject::Momentum, Subject::Sgd];
 
     fn states(self) -> usize {
         match self {
-            Rule::AdamW => 2,
-            Rule::AmsGrad => 3,
-            Rule::Momentum => 1,
-            Rule::Sgd => 0,
+            Subject::AdamW => 2,
+            Subject::AmsGrad => 3,
+            Subject::Momentum => 1,
+            Subject::Sgd => 0,
         }
     }
 
@@ -55,18 +55,15 @@ impl Rule {
         BytesCount::new((1 + 2 * (1 + self.states())) * len * size_of::<E>())
     }
 
-    fn update<E: Element>(self) -> Result<Update, Error>
-    where
-        Update: From<Coefficients<E>>,
-    {
+    fn update(self, kind: Kind) -> Result<Update, Error> {
         let adamw = Adam { weight_decay: 1e-2, ..Adam::default() };
         let sgdw = Sgd { momentum: 0.9, weight_decay: 1e-2, ..Sgd::new(0.1) };
-        Ok(match self {
-            Rule::AdamW => Coefficients::Adam(adamw.at_step::<E>(10, 1.0)?).into(),
-            Rule::AmsGrad => Coefficients::AmsGrad(adamw.at_step::<E>(10, 1.0)?).into(),
-            Rule::Momentum => Coefficients::Momentum(sgdw.at_step::<E>(10, 1.0)?).into(),
-            Rule::Sgd => Coefficients::Sgd(Sgd::new(0.1).at_step::<E>(10, 1.0)?).into(),
-        })
+        let rule = match self {
+            Subject::AdamW | Subject::AmsGrad => Rule::from(adamw),
+            Subject::Momentum => sgdw.into(),
+            Subject::Sgd => Sgd::new(0.1).into(),
+        };
+        rule.at_step(kind, 10, 1.0)
     }
 }
 
@@ -76,24 +73,21 @@ struct Arrays<E> {
     state: [Vec<E>; 3],
 }
 
-impl<E: Element> Arrays<E>
-where
-    Update: From<Coefficients<E>>,
-{
+impl<E: Element> Arrays<E> {
     fn new(len: usize) -> Self {
         let filled = |value| vec![E::from_f64(value); len];
         Arrays { p: filled(0.1), g: filled(0.01), state: [filled(0.01), filled(0.1), filled(0.1)] }
     }
 
-    fn step(&mut self, rule: Rule, level: Level) -> Result<(), Error> {
+    fn step(&mut self, rule: Subject, level: Level) -> Result<(), Error> {
         let Arrays { p, g, state: [m, v, u] } = self;
         let tensor = match rule {
-            Rule::AdamW => Tensor::from_slices(p, g, [m, v]),
-            Rule::AmsGrad => Tensor::from_slices(p, g, [m, v, u]),
-            Rule::Momentum => Tensor::from_slices(p, g, [m]),
-            Rule::Sgd => Tensor::from_slices(p, g, []),
+            Subject::AdamW => Tensor::from_slices(p, g, [m, v]),
+            Subject::AmsGrad => Tensor::from_slices(p, g, [m, v, u]),
+            Subject::Momentum => Tensor::from_slices(p, g, [m]),
+            Subject::Sgd => Tensor::from_slices(p, g, []),
         }?;
-        Plan::default().run(&mut [Task { tensor, update: 0 }], &[rule.update()?], level, 1)
+        Plan::default().run(&mut [Task { tensor, update: 0 }], &[rule.update(E::KIND)?], level, 1)
     }
 }
 
@@ -111,11 +105,8 @@ impl<E: Word> Arrays<E> {
 }
 
 /// All levels agree, and have moved the parameter, before anything is timed.
-fn check<E: Element + PartialEq + std::fmt::Debug>() -> Result<(), Error>
-where
-    Update: From<Coefficients<E>>,
-{
-    for rule in Rule::ALL {
+fn check<E: Element + PartialEq + std::fmt::Debug>() -> Result<(), Error> {
+    for rule in Subject::ALL {
         let before = Arrays::<E>::new(1_000).p;
         let mut results = Vec::new();
         for level in Level::available() {
@@ -132,7 +123,7 @@ where
 /// A name that the table shows, with what it stands for.
 struct Case {
     level: Level,
-    rule: Rule,
+    rule: Subject,
     len: usize,
 }
 
@@ -143,16 +134,13 @@ impl std::fmt::Display for Case {
 }
 
 fn cases() -> Vec<Case> {
-    let of = |level| Rule::ALL.into_iter().map(move |rule| (level, rule));
+    let of = |level| Subject::ALL.into_iter().map(move |rule| (level, rule));
     let with = |(level, rule)| sizes().into_iter().map(move |len| Case { level, rule, len });
     Level::available().flat_map(of).flat_map(with).collect()
 }
 
 #[divan::bench(types = [f32, f64], args = cases(), sample_count = 20)]
-fn update<E: Element>(bencher: Bencher<'_, '_>, case: &Case)
-where
-    Update: From<Coefficients<E>>,
-{
+fn update<E: Element>(bencher: Bencher<'_, '_>, case: &Case) {
     let mut arrays = Arrays::<E>::new(case.len);
     bencher
         .counter(case.rule.bytes::<E>(case.len))
@@ -160,10 +148,7 @@ where
 }
 
 #[divan::bench(types = [f32, f64], args = cases(), sample_count = 20)]
-fn limit<E: Word>(bencher: Bencher<'_, '_>, case: &Case)
-where
-    Update: From<Coefficients<E>>,
-{
+fn limit<E: Word>(bencher: Bencher<'_, '_>, case: &Case) {
     let mut arrays = Arrays::<E>::new(case.len);
     bencher
         .counter(case.rule.bytes::<E>(case.len))

@@ -2,7 +2,6 @@
 
 use std::fmt::{self, Write as _};
 
-use crate::machine::threads::THREADS_MAX;
 use crate::number::element::Kind;
 
 /// Why an update was refused.
@@ -33,8 +32,8 @@ pub enum Error {
     State {
         /// How many were given.
         got: usize,
-        /// How many the rule needs.
-        expected: usize,
+        /// How many it may keep.
+        expected: &'static [usize],
     },
     /// The coefficients are for parameters of another type.
     Kind {
@@ -60,6 +59,8 @@ pub enum Error {
         given: String,
         /// Where it came from.
         source: &'static str,
+        /// The largest that is taken.
+        most: usize,
     },
 }
 
@@ -74,7 +75,8 @@ impl fmt::Display for Error {
                 write!(f, "{array} has shape {got:?}, the parameter has {expected:?}")
             }
             Error::State { got, expected } => {
-                write!(f, "the rule keeps {expected} state arrays, got {got}")
+                let expected: Vec<String> = expected.iter().map(usize::to_string).collect();
+                write!(f, "the rule keeps {} state arrays, got {got}", expected.join(" or "))
             }
             Error::Kind { got, expected } => {
                 write!(
@@ -93,10 +95,10 @@ impl fmt::Display for Error {
                 Quoted(name),
                 available.join(", ")
             ),
-            Error::Threads { given, source } => {
+            Error::Threads { given, source, most } => {
                 write!(
                     f,
-                    "{source} must be a whole number of at least 1 and at most {THREADS_MAX}, got {}",
+                    "{source} must be a whole number of at least 1 and at most {most}, got {}",
                     Quoted(given)
                 )
             }
@@ -131,5 +133,18 @@ impl fmt::Display for Quoted<'_> {
             }
         }
         f.write_char(quote)
+    }
+}
+
+/// Refuses an array of another shape than its parameter's.
+pub(crate) fn check_shape(
+    array: &'static str,
+    got: &[usize],
+    expected: &[usize],
+) -> Result<(), Error> {
+    if got == expected {
+        Ok(())
+    } else {
+        Err(Error::Shape { array, got: got.to_vec(), expected: expected.to_vec() })
     }
 }

@@ -5,12 +5,11 @@
 use ndarray::{ArrayView, ArrayViewMut, Dimension};
 
 use crate::array::layout::Order;
-use crate::array::pointer::Pointer;
-use crate::error::Error;
+use crate::array::pointer::{ARRAYS, GRADIENT, MAX_STATE, Pointer, STATE};
+use crate::error::{Error, check_shape};
 use crate::number::element::{Element, Kind};
 use crate::read::norm::Leaf;
-use crate::rule::MAX_STATE;
-use crate::update::tensor::{ARRAYS, GRADIENT, STATE, Tensor, check_shape};
+use crate::update::tensor::Tensor;
 
 impl<'a> Tensor<'a> {
     /// Binds arrays of one shape and any strides; the gradient may be of another type. The order
@@ -26,7 +25,7 @@ impl<'a> Tensor<'a> {
         order: Order,
     ) -> Result<Self, Error> {
         if state.len() > MAX_STATE {
-            return Err(Error::State { got: state.len(), expected: MAX_STATE });
+            return Err(Error::State { got: state.len(), expected: &[0, 1, 2, 3] });
         }
         check_shape("the gradient", g.shape(), p.shape())?;
         let bytes = |strides: &[isize], kind: Kind| -> Vec<isize> {

@@ -3,16 +3,18 @@
 
 #![allow(clippy::unwrap_used)] // what a test cannot set up fails it
 
+use std::fmt::Debug;
+
 use ndarray::{Array2, ArrayViewMut2, s};
 use proptest::array::uniform5;
 use proptest::collection::vec;
 use proptest::prelude::*;
-use proptest::sample::select;
+use proptest::sample::{Index, select};
 use thalweg::Level;
 use thalweg::array::layout::Order;
 use thalweg::number::element::Element;
-use thalweg::rule::{Adam, Average, Coefficients, Decay, Rule, Sgd, Sum, Swap};
-use thalweg::update::plan::{Plan, Task, Update};
+use thalweg::rule::{Adam, Average, Coefficients, Decay, Hyperparameters, Sgd, Sum, Swap, Update};
+use thalweg::update::plan::{Plan, Task};
 use thalweg::update::tensor::Tensor;
 
 /// Elements of the large cases: several blocks of a plan, and a rest.
@@ -20,7 +22,7 @@ const LARGE: usize = 40_000;
 const THREADS: [usize; 4] = [1, 2, 3, 7];
 
 /// An element type with any number of it, NaN included.
-trait Number: Element + std::fmt::Debug {
+trait Number: Element + Debug {
     fn any() -> BoxedStrategy<Self>;
     fn update(coefficients: Coefficients<Self>) -> Update;
 }
@@ -68,19 +70,27 @@ fn beta() -> impl Strategy<Value = f64> {
     select(vec![0.0, 0.3, 0.5, 0.9, 0.999])
 }
 
+fn at<E: Number, H: Hyperparameters + Debug>(
+    rule: impl Strategy<Value = H>,
+) -> impl Strategy<Value = Coefficients<E>>
+where
+    Coefficients<E>: From<H::Step<E>>,
+{
+    let step = select(vec![1, 2, 10, 1_000_000_000]);
+    let scale = select(vec![1.0, 0.5, 3.7, 1e-30]);
+    (rule, step, scale).prop_map(|(rule, t, scale)| rule.at_step::<E>(t, scale).unwrap().into())
+}
+
 fn coefficients<E: Number>() -> impl Strategy<Value = Coefficients<E>> {
-    let when = || (select(vec![1, 2, 10, 1_000_000_000]), select(vec![1.0, 0.5, 3.7, 1e-30]));
+    let average = (beta(), any::<bool>())
+        .prop_map(|(decay, bias_correction)| Average { decay, bias_correction });
     prop_oneof![
-        (adam(), when()).prop_map(|(a, (t, s))| Coefficients::Adam(a.at_step(t, s).unwrap())),
-        (adam(), when()).prop_map(|(a, (t, s))| Coefficients::AmsGrad(a.at_step(t, s).unwrap())),
-        (sgd(), when()).prop_map(|(a, (t, s))| Coefficients::Sgd(a.at_step(t, s).unwrap())),
-        (sgd(), when()).prop_map(|(a, (t, s))| Coefficients::Momentum(a.at_step(t, s).unwrap())),
-        rate().prop_map(|rate| Coefficients::Decay(Decay::new(rate).unwrap())),
-        when().prop_map(|(t, s)| Coefficients::Sum(Sum::at_step(t, s).unwrap())),
-        (beta(), when(), any::<bool>()).prop_map(|(decay, (t, _), corrected)| {
-            Coefficients::Average(Average::at_step(t, decay, corrected).unwrap())
-        }),
-        Just(Coefficients::Swap(Swap)),
+        2 => at(adam()),
+        2 => at(sgd()),
+        1 => at(rate().prop_map(|rate| Decay { rate })),
+        1 => at(Just(Sum)),
+        1 => at(average),
+        1 => at(Just(Swap)),
     ]
 }
 
@@ -95,9 +105,11 @@ struct Case<E> {
 }
 
 fn case<E: Number>() -> impl Strategy<Value = Case<E>> {
-    (coefficients(), vec(uniform5(E::any()), 1..100)).prop_map(|(coefficients, rows)| {
+    let parts = (coefficients::<E>(), any::<Index>(), vec(uniform5(E::any()), 1..100));
+    parts.prop_map(|(coefficients, states, rows)| {
         let column = |k: usize| rows.iter().map(|row| row[k]).collect();
-        Case { coefficients, arrays: (0..2 + coefficients.states()).map(column).collect() }
+        let arrays = (0..2 + states.get(coefficients.states())).map(column).collect();
+        Case { coefficients, arrays }
     })
 }
 
@@ -110,25 +122,11 @@ impl<E: Number> Case<E> {
 
     /// The oracle.
     fn expected(&self) -> Arrays<E> {
-        match &self.coefficients {
-            Coefficients::Adam(rule) => self.each::<_, 2>(rule),
-            Coefficients::AmsGrad(rule) => self.each::<_, 3>(rule),
-            Coefficients::Sgd(rule) => self.each::<_, 0>(rule),
-            Coefficients::Momentum(rule) => self.each::<_, 1>(rule),
-            Coefficients::Decay(rule) => self.each::<_, 0>(rule),
-            Coefficients::Sum(rule) => self.each::<_, 0>(rule),
-            Coefficients::Average(rule) => self.each::<_, 0>(rule),
-            Coefficients::Swap(rule) => self.each::<_, 1>(rule),
-        }
-    }
-
-    fn each<R: Rule<E, N>, const N: usize>(&self, rule: &R) -> Arrays<E> {
         let mut arrays = self.arrays.clone();
         for i in 0..arrays[0].len() {
-            let state = std::array::from_fn(|k| arrays[2 + k][i]);
-            let (p, state) = rule.update(arrays[0][i], arrays[1][i], state);
-            arrays[0][i] = p;
-            state.into_iter().enumerate().for_each(|(k, s)| arrays[2 + k][i] = s);
+            let mut state: Vec<E> = arrays[2..].iter().map(|array| array[i]).collect();
+            arrays[0][i] = self.coefficients.update_one(arrays[0][i], arrays[1][i], &mut state);
+            arrays[2..].iter_mut().zip(state).for_each(|(array, s)| array[i] = s);
         }
         arrays
     }

@@ -43,6 +43,7 @@ UNREACHABLE = {
     "the parameter is …, the coefficients are for …": "the binding makes them for that type",
     "norms of an update need a rule that trains and tensors bound in logical order": "so they are",
     "… is not a hyperparameter": "keys of groups are those of the rule",
+    "there is no rule …": "optimizers name rows of the table of rules",
     "… is not a parameter": "names come from the optimizer's own parameters",
     "the record of progress does not fit": "it is made for the leaves that there are",
     "the assignment does not fit the leaves": "Python's groups make one class a leaf",

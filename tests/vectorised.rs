@@ -9,7 +9,7 @@ use std::process::Command;
 
 use thalweg::Level;
 use thalweg::read::norm::{Leaf, global_norm};
-use thalweg::rule::{Coefficients, Sgd};
+use thalweg::rule::{Coefficients, Hyperparameters as _, Sgd};
 use thalweg::update::plan::{Plan, Task};
 use thalweg::update::tensor::Tensor;
 
@@ -190,7 +190,7 @@ fn disassemble() -> Option<String> {
 /// Makes the linker keep the kernels, all rules of which are reached from here.
 fn use_kernels() {
     let (mut p, g) = ([1.0_f32; 3], [0.5; 3]);
-    let update = Coefficients::Sgd(Sgd::new(0.5).at_step::<f32>(1, 1.0).unwrap()).into();
+    let update = Coefficients::from(Sgd::new(0.5).at_step::<f32>(1, 1.0).unwrap()).into();
     let tensor = Tensor::from_slices(&mut p, &g, []).unwrap();
     let level = Level::current();
     Plan::default().run(&mut [Task { tensor, update: 0 }], &[update], level, 1).unwrap();

@@ -7,10 +7,9 @@
 #![allow(unsafe_code)] // reads the arrays of a tensor
 
 use crate::array::layout::{Axis, Layout};
-use crate::array::pointer::Pointer;
+use crate::array::pointer::{ARRAYS, GRADIENT, Pointer};
 use crate::array::prefetch;
 use crate::number::element::{Element, Kind};
-use crate::update::tensor::{ARRAYS, GRADIENT};
 
 /// Elements a tile along the axis on which the gradient is dense: a cache line of `f32`.
 pub(crate) const ROWS: usize = 16;
@@ -19,7 +18,7 @@ pub(crate) const ROWS: usize = 16;
 pub(crate) const COLUMNS: usize = 256;
 
 /// Elements that a tile has room for.
-pub(crate) const TILE: usize = ROWS * COLUMNS;
+pub(crate) const AREA: usize = ROWS * COLUMNS;
 
 /// Columns ahead of the one that is read.
 const AHEAD: isize = 16;
@@ -34,7 +33,7 @@ pub(crate) type Panel<E> = [Row<E>; ROWS];
 
 /// Two axes of a traversal, cut into tiles, for each index of the other axes.
 #[derive(Clone, Debug)]
-pub(crate) struct Planes {
+pub(crate) struct Tiling {
     outer: Vec<Axis<ARRAYS>>,
     /// On which the gradient has its smallest stride.
     rows: Axis<ARRAYS>,
@@ -53,8 +52,8 @@ pub(crate) struct Tile {
     pub(crate) columns: usize,
 }
 
-impl Planes {
-    /// The planes of a traversal in the order of the parameter's memory, or `None` where the
+impl Tiling {
+    /// The tiles of a traversal in the order of the parameter's memory, or `None` where the
     /// gradient is as well taken in that order.
     pub(crate) fn of(layout: &Layout<ARRAYS>, gradient: Pointer) -> Option<Self> {
         let reach = |axis: &Axis<ARRAYS>| axis.strides[GRADIENT].unsigned_abs();
@@ -70,7 +69,7 @@ impl Planes {
         };
         let mut outer = others.to_vec();
         let rows = outer.remove(at);
-        Some(Planes { outer, rows, columns: *columns, skew })
+        Some(Tiling { outer, rows, columns: *columns, skew })
     }
 
     fn row_tiles(&self) -> usize {
@@ -83,8 +82,8 @@ impl Planes {
 
     /// Number of tiles.
     pub(crate) fn count(&self) -> usize {
-        let planes: usize = self.outer.iter().map(|axis| axis.len).product();
-        planes * self.row_tiles() * self.column_tiles()
+        let outer: usize = self.outer.iter().map(|axis| axis.len).product();
+        outer * self.row_tiles() * self.column_tiles()
     }
 
     /// Tile number `index`.

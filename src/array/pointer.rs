@@ -6,8 +6,19 @@
 use crate::array::layout::Layout;
 use crate::number::element::{Element, Kind};
 
-/// Elements a tile: the buffers of a whole AdamW tile fit a first-level cache.
-pub(crate) const TILE: usize = 1024;
+/// The most state arrays a rule keeps.
+pub const MAX_STATE: usize = 3;
+/// Parameter, gradient and state: the arrays of an update, in this order.
+pub const ARRAYS: usize = 2 + MAX_STATE;
+/// Index of the parameter among them.
+pub const PARAMETER: usize = 0;
+/// Index of the gradient.
+pub const GRADIENT: usize = 1;
+/// Index of the first state array.
+pub const STATE: usize = 2;
+
+/// Elements a buffer holds: those of a whole AdamW update fit a first-level cache.
+pub(crate) const BUFFER: usize = 1024;
 
 /// Where an array's first element is, and what type its elements have.
 #[derive(Clone, Copy, Debug)]
@@ -22,6 +33,12 @@ impl Pointer {
     /// To elements of type `E`.
     pub fn of<E: Element>(address: *mut E) -> Self {
         Pointer { address: address.cast(), kind: E::KIND }
+    }
+
+    /// Whether array `k` of a traversal, which lies here, is a slice: without gaps in its order, and
+    /// aligned.
+    pub(crate) fn is_slice<const K: usize>(self, layout: &Layout<K>, k: usize) -> bool {
+        layout.is_dense(k, self.kind.size()) && self.address.addr().is_multiple_of(self.kind.size())
     }
 
     /// Elements `start..start + len` of a dense array.

@@ -4,7 +4,6 @@
 use std::path::{Path, PathBuf};
 use std::{fmt, io};
 
-use super::header::FORMAT;
 use crate::error::Quoted;
 
 /// Why a checkpoint was not saved, opened or read.
@@ -48,6 +47,8 @@ pub enum Error {
         path: PathBuf,
         /// The format that it names.
         found: String,
+        /// The one that is read.
+        reads: &'static str,
     },
     /// The file begins as a checkpoint does, and is not whole.
     Damaged {
@@ -105,9 +106,9 @@ impl fmt::Display for Error {
             Error::NotACheckpoint { path, why } => {
                 write!(f, "{} is no checkpoint of thalweg: {why}", shown(path))
             }
-            Error::Version { path, found } => write!(
+            Error::Version { path, found, reads } => write!(
                 f,
-                "{} has format {}, this version of thalweg reads {FORMAT}",
+                "{} has format {}, this version of thalweg reads {reads}",
                 shown(path),
                 Quoted(found)
             ),

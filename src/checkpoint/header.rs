@@ -8,7 +8,8 @@ use std::path::Path;
 use safetensors::Dtype;
 use safetensors::tensor::Metadata;
 
-use super::{Error, Tensor};
+use super::error::Error;
+use super::source::Tensor;
 use crate::error::Quoted;
 
 /// The format that is written, and the only one that is read.
@@ -295,7 +296,9 @@ fn version(path: &Path, json: &[u8]) -> Result<(), Error> {
     });
     match found {
         Some(FORMAT) => Ok(()),
-        Some(found) => Err(Error::Version { path: path.to_owned(), found: found.to_owned() }),
+        Some(found) => {
+            Err(Error::Version { path: path.to_owned(), found: found.to_owned(), reads: FORMAT })
+        }
         None => Err(Error::Damaged {
             path: path.to_owned(),
             why: "its header does not name the format".to_owned(),
@@ -311,4 +314,9 @@ fn take_digits(json: &mut [u8]) -> Option<u128> {
     let canonical = digits(checksum) == text;
     field.fill(b'0');
     canonical.then_some(checksum)
+}
+
+/// Refuses a machine whose numbers are not stored as the file's are.
+pub(super) fn check_machine() -> Result<(), Error> {
+    if cfg!(target_endian = "big") { Err(Error::ByteOrder) } else { Ok(()) }
 }

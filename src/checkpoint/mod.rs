@@ -58,20 +58,23 @@
 //! # Ok::<(), thalweg::checkpoint::Error>(())
 //! ```
 
+mod draft;
 mod error;
 mod header;
+mod leftover;
 mod lock;
+#[cfg(not(unix))]
+mod open_files;
 mod place;
 mod read;
+#[cfg(unix)]
+mod record_locks;
 mod source;
 #[cfg(test)]
 mod tests;
 mod write;
 
-use std::collections::BTreeMap;
-use std::io;
-use std::path::{Path, PathBuf};
-
+pub use draft::{Draft, save};
 pub use error::{Error, Interrupted};
 pub use header::{FORMAT, Header, Stored};
 pub use lock::{Lock, unique};
@@ -79,81 +82,3 @@ pub use place::sync_directory;
 pub use read::Checkpoint;
 pub use safetensors::Dtype;
 pub use source::{Source, Tensor};
-
-/// Bytes that are hashed, written and read at a time: they stay in a second-level cache.
-const PIECE: usize = 1 << 20;
-
-/// A file that is about to be saved: its sibling is there, empty, and is removed again if nothing comes
-/// of it.
-#[derive(Debug)]
-pub struct Draft {
-    path: PathBuf,
-    partial: write::Partial<place::Sibling>,
-}
-
-impl Draft {
-    /// Takes the lock of a file, which need not exist.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::NotAFile`]; [`Error::Locked`] while another save to that file is at work;
-    /// [`Error::Io`].
-    pub fn open(path: &Path) -> Result<Self, Error> {
-        let sibling = place::Sibling::open(place::Place::of(path)?)?;
-        Ok(Draft { path: path.to_owned(), partial: write::Partial::new(sibling) })
-    }
-
-    /// What the file system says that has no locks: then nothing keeps other processes from saving to
-    /// the same file at the same time. None if there is a lock.
-    pub fn unlocked(&self) -> Option<&io::Error> {
-        self.partial.medium.unlocked()
-    }
-
-    /// The directory of the file, where links lead.
-    pub fn directory(&self) -> &Path {
-        self.partial.medium.directory()
-    }
-
-    /// As [`save`].
-    ///
-    /// # Errors
-    ///
-    /// As [`save`].
-    pub fn save<S: Source>(
-        self,
-        metadata: &BTreeMap<String, String>,
-        mut tensors: Vec<Tensor<S>>,
-        pause: &mut dyn FnMut() -> Result<(), Interrupted>,
-    ) -> Result<(), Error> {
-        check_machine()?;
-        tensors.sort_by(|a, b| header::Part::of(a).key().cmp(&header::Part::of(b).key()));
-        let parts: Vec<_> = tensors.iter().map(header::Part::of).collect();
-        let (header, stored) = header::make(metadata, &parts)?;
-        write::write(self.partial, &self.path, &header, &tensors, &stored, pause)
-    }
-}
-
-/// Saves tensors in a file, which is replaced if there is one. `pause` is called between pieces of 1 MiB,
-/// and before the old file is replaced; an error stops the save.
-///
-/// If `path` is a symbolic link, what it leads to is replaced. The new file has the old one's permissions.
-/// Whether there was a lock is told by [`Draft`], which does the same in two steps.
-///
-/// # Errors
-///
-/// [`Error::Content`] and [`Error::NotAFile`] before anything is written; [`Error::Locked`] while
-/// another save to that file is at work; [`Error::Length`], [`Error::Interrupted`] and [`Error::Io`]
-/// after the sibling was removed again. The old file is as it was, except as told at [`Error::Io`].
-pub fn save<S: Source>(
-    path: &Path,
-    metadata: &BTreeMap<String, String>,
-    tensors: Vec<Tensor<S>>,
-    pause: &mut dyn FnMut() -> Result<(), Interrupted>,
-) -> Result<(), Error> {
-    Draft::open(path)?.save(metadata, tensors, pause)
-}
-
-/// Refuses a machine whose numbers are not stored as the file's are.
-fn check_machine() -> Result<(), Error> {
-    if cfg!(target_endian = "big") { Err(Error::ByteOrder) } else { Ok(()) }
-}

@@ -6,8 +6,9 @@ use std::fs::{self, Permissions};
 use std::io::{self, ErrorKind, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
-use super::Error;
-use super::lock::{Leftover, Lock, unique};
+use super::error::Error;
+use super::leftover::Leftover;
+use super::lock::{Lock, unique};
 use super::write::Medium;
 
 /// What is appended to the name of the file for the sibling.

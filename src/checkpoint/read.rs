@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 
 use twox_hash::{XxHash3_64, XxHash3_128};
 
-use super::error::Interrupted;
-use super::header::{self, Header, LENGTH, START, Stored};
-use super::{Error, PIECE, check_machine};
+use super::error::{Error, Interrupted};
+use super::header::{self, Header, LENGTH, START, Stored, check_machine};
+use super::source::PIECE;
 
 /// An open checkpoint, all of it found whole.
 ///

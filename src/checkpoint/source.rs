@@ -4,6 +4,9 @@ use std::io;
 
 use safetensors::Dtype;
 
+/// Bytes that are hashed, written and read at a time: they stay in a second-level cache.
+pub(super) const PIECE: usize = 1 << 20;
+
 /// Bytes of a tensor, in C order, little endian.
 pub trait Source {
     /// Hands all bytes to `sink`, in order, in pieces of any size. An error of `sink` is to be

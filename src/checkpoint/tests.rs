@@ -9,6 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::place::{Place, Sibling};
+use super::source::PIECE;
 use super::write::{Medium, Partial, write};
 use super::*;
 

@@ -5,9 +5,9 @@ use std::path::Path;
 
 use twox_hash::XxHash3_128;
 
-use super::error::Interrupted;
+use super::error::{Error, Interrupted};
 use super::header::{DIGITS_AT, Stored, digits};
-use super::{Error, PIECE, Source, Tensor};
+use super::source::{PIECE, Source, Tensor};
 
 /// The file that is written, and its way to its place.
 pub(super) trait Medium {

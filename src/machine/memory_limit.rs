@@ -6,13 +6,12 @@
 use std::hint::black_box;
 use std::sync::Mutex;
 
-use crate::error::Error;
+use crate::error::{Error, check_shape};
 use crate::machine::levels::{Level, Work};
 use crate::machine::pool;
 use crate::machine::portions::portion;
+use crate::machine::threads::useful_threads;
 use crate::number::element::Element;
-use crate::update::plan::useful_threads;
-use crate::update::tensor::check_shape;
 
 /// Elements a step of the loop.
 const CHUNK: usize = 16;

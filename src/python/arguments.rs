@@ -9,9 +9,8 @@ use crate::errors::{Outcome, Refusal};
 use crate::foreign::as_array;
 use crate::memory::Memory;
 use crate::overlap::{Occupant, first_file_overlap, first_overlap};
-use thalweg::array::pointer::Pointer;
+use thalweg::array::pointer::{ARRAYS, GRADIENT, PARAMETER, Pointer};
 use thalweg::number::element::Kind;
-use thalweg::update::tensor::{ARRAYS, GRADIENT, PARAMETER};
 
 /// Arguments by tensor: `rows[i]` holds the parameter, the gradient and the state of tensor `i`.
 pub struct Rows<'py> {

@@ -2,15 +2,14 @@
 
 use std::collections::HashMap;
 
-use crate::hyper::Numbers;
 use crate::model::Policy;
 use thalweg::error::Error;
 use thalweg::machine::levels::Level;
 use thalweg::machine::pages::Span;
 use thalweg::number::element::Kind;
 use thalweg::read::norm::{self, ReadPass};
-use thalweg::rule::Intake;
-use thalweg::update::plan::{Plan, Task, Update};
+use thalweg::rule::{Intake, Rule, Update};
+use thalweg::update::plan::{Plan, Task};
 use thalweg::update::statistics::Norms;
 use thalweg::update::tensor::Tensor;
 
@@ -39,7 +38,6 @@ pub struct UpdateKey {
     pub class: usize,
     pub step: u64,
     pub kind: Kind,
-    pub states: usize,
     /// The tensor itself, where each has a clip of its own.
     pub tensor: Option<usize>,
 }
@@ -155,7 +153,7 @@ impl Batch {
     pub fn coefficients(
         &mut self,
         key: UpdateKey,
-        numbers: &[Numbers],
+        numbers: &[Rule],
         intake: Intake,
     ) -> Result<usize, Error> {
         // A tensor's own coefficients are asked for once.
@@ -164,7 +162,7 @@ impl Batch {
         {
             return Ok(position);
         }
-        self.updates.push(numbers[key.class].update(key.kind, key.states, key.step, intake)?);
+        self.updates.push(numbers[key.class].at_step(key.kind, key.step, intake)?);
         self.keys.push(key);
         let position = self.keys.len() - 1;
         if key.tensor.is_none() && position >= GLANCE {
@@ -188,7 +186,7 @@ impl Batch {
     }
 
     /// Reads the gradients if asked to, and judges them.
-    pub fn read(&mut self, numbers: &[Numbers], setting: &Setting) -> Result<Done, Error> {
+    pub fn read(&mut self, numbers: &[Rule], setting: &Setting) -> Result<Done, Error> {
         let Setting { level, threads, policy, scale, .. } = *setting;
         let mut done = Done { grad_norm: None, clip: 1.0, refused: Vec::new() };
         if setting.reads() {
@@ -212,7 +210,7 @@ impl Batch {
             return plan.run(tasks, updates, level, threads);
         }
         let grads = !setting.reads();
-        plan.run_watched(tasks, updates, level, threads, &mut self.norms, grads)?;
+        plan.run_measured(tasks, updates, level, threads, &mut self.norms, grads)?;
         let overflows = self.norms.iter().any(|norms| norms.grad.is_infinite());
         if overflows {
             self.pass.read(&self.reads, level, threads);
@@ -232,7 +230,7 @@ impl Batch {
     /// Where a gradient is NaN or infinite there is no clip to judge the others by.
     fn clip(
         &mut self,
-        numbers: &[Numbers],
+        numbers: &[Rule],
         setting: &Setting,
         norm: norm::Norm,
     ) -> Result<f64, Error> {
@@ -249,9 +247,8 @@ impl Batch {
             };
             let clip = norm.clip(max_norm, scale);
             if applies(norm, clip) {
-                let UpdateKey { class, kind, states, step, .. } = *key;
-                let intake = (scale * clip).into();
-                self.updates[position] = numbers[class].update(kind, states, step, intake)?;
+                let UpdateKey { class, kind, step, .. } = *key;
+                self.updates[position] = numbers[class].at_step(kind, step, scale * clip)?;
                 // NaN stays.
                 least = if least.is_nan() || clip >= least { least } else { clip };
             }

@@ -11,28 +11,28 @@ use crate::arrays::{gradient_of, same};
 use crate::batch::{Clip, Setting, UpdateKey};
 use crate::collect::overlap;
 use crate::errors::{Outcome, Refusal};
-use crate::hyper::Numbers;
 use crate::leaf::Active;
 use crate::memory::Memory;
 use crate::model::Model;
 use crate::overlap::Occupant;
 use crate::tree::Given;
 use thalweg::array::layout::Order;
-use thalweg::array::pointer::Pointer;
+use thalweg::array::pointer::{ARRAYS, GRADIENT, Pointer, STATE};
 use thalweg::error::Quoted;
 use thalweg::number::element::Kind;
 use thalweg::read::norm;
-use thalweg::update::tensor::{ARRAYS, GRADIENT, STATE, Tensor};
+use thalweg::rule::Rule;
+use thalweg::update::tensor::Tensor;
 
 /// Checks every array and binds it to its update.
 pub fn bind(
     py: Python<'_>,
     model: &mut Model,
-    numbers: &[Numbers],
+    numbers: &[Rule],
     step: u64,
     setting: &Setting,
 ) -> Outcome<()> {
-    let words = model.options.family.words();
+    let words = model.options.words;
     for position in 0..model.work.chosen.len() {
         let index = model.work.chosen[position];
         let leaf = &model.leaves[index];
@@ -53,7 +53,6 @@ pub fn bind(
             class: leaf.class,
             step: leaf.step + 1,
             kind: active.p.kind,
-            states: active.state.len(),
             tensor: matches!(setting.clip, Clip::TensorNorm(_)).then_some(position),
         };
         let tensor = tensor(written, active, &gradient, setting.watch);

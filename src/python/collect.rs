@@ -16,7 +16,7 @@ use thalweg::error::Quoted;
 
 /// Finds each leaf's gradient, and refuses names that do not fit.
 pub fn collect(model: &mut Model, grads: &Bound<'_, PyAny>, partial: bool) -> Outcome<()> {
-    let words = model.options.family.words();
+    let words = model.options.words;
     let Model { tree, leaves, index, classes, sorted, work, .. } = model;
     let trains = |leaf: usize| !classes[leaves[leaf].class].frozen;
     let given = &mut work.given;
@@ -86,7 +86,7 @@ fn is_array(object: &Bound<'_, PyAny>) -> PyResult<bool> {
 
 /// Finds the gradients of some leaves of an open step, each at most once in it.
 pub fn collect_some(model: &mut Model, grads: &Bound<'_, PyAny>) -> Outcome<()> {
-    let words = model.options.family.words();
+    let words = model.options.words;
     let py = grads.py();
     let Model { tree, leaves, index, classes, work, open, .. } = model;
     let done = |leaf: usize| open.as_ref().is_some_and(|open| open.done[leaf]);
@@ -129,7 +129,7 @@ pub fn collect_some(model: &mut Model, grads: &Bound<'_, PyAny>) -> Outcome<()> 
 fn convert(py: Python<'_>, model: &mut Model) -> Outcome<()> {
     let Model { leaves, work, options, .. } = model;
     for leaf in &work.chosen {
-        let what = || format!("{} {}", options.family.words().input, Quoted(&leaves[*leaf].name));
+        let what = || format!("{} {}", options.words.input, Quoted(&leaves[*leaf].name));
         if let Given::Object(object) = &work.given[*leaf]
             && let Some(array) = as_array(object.bind(py), what)?
         {
@@ -169,11 +169,7 @@ pub fn compare_files(py: Python<'_>, model: &Model) -> Outcome<()> {
 pub fn overlap(model: &Model, written: usize, leaf: usize) -> Refusal {
     Refusal::Overlap {
         written: model.describe(model.written.arrays[written]),
-        other: format!(
-            "{} {}",
-            model.options.family.words().input,
-            Quoted(&model.leaves[leaf].name)
-        ),
+        other: format!("{} {}", model.options.words.input, Quoted(&model.leaves[leaf].name)),
         advice: "pass a gradient with memory of its own (gradient.copy())",
     }
 }

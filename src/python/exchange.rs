@@ -13,15 +13,15 @@ use crate::memory::Memory;
 use crate::model::Model;
 use crate::overlap::{Occupant, first_file_overlap, first_overlap};
 use thalweg::array::layout::Order;
-use thalweg::array::pointer::Pointer;
+use thalweg::array::pointer::{ARRAYS, GRADIENT, Pointer, STATE};
 use thalweg::error::Quoted;
 use thalweg::machine::fork;
 use thalweg::machine::levels::Level;
-use thalweg::machine::threads::num_threads;
+use thalweg::machine::threads::{num_threads, useful_threads};
 use thalweg::number::element::Kind;
-use thalweg::rule::{Coefficients, Swap};
-use thalweg::update::plan::{Plan, Task, Update, useful_threads};
-use thalweg::update::tensor::{ARRAYS, GRADIENT, STATE, Tensor};
+use thalweg::rule::{Rule, Swap};
+use thalweg::update::plan::{Plan, Task};
+use thalweg::update::tensor::Tensor;
 
 /// Exchanges the contents of the averages that `model` holds and of the parameters, given by name. The
 /// model, and that of the parameters, are held until they are exchanged back.
@@ -88,7 +88,8 @@ pub fn exchange(
         });
     }
 
-    let updates = [Update::F32(Coefficients::Swap(Swap)), Update::F64(Coefficients::Swap(Swap))];
+    let swap = Rule::from(Swap);
+    let updates = [swap.at_step(Kind::F32, 1, 1.0)?, swap.at_step(Kind::F64, 1, 1.0)?];
     let elements = tasks.iter().map(|task| task.tensor.len()).sum();
     let threads = useful_threads(elements, num_threads().0);
     let mark = &mut model.held;

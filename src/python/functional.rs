@@ -11,27 +11,27 @@ use crate::arrays::{gradient_of, plain, written};
 use crate::errors::{Outcome, Refusal};
 use crate::exit::Presence;
 use crate::foreign::as_array;
-use crate::hyper::{Numbers, flag, number_of_threads, real, representation, text, whole};
+use crate::hyper::{flag, number_of_threads, real, representation, text, whole};
 use crate::memory::Memory;
 use crate::model::Policy;
 use crate::overlap::{Occupant, first_file_overlap, first_overlap};
 use crate::tree::{Leaves, flatten};
 use thalweg::array::layout::Order;
-use thalweg::array::pointer::Pointer;
+use thalweg::array::pointer::{ARRAYS, GRADIENT, Pointer, STATE};
 use thalweg::error::{Error, Number, Quoted};
 use thalweg::machine::fork;
 use thalweg::machine::levels::Level;
-use thalweg::machine::threads::num_threads;
+use thalweg::machine::threads::{num_threads, useful_threads};
 use thalweg::number::element::Kind;
 use thalweg::number::float_mode::in_default_mode;
 use thalweg::read::norm::{self, Norm, ReadPass};
-use thalweg::rule::{Adam, Coefficients, Decay, Hyperparameter, Sgd};
-use thalweg::update::plan::{Plan, Task, Update, useful_threads};
-use thalweg::update::tensor::{ARRAYS, GRADIENT, STATE, Tensor};
+use thalweg::rule::{Adam, Decay, Hyperparameter, Rule, Sgd, Swap};
+use thalweg::update::plan::{Plan, Task};
+use thalweg::update::tensor::Tensor;
 
 /// What an update is, apart from its arrays.
 struct Call {
-    numbers: Numbers,
+    rule: Rule,
     step: u64,
     scale: f64,
     policy: Policy,
@@ -49,7 +49,7 @@ fn apply(
     let rows = Rows::new(arguments)?;
     let tensors = rows.check()?;
     let states = arguments.len() - STATE;
-    let update = |kind| call.numbers.update(kind, states, call.step, call.scale.into());
+    let update = |kind| call.rule.at_step(kind, call.step, call.scale);
     let updates = [update(Kind::F32), update(Kind::F64)];
     let position = |kind| usize::from(kind == Kind::F64);
     if tensors.is_empty() {
@@ -69,7 +69,7 @@ fn apply(
         }
     }
     // A refused type is used by no task, so its place may hold anything.
-    let placeholder = Update::F32(Coefficients::Decay(Decay::new(0.0)?));
+    let placeholder = Rule::from(Swap).at_step(Kind::F32, 1, 1.0)?;
     let updates = updates.map(|update| update.unwrap_or(placeholder));
 
     let level = Level::current();
@@ -100,7 +100,7 @@ fn apply(
 }
 
 fn call(
-    numbers: Numbers,
+    rule: Rule,
     step: &Bound<'_, PyAny>,
     scale: &Bound<'_, PyAny>,
     nonfinite: &Bound<'_, PyAny>,
@@ -113,7 +113,7 @@ fn call(
         None => num_threads().0,
         Some(given) => number_of_threads(given, "threads")?,
     };
-    Ok(Call { numbers, step, scale, policy, threads })
+    Ok(Call { rule, step, scale, policy, threads })
 }
 
 /// One Adam or AdamW update; see `thalweg.functional`.
@@ -162,8 +162,7 @@ pub fn apply_adam(
         independent: flag("independent", independent)?,
         maximize: flag("maximize", maximize)?,
     };
-    let numbers = Numbers::Adam { adam, amsgrad: max_exp_avg_sq.is_some() };
-    let call = call(numbers, step, scale, nonfinite, threads)?;
+    let call = call(adam.into(), step, scale, nonfinite, threads)?;
     let mut arguments = vec![("p", p), ("g", g), ("exp_avg", exp_avg), ("exp_avg_sq", exp_avg_sq)];
     arguments.extend(max_exp_avg_sq.map(|array| ("max_exp_avg_sq", array)));
     Ok(apply(py, &arguments, &call)?)
@@ -203,7 +202,7 @@ pub fn apply_sgd(
         independent: flag("independent", independent)?,
         maximize: flag("maximize", maximize)?,
     };
-    let call = call(Numbers::Sgd(sgd), step, scale, nonfinite, threads)?;
+    let call = call(sgd.into(), step, scale, nonfinite, threads)?;
     if momentum_buffer.is_none() && sgd.momentum != 0.0 {
         let message = "momentum above 0 needs a momentum_buffer (np.zeros_like(p))".to_owned();
         return Err(Refusal::Value(message).into());
@@ -248,10 +247,10 @@ pub fn decay(params: &Bound<'_, PyAny>, rate: &Bound<'_, PyAny>) -> PyResult<()>
     let found = written_leaves(&leaves, "parameter")?;
     // A type that no parameter has need not be able to hold the rate.
     let single = found.iter().any(|occupant| occupant.kind == Kind::F32);
-    let single = Decay::new(if single { rate } else { 0.0 }).map_err(Refusal::from)?;
-    let double = Decay::new(rate).map_err(Refusal::from)?;
-    let updates =
-        [Update::F32(Coefficients::Decay(single)), Update::F64(Coefficients::Decay(double))];
+    let single = Rule::from(Decay { rate: if single { rate } else { 0.0 } });
+    let single = single.at_step(Kind::F32, 1, 1.0).map_err(Refusal::from)?;
+    let double = Rule::from(Decay { rate }).at_step(Kind::F64, 1, 1.0).map_err(Refusal::from)?;
+    let updates = [single, double];
     let mut zeros = [0.0_f64];
     let zero = Pointer { address: zeros.as_mut_ptr().cast(), kind: Kind::F64 };
     let mut tasks = Vec::with_capacity(found.len());

@@ -12,109 +12,10 @@ use pyo3::types::{PyBool, PyDict, PyTuple, PyType};
 use crate::arrays::type_name;
 use crate::errors::{Outcome, Refusal, if_said};
 use crate::foreign::is_a_refusal;
-use thalweg::error::{Error, Quoted};
+use thalweg::error::Quoted;
 use thalweg::machine::threads::THREADS_MAX;
-use thalweg::number::element::{Element, Kind};
-use thalweg::rule::{Adam, Average, Coefficients, Hyperparameter, Intake, Sgd, Sum};
-use thalweg::update::plan::Update;
-
-/// Which rule an optimizer runs, with the choices that hold for all its parameters.
-#[derive(Clone, Copy, Debug)]
-pub enum Family {
-    Adam {
-        amsgrad: bool,
-    },
-    Sgd,
-    /// Sums of gradients, in place of parameters.
-    Sum,
-    /// Averages of parameters, in place of parameters; what is averaged in place of gradients.
-    Average {
-        bias_correction: bool,
-    },
-}
-
-/// A rule with numbers for one update of one class of parameters.
-#[derive(Clone, Copy, Debug)]
-pub enum Numbers {
-    Adam { adam: Adam, amsgrad: bool },
-    Sgd(Sgd),
-    Sum,
-    Average { decay: f64, bias_correction: bool },
-}
-
-impl Numbers {
-    pub fn new(family: Family, nesterov: bool, independent: bool, maximize: bool) -> Self {
-        match family {
-            Family::Adam { amsgrad } => {
-                Numbers::Adam { adam: Adam { independent, maximize, ..Adam::default() }, amsgrad }
-            }
-            Family::Sgd => Numbers::Sgd(Sgd { nesterov, independent, maximize, ..Sgd::new(0.0) }),
-            Family::Sum => Numbers::Sum,
-            Family::Average { bias_correction } => Numbers::Average { decay: 0.0, bias_correction },
-        }
-    }
-
-    pub fn set(&mut self, key: Hyperparameter, value: f64) {
-        let place = match self {
-            Numbers::Adam { adam, .. } => match key {
-                Hyperparameter::Lr => &mut adam.lr,
-                Hyperparameter::Beta1 => &mut adam.beta1,
-                Hyperparameter::Beta2 => &mut adam.beta2,
-                Hyperparameter::Eps => &mut adam.eps,
-                Hyperparameter::L2 => &mut adam.l2,
-                Hyperparameter::WeightDecay => &mut adam.weight_decay,
-                _ => return,
-            },
-            Numbers::Sgd(sgd) => match key {
-                Hyperparameter::Lr => &mut sgd.lr,
-                Hyperparameter::Momentum => &mut sgd.momentum,
-                Hyperparameter::Dampening => &mut sgd.dampening,
-                Hyperparameter::L2 => &mut sgd.l2,
-                Hyperparameter::WeightDecay => &mut sgd.weight_decay,
-                _ => return,
-            },
-            Numbers::Average { decay, .. } if key == Hyperparameter::Decay => decay,
-            Numbers::Average { .. } | Numbers::Sum => return,
-        };
-        *place = value;
-    }
-
-    /// The coefficients for a parameter of this type with this many state arrays.
-    pub fn update(
-        &self,
-        kind: Kind,
-        states: usize,
-        step: u64,
-        intake: Intake,
-    ) -> Result<Update, Error> {
-        Ok(match kind {
-            Kind::F32 => self.coefficients::<f32>(states, step, intake)?.into(),
-            Kind::F64 => self.coefficients::<f64>(states, step, intake)?.into(),
-        })
-    }
-
-    fn coefficients<E: Element>(
-        &self,
-        states: usize,
-        step: u64,
-        intake: Intake,
-    ) -> Result<Coefficients<E>, Error> {
-        Ok(match self {
-            Numbers::Adam { adam, amsgrad: false } => {
-                Coefficients::Adam(adam.at_step(step, intake)?)
-            }
-            Numbers::Adam { adam, amsgrad: true } => {
-                Coefficients::AmsGrad(adam.at_step(step, intake)?)
-            }
-            Numbers::Sgd(sgd) if states == 0 => Coefficients::Sgd(sgd.at_step(step, intake)?),
-            Numbers::Sgd(sgd) => Coefficients::Momentum(sgd.at_step(step, intake)?),
-            Numbers::Sum => Coefficients::Sum(Sum::at_step(step, intake.scale)?),
-            Numbers::Average { decay, bias_correction } => {
-                Coefficients::Average(Average::at_step(step, *decay, *bias_correction)?)
-            }
-        })
-    }
-}
+use thalweg::number::element::Kind;
+use thalweg::rule::{Hyperparameter, Rule};
 
 /// A number, or a callable of the 1-based step that returns one.
 #[derive(Debug)]
@@ -262,23 +163,21 @@ impl Class {
         self.values.iter().find(|(k, _)| *k == key).map(|(_, value)| value)
     }
 
-    /// Whether a parameter of this class keeps a momentum buffer.
-    pub fn has_momentum(&self) -> bool {
-        self.value(Hyperparameter::Momentum)
-            .is_some_and(|value| !matches!(value, Value::Number(0.0)))
+    /// Whether a hyperparameter is anything but the number 0.
+    pub fn is_nonzero(&self, key: Hyperparameter) -> bool {
+        self.value(key).is_some_and(|value| !matches!(value, Value::Number(0.0)))
     }
 
-    /// Refuses a Nesterov form that its numbers contradict.
-    pub fn check_nesterov(&self) -> Outcome<()> {
-        let mut sgd = Sgd { nesterov: true, momentum: 0.5, ..Sgd::new(0.0) };
-        if let Some(Value::Number(momentum)) = self.value(Hyperparameter::Momentum) {
-            sgd.momentum = *momentum;
+    /// Refuses numbers that contradict what is chosen. What a schedule comes to is seen at its step.
+    pub fn check(&self, mut rule: Rule) -> Outcome<()> {
+        for key in Hyperparameter::ALL {
+            let number = match self.value(key) {
+                Some(Value::Number(number)) => *number,
+                Some(Value::Schedule(_)) | None => key.harmless(),
+            };
+            set(&mut rule, key, number);
         }
-        if let Some(Value::Number(dampening)) = self.value(Hyperparameter::Dampening) {
-            sgd.dampening = *dampening;
-        }
-        sgd.at_step::<f64>(1, 1.0)?;
-        Ok(())
+        Ok(rule.check()?)
     }
 
     /// The learning rate at a step, all scales multiplied in.
@@ -294,11 +193,11 @@ impl Class {
     }
 
     /// Fills in the numbers of a step.
-    pub fn fill(&self, numbers: &mut Numbers, schedules: &mut Schedules<'_>) -> Outcome<()> {
+    pub fn fill(&self, rule: &mut Rule, schedules: &mut Schedules<'_>) -> Outcome<()> {
         for (key, value) in &self.values {
-            numbers.set(*key, schedules.number(value, *key)?);
+            set(rule, *key, schedules.number(value, *key)?);
         }
-        numbers.set(Hyperparameter::Lr, self.lr(schedules)?);
+        set(rule, Hyperparameter::Lr, self.lr(schedules)?);
         Ok(())
     }
 
@@ -309,6 +208,13 @@ impl Class {
             Value::Schedule(schedule) => Some(schedule),
             Value::Number(_) => None,
         })
+    }
+}
+
+/// Sets a hyperparameter, if the rule has it.
+pub fn set(rule: &mut Rule, key: Hyperparameter, number: f64) {
+    if let Some(place) = rule.number(key) {
+        *place = number;
     }
 }
 

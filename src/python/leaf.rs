@@ -8,10 +8,9 @@ use crate::arrays::{Checked, written};
 use crate::errors::{Outcome, Refusal, Shape};
 use crate::words::Words;
 use thalweg::array::layout::{Layout, Order};
-use thalweg::array::pointer::Pointer;
+use thalweg::array::pointer::{ARRAYS, Pointer, STATE};
 use thalweg::error::Quoted;
 use thalweg::number::element::Kind;
-use thalweg::update::tensor::{ARRAYS, STATE};
 
 /// A parameter.
 #[derive(Debug)]

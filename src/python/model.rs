@@ -10,15 +10,17 @@ use pyo3::types::{PyDict, PyString};
 
 use crate::arrays::{Checked, kind_of, written, zeros_like};
 use crate::errors::{Outcome, Refusal};
-use crate::hyper::{Class, Family, Numbers};
+use crate::hyper::Class;
 use crate::leaf::{Active, Leaf};
 use crate::maps::Place;
 use crate::overlap::{Extents, first_in_files, first_overlap, mapped};
 use crate::record::Record;
 use crate::step::Workspace;
 use crate::tree::{Leaves, Node};
+use crate::words::Words;
 use thalweg::error::Quoted;
 use thalweg::number::element::Kind;
+use thalweg::rule::{Choice, Rule, SPECS, Spec, StateSpec, When};
 
 const TIED: &str =
     "pass tied weights once and add up their gradients, or pass views that do not overlap";
@@ -45,43 +47,51 @@ impl Policy {
     }
 }
 
-/// Choices that hold for all parameters, for ever.
-#[derive(Clone, Copy, Debug)]
+/// What holds for all parameters, for ever.
+#[derive(Clone, Debug)]
 pub struct Options {
-    pub family: Family,
-    pub nesterov: bool,
-    pub independent: bool,
-    pub maximize: bool,
+    pub spec: &'static Spec<Rule>,
+    /// What was chosen of that of which the rule has a choice.
+    pub chosen: Vec<Choice>,
     pub policy: Policy,
+    pub words: &'static Words,
 }
 
 impl Options {
-    /// Of what has no options.
-    pub fn of(family: Family) -> Self {
-        let (nesterov, independent, maximize) = (false, false, false);
-        Options { family, nesterov, independent, maximize, policy: Policy::Ignore }
+    pub fn new(spec: &'static Spec<Rule>, chosen: Vec<Choice>, policy: Policy) -> Self {
+        Options { spec, chosen, policy, words: Words::of(spec.name) }
     }
 
-    /// Names of the state arrays of a leaf, in the order the rule has them.
-    pub fn state_names(&self, states: usize) -> &'static [&'static str] {
-        &self.all_state_names()[..states]
-    }
-
-    fn all_state_names(&self) -> &'static [&'static str] {
-        match self.family {
-            Family::Adam { .. } => &["exp_avg", "exp_avg_sq", "max_exp_avg_sq"],
-            Family::Sgd => &["momentum_buffer"],
-            Family::Sum | Family::Average { .. } => &[],
+    /// The rule with what was chosen, before its numbers are set.
+    pub fn rule(&self) -> Rule {
+        let mut rule = self.spec.rule;
+        for choice in &self.chosen {
+            if let Some(place) = rule.choice(*choice) {
+                *place = true;
+            }
         }
+        rule
+    }
+
+    /// Names of the state arrays of a leaf that has so many.
+    pub fn state_names(&self, states: usize) -> Vec<&'static str> {
+        self.spec.state[..states].iter().map(|state| state.name).collect()
     }
 
     fn states(&self, class: &Class) -> usize {
-        match self.family {
-            Family::Adam { amsgrad } => 2 + usize::from(amsgrad),
-            Family::Sgd => usize::from(class.has_momentum()),
-            Family::Sum | Family::Average { .. } => 0,
-        }
+        let has = |state: &&StateSpec| match state.when {
+            When::Always => true,
+            When::Chosen(choice) => self.chosen.contains(&choice),
+            When::Nonzero(key) => class.is_nonzero(key),
+        };
+        self.spec.state.iter().take_while(has).count()
     }
+}
+
+/// The row of the table of rules that has this name.
+pub fn rule_named(name: &str) -> Outcome<&'static Spec<Rule>> {
+    let found = SPECS.iter().find(|spec| spec.name == name);
+    found.ok_or_else(|| Refusal::Value(format!("there is no rule {}", Quoted(name))))
 }
 
 /// The memory that a step may write: that of the leaves that are not frozen.
@@ -133,7 +143,7 @@ pub struct Open {
     /// The learning rate of group 0.
     pub lr: f64,
     /// The numbers of each class; shared with the parts of the step.
-    pub numbers: Arc<[Numbers]>,
+    pub numbers: Arc<[Rule]>,
     /// For each leaf, whether it was updated in this step.
     pub done: Vec<bool>,
 }
@@ -142,7 +152,7 @@ impl Model {
     pub fn new<'py>(params: &Bound<'py, PyAny>, options: Options) -> Outcome<(Self, Leaves<'py>)> {
         let (tree, found) = Node::new(params)?;
         // A sum or an average that is unpickled may not know yet of what it is.
-        if found.is_empty() && !(params.is_none() && options.family.itself().is_some()) {
+        if found.is_empty() && !(params.is_none() && options.words.itself.is_some()) {
             return Err(Refusal::EmptyTree);
         }
         let leaves: Vec<Leaf> = (found.iter().zip(tree.paths(params.py())))
@@ -159,10 +169,11 @@ impl Model {
         let index = leaves.iter().enumerate().map(|(i, leaf)| (leaf.name.clone(), i)).collect();
         let mut sorted: Vec<usize> = (0..leaves.len()).collect();
         sorted.sort_by(|a, b| leaves[*a].name.cmp(&leaves[*b].name));
-        let state_keys = options.all_state_names().iter();
+        let state_keys = options.spec.state.iter().map(|state| state.name);
+        let state_keys = state_keys.map(|name| PyString::new(params.py(), name).unbind()).collect();
         let model = Model {
             options,
-            state_keys: state_keys.map(|name| PyString::new(params.py(), name).unbind()).collect(),
+            state_keys,
             tree,
             leaves,
             index,
@@ -212,7 +223,7 @@ impl Model {
             if let Some(active) = &leaf.active
                 && !self.classes[leaf.class].frozen
             {
-                active.recheck(py, &leaf.name, self.options.family.words())?;
+                active.recheck(py, &leaf.name, self.options.words)?;
             }
         }
         Ok(())
@@ -257,7 +268,7 @@ impl Model {
         trained: &HashMap<String, usize>,
     ) -> Outcome<()> {
         let members = self.members(&assignment, classes.len())?;
-        self.check_nesterov(&classes)?;
+        self.check_classes(&classes)?;
         let mut thaws = Vec::new();
         for (i, class) in assignment.iter().enumerate() {
             thaws.extend(self.thaws(i, &classes[*class], trained)?);
@@ -278,7 +289,7 @@ impl Model {
             let leaves = self.members.get(*position).ok_or_else(no_assignment)?;
             classes.push(Class::extract(values, &self.kinds(py, leaves))?);
         }
-        self.check_nesterov(&classes)?;
+        self.check_classes(&classes)?;
         let mut thaws = Vec::new();
         for ((position, _), class) in given.iter().zip(&classes) {
             for leaf in &self.members[*position] {
@@ -300,11 +311,9 @@ impl Model {
         Ok(())
     }
 
-    fn check_nesterov(&self, classes: &[Class]) -> Outcome<()> {
-        if self.options.nesterov {
-            classes.iter().try_for_each(Class::check_nesterov)?;
-        }
-        Ok(())
+    fn check_classes(&self, classes: &[Class]) -> Outcome<()> {
+        let rule = self.options.rule();
+        classes.iter().try_for_each(|class| class.check(rule))
     }
 
     /// The leaf and how many arrays of state it gets, if it is to have some in this class and has
@@ -323,9 +332,11 @@ impl Model {
         match active {
             None => Ok(Some((leaf, states.unwrap_or_else(|| self.options.states(class))))),
             Some(active) if active.state.len() < self.options.states(class) => {
+                let StateSpec { name: state, when } = self.options.spec.state[active.state.len()];
+                let key = if let When::Nonzero(key) = when { key.name() } else { state };
                 Err(Refusal::Value(format!(
-                    "momentum of {} cannot be changed from zero: it keeps no \
-                     momentum_buffer; make the optimizer with momentum above 0",
+                    "{key} of {} cannot be changed from zero: it keeps no {state}; make the \
+                     optimizer with {key} above 0",
                     Quoted(name)
                 )))
             }
@@ -352,7 +363,7 @@ impl Model {
 
     /// Checks arrays of leaves and gives each so many arrays of state.
     fn thaw(&self, py: Python<'_>, thaws: &[(usize, usize)]) -> Outcome<Vec<(usize, Active)>> {
-        let updated = self.options.family.words().updated;
+        let updated = self.options.words.updated;
         let mut checked = Vec::with_capacity(thaws.len());
         for (i, _) in thaws {
             let leaf = &self.leaves[*i];
@@ -417,8 +428,8 @@ impl Model {
     pub fn describe(&self, (leaf, array): (usize, usize)) -> String {
         let name = &self.leaves[leaf].name;
         match array {
-            0 => format!("{} {}", self.options.family.words().updated, Quoted(name)),
-            k => format!("{} of {}", self.options.state_names(k)[k - 1], Quoted(name)),
+            0 => format!("{} {}", self.options.words.updated, Quoted(name)),
+            k => format!("{} of {}", self.options.spec.state[k - 1].name, Quoted(name)),
         }
     }
 

@@ -52,7 +52,7 @@ impl Model {
     /// The arrays of a leaf that a snapshot keeps: its state, or of sums and averages themselves.
     pub fn kept<'py>(&self, py: Python<'py>, leaf: &Leaf) -> Outcome<Option<Bound<'py, PyDict>>> {
         let Some(arrays) = self.state(py, leaf)? else { return Ok(None) };
-        if let (Some(key), Some(active)) = (self.options.family.itself(), &leaf.active) {
+        if let (Some(key), Some(active)) = (self.options.words.itself, &leaf.active) {
             arrays.set_item(key, active.p.array.bind(py))?;
         }
         Ok(Some(arrays))
@@ -94,7 +94,7 @@ impl Model {
 
     /// Refuses if what is to be taken over cannot be written.
     pub fn check_restorable(&self, states: &Bound<'_, PyDict>) -> Outcome<()> {
-        let (py, words) = (states.py(), self.options.family.words());
+        let (py, words) = (states.py(), self.options.words);
         let mut params = false;
         for (name, saved) in states {
             let leaf = self.leaf(&name.extract::<String>()?)?;
@@ -102,7 +102,7 @@ impl Model {
             let param = saved.contains(PARAM)?;
             params |= param;
             if let Some(active) = &leaf.active
-                && (param || self.options.family.itself().is_some())
+                && (param || self.options.words.itself.is_some())
             {
                 active.recheck(py, &leaf.name, words)?;
             }
@@ -176,10 +176,10 @@ impl Model {
     /// The number of the array of a leaf that is saved under this key.
     fn number(&self, leaf: &Leaf, key: &str) -> Option<usize> {
         let states = leaf.active.as_ref().map_or(0, |active| active.state.len());
-        let state = self.options.state_names(states).iter().position(|name| *name == key);
+        let state = self.options.spec.state[..states].iter().position(|state| state.name == key);
         match state {
             Some(position) => Some(1 + position),
-            None => (key == PARAM || self.options.family.itself() == Some(key)).then_some(0),
+            None => (key == PARAM || self.options.words.itself == Some(key)).then_some(0),
         }
     }
 

@@ -15,18 +15,17 @@ use crate::bind::bind;
 use crate::collect::{collect, collect_some, compare_files};
 use crate::counters::Counters;
 use crate::errors::{Outcome, Refusal};
-use crate::hyper::{Numbers, Schedules};
+use crate::hyper::Schedules;
 use crate::model::{Model, Open, Policy};
 use crate::record::Record;
 use crate::report::{StepReport, TensorStats};
 use crate::tree::Given;
 use thalweg::machine::fork;
 use thalweg::machine::levels::Level;
-use thalweg::machine::threads::num_threads;
+use thalweg::machine::threads::{num_threads, useful_threads};
 use thalweg::number::element::Kind;
 use thalweg::number::float_mode::in_default_mode;
-use thalweg::rule::Hyperparameter;
-use thalweg::update::plan::useful_threads;
+use thalweg::rule::{Hyperparameter, Rule};
 
 /// From this many elements on, other Python threads may run during the work; below, letting them
 /// costs more than it gives.
@@ -129,20 +128,15 @@ pub fn step_open(
 
 /// The learning rate of group 0 and the numbers of each class at a step; those of frozen classes are
 /// not asked for.
-fn at_step(py: Python<'_>, model: &Model, number: u64) -> Outcome<(f64, Vec<Numbers>)> {
+fn at_step(py: Python<'_>, model: &Model, number: u64) -> Outcome<(f64, Vec<Rule>)> {
     let mut schedules = Schedules::new(py, number);
     let lr = model.classes.first().map_or(Ok(0.0), |class| class.lr(&mut schedules))?;
-    let options = &model.options;
+    let rule = model.options.rule();
     let mut used = vec![false; model.classes.len()];
     model.leaves.iter().for_each(|leaf| used[leaf.class] = true);
     let numbers = (model.classes.iter().zip(used))
         .map(|(class, used)| {
-            let mut numbers = Numbers::new(
-                options.family,
-                options.nesterov,
-                options.independent,
-                options.maximize,
-            );
+            let mut numbers = rule;
             if used && !class.frozen {
                 class.fill(&mut numbers, &mut schedules)?;
             }
@@ -156,7 +150,7 @@ fn at_step(py: Python<'_>, model: &Model, number: u64) -> Outcome<(f64, Vec<Numb
 struct Part<'a> {
     number: u64,
     lr: f64,
-    numbers: &'a [Numbers],
+    numbers: &'a [Rule],
 }
 
 /// Checks, binds and updates the leaves that were chosen; marks them where a step is open.

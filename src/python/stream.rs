@@ -42,7 +42,7 @@ fn run<E: Word + numpy::Element>(
         [a, b] => stream([a, b], read, level, threads),
         [a, b, c] => stream([a, b, c], read, level, threads),
         [a, b, c, d] => stream([a, b, c, d], read, level, threads),
-        other => Err(Error::State { got: other.len(), expected: 4 }),
+        other => Err(Error::State { got: other.len(), expected: &[1, 2, 3, 4] }),
     });
     Ok(done.map_err(Refusal::from)?)
 }

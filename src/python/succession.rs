@@ -49,7 +49,7 @@ impl Model {
         params: &Bound<'py, PyAny>,
         more: bool,
     ) -> Outcome<(Self, Leaves<'py>)> {
-        let (mut next, found) = Model::new(params, self.options)?;
+        let (mut next, found) = Model::new(params, self.options.clone())?;
         let missing = |from: &Model, other: &Model| -> Vec<String> {
             let names = from.sorted.iter().map(|i| &from.leaves[*i].name);
             names.filter(|name| !other.index.contains_key(*name)).cloned().collect()
@@ -59,7 +59,7 @@ impl Model {
         if !lost.is_empty() || !new.is_empty() {
             return Err(Refusal::Names {
                 tree: "the parameters",
-                owner: self.options.family.words().owner,
+                owner: self.options.words.owner,
                 missing: lost,
                 extra: new,
                 if_missing: IF_LOST,

@@ -17,13 +17,13 @@ use crate::errors::Outcome;
 use crate::exchange::exchange;
 use crate::exit::Presence;
 use crate::guarded::{Guarded, model_in};
-use crate::hyper::Family;
 use crate::keywords::{clip_argument, partial_argument, scale_argument, stats_argument};
-use crate::model::{Model, Options, Policy};
+use crate::model::{Model, Options, Policy, rule_named};
 use crate::report::StepReport;
 use crate::saved::{Attached, Snapshot, check_attached, restore};
 use crate::step::{Request, open, step, step_open};
 use crate::tree::Leaves;
+use thalweg::rule::Choice;
 
 /// What else takes over together with an object: it, its counters, its state.
 type AttachedObject<'py> = (Bound<'py, Updater>, Counts, Bound<'py, PyDict>);
@@ -55,14 +55,21 @@ impl Updater {
         maximize: bool,
         nonfinite: &str,
     ) -> PyResult<Leaves<'py>> {
-        let family = if adam { Family::Adam { amsgrad } } else { Family::Sgd };
+        let choices = [
+            (Choice::Amsgrad, amsgrad),
+            (Choice::Nesterov, nesterov),
+            (Choice::Independent, independent),
+            (Choice::Maximize, maximize),
+        ];
+        let chosen = choices.into_iter().filter_map(|(choice, is)| is.then_some(choice));
+        let spec = rule_named(if adam { "AdamW" } else { "SGDW" })?;
         let policy = Policy::named(nonfinite)?;
-        self.hold(params, Options { family, nesterov, independent, maximize, policy })
+        self.hold(params, Options::new(spec, chosen.collect(), policy))
     }
 
     /// Takes in arrays that are to hold sums of gradients.
     fn bind_sums<'py>(&self, sums: &Bound<'py, PyAny>) -> PyResult<Leaves<'py>> {
-        self.hold(sums, Options::of(Family::Sum))
+        self.hold(sums, Options::new(rule_named("sum")?, Vec::new(), Policy::Ignore))
     }
 
     /// Takes in arrays that are to hold averages of parameters.
@@ -71,7 +78,8 @@ impl Updater {
         averages: &Bound<'py, PyAny>,
         bias_correction: bool,
     ) -> PyResult<Leaves<'py>> {
-        self.hold(averages, Options::of(Family::Average { bias_correction }))
+        let chosen = bias_correction.then_some(Choice::BiasCorrection).into_iter().collect();
+        self.hold(averages, Options::new(rule_named("average")?, chosen, Policy::Ignore))
     }
 
     /// Says which class each leaf is in, and what the classes' hyperparameters are. Class 0 is

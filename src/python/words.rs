@@ -1,10 +1,10 @@
 //! What messages call an object and what it is given: optimizers, sums and averages are one model.
 
-use crate::hyper::Family;
-
-/// Words for one family.
+/// Words for the objects that have one rule.
 #[derive(Debug)]
 pub struct Words {
+    /// The name under which its arrays are saved, where they are no parameters.
+    pub itself: Option<&'static str>,
     pub owner: &'static str,
     /// Before the name of an array that is updated.
     pub updated: &'static str,
@@ -22,6 +22,7 @@ pub struct Words {
 }
 
 const OPTIMIZER: Words = Words {
+    itself: None,
     owner: "optimizer",
     updated: "parameter",
     rebind: ", or adopt the new array with opt.rebind(params)",
@@ -34,6 +35,7 @@ const OPTIMIZER: Words = Words {
 };
 
 const SUM: Words = Words {
+    itself: Some("sum"),
     owner: "accumulator",
     updated: "the sum of",
     rebind: "",
@@ -43,6 +45,7 @@ const SUM: Words = Words {
 };
 
 const AVERAGE: Words = Words {
+    itself: Some("average"),
     owner: "average",
     updated: "the average of",
     rebind: "",
@@ -54,22 +57,10 @@ const AVERAGE: Words = Words {
     none: "no parameter that is averaged is there",
 };
 
-impl Family {
-    /// The name under which its arrays are saved, where they are no parameters.
-    pub fn itself(self) -> Option<&'static str> {
-        match self {
-            Family::Adam { .. } | Family::Sgd => None,
-            Family::Sum => Some("sum"),
-            Family::Average { .. } => Some("average"),
-        }
-    }
-
-    /// Its words.
-    pub fn words(self) -> &'static Words {
-        match self {
-            Family::Adam { .. } | Family::Sgd => &OPTIMIZER,
-            Family::Sum => &SUM,
-            Family::Average { .. } => &AVERAGE,
-        }
+impl Words {
+    /// The words for a rule: sums and averages are of arrays that mirror parameters.
+    pub fn of(rule: &str) -> &'static Words {
+        let mirrors = [&SUM, &AVERAGE];
+        mirrors.into_iter().find(|words| words.itself == Some(rule)).unwrap_or(&OPTIMIZER)
     }
 }

@@ -19,7 +19,7 @@ use crate::machine::portions::{Cut, Piece};
 use crate::number::element::{Element, Kind};
 use crate::number::float_mode::in_default_mode;
 use crate::number::sums::{self, BLOCK, Blocks, Found, LANES};
-use crate::update::plan::Update;
+use crate::rule::Update;
 
 /// Elements gathered at a time from an array whose neighbours in memory are on different rows: the
 /// more rows of it are gathered together, the more of each cache line is used.

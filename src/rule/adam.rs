@@ -1,10 +1,13 @@
 //! Adam, AdamW and AMSGrad.
 
-use super::hyperparameter::Hyperparameter::{Beta1, Beta2, Eps, L2, Lr, WeightDecay};
-use super::{Descent, Gradient, Intake, Mix, Rule, Usual, one_minus_power, rounded};
+use super::hyperparameter::Choice::{self, Independent, Maximize};
+use super::hyperparameter::Hyperparameter::{self, Beta1, Beta2, Eps, L2, Lr, WeightDecay};
+use super::spec::{Hyperparameters, Step};
+use super::terms::{Descent, Formula, Gradient, Intake, Mix, rounded};
 use crate::error::Error;
 use crate::number::element::Element;
 use crate::number::float_mode::in_default_mode;
+use crate::number::functions::one_minus_power;
 
 /// Hyperparameters of Adam (`l2`), AdamW (`weight_decay`) and, with a third state array, AMSGrad.
 ///
@@ -52,27 +55,45 @@ pub struct Adam {
 impl Default for Adam {
     /// Adam without decay: `lr` 1e-3, betas 0.9 and 0.999, `eps` 1e-8.
     fn default() -> Self {
-        Adam {
-            lr: 1e-3,
-            beta1: 0.9,
-            beta2: 0.999,
-            eps: 1e-8,
-            l2: 0.0,
-            weight_decay: 0.0,
-            independent: false,
-            maximize: false,
-        }
+        Adam::NEW
     }
 }
 
-impl Adam {
-    /// The coefficients of update number `step`, counted from 1, of gradients that come in as
-    /// `intake` says: a scale, or a scale and a limit.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Hyperparameter`] for a value out of range, [`Error::Step`] for step 0.
-    pub fn at_step<E: Element>(
+impl Hyperparameters for Adam {
+    const NEW: Self = Adam {
+        lr: 1e-3,
+        beta1: 0.9,
+        beta2: 0.999,
+        eps: 1e-8,
+        l2: 0.0,
+        weight_decay: 0.0,
+        independent: false,
+        maximize: false,
+    };
+
+    type Step<E: Element> = AdamStep<E>;
+
+    fn number(&mut self, key: Hyperparameter) -> Option<&mut f64> {
+        match key {
+            Lr => Some(&mut self.lr),
+            Beta1 => Some(&mut self.beta1),
+            Beta2 => Some(&mut self.beta2),
+            Eps => Some(&mut self.eps),
+            L2 => Some(&mut self.l2),
+            WeightDecay => Some(&mut self.weight_decay),
+            _ => None,
+        }
+    }
+
+    fn choice(&mut self, choice: Choice) -> Option<&mut bool> {
+        match choice {
+            Independent => Some(&mut self.independent),
+            Maximize => Some(&mut self.maximize),
+            _ => None,
+        }
+    }
+
+    fn at_step<E: Element>(
         &self,
         step: u64,
         intake: impl Into<Intake>,
@@ -102,10 +123,10 @@ impl Adam {
 
 /// The coefficients of one [`Adam`] update.
 ///
-/// As a [`Rule`] with two numbers of state it is Adam, with three AMSGrad.
+/// As a [`Formula`] with two numbers of state it is Adam, with three AMSGrad.
 #[derive(Clone, Copy, Debug)]
 pub struct AdamStep<E> {
-    pub(super) gradient: Gradient<E>,
+    gradient: Gradient<E>,
     first: Mix<E>,
     second: Mix<E>,
     step_size: E,
@@ -114,9 +135,13 @@ pub struct AdamStep<E> {
     descent: Descent<E>,
 }
 
+/// Coefficients without penalty, limit and betas below 1/2, and with decay.
+#[derive(Clone, Copy, Debug)]
+pub struct Usual<E>(AdamStep<E>);
+
 impl<E: Element> AdamStep<E> {
-    /// Whether there is no penalty, no limit, no beta below 1/2, and decay: then [`Usual`] is faster.
-    pub(crate) fn is_usual(&self) -> bool {
+    /// Whether there is no penalty, no limit, no beta below 1/2, and decay.
+    fn is_usual(&self) -> bool {
         let mixes = [self.first, self.second];
         self.gradient.is_usual()
             && self.descent.rate != E::ZERO
@@ -156,28 +181,52 @@ impl<E: Element> AdamStep<E> {
     }
 }
 
-impl<E: Element> Rule<E, 2> for AdamStep<E> {
+impl<E: Element> Step<E> for AdamStep<E> {
+    /// Whether a gradient of this magnitude is finite, and still is once scaled and squared.
+    #[inline(always)]
+    fn admits(&self, magnitude: E) -> bool {
+        self.gradient.admits(magnitude, E::SQUARE_LIMIT)
+    }
+}
+
+impl<E: Element> Formula<E, 2> for AdamStep<E> {
+    type Usual = Usual<E>;
+
+    fn usual(&self) -> Option<Usual<E>> {
+        self.is_usual().then_some(Usual(*self))
+    }
+
     #[inline(always)]
     fn update(&self, p: E, g: E, state: [E; 2]) -> (E, [E; 2]) {
         self.adam::<false>(p, g, state)
     }
 }
 
-impl<E: Element> Rule<E, 2> for Usual<AdamStep<E>> {
+impl<E: Element> Formula<E, 2> for Usual<E> {
+    type Usual = Self;
+
     #[inline(always)]
     fn update(&self, p: E, g: E, state: [E; 2]) -> (E, [E; 2]) {
         self.0.adam::<true>(p, g, state)
     }
 }
 
-impl<E: Element> Rule<E, 3> for AdamStep<E> {
+impl<E: Element> Formula<E, 3> for AdamStep<E> {
+    type Usual = Usual<E>;
+
+    fn usual(&self) -> Option<Usual<E>> {
+        self.is_usual().then_some(Usual(*self))
+    }
+
     #[inline(always)]
     fn update(&self, p: E, g: E, state: [E; 3]) -> (E, [E; 3]) {
         self.amsgrad::<false>(p, g, state)
     }
 }
 
-impl<E: Element> Rule<E, 3> for Usual<AdamStep<E>> {
+impl<E: Element> Formula<E, 3> for Usual<E> {
+    type Usual = Self;
+
     #[inline(always)]
     fn update(&self, p: E, g: E, state: [E; 3]) -> (E, [E; 3]) {
         self.0.amsgrad::<true>(p, g, state)

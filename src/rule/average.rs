@@ -1,13 +1,16 @@
 //! Exponential moving averages of parameters.
 
-use super::{Mix, Rule, one_minus_power};
+use super::hyperparameter::Choice;
+use super::hyperparameter::Hyperparameter::{self, Decay};
+use super::spec::{Hyperparameters, Step};
+use super::terms::{Formula, Intake, Mix};
 use crate::error::Error;
 use crate::number::element::Element;
 use crate::number::float_mode::in_default_mode;
-use crate::rule::Hyperparameter::Decay;
+use crate::number::functions::one_minus_power;
 
-/// The coefficients of one update of an average; the "parameter" of the rule is the average, the
-/// "gradient" what is averaged.
+/// Hyperparameters of an average; the "parameter" of the rule is the average, the "gradient" what is
+/// averaged.
 ///
 /// ```text
 /// a <- decay·a + (1-decay)·x       as a step of rate r = 1-decay from a to x
@@ -22,31 +25,57 @@ use crate::rule::Hyperparameter::Decay;
 /// below the floors of gradients and averages count as zero.
 ///
 /// Source: Kingma and Ba, *Adam*, section 3, for the correction.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Average {
+    /// In `[0, 1)`.
+    pub decay: f64,
+    /// Count the updates alone, not what was there before.
+    pub bias_correction: bool,
+}
+
+/// The coefficients of one update of an [`Average`].
 #[derive(Clone, Copy, Debug)]
-pub struct Average<E> {
+pub struct AverageStep<E> {
     mix: Mix<E>,
 }
 
-impl<E: Element> Average<E> {
-    /// Update number `step`, counted from 1, with a decay in `[0, 1)`.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Hyperparameter`] for a decay out of range, [`Error::Step`] for step 0.
-    pub fn at_step(step: u64, decay: f64, bias_correction: bool) -> Result<Self, Error> {
-        let decay = Decay.check(decay, E::KIND)?;
+impl Hyperparameters for Average {
+    const NEW: Self = Average { decay: 0.0, bias_correction: false };
+
+    type Step<E: Element> = AverageStep<E>;
+
+    fn number(&mut self, key: Hyperparameter) -> Option<&mut f64> {
+        (key == Decay).then_some(&mut self.decay)
+    }
+
+    fn choice(&mut self, choice: Choice) -> Option<&mut bool> {
+        (choice == Choice::BiasCorrection).then_some(&mut self.bias_correction)
+    }
+
+    /// What is averaged comes in as it is.
+    fn at_step<E: Element>(
+        &self,
+        step: u64,
+        _intake: impl Into<Intake>,
+    ) -> Result<AverageStep<E>, Error> {
+        let decay = Decay.check(self.decay, E::KIND)?;
         if step == 0 {
             return Err(Error::Step);
         }
         in_default_mode(|| {
             let rate = 1.0 - decay;
-            let rate = if bias_correction { rate / one_minus_power(decay, step) } else { rate };
-            Ok(Average { mix: Mix::with_rate(rate) })
+            let rate =
+                if self.bias_correction { rate / one_minus_power(decay, step) } else { rate };
+            Ok(AverageStep { mix: Mix::with_rate(rate) })
         })
     }
 }
 
-impl<E: Element> Rule<E, 0> for Average<E> {
+impl<E: Element> Step<E> for AverageStep<E> {}
+
+impl<E: Element> Formula<E, 0> for AverageStep<E> {
+    type Usual = Self;
+
     #[inline(always)]
     fn update(&self, p: E, g: E, []: [E; 0]) -> (E, [E; 0]) {
         let (a, x) = (p.flush(E::FLOORS.average), g.flush(E::FLOORS.grad));

@@ -1,29 +1,41 @@
 //! Weight decay by itself.
 
-use super::{Descent, Rule};
+use super::hyperparameter::Hyperparameter::WeightDecay;
+use super::spec::{Hyperparameters, Step};
+use super::terms::{Descent, Formula, Intake};
 use crate::error::Error;
 use crate::number::element::Element;
 use crate::number::float_mode::in_default_mode;
-use crate::rule::Hyperparameter::WeightDecay;
 
-/// The coefficients of `p <- p - rate·p`; the gradient is not used.
+/// Hyperparameters of `p <- p - rate·p`; the gradient is not used.
 ///
 /// Source: Loshchilov and Hutter, *Decoupled Weight Decay Regularization*, equation 1: the decay
 /// of every rule, taken out of it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Decay {
+    /// Finite and at least 0.
+    pub rate: f64,
+}
+
+/// The coefficients of one [`Decay`].
 #[derive(Clone, Copy, Debug)]
-pub struct Decay<E> {
+pub struct DecayStep<E> {
     descent: Descent<E>,
 }
 
-impl<E: Element> Decay<E> {
-    /// Decay by `rate`, which is finite and at least 0.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Hyperparameter`] for a rate out of range.
-    pub fn new(rate: f64) -> Result<Self, Error> {
+impl Hyperparameters for Decay {
+    const NEW: Self = Decay { rate: 0.0 };
+
+    type Step<E: Element> = DecayStep<E>;
+
+    /// The same at every step.
+    fn at_step<E: Element>(
+        &self,
+        _step: u64,
+        _intake: impl Into<Intake>,
+    ) -> Result<DecayStep<E>, Error> {
         let descent = WeightDecay
-            .check(rate, E::KIND)
+            .check(self.rate, E::KIND)
             .and_then(|rate| in_default_mode(|| Descent::new(1.0, rate, true)));
         let descent = descent.map_err(|error| match error {
             Error::Hyperparameter { value, allowed, .. } => {
@@ -31,11 +43,15 @@ impl<E: Element> Decay<E> {
             }
             other => other,
         })?;
-        Ok(Decay { descent })
+        Ok(DecayStep { descent })
     }
 }
 
-impl<E: Element> Rule<E, 0> for Decay<E> {
+impl<E: Element> Step<E> for DecayStep<E> {}
+
+impl<E: Element> Formula<E, 0> for DecayStep<E> {
+    type Usual = Self;
+
     #[inline(always)]
     fn update(&self, p: E, _g: E, []: [E; 0]) -> (E, [E; 0]) {
         (self.descent.apply::<false>(p, E::ZERO), [])

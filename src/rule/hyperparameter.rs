@@ -36,6 +36,43 @@ use Hyperparameter::{
     Beta1, Beta2, Dampening, Decay, Eps, L2, Lr, LrScale, Momentum, Scale, Weight, WeightDecay,
 };
 
+/// What is chosen for all parameters, and is part of the formula.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Choice {
+    /// Keep the running maximum of the second moment.
+    Amsgrad,
+    /// Nesterov's form of momentum.
+    Nesterov,
+    /// Shrink by the decay itself, not by the learning rate times the decay.
+    Independent,
+    /// Ascend instead of descend.
+    Maximize,
+    /// Count the updates alone, not what was there before.
+    BiasCorrection,
+}
+
+impl Choice {
+    /// All of them.
+    pub const ALL: [Self; 5] = [
+        Choice::Amsgrad,
+        Choice::Nesterov,
+        Choice::Independent,
+        Choice::Maximize,
+        Choice::BiasCorrection,
+    ];
+
+    /// The name users write.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Choice::Amsgrad => "amsgrad",
+            Choice::Nesterov => "nesterov",
+            Choice::Independent => "independent",
+            Choice::Maximize => "maximize",
+            Choice::BiasCorrection => "bias_correction",
+        }
+    }
+}
+
 impl Hyperparameter {
     /// All of them.
     pub const ALL: [Self; 12] = [
@@ -68,6 +105,14 @@ impl Hyperparameter {
             Scale => "scale",
             Weight => "weight",
             Decay => "decay",
+        }
+    }
+
+    /// A value that is in range and contradicts no choice.
+    pub const fn harmless(self) -> f64 {
+        match self {
+            Dampening => 0.0,
+            _ => 0.5,
         }
     }
 

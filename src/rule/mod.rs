@@ -1,259 +1,319 @@
-//! The update rules: one file each, with its formula, its hyperparameters and its scalar math.
+//! The update rules: one file each, with its formula, its hyperparameters and its scalar math; and the
+//! table of them, [`rules!`], from which everything comes that goes by the rule.
 //!
-//! A rule has two halves. Its hyperparameters are `f64`, validated, and know nothing of a type;
-//! `at_step` turns them into coefficients of one element type, each rounded once. The coefficients
-//! implement [`Rule`]: the new parameter and state of one element. Everything else in the crate
-//! (loops, threads, CPU levels, strides) is generic over that one function.
-//!
-//! The terms shared by all rules are here: how a gradient is read ([`Gradient`]), how averages move
-//! ([`Mix`]) and how the parameter descends ([`Descent`]).
+//! A rule has two halves. Its hyperparameters are `f64`, validated, and know nothing of a type
+//! ([`Hyperparameters`]); at a step they become coefficients of one element type, each rounded once. The
+//! coefficients implement [`Formula`]: the new parameter and state of one element. Everything else in the
+//! crate (loops, threads, CPU levels, strides) is generic over that one function.
 
 mod adam;
 mod average;
 mod decay;
 mod hyperparameter;
 mod sgd;
+mod spec;
 mod sum;
 mod swap;
+mod terms;
 
 pub use adam::{Adam, AdamStep};
-pub use average::Average;
-pub use decay::Decay;
-pub use hyperparameter::Hyperparameter;
+pub use average::{Average, AverageStep};
+pub use decay::{Decay, DecayStep};
+pub use hyperparameter::{Choice, Hyperparameter};
 pub use sgd::{Sgd, SgdStep};
-pub use sum::Sum;
-pub use swap::Swap;
+use spec::Step as _;
+pub use spec::{Hyperparameters, Spec, StateSpec, When};
+pub use sum::{Sum, SumStep};
+pub use swap::{Swap, SwapStep};
+pub use terms::{Formula, Intake};
 
-use crate::error::{Error, Number};
-use crate::number::element::Element;
+use crate::array::pointer::MAX_STATE;
+use crate::error::Error;
+use crate::number::element::{Element, Kind};
+use Choice::{Amsgrad, BiasCorrection, Independent, Maximize, Nesterov};
+use Hyperparameter as H;
+use When::{Always, Chosen, Nonzero};
 
-/// The most state arrays a rule keeps.
-pub const MAX_STATE: usize = 3;
-
-/// The update of one element, with `N` numbers of state.
-pub trait Rule<E: Element, const N: usize>: Copy + Send + Sync {
-    /// New parameter and state from the old ones and the gradient as it was given.
-    ///
-    /// Implementations are `#[inline(always)]` and branch only on coefficients, so that the loop
-    /// around them vectorises.
-    fn update(&self, p: E, g: E, state: [E; N]) -> (E, [E; N]);
+/// Work that is done with the formula of a rule, whichever it is.
+pub(crate) trait Job<E: Element> {
+    /// Does it.
+    fn run<F: Formula<E, N>, const N: usize>(self, formula: &F);
 }
 
-/// Coefficients of which the branches of a rule are known to go the usual way, so that the loop around
-/// has none. Measured in cache: SSE2 takes 0.75 of the time, AVX2 the same.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Usual<R>(pub(crate) R);
-
-/// The coefficients of one update for one element type, whatever the rule.
-#[derive(Clone, Copy, Debug)]
-pub enum Coefficients<E> {
-    /// Adam and AdamW; state `exp_avg`, `exp_avg_sq`.
-    Adam(AdamStep<E>),
-    /// The same with the running maximum; state `exp_avg`, `exp_avg_sq`, `max_exp_avg_sq`.
-    AmsGrad(AdamStep<E>),
-    /// SGD and SGDW without momentum; no state.
-    Sgd(SgdStep<E>),
-    /// SGD and SGDW with momentum; state `momentum_buffer`.
-    Momentum(SgdStep<E>),
-    /// Weight decay by itself; no state.
-    Decay(Decay<E>),
-    /// A sum of gradients, in place of the parameter; no state.
-    Sum(Sum<E>),
-    /// A moving average, in place of the parameter, of what is in place of the gradient; no state.
-    Average(Average<E>),
-    /// Parameter and state change places; one array of state.
-    Swap(Swap),
+/// Does a job with the usual form of a formula if its coefficients are usual, else with the formula.
+fn run<E: Element, F: Formula<E, N>, const N: usize>(formula: &F, job: impl Job<E>) {
+    match formula.usual() {
+        Some(usual) => job.run(&usual),
+        None => job.run(formula),
+    }
 }
 
-impl<E: Element> Coefficients<E> {
-    /// How many state arrays the rule keeps.
-    pub fn states(&self) -> usize {
+struct One<'a, E> {
+    p: &'a mut E,
+    g: E,
+    state: &'a mut [E],
+}
+
+impl<E: Element> Job<E> for One<'_, E> {
+    fn run<F: Formula<E, N>, const N: usize>(self, formula: &F) {
+        let (p, state) = formula.update(*self.p, self.g, std::array::from_fn(|k| self.state[k]));
+        *self.p = p;
+        self.state.copy_from_slice(&state);
+    }
+}
+
+/// The table of rules. A row is
+///
+/// ```text
+/// Type: Coefficients { formulas with so many state arrays } trains or not {
+///     "name" [hyperparameters] [choices] [state];
+/// }
+/// ```
+///
+/// with a name for each way that users know the rule by.
+macro_rules! rules {
+    ($($(#[$doc:meta])* $rule:ident: $step:ident { $($states:literal)+ } $trains:ident {
+        $($name:literal [$($key:expr),*] [$($choice:expr),*] [$($state:literal $when:expr),*];)*
+    })*) => {
+        /// Hyperparameters of one update, as numbers, whatever the rule.
+        #[derive(Clone, Copy, Debug)]
+        pub enum Rule {
+            $($(#[$doc])* $rule($rule),)*
+        }
+
+        $(impl From<$rule> for Rule {
+            fn from(rule: $rule) -> Self {
+                Rule::$rule(rule)
+            }
+        })*
+
+        /// What there is to know of each rule that has a name.
+        pub static SPECS: &[Spec<Rule>] = &[$($(Spec {
+            name: $name,
+            hyperparameters: &[$($key),*],
+            choices: &[$($choice),*],
+            state: &[$(StateSpec { name: $state, when: $when }),*],
+            rule: Rule::$rule($rule::NEW),
+        },)*)*];
+
+        impl Rule {
+            /// The place of a hyperparameter, if the rule has it.
+            pub fn number(&mut self, key: Hyperparameter) -> Option<&mut f64> {
+                match self {
+                    $(Rule::$rule(rule) => rule.number(key),)*
+                }
+            }
+
+            /// The place of a choice, if the rule's formula has it.
+            pub fn choice(&mut self, choice: Choice) -> Option<&mut bool> {
+                match self {
+                    $(Rule::$rule(rule) => rule.choice(choice),)*
+                }
+            }
+
+            /// Refuses numbers that contradict a choice.
+            ///
+            /// # Errors
+            ///
+            /// [`Error::Hyperparameter`].
+            pub fn check(&self) -> Result<(), Error> {
+                match self {
+                    $(Rule::$rule(rule) => rule.check(),)*
+                }
+            }
+
+            /// The coefficients for parameters of a type.
+            ///
+            /// # Errors
+            ///
+            /// As [`Hyperparameters::at_step`].
+            pub fn at_step(
+                &self,
+                kind: Kind,
+                step: u64,
+                intake: impl Into<Intake>,
+            ) -> Result<Update, Error> {
+                let intake = intake.into();
+                Ok(match (self, kind) {
+                    $(
+                        (Rule::$rule(rule), Kind::F32) => {
+                            Update::F32(rule.at_step(step, intake)?.into())
+                        }
+                        (Rule::$rule(rule), Kind::F64) => {
+                            Update::F64(rule.at_step(step, intake)?.into())
+                        }
+                    )*
+                })
+            }
+        }
+
+        /// The coefficients of one update for one element type, whatever the rule.
+        #[derive(Clone, Copy, Debug)]
+        pub enum Coefficients<E> {
+            $($(#[$doc])* $rule($step<E>),)*
+        }
+
+        $(
+            impl<E> From<$step<E>> for Coefficients<E> {
+                fn from(step: $step<E>) -> Self {
+                    Coefficients::$rule(step)
+                }
+            }
+
+            $(const _: usize = MAX_STATE - $states;)+
+        )*
+
+        impl<E: Element> Coefficients<E> {
+            /// How many state arrays a parameter may have.
+            pub fn states(&self) -> &'static [usize] {
+                match self {
+                    $(Coefficients::$rule(_) => &[$($states),+],)*
+                }
+            }
+
+            /// Whether the rule moves a parameter by its gradient.
+            pub(crate) fn trains(&self) -> bool {
+                match self {
+                    $(Coefficients::$rule(_) => stringify!($trains) == "trains",)*
+                }
+            }
+
+            /// Whether the rule can take a gradient of this magnitude. Not if it is NaN or infinite, or
+            /// overflows once scaled or, for Adam, once scaled and squared.
+            #[inline(always)]
+            pub fn admits(&self, magnitude: E) -> bool {
+                match self {
+                    $(Coefficients::$rule(step) => step.admits(magnitude),)*
+                }
+            }
+
+            /// The update of one element with its numbers of state, which is what every pass does to
+            /// each: the new parameter. Nothing is changed where there is no formula for so many.
+            pub fn update_one(&self, p: E, g: E, state: &mut [E]) -> E {
+                let mut new = p;
+                self.formula(state.len(), One { p: &mut new, g, state });
+                new
+            }
+
+            /// Does a job with the formula for so many state arrays, if there is one.
+            pub(crate) fn formula(&self, states: usize, job: impl Job<E>) {
+                match (self, states) {
+                    $($((Coefficients::$rule(step), $states) => run::<E, _, $states>(step, job),)+)*
+                    _ => {}
+                }
+            }
+
+            /// The same for rules that train.
+            pub(crate) fn training_formula(&self, states: usize, job: impl Job<E>) {
+                match (self, states) {
+                    $($((Coefficients::$rule(step), $states) => {
+                        rules!(@$trains step, $states, job)
+                    })+)*
+                    _ => {}
+                }
+            }
+        }
+    };
+    (@trains $step:ident, $states:literal, $job:ident) => {
+        run::<E, _, $states>($step, $job)
+    };
+    (@holds $step:ident, $states:literal, $job:ident) => {{
+        let _ = ($step, $job);
+    }};
+}
+
+rules! {
+    /// Adam and AdamW; with a third state array AMSGrad.
+    Adam: AdamStep { 2 3 } trains {
+        "Adam" [H::Lr, H::Beta1, H::Beta2, H::Eps, H::L2] [Amsgrad, Maximize]
+            ["exp_avg" Always, "exp_avg_sq" Always, "max_exp_avg_sq" Chosen(Amsgrad)];
+        "AdamW" [H::Lr, H::Beta1, H::Beta2, H::Eps, H::WeightDecay] [Amsgrad, Independent, Maximize]
+            ["exp_avg" Always, "exp_avg_sq" Always, "max_exp_avg_sq" Chosen(Amsgrad)];
+    }
+    /// SGD and SGDW; with a state array they have momentum.
+    Sgd: SgdStep { 0 1 } trains {
+        "SGD" [H::Lr, H::Momentum, H::Dampening, H::L2] [Nesterov, Maximize]
+            ["momentum_buffer" Nonzero(H::Momentum)];
+        "SGDW" [H::Lr, H::Momentum, H::Dampening, H::WeightDecay] [Nesterov, Independent, Maximize]
+            ["momentum_buffer" Nonzero(H::Momentum)];
+    }
+    /// Weight decay by itself.
+    Decay: DecayStep { 0 } holds {}
+    /// A sum of gradients, in place of the parameter.
+    Sum: SumStep { 0 } holds {
+        "sum" [] [] [];
+    }
+    /// A moving average, in place of the parameter, of what is in place of the gradient.
+    Average: AverageStep { 0 } holds {
+        "average" [H::Decay] [BiasCorrection] [];
+    }
+    /// Parameter and state change places.
+    Swap: SwapStep { 1 } holds {}
+}
+
+/// Coefficients of one update, of either element type.
+#[derive(Clone, Copy, Debug)]
+pub enum Update {
+    /// For `f32` parameters.
+    F32(Coefficients<f32>),
+    /// For `f64` parameters.
+    F64(Coefficients<f64>),
+}
+
+impl From<Coefficients<f32>> for Update {
+    fn from(coefficients: Coefficients<f32>) -> Self {
+        Update::F32(coefficients)
+    }
+}
+
+impl From<Coefficients<f64>> for Update {
+    fn from(coefficients: Coefficients<f64>) -> Self {
+        Update::F64(coefficients)
+    }
+}
+
+impl Update {
+    /// The type of the parameters it is for.
+    pub fn kind(&self) -> Kind {
         match self {
-            Coefficients::Sgd(_)
-            | Coefficients::Decay(_)
-            | Coefficients::Sum(_)
-            | Coefficients::Average(_) => 0,
-            Coefficients::Momentum(_) | Coefficients::Swap(_) => 1,
-            Coefficients::Adam(_) => 2,
-            Coefficients::AmsGrad(_) => 3,
+            Update::F32(_) => Kind::F32,
+            Update::F64(_) => Kind::F64,
+        }
+    }
+
+    /// Refuses a parameter of another type, or with another number of state arrays than the rule has a
+    /// formula for.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Kind`], [`Error::State`].
+    pub(crate) fn check(&self, kind: Kind, states: usize) -> Result<(), Error> {
+        let expected = match self {
+            Update::F32(coefficients) => coefficients.states(),
+            Update::F64(coefficients) => coefficients.states(),
+        };
+        if kind != self.kind() {
+            Err(Error::Kind { got: kind, expected: self.kind() })
+        } else if !expected.contains(&states) {
+            Err(Error::State { got: states, expected })
+        } else {
+            Ok(())
         }
     }
 
     /// Whether the rule moves a parameter by its gradient.
     pub(crate) fn trains(&self) -> bool {
-        use Coefficients::{Adam, AmsGrad, Momentum, Sgd};
-        matches!(self, Adam(_) | AmsGrad(_) | Sgd(_) | Momentum(_))
-    }
-
-    /// Whether the rule can take a gradient of this magnitude. Not if it is NaN or infinite, or
-    /// overflows once scaled or, for Adam, once scaled and squared.
-    #[inline(always)]
-    pub fn admits(&self, magnitude: E) -> bool {
         match self {
-            Coefficients::Adam(step) | Coefficients::AmsGrad(step) => {
-                step.gradient.admits(magnitude, E::SQUARE_LIMIT)
-            }
-            Coefficients::Sgd(step) | Coefficients::Momentum(step) => {
-                step.gradient.admits(magnitude, E::INFINITY)
-            }
-            Coefficients::Decay(_)
-            | Coefficients::Sum(_)
-            | Coefficients::Average(_)
-            | Coefficients::Swap(_) => true,
+            Update::F32(coefficients) => coefficients.trains(),
+            Update::F64(coefficients) => coefficients.trains(),
         }
     }
-}
 
-/// What is done to a gradient before a rule sees it: `g <- scale·g`, then each element is brought into
-/// `[-max_value, max_value]`.
-///
-/// A number is a scale.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Intake {
-    /// Factor, at least 0.
-    pub scale: f64,
-    /// Largest magnitude that comes through, above 0; infinite for no limit.
-    pub max_value: f64,
-}
-
-impl From<f64> for Intake {
-    fn from(scale: f64) -> Self {
-        Intake { scale, max_value: f64::INFINITY }
-    }
-}
-
-/// How a gradient enters a rule: `g <- ±clip(scale·g) + l2·p`, the sign negative to maximise.
-#[derive(Clone, Copy, Debug)]
-pub struct Gradient<E> {
-    floor: E,
-    factor: E,
-    limit: E,
-    /// The limit, negative.
-    least: E,
-    l2: E,
-}
-
-impl<E: Element> Gradient<E> {
-    /// NaN stays.
-    #[inline(always)]
-    fn clipped(&self, g: E) -> E {
-        let g = if g > self.limit { self.limit } else { g };
-        if g < self.least { self.least } else { g }
-    }
-
-    fn new(intake: Intake, maximize: bool, l2: f64) -> Result<Self, Error> {
-        let Intake { scale, max_value } = intake;
-        let floors = E::FLOORS;
-        let limit = E::from_f64(max_value).flush(floors.tiny);
-        Ok(Gradient {
-            // Compared with the gradient as given, so that the product is no subnormal either.
-            floor: E::from_f64((floors.grad.to_f64() / scale).max(floors.tiny.to_f64())),
-            factor: rounded(Hyperparameter::Scale, scale, if maximize { -scale } else { scale })?,
-            limit,
-            least: E::ZERO - limit,
-            l2: rounded(Hyperparameter::L2, l2, l2)?,
-        })
-    }
-
-    /// Whether nothing is added to the gradient and nothing cut off.
-    fn is_usual(&self) -> bool {
-        self.l2 == E::ZERO && self.limit == E::INFINITY
-    }
-
-    /// Whether a gradient of this magnitude is finite and, once it has come in, below `bound`.
-    #[inline(always)]
-    fn admits(&self, magnitude: E, bound: E) -> bool {
-        let scaled = self.factor.abs() * magnitude;
-        let taken = if scaled > self.limit { self.limit } else { scaled };
-        magnitude < E::INFINITY && taken < bound
-    }
-
-    #[inline(always)]
-    fn read<const USUAL: bool>(&self, p: E, g: E) -> E {
-        let g = self.factor * g.flush(self.floor);
-        let g = if USUAL { g } else { self.clipped(g) };
-        if USUAL || self.l2 == E::ZERO { g } else { g + self.l2 * p.flush(E::FLOORS.grad) }
-    }
-}
-
-/// `β·x + (1-β)·y`, written as a step from the nearer end: `x + (1-β)·(y-x)` for `β ≥ 1/2`, else
-/// `y - β·(y-x)`. The weights sum to one exactly.
-#[derive(Clone, Copy, Debug)]
-struct Mix<E> {
-    from_new: bool,
-    rate: E,
-}
-
-impl<E: Element> Mix<E> {
-    fn new(beta: f64) -> Self {
-        let from_new = beta < 0.5;
-        Mix { from_new, rate: E::from_f64(if from_new { -beta } else { 1.0 - beta }) }
-    }
-
-    /// The same for `β = 1 - rate`, a rate that is known better than its difference to 1.
-    fn with_rate(rate: f64) -> Self {
-        let from_new = rate > 0.5;
-        Mix { from_new, rate: E::from_f64(if from_new { rate - 1.0 } else { rate }) }
-    }
-
-    #[inline(always)]
-    fn of<const USUAL: bool>(&self, x: E, y: E) -> E {
-        let base = if !USUAL && self.from_new { y } else { x };
-        base + self.rate * (y - x)
-    }
-}
-
-/// `p <- p - (rate·p + change)`: decay and step are added up first, so that `p` is rounded once and
-/// a decay too small to move it alone still counts. With a rate of zero there is no decay term.
-#[derive(Clone, Copy, Debug)]
-struct Descent<E> {
-    rate: E,
-}
-
-impl<E: Element> Descent<E> {
-    /// Rate `weight_decay` if `independent`, else `lr·weight_decay`.
-    fn new(lr: f64, weight_decay: f64, independent: bool) -> Result<Self, Error> {
-        let rate = if independent { weight_decay } else { lr * weight_decay };
-        Ok(Descent { rate: rounded(Hyperparameter::WeightDecay, weight_decay, rate)? })
-    }
-
-    #[inline(always)]
-    fn apply<const USUAL: bool>(&self, p: E, change: E) -> E {
-        if !USUAL && self.rate == E::ZERO {
-            p - change
-        } else {
-            p - (self.rate * p.flush(E::FLOORS.grad) + change)
+    /// Whether the rule can take a gradient of this magnitude; exact for numbers of its type.
+    pub fn admits(&self, magnitude: f64) -> bool {
+        match self {
+            Update::F32(coefficients) => coefficients.admits(magnitude as f32),
+            Update::F64(coefficients) => coefficients.admits(magnitude),
         }
     }
-}
-
-/// A coefficient rounded to its type, refused if that makes it infinite; it comes from the `given`
-/// value of a hyperparameter.
-fn rounded<E: Element>(name: Hyperparameter, given: f64, coefficient: f64) -> Result<E, Error> {
-    let rounded = E::from_f64(coefficient);
-    if rounded.abs() == E::INFINITY {
-        let allowed = format!(
-            "small enough for the coefficient {} to be finite in {}",
-            Number(coefficient.abs()),
-            E::KIND.name()
-        );
-        return Err(Error::Hyperparameter { name: name.name(), value: given, allowed });
-    }
-    Ok(rounded)
-}
-
-/// `1 - beta^step` without cancellation and without the platform's `pow`.
-///
-/// With `x(t) = 1 - β^t`: `x(2t) = x·(2-x)` and `x(t+1) = x + (1-x)·(1-β)`, taken over the bits of
-/// `step` from the top. Up to `step = 10^12` the relative error is below 1e-15 for betas up to
-/// 0.9999 and below 1e-14 for any.
-pub fn one_minus_power(beta: f64, step: u64) -> f64 {
-    let mut x = 0.0;
-    for bit in (0..u64::BITS - step.leading_zeros()).rev() {
-        x = x * (2.0 - x);
-        if step >> bit & 1 == 1 {
-            x = x + (1.0 - x) * (1.0 - beta);
-        }
-    }
-    x
 }

@@ -1,7 +1,9 @@
 //! SGD and SGDW, with or without momentum.
 
-use super::hyperparameter::Hyperparameter::{Dampening, L2, Lr, Momentum, WeightDecay};
-use super::{Descent, Gradient, Intake, Rule, rounded};
+use super::hyperparameter::Choice::{self, Independent, Maximize, Nesterov};
+use super::hyperparameter::Hyperparameter::{self, Dampening, L2, Lr, Momentum, WeightDecay};
+use super::spec::{Hyperparameters, Step};
+use super::terms::{Descent, Formula, Gradient, Intake, rounded};
 use crate::error::Error;
 use crate::number::element::Element;
 use crate::number::float_mode::in_default_mode;
@@ -56,14 +58,48 @@ impl Sgd {
             maximize: false,
         }
     }
+}
 
-    /// The coefficients of update number `step`, counted from 1, of gradients that come in as
-    /// `intake` says: a scale, or a scale and a limit.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Hyperparameter`] for a value out of range, [`Error::Step`] for step 0.
-    pub fn at_step<E: Element>(
+impl Hyperparameters for Sgd {
+    const NEW: Self = Sgd::new(0.0);
+
+    type Step<E: Element> = SgdStep<E>;
+
+    fn number(&mut self, key: Hyperparameter) -> Option<&mut f64> {
+        match key {
+            Lr => Some(&mut self.lr),
+            Momentum => Some(&mut self.momentum),
+            Dampening => Some(&mut self.dampening),
+            L2 => Some(&mut self.l2),
+            WeightDecay => Some(&mut self.weight_decay),
+            _ => None,
+        }
+    }
+
+    fn choice(&mut self, choice: Choice) -> Option<&mut bool> {
+        match choice {
+            Nesterov => Some(&mut self.nesterov),
+            Independent => Some(&mut self.independent),
+            Maximize => Some(&mut self.maximize),
+            _ => None,
+        }
+    }
+
+    /// Nesterov's form is defined for momentum above 0 and dampening 0.
+    fn check(&self) -> Result<(), Error> {
+        let refuse = |name, value, allowed: &str| {
+            Err(Error::Hyperparameter { name, value, allowed: allowed.to_owned() })
+        };
+        if self.nesterov && self.momentum == 0.0 {
+            return refuse(Momentum.name(), self.momentum, "greater than 0 with nesterov=True");
+        }
+        if self.nesterov && self.dampening != 0.0 {
+            return refuse(Dampening.name(), self.dampening, "0 with nesterov=True");
+        }
+        Ok(())
+    }
+
+    fn at_step<E: Element>(
         &self,
         step: u64,
         intake: impl Into<Intake>,
@@ -73,7 +109,7 @@ impl Sgd {
         let dampening = Dampening.check(self.dampening, E::KIND)?;
         let l2 = L2.check(self.l2, E::KIND)?;
         let weight_decay = WeightDecay.check(self.weight_decay, E::KIND)?;
-        self.check_nesterov()?;
+        self.check()?;
         if step == 0 {
             return Err(Error::Step);
         }
@@ -89,28 +125,14 @@ impl Sgd {
             })
         })
     }
-
-    /// Nesterov's form is defined for momentum above 0 and dampening 0.
-    fn check_nesterov(&self) -> Result<(), Error> {
-        let refuse = |name, value, allowed: &str| {
-            Err(Error::Hyperparameter { name, value, allowed: allowed.to_owned() })
-        };
-        if self.nesterov && self.momentum == 0.0 {
-            return refuse(Momentum.name(), self.momentum, "greater than 0 with nesterov=True");
-        }
-        if self.nesterov && self.dampening != 0.0 {
-            return refuse(Dampening.name(), self.dampening, "0 with nesterov=True");
-        }
-        Ok(())
-    }
 }
 
 /// The coefficients of one [`Sgd`] update.
 ///
-/// As a [`Rule`] without state it is plain SGD, with one number of state SGD with momentum.
+/// As a [`Formula`] without state it is plain SGD, with one number of state SGD with momentum.
 #[derive(Clone, Copy, Debug)]
 pub struct SgdStep<E> {
-    pub(super) gradient: Gradient<E>,
+    gradient: Gradient<E>,
     replace: bool,
     momentum: E,
     intake: E,
@@ -119,7 +141,17 @@ pub struct SgdStep<E> {
     descent: Descent<E>,
 }
 
-impl<E: Element> Rule<E, 0> for SgdStep<E> {
+impl<E: Element> Step<E> for SgdStep<E> {
+    /// Whether a gradient of this magnitude is finite, and still is once scaled.
+    #[inline(always)]
+    fn admits(&self, magnitude: E) -> bool {
+        self.gradient.admits(magnitude, E::INFINITY)
+    }
+}
+
+impl<E: Element> Formula<E, 0> for SgdStep<E> {
+    type Usual = Self;
+
     #[inline(always)]
     fn update(&self, p: E, g: E, []: [E; 0]) -> (E, [E; 0]) {
         let g = self.gradient.read::<false>(p, g);
@@ -127,7 +159,9 @@ impl<E: Element> Rule<E, 0> for SgdStep<E> {
     }
 }
 
-impl<E: Element> Rule<E, 1> for SgdStep<E> {
+impl<E: Element> Formula<E, 1> for SgdStep<E> {
+    type Usual = Self;
+
     #[inline(always)]
     fn update(&self, p: E, g: E, [b]: [E; 1]) -> (E, [E; 1]) {
         let g = self.gradient.read::<false>(p, g);

@@ -1,12 +1,14 @@
 //! Weighted sums of gradients.
 
-use super::{Gradient, Rule, rounded};
+use super::hyperparameter::Hyperparameter;
+use super::spec::{Hyperparameters, Step};
+use super::terms::{Formula, Gradient, Intake, rounded};
 use crate::error::Error;
 use crate::number::element::Element;
 use crate::number::float_mode::in_default_mode;
-use crate::rule::Hyperparameter;
 
-/// The coefficients of one addition to a sum of gradients; the "parameter" of the rule is the sum.
+/// A sum of gradients, which has no hyperparameters; the "parameter" of the rule is the sum. The weight
+/// is the scale at which a gradient comes in.
 ///
 /// ```text
 /// s <- weight·g       the first time
@@ -15,32 +17,43 @@ use crate::rule::Hyperparameter;
 ///
 /// The first addition does not read the sum, so that there is nothing to set to zero before it.
 /// Magnitudes of `weight·g` below the floor of gradients count as zero, as in every rule.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Sum;
+
+/// The coefficients of one addition to a [`Sum`].
 #[derive(Clone, Copy, Debug)]
-pub struct Sum<E> {
+pub struct SumStep<E> {
     gradient: Gradient<E>,
     first: bool,
 }
 
-impl<E: Element> Sum<E> {
-    /// Addition number `step`, counted from 1, of a gradient times `weight`.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Hyperparameter`] for a weight that is not finite and above 0, [`Error::Step`] for
-    /// step 0.
-    pub fn at_step(step: u64, weight: f64) -> Result<Self, Error> {
-        let weight = Hyperparameter::Weight.check(weight, E::KIND)?;
+impl Hyperparameters for Sum {
+    const NEW: Self = Sum;
+
+    type Step<E: Element> = SumStep<E>;
+
+    /// A weight is finite and above 0.
+    fn at_step<E: Element>(
+        &self,
+        step: u64,
+        intake: impl Into<Intake>,
+    ) -> Result<SumStep<E>, Error> {
+        let weight = Hyperparameter::Weight.check(intake.into().scale, E::KIND)?;
         if step == 0 {
             return Err(Error::Step);
         }
         in_default_mode(|| {
             rounded::<E>(Hyperparameter::Weight, weight, weight)?;
-            Ok(Sum { gradient: Gradient::new(weight.into(), false, 0.0)?, first: step == 1 })
+            Ok(SumStep { gradient: Gradient::new(weight.into(), false, 0.0)?, first: step == 1 })
         })
     }
 }
 
-impl<E: Element> Rule<E, 0> for Sum<E> {
+impl<E: Element> Step<E> for SumStep<E> {}
+
+impl<E: Element> Formula<E, 0> for SumStep<E> {
+    type Usual = Self;
+
     #[inline(always)]
     fn update(&self, p: E, g: E, []: [E; 0]) -> (E, [E; 0]) {
         let g = self.gradient.read::<true>(p, g);

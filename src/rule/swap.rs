@@ -1,13 +1,40 @@
 //! Exchange of two arrays.
 
-use super::Rule;
+use std::marker::PhantomData;
+
+use super::spec::{Hyperparameters, Step};
+use super::terms::{Formula, Intake};
+use crate::error::Error;
 use crate::number::element::Element;
 
 /// `p <-> s`: the parameter and its one number of state change places, every bit kept.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Swap;
 
-impl<E: Element> Rule<E, 1> for Swap {
+/// The coefficients of a [`Swap`]: none.
+#[derive(Clone, Copy, Debug)]
+pub struct SwapStep<E>(PhantomData<E>);
+
+impl Hyperparameters for Swap {
+    const NEW: Self = Swap;
+
+    type Step<E: Element> = SwapStep<E>;
+
+    /// The same at every step.
+    fn at_step<E: Element>(
+        &self,
+        _step: u64,
+        _intake: impl Into<Intake>,
+    ) -> Result<SwapStep<E>, Error> {
+        Ok(SwapStep(PhantomData))
+    }
+}
+
+impl<E: Element> Step<E> for SwapStep<E> {}
+
+impl<E: Element> Formula<E, 1> for SwapStep<E> {
+    type Usual = Self;
+
     #[inline(always)]
     fn update(&self, p: E, _g: E, [s]: [E; 1]) -> (E, [E; 1]) {
         (s, [p])

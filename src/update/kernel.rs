@@ -1,4 +1,4 @@
-//! The one loop over a block of elements, generic over rule and element type.
+//! The one loop over a block of elements, generic over formula and element type.
 //!
 //! It works on chunks of a fixed size, copied into local arrays: the compiler then knows that
 //! nothing overlaps and turns a chunk into straight vector code at the full width of the CPU level
@@ -6,7 +6,7 @@
 
 use crate::array::prefetch;
 use crate::number::element::Element;
-use crate::rule::Rule;
+use crate::rule::Formula;
 
 /// Elements a chunk. Measured with AVX2: 8 and 32 are as fast in cache, 64 takes 1.3 times as long.
 const CHUNK: usize = 16;
@@ -15,13 +15,13 @@ const CHUNK: usize = 16;
 ///
 /// Always inlined: [`crate::machine::levels`] compiles it once for each CPU level.
 #[inline(always)]
-pub(crate) fn update<E: Element, R: Rule<E, N>, const N: usize>(
-    rule: &R,
+pub(crate) fn update<E: Element, F: Formula<E, N>, const N: usize>(
+    formula: &F,
     p: &mut [E],
     g: &[E],
     state: [&mut [E]; N],
 ) {
-    let rule = *rule;
+    let formula = *formula;
     let (p_chunks, p_tail) = p.as_chunks_mut::<CHUNK>();
     let (g_chunks, g_tail) = g.as_chunks::<CHUNK>();
     let count = p_chunks.len();
@@ -40,7 +40,7 @@ pub(crate) fn update<E: Element, R: Rule<E, N>, const N: usize>(
             prefetch::after(&state[k].0[i]);
             s[k] = state[k].0[i];
         }
-        chunk(&rule, p, *g, &mut s);
+        chunk(&formula, p, *g, &mut s);
         for k in 0..N {
             state[k].0[i] = s[k];
         }
@@ -56,7 +56,7 @@ pub(crate) fn update<E: Element, R: Rule<E, N>, const N: usize>(
         for k in 0..N {
             s[k][..rest].copy_from_slice(state[k].1);
         }
-        chunk(&rule, &mut p, g, &mut s);
+        chunk(&formula, &mut p, g, &mut s);
         p_tail.copy_from_slice(&p[..rest]);
         for k in 0..N {
             state[k].1.copy_from_slice(&s[k][..rest]);
@@ -65,8 +65,8 @@ pub(crate) fn update<E: Element, R: Rule<E, N>, const N: usize>(
 }
 
 #[inline(always)]
-fn chunk<E: Element, R: Rule<E, N>, const N: usize>(
-    rule: &R,
+fn chunk<E: Element, F: Formula<E, N>, const N: usize>(
+    formula: &F,
     p: &mut [E; CHUNK],
     g: [E; CHUNK],
     state: &mut [[E; CHUNK]; N],
@@ -80,7 +80,7 @@ fn chunk<E: Element, R: Rule<E, N>, const N: usize>(
         for k in 0..N {
             s[k] = state[k][i];
         }
-        let (new, s) = rule.update(old[i], g[i], s);
+        let (new, s) = formula.update(old[i], g[i], s);
         fresh[i] = new;
         for k in 0..N {
             state[k][i] = s[k];

@@ -1,5 +1,6 @@
 //! Updates: the loop over a block, a parameter with its gradient and state, many of them.
 
+pub(crate) mod apply;
 pub(crate) mod kernel;
 pub(crate) mod passes;
 pub mod plan;

@@ -1,61 +1,61 @@
-//! The ways through a tensor: slices, arrays that pass through buffers, a gradient that lies across.
+//! Passes over a tensor: over slices, through buffers, along a gradient that lies across.
 
 #![allow(unsafe_code)] // slices of the arrays a tensor holds, one block at a time
 
 use std::marker::PhantomData;
 use std::ops::Range;
 
-use crate::array::across::{self, Planes};
+use crate::array::across::{self, Tiling};
 use crate::array::layout::Layout;
-use crate::array::pointer::TILE;
+use crate::array::pointer::{ARRAYS, BUFFER, GRADIENT, PARAMETER, STATE};
 use crate::machine::levels::Work;
 use crate::number::element::Element;
 use crate::number::sums::{BLOCK, Found};
-use crate::rule::Rule;
+use crate::rule::Formula;
 use crate::update::kernel;
-use crate::update::statistics::{SPAN, Squares, Watch};
-use crate::update::tensor::{ARRAYS, GRADIENT, PARAMETER, STATE, Tensor, is_slice};
+use crate::update::statistics::{SPAN, Squares, Statistics};
+use crate::update::tensor::Tensor;
 
-/// A way that takes elements in the order of the tensor's traversal.
-pub(crate) trait Way<E> {
+/// A pass that takes elements in the order of the tensor's traversal.
+pub(crate) trait Pass<E> {
     /// Updates elements `start..start + len` of the traversal; `#[inline(always)]`.
     ///
     /// # Safety
     ///
-    /// As [`Tensor::update_block`].
-    unsafe fn update<W: Watch<E>>(&self, start: usize, len: usize, watch: &mut W);
+    /// As [`apply::update`](super::apply::update).
+    unsafe fn update<S: Statistics<E>>(&self, start: usize, len: usize, statistics: &mut S);
 }
 
-/// Elements `start..start + len`, that nobody watches.
-pub(crate) struct Unwatched<'b, E, W> {
-    way: &'b W,
+/// Elements `start..start + len` of a pass, without statistics.
+pub(crate) struct Block<'b, E, P> {
+    pass: &'b P,
     start: usize,
     len: usize,
     element: PhantomData<E>,
 }
 
-impl<'b, E: Element, W: Way<E>> Unwatched<'b, E, W> {
+impl<'b, E: Element, P: Pass<E>> Block<'b, E, P> {
     /// # Safety
     ///
-    /// As [`Tensor::update_block`].
-    pub(crate) unsafe fn new(way: &'b W, start: usize, len: usize) -> Self {
-        Unwatched { way, start, len, element: PhantomData }
+    /// As [`apply::update`](super::apply::update).
+    pub(crate) unsafe fn new(pass: &'b P, start: usize, len: usize) -> Self {
+        Block { pass, start, len, element: PhantomData }
     }
 }
 
-impl<E: Element, W: Way<E>> Work for Unwatched<'_, E, W> {
+impl<E: Element, P: Pass<E>> Work for Block<'_, E, P> {
     type Output = ();
 
     #[inline(always)]
     fn run(self) {
         // SAFETY: the promise of `new`.
-        unsafe { self.way.update(self.start, self.len, &mut ()) }
+        unsafe { self.pass.update(self.start, self.len, &mut ()) }
     }
 }
 
-/// Elements `start..start + len`, blocks but the last; what is seen in each is stored.
-pub(crate) struct Watched<'b, E, W> {
-    way: &'b W,
+/// Elements `start..start + len` of a pass, in blocks; the sums of each are stored.
+pub(crate) struct MeasuredBlock<'b, E, P> {
+    pass: &'b P,
     start: usize,
     len: usize,
     /// One for each block.
@@ -65,21 +65,21 @@ pub(crate) struct Watched<'b, E, W> {
     element: PhantomData<E>,
 }
 
-impl<'b, E: Element, W: Way<E>> Watched<'b, E, W> {
+impl<'b, E: Element, P: Pass<E>> MeasuredBlock<'b, E, P> {
     /// # Safety
     ///
-    /// As [`Tensor::update_block`].
+    /// As [`apply::update`](super::apply::update).
     pub(crate) unsafe fn new(
-        way: &'b W,
-        start: usize,
-        len: usize,
-        (found, grads): (&'b [Found<3>], bool),
+        pass: &'b P,
+        (start, len): (usize, usize),
+        found: &'b [Found<3>],
+        grads: bool,
     ) -> Self {
-        Watched { way, start, len, found, grads, element: PhantomData }
+        MeasuredBlock { pass, start, len, found, grads, element: PhantomData }
     }
 }
 
-impl<E: Element, W: Way<E>> Work for Watched<'_, E, W> {
+impl<E: Element, P: Pass<E>> Work for MeasuredBlock<'_, E, P> {
     type Output = ();
 
     #[inline(always)]
@@ -88,33 +88,33 @@ impl<E: Element, W: Way<E>> Work for Watched<'_, E, W> {
         let mut squares = Squares::new(self.grads);
         for (start, found) in (self.start..end).step_by(BLOCK).zip(self.found) {
             // SAFETY: the promise of `new`.
-            unsafe { self.way.update(start, BLOCK.min(end - start), &mut squares) };
+            unsafe { self.pass.update(start, BLOCK.min(end - start), &mut squares) };
             found.set(squares.take());
         }
     }
 }
 
 /// All arrays are slices.
-pub(crate) struct Slices<'b, 'a, E, R, const N: usize> {
-    rule: &'b R,
+pub(crate) struct Slices<'b, 'a, E, F, const N: usize> {
+    formula: &'b F,
     tensor: &'b Tensor<'a>,
     element: PhantomData<E>,
 }
 
-impl<'b, 'a, E: Element, R: Rule<E, N>, const N: usize> Slices<'b, 'a, E, R, N> {
-    pub(crate) fn new(rule: &'b R, tensor: &'b Tensor<'a>) -> Self {
-        Slices { rule, tensor, element: PhantomData }
+impl<'b, 'a, E: Element, F: Formula<E, N>, const N: usize> Slices<'b, 'a, E, F, N> {
+    pub(crate) fn new(formula: &'b F, tensor: &'b Tensor<'a>) -> Self {
+        Slices { formula, tensor, element: PhantomData }
     }
 }
 
-impl<E: Element, R: Rule<E, N>, const N: usize> Way<E> for Slices<'_, '_, E, R, N> {
+impl<E: Element, F: Formula<E, N>, const N: usize> Pass<E> for Slices<'_, '_, E, F, N> {
     #[inline(always)]
-    unsafe fn update<W: Watch<E>>(&self, start: usize, len: usize, watch: &mut W) {
+    unsafe fn update<S: Statistics<E>>(&self, start: usize, len: usize, statistics: &mut S) {
         let pointers = self.tensor.pointers();
         let end = start + len;
-        let tile = if W::WATCHES { SPAN } else { len.max(1) };
-        for start in (start..end).step_by(tile) {
-            let len = tile.min(end - start);
+        let span = if S::TAKEN { SPAN } else { len.max(1) };
+        for start in (start..end).step_by(span) {
+            let len = span.min(end - start);
             // SAFETY: without a course all arrays are dense and of this type; ranges are kept apart
             // by the caller.
             let (p, g, state) = unsafe {
@@ -124,88 +124,88 @@ impl<E: Element, R: Rule<E, N>, const N: usize> Way<E> for Slices<'_, '_, E, R, 
                     std::array::from_fn(|k| pointers[STATE + k].slice_mut(start, len)),
                 )
             };
-            watch.before(p);
-            kernel::update(self.rule, p, g, state);
-            watch.after(g, p);
+            statistics.before(p);
+            kernel::update(self.formula, p, g, state);
+            statistics.after(g, p);
         }
     }
 }
 
-/// Some arrays pass through buffers, a tile at a time.
-pub(crate) struct Tiles<'b, 'a, E, R, const N: usize> {
-    rule: &'b R,
+/// Some arrays go through buffers.
+pub(crate) struct Buffered<'b, 'a, E, F, const N: usize> {
+    formula: &'b F,
     tensor: &'b Tensor<'a>,
     layout: &'b Layout<ARRAYS>,
     in_place: [bool; ARRAYS],
     element: PhantomData<E>,
 }
 
-impl<'b, 'a, E: Element, R: Rule<E, N>, const N: usize> Tiles<'b, 'a, E, R, N> {
-    pub(crate) fn new(rule: &'b R, tensor: &'b Tensor<'a>, layout: &'b Layout<ARRAYS>) -> Self {
+impl<'b, 'a, E: Element, F: Formula<E, N>, const N: usize> Buffered<'b, 'a, E, F, N> {
+    pub(crate) fn new(formula: &'b F, tensor: &'b Tensor<'a>, layout: &'b Layout<ARRAYS>) -> Self {
         let in_place = std::array::from_fn(|k| {
             let pointer = tensor.pointers()[k];
-            pointer.kind == tensor.kind() && is_slice(layout, k, pointer)
+            pointer.kind == tensor.kind() && pointer.is_slice(layout, k)
         });
-        Tiles { rule, tensor, layout, in_place, element: PhantomData }
+        Buffered { formula, tensor, layout, in_place, element: PhantomData }
     }
 
-    /// Array `k` in the tile from `start`, to be written: in place, or copied to `buffer`.
+    /// Elements `start..` of array `k`, to be written: in place, or copied to `buffer`, which is as long.
     ///
     /// # Safety
     ///
-    /// As [`Tensor::update_block`]; `k` is the parameter or a state array.
+    /// As [`apply::update`](super::apply::update); `k` is the parameter or a state array.
     #[inline(always)]
-    unsafe fn open<'s>(&self, k: usize, start: usize, tile: &'s mut [E]) -> &'s mut [E] {
+    unsafe fn open<'s>(&self, k: usize, start: usize, buffer: &'s mut [E]) -> &'s mut [E] {
         let pointer = self.tensor.pointers()[k];
         // SAFETY: the caller's promise.
         unsafe {
             if self.in_place[k] {
-                return pointer.slice_mut(start, tile.len());
+                return pointer.slice_mut(start, buffer.len());
             }
-            pointer.read_own(self.layout, k, start, tile);
+            pointer.read_own(self.layout, k, start, buffer);
         }
-        tile
+        buffer
     }
 }
 
-impl<E: Element, R: Rule<E, N>, const N: usize> Way<E> for Tiles<'_, '_, E, R, N> {
+impl<E: Element, F: Formula<E, N>, const N: usize> Pass<E> for Buffered<'_, '_, E, F, N> {
     #[inline(always)]
-    unsafe fn update<W: Watch<E>>(&self, start: usize, len: usize, watch: &mut W) {
-        let (tiles, in_place) = (self, self.in_place);
-        let pointers = tiles.tensor.pointers();
-        let mut p_buffer = [E::ZERO; TILE];
-        let mut g_buffer = [E::ZERO; TILE];
-        let mut state_buffers = [[E::ZERO; TILE]; N];
+    unsafe fn update<S: Statistics<E>>(&self, start: usize, len: usize, statistics: &mut S) {
+        let in_place = self.in_place;
+        let pointers = self.tensor.pointers();
+        let mut p_buffer = [E::ZERO; BUFFER];
+        let mut g_buffer = [E::ZERO; BUFFER];
+        let mut state_buffers = [[E::ZERO; BUFFER]; N];
 
         let end = start + len;
-        for start in (start..end).step_by(TILE) {
-            let len = TILE.min(end - start);
-            // SAFETY: the promise of `Tensor::update_block`; each array is opened once a tile.
+        for start in (start..end).step_by(BUFFER) {
+            let len = BUFFER.min(end - start);
+            // SAFETY: the promise of `apply::update`; each array is opened once a buffer.
             unsafe {
                 let g = if in_place[GRADIENT] {
                     pointers[GRADIENT].slice(start, len)
                 } else {
-                    pointers[GRADIENT].read(tiles.layout, GRADIENT, start, &mut g_buffer[..len]);
+                    pointers[GRADIENT].read(self.layout, GRADIENT, start, &mut g_buffer[..len]);
                     &g_buffer[..len]
                 };
-                let p = tiles.open(PARAMETER, start, &mut p_buffer[..len]);
+                let p = self.open(PARAMETER, start, &mut p_buffer[..len]);
                 let mut k = STATE;
                 let state = state_buffers.each_mut().map(|buffer| {
-                    let s = tiles.open(k, start, &mut buffer[..len]);
+                    let s = self.open(k, start, &mut buffer[..len]);
                     k += 1;
                     s
                 });
 
-                watch.before(p);
-                kernel::update(tiles.rule, p, g, state);
-                watch.after(g, p);
+                statistics.before(p);
+                kernel::update(self.formula, p, g, state);
+                statistics.after(g, p);
 
                 if !in_place[PARAMETER] {
-                    pointers[PARAMETER].write(tiles.layout, PARAMETER, start, &p_buffer[..len]);
+                    pointers[PARAMETER].write(self.layout, PARAMETER, start, &p_buffer[..len]);
                 }
                 for (k, buffer) in (STATE..).zip(&state_buffers) {
                     if !in_place[k] {
-                        pointers[k].write(tiles.layout, k, start, &buffer[..len]);
+                        pointers[k].write(self.layout, k, start, &buffer[..len]);
                     }
                 }
             }
@@ -214,46 +214,46 @@ impl<E: Element, R: Rule<E, N>, const N: usize> Way<E> for Tiles<'_, '_, E, R, N
 }
 
 /// Tiles of a tensor whose gradient lies across.
-pub(crate) struct Across<'b, 'a, E, R, const N: usize> {
-    rule: &'b R,
+pub(crate) struct Across<'b, 'a, E, F, const N: usize> {
+    formula: &'b F,
     tensor: &'b Tensor<'a>,
-    planes: &'b Planes,
+    tiling: &'b Tiling,
     tiles: Range<usize>,
     element: PhantomData<E>,
 }
 
-impl<'b, 'a, E: Element, R: Rule<E, N>, const N: usize> Across<'b, 'a, E, R, N> {
+impl<'b, 'a, E: Element, F: Formula<E, N>, const N: usize> Across<'b, 'a, E, F, N> {
     /// # Safety
     ///
-    /// As [`Tensor::update_block`], for the elements of these tiles.
+    /// As [`apply::update`](super::apply::update), for the elements of these tiles.
     pub(crate) unsafe fn new(
-        rule: &'b R,
+        formula: &'b F,
         tensor: &'b Tensor<'a>,
-        planes: &'b Planes,
+        tiling: &'b Tiling,
         tiles: Range<usize>,
     ) -> Self {
-        Across { rule, tensor, planes, tiles, element: PhantomData }
+        Across { formula, tensor, tiling, tiles, element: PhantomData }
     }
 }
 
-impl<E: Element, R: Rule<E, N>, const N: usize> Work for Across<'_, '_, E, R, N> {
+impl<E: Element, F: Formula<E, N>, const N: usize> Work for Across<'_, '_, E, F, N> {
     type Output = ();
 
     #[inline(always)]
     fn run(self) {
-        let (pointers, planes) = (self.tensor.pointers(), self.planes);
+        let (pointers, tiling) = (self.tensor.pointers(), self.tiling);
         let gradient = pointers[GRADIENT];
         let mut panel = across::panel::<E>();
         let mut p_buffer = [E::ZERO; across::COLUMNS];
         let mut state_buffers = [[E::ZERO; across::COLUMNS]; N];
         for index in self.tiles {
-            let tile = planes.tile(index);
+            let tile = tiling.tile(index);
             // SAFETY: the promise of `new`; tiles have no element in common, nor
             // have the rows of a tile, and each array is opened once a row.
             unsafe {
-                planes.patch(gradient, tile).gather(&mut panel);
+                tiling.patch(gradient, tile).gather(&mut panel);
                 for (row, g) in panel[..tile.rows].iter().enumerate() {
-                    let line = |k: usize| planes.row(pointers[k], k, tile, row);
+                    let line = |k: usize| tiling.row(pointers[k], k, tile, row);
                     let p = line(PARAMETER).open(&mut p_buffer[..tile.columns]);
                     let mut k = STATE;
                     let state = state_buffers.each_mut().map(|buffer| {
@@ -261,7 +261,7 @@ impl<E: Element, R: Rule<E, N>, const N: usize> Work for Across<'_, '_, E, R, N>
                         k += 1;
                         s
                     });
-                    kernel::update(self.rule, p, &g[..tile.columns], state);
+                    kernel::update(self.formula, p, &g[..tile.columns], state);
                     line(PARAMETER).close(&p_buffer[..tile.columns]);
                     for (k, buffer) in (STATE..).zip(&state_buffers) {
                         line(k).close(&buffer[..tile.columns]);

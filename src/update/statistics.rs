@@ -1,17 +1,17 @@
-//! What an update did, in numbers: norms of gradient, parameter and change, in the same pass.
+//! Statistics of an update: norms of gradient, parameter and change, in the same pass.
 //!
 //! They are summed as the norm of the read pass is, in logical order, so they have the same bits for
 //! any threads, strides and CPU level. Those of parameter and change are summed in the parameter's own
-//! type over runs of 16 rows first, which is half the work and exact enough to watch.
+//! type over runs of 16 rows first, which is half the work and exact enough for statistics.
 
-use crate::array::pointer::TILE;
+use crate::array::pointer::BUFFER;
 use crate::number::element::Element;
 use crate::number::sums::{self, Blocks, Found, LANES, Lanes, RUN_LEN};
 
 /// Elements after which sums are taken, of arrays that are slices. Fewer than the kernel asks for
 /// ahead, so that memory goes on working meanwhile.
 pub(crate) const SPAN: usize = 256;
-const _: () = assert!(SPAN.is_multiple_of(RUN_LEN) && TILE.is_multiple_of(SPAN));
+const _: () = assert!(SPAN.is_multiple_of(RUN_LEN) && BUFFER.is_multiple_of(SPAN));
 
 /// Euclidean norms over one tensor in one update, `f64` for every element type.
 ///
@@ -36,20 +36,20 @@ impl Norms {
     }
 }
 
-/// Sees an update go by, a tile at a time.
-pub(crate) trait Watch<E> {
-    /// Whether there is anybody.
-    const WATCHES: bool;
+/// What is summed up beside an update, some elements at a time.
+pub(crate) trait Statistics<E> {
+    /// Whether anything is.
+    const TAKEN: bool;
 
-    /// The parameter before the update of a tile. Implementations are `#[inline(always)]`.
+    /// The parameter before the update of some elements. Implementations are `#[inline(always)]`.
     fn before(&mut self, p: &[E]);
     /// Gradient and parameter after it.
     fn after(&mut self, g: &[E], p: &[E]);
 }
 
-/// Nobody watches.
-impl<E> Watch<E> for () {
-    const WATCHES: bool = false;
+/// No statistics; compiles to nothing.
+impl<E> Statistics<E> for () {
+    const TAKEN: bool = false;
 
     #[inline(always)]
     fn before(&mut self, _p: &[E]) {}
@@ -68,7 +68,7 @@ pub(crate) struct Squares<E> {
     grad: Lanes,
     parameter: Lanes,
     change: Lanes,
-    old: [E; TILE],
+    old: [E; BUFFER],
     /// Whether the gradient is summed too.
     grads: bool,
 }
@@ -77,7 +77,7 @@ impl<E: Element> Squares<E> {
     #[inline(always)]
     pub(crate) fn new(grads: bool) -> Self {
         let none = [0.0; LANES];
-        Squares { grad: none, parameter: none, change: none, old: [E::ZERO; TILE], grads }
+        Squares { grad: none, parameter: none, change: none, old: [E::ZERO; BUFFER], grads }
     }
 
     /// The sums of a block; then another begins.
@@ -88,8 +88,8 @@ impl<E: Element> Squares<E> {
     }
 }
 
-impl<E: Element> Watch<E> for Squares<E> {
-    const WATCHES: bool = true;
+impl<E: Element> Statistics<E> for Squares<E> {
+    const TAKEN: bool = true;
 
     #[inline(always)]
     fn before(&mut self, p: &[E]) {
@@ -105,17 +105,17 @@ impl<E: Element> Watch<E> for Squares<E> {
             let (rows, rest) = new.as_chunks();
             let (olds, _) = old.as_chunks();
             let mut own = [[E::ZERO; LANES]; 2];
-            let mut see = |old: &[E; LANES], new: &[E; LANES]| {
+            let mut add = |old: &[E; LANES], new: &[E; LANES]| {
                 let change = std::array::from_fn(|i| new[i] - old[i]);
                 own[0] = sums::with_own_squares(own[0], old);
                 own[1] = sums::with_own_squares(own[1], &change);
             };
             for (old, new) in olds.iter().zip(rows) {
-                see(old, new);
+                add(old, new);
             }
             if !rest.is_empty() {
                 let at = LANES * rows.len();
-                see(&sums::padded(&old[at..at + rest.len()]), &sums::padded(rest));
+                add(&sums::padded(&old[at..at + rest.len()]), &sums::padded(rest));
             }
             for (sums, own) in [&mut self.parameter, &mut self.change].into_iter().zip(own) {
                 *sums = std::array::from_fn(|i| sums[i] + own[i].to_f64());

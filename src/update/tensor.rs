@@ -4,24 +4,11 @@
 
 use std::marker::PhantomData;
 
-use crate::array::across::{self, Planes};
+use crate::array::across::{self, Tiling};
 use crate::array::layout::{Layout, Order};
-use crate::array::pointer::Pointer;
-use crate::error::Error;
-use crate::machine::levels::Level;
+use crate::array::pointer::{ARRAYS, GRADIENT, MAX_STATE, PARAMETER, Pointer, STATE};
+use crate::error::{Error, check_shape};
 use crate::number::element::{Element, Kind};
-use crate::number::sums::Found;
-use crate::rule::{Coefficients, MAX_STATE, Rule, Usual};
-use crate::update::passes::{Across, Slices, Tiles, Unwatched, Watched};
-
-/// Parameter, gradient and state: the arrays of a [`Tensor`], in this order.
-pub const ARRAYS: usize = 2 + MAX_STATE;
-/// Index of the parameter among a tensor's arrays.
-pub const PARAMETER: usize = 0;
-/// Index of the gradient.
-pub const GRADIENT: usize = 1;
-/// Index of the first state array.
-pub const STATE: usize = 2;
 
 /// A parameter with its gradient and state, bound together for one update.
 ///
@@ -41,20 +28,20 @@ pub struct Tensor<'a> {
 
 /// The order in which the elements of arrays are taken that are not all slices.
 #[derive(Debug)]
-enum Course {
+pub(crate) enum Course {
     /// As the parameter lies in memory, or in logical order.
     Lines(Layout<ARRAYS>),
     /// Tile by tile, for a gradient that lies across.
-    Planes(Planes),
+    Tiles(Tiling),
 }
 
-/// What positions are cut at so that tiles stay whole.
-pub(crate) const GRAIN: usize = across::TILE;
+/// Positions are cut at multiples of this, so that tiles stay whole.
+pub(crate) const GRAIN: usize = across::AREA;
 
 // SAFETY: a Tensor is an exclusive borrow of plain numbers, and a shared one of the gradient.
 unsafe impl Send for Tensor<'_> {}
-// SAFETY: a shared Tensor gives no access to its arrays; `update_block`, which does, is unsafe and
-// its caller keeps blocks apart.
+// SAFETY: a shared Tensor gives no access to its arrays; the passes over it, which have it, are unsafe
+// and their caller keeps blocks apart.
 unsafe impl Sync for Tensor<'_> {}
 
 impl<'a> Tensor<'a> {
@@ -108,10 +95,10 @@ impl<'a> Tensor<'a> {
         let logical = order == Order::Logical;
         let kind = pointers[PARAMETER].kind;
         let plain =
-            (0..ARRAYS).all(|k| pointers[k].kind == kind && is_slice(&layout, k, pointers[k]));
+            (0..ARRAYS).all(|k| pointers[k].kind == kind && pointers[k].is_slice(&layout, k));
         let course = (!plain).then(|| {
-            Box::new(match Planes::of(&layout, pointers[GRADIENT]) {
-                Some(planes) if !logical => Course::Planes(planes),
+            Box::new(match Tiling::of(&layout, pointers[GRADIENT]) {
+                Some(tiling) if !logical => Course::Tiles(tiling),
                 _ => Course::Lines(layout),
             })
         });
@@ -150,6 +137,16 @@ impl<'a> Tensor<'a> {
         self.len == 0
     }
 
+    /// How many state arrays there are.
+    pub(crate) fn states(&self) -> usize {
+        self.states
+    }
+
+    /// `None` where every array is a slice of the parameter's type, all in the same order.
+    pub(crate) fn course(&self) -> Option<&Course> {
+        self.course.as_deref()
+    }
+
     pub(crate) fn pointers(&self) -> &[Pointer; ARRAYS] {
         &self.pointers
     }
@@ -161,175 +158,14 @@ impl<'a> Tensor<'a> {
 
     /// Whether positions are elements, in the order of the parameter's memory or in logical order.
     pub fn in_lines(&self) -> bool {
-        !matches!(self.course.as_deref(), Some(Course::Planes(_)))
+        !matches!(self.course.as_deref(), Some(Course::Tiles(_)))
     }
 
     /// Number of positions at which it can be cut: the elements, and what tiles at a border lack.
     pub(crate) fn positions(&self) -> usize {
         match self.course.as_deref() {
-            Some(Course::Planes(planes)) => planes.count() * across::TILE,
+            Some(Course::Tiles(tiling)) => tiling.count() * across::AREA,
             _ => self.len,
         }
-    }
-
-    /// Updates positions `start..start + len`, which begin at a multiple of [`GRAIN`] and end at one
-    /// or at the last.
-    ///
-    /// # Safety
-    ///
-    /// `E` is the tensor's type, the rule keeps as many state arrays as the tensor has, the range
-    /// is inside the tensor, and no other call for an overlapping range runs at the same time.
-    pub(crate) unsafe fn update_block<E: Element>(
-        &self,
-        coefficients: &Coefficients<E>,
-        level: Level,
-        start: usize,
-        len: usize,
-    ) {
-        debug_assert_eq!(self.kind, E::KIND);
-        debug_assert_eq!(self.states, coefficients.states());
-        // SAFETY: the caller's promise, passed on.
-        unsafe {
-            match coefficients {
-                Coefficients::Adam(rule) if rule.is_usual() => {
-                    self.run::<E, _, 2>(&Usual(*rule), level, start, len);
-                }
-                Coefficients::Adam(rule) => self.run::<E, _, 2>(rule, level, start, len),
-                Coefficients::AmsGrad(rule) if rule.is_usual() => {
-                    self.run::<E, _, 3>(&Usual(*rule), level, start, len);
-                }
-                Coefficients::AmsGrad(rule) => self.run::<E, _, 3>(rule, level, start, len),
-                Coefficients::Sgd(rule) => self.run::<E, _, 0>(rule, level, start, len),
-                Coefficients::Momentum(rule) => self.run::<E, _, 1>(rule, level, start, len),
-                Coefficients::Decay(rule) => self.run::<E, _, 0>(rule, level, start, len),
-                Coefficients::Sum(rule) => self.run::<E, _, 0>(rule, level, start, len),
-                Coefficients::Average(rule) => self.run::<E, _, 0>(rule, level, start, len),
-                Coefficients::Swap(rule) => self.run::<E, _, 1>(rule, level, start, len),
-            }
-        }
-    }
-
-    /// Whether coefficients for this type and number of state arrays fit.
-    pub(crate) fn check(&self, kind: Kind, states: usize) -> Result<(), Error> {
-        if self.kind != kind {
-            Err(Error::Kind { got: self.kind, expected: kind })
-        } else if self.states != states {
-            Err(Error::State { got: self.states, expected: states })
-        } else {
-            Ok(())
-        }
-    }
-
-    /// # Safety
-    ///
-    /// As [`Tensor::update_block`].
-    unsafe fn run<E: Element, R: Rule<E, N>, const N: usize>(
-        &self,
-        rule: &R,
-        level: Level,
-        start: usize,
-        len: usize,
-    ) {
-        // SAFETY: the caller's promise, passed on.
-        unsafe {
-            match self.course.as_deref() {
-                None => level.run(Unwatched::new(&Slices::new(rule, self), start, len)),
-                Some(Course::Lines(layout)) => {
-                    level.run(Unwatched::new(&Tiles::new(rule, self, layout), start, len));
-                }
-                Some(Course::Planes(planes)) => {
-                    let tiles = start / across::TILE..(start + len) / across::TILE;
-                    level.run(Across::new(rule, self, planes, tiles));
-                }
-            }
-        }
-    }
-
-    /// As [`Tensor::update_block`] for positions that begin at a multiple of [`BLOCK`] and end at
-    /// one or at the last; what is seen in each block is stored, of the gradient too where that
-    /// is true. Elements are taken in logical order, and the rule is one that trains.
-    ///
-    /// [`BLOCK`]: crate::number::sums::BLOCK
-    ///
-    /// # Safety
-    ///
-    /// As [`Tensor::update_block`].
-    pub(crate) unsafe fn watch_block<E: Element>(
-        &self,
-        coefficients: &Coefficients<E>,
-        level: Level,
-        start: usize,
-        len: usize,
-        found: (&[Found<3>], bool),
-    ) {
-        debug_assert!(self.kind == E::KIND && self.states == coefficients.states());
-        // SAFETY: the caller's promise, passed on.
-        unsafe {
-            match coefficients {
-                Coefficients::Adam(rule) if rule.is_usual() => {
-                    self.watch::<E, _, 2>(&Usual(*rule), level, start, len, found);
-                }
-                Coefficients::AmsGrad(rule) if rule.is_usual() => {
-                    self.watch::<E, _, 3>(&Usual(*rule), level, start, len, found);
-                }
-                Coefficients::Adam(rule) => self.watch::<E, _, 2>(rule, level, start, len, found),
-                Coefficients::AmsGrad(rule) => {
-                    self.watch::<E, _, 3>(rule, level, start, len, found);
-                }
-                Coefficients::Sgd(rule) => self.watch::<E, _, 0>(rule, level, start, len, found),
-                Coefficients::Momentum(rule) => {
-                    self.watch::<E, _, 1>(rule, level, start, len, found);
-                }
-                Coefficients::Decay(_)
-                | Coefficients::Sum(_)
-                | Coefficients::Average(_)
-                | Coefficients::Swap(_) => {}
-            }
-        }
-    }
-
-    /// # Safety
-    ///
-    /// As [`Tensor::watch_block`].
-    unsafe fn watch<E: Element, R: Rule<E, N>, const N: usize>(
-        &self,
-        rule: &R,
-        level: Level,
-        start: usize,
-        len: usize,
-        found: (&[Found<3>], bool),
-    ) {
-        // SAFETY: the caller's promise, passed on.
-        unsafe {
-            match self.course.as_deref() {
-                Some(Course::Lines(layout)) => {
-                    level.run(Watched::new(&Tiles::new(rule, self, layout), start, len, found));
-                }
-                // Planes are never in logical order.
-                None | Some(Course::Planes(_)) => {
-                    level.run(Watched::new(&Slices::new(rule, self), start, len, found));
-                }
-            }
-        }
-    }
-}
-
-pub(crate) fn is_slice(layout: &Layout<ARRAYS>, k: usize, pointer: Pointer) -> bool {
-    let align = match pointer.kind {
-        Kind::F32 => align_of::<f32>(),
-        Kind::F64 => align_of::<f64>(),
-    };
-    layout.is_dense(k, pointer.kind.size()) && pointer.address.addr().is_multiple_of(align)
-}
-
-pub(crate) fn check_shape(
-    array: &'static str,
-    got: &[usize],
-    expected: &[usize],
-) -> Result<(), Error> {
-    if got == expected {
-        Ok(())
-    } else {
-        Err(Error::Shape { array, got: got.to_vec(), expected: expected.to_vec() })
     }
 }

@@ -12,8 +12,10 @@ use thalweg::Level;
 use thalweg::array::layout::Order;
 use thalweg::error::Error;
 use thalweg::number::element::Element;
-use thalweg::rule::{Adam, Average, Coefficients, Decay, Sgd, Sum, Swap};
-use thalweg::update::plan::{Plan, Task, Update};
+use thalweg::rule::{
+    Adam, Average, Coefficients, Decay, Hyperparameters as _, Sgd, Sum, Swap, Update,
+};
+use thalweg::update::plan::{Plan, Task};
 use thalweg::update::statistics::Norms;
 use thalweg::update::tensor::Tensor;
 
@@ -69,23 +71,27 @@ fn expected<E: Element>(g: &[E], old: &[E], new: &[E]) -> [u64; 3] {
     [norm(g, add_wide), norm(old, add_own), norm(&change, add_own)].map(bits)
 }
 
-fn training<E: Element>() -> [Coefficients<E>; 4] {
+/// Coefficients, and the numbers of state arrays that they can have.
+fn training<E: Element>() -> Vec<(Coefficients<E>, usize)> {
     let (adam, sgd) = (Adam::default(), Sgd { momentum: 0.9, ..Sgd::new(0.1) });
-    [
-        Coefficients::Adam(adam.at_step(3, 0.5).unwrap()),
-        Coefficients::AmsGrad(adam.at_step(1, 1.0).unwrap()),
-        Coefficients::Sgd(Sgd::new(0.1).at_step(1, 1.0).unwrap()),
-        Coefficients::Momentum(sgd.at_step(2, 3.7).unwrap()),
-    ]
+    let made: [Coefficients<E>; 4] = [
+        adam.at_step(3, 0.5).unwrap().into(),
+        adam.at_step(1, 1.0).unwrap().into(),
+        Sgd::new(0.1).at_step(1, 1.0).unwrap().into(),
+        sgd.at_step(2, 3.7).unwrap().into(),
+    ];
+    made.into_iter().flat_map(|c| c.states().iter().map(move |states| (c, *states))).collect()
 }
 
-fn not_training<E: Element>() -> [Coefficients<E>; 4] {
-    [
-        Coefficients::Decay(Decay::new(0.5).unwrap()),
-        Coefficients::Sum(Sum::at_step(2, 1.0).unwrap()),
-        Coefficients::Average(Average::at_step(2, 0.5, false).unwrap()),
-        Coefficients::Swap(Swap),
-    ]
+fn not_training<E: Element>() -> Vec<(Coefficients<E>, usize)> {
+    let average = Average { decay: 0.5, bias_correction: false };
+    let made: [Coefficients<E>; 4] = [
+        Decay { rate: 0.5 }.at_step(1, 1.0).unwrap().into(),
+        Sum.at_step(2, 1.0).unwrap().into(),
+        average.at_step(2, 1.0).unwrap().into(),
+        Swap.at_step(1, 1.0).unwrap().into(),
+    ];
+    made.into_iter().map(|c| (c, c.states()[0])).collect()
 }
 
 /// The same numbers over and over, in an array with these strides.
@@ -104,7 +110,7 @@ fn logical<E: Element>(array: &Array2<E>) -> Vec<E> {
     array.iter().copied().collect()
 }
 
-macro_rules! watched {
+macro_rules! measured {
     ($($module:ident $float:ident)*) => {$(
         mod $module {
             use super::*;
@@ -142,27 +148,27 @@ macro_rules! watched {
                     let made: Arrays = std::array::from_fn(|k| {
                         array(&numbers[k % numbers.len()..], shape, across[k])
                     });
-                    for coefficients in training::<$float>() {
+                    for (coefficients, states) in training::<$float>() {
                         let updates = [Update::from(coefficients)];
                         let mut plain = made.clone();
-                        let mut tasks = [task(&mut plain, coefficients.states(), Order::Logical)];
+                        let mut tasks = [task(&mut plain, states, Order::Logical)];
                         Plan::default().run(&mut tasks, &updates, Level::current(), 1).unwrap();
                         let [old, new, g] = [&made[0], &plain[0], &made[1]].map(logical);
                         for level in Level::available() {
-                            let mut watched = made.clone();
+                            let mut measured = made.clone();
                             let mut found = vec![Norms::default(); 3];
                             let mut tasks =
-                                [task(&mut watched, coefficients.states(), Order::Logical)];
+                                [task(&mut measured, states, Order::Logical)];
                             Plan::default()
-                                .run_watched(&mut tasks, &updates, level, threads, &mut found, true)
+                                .run_measured(&mut tasks, &updates, level, threads, &mut found, true)
                                 .unwrap();
                             prop_assert_eq!(found.len(), 1);
                             prop_assert_eq!(bits_of(&found[0]), expected(&g, &old, &new));
-                            for (one, other) in watched.iter().zip(&plain) {
+                            for (one, other) in measured.iter().zip(&plain) {
                                 let same = one.iter().zip(other).all(|(x, y)| {
                                     bits((*x).into()) == bits((*y).into())
                                 });
-                                prop_assert!(same, "watching changes the update");
+                                prop_assert!(same, "statistics change the update");
                             }
                         }
                     }
@@ -170,14 +176,14 @@ macro_rules! watched {
             }
 
             /// What is left as it was, and what is said.
-            fn refused(coefficients: Coefficients<$float>, order: Order) -> Error {
+            fn refused(coefficients: Coefficients<$float>, states: usize, order: Order) -> Error {
                 let numbers: Vec<$float> = (1_u8..90).map(<$float>::from).collect();
                 let mut made: Arrays = std::array::from_fn(|_| array(&numbers, (5, 3), true));
                 let before = made.clone();
                 let mut found = vec![Norms::default(); 3];
-                let mut tasks = [task(&mut made, coefficients.states(), order)];
+                let mut tasks = [task(&mut made, states, order)];
                 let error = Plan::default()
-                    .run_watched(&mut tasks, &[coefficients.into()], Level::current(), 1, &mut found, true)
+                    .run_measured(&mut tasks, &[coefficients.into()], Level::current(), 1, &mut found, true)
                     .unwrap_err();
                 assert_eq!(made, before);
                 assert_eq!(found, vec![Norms::default(); 3]);
@@ -186,28 +192,28 @@ macro_rules! watched {
 
             #[test]
             fn tensors_in_the_order_of_memory_have_none() {
-                for coefficients in training::<$float>() {
-                    assert_eq!(refused(coefficients, Order::Memory), Error::Norms);
+                for (coefficients, states) in training::<$float>() {
+                    assert_eq!(refused(coefficients, states, Order::Memory), Error::Norms);
                 }
             }
 
             #[test]
             fn rules_that_do_not_train_have_none() {
-                for coefficients in not_training::<$float>() {
-                    assert_eq!(refused(coefficients, Order::Logical), Error::Norms);
+                for (coefficients, states) in not_training::<$float>() {
+                    assert_eq!(refused(coefficients, states, Order::Logical), Error::Norms);
                 }
             }
         }
     )*};
 }
 
-watched!(float32 f32  float64 f64);
+measured!(float32 f32  float64 f64);
 
 #[test]
 fn many_tensors_have_norms_of_their_own() {
     let numbers: Vec<f32> = (1_u8..200).map(f32::from).collect();
     let shapes = [(3, 5), LARGE, (0, 4), (1, 1)];
-    let update = training::<f32>()[2];
+    let update: Coefficients<f32> = Sgd::new(0.1).at_step(1, 1.0).unwrap().into();
     let mut arrays = shapes
         .map(|shape| (array(&numbers, shape, false), array(&numbers[7..], shape, shape.0 == 3)));
     let old = arrays.clone();
@@ -221,7 +227,7 @@ fn many_tensors_have_norms_of_their_own() {
         .collect();
     let mut found = Vec::new();
     Plan::default()
-        .run_watched(&mut tasks, &[update.into()], Level::current(), 3, &mut found, true)
+        .run_measured(&mut tasks, &[update.into()], Level::current(), 3, &mut found, true)
         .unwrap();
     for ((norms, (new, g)), (old, _)) in found.iter().zip(&arrays).zip(&old) {
         assert_eq!(bits_of(norms), expected(&logical(g), &logical(old), &logical(new)));

@@ -1,0 +1,195 @@
+//! Locks by record locks, on Unix.
+
+#![allow(unsafe_code)] // record locks are not in std
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, Metadata, OpenOptions};
+use std::mem::{self, ManuallyDrop};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+use std::{io, process};
+
+use super::error::Error;
+use super::leftover::{Leftover, failed, is_unsupported};
+use crate::machine::fork;
+
+/// Device and inode.
+type Identity = (u64, u64);
+
+fn identity(metadata: &Metadata) -> Identity {
+    (metadata.dev(), metadata.ino())
+}
+
+/// What this process holds.
+type Files = BTreeMap<Identity, Entry>;
+
+#[derive(Debug)]
+struct Entry {
+    /// The file system has no locks.
+    unlocked: bool,
+    /// Descriptors of the file that must not be closed before.
+    files: Vec<File>,
+}
+
+/// With the generation of the process that it is about.
+static HELD: Mutex<(u32, Files)> = Mutex::new((0, Files::new()));
+
+/// No thread is in here when a process forks, so that a child finds the list free.
+fn listed<T>(work: impl FnOnce(&mut Files) -> T) -> T {
+    fork::whole(|| {
+        let mut held = HELD.lock().unwrap_or_else(PoisonError::into_inner);
+        let generation = fork::generation();
+        if held.0 != generation {
+            *held = (generation, Files::new());
+        }
+        work(&mut held.1)
+    })
+}
+
+#[derive(Debug)]
+pub(super) struct Held {
+    file: ManuallyDrop<File>,
+    identity: Identity,
+    generation: u32,
+}
+
+impl Held {
+    pub(super) fn is_held(&self, recorded: bool) -> bool {
+        self.is_ours() && (!recorded || record(&self.file, libc::F_SETLK, libc::F_WRLCK).is_ok())
+    }
+
+    fn is_ours(&self) -> bool {
+        self.generation == fork::generation()
+    }
+
+    pub(super) fn is_named(&self, path: &Path) -> bool {
+        is_named(path, self.identity)
+    }
+
+    pub(super) fn as_file(&self) -> &File {
+        &self.file
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        listed(|held| {
+            // SAFETY: taken here alone, and the value is not used after it was dropped.
+            let file = unsafe { ManuallyDrop::take(&mut self.file) };
+            if self.is_ours() {
+                held.remove(&self.identity);
+            } else if let Some(entry) = held.get_mut(&self.identity) {
+                entry.files.push(file); // a child that has locked the file since
+            }
+        });
+    }
+}
+
+fn is_named(path: &Path, identity: Identity) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|found| self::identity(&found) == identity)
+}
+
+fn entry<'a>(held: &'a Files, path: &Path) -> Option<&'a Entry> {
+    fs::symlink_metadata(path).ok().and_then(|found| held.get(&identity(&found)))
+}
+
+pub(super) fn held_here(path: &Path) -> Option<bool> {
+    listed(|held| entry(held, path).map(|entry| entry.unlocked))
+}
+
+fn locked(path: &Path, owner: Option<u32>) -> Error {
+    Error::Locked { path: path.to_owned(), owner }
+}
+
+fn locked_here(path: &Path) -> Error {
+    locked(path, Some(process::id()))
+}
+
+/// Also what the file system says if it has no locks.
+pub(super) fn acquire(path: &Path) -> Result<(Held, Option<io::Error>), Error> {
+    listed(|held| {
+        if entry(held, path).is_some() {
+            return Err(locked_here(path));
+        }
+        let file = opened(path, OpenOptions::new().write(true).create(true).truncate(false))?;
+        let metadata = file.metadata().map_err(failed(path, "look at"))?;
+        if !metadata.is_file() {
+            return Err(Error::NotAFile { path: path.to_owned(), what: "no regular file" });
+        }
+        let identity = identity(&metadata);
+        if let Some(entry) = held.get_mut(&identity) {
+            entry.files.push(file); // renamed in between
+            return Err(locked_here(path));
+        }
+        let unlocked = locks(&file, path, libc::F_WRLCK)?;
+        held.insert(identity, Entry { unlocked: unlocked.is_some(), files: Vec::new() });
+        let generation = fork::generation();
+        Ok((Held { file: ManuallyDrop::new(file), identity, generation }, unlocked))
+    })
+}
+
+/// A lock for reading needs no more than that the file may be read, and tells writers apart.
+pub(super) fn discard(path: &Path) -> Result<Leftover, Error> {
+    listed(|held| {
+        if entry(held, path).is_some() {
+            return Err(locked_here(path));
+        }
+        let Ok(file) = opened(path, OpenOptions::new().read(true)) else {
+            return Ok(Leftover::Stays);
+        };
+        let Some(metadata) = file.metadata().ok().filter(Metadata::is_file) else {
+            return Ok(Leftover::Stays);
+        };
+        let identity = identity(&metadata);
+        if let Some(entry) = held.get_mut(&identity) {
+            entry.files.push(file);
+            return Err(locked_here(path));
+        }
+        if locks(&file, path, libc::F_RDLCK)?.is_some() {
+            return Ok(Leftover::Unlocked);
+        }
+        let gone = is_named(path, identity) && fs::remove_file(path).is_ok();
+        Ok(if gone { Leftover::Gone } else { Leftover::Stays })
+    })
+}
+
+fn opened(path: &Path, options: &mut OpenOptions) -> Result<File, Error> {
+    options
+        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK) // nor wait for a FIFO's reader
+        .open(path)
+        .map_err(failed(path, "open"))
+}
+
+/// Takes a lock, or returns what the file system says that has none.
+fn locks(file: &File, path: &Path, kind: libc::c_int) -> Result<Option<io::Error>, Error> {
+    match record(file, libc::F_SETLK, kind) {
+        Ok(_) => Ok(None),
+        Err(error) if is_contended(&error) => {
+            // Zero if it was unlocked meanwhile, or is held from where pids mean nothing here.
+            let owner = record(file, libc::F_GETLK, kind).map_or(0, |lock| lock.l_pid);
+            Err(locked(path, u32::try_from(owner).ok().filter(|&pid| pid != 0)))
+        }
+        Err(error) if is_unsupported(&error) => Ok(Some(error)),
+        Err(error) => Err(failed(path, "lock")(error)),
+    }
+}
+
+fn is_contended(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EACCES | libc::EAGAIN))
+}
+
+/// Sets a lock on the whole file, or asks who has one that is against it.
+fn record(file: &File, command: libc::c_int, kind: libc::c_int) -> io::Result<libc::flock> {
+    // SAFETY: a C structure of integers, for which zeros are values: the whole file.
+    let mut lock: libc::flock = unsafe { mem::zeroed() };
+    lock.l_type = kind as _;
+    lock.l_whence = libc::SEEK_SET as _;
+    // SAFETY: the descriptor is open, and the structure is this function's own; both commands take
+    // one, and write nothing else.
+    match unsafe { libc::fcntl(file.as_raw_fd(), command, &raw mut lock) } {
+        -1 => Err(io::Error::last_os_error()),
+        _ => Ok(lock),
+    }
+}

@@ -1,0 +1,104 @@
+//! A rule and a pass brought together: the update of a block of a tensor, at a CPU level.
+
+#![allow(unsafe_code)] // passes on what its caller promises
+
+use crate::array::across;
+use crate::machine::levels::Level;
+use crate::number::element::Element;
+use crate::number::sums::Found;
+use crate::rule::{Coefficients, Formula, Job};
+use crate::update::passes::{Across, Block, Buffered, MeasuredBlock, Slices};
+use crate::update::tensor::{Course, Tensor};
+
+/// Updates positions `start..start + len` of a tensor, which begin at a multiple of
+/// [`GRAIN`](super::tensor::GRAIN) and end at one or at the last.
+///
+/// # Safety
+///
+/// The coefficients are for the tensor's type and number of state arrays, the range is inside the
+/// tensor, and no other call for an overlapping range runs at the same time.
+pub(crate) unsafe fn update<E: Element>(
+    tensor: &Tensor<'_>,
+    coefficients: &Coefficients<E>,
+    level: Level,
+    start: usize,
+    len: usize,
+) {
+    debug_assert_eq!(tensor.kind(), E::KIND);
+    coefficients.formula(tensor.states(), Update { tensor, level, start, len });
+}
+
+struct Update<'b, 'a> {
+    tensor: &'b Tensor<'a>,
+    level: Level,
+    start: usize,
+    len: usize,
+}
+
+impl<E: Element> Job<E> for Update<'_, '_> {
+    fn run<F: Formula<E, N>, const N: usize>(self, formula: &F) {
+        let Update { tensor, level, start, len } = self;
+        // SAFETY: the promise of `update`.
+        unsafe {
+            match tensor.course() {
+                None => level.run(Block::new(&Slices::new(formula, tensor), start, len)),
+                Some(Course::Lines(layout)) => {
+                    level.run(Block::new(&Buffered::new(formula, tensor, layout), start, len));
+                }
+                Some(Course::Tiles(tiling)) => {
+                    let tiles = start / across::AREA..(start + len) / across::AREA;
+                    level.run(Across::new(formula, tensor, tiling, tiles));
+                }
+            }
+        }
+    }
+}
+
+/// As [`update`] for positions that begin at a multiple of [`BLOCK`](crate::number::sums::BLOCK) and
+/// end at one or at the last, with sums of squares of each block in `found`, of the gradient too where
+/// `grads`. Elements are taken in logical order, and the rule is one that trains.
+///
+/// # Safety
+///
+/// As [`update`].
+pub(crate) unsafe fn update_measured<E: Element>(
+    tensor: &Tensor<'_>,
+    coefficients: &Coefficients<E>,
+    level: Level,
+    (start, len): (usize, usize),
+    (found, grads): (&[Found<3>], bool),
+) {
+    debug_assert_eq!(tensor.kind(), E::KIND);
+    let job = MeasuredUpdate { tensor, level, start, len, found, grads };
+    coefficients.training_formula(tensor.states(), job);
+}
+
+struct MeasuredUpdate<'b, 'a> {
+    tensor: &'b Tensor<'a>,
+    level: Level,
+    start: usize,
+    len: usize,
+    found: &'b [Found<3>],
+    grads: bool,
+}
+
+impl<E: Element> Job<E> for MeasuredUpdate<'_, '_> {
+    fn run<F: Formula<E, N>, const N: usize>(self, formula: &F) {
+        let MeasuredUpdate { tensor, level, start, len, found, grads } = self;
+        let block = (start, len);
+        // SAFETY: the promise of `update_measured`.
+        unsafe {
+            match tensor.course() {
+                Some(Course::Lines(layout)) => {
+                    let pass = Buffered::new(formula, tensor, layout);
+                    level.run(MeasuredBlock::new(&pass, block, found, grads));
+                }
+                // Tiles are never in logical order.
+                None | Some(Course::Tiles(_)) => {
+                    let pass = Slices::new(formula, tensor);
+                    level.run(MeasuredBlock::new(&pass, block, found, grads));
+                }
+            }
+        }
+    }
+}
