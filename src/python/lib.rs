@@ -4,44 +4,18 @@
 //! and turns refusals into exceptions. Names that begin with an underscore are for
 //! `python/thalweg`, which holds constructors, groups, state dicts and documentation.
 
-mod arguments;
-mod arrays;
-mod batch;
-mod bind;
-mod collect;
-mod counters;
-mod errors;
-mod exchange;
-mod exit;
-mod foreign;
+mod array;
 mod functional;
-mod gate;
-mod guarded;
-mod hyper;
-mod identity;
-mod keywords;
-mod leaf;
-mod lock;
-mod maps;
-mod memory;
+mod interpreter;
+mod memory_limit;
 mod model;
 mod openstep;
 mod optimizer;
-mod overlap;
-mod record;
-mod release;
-mod report;
 mod saved;
-mod scalars;
 mod step;
-mod stored;
-mod stream;
-mod succession;
 mod swapped;
-mod tree;
-mod undo;
 mod updater;
-mod words;
+mod values;
 
 use pyo3::prelude::*;
 
@@ -51,35 +25,35 @@ mod _core {
     use pyo3::prelude::*;
     use pyo3::types::PyDict;
 
-    use crate::arrays::loaded_modules;
-    use crate::errors::Refusal;
-    use crate::exit::Presence;
-    #[pymodule_export]
-    use crate::exit::close;
+    use crate::array::checks::loaded_modules;
     #[pymodule_export]
     use crate::functional::{apply_adam, apply_sgd, clip_by_global_norm, decay, global_norm};
-    use crate::hyper::{named, number, number_of_threads, text};
+    use crate::interpreter::errors::Refusal;
+    use crate::interpreter::exit::Presence;
     #[pymodule_export]
-    use crate::identity::holds;
+    use crate::interpreter::exit::close;
     #[pymodule_export]
-    use crate::lock::{DirectoryLock, is_locked_here, sync_directory};
+    use crate::interpreter::identity::holds;
+    #[pymodule_export]
+    use crate::memory_limit::stream_arrays;
+    use crate::model::tree;
     #[pymodule_export]
     use crate::openstep::OpenStep;
     #[pymodule_export]
     use crate::optimizer::Optimizer;
     #[pymodule_export]
-    use crate::report::{StepReport, TensorStats};
+    use crate::saved::lock::{DirectoryLock, is_locked_here, sync_directory};
     #[pymodule_export]
-    use crate::scalars::{check_number, check_whole, half_cosine, power};
+    use crate::saved::stored::{CheckpointFile, Stored, checkpoint_header, write_checkpoint};
     #[pymodule_export]
-    use crate::stored::{CheckpointFile, Stored, checkpoint_header, write_checkpoint};
-    #[pymodule_export]
-    use crate::stream::stream_arrays;
+    use crate::step::report::{StepReport, TensorStats};
     #[pymodule_export]
     use crate::swapped::Swapped;
-    use crate::tree;
     #[pymodule_export]
     use crate::updater::Updater;
+    use crate::values::hyper::{named, number, number_of_threads, text};
+    #[pymodule_export]
+    use crate::values::scalars::{check_number, check_whole, half_cosine, power};
     use thalweg::machine::fork;
     use thalweg::machine::levels::Level;
     use thalweg::machine::threads::{self, Source};

@@ -9,10 +9,10 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
-use crate::errors::Refusal;
-use crate::keywords::{clip_argument, scale_argument, stats_argument};
-use crate::report::StepReport;
-use crate::undo::Inside;
+use crate::interpreter::errors::Refusal;
+use crate::interpreter::undo::Inside;
+use crate::step::keywords::{clip_argument, scale_argument, stats_argument};
+use crate::step::report::StepReport;
 use crate::updater::Updater;
 
 /// One step of an optimizer, taken tensor by tensor; see `Optimizer.open_step`.

@@ -4,9 +4,9 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
-use crate::keywords::{partial_argument, scale_argument, stats_argument};
 use crate::openstep::OpenStep;
-use crate::report::StepReport;
+use crate::step::keywords::{partial_argument, scale_argument, stats_argument};
+use crate::step::report::StepReport;
 use crate::updater::Updater;
 
 /// Native base of the optimizers; see `thalweg.Optimizer`.

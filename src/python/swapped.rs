@@ -7,7 +7,7 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
-use crate::undo::Inside;
+use crate::interpreter::undo::Inside;
 use crate::updater::Updater;
 
 /// Parameters hold their averages inside; see `thalweg.EMA.swapped`.

@@ -11,18 +11,18 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyString};
 
-use crate::batch::Clip;
-use crate::counters::Counts;
-use crate::errors::Outcome;
-use crate::exchange::exchange;
-use crate::exit::Presence;
-use crate::guarded::{Guarded, model_in};
-use crate::keywords::{clip_argument, partial_argument, scale_argument, stats_argument};
-use crate::model::{Model, Options, Policy, rule_named};
-use crate::report::StepReport;
-use crate::saved::{Attached, Snapshot, check_attached, restore};
-use crate::step::{Request, open, step, step_open};
-use crate::tree::Leaves;
+use crate::interpreter::errors::Outcome;
+use crate::interpreter::exit::Presence;
+use crate::model::counters::Counts;
+use crate::model::model::{Model, Options, Policy, rule_named};
+use crate::model::snapshot::{Attached, Snapshot, check_attached, restore};
+use crate::model::tree::Leaves;
+use crate::step::batch::Clip;
+use crate::step::exchange::exchange;
+use crate::step::guarded::{Guarded, model_in};
+use crate::step::keywords::{clip_argument, partial_argument, scale_argument, stats_argument};
+use crate::step::report::StepReport;
+use crate::step::step::{Request, open, step, step_open};
 use thalweg::rule::Choice;
 
 /// What else takes over together with an object: it, its counters, its state.

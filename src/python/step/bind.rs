@@ -7,15 +7,15 @@
 use numpy::PyUntypedArray;
 use pyo3::prelude::*;
 
-use crate::arrays::{gradient_of, same};
-use crate::batch::{Clip, Setting, UpdateKey};
-use crate::collect::overlap;
-use crate::errors::{Outcome, Refusal};
-use crate::leaf::Active;
-use crate::memory::Memory;
-use crate::model::Model;
-use crate::overlap::Occupant;
-use crate::tree::Given;
+use crate::array::checks::{gradient_of, same};
+use crate::array::memory::Memory;
+use crate::array::overlap::Occupant;
+use crate::interpreter::errors::{Outcome, Refusal};
+use crate::model::leaf::Active;
+use crate::model::model::Model;
+use crate::model::tree::Given;
+use crate::step::batch::{Clip, Setting, UpdateKey};
+use crate::step::collect::overlap;
 use thalweg::array::layout::Order;
 use thalweg::array::pointer::{ARRAYS, GRADIENT, Pointer, STATE};
 use thalweg::error::Quoted;

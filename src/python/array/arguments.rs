@@ -4,11 +4,11 @@ use numpy::PyUntypedArray;
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyTuple};
 
-use crate::arrays::{gradient_of, written};
-use crate::errors::{Outcome, Refusal};
-use crate::foreign::as_array;
-use crate::memory::Memory;
-use crate::overlap::{Occupant, first_file_overlap, first_overlap};
+use crate::array::checks::{gradient_of, written};
+use crate::array::foreign::as_array;
+use crate::array::memory::Memory;
+use crate::array::overlap::{Occupant, first_file_overlap, first_overlap};
+use crate::interpreter::errors::{Outcome, Refusal};
 use thalweg::array::pointer::{ARRAYS, GRADIENT, PARAMETER, Pointer};
 use thalweg::number::element::Kind;
 

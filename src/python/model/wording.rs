@@ -28,7 +28,7 @@ const OPTIMIZER: Words = Words {
     rebind: ", or adopt the new array with opt.rebind(params)",
     input: "the gradient of",
     inputs: "the gradients",
-    are: crate::arrays::GRADIENTS_ARE,
+    are: crate::array::checks::GRADIENTS_ARE,
     if_missing: "; give None for a parameter without a gradient, or pass partial=True",
     if_extra: "; opt.params has the names",
     none: "no parameter that trains has a gradient; at least one must",

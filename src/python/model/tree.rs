@@ -14,10 +14,10 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyList, PyString, PyTuple, PyType};
 
-use crate::arrays::type_name;
-use crate::errors::{Outcome, Refusal, if_said};
-use crate::foreign::offers_array;
-use crate::leaf::Leaf;
+use crate::array::checks::type_name;
+use crate::array::foreign::offers_array;
+use crate::interpreter::errors::{Outcome, Refusal, if_said};
+use crate::model::leaf::Leaf;
 
 /// Deeper trees are refused; a list that contains itself is one.
 const DEPTH_MAX: usize = 200;

@@ -4,9 +4,9 @@ use numpy::PyUntypedArrayMethods;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 
-use crate::arrays::{Checked, written};
-use crate::errors::{Outcome, Refusal, Shape};
-use crate::words::Words;
+use crate::array::checks::{Checked, written};
+use crate::interpreter::errors::{Outcome, Refusal, Shape};
+use crate::model::wording::Words;
 use thalweg::array::layout::{Layout, Order};
 use thalweg::array::pointer::{ARRAYS, Pointer, STATE};
 use thalweg::error::Quoted;

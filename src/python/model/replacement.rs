@@ -5,9 +5,9 @@ use std::collections::HashMap;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use crate::errors::{Outcome, Refusal};
-use crate::model::Model;
-use crate::tree::Leaves;
+use crate::interpreter::errors::{Outcome, Refusal};
+use crate::model::model::Model;
+use crate::model::tree::Leaves;
 
 const IF_LOST: &str = "; make a new optimizer to remove parameters";
 const IF_NEW: &str = "; opt.extend(params) adds parameters";

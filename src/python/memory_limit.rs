@@ -3,8 +3,8 @@
 use numpy::{PyReadonlyArray1, PyReadwriteArray1};
 use pyo3::prelude::*;
 
-use crate::errors::Refusal;
-use crate::exit::Presence;
+use crate::interpreter::errors::Refusal;
+use crate::interpreter::exit::Presence;
 use thalweg::error::Error;
 use thalweg::machine::levels::Level;
 use thalweg::machine::memory_limit::{Word, stream};

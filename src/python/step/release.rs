@@ -5,11 +5,11 @@
 use numpy::PyUntypedArray;
 use pyo3::prelude::*;
 
-use crate::arrays::kind_of;
-use crate::maps::Maps;
-use crate::memory::Memory;
-use crate::model::Model;
-use crate::tree::Given;
+use crate::array::checks::kind_of;
+use crate::array::files::Maps;
+use crate::array::memory::Memory;
+use crate::model::model::Model;
+use crate::model::tree::Given;
 use thalweg::machine::pages::Span;
 use thalweg::number::element::Kind;
 

@@ -12,10 +12,10 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyType};
 
-use crate::errors::{Outcome, Refusal, if_said};
-use crate::foreign::{self, Role};
-use crate::memory::Memory;
-use crate::overlap::Occupant;
+use crate::array::foreign::{self, Role};
+use crate::array::memory::Memory;
+use crate::array::overlap::Occupant;
+use crate::interpreter::errors::{Outcome, Refusal, if_said};
 use thalweg::array::pointer::Pointer;
 use thalweg::number::element::Kind;
 

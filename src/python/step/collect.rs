@@ -5,13 +5,13 @@ use std::collections::HashMap;
 use numpy::PyUntypedArray;
 use pyo3::prelude::*;
 
-use crate::arrays::{kind_of, type_name};
-use crate::errors::{Outcome, Refusal};
-use crate::foreign::{Role, advice, as_array, offers_array};
-use crate::maps::{Maps, Place};
-use crate::model::Model;
-use crate::overlap::Occupant;
-use crate::tree::{BARE, Given, Known, collect_by_name, collect_flat, flatten};
+use crate::array::checks::{kind_of, type_name};
+use crate::array::files::{Maps, Place};
+use crate::array::foreign::{Role, advice, as_array, offers_array};
+use crate::array::overlap::Occupant;
+use crate::interpreter::errors::{Outcome, Refusal};
+use crate::model::model::Model;
+use crate::model::tree::{BARE, Given, Known, collect_by_name, collect_flat, flatten};
 use thalweg::error::Quoted;
 
 /// Finds each leaf's gradient, and refuses names that do not fit.

@@ -12,11 +12,11 @@ use numpy::{PyArrayDescr, PyArrayDescrMethods, PyUntypedArray, PyUntypedArrayMet
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
-use crate::arrays::Checked;
-use crate::errors::{Outcome, Refusal};
-use crate::exit::Presence;
-use crate::lock::warn_unlocked;
-use crate::memory::Memory;
+use crate::array::checks::Checked;
+use crate::array::memory::Memory;
+use crate::interpreter::errors::{Outcome, Refusal};
+use crate::interpreter::exit::Presence;
+use crate::saved::lock::warn_unlocked;
 use thalweg::array::layout::{Layout, Order};
 use thalweg::checkpoint::{self, Checkpoint, Draft, Dtype, Interrupted, Source, Tensor};
 use thalweg::error::Quoted;

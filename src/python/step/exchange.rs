@@ -6,12 +6,12 @@ use numpy::PyUntypedArrayMethods;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use crate::arrays::written;
-use crate::errors::{Outcome, Refusal};
-use crate::leaf::Active;
-use crate::memory::Memory;
-use crate::model::Model;
-use crate::overlap::{Occupant, first_file_overlap, first_overlap};
+use crate::array::checks::written;
+use crate::array::memory::Memory;
+use crate::array::overlap::{Occupant, first_file_overlap, first_overlap};
+use crate::interpreter::errors::{Outcome, Refusal};
+use crate::model::leaf::Active;
+use crate::model::model::Model;
 use thalweg::array::layout::Order;
 use thalweg::array::pointer::{ARRAYS, GRADIENT, Pointer, STATE};
 use thalweg::error::Quoted;

@@ -6,7 +6,7 @@ use std::cell::UnsafeCell;
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::errors::{Outcome, Refusal};
+use crate::interpreter::errors::{Outcome, Refusal};
 use thalweg::machine::fork::Mark;
 
 /// A value that one caller at a time can enter.

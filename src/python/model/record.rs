@@ -12,10 +12,10 @@ use std::sync::atomic::{AtomicU64, Ordering, fence};
 use numpy::{PyArrayDescrMethods, PyUntypedArray, PyUntypedArrayMethods, dtype};
 use pyo3::prelude::*;
 
-use crate::counters::{Counters, Counts};
-use crate::errors::{Outcome, Refusal};
-use crate::memory::Memory;
-use crate::model::Model;
+use crate::array::memory::Memory;
+use crate::interpreter::errors::{Outcome, Refusal};
+use crate::model::counters::{Counters, Counts};
+use crate::model::model::Model;
 use thalweg::machine::fork;
 
 /// Positions of words in the file; what is before them is written once.

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::model::Policy;
+use crate::model::model::Policy;
 use thalweg::error::Error;
 use thalweg::machine::levels::Level;
 use thalweg::machine::pages::Span;

@@ -2,7 +2,7 @@
 
 use pyo3::prelude::*;
 
-use crate::hyper::{real, whole};
+use crate::values::hyper::{real, whole};
 use thalweg::number::functions;
 
 /// What is left of a fall along half a cosine.

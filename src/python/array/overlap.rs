@@ -6,9 +6,9 @@ use std::collections::HashMap;
 use numpy::PyUntypedArray;
 use pyo3::prelude::*;
 
-use crate::arrays::kind_of;
-use crate::maps::{Maps, Place};
-use crate::memory::Memory;
+use crate::array::checks::kind_of;
+use crate::array::files::{Maps, Place};
+use crate::array::memory::Memory;
 use thalweg::number::element::Kind;
 
 /// Where arrays lie that are written, to find what might overlap them.

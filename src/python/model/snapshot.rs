@@ -4,14 +4,14 @@ use numpy::PyUntypedArray;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use crate::arrays::{kind_of, plain};
-use crate::counters::{Counters, Counts};
-use crate::errors::{Outcome, Refusal};
-use crate::guarded::Guarded;
-use crate::leaf::Leaf;
-use crate::memory::Memory;
-use crate::model::Model;
-use crate::stored::{Stored, Transfer};
+use crate::array::checks::{kind_of, plain};
+use crate::array::memory::Memory;
+use crate::interpreter::errors::{Outcome, Refusal};
+use crate::model::counters::{Counters, Counts};
+use crate::model::leaf::Leaf;
+use crate::model::model::Model;
+use crate::saved::stored::{Stored, Transfer};
+use crate::step::guarded::Guarded;
 use thalweg::number::element::Kind;
 
 /// What a leaf's number of updates, and the leaf itself, are saved as.

@@ -6,8 +6,8 @@ use std::sync::{Mutex, PoisonError};
 
 use pyo3::prelude::*;
 
-use crate::errors::{Refusal, what_system_says};
-use crate::exit::Presence;
+use crate::interpreter::errors::{Refusal, what_system_says};
+use crate::interpreter::exit::Presence;
 use thalweg::checkpoint::{self, Error, Lock, unique};
 
 /// An exclusive lock on a directory, from now until `release` or until it is collected.

@@ -2,9 +2,9 @@
 
 use pyo3::prelude::*;
 
-use crate::batch::Clip;
-use crate::errors::{Outcome, Refusal};
-use crate::hyper::{flag, real};
+use crate::interpreter::errors::{Outcome, Refusal};
+use crate::step::batch::Clip;
+use crate::values::hyper::{flag, real};
 use thalweg::error::Number;
 
 pub fn scale_argument(given: &Bound<'_, PyAny>) -> PyResult<f64> {

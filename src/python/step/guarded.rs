@@ -4,11 +4,11 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 
-use crate::counters::Counters;
-use crate::errors::{Outcome, Refusal};
-use crate::exit::Presence;
-use crate::gate::{Entered, Gate};
-use crate::model::Model;
+use crate::interpreter::errors::{Outcome, Refusal};
+use crate::interpreter::exit::Presence;
+use crate::interpreter::gate::{Entered, Gate};
+use crate::model::counters::Counters;
+use crate::model::model::Model;
 
 /// A model behind a gate, and its counters.
 #[derive(Debug, Default)]

@@ -1,0 +1,4 @@
+//! Files: checkpoints, and locks on directories.
+
+pub mod lock;
+pub mod stored;

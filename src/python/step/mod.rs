@@ -1,0 +1,11 @@
+//! A step: what it is given, every check, the work, the report.
+
+pub mod batch;
+pub mod bind;
+pub mod collect;
+pub mod exchange;
+pub mod guarded;
+pub mod keywords;
+pub mod release;
+pub mod report;
+pub mod step;
