@@ -11,6 +11,7 @@ mod memory_limit;
 mod model;
 mod openstep;
 mod optimizer;
+mod restore;
 mod saved;
 mod step;
 mod swapped;
@@ -25,7 +26,6 @@ mod _core {
     use pyo3::prelude::*;
     use pyo3::types::PyDict;
 
-    use crate::array::checks::loaded_modules;
     #[pymodule_export]
     use crate::functional::{apply_adam, apply_sgd, clip_by_global_norm, decay, global_norm};
     use crate::interpreter::errors::Refusal;
@@ -34,6 +34,7 @@ mod _core {
     use crate::interpreter::exit::close;
     #[pymodule_export]
     use crate::interpreter::identity::holds;
+    use crate::interpreter::types::loaded_modules;
     #[pymodule_export]
     use crate::memory_limit::stream_arrays;
     use crate::model::tree;

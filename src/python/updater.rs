@@ -13,16 +13,18 @@ use pyo3::types::{PyDict, PyList, PyString};
 
 use crate::interpreter::errors::Outcome;
 use crate::interpreter::exit::Presence;
+use crate::model::Model;
 use crate::model::counters::Counts;
-use crate::model::model::{Model, Options, Policy, rule_named};
-use crate::model::snapshot::{Attached, Snapshot, check_attached, restore};
+use crate::model::options::{Options, Policy, rule_named};
+use crate::model::snapshot::Snapshot;
 use crate::model::tree::Leaves;
+use crate::restore::{Attached, check_attached, restore};
 use crate::step::batch::Clip;
 use crate::step::exchange::exchange;
 use crate::step::guarded::{Guarded, model_in};
 use crate::step::keywords::{clip_argument, partial_argument, scale_argument, stats_argument};
 use crate::step::report::StepReport;
-use crate::step::step::{Request, open, step, step_open};
+use crate::step::take::{Request, open, step, step_open};
 use thalweg::rule::Choice;
 
 /// What else takes over together with an object: it, its counters, its state.
@@ -154,7 +156,8 @@ impl Updater {
         ])?;
         let counters = &self.guarded.counters;
         let request = Request { grads, clip, scale, partial, stats, counters };
-        Ok(self.guarded.with(grads.py(), |model| step(grads.py(), model, &request))?)
+        let py = grads.py();
+        Ok(self.guarded.step_inside(py, |model, room| step(py, model.ready()?, room, &request))?)
     }
 
     /// Number of steps taken.
@@ -275,7 +278,8 @@ impl Updater {
         let (clip, scale, partial, stats) = (Clip::No, 1.0, false, false);
         let counters = &self.guarded.counters;
         let request = Request { grads: params, clip, scale, partial, stats, counters };
-        self.with(params.py(), |model| step(params.py(), model, &request))?;
+        let py = params.py();
+        self.guarded.step_inside(py, |model, room| step(py, model.ready()?, room, &request))?;
         Ok(())
     }
 
@@ -411,7 +415,10 @@ impl Updater {
 
     /// Begins a step that is taken tensor by tensor.
     pub fn open(&self, py: Python<'_>, token: u64) -> PyResult<()> {
-        self.with(py, |model| open(py, model, &self.guarded.counters, token))
+        let counters = &self.guarded.counters;
+        Ok(self
+            .guarded
+            .step_inside(py, |model, room| open(py, model.ready()?, room, counters, token))?)
     }
 
     /// Updates some parameters in the open step, each at most once.
@@ -423,7 +430,10 @@ impl Updater {
     ) -> PyResult<StepReport> {
         let counters = &self.guarded.counters;
         let request = Request { grads, clip, scale, partial: true, stats, counters };
-        self.inside(grads.py(), |model| step_open(grads.py(), model, &request, token))
+        let py = grads.py();
+        Ok(self
+            .guarded
+            .step_inside(py, |model, room| step_open(py, model, room, &request, token))?)
     }
 
     /// Ends the open step, if it is this one.
@@ -458,7 +468,7 @@ impl Updater {
     }
 
     fn with<T>(&self, py: Python<'_>, work: impl FnOnce(&mut Model) -> Outcome<T>) -> PyResult<T> {
-        Ok(self.guarded.with(py, work)?)
+        self.inside(py, |model| work(model.ready()?))
     }
 }
 

@@ -4,18 +4,18 @@
 //! panic on conflict and cost too much for a thousand tensors. What is checked once is remembered
 //! and compared at each step, because Python can resize, freeze or reshape an array in place.
 
-use numpy::{
-    PyArrayDescr, PyArrayDescrMethods, PyUntypedArray, PyUntypedArrayMethods, dtype, npyffi,
-};
+use numpy::{PyArrayDescrMethods, PyUntypedArray, PyUntypedArrayMethods};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyDict, PyType};
+use pyo3::types::PyType;
 
 use crate::array::foreign::{self, Role};
+use crate::array::kinds::kind_of;
 use crate::array::memory::Memory;
-use crate::array::overlap::Occupant;
+use crate::array::occupant::Occupant;
 use crate::interpreter::errors::{Outcome, Refusal, if_said};
+use crate::interpreter::types::{loaded_modules, type_name};
 use thalweg::array::pointer::Pointer;
 use thalweg::number::element::Kind;
 
@@ -56,29 +56,6 @@ const GRADIENT: Advice = Advice {
         "g['name'] for a field by itself",
     ],
 };
-
-/// The array's element type, if it is one of ours in native byte order.
-pub fn kind_of(array: &Bound<'_, PyUntypedArray>) -> Option<Kind> {
-    static USUAL: PyOnceLock<[Py<PyArrayDescr>; 2]> = PyOnceLock::new();
-    // Nearly every array has NumPy's own dtype object, which is told by its address.
-    let py = array.py();
-    let [single, double] =
-        USUAL.get_or_init(py, || [dtype::<f32>(py).unbind(), dtype::<f64>(py).unbind()]);
-    let descr = Memory::descr(array);
-    if descr == single.as_ptr().addr() {
-        return Some(Kind::F32);
-    }
-    if descr == double.as_ptr().addr() {
-        return Some(Kind::F64);
-    }
-    let dtype = array.dtype();
-    let kind = match dtype.num() {
-        n if n == npyffi::NPY_TYPES::NPY_FLOAT as i32 => Kind::F32,
-        n if n == npyffi::NPY_TYPES::NPY_DOUBLE as i32 => Kind::F64,
-        _ => return None,
-    };
-    dtype.is_native_byteorder().unwrap_or(false).then_some(kind)
-}
 
 /// `object` as an array, and its type. Masked arrays are refused: their mask would be ignored.
 fn array_of<'a, 'py>(
@@ -233,14 +210,6 @@ pub fn zeros_like<'py>(array: &Bound<'py, PyUntypedArray>) -> PyResult<Bound<'py
     Ok(zeros.cast_into::<PyUntypedArray>()?)
 }
 
-/// The name of an object's type, with its module where it is not a builtin.
-pub fn type_name(object: &Bound<'_, PyAny>) -> String {
-    match object.get_type().fully_qualified_name() {
-        Ok(name) => name.to_string(),
-        Err(_) => "unknown".to_owned(),
-    }
-}
-
 fn dtype_name(array: &Bound<'_, PyUntypedArray>) -> PyResult<String> {
     let name = array.dtype().str().and_then(|name| name.extract::<String>());
     Ok(if_said(array.py(), name)?.unwrap_or_else(|| "unknown".to_owned()))
@@ -264,11 +233,4 @@ fn is_masked(object: &Bound<'_, PyAny>) -> PyResult<bool> {
         Some(module) => object.get_type().is_subclass(&module.getattr(intern!(py, "MaskedArray"))?),
         None => Ok(false),
     }
-}
-
-/// `sys.modules`; asked for once, before there are arrays to check.
-pub fn loaded_modules(py: Python<'_>) -> PyResult<&Bound<'_, PyDict>> {
-    static MODULES: PyOnceLock<Py<PyDict>> = PyOnceLock::new();
-    let modules = || Ok::<_, PyErr>(py.import("sys")?.getattr("modules")?.cast_into()?.unbind());
-    Ok(MODULES.get_or_try_init(py, modules)?.bind(py))
 }

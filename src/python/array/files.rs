@@ -9,9 +9,9 @@ use numpy::PyUntypedArray;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 
-use crate::array::checks::kind_of;
+use crate::array::kinds::kind_of;
 use crate::array::memory::Memory;
-use crate::array::overlap::Occupant;
+use crate::array::occupant::Occupant;
 
 const TABLE: &str = "/proc/self/maps";
 

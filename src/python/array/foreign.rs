@@ -6,8 +6,8 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyType;
 
-use crate::array::checks::type_name;
 use crate::interpreter::errors::{Outcome, Refusal, if_said};
+use crate::interpreter::types::type_name;
 
 /// What an array is wanted for.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -6,10 +6,10 @@ use std::collections::HashMap;
 use numpy::PyUntypedArray;
 use pyo3::prelude::*;
 
-use crate::array::checks::kind_of;
 use crate::array::files::{Maps, Place};
+use crate::array::kinds::kind_of;
 use crate::array::memory::Memory;
-use thalweg::number::element::Kind;
+use crate::array::occupant::Occupant;
 
 /// Where arrays lie that are written, to find what might overlap them.
 #[derive(Debug, Default)]
@@ -48,21 +48,6 @@ impl Extents {
             .take_while(move |i| self.reach[*i] > start && start < end)
             .filter(move |i| self.spans[*i].1 > start)
             .map(|i| self.spans[i].2)
-    }
-}
-
-/// An array among others that must not overlap.
-#[derive(Clone, Copy)]
-pub struct Occupant<'a, 'py> {
-    pub array: &'a Bound<'py, PyUntypedArray>,
-    pub kind: Kind,
-    pub written: bool,
-}
-
-impl Occupant<'_, '_> {
-    /// Whether two arrays have a byte in common.
-    pub fn meets(&self, other: &Occupant<'_, '_>) -> bool {
-        Memory::of(self.array).meets(self.kind, &Memory::of(other.array), other.kind)
     }
 }
 

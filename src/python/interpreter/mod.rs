@@ -4,4 +4,5 @@ pub mod errors;
 pub mod exit;
 pub mod gate;
 pub mod identity;
+pub mod types;
 pub mod undo;

@@ -6,7 +6,7 @@ use pyo3::types::PyString;
 
 use crate::array::checks::{Checked, written};
 use crate::interpreter::errors::{Outcome, Refusal, Shape};
-use crate::model::wording::Words;
+use crate::model::wording::Wording;
 use thalweg::array::layout::{Layout, Order};
 use thalweg::array::pointer::{ARRAYS, Pointer, STATE};
 use thalweg::error::Quoted;
@@ -76,7 +76,12 @@ impl Active {
 
     /// Pointers to the arrays, once their structs have been looked at again; the parameter's in place
     /// of the gradient's.
-    pub fn recheck(&self, py: Python<'_>, name: &str, words: &Words) -> Outcome<[Pointer; ARRAYS]> {
+    pub fn recheck(
+        &self,
+        py: Python<'_>,
+        name: &str,
+        words: &Wording,
+    ) -> Outcome<[Pointer; ARRAYS]> {
         let p =
             self.p.recheck(py, words.rebind, || format!("{} {}", words.updated, Quoted(name)))?;
         let mut pointers = [p; ARRAYS];

@@ -14,8 +14,7 @@ use pyo3::prelude::*;
 
 use crate::array::memory::Memory;
 use crate::interpreter::errors::{Outcome, Refusal};
-use crate::model::counters::{Counters, Counts};
-use crate::model::model::Model;
+use crate::model::counters::Counts;
 use thalweg::machine::fork;
 
 /// Positions of words in the file; what is before them is written once.
@@ -42,8 +41,8 @@ pub struct Record {
     /// How many of what writes are in progress; a step that is open holds others.
     depth: u32,
     /// Arrays are part old and part new, until somebody says that they are whole again.
-    torn: bool,
-    closed: bool,
+    pub torn: bool,
+    pub closed: bool,
     /// Whether arrays are so large that their pages are let go of behind a step.
     pub releases: bool,
 }
@@ -132,7 +131,7 @@ impl Record {
         Ok(())
     }
 
-    fn check_whole(&self) -> Outcome<()> {
+    pub fn check_whole(&self) -> Outcome<()> {
         if self.torn {
             return Err(Refusal::Value(
                 "parameters and state are part old and part new, because a step was cut short; \
@@ -147,7 +146,7 @@ impl Record {
     ///
     /// Pages reach the disk in any order, so that something is written after all was flushed must be
     /// on the disk before any of it is.
-    fn prepare(&self, py: Python<'_>) -> Outcome<()> {
+    pub fn prepare(&self, py: Python<'_>) -> Outcome<()> {
         self.check()?;
         let words = &self.words;
         let flushed = words.get(FLUSHED);
@@ -192,72 +191,5 @@ impl Record {
             fence(Ordering::SeqCst);
             self.words.set(FINISHED, self.words.get(BEGUN));
         }
-    }
-}
-
-impl Model {
-    /// Keeps a record from now on, or closes it.
-    pub fn set_record(
-        &mut self,
-        words: Option<&Bound<'_, PyUntypedArray>>,
-        flags: (bool, bool),
-    ) -> Outcome<()> {
-        match (words, &mut self.record) {
-            (Some(words), _) => {
-                self.record = Some(Record::new(words, self.leaves.len(), flags)?);
-            }
-            (None, Some(record)) => record.closed = true,
-            (None, None) => {}
-        }
-        Ok(())
-    }
-
-    /// Parameters and state are whole again.
-    pub fn mend(&mut self, counters: &Counters) {
-        if let Some(record) = self.record.as_mut().filter(|record| record.torn) {
-            record.torn = false;
-            self.begin_writing();
-            self.finish_writing(counters);
-        }
-    }
-
-    /// What can be refused or fail before something is written.
-    pub fn prepare_writing(&self, py: Python<'_>) -> Outcome<()> {
-        self.record.as_ref().map_or(Ok(()), |record| record.prepare(py))
-    }
-
-    /// Refuses if parameters and state are known to be part old and part new.
-    pub fn check_whole(&self) -> Outcome<()> {
-        self.record.as_ref().map_or(Ok(()), Record::check_whole)
-    }
-
-    /// Puts down that writing begins; goes with [`Model::finish_writing`].
-    pub fn begin_writing(&mut self) {
-        if let Some(record) = &mut self.record {
-            record.begin();
-        }
-    }
-
-    /// Puts down that writing is done, and the counters.
-    pub fn finish_writing(&mut self, counters: &Counters) {
-        let (leaves, sorted) = (&self.leaves, &self.sorted);
-        if let Some(record) = &mut self.record {
-            let steps = sorted.iter().map(|leaf| leaves[*leaf].step);
-            record.finish(counters.get(), steps, self.torn.is_empty());
-        }
-    }
-
-    /// Writes between the two. Where `work` fails it has written nothing, or left arrays torn.
-    pub fn writing<T>(
-        &mut self,
-        py: Python<'_>,
-        counters: &Counters,
-        work: impl FnOnce(&mut Self) -> Outcome<T>,
-    ) -> Outcome<T> {
-        self.prepare_writing(py)?;
-        self.begin_writing();
-        let done = work(self);
-        self.finish_writing(counters);
-        done
     }
 }

@@ -6,7 +6,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use crate::interpreter::errors::{Outcome, Refusal};
-use crate::model::model::Model;
+use crate::model::Model;
 use crate::model::tree::Leaves;
 
 const IF_LOST: &str = "; make a new optimizer to remove parameters";
@@ -59,7 +59,7 @@ impl Model {
         if !lost.is_empty() || !new.is_empty() {
             return Err(Refusal::Names {
                 tree: "the parameters",
-                owner: self.options.words.owner,
+                owner: self.options.wording.owner,
                 missing: lost,
                 extra: new,
                 if_missing: IF_LOST,

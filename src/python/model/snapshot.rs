@@ -4,14 +4,14 @@ use numpy::PyUntypedArray;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use crate::array::checks::{kind_of, plain};
+use crate::array::checks::plain;
+use crate::array::kinds::kind_of;
 use crate::array::memory::Memory;
 use crate::interpreter::errors::{Outcome, Refusal};
-use crate::model::counters::{Counters, Counts};
+use crate::model::Model;
+use crate::model::counters::Counts;
 use crate::model::leaf::Leaf;
-use crate::model::model::Model;
 use crate::saved::stored::{Stored, Transfer};
-use crate::step::guarded::Guarded;
 use thalweg::number::element::Kind;
 
 /// What a leaf's number of updates, and the leaf itself, are saved as.
@@ -20,9 +20,6 @@ const PARAM: &str = "param";
 
 /// The counters and the state of leaves, as a snapshot gives them.
 pub type Snapshot<'py> = (Counts, Bound<'py, PyDict>);
-
-/// Another object and what it is to take over together with this one.
-pub type Attached<'a, 'py> = (&'a Guarded, Counts, Bound<'py, PyDict>);
 
 /// The place of counters and hyperparameters among those that are torn.
 const NUMBERS: (usize, usize) = (usize::MAX, 0);
@@ -52,7 +49,7 @@ impl Model {
     /// The arrays of a leaf that a snapshot keeps: its state, or of sums and averages themselves.
     pub fn kept<'py>(&self, py: Python<'py>, leaf: &Leaf) -> Outcome<Option<Bound<'py, PyDict>>> {
         let Some(arrays) = self.state(py, leaf)? else { return Ok(None) };
-        if let (Some(key), Some(active)) = (self.options.words.itself, &leaf.active) {
+        if let (Some(key), Some(active)) = (self.options.wording.itself, &leaf.active) {
             arrays.set_item(key, active.p.array.bind(py))?;
         }
         Ok(Some(arrays))
@@ -94,7 +91,7 @@ impl Model {
 
     /// Refuses if what is to be taken over cannot be written.
     pub fn check_restorable(&self, states: &Bound<'_, PyDict>) -> Outcome<()> {
-        let (py, words) = (states.py(), self.options.words);
+        let (py, words) = (states.py(), self.options.wording);
         let mut params = false;
         for (name, saved) in states {
             let leaf = self.leaf(&name.extract::<String>()?)?;
@@ -102,7 +99,7 @@ impl Model {
             let param = saved.contains(PARAM)?;
             params |= param;
             if let Some(active) = &leaf.active
-                && (param || self.options.words.itself.is_some())
+                && (param || self.options.wording.itself.is_some())
             {
                 active.recheck(py, &leaf.name, words)?;
             }
@@ -179,7 +176,7 @@ impl Model {
         let state = self.options.spec.state[..states].iter().position(|state| state.name == key);
         match state {
             Some(position) => Some(1 + position),
-            None => (key == PARAM || self.options.words.itself == Some(key)).then_some(0),
+            None => (key == PARAM || self.options.wording.itself == Some(key)).then_some(0),
         }
     }
 
@@ -192,47 +189,4 @@ impl Model {
             None => Ok(array.into_any()),
         }
     }
-}
-
-/// Takes over all, here and in what is attached. Until the last array has come none may be used.
-pub fn restore<'py>(
-    py: Python<'py>,
-    (counters, model): (&Counters, &mut Model),
-    (counts, states): &Snapshot<'py>,
-    attached: &[Attached<'_, 'py>],
-) -> Outcome<()> {
-    let here = model.incoming(states)?;
-    let there = attached.iter().map(|(other, counts, states)| {
-        let incoming = other.inside(py, |model| model.loadable()?.incoming(states))?;
-        Ok((*other, *counts, incoming))
-    });
-    let there = there.collect::<Outcome<Vec<_>>>()?;
-    let everywhere =
-        |model: &mut Model, work: &dyn Fn(&mut Model, &Incoming<'py>) -> Outcome<()>| {
-            work(model, &here)?;
-            there.iter().try_for_each(|(other, _, incoming)| {
-                other.inside(py, |model| work(model, incoming))
-            })
-        };
-    model.writing(py, counters, |model| {
-        everywhere(model, &|model, incoming| {
-            model.tear(incoming);
-            Ok(())
-        })?;
-        everywhere(model, &|model, incoming| model.take_over(py, incoming))?;
-        everywhere(model, &|model, incoming| {
-            model.sew(incoming);
-            Ok(())
-        })?;
-        counters.set(*counts);
-        there.iter().for_each(|(other, counts, _)| other.counters.set(*counts));
-        Ok(())
-    })
-}
-
-/// Refuses if what is attached cannot take over what it is to.
-pub fn check_attached(py: Python<'_>, attached: &[Attached<'_, '_>]) -> Outcome<()> {
-    attached.iter().try_for_each(|(other, _, states)| {
-        other.inside(py, |model| model.loadable()?.check_restorable(states))
-    })
 }

@@ -14,9 +14,9 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyList, PyString, PyTuple, PyType};
 
-use crate::array::checks::type_name;
 use crate::array::foreign::offers_array;
 use crate::interpreter::errors::{Outcome, Refusal, if_said};
+use crate::interpreter::types::type_name;
 use crate::model::leaf::Leaf;
 
 /// Deeper trees are refused; a list that contains itself is one.

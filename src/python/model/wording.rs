@@ -1,8 +1,8 @@
 //! What messages call an object and what it is given: optimizers, sums and averages are one model.
 
-/// Words for the objects that have one rule.
+/// Wording for the objects that have one rule.
 #[derive(Debug)]
-pub struct Words {
+pub struct Wording {
     /// The name under which its arrays are saved, where they are no parameters.
     pub itself: Option<&'static str>,
     pub owner: &'static str,
@@ -21,7 +21,7 @@ pub struct Words {
     pub none: &'static str,
 }
 
-const OPTIMIZER: Words = Words {
+const OPTIMIZER: Wording = Wording {
     itself: None,
     owner: "optimizer",
     updated: "parameter",
@@ -34,7 +34,7 @@ const OPTIMIZER: Words = Words {
     none: "no parameter that trains has a gradient; at least one must",
 };
 
-const SUM: Words = Words {
+const SUM: Wording = Wording {
     itself: Some("sum"),
     owner: "accumulator",
     updated: "the sum of",
@@ -44,7 +44,7 @@ const SUM: Words = Words {
     ..OPTIMIZER
 };
 
-const AVERAGE: Words = Words {
+const AVERAGE: Wording = Wording {
     itself: Some("average"),
     owner: "average",
     updated: "the average of",
@@ -57,10 +57,10 @@ const AVERAGE: Words = Words {
     none: "no parameter that is averaged is there",
 };
 
-impl Words {
-    /// The words for a rule: sums and averages are of arrays that mirror parameters.
-    pub fn of(rule: &str) -> &'static Words {
+impl Wording {
+    /// The wording for a rule: sums and averages are of arrays that mirror parameters.
+    pub fn of(rule: &str) -> &'static Wording {
         let mirrors = [&SUM, &AVERAGE];
-        mirrors.into_iter().find(|words| words.itself == Some(rule)).unwrap_or(&OPTIMIZER)
+        mirrors.into_iter().find(|wording| wording.itself == Some(rule)).unwrap_or(&OPTIMIZER)
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::model::model::Policy;
+use crate::model::options::Policy;
 use thalweg::error::Error;
 use thalweg::machine::levels::Level;
 use thalweg::machine::pages::Span;
@@ -63,7 +63,7 @@ pub struct Setting {
     pub clip: Clip,
     pub scale: f64,
     /// Whether norms are taken in the pass of the update.
-    pub watch: bool,
+    pub measured: bool,
 }
 
 /// What running a batch came to.
@@ -104,14 +104,14 @@ impl Batch {
         self.pass.release.clear();
     }
 
-    /// Lets go of a file's pages behind the passes over a tensor, by its position; of a gradient's
-    /// behind both. Tensors come in order.
+    /// Lets go of a file's pages behind the passes over the last tensor; of a gradient's behind both.
     ///
     /// # Safety
     ///
     /// As [`Release::push`](thalweg::machine::pages::Release::push), until it is cleared.
     #[allow(unsafe_code)] // passes a promise on
-    pub unsafe fn release(&mut self, position: usize, span: Span, is_gradient: bool) {
+    pub unsafe fn release(&mut self, span: Span, is_gradient: bool) {
+        let position = self.tasks.len() - 1;
         // SAFETY: the caller's promise.
         unsafe {
             self.plan.release.push(position, span);
@@ -139,9 +139,9 @@ impl Batch {
         self.tasks.iter().map(|task| task.tensor.len()).sum()
     }
 
-    /// Whether a pass takes a tensor's elements in the order of its parameter's memory.
-    pub fn in_lines(&self, position: usize) -> bool {
-        self.tasks[position].tensor.in_lines()
+    /// Whether a pass takes the last tensor's elements in the order of its parameter's memory.
+    pub fn in_lines(&self) -> bool {
+        self.tasks.last().is_some_and(|task| task.tensor.in_lines())
     }
 
     /// Numbers of the leaves in it.
@@ -206,7 +206,7 @@ impl Batch {
     pub fn update(&mut self, setting: &Setting) -> Result<(), Error> {
         let Setting { level, threads, .. } = *setting;
         let (plan, tasks, updates) = (&mut self.plan, &mut self.tasks, &self.updates);
-        if !setting.watch {
+        if !setting.measured {
             return plan.run(tasks, updates, level, threads);
         }
         let grads = !setting.reads();

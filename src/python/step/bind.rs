@@ -4,18 +4,10 @@
 
 #![allow(unsafe_code)] // binds checked arrays by address
 
+use std::collections::HashMap;
+
 use numpy::PyUntypedArray;
 use pyo3::prelude::*;
-
-use crate::array::checks::{gradient_of, same};
-use crate::array::memory::Memory;
-use crate::array::overlap::Occupant;
-use crate::interpreter::errors::{Outcome, Refusal};
-use crate::model::leaf::Active;
-use crate::model::model::Model;
-use crate::model::tree::Given;
-use crate::step::batch::{Clip, Setting, UpdateKey};
-use crate::step::collect::overlap;
 use thalweg::array::layout::Order;
 use thalweg::array::pointer::{ARRAYS, GRADIENT, Pointer, STATE};
 use thalweg::error::Quoted;
@@ -24,29 +16,46 @@ use thalweg::read::norm;
 use thalweg::rule::Rule;
 use thalweg::update::tensor::Tensor;
 
-/// Checks every array and binds it to its update.
+use crate::array::checks::{gradient_of, same};
+use crate::array::files::Place;
+use crate::array::memory::Memory;
+use crate::array::occupant::Occupant;
+use crate::interpreter::errors::{Outcome, Refusal};
+use crate::model::Model;
+use crate::model::leaf::Active;
+use crate::model::tree::Given;
+use crate::step::batch::{Clip, Setting, UpdateKey};
+use crate::step::release::Release;
+use crate::step::workspace::Workspace;
+
+/// Checks every array, and binds it to its update: each gradient is taken apart here, once.
 pub fn bind(
     py: Python<'_>,
-    model: &mut Model,
+    model: &Model,
+    work: &mut Workspace,
     numbers: &[Rule],
     step: u64,
     setting: &Setting,
 ) -> Outcome<()> {
-    let words = model.options.words;
-    for position in 0..model.work.chosen.len() {
-        let index = model.work.chosen[position];
+    let wording = model.options.wording;
+    let files = Files::of(model);
+    let mut release = Release::of(model);
+    let Workspace { given, chosen, places, batch } = work;
+    let gradients = chosen.iter().map(|leaf| (*leaf, &given[*leaf])).zip(places);
+    for (position, ((index, given), place)) in gradients.enumerate() {
         let leaf = &model.leaves[index];
         let Some(active) = &leaf.active else { continue };
-        let Given::Object(object) = &model.work.given[index] else { continue };
+        let Given::Object(object) = given else { continue };
         let object = object.bind(py);
-        let written = active.recheck(py, &leaf.name, words)?;
-        let gradient =
-            checked_gradient(object, || format!("{} {}", words.input, Quoted(&leaf.name)), active)?;
-        for position in gradient.extents(model) {
-            let Some(array) = model.written_array(position) else { continue };
-            if gradient.occupant().meets(&array.occupant(py)) {
-                return Err(overlap(model, position, index));
-            }
+        let pointers = active.recheck(py, &leaf.name, wording)?;
+        let what = || format!("{} {}", wording.input, Quoted(&leaf.name));
+        let gradient = checked_gradient(object, what, active)?;
+        if let Some(written) = gradient.overlap(py, model, &files, *place) {
+            return Err(Refusal::Overlap {
+                written: model.describe(model.written.arrays[written]),
+                other: what(),
+                advice: "pass a gradient with memory of its own (gradient.copy())",
+            });
         }
 
         let key = UpdateKey {
@@ -55,15 +64,32 @@ pub fn bind(
             kind: active.p.kind,
             tensor: matches!(setting.clip, Clip::TensorNorm(_)).then_some(position),
         };
-        let tensor = tensor(written, active, &gradient, setting.watch);
-        let batch = &mut model.work.batch;
+        let tensor = tensor(pointers, active, &gradient, setting.measured);
         let update = batch
             .coefficients(key, numbers, setting.intake())
             .map_err(|error| Refusal::Core { error, step: Some(step) })?;
-        let reads = setting.reads() || setting.watch;
+        let reads = setting.reads() || setting.measured;
         batch.push(index, tensor, update, reads.then(|| gradient.read(active.p.kind)));
+        release.add(py, batch, active, (gradient.array, gradient.pointer.kind));
     }
     Ok(())
+}
+
+/// Arrays in files that steps write, by file; each with its position among what is written.
+struct Files<'m>(HashMap<(u64, u64), Vec<&'m (usize, Place)>>);
+
+impl<'m> Files<'m> {
+    fn of(model: &'m Model) -> Self {
+        let mut files: HashMap<_, Vec<_>> = HashMap::new();
+        for written in &model.written.mapped {
+            files.entry(written.1.file).or_default().push(written);
+        }
+        Files(files)
+    }
+
+    fn in_file(&self, place: Place) -> impl Iterator<Item = (usize, Place)> {
+        self.0.get(&place.file).into_iter().flatten().map(|written| **written)
+    }
 }
 
 /// A gradient that fits its parameter.
@@ -92,16 +118,33 @@ impl<'a, 'py> Gradient<'a, 'py> {
         Occupant { array: self.array, kind: self.pointer.kind, written: false }
     }
 
-    /// Positions of written arrays that the gradient might overlap.
-    fn extents<'m>(&self, model: &'m Model) -> impl Iterator<Item = usize> + 'm {
+    /// Position of a written array with which the gradient has bytes in common, in memory or, at its
+    /// `place`, in a file.
+    fn overlap(
+        &self,
+        py: Python<'_>,
+        model: &Model,
+        files: &Files<'_>,
+        place: Option<Place>,
+    ) -> Option<usize> {
         let (start, end) = self.memory.extent(self.pointer.kind);
-        model.written.extents.meeting(start, end)
+        let gradient = self.occupant();
+        let array = |written: usize| Some(model.written_array(written)?.occupant(py));
+        let meets = |written: &usize| array(*written).is_some_and(|array| gradient.meets(&array));
+        let conflicts = |place: Place, written: usize, there: Place| {
+            let array = array(written)?;
+            Place::conflict((&gradient, place), (&array, there)).then_some(written)
+        };
+        model.written.extents.meeting(start, end).find(meets).or_else(|| {
+            let place = place?;
+            files.in_file(place).find_map(|(written, there)| conflicts(place, written, there))
+        })
     }
 
     /// The gradient for the read pass, as numbers of the parameter's type.
     fn read(&self, kind: Kind) -> norm::Leaf<'static> {
         let Gradient { memory, pointer, .. } = self;
-        // SAFETY: the array was checked in this step, and `given` keeps it alive until `clear`.
+        // SAFETY: the array was checked in this step, and `given` keeps it alive until the work is cleared.
         // That nobody resizes or writes it from another thread meanwhile is the caller's duty.
         unsafe {
             if pointer.kind == kind && memory.c_contiguous() && memory.aligned() {
@@ -118,7 +161,7 @@ fn tensor(
     mut pointers: [Pointer; ARRAYS],
     active: &Active,
     gradient: &Gradient<'_, '_>,
-    watch: bool,
+    measured: bool,
 ) -> Tensor<'static> {
     let mut strides = [&active.p.strides[..]; ARRAYS];
     pointers[GRADIENT] = gradient.pointer;
@@ -134,13 +177,13 @@ fn tensor(
     let states = active.state.len();
     let logical = memory.c_contiguous();
     // Norms are summed in logical order; without them the order of memory is faster.
-    let order = if watch || (plain && logical) { Order::Logical } else { Order::Memory };
+    let order = if measured || (plain && logical) { Order::Logical } else { Order::Memory };
     // SAFETY: written arrays were checked when they were taken in and again just now; they are
     // aligned and overlap neither each other nor the gradient. The optimizer and `given` keep all
-    // alive until `clear`. That nobody resizes or writes them from another thread is the caller's
+    // alive until the work is cleared. That nobody resizes or writes them from another thread is the caller's
     // duty.
     unsafe {
-        if plain && (logical || !watch) {
+        if plain && (logical || !measured) {
             Tensor::dense(memory.len(), pointers, states, order)
         } else {
             Tensor::new(&active.p.shape, pointers, strides, states, order)

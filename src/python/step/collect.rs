@@ -1,23 +1,26 @@
 //! The gradients of a step: found in a tree or by name, and refused where they do not fit.
 
-use std::collections::HashMap;
-
 use numpy::PyUntypedArray;
 use pyo3::prelude::*;
-
-use crate::array::checks::{kind_of, type_name};
-use crate::array::files::{Maps, Place};
-use crate::array::foreign::{Role, advice, as_array, offers_array};
-use crate::array::overlap::Occupant;
-use crate::interpreter::errors::{Outcome, Refusal};
-use crate::model::model::Model;
-use crate::model::tree::{BARE, Given, Known, collect_by_name, collect_flat, flatten};
 use thalweg::error::Quoted;
 
+use crate::array::files::Maps;
+use crate::array::foreign::{Role, advice, as_array, offers_array};
+use crate::interpreter::errors::{Outcome, Refusal};
+use crate::interpreter::types::type_name;
+use crate::model::Model;
+use crate::model::tree::{BARE, Given, Known, collect_by_name, collect_flat, flatten};
+use crate::step::workspace::Workspace;
+
 /// Finds each leaf's gradient, and refuses names that do not fit.
-pub fn collect(model: &mut Model, grads: &Bound<'_, PyAny>, partial: bool) -> Outcome<()> {
-    let words = model.options.words;
-    let Model { tree, leaves, index, classes, sorted, work, .. } = model;
+pub fn collect(
+    model: &Model,
+    work: &mut Workspace,
+    grads: &Bound<'_, PyAny>,
+    partial: bool,
+) -> Outcome<()> {
+    let words = model.options.wording;
+    let Model { tree, leaves, index, classes, sorted, .. } = model;
     let trains = |leaf: usize| !classes[leaves[leaf].class].frozen;
     let given = &mut work.given;
     given.resize_with(leaves.len(), Given::default);
@@ -76,7 +79,7 @@ pub fn collect(model: &mut Model, grads: &Bound<'_, PyAny>, partial: bool) -> Ou
     }
     let is_given = |leaf: &usize| trains(*leaf) && matches!(given[*leaf], Given::Object(_));
     work.chosen.extend(sorted.iter().copied().filter(is_given));
-    convert(grads.py(), model)
+    convert(grads.py(), model, work)
 }
 
 /// Whether it is an ndarray or offers one.
@@ -85,10 +88,10 @@ fn is_array(object: &Bound<'_, PyAny>) -> PyResult<bool> {
 }
 
 /// Finds the gradients of some leaves of an open step, each at most once in it.
-pub fn collect_some(model: &mut Model, grads: &Bound<'_, PyAny>) -> Outcome<()> {
-    let words = model.options.words;
+pub fn collect_some(model: &Model, work: &mut Workspace, grads: &Bound<'_, PyAny>) -> Outcome<()> {
+    let words = model.options.wording;
     let py = grads.py();
-    let Model { tree, leaves, index, classes, work, open, .. } = model;
+    let Model { tree, leaves, index, classes, open, .. } = model;
     let done = |leaf: usize| open.as_ref().is_some_and(|open| open.done[leaf]);
     work.given.resize_with(leaves.len(), Given::default);
     let known = Known::of(tree);
@@ -121,55 +124,26 @@ pub fn collect_some(model: &mut Model, grads: &Bound<'_, PyAny>) -> Outcome<()> 
             return Err(Refusal::Rebound { name: name.to_owned() });
         }
     }
-    convert(py, model)
+    convert(py, model, work)
 }
 
-/// NumPy scalars and arrays of other libraries become ndarrays. Here, because it may run Python code,
-/// and nothing may do so between the checks of arrays.
-fn convert(py: Python<'_>, model: &mut Model) -> Outcome<()> {
-    let Model { leaves, work, options, .. } = model;
-    for leaf in &work.chosen {
-        let what = || format!("{} {}", options.words.input, Quoted(&leaves[*leaf].name));
-        if let Given::Object(object) = &work.given[*leaf]
-            && let Some(array) = as_array(object.bind(py), what)?
-        {
-            work.given[*leaf] = Given::Object(array.unbind());
-        }
-    }
-    Ok(())
-}
-
-/// Refuses gradients that map the bytes of a file that a step writes.
-///
-/// Apart from the other checks, because where the system does not tell, Python code does.
-pub fn compare_files(py: Python<'_>, model: &Model) -> Outcome<()> {
-    if model.written.mapped.is_empty() {
-        return Ok(());
-    }
+/// What may run Python code, which nothing may do between the checks of arrays: NumPy scalars and arrays
+/// of other libraries become ndarrays, and where the optimizer's arrays are files, gradients are looked
+/// up in the table of mappings.
+fn convert(py: Python<'_>, model: &Model, work: &mut Workspace) -> Outcome<()> {
     let mut maps = Maps::default();
-    let mut files: HashMap<_, Vec<&(usize, Place)>> = HashMap::new();
-    for written in &model.written.mapped {
-        files.entry(written.1.file).or_default().push(written);
-    }
-    for &leaf in &model.work.chosen {
-        let Given::Object(object) = &model.work.given[leaf] else { continue };
-        let Ok(array) = object.bind(py).cast::<PyUntypedArray>() else { continue };
-        let (Some(kind), Some(place)) = (kind_of(array), maps.place(array)?) else { continue };
-        let gradient = Occupant { array, kind, written: false };
-        for (position, written) in files.get(&place.file).into_iter().flatten() {
-            let Some(array) = model.written_array(*position) else { continue };
-            if Place::conflict((&gradient, place), (&array.occupant(py), *written)) {
-                return Err(overlap(model, *position, leaf));
-            }
+    for leaf in &work.chosen {
+        let Given::Object(object) = &mut work.given[*leaf] else { continue };
+        let what =
+            || format!("{} {}", model.options.wording.input, Quoted(&model.leaves[*leaf].name));
+        if let Some(array) = as_array(object.bind(py), what)? {
+            *object = array.unbind();
         }
+        let array = object.bind(py).cast::<PyUntypedArray>().ok();
+        work.places.push(match array {
+            Some(array) if !model.written.mapped.is_empty() => maps.place(array)?,
+            _ => None,
+        });
     }
     Ok(())
-}
-
-pub fn overlap(model: &Model, written: usize, leaf: usize) -> Refusal {
-    Refusal::Overlap {
-        written: model.describe(model.written.arrays[written]),
-        other: format!("{} {}", model.options.words.input, Quoted(&model.leaves[leaf].name)),
-        advice: "pass a gradient with memory of its own (gradient.copy())",
-    }
 }

@@ -8,10 +8,11 @@ use pyo3::types::PyDict;
 
 use crate::array::checks::written;
 use crate::array::memory::Memory;
-use crate::array::overlap::{Occupant, first_file_overlap, first_overlap};
+use crate::array::occupant::Occupant;
+use crate::array::overlap::{first_file_overlap, first_overlap};
 use crate::interpreter::errors::{Outcome, Refusal};
+use crate::model::Model;
 use crate::model::leaf::Active;
-use crate::model::model::Model;
 use thalweg::array::layout::Order;
 use thalweg::array::pointer::{ARRAYS, GRADIENT, Pointer, STATE};
 use thalweg::error::Quoted;

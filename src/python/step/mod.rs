@@ -8,4 +8,5 @@ pub mod guarded;
 pub mod keywords;
 pub mod release;
 pub mod report;
-pub mod step;
+pub mod take;
+pub mod workspace;

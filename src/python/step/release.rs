@@ -4,55 +4,52 @@
 
 use numpy::PyUntypedArray;
 use pyo3::prelude::*;
-
-use crate::array::checks::kind_of;
-use crate::array::files::Maps;
-use crate::array::memory::Memory;
-use crate::model::model::Model;
-use crate::model::tree::Given;
 use thalweg::machine::pages::Span;
 use thalweg::number::element::Kind;
+
+use crate::array::files::Maps;
+use crate::array::memory::Memory;
+use crate::model::Model;
+use crate::model::leaf::Active;
+use crate::step::batch::Batch;
+
+/// Has a batch let go of pages, where the optimizer's arrays are that large.
+pub struct Release {
+    /// The table of mappings, which tells which arrays map files; where it is missing none is let go of.
+    /// `None` where nothing is.
+    maps: Option<Maps>,
+}
+
+impl Release {
+    pub fn of(model: &Model) -> Self {
+        let releases = model.record.as_ref().is_some_and(|record| record.releases);
+        Release { maps: releases.then(Maps::default) }
+    }
+
+    /// Adds the arrays of the tensor that was pushed last.
+    pub fn add(
+        &mut self,
+        py: Python<'_>,
+        batch: &mut Batch,
+        active: &Active,
+        (gradient, kind): (&Bound<'_, PyUntypedArray>, Kind),
+    ) {
+        let Some(maps) = &mut self.maps else { return };
+        let in_order = batch.in_lines() && Memory::of(active.p.array.bind(py)).c_contiguous();
+        let arrays = active.arrays().map(|checked| (checked.array.bind(py), checked.kind, false));
+        for (array, kind, is_gradient) in arrays.chain([(gradient, kind, true)]) {
+            if maps.is_shared(array) {
+                let span = span(&Memory::of(array), kind, in_order);
+                // SAFETY: the table says that it is a shared mapping of a file, and the arrays are held
+                // until the batch is cleared. That nobody unmaps them is the caller's duty.
+                unsafe { batch.release(span, is_gradient) };
+            }
+        }
+    }
+}
 
 /// The array's extent, and its stride where `in_order` is true and it is in C order.
 fn span(memory: &Memory<'_>, kind: Kind, in_order: bool) -> Span {
     let stride = (in_order && memory.c_contiguous()).then(|| kind.size());
     Span { extent: memory.extent(kind), stride }
-}
-
-impl Model {
-    /// Has the batch that is bound let go of pages, if the optimizer's arrays are that large.
-    ///
-    /// The table of mappings tells which arrays map files, and where it is missing none is let go of.
-    pub fn prepare_release(&mut self, py: Python<'_>) {
-        if !self.record.as_ref().is_some_and(|record| record.releases) {
-            return;
-        }
-        let (mut maps, mut found) = (Maps::default(), Vec::new());
-        for (position, leaf) in self.work.batch.leaves().iter().enumerate() {
-            let (Some(active), Given::Object(gradient)) =
-                (&self.leaves[*leaf].active, &self.work.given[*leaf])
-            else {
-                continue;
-            };
-            let in_order = self.work.batch.in_lines(position)
-                && Memory::of(active.p.array.bind(py)).c_contiguous();
-            for checked in active.arrays() {
-                let array = checked.array.bind(py);
-                if maps.is_shared(array) {
-                    found.push((position, span(&Memory::of(array), checked.kind, in_order), false));
-                }
-            }
-            let Ok(gradient) = gradient.bind(py).cast::<PyUntypedArray>() else { continue };
-            if let Some(kind) = kind_of(gradient)
-                && maps.is_shared(gradient)
-            {
-                found.push((position, span(&Memory::of(gradient), kind, in_order), true));
-            }
-        }
-        for (position, span, is_gradient) in found {
-            // SAFETY: the table says that it is a shared mapping of a file, and the arrays are held
-            // until the batch is cleared. That nobody unmaps them is the caller's duty.
-            unsafe { self.work.batch.release(position, span, is_gradient) };
-        }
-    }
 }

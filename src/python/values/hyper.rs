@@ -9,9 +9,9 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyDict, PyTuple, PyType};
 
-use crate::array::checks::type_name;
 use crate::array::foreign::is_a_refusal;
 use crate::interpreter::errors::{Outcome, Refusal, if_said};
+use crate::interpreter::types::type_name;
 use thalweg::error::Quoted;
 use thalweg::machine::threads::THREADS_MAX;
 use thalweg::number::element::Kind;

@@ -12,13 +12,14 @@ use pyo3::types::PyDict;
 
 use crate::interpreter::errors::{Outcome, Refusal};
 use crate::model::counters::Counters;
-use crate::model::model::{Model, Open, Policy};
+use crate::model::options::Policy;
 use crate::model::record::Record;
-use crate::model::tree::Given;
-use crate::step::batch::{Batch, Clip, Setting};
+use crate::model::{Model, Open};
+use crate::step::batch::{Clip, Setting};
 use crate::step::bind::bind;
-use crate::step::collect::{collect, collect_some, compare_files};
+use crate::step::collect::{collect, collect_some};
 use crate::step::report::{StepReport, TensorStats};
+use crate::step::workspace::Workspace;
 use crate::values::hyper::Schedules;
 use thalweg::machine::fork;
 use thalweg::machine::levels::Level;
@@ -42,53 +43,37 @@ pub struct Request<'a, 'py> {
     pub counters: &'a Counters,
 }
 
-/// Room that a step needs, kept between steps.
-#[derive(Debug, Default)]
-pub struct Workspace {
-    /// For each leaf, its gradient.
-    pub given: Vec<Given>,
-    /// Leaves that are updated, in the order of their names.
-    pub chosen: Vec<usize>,
-    pub batch: Batch,
-}
-
-impl Workspace {
-    /// Lets go of all arrays.
-    pub fn clear(&mut self) {
-        self.given.fill_with(Given::default);
-        self.chosen.clear();
-        self.batch.clear();
-    }
-
-    /// The same, if no others than the chosen leaves were given gradients.
-    fn clear_chosen(&mut self) {
-        for leaf in self.chosen.drain(..) {
-            self.given[leaf] = Given::default();
-        }
-        self.batch.clear();
-    }
-}
-
 /// Takes one step.
-pub fn step(py: Python<'_>, model: &mut Model, request: &Request<'_, '_>) -> Outcome<StepReport> {
+pub fn step(
+    py: Python<'_>,
+    model: &mut Model,
+    work: &mut Workspace,
+    request: &Request<'_, '_>,
+) -> Outcome<StepReport> {
     Hyperparameter::Scale.check(request.scale, Kind::F64)?;
     model.check_whole()?;
     // A forked child may have inherited the work of a step that another thread was in.
-    model.work.clear();
+    work.clear();
     let number = request.counters.steps.load(Ordering::Relaxed) + 1;
     let (lr, numbers) = in_default_mode(|| at_step(py, model, number))?;
     if let Some(name) = model.first_rebound(py)? {
         return Err(Refusal::Rebound { name: name.to_owned() });
     }
     let part = Part { number, lr, numbers: &numbers };
-    let report = collect(model, request.grads, request.partial)
-        .and_then(|()| in_default_mode(|| take(py, model, request, &part)));
-    model.work.clear();
+    let report = collect(model, work, request.grads, request.partial)
+        .and_then(|()| in_default_mode(|| take(py, model, work, request, &part)));
+    work.clear();
     report
 }
 
 /// Begins a step that is taken tensor by tensor.
-pub fn open(py: Python<'_>, model: &mut Model, counters: &Counters, token: u64) -> Outcome<()> {
+pub fn open(
+    py: Python<'_>,
+    model: &mut Model,
+    work: &mut Workspace,
+    counters: &Counters,
+    token: u64,
+) -> Outcome<()> {
     if model.options.policy == Policy::Skip {
         return Err(Refusal::Value(
             "a step that is taken tensor by tensor cannot be skipped as a whole, because some \
@@ -98,7 +83,7 @@ pub fn open(py: Python<'_>, model: &mut Model, counters: &Counters, token: u64) 
         ));
     }
     model.check_whole()?;
-    model.work.clear();
+    work.clear();
     let number = counters.steps.load(Ordering::Relaxed) + 1;
     let (lr, numbers) = in_default_mode(|| at_step(py, model, number))?;
     model.prepare_writing(py)?;
@@ -112,17 +97,18 @@ pub fn open(py: Python<'_>, model: &mut Model, counters: &Counters, token: u64) 
 pub fn step_open(
     py: Python<'_>,
     model: &mut Model,
+    work: &mut Workspace,
     request: &Request<'_, '_>,
     token: u64,
 ) -> Outcome<StepReport> {
     Hyperparameter::Scale.check(request.scale, Kind::F64)?;
     let open = model.open.as_ref().filter(|open| open.token == token).ok_or(Refusal::NotOpen)?;
     let (number, lr, numbers) = (open.number, open.lr, Arc::clone(&open.numbers));
-    model.work.clear_chosen();
+    work.clear_chosen();
     let part = Part { number, lr, numbers: &numbers };
-    let report = collect_some(model, request.grads)
-        .and_then(|()| in_default_mode(|| take(py, model, request, &part)));
-    model.work.clear_chosen();
+    let report = collect_some(model, work, request.grads)
+        .and_then(|()| in_default_mode(|| take(py, model, work, request, &part)));
+    work.clear_chosen();
     report
 }
 
@@ -157,6 +143,7 @@ struct Part<'a> {
 fn take(
     py: Python<'_>,
     model: &mut Model,
+    work: &mut Workspace,
     request: &Request<'_, '_>,
     part: &Part<'_>,
 ) -> Outcome<StepReport> {
@@ -167,14 +154,12 @@ fn take(
         policy,
         clip: request.clip,
         scale,
-        watch: request.stats,
+        measured: request.stats,
     };
     model.prepare_writing(py)?;
-    compare_files(py, model)?;
-    bind(py, model, part.numbers, part.number, &setting)?;
-    model.prepare_release(py);
+    bind(py, model, work, part.numbers, part.number, &setting)?;
 
-    let Model { leaves, sorted, work, open, record, .. } = model;
+    let Model { leaves, sorted, open, record, .. } = model;
     let batch = &mut work.batch;
     let elements = batch.elements();
     setting.threads = useful_threads(elements, setting.threads);

@@ -1,0 +1,184 @@
+//! Classes of parameters that share their hyperparameters, and the state of those that begin to train.
+
+use std::collections::HashMap;
+
+use numpy::PyUntypedArray;
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+use thalweg::error::Quoted;
+use thalweg::number::element::Kind;
+use thalweg::rule::{StateSpec, When};
+
+use crate::array::checks::{Checked, written, zeros_like};
+use crate::array::kinds::kind_of;
+use crate::interpreter::errors::{Outcome, Refusal};
+use crate::model::Model;
+use crate::model::leaf::{Active, Leaf};
+use crate::values::hyper::Class;
+
+impl Model {
+    /// The leaves of each class, if the assignment is one.
+    pub fn members(&self, assignment: &[usize], classes: usize) -> Outcome<Vec<Vec<usize>>> {
+        if assignment.len() != self.leaves.len() {
+            return Err(no_assignment());
+        }
+        let mut members = vec![Vec::new(); classes];
+        for (leaf, class) in assignment.iter().enumerate() {
+            members.get_mut(*class).ok_or_else(no_assignment)?.push(leaf);
+        }
+        Ok(members)
+    }
+
+    /// The element types of the parameters among these leaves.
+    fn kinds(&self, py: Python<'_>, leaves: &[usize]) -> Vec<Kind> {
+        let arrays =
+            leaves.iter().filter_map(|leaf| self.leaves[*leaf].object.bind(py).cast().ok());
+        arrays.filter_map(kind_of).collect()
+    }
+
+    /// Takes over classes; leaves that train for the first time are checked and get their state.
+    pub fn configure(
+        &mut self,
+        py: Python<'_>,
+        classes: Vec<Class>,
+        assignment: Vec<usize>,
+        trained: &HashMap<String, usize>,
+    ) -> Outcome<()> {
+        let members = self.members(&assignment, classes.len())?;
+        self.check_classes(&classes)?;
+        let mut thaws = Vec::new();
+        for (i, class) in assignment.iter().enumerate() {
+            thaws.extend(self.thaws(i, &classes[*class], trained)?);
+        }
+        let trains = (0..self.leaves.len()).filter(|i| !classes[assignment[*i]].frozen).collect();
+        self.activate(py, &thaws, trains)?;
+        for (leaf, class) in self.leaves.iter_mut().zip(assignment) {
+            leaf.class = class;
+        }
+        (self.classes, self.members) = (classes, members);
+        Ok(())
+    }
+
+    /// Gives some classes, by position, other hyperparameters; the leaves stay in theirs.
+    pub fn adjust(&mut self, py: Python<'_>, given: &[(usize, Bound<'_, PyDict>)]) -> Outcome<()> {
+        let mut classes = Vec::with_capacity(given.len());
+        for (position, values) in given {
+            let leaves = self.members.get(*position).ok_or_else(no_assignment)?;
+            classes.push(Class::extract(values, &self.kinds(py, leaves))?);
+        }
+        self.check_classes(&classes)?;
+        let mut thaws = Vec::new();
+        for ((position, _), class) in given.iter().zip(&classes) {
+            for leaf in &self.members[*position] {
+                thaws.extend(self.thaws(*leaf, class, &HashMap::new())?);
+            }
+        }
+        let changed: HashMap<usize, bool> = (given.iter().zip(&classes))
+            .filter(|((position, _), class)| self.classes[*position].frozen != class.frozen)
+            .map(|((position, _), class)| (*position, class.frozen))
+            .collect();
+        if !changed.is_empty() {
+            let frozen = |class| *changed.get(&class).unwrap_or(&self.classes[class].frozen);
+            let trains = (0..self.leaves.len()).filter(|i| !frozen(self.leaves[*i].class));
+            self.activate(py, &thaws, trains.collect())?;
+        }
+        for ((position, _), class) in given.iter().zip(classes) {
+            self.classes[*position] = class;
+        }
+        Ok(())
+    }
+
+    fn check_classes(&self, classes: &[Class]) -> Outcome<()> {
+        let rule = self.options.rule();
+        classes.iter().try_for_each(|class| class.check(rule))
+    }
+
+    /// The leaf and how many arrays of state it gets, if it is to have some in this class and has
+    /// none yet.
+    fn thaws(
+        &self,
+        leaf: usize,
+        class: &Class,
+        trained: &HashMap<String, usize>,
+    ) -> Outcome<Option<(usize, usize)>> {
+        let Leaf { name, active, .. } = &self.leaves[leaf];
+        let states = trained.get(name).copied();
+        if class.frozen && states.is_none() {
+            return Ok(None);
+        }
+        match active {
+            None => Ok(Some((leaf, states.unwrap_or_else(|| self.options.states(class))))),
+            Some(active) if active.state.len() < self.options.states(class) => {
+                let StateSpec { name: state, when } = self.options.spec.state[active.state.len()];
+                let key = if let When::Nonzero(key) = when { key.name() } else { state };
+                Err(Refusal::Value(format!(
+                    "{key} of {} cannot be changed from zero: it keeps no {state}; make the \
+                     optimizer with {key} above 0",
+                    Quoted(name)
+                )))
+            }
+            Some(_) => Ok(None),
+        }
+    }
+
+    /// Gives leaves their state, and takes down which are written where others train than before.
+    fn activate(
+        &mut self,
+        py: Python<'_>,
+        thaws: &[(usize, usize)],
+        trains: Vec<usize>,
+    ) -> Outcome<()> {
+        let thawed = self.thaw(py, thaws)?;
+        if trains != self.written.leaves {
+            self.written = self.written_with(py, trains, &thawed)?;
+        }
+        for (i, active) in thawed {
+            self.leaves[i].active = Some(active);
+        }
+        Ok(())
+    }
+
+    /// Checks arrays of leaves and gives each so many arrays of state.
+    fn thaw(&self, py: Python<'_>, thaws: &[(usize, usize)]) -> Outcome<Vec<(usize, Active)>> {
+        let updated = self.options.wording.updated;
+        let mut checked = Vec::with_capacity(thaws.len());
+        for (i, _) in thaws {
+            let leaf = &self.leaves[*i];
+            let what = || format!("{updated} {}", Quoted(&leaf.name));
+            checked.push(written(leaf.object.bind(py), what)?);
+        }
+        let asked = thaws.iter().zip(&checked).map(|((i, states), (array, _))| {
+            (&self.leaves[*i].name, *array, self.options.state_names(*states))
+        });
+        let made: Vec<Vec<Bound<'_, PyUntypedArray>>> = match &self.keeper {
+            Some(keeper) if !thaws.is_empty() => {
+                keeper.bind(py).call1((asked.collect::<Vec<_>>(),))?.extract()?
+            }
+            _ => asked
+                .map(|(_, array, names)| names.iter().map(|_| zeros_like(array)).collect())
+                .collect::<PyResult<_>>()?,
+        };
+        let active = checked.into_iter().zip(made).map(|((array, kind), state)| {
+            let state = state.iter().map(|array| Checked::new(array, kind)).collect();
+            Active::new(Checked::new(array, kind), state)
+        });
+        Ok(thaws.iter().map(|(i, _)| *i).zip(active).collect())
+    }
+
+    /// Classes from what Python says of them and of the leaves in them.
+    pub fn extract(
+        &self,
+        py: Python<'_>,
+        classes: &[Bound<'_, PyDict>],
+        assignment: &[usize],
+    ) -> Outcome<Vec<Class>> {
+        let members = self.members(assignment, classes.len())?;
+        (classes.iter().zip(&members))
+            .map(|(given, leaves)| Class::extract(given, &self.kinds(py, leaves)))
+            .collect()
+    }
+}
+
+fn no_assignment() -> Refusal {
+    Refusal::Value("the assignment does not fit the leaves".to_owned())
+}

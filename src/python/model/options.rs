@@ -1,0 +1,78 @@
+//! What holds for all parameters of an optimizer, for ever.
+
+use thalweg::error::Quoted;
+use thalweg::rule::{Choice, Rule, SPECS, Spec, StateSpec, When};
+
+use crate::interpreter::errors::{Outcome, Refusal};
+use crate::model::wording::Wording;
+use crate::values::hyper::Class;
+
+/// What to do about a gradient that no rule can take.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Policy {
+    Raise,
+    Skip,
+    Ignore,
+}
+
+impl Policy {
+    pub fn named(name: &str) -> Outcome<Self> {
+        match name {
+            "raise" => Ok(Policy::Raise),
+            "skip" => Ok(Policy::Skip),
+            "ignore" => Ok(Policy::Ignore),
+            _ => Err(Refusal::Value(format!(
+                "nonfinite must be 'raise', 'skip' or 'ignore', got {}",
+                Quoted(name)
+            ))),
+        }
+    }
+}
+
+/// What holds for all parameters, for ever.
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub spec: &'static Spec<Rule>,
+    /// What was chosen of that of which the rule has a choice.
+    pub chosen: Vec<Choice>,
+    pub policy: Policy,
+    pub wording: &'static Wording,
+}
+
+impl Options {
+    pub fn new(spec: &'static Spec<Rule>, chosen: Vec<Choice>, policy: Policy) -> Self {
+        Options { spec, chosen, policy, wording: Wording::of(spec.name) }
+    }
+
+    /// The rule with what was chosen, before its numbers are set.
+    pub fn rule(&self) -> Rule {
+        let mut rule = self.spec.rule;
+        for choice in &self.chosen {
+            if let Some(place) = rule.choice(*choice) {
+                *place = true;
+            }
+        }
+        rule
+    }
+
+    /// Names of the state arrays of a leaf that has so many.
+    pub fn state_names(&self, states: usize) -> Vec<&'static str> {
+        self.spec.state[..states].iter().map(|state| state.name).collect()
+    }
+
+    /// How many state arrays a leaf of this class has.
+    pub fn states(&self, class: &Class) -> usize {
+        let has = |state: &&StateSpec| match state.when {
+            When::Always => true,
+            When::Chosen(choice) => self.chosen.contains(&choice),
+            When::Nonzero(key) => class.is_nonzero(key),
+        };
+        self.spec.state.iter().take_while(has).count()
+    }
+}
+
+/// The row of the table of rules that has this name.
+pub fn rule_named(name: &str) -> Outcome<&'static Spec<Rule>> {
+    let found = SPECS.iter().find(|spec| spec.name == name);
+    found.ok_or_else(|| Refusal::Value(format!("there is no rule {}", Quoted(name))))
+}

@@ -1,0 +1,56 @@
+//! Taking over what was saved, in one object and in what is attached to it: all of it, or none.
+
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+use crate::interpreter::errors::Outcome;
+use crate::model::Model;
+use crate::model::counters::{Counters, Counts};
+use crate::model::snapshot::{Incoming, Snapshot};
+use crate::step::guarded::Guarded;
+
+/// Another object and what it is to take over together with this one.
+pub type Attached<'a, 'py> = (&'a Guarded, Counts, Bound<'py, PyDict>);
+
+/// Takes over all, here and in what is attached. Until the last array has come none may be used.
+pub fn restore<'py>(
+    py: Python<'py>,
+    (counters, model): (&Counters, &mut Model),
+    (counts, states): &Snapshot<'py>,
+    attached: &[Attached<'_, 'py>],
+) -> Outcome<()> {
+    let here = model.incoming(states)?;
+    let there = attached.iter().map(|(other, counts, states)| {
+        let incoming = other.inside(py, |model| model.loadable()?.incoming(states))?;
+        Ok((*other, *counts, incoming))
+    });
+    let there = there.collect::<Outcome<Vec<_>>>()?;
+    let everywhere =
+        |model: &mut Model, work: &dyn Fn(&mut Model, &Incoming<'py>) -> Outcome<()>| {
+            work(model, &here)?;
+            there.iter().try_for_each(|(other, _, incoming)| {
+                other.inside(py, |model| work(model, incoming))
+            })
+        };
+    model.writing(py, counters, |model| {
+        everywhere(model, &|model, incoming| {
+            model.tear(incoming);
+            Ok(())
+        })?;
+        everywhere(model, &|model, incoming| model.take_over(py, incoming))?;
+        everywhere(model, &|model, incoming| {
+            model.sew(incoming);
+            Ok(())
+        })?;
+        counters.set(*counts);
+        there.iter().for_each(|(other, counts, _)| other.counters.set(*counts));
+        Ok(())
+    })
+}
+
+/// Refuses if what is attached cannot take over what it is to.
+pub fn check_attached(py: Python<'_>, attached: &[Attached<'_, '_>]) -> Outcome<()> {
+    attached.iter().try_for_each(|(other, _, states)| {
+        other.inside(py, |model| model.loadable()?.check_restorable(states))
+    })
+}
