@@ -62,13 +62,13 @@ def test_public_functions_and_classes_have_examples() -> None:
         f"{module}.{name}"
         for module in (
             "thalweg.optimizers",
-            "thalweg.accumulator",
-            "thalweg.ema",
+            "thalweg.averages.accumulator",
+            "thalweg.averages.ema",
             "thalweg.convert",
             "thalweg.functional",
             "thalweg.schedule",
             "thalweg.tree",
-            "thalweg.ready",
+            "thalweg.groups.ready",
             "thalweg.weight_decay",
         )
         for name in importlib.import_module(module).__all__

@@ -24,7 +24,7 @@ import pytest
 import thalweg
 from conftest import snapshot
 from test_docs import ABOUT, NEEDS
-from thalweg.mirror import Mirror
+from thalweg.averages.mirror import Mirror
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

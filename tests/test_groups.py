@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import thalweg
 from conftest import unchanged
-from thalweg.matching import Matching
+from thalweg.groups.matching import Matching
 
 NAMES = ["b", "fc.b", "fc.w", "out.w"]
 

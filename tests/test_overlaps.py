@@ -20,7 +20,7 @@ import thalweg
 from conftest import unchanged
 from specimens import Array, TakesFunctions, arena, grid, memory, numbers, picture, with_elements
 from thalweg import SGD, SGDW, AdamW, functional
-from thalweg.memmap import file_place
+from thalweg.mapped.memmap import file_place
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

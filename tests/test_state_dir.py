@@ -21,9 +21,9 @@ import thalweg
 from conftest import unchanged
 from mapping import RULES, bits, gradients, opened, start, undisturbed
 from test_processes import in_fork, needs_fork
-from thalweg import progress, state_dir
-from thalweg.mapped import quoted, unquoted
-from thalweg.progress import NOTHING, Word
+from thalweg.mapped import progress, state_dir
+from thalweg.mapped.files import quoted, unquoted
+from thalweg.mapped.progress import NOTHING, Word
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -733,14 +733,14 @@ def test_parameters_that_are_there_keep_their_numbers(tmp_path: Path) -> None:
 def test_a_set_of_parameters_is_whole_or_not_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    like, save = {"a": np.ones(3), "b": np.ones(4)}, thalweg.mapped.make_array
+    like, save = {"a": np.ones(3), "b": np.ones(4)}, thalweg.mapped.files.make_array
 
     def interrupted(path: Path, like: Any, *, copied: bool) -> None:
         if path.name.startswith("b"):
             raise KeyboardInterrupt
         save(path, like, copied=copied)
 
-    monkeypatch.setattr(thalweg.mapped, "make_array", interrupted)
+    monkeypatch.setattr(thalweg.mapped.files, "make_array", interrupted)
     with pytest.raises(KeyboardInterrupt):
         thalweg.map_params(tmp_path, like)
     assert not (tmp_path / "params").exists()

@@ -14,8 +14,8 @@ import pytest
 
 import thalweg
 from mapping import bits, opened, undisturbed, wide
-from thalweg import limits
-from thalweg.progress import Word
+from thalweg.mapped import limits
+from thalweg.mapped.progress import Word
 
 HERE = Path(__file__).parent
 LIMIT = 48 << 20
@@ -143,7 +143,7 @@ if group != "none":
     np.ones(1000).sum()
     with open(f"{path}/{file[version]}", "w") as limits:
         limits.write(str(limit + (16 << 20)))
-from thalweg import state_dir
+from thalweg.mapped import state_dir
 state_dir.memory_limit = lambda: limit
 size = limit // 4
 params = thalweg.map_params(directory, {"w": SimpleNamespace(shape=(size,), dtype=np.float32)})

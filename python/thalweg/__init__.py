@@ -21,16 +21,16 @@ from thalweg._core import (
     set_num_threads,
 )
 from thalweg._core import close as _close
-from thalweg.accumulator import Accumulator
-from thalweg.base import Optimizer
+from thalweg.averages.accumulator import Accumulator
+from thalweg.averages.ema import EMA
 from thalweg.checkpoint import Checkpoint, CheckpointManager, read_checkpoint
-from thalweg.ema import EMA
 from thalweg.errors import BusyError, NonFiniteError, UnlockedWarning
-from thalweg.groups import Group
-from thalweg.loading import LoadReport
-from thalweg.mapped import map_params
+from thalweg.groups.group import Group
+from thalweg.groups.ready import layerwise_lr, no_decay
+from thalweg.mapped.files import map_params
+from thalweg.optimizer import Optimizer
 from thalweg.optimizers import SGD, SGDW, Adam, AdamW
-from thalweg.ready import layerwise_lr, no_decay
+from thalweg.state.loading import LoadReport
 from thalweg.weight_decay import AveragingTime, averaging_time, normalized_decay
 
 __all__ = [

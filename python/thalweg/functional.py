@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from thalweg.groups import Real
+    from thalweg.groups.group import Real
 
     Arrays: TypeAlias = NDArray[Any] | Sequence[NDArray[Any]]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from inspect import signature
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from thalweg.base import Groups, NonFinite, Optimizer
-from thalweg.groups import Number, Rule, unknown_argument
+from thalweg.groups.group import Number, Rule, unknown_argument
+from thalweg.optimizer import Groups, NonFinite, Optimizer
 
 if TYPE_CHECKING:
     import os

@@ -10,8 +10,8 @@ import numpy as np
 
 from thalweg import _core
 from thalweg.checkpoint.encoding import Encoder, decode
-from thalweg.loading import LoadReport, Origin, load_state_dict
-from thalweg.state import together
+from thalweg.state.loading import LoadReport, Origin, load_state_dict
+from thalweg.state.state_dict import together
 from thalweg.tree import flatten
 
 if TYPE_CHECKING:
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from thalweg.base import Optimizer
-    from thalweg.state_dir import StateDir
+    from thalweg.mapped.state_dir import StateDir
+    from thalweg.optimizer import Optimizer
 
 __all__ = ["Checkpoint", "read_checkpoint"]
 

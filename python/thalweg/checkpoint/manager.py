@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from thalweg.base import Optimizer
-    from thalweg.loading import LoadReport
+    from thalweg.optimizer import Optimizer
+    from thalweg.state.loading import LoadReport
 
 __all__ = ["CheckpointManager"]
 

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from thalweg import _core
-from thalweg.form import FORMAT, STEP_LIMIT
-from thalweg.loading import LoadReport
+from thalweg.state.form import FORMAT, STEP_LIMIT
+from thalweg.state.loading import LoadReport
 
 if TYPE_CHECKING:
-    from thalweg.base import Optimizer
+    from thalweg.optimizer import Optimizer
 
 __all__ = ["ConvertReport", "Found", "checked_count", "is_count", "zeros"]
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from thalweg.base import Optimizer
-from thalweg.matching import Match, Matching
+from thalweg.groups.matching import Match, Matching
+from thalweg.optimizer import Optimizer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from thalweg import _core
-from thalweg.groups import native, resolve
+from thalweg.groups.group import native, resolve
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from thalweg.base import Optimizer
+    from thalweg.optimizer import Optimizer
 
 __all__ = ["Values"]
 

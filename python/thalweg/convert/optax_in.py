@@ -10,13 +10,13 @@ from thalweg.convert.arrays import fitted, whole
 from thalweg.convert.loading import ConvertReport, Found, checked_count, is_count
 from thalweg.convert.names import check_optimizer
 from thalweg.convert.optax_parts import ADAM, TRACE, fields, kind, refuse
-from thalweg.loading import Origin, load_state_dict
+from thalweg.state.loading import Origin, load_state_dict
 from thalweg.tree import flatten
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from thalweg.base import Optimizer
+    from thalweg.optimizer import Optimizer
 
 __all__ = ["from_optax"]
 

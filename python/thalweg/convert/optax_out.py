@@ -8,13 +8,13 @@ import numpy as np
 
 from thalweg.convert.names import check_optimizer
 from thalweg.convert.optax_parts import ADAM, COUNT, TRACE, classes, fields, kind, rebuilt, refuse
-from thalweg.state import snapshot
+from thalweg.state.state_dict import snapshot
 from thalweg.tree import flatten, unflatten
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
 
-    from thalweg.base import Optimizer
+    from thalweg.optimizer import Optimizer
 
 __all__ = ["to_optax"]
 

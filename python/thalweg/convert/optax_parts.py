@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from thalweg.base import Optimizer
+    from thalweg.optimizer import Optimizer
 
 __all__ = ["ADAM", "COUNT", "TRACE", "classes", "kind", "rebuilt", "refuse"]
 

@@ -9,12 +9,12 @@ from thalweg.convert.arrays import number
 from thalweg.convert.names import Order, differences, exchanged, flat
 from thalweg.convert.numbers import Values
 from thalweg.convert.torch_names import is_state_dict
-from thalweg.matching import some
-from thalweg.whole import hint
+from thalweg.groups.matching import some
+from thalweg.state.whole import hint
 
 if TYPE_CHECKING:
-    from thalweg.base import Optimizer
     from thalweg.convert.loading import Found
+    from thalweg.optimizer import Optimizer
 
 __all__ = ["checked", "names", "read_groups"]
 

@@ -13,11 +13,11 @@ from thalweg.convert.loading import ConvertReport, Found, checked_count, zeros
 from thalweg.convert.names import Order, check_optimizer, swapped
 from thalweg.convert.torch_groups import checked, names, read_groups
 from thalweg.convert.torch_names import is_flat, nested
-from thalweg.loading import Origin, load_state_dict
+from thalweg.state.loading import Origin, load_state_dict
 
 if TYPE_CHECKING:
-    from thalweg.base import Optimizer
-    from thalweg.matching import Match
+    from thalweg.groups.matching import Match
+    from thalweg.optimizer import Optimizer
 
 __all__ = ["from_torch"]
 

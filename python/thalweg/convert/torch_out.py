@@ -9,13 +9,13 @@ import numpy as np
 
 from thalweg.convert.names import Order, check_optimizer, differences, exchanged, flat, swapped
 from thalweg.convert.numbers import Values
-from thalweg.state import snapshot
+from thalweg.state.state_dict import snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from thalweg.base import Optimizer
-    from thalweg.matching import Match
+    from thalweg.groups.matching import Match
+    from thalweg.optimizer import Optimizer
 
 __all__ = ["to_torch"]
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from thalweg.base import Optimizer
+    from thalweg.optimizer import Optimizer
     from thalweg.scipy.options import Settings
 
 

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 
-from thalweg import groups
+from thalweg.groups import group as groups
 from thalweg.optimizers import SGD, Adam, AdamW
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from thalweg.groups import Real, Rule
+    from thalweg.groups.group import Real, Rule
 
 MAXITER = 15_000
 GTOL = 1e-5

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from thalweg.base import Groups, Optimizer
-    from thalweg.groups import Number
+    from thalweg.groups.group import Number
+    from thalweg.optimizer import Groups, Optimizer
 
 __all__ = ["ThalwegMixin"]
 

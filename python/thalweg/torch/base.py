@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
     from thalweg import StepReport
-    from thalweg.groups import Real
+    from thalweg.groups.group import Real
 
 __all__ = ["Optimizer"]
 

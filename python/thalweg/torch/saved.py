@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from thalweg.convert.torch_names import is_flat, is_state_dict
-from thalweg.matching import some
-from thalweg.whole import hint
+from thalweg.groups.matching import some
+from thalweg.state.whole import hint
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

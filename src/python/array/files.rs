@@ -2,7 +2,7 @@
 //!
 //! Two mappings of one file have different addresses and the same bytes, so addresses do not tell
 //! that they overlap. The table knows them all, however they were made: `np.memmap`, `mmap`, shared
-//! memory that is attached twice. Where there is no such table, `thalweg.memmap` reads what
+//! memory that is attached twice. Where there is no such table, `thalweg.mapped.memmap` reads what
 //! `np.memmap` knows of itself.
 
 use numpy::PyUntypedArray;
@@ -120,7 +120,7 @@ fn mapping_at(table: &[Mapping], address: usize) -> Option<&Mapping> {
 /// What `np.memmap` knows of itself.
 fn told(array: &Bound<'_, PyUntypedArray>) -> PyResult<Option<Place>> {
     static TOLD: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    let told = TOLD.import(array.py(), "thalweg.memmap", "file_place")?.call1((array,))?;
+    let told = TOLD.import(array.py(), "thalweg.mapped.memmap", "file_place")?.call1((array,))?;
     let place: Option<(u64, u64, isize, bool)> = told.extract()?;
     Ok(place.map(|(device, inode, shift, shared)| Place {
         file: (device, inode),

@@ -64,7 +64,7 @@ pub struct Model {
     pub held: bool,
     /// Arrays, by leaf and number, that loading began to write and did not finish.
     pub torn: BTreeSet<(usize, usize)>,
-    /// Makes the state of leaves, where that is kept in files; see `thalweg.state_dir`.
+    /// Makes the state of leaves, where that is kept in files; see `thalweg.mapped.state_dir`.
     pub keeper: Option<Py<PyAny>>,
     /// What tells, of arrays that are files, whether they are whole.
     pub record: Option<Record>,

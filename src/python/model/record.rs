@@ -2,8 +2,8 @@
 //!
 //! Mapped arrays survive the process in whatever state it left them. The record, mapped too, tells
 //! whether that is the state between two steps: a number is put down before the first write and
-//! again after the last, together with the counters. `thalweg.state_dir` makes the file, and says
-//! on opening what it means.
+//! again after the last, together with the counters. `thalweg.mapped.state_dir` makes the file, and
+//! says on opening what it means.
 
 #![allow(unsafe_code)] // words of a mapped file, by address
 

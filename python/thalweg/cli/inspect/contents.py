@@ -14,7 +14,7 @@ import numpy as np
 from thalweg import _core
 from thalweg.checkpoint.encoding import TENSORS, _dtype, decode
 from thalweg.checkpoint.files import EXTRA, OPTIMIZER
-from thalweg.form import check_form
+from thalweg.state.form import check_form
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from thalweg.matching import some
+from thalweg.groups.matching import some
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from thalweg import _core
-from thalweg.form import Unreadable, check_form, is_step, readable, whole
-from thalweg.groups import Cascade, Group, check_value, resolve
-from thalweg.matching import Matching, Names
+from thalweg.groups.group import Cascade, Group, check_value, resolve
+from thalweg.groups.matching import Matching, Names
 from thalweg.schedule import from_json
+from thalweg.state.form import Unreadable, check_form, is_step, readable, whole
 
 if TYPE_CHECKING:
-    from thalweg.base import Optimizer
-    from thalweg.mirror import Planned
+    from thalweg.averages.mirror import Planned
+    from thalweg.optimizer import Optimizer
 
 __all__ = ["LoadReport"]
 

@@ -8,11 +8,11 @@ import numpy as np
 
 from thalweg import _core
 from thalweg.attributes import from_the_start
-from thalweg.groups import check_number
-from thalweg.loading import restored
-from thalweg.mirror import Mirror
-from thalweg.state import record
-from thalweg.state_dir import owner_of
+from thalweg.averages.mirror import Mirror
+from thalweg.groups.group import check_number
+from thalweg.mapped.state_dir import owner_of
+from thalweg.state.loading import restored
+from thalweg.state.state_dict import record
 from thalweg.tree import flatten, unflatten
 
 if TYPE_CHECKING:
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from thalweg.groups import Kept, Number
-    from thalweg.mirror import Planned
+    from thalweg.averages.mirror import Planned
+    from thalweg.groups.group import Kept, Number
 
 __all__ = ["EMA"]
 

@@ -22,9 +22,7 @@ import numpy as np
 
 from thalweg import _core
 from thalweg.errors import BusyError
-from thalweg.limits import memory_limit
-from thalweg.loading import STRUCTURAL
-from thalweg.mapped import (
+from thalweg.mapped.files import (
     LOCK,
     appearing,
     make_array,
@@ -35,15 +33,17 @@ from thalweg.mapped import (
     sync_directories,
     sync_file,
 )
-from thalweg.memmap import file_place, memmap_below
-from thalweg.progress import MAGIC, NOTHING, STEPS, WEIGHT, Word, boot_number, model_number
+from thalweg.mapped.limits import memory_limit
+from thalweg.mapped.memmap import file_place, memmap_below
+from thalweg.mapped.progress import MAGIC, NOTHING, STEPS, WEIGHT, Word, boot_number, model_number
+from thalweg.state.loading import STRUCTURAL
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from numpy.typing import NDArray
 
-    from thalweg.base import Optimizer
+    from thalweg.optimizer import Optimizer
 
 __all__ = ["StateDir"]
 

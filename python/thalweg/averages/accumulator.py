@@ -9,7 +9,7 @@ import numpy as np
 
 from thalweg import _core
 from thalweg.attributes import from_the_start
-from thalweg.mirror import Mirror
+from thalweg.averages.mirror import Mirror
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from thalweg.groups import Real
-    from thalweg.mirror import Planned
+    from thalweg.averages.mirror import Planned
+    from thalweg.groups.group import Real
 
 __all__ = ["Accumulator"]
 

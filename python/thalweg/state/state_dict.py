@@ -6,19 +6,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from thalweg.form import FORMAT
-from thalweg.matching import Names
+from thalweg.groups.matching import Names
 from thalweg.schedule.base import Schedule
 from thalweg.schedule.foreign import name_of
 from thalweg.schedule.plain import is_plain
+from thalweg.state.form import FORMAT
 from thalweg.tree import flatten
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from thalweg import _core
-    from thalweg.base import Optimizer
-    from thalweg.groups import Group
+    from thalweg.groups.group import Group
+    from thalweg.optimizer import Optimizer
 
 
 def state_dict(opt: Optimizer, *, copy: bool) -> dict[str, Any]:

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any, SupportsFloat, SupportsIndex, TypeAlias
 import numpy as np
 
 from thalweg import _core
-from thalweg.matching import Match, Matching, Names
+from thalweg.groups.matching import Match, Matching, Names
+from thalweg.groups.spellings import SPELLINGS
 from thalweg.schedule.base import Schedule
-from thalweg.spellings import SPELLINGS
 
 if TYPE_CHECKING:
-    from thalweg.base import Optimizer
+    from thalweg.optimizer import Optimizer
 
 __all__ = ["Group", "Kept", "Match", "Number", "Real"]
 

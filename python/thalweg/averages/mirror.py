@@ -16,10 +16,10 @@ import numpy as np
 
 from thalweg import _core
 from thalweg.attributes import Fixed, from_the_start
-from thalweg.base import Optimizer
-from thalweg.form import is_mirror, whole
-from thalweg.loading import differences, read
-from thalweg.state import snapshot
+from thalweg.optimizer import Optimizer
+from thalweg.state.form import is_mirror, whole
+from thalweg.state.loading import differences, read
+from thalweg.state.state_dict import snapshot
 from thalweg.tree import flatten, unflatten
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from thalweg.whole import hint
+from thalweg.state.whole import hint
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

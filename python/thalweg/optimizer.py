@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
-from thalweg import _core, loading, spellings
-from thalweg import state as state_dicts
+from thalweg import _core
 from thalweg.attributes import Fixed
 from thalweg.checkpoint import files
-from thalweg.groups import (
+from thalweg.groups import spellings
+from thalweg.groups.group import (
     Cascade,
     Group,
     Number,
@@ -20,10 +20,12 @@ from thalweg.groups import (
     check_value,
     resolve,
 )
-from thalweg.live import States
-from thalweg.matching import Match, Matching
-from thalweg.ready import ReadyGroup
-from thalweg.state_dir import StateDir
+from thalweg.groups.matching import Match, Matching
+from thalweg.groups.ready import ReadyGroup
+from thalweg.mapped.state_dir import StateDir
+from thalweg.state import loading
+from thalweg.state import state_dict as state_dicts
+from thalweg.state.live import States
 
 if TYPE_CHECKING:
     import os
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from thalweg.mirror import Mirror
+    from thalweg.averages.mirror import Mirror
 
 __all__ = ["Optimizer"]
 

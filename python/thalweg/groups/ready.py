@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from thalweg import _core
-from thalweg.matching import Match, Matching, Names, compiled, some
+from thalweg.groups.matching import Match, Matching, Names, compiled, some
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from thalweg.groups import Real
+    from thalweg.groups.group import Real
 
     Layer = Callable[[str], int | None]
 

@@ -1,0 +1,1 @@
+"""Arrays that mirror parameters: averages of them, and sums of their gradients."""

@@ -1,0 +1,1 @@
+"""Parameters and state in memory-mapped files."""
