@@ -1,8 +1,15 @@
-"""Exceptions of thalweg. Each derives from the built-in exception that fits."""
+"""Exceptions and warnings of thalweg. Each derives from the built-in one that fits."""
 
 from __future__ import annotations
 
-__all__ = ["BusyError", "NonFiniteError", "UnlockedWarning"]
+import os
+import sys
+import warnings
+
+__all__ = ["BusyError", "NonFiniteError", "UnlockedWarning", "warn_unlocked"]
+
+WARNED: set[str] = set()
+"""Directories that `warn_unlocked` has warned of."""
 
 
 class NonFiniteError(FloatingPointError):
@@ -49,3 +56,33 @@ class UnlockedWarning(RuntimeWarning):
     ``warnings.filterwarnings("ignore", category=thalweg.UnlockedWarning)``; with ``"error"`` what
     would do without a lock is refused.
     """
+
+
+def warn_unlocked(directory: str | os.PathLike[str], reason: str) -> None:
+    """Say, once a directory, that nothing keeps other processes away; called natively.
+
+    An error where warnings are errors, and then it is none the less one the next time.
+    """
+    place = os.path.realpath(directory)
+    if place in WARNED:
+        return
+    warnings.warn(
+        f"{place!r} is on a file system without locks ({reason}): see to it that one process at a "
+        "time writes there, and silence this by "
+        "warnings.filterwarnings('ignore', category=thalweg.UnlockedWarning)",
+        UnlockedWarning,
+        stacklevel=_depth(),
+    )
+    WARNED.add(place)
+
+
+def _depth() -> int:
+    """How far up the caller of the package is, seen from `warn_unlocked`."""
+    depth, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and _is_ours(frame.f_globals.get("__name__")):
+        depth, frame = depth + 1, frame.f_back
+    return depth
+
+
+def _is_ours(module: object) -> bool:
+    return isinstance(module, str) and module.partition(".")[0] == "thalweg"

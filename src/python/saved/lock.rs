@@ -90,6 +90,6 @@ pub fn sync_directory(py: Python<'_>, path: PathBuf) -> PyResult<()> {
 
 /// Warns, once a directory, that nothing keeps other processes away. An error if warnings are errors.
 pub fn warn_unlocked(py: Python<'_>, directory: &Path, reason: &io::Error) -> PyResult<()> {
-    let warn = py.import("thalweg.unlocked")?.getattr("warn_unlocked")?;
+    let warn = py.import("thalweg.errors")?.getattr("warn_unlocked")?;
     warn.call1((directory, what_system_says(reason))).map(drop)
 }
