@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import thalweg
+from conftest import attached
 from thalweg import schedule
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ def advance(opt: thalweg.Optimizer, steps: int) -> None:
             for name, array in opt.params.items()
             if array.dtype.kind == "f"
         }
-        for mirror in opt._attached.values():
+        for mirror in attached(opt).values():
             if isinstance(mirror, thalweg.Accumulator):
                 mirror.add(grads, weight=1 + number % 2)
         first = next(iter(grads))
@@ -113,7 +114,7 @@ def advance(opt: thalweg.Optimizer, steps: int) -> None:
         if number == 2 and len(grads) > 1:
             grads[first] = None
         opt.step(grads, partial=True)
-        for mirror in opt._attached.values():
+        for mirror in attached(opt).values():
             if isinstance(mirror, thalweg.EMA):
                 mirror.update()
 

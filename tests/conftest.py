@@ -10,6 +10,7 @@ import pytest
 
 import thalweg
 from browser import Browser, running
+from thalweg import EMA, Accumulator
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,6 +30,16 @@ def _settings() -> Iterator[None]:
 def browser() -> Iterator[Browser]:
     with running() as browser:
         yield browser
+
+
+def attached(opt: thalweg.Optimizer) -> dict[str, Any]:
+    """Sums and averages of an optimizer as users have them, of a copy too."""
+    made: dict[str, Any] = {}
+    for name, mirrored in opt._held.attached.items():
+        kind = EMA if mirrored.kind == EMA.kind else Accumulator
+        made[name] = kind.__new__(kind)
+        made[name]._mirrored = mirrored
+    return made
 
 
 def snapshot(opt: thalweg.Optimizer) -> Any:

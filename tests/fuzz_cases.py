@@ -25,6 +25,7 @@ from numpy.lib.stride_tricks import as_strided
 
 import thalweg
 from thalweg import functional, reference
+from thalweg.groups.group import values_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -600,7 +601,7 @@ def reset(draw: Draw, _: Arena, opt: thalweg.Optimizer) -> Callable[[], None]:
 
 
 def duplicate(draw: Draw, _: Arena, opt: thalweg.Optimizer) -> Callable[[], Any]:
-    scheduled = any(callable(value) for group in opt.groups for value in group._values.values())
+    scheduled = any(callable(value) for group in opt.groups for value in values_of(group).values())
     ways = (copy.copy, copy.deepcopy, lambda opt: pickle.loads(pickle.dumps(opt)))  # noqa: S301 - our own bytes
     way = copy.copy if scheduled else draw.choice(ways)
     return lambda: way(opt)

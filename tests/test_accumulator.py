@@ -159,7 +159,7 @@ def test_a_sum_that_is_not_finite_is_refused_by_the_step_and_named() -> None:
 
 
 def overlapping(acc: Accumulator) -> Any:
-    return {"w": acc._arrays["w"][::-1], "b": np.ones(2)}
+    return {"w": acc._mirrored.arrays["w"][::-1], "b": np.ones(2)}
 
 
 REFUSED: dict[str, tuple[Callable[[Accumulator], Any], float, type[Exception], str]] = {

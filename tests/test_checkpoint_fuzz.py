@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import crash
 import thalweg
-from conftest import snapshot
+from conftest import attached, snapshot
 from thalweg import read_checkpoint, schedule
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class Target:
         for _ in range(2):
             grads = {"w": np.ones((2, 3)), "b": np.ones(2), "frozen": None}
             other.step(grads)
-            for mirror in other._attached.values():
+            for mirror in attached(other).values():
                 if isinstance(mirror, thalweg.EMA):
                     mirror.update()
                 elif isinstance(mirror, thalweg.Accumulator):
@@ -105,8 +105,8 @@ WAYS: list[dict[str, Any]] = [
 def everything(opt: thalweg.Optimizer) -> Any:
     steps, counts, arrays, groups = snapshot(opt)
     others = [
-        (repr(mirror), [array.tobytes() for array in mirror._arrays.values()])
-        for mirror in opt._attached.values()
+        (repr(mirror), [array.tobytes() for array in mirror._mirrored.arrays.values()])
+        for mirror in attached(opt).values()
     ]
     return steps, counts, [raw for _, raw in arrays.values()], groups, others
 

@@ -131,7 +131,7 @@ def freeze_with_an_average(n: int, _: Path) -> Callable[[], object]:
 
 def extend(n: int, _: Path) -> Callable[[], object]:
     opt = made(n)
-    params = {**opt._tree, "last": np.ones(2, np.float32)}
+    params = {**opt._held.tree, "last": np.ones(2, np.float32)}
     return lambda: opt.extend(params, groups=[{"match": "last", "lr": 0.5}])
 
 

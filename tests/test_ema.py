@@ -87,7 +87,7 @@ def test_threads_share_large_averages_and_exchanges(dtype: str, layout: str) -> 
                 assert_same_bits(ema.params, expected)
                 with ema.swapped():
                     assert_same_bits(p, expected)
-                    assert_same_bits(ema._arrays["0"], second)
+                    assert_same_bits(ema._mirrored.arrays["0"], second)
                 assert_same_bits(p, second)
                 assert_same_bits(ema.params, expected)
 
@@ -173,7 +173,7 @@ def train(opt: thalweg.Optimizer, ema: EMA) -> None:
 
 
 def everything(opt: thalweg.Optimizer, ema: EMA) -> Any:
-    arrays = {name: (id(a), a.tobytes()) for name, a in ema._arrays.items()}
+    arrays = {name: (id(a), a.tobytes()) for name, a in ema._mirrored.arrays.items()}
     return snapshot(opt), arrays, ema.count, ema.decay
 
 
@@ -181,14 +181,14 @@ def test_inside_the_parameters_are_the_averages_bit_for_bit() -> None:
     params, opt, ema = trained()
     strange = [-0.0, np.nan, np.inf, 5e-324, -5e-324, 1e308]
     params["w"].T.flat[...] = strange
-    ema._arrays["w"].T.flat[...] = strange[::-1]
+    ema._mirrored.arrays["w"].T.flat[...] = strange[::-1]
     before = everything(opt, ema)
-    averages = {name: a.tobytes() for name, a in ema._arrays.items()}
+    averages = {name: a.tobytes() for name, a in ema._mirrored.arrays.items()}
     originals = {name: p.tobytes() for name, p in opt.params.items()}
     with ema.swapped() as tree:
         assert tree is params
         assert {name: p.tobytes() for name, p in opt.params.items()} == averages
-        assert {name: a.tobytes() for name, a in ema._arrays.items()} == originals
+        assert {name: a.tobytes() for name, a in ema._mirrored.arrays.items()} == originals
     assert everything(opt, ema) == before
 
 
@@ -248,8 +248,8 @@ REFUSED_INSIDE: dict[str, Callable[[Any, Any], Callable[[], Any]]] = {
     "freeze": lambda opt, _: lambda: setattr(opt.groups[0], "frozen", True),
     "decay": editing_decay,
     "reset": lambda opt, _: opt.reset,
-    "rebind": lambda opt, _: lambda: opt.rebind(opt._tree),
-    "extend": lambda opt, _: lambda: opt.extend({**opt._tree, "more": np.ones(2)}),
+    "rebind": lambda opt, _: lambda: opt.rebind(opt._held.tree),
+    "extend": lambda opt, _: lambda: opt.extend({**opt._held.tree, "more": np.ones(2)}),
     "another average": lambda opt, _: lambda: EMA(opt, 0.9),
     "a sum": lambda opt, _: lambda: thalweg.Accumulator(opt),
     "nested": nesting,

@@ -22,7 +22,7 @@ import numpy as np
 import pytest
 
 import thalweg
-from conftest import snapshot
+from conftest import attached, snapshot
 from test_docs import ABOUT, NEEDS
 from thalweg.averages.mirror import Mirror
 
@@ -181,15 +181,17 @@ def raised(prelude: str, code: str) -> str:
     arrays = {key: value for key, value in names.items() if isinstance(value, np.ndarray)}
     optimizers = [value for value in names.values() if isinstance(value, thalweg.Optimizer)]
     mirrors = [value for value in names.values() if isinstance(value, Mirror)]
-    mirrors += [
-        mirror for opt in optimizers for mirror in opt.__dict__.get("_attached", {}).values()
-    ]
+    started = [opt for opt in optimizers if "_held" in vars(opt)]
+    mirrors += [mirror for opt in started for mirror in attached(opt).values()]
 
     def state() -> Any:
         return (
             {key: array.tobytes() for key, array in arrays.items()},
             [*map(snapshot, optimizers)],
-            [(repr(m), {key: a.tobytes() for key, a in m._arrays.items()}) for m in mirrors],
+            [
+                (repr(m), {key: a.tobytes() for key, a in m._mirrored.arrays.items()})
+                for m in mirrors
+            ],
         )
 
     kept = state()

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 def grown(opt: thalweg.Optimizer, **more: Any) -> dict[str, Any]:
     """The parameters' dict with something put into it."""
-    opt._tree.update(more)
-    return opt._tree
+    opt._held.tree.update(more)
+    return opt._held.tree
 
 
 @EVERY_RULE
@@ -97,7 +97,7 @@ def test_the_order_is_that_of_the_tree_and_nothing_new_is_no_change() -> None:
     opt.extend({"a": np.ones(2), **params})
     assert list(opt.params) == ["a", "b", "c"]
     with unchanged(opt):
-        opt.extend(opt._tree)
+        opt.extend(opt._held.tree)
     twin.step({"b": np.ones(2), "c": np.ones(2)})
     for name in ("b", "c"):
         assert_same_bits(opt.params[name], twin.params[name])
@@ -159,7 +159,7 @@ def test_what_does_not_fit_is_refused_whole(
     opt.step({"w": np.ones(2)})
     with unchanged(opt), pytest.raises(error, match=message):
         opt.extend(extended(params), groups)
-    assert (opt._tree, list(ema._arrays)) == (params, ["w"])
+    assert (opt._held.tree, list(ema._mirrored.arrays)) == (params, ["w"])
     opt.step({"w": np.ones(2)})
 
 
@@ -174,7 +174,7 @@ def test_a_callable_match_that_raises_changes_nothing() -> None:
 
     opt = thalweg.AdamW({"w": np.ones(2)}, groups=[{"match": touchy, "lr_scale": 0.5}])
     with unchanged(opt), pytest.raises(KeyError, match="v"):
-        opt.extend({**opt._tree, "v": np.ones(2)})
+        opt.extend({**opt._held.tree, "v": np.ones(2)})
     assert calls == ["w", "v"]
 
 
@@ -187,7 +187,7 @@ def test_a_state_dict_knows_the_added_and_resumes_to_the_same_bits(make: Make) -
     old = opt.state_dict()
     opt.extend(grown(opt, middle=added), groups=[{"match": "middle", "lr_scale": 0.5}])
     opt.step(gradients(2))
-    other = make(copy.deepcopy(opt._tree), groups=[{"match": "middle", "lr_scale": 0.5}])
+    other = make(copy.deepcopy(opt._held.tree), groups=[{"match": "middle", "lr_scale": 0.5}])
     other.load_state_dict(opt.state_dict())
     for one in (opt, other):
         one.step(gradients(3))

@@ -34,7 +34,7 @@ def expected(opt: Any, name: str, g: Any) -> tuple[Any, ...]:
     if isinstance(opt, Adam | AdamW):
         more = {"max_exp_avg_sq": state[2]} if len(state) == 3 else {}
         return reference.adam(p, g, *state[:2], done + 1, **values, **more)
-    values["nesterov"] = opt._options["nesterov"]
+    values["nesterov"] = opt._held.options["nesterov"]
     return reference.sgd(p, g, state[0] if state else None, done + 1, **values)
 
 

@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 import thalweg
+from conftest import attached
 from model import DEFAULTS, STRUCTURAL, Model, Refused, Report, Saved, check_value
 from test_bits import assert_same_bits, generators, place, readable, types, writable
 
@@ -528,7 +529,7 @@ class Machine(RuleBasedStateMachine):
         self.model = copy.deepcopy(self.model)
         for group in self.model.groups[1:]:
             group.match = None  # from now on it matches what it matched
-        self.ema = self.opt._attached.get("ema")
+        self.ema = attached(self.opt).get("ema")
         if how == "shallow":  # the average stays with the original
             assert self.ema is None
             self.model.average = None
@@ -556,11 +557,11 @@ class Machine(RuleBasedStateMachine):
         counts = opt.step_count, opt.skip_count, opt.consecutive_skips
         assert counts == (model.step_count, model.skips, model.consecutive)
         if self.ema is not None:
-            assert self.ema is opt._attached["ema"]
+            assert self.ema._mirrored is opt._held.attached["ema"]
             assert self.ema.count == model.average.count
             assert self.ema.decay == model.average.decay
-            assert self.ema._arrays.keys() == model.average.leaves.keys()
-            for name, array in self.ema._arrays.items():
+            assert self.ema._mirrored.arrays.keys() == model.average.leaves.keys()
+            for name, array in self.ema._mirrored.arrays.items():
                 assert self.held.setdefault((name, "average"), array) is array
                 assert_same_bits(array, model.average.leaves[name].array)
         state = opt.state

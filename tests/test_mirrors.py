@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import thalweg
+from conftest import attached
 from test_bits import assert_same_bits
 from test_processes import in_fork, needs_fork
 from thalweg import EMA, Accumulator, AdamW
@@ -60,9 +61,9 @@ def advance(mirror: Mirror, params: Any, seed: int) -> None:
 def run(opt: thalweg.Optimizer, mirror: Mirror, steps: range) -> None:
     """Steps with two additions or updates between them, the last steps' left over."""
     for step in steps:
-        opt.step(gradients(opt._tree, step))
+        opt.step(gradients(opt._held.tree, step))
         for half in (0, 1):
-            advance(mirror, opt._tree, 2 * step + half)
+            advance(mirror, opt._held.tree, 2 * step + half)
         if isinstance(mirror, Accumulator) and step % 3 == 2:
             opt.step(mirror.grads, scale=1 / mirror.weight)
             mirror.clear()
@@ -87,7 +88,7 @@ def assert_same_run(
 
 
 def loaded(opt: thalweg.Optimizer, make: Make) -> tuple[thalweg.Optimizer, Mirror]:
-    fresh = AdamW(copy.deepcopy(opt._tree))
+    fresh = AdamW(copy.deepcopy(opt._held.tree))
     mirror = make(fresh)
     report = fresh.load_state_dict(opt.state_dict())
     assert (report.missing, report.unexpected, report.mismatched) == ((), (), ())
@@ -96,18 +97,18 @@ def loaded(opt: thalweg.Optimizer, make: Make) -> tuple[thalweg.Optimizer, Mirro
 
 def pickled(opt: thalweg.Optimizer, _: Make) -> tuple[thalweg.Optimizer, Mirror]:
     other = pickle.loads(pickle.dumps(opt))  # noqa: S301 - our own bytes
-    return other, *other._attached.values()
+    return other, *attached(other).values()
 
 
 def mirror_pickled(opt: thalweg.Optimizer, _: Make) -> tuple[thalweg.Optimizer, Mirror]:
-    (mirror,) = opt._attached.values()
+    (mirror,) = attached(opt).values()
     other = pickle.loads(pickle.dumps(mirror))  # noqa: S301 - our own bytes
-    return other._owner, other
+    return other._mirrored.owner.optimizer, other
 
 
 def deep_copied(opt: thalweg.Optimizer, _: Make) -> tuple[thalweg.Optimizer, Mirror]:
     other = copy.deepcopy(opt)
-    return other, *other._attached.values()
+    return other, *attached(other).values()
 
 
 @pytest.mark.parametrize("transport", [loaded, pickled, mirror_pickled, deep_copied])
@@ -150,8 +151,8 @@ def test_one_of_a_tree_has_a_state_dict_of_its_own(make: Make) -> None:
     other.load_state_dict(one.state_dict())
     assert contents(one) == contents(other)
     name, leaf = next(iter(one.state_dict(copy=False)["state"].items()))
-    assert leaf[one.array_key] is one._arrays[name]
-    assert one.state_dict()["state"][name][one.array_key] is not one._arrays[name]
+    assert leaf[one.array_key] is one._mirrored.arrays[name]
+    assert one.state_dict()["state"][name][one.array_key] is not one._mirrored.arrays[name]
 
 
 @EVERY_KIND
@@ -183,14 +184,14 @@ def test_a_shallow_copy_has_none_of_its_own_and_leaves_the_originals() -> None:
     assert list(opt.state_dict()["attached"]) == ["ema"]
     assert list(other.state_dict()["attached"]) == []
     EMA(other, 0.5)
-    assert opt._attached == {"ema": ema}
+    assert opt._held.attached == {"ema": ema._mirrored}
 
 
 def test_a_later_one_of_the_same_name_takes_its_place() -> None:
     opt = AdamW(model())
     EMA(opt, 0.9)
     slow, other = EMA(opt, 0.999), EMA(opt, 0.5, name="fast")
-    assert opt._attached == {"ema": slow, "fast": other}
+    assert opt._held.attached == {"ema": slow._mirrored, "fast": other._mirrored}
     with pytest.raises(TypeError, match="name must be a string, got 3"):
         EMA(opt, 0.9, name=3)
 
@@ -249,11 +250,11 @@ def test_it_takes_in_added_parameters_and_follows_rebound_ones(make: Make) -> No
     opt = AdamW(params)
     mirror = make(opt)
     run(opt, mirror, range(2))
-    held = dict(mirror._arrays)
+    held = dict(mirror._mirrored.arrays)
     params["new"] = np.full(3, 2.0)
     opt.extend(params)
-    assert list(mirror._arrays) == list(opt.params)
-    assert all(mirror._arrays[name] is array for name, array in held.items())
+    assert list(mirror._mirrored.arrays) == list(opt.params)
+    assert all(mirror._mirrored.arrays[name] is array for name, array in held.items())
     other = copy.deepcopy(params)
     opt.rebind(other)
     run(opt, mirror, range(2, 3))
@@ -269,10 +270,10 @@ def test_it_takes_in_added_parameters_and_follows_rebound_ones(make: Make) -> No
 def test_editing_numbers_leaves_it_alone(make: Make) -> None:
     opt = AdamW(model())
     mirror = make(opt)
-    native, revision = mirror._native, mirror._revision
+    updater, revision = mirror._mirrored.updater, mirror._mirrored.revision
     for lr in (0.1, 0.2):
         opt.lr = lr
-    assert (mirror._native, mirror._revision) == (native, revision)
+    assert (mirror._mirrored.updater, mirror._mirrored.revision) == (updater, revision)
 
 
 # Loading what does not fit.
@@ -372,8 +373,8 @@ def test_what_only_one_kind_has_is_compared_too(
     saved, then = opt.state_dict(), contents(mirror)
     (name,) = saved["attached"]
     damage(saved["attached"][name])
-    opt.step(gradients(opt._tree, 9))
-    advance(mirror, opt._tree, 9)
+    opt.step(gradients(opt._held.tree, 9))
+    advance(mirror, opt._held.tree, 9)
     before = contents(mirror)
     with pytest.raises(ValueError, match=message):
         opt.load_state_dict(saved)
@@ -449,7 +450,7 @@ def test_an_array_that_cannot_be_written_is_refused_with_nothing_loaded(make: Ma
     saved = opt.state_dict()
     run(opt, mirror, range(1, 2))
     before = contents(mirror), opt.step_count, opt.state["body.0"]["exp_avg"].tobytes()
-    mirror._arrays["body.1"].setflags(write=False)
+    mirror._mirrored.arrays["body.1"].setflags(write=False)
     with pytest.raises(ValueError, match=r"the (sum|average) of 'body\.1' has changed.*read-only"):
         opt.load_state_dict(saved)
     assert (contents(mirror), opt.step_count, opt.state["body.0"]["exp_avg"].tobytes()) == before

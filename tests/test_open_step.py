@@ -226,8 +226,8 @@ REFUSED_INSIDE: dict[str, Callable[[Any], Callable[[], Any]]] = {
     "edit": lambda opt: lambda: setattr(opt, "lr", 0.3),
     "freeze": lambda opt: lambda: setattr(opt.groups[0], "frozen", True),
     "reset": lambda opt: opt.reset,
-    "rebind": lambda opt: lambda: opt.rebind(opt._tree),
-    "extend": lambda opt: lambda: opt.extend({**opt._tree, "more": np.ones(2)}),
+    "rebind": lambda opt: lambda: opt.rebind(opt._held.tree),
+    "extend": lambda opt: lambda: opt.extend({**opt._held.tree, "more": np.ones(2)}),
     "average": averaging,
     "exchange": exchanging,
 }

@@ -132,7 +132,7 @@ def test_an_interrupted_load_leaves_sums_and_averages_as_they_were() -> None:
     attached = [EMA(opt, 0.5), Accumulator(opt)]
     before = [mirror.state_dict()["state"].keys() for mirror in attached]
     state = saved.state_dict()
-    for what, name in ((opt, "_adopt"), (attached[1], "_follow")):
+    for what, name in ((opt._held, "adopt"), (attached[1]._mirrored, "follow")):
         interrupted = mock.patch.object(what, name, side_effect=KeyboardInterrupt)
         with interrupted, pytest.raises(KeyboardInterrupt):
             opt.load_state_dict(state)

@@ -73,9 +73,9 @@ def test_a_run_goes_on_in_the_middle_of_a_schedule(
     first = cls(model(), **options)
     train(first, 11)
     saved = transport(first.state_dict())
-    same = cls(copy.deepcopy(first._tree), **options)
+    same = cls(copy.deepcopy(first._held.tree), **options)
     assert same.load_state_dict(saved).changed == {}
-    other = cls(copy.deepcopy(first._tree), **{"lr": 0.1, **numbers_instead(options)})
+    other = cls(copy.deepcopy(first._held.tree), **{"lr": 0.1, **numbers_instead(options)})
     with pytest.warns(UserWarning, match=r"0\.\d+.* -> .*\w\("):
         assert other.load_state_dict(saved).changed
     for resumed in (same, other):

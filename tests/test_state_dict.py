@@ -68,7 +68,7 @@ def test_an_interrupted_run_has_the_same_bits(
     first = cls(model(), **options)
     train(first, 10)
     saved = transport(first.state_dict())
-    resumed = cls(copy.deepcopy(first._tree), **options)
+    resumed = cls(copy.deepcopy(first._held.tree), **options)
     report = resumed.load_state_dict(saved)
     assert (report.step, report.changed, report.extra) == (10, {}, None)
     assert (report.missing, report.unexpected, report.mismatched) == ((), (), ())
@@ -112,7 +112,7 @@ def test_numbers_and_arrays_may_come_back_as_other_types(
     train(first, 4)
     attached[0].update()
     attached[1].add({name: np.ones(a.shape) for name, a in first.params.items()})
-    other = cls(copy.deepcopy(first._tree), **options)
+    other = cls(copy.deepcopy(first._held.tree), **options)
     averages, sums = EMA(other, 0.5, bias_correction=True), Accumulator(other)
     assert other.load_state_dict(numbers(first.state_dict(), whole, array)).step == 4
     assert same_bits(other, first)

@@ -21,8 +21,9 @@ import thalweg
 from conftest import unchanged
 from mapping import RULES, bits, gradients, opened, start, undisturbed
 from test_processes import in_fork, needs_fork
-from thalweg.mapped import progress, state_dir
-from thalweg.mapped.files import quoted, unquoted
+from thalweg.disk.names import quoted, unquoted
+from thalweg.mapped import params as parameters
+from thalweg.mapped import progress
 from thalweg.mapped.progress import NOTHING, Word
 
 if TYPE_CHECKING:
@@ -447,7 +448,7 @@ def test_after_the_machine_was_started_anew(
     before, left = bits(opt), (tmp_path / "progress").read_bytes()
     opt.close()
     (tmp_path / "progress").write_bytes(left)
-    monkeypatch.setattr(state_dir, "boot_number", lambda: 4711)
+    monkeypatch.setattr(progress, "boot_number", lambda: 4711)
     if flushed:
         again = opened(tmp_path)
         assert bits(again) == before
@@ -461,7 +462,7 @@ def test_after_the_machine_was_started_anew(
 def test_a_machine_that_does_not_tell_counts_as_started_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, boot: int
 ) -> None:
-    monkeypatch.setattr(state_dir, "boot_number", lambda: boot)
+    monkeypatch.setattr(progress, "boot_number", lambda: boot)
     opened(tmp_path).close()
     put(tmp_path, flushed=NOTHING)
     if boot:
@@ -591,7 +592,7 @@ def test_after_close_nothing_is_written(tmp_path: Path) -> None:
         lambda: opt.step(gradients(2)),
         opt.reset,
         lambda: opt.open_step().__enter__(),
-        lambda: opt.extend({**opt._tree, **more}),
+        lambda: opt.extend({**opt._held.tree, **more}),
     ):
         with unchanged(opt), pytest.raises(ValueError, match="was closed"):
             refuses()
@@ -647,7 +648,9 @@ def test_a_child_that_leaves_the_block_of_its_parent_says_nothing(tmp_path: Path
             part.__exit__(None, None, None)
             opt.groups[0].frozen = False
             with pytest.raises(ValueError, match="forked"):
-                opt.extend({**opt._tree, **thalweg.map_params(tmp_path / "x", {"x": np.ones(2)})})
+                opt.extend(
+                    {**opt._held.tree, **thalweg.map_params(tmp_path / "x", {"x": np.ones(2)})}
+                )
             return "left"
 
         before = files(tmp_path)
@@ -661,7 +664,7 @@ def test_copies_are_in_memory(tmp_path: Path, copied: Callable[[Any], Any]) -> N
     opt = opened(tmp_path)
     opt.step(gradients(1))
     before = files(tmp_path)
-    params, other = copied((opt._tree, opt))
+    params, other = copied((opt._held.tree, opt))
     other.step(gradients(2))
     assert other.state_dir is None
     assert params["Body"] is other.params["Body"]
@@ -733,14 +736,14 @@ def test_parameters_that_are_there_keep_their_numbers(tmp_path: Path) -> None:
 def test_a_set_of_parameters_is_whole_or_not_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    like, save = {"a": np.ones(3), "b": np.ones(4)}, thalweg.mapped.files.make_array
+    like, save = {"a": np.ones(3), "b": np.ones(4)}, parameters.make_array
 
     def interrupted(path: Path, like: Any, *, copied: bool) -> None:
         if path.name.startswith("b"):
             raise KeyboardInterrupt
         save(path, like, copied=copied)
 
-    monkeypatch.setattr(thalweg.mapped.files, "make_array", interrupted)
+    monkeypatch.setattr(parameters, "make_array", interrupted)
     with pytest.raises(KeyboardInterrupt):
         thalweg.map_params(tmp_path, like)
     assert not (tmp_path / "params").exists()
@@ -785,7 +788,7 @@ def test_the_description_lists_what_is_there(
 def test_a_record_is_as_many_words_of_memory_that_stays(words: Any) -> None:
     opt = thalweg.AdamW({"w": np.ones(3), "b": np.ones(3)})
     with pytest.raises(ValueError, match="the record of progress does not fit"):
-        opt._updater.keep_record(words(18))
+        opt._held.updater.keep_record(words(18))
     opt.step({"w": np.ones(3), "b": np.ones(3)})
 
 

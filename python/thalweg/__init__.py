@@ -27,10 +27,10 @@ from thalweg.checkpoint import Checkpoint, CheckpointManager, read_checkpoint
 from thalweg.errors import BusyError, NonFiniteError, UnlockedWarning
 from thalweg.groups.group import Group
 from thalweg.groups.ready import layerwise_lr, no_decay
-from thalweg.mapped.files import map_params
+from thalweg.mapped.params import map_params
 from thalweg.optimizer import Optimizer
 from thalweg.optimizers import SGD, SGDW, Adam, AdamW
-from thalweg.state.loading import LoadReport
+from thalweg.state.report import LoadReport
 from thalweg.weight_decay import AveragingTime, averaging_time, normalized_decay
 
 __all__ = [

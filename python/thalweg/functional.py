@@ -7,7 +7,7 @@ Every array argument is an array, or a list or tuple of arrays of the same lengt
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from thalweg import _core
 from thalweg.optimizers import default_weight_decay
@@ -17,13 +17,12 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from thalweg.groups.group import Real
+    from thalweg.numbers import Real
+    from thalweg.optimizers import NonFinite
 
     Arrays: TypeAlias = NDArray[Any] | Sequence[NDArray[Any]]
 
 __all__ = ["adam", "adamw", "clip_by_global_norm", "decay", "global_norm", "sgd", "sgdw"]
-
-NonFinite = Literal["raise", "skip", "ignore"]
 
 
 def adamw(

@@ -1,44 +1,37 @@
-"""What all optimizers have in common: groups, state, pickling. The step is native (`_core`)."""
+"""What all optimizers have in common, as users see it. The step is native (`_core`)."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
-
-import numpy as np
 
 from thalweg import _core
 from thalweg.attributes import Fixed
 from thalweg.checkpoint import files
 from thalweg.groups import spellings
-from thalweg.groups.group import (
-    Cascade,
-    Group,
-    Number,
-    Rule,
-    check_value,
-    resolve,
-)
-from thalweg.groups.matching import Match, Matching
-from thalweg.groups.ready import ReadyGroup
-from thalweg.mapped.state_dir import StateDir
-from thalweg.state import loading
-from thalweg.state import state_dict as state_dicts
-from thalweg.state.live import States
+from thalweg.groups.group import values_of
+from thalweg.groups.matching import Matching
+from thalweg.state.held import Held
+from thalweg.state.loading import load_state_dict
+from thalweg.state.pickled import pickled, unpickle
+from thalweg.state.state_dict import state_dict
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
 
-    from thalweg.averages.mirror import Mirror
+    from thalweg.groups.group import Group
+    from thalweg.groups.matching import Match
+    from thalweg.groups.rule import Rule
+    from thalweg.groups.specified import Groups
+    from thalweg.numbers import Number
+    from thalweg.state.report import LoadReport
 
 __all__ = ["Optimizer"]
-
-NonFinite = Literal["raise", "skip", "ignore"]
-Groups = Sequence[Mapping[str, Any] | ReadyGroup]
 
 
 class Optimizer(Fixed, _core.Optimizer):
@@ -51,17 +44,10 @@ class Optimizer(Fixed, _core.Optimizer):
     rule: ClassVar[Rule]
     """Name and hyperparameters of the update rule."""
 
-    _tree: Any
-    _params: dict[str, Any]
-    _groups: tuple[Group, ...]
-    _cascade: Cascade
-    _options: dict[str, Any]
-    _attached: dict[str, Mirror]
-    _files: StateDir | None
-    """Where parameters and state are files."""
-    _states: States
-    _revision: int
-    """Changes whenever other parameters may train."""
+    @cached_property
+    def _held(self) -> Held:
+        """The parameters, groups and options, and what works on them."""
+        return Held(self, self._updater)
 
     def __init__(self, *_args: Any, **_kwargs: Any) -> None:
         raise TypeError("make one of AdamW, Adam, SGDW and SGD; Optimizer has no rule of its own")
@@ -72,114 +58,15 @@ class Optimizer(Fixed, _core.Optimizer):
         groups: Groups,
         values: dict[str, Any],
         options: dict[str, Any],
-        trained: Mapping[str, int] = MappingProxyType({}),
-        *,
-        state_dir: str | os.PathLike[str] | None = None,
+        state_dir: str | os.PathLike[str] | None,
     ) -> None:
-        """Take in parameters, groups and options; the constructors end here.
-
-        `trained` parameters get so many arrays of state, frozen or not.
-        """
-        values = {key: check_value(self.rule, key, value) for key, value in values.items()}
-        leaves = dict(self._updater.bind(params, **_native_options(self.rule, options)))
-        self._options = options
-        self._tree = params
-        self._params = leaves
-        self._groups = ()
-        self._attached = {}
-        self._states = States(self)
-        self._revision = 0
-        self._files = None
-        made = [Group(self, "*", leaves, values), *self._specified(groups, Matching(leaves))]
-        if state_dir is None:
-            self._adopt(made, trained)
-            return
-        files = StateDir(state_dir, self.rule.name, options, leaves)
-        try:
-            self._updater.keep(files.make)
-            self._adopt(made, files.kept())
-            files.begin(self)
-        except BaseException:
-            files.let_go()
-            raise
-        self._files = files
-
-    def _specified(self, groups: Groups, leaves: Matching) -> list[Group]:
-        """The groups that are asked for, of these leaves."""
-        if isinstance(groups, Mapping | str) or not isinstance(groups, Sequence):
-            raise TypeError(f"groups must be a sequence of mappings, got {groups!r}")
-        made: list[Group] = []
-        for position, given in enumerate(groups):
-            if isinstance(given, Mapping):
-                specifications = [dict(given)]
-            elif hasattr(given, "expand"):
-                specifications = given.expand(leaves.params, self.rule.decay)
-            else:
-                raise TypeError(f"groups[{position}] must be a mapping, got {given!r}")
-            made += [self._group(spec, leaves, f"groups[{position}]") for spec in specifications]
-        return made
-
-    def _group(self, specification: dict[str, Any], leaves: Matching, what: str) -> Group:
-        if "match" not in specification:
-            keys = ", ".join(map(str, specification)) or "no key"
-            raise TypeError(f"{what} needs 'match' (a glob such as '*.b'), it has {keys}")
-        match = specification.pop("match")
-        values = {key: check_value(self.rule, key, v) for key, v in specification.items()}
-        return Group(self, match, leaves.select(match, what), values)
-
-    def _adopt(
-        self,
-        groups: Sequence[Group],
-        trained: Mapping[str, int] = MappingProxyType({}),
-        restored: Any = None,
-        attached: Sequence[Any] = (),
-    ) -> None:
-        """Make these the groups, or change nothing; groups that users hold live on.
-
-        State and counters that are `restored` are taken over in the same native call, and what is
-        for `attached` objects too.
-        """
-        cascade = Cascade(groups, self._params)
-        self._updater.configure(
-            cascade.values(), cascade.assignment(), dict(trained), restored, attached
-        )
-        self._replace(groups, cascade)
-
-    def _replace(self, groups: Sequence[Group], cascade: Cascade) -> None:
-        held = self._groups
-        for old, new in zip(held, groups, strict=False):
-            old._become(new)
-        for old in held[len(groups) :]:
-            old._retire()
-        self._groups = (*held[: len(groups)], *groups[len(held) :])
-        cascade.groups = self._groups
-        self._cascade = cascade
-        self._changed()
-
-    def _changed(self) -> None:
-        """Other parameters may train now: what mirrors them takes them in."""
-        self._revision += 1
-        if self._files is not None:
-            self._files.note(self)
-        for mirror in self._attached.values():
-            mirror._follow()
-
-    def _edit(self, group: Group, values: dict[str, Any]) -> None:
-        """Give a group other values, or change nothing."""
-        self._updater.adjust(self._cascade.edited(group, values))
-        before = group._values
-        object.__setattr__(group, "_values", values)
-        if before.get("frozen") != values.get("frozen"):
-            self._changed()
-
-    def _trained(self) -> dict[str, NDArray[Any]]:
-        """The parameters that train."""
-        return {name: self._params[name] for name in self._cascade.trains()}
+        """Take in parameters, groups and options; the constructors end here."""
+        self._held.start(self.rule, params, groups, values, options=options, state_dir=state_dir)
 
     @property
     def groups(self) -> tuple[Group, ...]:
         """Parameter groups; the first holds the constructor's values and matches everything."""
-        return self._groups
+        return self._held.groups
 
     @property
     def lr(self) -> Any:
@@ -187,16 +74,16 @@ class Optimizer(Fixed, _core.Optimizer):
 
         A number, or a callable of the step.
         """
-        return self._groups[0].lr
+        return self._held.groups[0].lr
 
     @lr.setter
     def lr(self, value: Number) -> None:
-        self._groups[0].lr = value
+        self._held.groups[0].lr = value
 
     @property
     def params(self) -> Mapping[str, NDArray[Any]]:
         """Live parameter arrays by name, in the order of the tree; a read-only mapping."""
-        return MappingProxyType(self._params)
+        return MappingProxyType(self._held.params)
 
     @property
     def state(self) -> Mapping[str, Mapping[str, Any]]:
@@ -205,7 +92,7 @@ class Optimizer(Fixed, _core.Optimizer):
         The arrays are ``exp_avg``, ``exp_avg_sq`` and ``max_exp_avg_sq`` (Adam), or
         ``momentum_buffer`` (SGD with momentum). A parameter that was never trained has none.
         """
-        return self._states
+        return self._held.state
 
     def resolve(self, name: str) -> dict[str, Any]:
         """What applies to a parameter, all groups considered.
@@ -221,12 +108,7 @@ class Optimizer(Fixed, _core.Optimizer):
         KeyError
             If there is no such parameter.
         """
-        matching = self._cascade.matching(name)
-        resolved = resolve([self._groups[i]._values for i in matching])
-        scales = resolved["lr_scale"]
-        if not any(callable(scale) for scale in scales):
-            resolved["lr_scale"] = float(np.prod(scales))
-        return {**resolved, "groups": matching}
+        return self._held.resolve(name)
 
     def reset(self, match: Match | None = None) -> None:
         """Forget the history: state zero, parameters as they are.
@@ -244,9 +126,8 @@ class Optimizer(Fixed, _core.Optimizer):
         BusyError
             If the optimizer is in use, as in every method that reads or writes its state.
         """
-        self._updater.reset(
-            None if match is None else Matching(self._params).select(match, "reset")
-        )
+        names = None if match is None else Matching(self._held.params).select(match, "reset")
+        self._held.updater.reset(names)
 
     def rebind(self, params: Any) -> None:
         """Adopt other arrays under the same names, and keep the state.
@@ -258,13 +139,7 @@ class Optimizer(Fixed, _core.Optimizer):
         ValueError
             If names, shapes or dtypes differ; nothing is changed.
         """
-        if self._files is not None:
-            leaves = _core.flatten(params)
-            self._files.check({name: leaves[name] for name in self._trained() if name in leaves})
-        self._params = dict(self._updater.rebind(params))
-        self._tree = params
-        if self._files is not None:
-            self._files.note(self)
+        self._held.rebind(params)
 
     def extend(self, params: Any, groups: Groups = ()) -> None:
         """Adopt a tree that holds more parameters, in mid-run; the others keep their state.
@@ -296,22 +171,7 @@ class Optimizer(Fixed, _core.Optimizer):
         >>> opt.state["body"]["step"], opt.state["head"]["step"], opt.step_count
         (2, 1, 2)
         """
-        leaves = _core.flatten(params)
-        everything = Matching(leaves)
-        new = {name: leaf for name, leaf in leaves.items() if name not in self._params}
-        added = Matching(new, known=leaves)
-        base, *others = self._groups
-        kept = [
-            Group(self, "*", leaves, base._values),
-            *(g._over(added, everything) for g in others),
-        ]
-        made = [*kept, *self._specified(groups, added)]
-        cascade = Cascade(made, leaves)
-        found = self._updater.extend(params, cascade.values(), cascade.assignment())
-        self._params, self._tree = dict(found), params
-        self._replace(made, cascade)
-        if self._files is not None:
-            self._files.extended(self)
+        self._held.extend(params, groups)
 
     def state_dict(self, *, copy: bool = True) -> dict[str, Any]:
         """Everything but the parameters, as plain dicts, lists, numbers and arrays.
@@ -329,7 +189,7 @@ class Optimizer(Fixed, _core.Optimizer):
             of `thalweg.schedule` are recorded as JSON, other callables by name, matchers as the
             names they matched; parameters that never trained are left out.
         """
-        return state_dicts.state_dict(self, copy=copy)
+        return state_dict(self._held, copy=copy)
 
     def load_state_dict(
         self,
@@ -337,7 +197,7 @@ class Optimizer(Fixed, _core.Optimizer):
         *,
         hyperparameters: Literal["saved", "current"] = "saved",
         strict: bool = True,
-    ) -> loading.LoadReport:
+    ) -> LoadReport:
         """Take over a state dict. Everything is checked before anything is changed.
 
         Parameters
@@ -361,8 +221,8 @@ class Optimizer(Fixed, _core.Optimizer):
         ValueError
             If it does not fit, listing every difference; nothing is loaded then.
         """
-        return loading.load_state_dict(
-            self, state_dict, hyperparameters=hyperparameters, strict=strict
+        return load_state_dict(
+            self._held, state_dict, hyperparameters=hyperparameters, strict=strict
         )
 
     def save(self, path: files.Path, extra: Any = None, *, params: bool = True) -> None:
@@ -414,7 +274,7 @@ class Optimizer(Fixed, _core.Optimizer):
         >>> again.params["w"], again.step_count
         (array([0.899, 0.899]), 1)
         """
-        files.save(self, path, extra, params=params)
+        files.save(self._held, path, extra, params=params)
 
     def load(
         self,
@@ -423,7 +283,7 @@ class Optimizer(Fixed, _core.Optimizer):
         hyperparameters: Literal["saved", "current"] = "saved",
         strict: bool = True,
         params: bool = True,
-    ) -> loading.LoadReport:
+    ) -> LoadReport:
         """Take over what `save` wrote, parameters in place. All is checked before anything changes.
 
         Parameters
@@ -455,7 +315,7 @@ class Optimizer(Fixed, _core.Optimizer):
         memory that grows with the model.
         """
         return files.load(
-            self,
+            self._held,
             files.Opened(path),
             hyperparameters=hyperparameters,
             strict=strict,
@@ -465,7 +325,7 @@ class Optimizer(Fixed, _core.Optimizer):
     @property
     def state_dir(self) -> Path | None:
         """The directory that parameters and state are files in, if they are."""
-        return None if self._files is None else self._files.path
+        return None if self._held.files is None else self._held.files.path
 
     def flush(self) -> None:
         """Put parameters and state that are files on the disk, so that a power failure spares them.
@@ -477,8 +337,7 @@ class Optimizer(Fixed, _core.Optimizer):
         BusyError
             Inside `open_step` and `EMA.swapped`.
         """
-        if self._files is not None:
-            self._updater.alone(self._files.flush)
+        self._held.flush()
 
     def close(self) -> None:
         """Flush, and let another optimizer have the directory; this one can no longer step.
@@ -491,17 +350,7 @@ class Optimizer(Fixed, _core.Optimizer):
         BusyError
             Inside `open_step` and `EMA.swapped`.
         """
-        if self._files is not None:
-            self.flush()
-            self._updater.keep_record()
-            self._files.let_go()
-
-    def _loaded(self, path: str | os.PathLike[str]) -> None:
-        """All parameters and state were loaded from a checkpoint there."""
-        if self._files is not None:
-            self._files.note_checkpoint(path)
-            self._updater.mend()
-            self._files.mended()
+        self._held.close()
 
     @classmethod
     def _ways(cls) -> Mapping[str, str]:
@@ -512,10 +361,11 @@ class Optimizer(Fixed, _core.Optimizer):
         return spellings.hints()
 
     def __repr__(self) -> str:
-        trains = self._trained().values()
+        trains = self._held.trained().values()
         size = sum(array.size for array in trains)
-        values = ", ".join(f"{key}={self._groups[0]._values[key]!r}" for key in self.rule.keys)
-        frozen = len(self._params) - len(trains)
+        base = values_of(self._held.groups[0])
+        values = ", ".join(f"{key}={base[key]!r}" for key in self.rule.keys)
+        frozen = len(self._held.params) - len(trains)
         rest = f", {frozen} frozen" if frozen else ""
         return (
             f"{self.rule.name}({values}; {len(trains)} arrays, {size:,} parameters train{rest}, "
@@ -523,20 +373,13 @@ class Optimizer(Fixed, _core.Optimizer):
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _new, (type(self),), state_dicts.pickled(self)
+        own = {key: value for key, value in self.__dict__.items() if key != "_held"}
+        return _new, (type(self),), {**pickled(self._held), "attributes": own}
 
-    def __setstate__(self, pickled: dict[str, Any]) -> None:
-        state_dicts.unpickle(self, pickled)
+    def __setstate__(self, saved: dict[str, Any]) -> None:
+        unpickle(self._held, self.rule, saved)
+        self.__dict__.update(saved["attributes"])
 
 
 def _new(cls: type[Optimizer]) -> Optimizer:
     return cls.__new__(cls)
-
-
-def _native_options(rule: Rule, options: Mapping[str, Any]) -> dict[str, Any]:
-    for key in ("amsgrad", "nesterov", "independent", "maximize"):
-        if not isinstance(options[key], bool):
-            raise TypeError(f"{key} must be True or False, got {options[key]!r}")
-    if not isinstance(options["nonfinite"], str):
-        raise TypeError(f"nonfinite must be a string, got {options['nonfinite']!r}")
-    return {"adam": "betas" in rule.keys, **options}

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from inspect import signature
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
-from thalweg.groups.group import Number, Rule, unknown_argument
-from thalweg.optimizer import Groups, NonFinite, Optimizer
+from thalweg.groups.rule import Rule
+from thalweg.groups.values import unknown_argument
+from thalweg.optimizer import Optimizer
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Mapping, Sequence
 
+    from thalweg.groups.specified import Groups
+    from thalweg.numbers import Number
+
 __all__ = ["SGD", "SGDW", "Adam", "AdamW"]
 
 DEFAULT_WEIGHT_DECAY = 1e-2
+
+NonFinite = Literal["raise", "skip", "ignore"]
 
 
 class Adam(Optimizer):

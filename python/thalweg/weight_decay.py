@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from thalweg import _core
 
 if TYPE_CHECKING:
-    from thalweg.groups.group import Real
+    from thalweg.numbers import Real
 
 __all__ = ["AveragingTime", "averaging_time", "normalized_decay"]
 

@@ -136,7 +136,7 @@ def test_a_run_of_optax_goes_on_here(transformation: Any, optimizer: Any, before
     rest = range(before + 1, before + 16)
     params, _ = train_theirs(tx, state, params, rest)
     train_ours(opt, rest)
-    assert_close(opt._tree, params)
+    assert_close(opt._held.tree, params)
 
 
 @pytest.mark.parametrize("like", [True, False])
@@ -157,7 +157,7 @@ def test_any_state_of_optax_can_be_filled(transformation: Any, optimizer: Any) -
 
 def goes_on(tx: Any, opt: thalweg.Optimizer, before: int, *, like: bool) -> None:
     train_ours(opt, range(1, before + 1))
-    params = typed(opt._tree)
+    params = typed(opt._held.tree)
     fresh = tx.init(params)
     state = to_optax(opt, like=fresh) if like else to_optax(opt)
     assert jax.tree.structure(state) == jax.tree.structure(fresh)
@@ -166,7 +166,7 @@ def goes_on(tx: Any, opt: thalweg.Optimizer, before: int, *, like: bool) -> None
     rest = range(before + 1, before + 16)
     train_ours(opt, rest)
     params, state = train_theirs(tx, state, params, rest)
-    assert_close(params, opt._tree)
+    assert_close(params, opt._held.tree)
     assert jax.tree.structure(state) == jax.tree.structure(fresh)
 
 

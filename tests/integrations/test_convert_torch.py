@@ -416,7 +416,7 @@ def test_decay_of_the_other_kind_is_refused_where_it_counts() -> None:
         ("AdamW", 0.0, thalweg.Adam, True),
     ):
         saved = getattr(torch.optim, rule)(params.values(), weight_decay=decay).state_dict()
-        opt = ours(fresh()._tree)
+        opt = ours(fresh()._held.tree)
         if fits:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")

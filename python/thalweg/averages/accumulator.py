@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any, ClassVar
-
-import numpy as np
 
 from thalweg import _core
 from thalweg.attributes import from_the_start
 from thalweg.averages.mirror import Mirror
+from thalweg.averages.sums import Sums
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from typing import TypeGuard
 
     from numpy.typing import NDArray
 
-    from thalweg.averages.mirror import Planned
-    from thalweg.groups.group import Real
+    from thalweg.numbers import Real
 
 __all__ = ["Accumulator"]
 
@@ -61,11 +57,13 @@ class Accumulator(Mirror):
     >>> acc.clear()
     """
 
-    kind: ClassVar[str] = "accumulator"
-    array_key: ClassVar[str] = "sum"
+    kind: ClassVar[str] = Sums.kind
+    array_key: ClassVar[str] = Sums.array_key
+
+    _mirrored: Sums
 
     def __init__(self, params: Any, *, name: str = "accumulator") -> None:
-        super().__init__(params, name)
+        self._mirrored = Sums(type(self).__name__, params, name)
 
     @classmethod
     def _hints(cls) -> Mapping[str, str]:
@@ -73,9 +71,6 @@ class Accumulator(Mirror):
             ("weight", "grads", "count"), "add(grads, weight) and clear() change it"
         )
         return {**made, **from_the_start(cls.__name__, "params")}
-
-    def _bind(self, tree: Any) -> None:
-        self._native.bind_sums(tree)
 
     def add(self, grads: Any, weight: Real = 1.0) -> None:
         """Add gradients times ``weight``.
@@ -93,45 +88,30 @@ class Accumulator(Mirror):
             As `Optimizer.step` does for gradients that do not fit; nothing is added then.
         """
         weight = _core.check_hyperparameter("weight", weight)
-        self._follow()
-        self._native.step(grads, scale=weight)
+        self._mirrored.follow()
+        self._mirrored.updater.step(grads, scale=weight)
 
     @property
     def grads(self) -> dict[str, NDArray[Any] | None]:
         """The live sums by name; None where no gradient was added since `clear`."""
-        steps = zip(self._native.leaf_names(), self._native.leaf_steps(), strict=True)
-        return {name: self._arrays[name] if step else None for name, step in steps}
+        arrays, updater = self._mirrored.arrays, self._mirrored.updater
+        steps = zip(updater.leaf_names(), updater.leaf_steps(), strict=True)
+        return {name: arrays[name] if step else None for name, step in steps}
 
     @property
     def weight(self) -> float:
         """The weights added up. ``opt.step(acc.grads, scale=1 / acc.weight)`` takes the mean."""
-        return self._native.weight
+        return self._mirrored.updater.weight
 
     @property
     def count(self) -> int:
         """Number of additions since `clear`."""
-        return self._native.step_count
+        return self._mirrored.updater.step_count
 
     def clear(self) -> None:
         """Begin anew. The arrays keep their numbers until the next `add` overwrites them."""
-        self._native.reset()
-
-    def _recorded(self) -> dict[str, Any]:
-        return {"weight": self.weight}
-
-    def _plan_values(self, saved: Mapping[str, Any], planned: Planned, *, others: bool) -> None:  # noqa: ARG002 - it has none
-        weight = saved.get("weight")
-        if _is_number(weight) and 0 <= weight < math.inf:
-            planned.weight = float(weight)
-        else:
-            planned.differences.append(f"weight is {weight!r}")
-            planned.fits = False
+        self._mirrored.updater.reset()
 
     def __repr__(self) -> str:
-        return (
-            f"Accumulator({len(self._arrays)} arrays, {self.count} added, weight {self.weight:g})"
-        )
-
-
-def _is_number(value: Any) -> TypeGuard[float]:
-    return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+        arrays = len(self._mirrored.arrays)
+        return f"Accumulator({arrays} arrays, {self.count} added, weight {self.weight:g})"

@@ -4,24 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
-
-from thalweg import _core
 from thalweg.attributes import from_the_start
 from thalweg.averages.mirror import Mirror
-from thalweg.groups.group import check_number
-from thalweg.mapped.state_dir import owner_of
-from thalweg.state.loading import restored
-from thalweg.state.state_dict import record
+from thalweg.averages.moving import MovingAverages
 from thalweg.tree import flatten, unflatten
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from numpy.typing import NDArray
-
-    from thalweg.averages.mirror import Planned
-    from thalweg.groups.group import Kept, Number
+    from thalweg import _core
+    from thalweg.numbers import Kept, Number
 
 __all__ = ["EMA"]
 
@@ -76,9 +68,10 @@ class EMA(Mirror):
     array([3.])
     """
 
-    kind: ClassVar[str] = "ema"
-    array_key: ClassVar[str] = "average"
-    _keeps: ClassVar[bool] = True
+    kind: ClassVar[str] = MovingAverages.kind
+    array_key: ClassVar[str] = MovingAverages.array_key
+
+    _mirrored: MovingAverages
 
     def __init__(
         self,
@@ -90,44 +83,33 @@ class EMA(Mirror):
     ) -> None:
         if not isinstance(bias_correction, bool):
             raise TypeError(f"bias_correction must be True or False, got {bias_correction!r}")
-        self._bias_correction = bias_correction
-        self._decay = check_number("decay", decay)
-        super().__init__(params, name)
+        self._mirrored = MovingAverages(
+            type(self).__name__, params, name, decay, bias_correction=bias_correction
+        )
 
     @classmethod
     def _ways(cls) -> Mapping[str, str]:
         decay = dict.fromkeys(("momentum", "ema_momentum", "beta"), "set ema.decay")
         return {**super()._ways(), **from_the_start(cls.__name__, "bias_correction"), **decay}
 
-    def _bind(self, tree: Any) -> None:
-        self._native.bind_averages(tree, self._bias_correction)
-
-    def _values(self) -> dict[str, Any]:
-        return {"decay": self._decay}
-
-    def _start(self, param: NDArray[Any]) -> NDArray[Any]:
-        return np.array(param, subok=False)
-
     @property
     def decay(self) -> Kept:
         """The decay, edited live: ``ema.decay = 0.9999``."""
-        return self._decay
+        return self._mirrored.decay
 
     @decay.setter
     def decay(self, value: Number) -> None:
-        value = check_number("decay", value)
-        self._native.adjust([(0, {"decay": value}), (1, {"decay": value, "frozen": True})])
-        self._decay = value
+        self._mirrored.decay = value
 
     @property
     def bias_correction(self) -> bool:
         """Whether the updates alone count."""
-        return self._bias_correction
+        return self._mirrored.bias_correction
 
     @property
     def count(self) -> int:
         """Number of updates."""
-        return self._native.step_count
+        return self._mirrored.updater.step_count
 
     def update(self) -> None:
         """Move the averages towards the parameters as they are now.
@@ -139,15 +121,13 @@ class EMA(Mirror):
         BusyError
             Inside `swapped` and inside `Optimizer.open_step`.
         """
-        self._follow()
-        params = self._given if self._owner is None else self._owner._params
-        self._native.average(params, None if self._owner is None else self._owner._updater)
+        self._mirrored.update()
 
     @property
     def params(self) -> Any:
         """The averages, as a tree like the parameters; what is not averaged is the array itself."""
-        tree = self._tree
-        return unflatten({**flatten(tree), **self._arrays}, like=tree)
+        tree = self._mirrored.tree
+        return unflatten({**flatten(tree), **self._mirrored.arrays}, like=tree)
 
     def swapped(self) -> _core.Swapped:
         """Parameters and averages change places inside a block, for evaluation.
@@ -164,34 +144,9 @@ class EMA(Mirror):
         BusyError
             Inside another such block and inside `Optimizer.open_step`.
         """
-        params = flatten(self._tree)
-        # Whoever keeps a record of the parameters has to know that they hold something else.
-        owner = owner_of(params) if self._owner is None else self._owner
-        updater = None if owner is None else owner._updater
-        return _core.Swapped(self._native, updater, params, self._tree)
-
-    def _plan_values(self, saved: Mapping[str, Any], planned: Planned, *, others: bool) -> None:
-        theirs, ours = saved.get("bias_correction"), self._bias_correction
-        if not isinstance(theirs, bool | np.bool_) or bool(theirs) != ours:
-            planned.differences.append(f"bias_correction: saved {theirs!r}, here {ours!r}")
-            planned.fits = False
-        if not others:
-            return
-        try:
-            decay = check_number("decay", restored(saved.get("decay"), self._decay))
-        except (TypeError, ValueError) as error:
-            planned.differences.append(f"decay: {error}")
-            return
-        planned.values["decay"] = decay
-        if decay != self._decay:
-            planned.changed = (self._decay, decay)
-
-    def _recorded(self) -> dict[str, Any]:
-        return {"decay": record(self._decay), "bias_correction": self._bias_correction}
+        return self._mirrored.swapped()
 
     def __repr__(self) -> str:
-        correction = ", bias_correction=True" if self._bias_correction else ""
-        return (
-            f"EMA(decay={self._decay!r}{correction}; {len(self._arrays)} arrays, "
-            f"{self.count} updates)"
-        )
+        correction = ", bias_correction=True" if self.bias_correction else ""
+        arrays = len(self._mirrored.arrays)
+        return f"EMA(decay={self.decay!r}{correction}; {arrays} arrays, {self.count} updates)"

@@ -12,13 +12,11 @@ import re
 import warnings
 from typing import TYPE_CHECKING, NamedTuple
 
-from thalweg import _core
-
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-__all__ = ["Entry", "entries", "make", "next_number", "prune", "remove_leftovers"]
+__all__ = ["Entry", "entries", "next_number", "prune", "remove_leftovers"]
 
 NAME = re.compile(
     r"checkpoint-([0-9]{8,})-step-([0-9]+)\.safetensors((?:\.[0-9a-f]{16})?\.partial)?"
@@ -83,11 +81,3 @@ def _unlink(path: Path) -> None:
         path.unlink(missing_ok=True)
     except OSError as error:
         warnings.warn(str(error), RuntimeWarning, stacklevel=2)
-
-
-def make(directory: Path) -> None:
-    """Make a directory, and those above it, all of which a power failure leaves in place."""
-    made = [path for path in (directory, *directory.parents) if not path.exists()]
-    directory.mkdir(parents=True, exist_ok=True)
-    for path in made:
-        _core.sync_directory(path.parent)

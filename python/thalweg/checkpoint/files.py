@@ -10,7 +10,7 @@ import numpy as np
 
 from thalweg import _core
 from thalweg.checkpoint.encoding import Encoder, decode
-from thalweg.state.loading import LoadReport, Origin, load_state_dict
+from thalweg.state.loading import Origin, load_state_dict
 from thalweg.state.state_dict import together
 from thalweg.tree import flatten
 
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from thalweg.mapped.state_dir import StateDir
-    from thalweg.optimizer import Optimizer
+    from thalweg.state.held import Held
+    from thalweg.state.report import LoadReport
 
 __all__ = ["Checkpoint", "read_checkpoint"]
 
@@ -54,12 +55,12 @@ class Snapshot:
         if extra is not None:
             self.metadata[EXTRA] = self._encoder.text(extra, "extra", "extra")
 
-    def take(self, opt: Optimizer, saved: dict[str, Any], *, params: bool) -> Snapshot:
+    def take(self, held: Held, saved: dict[str, Any], *, params: bool) -> Snapshot:
         """Add an optimizer, whose state dict is given."""
-        tree = {**saved, "params": _trained(opt, saved) if params else None}
+        tree = {**saved, "params": _trained(held, saved) if params else None}
         self.metadata[OPTIMIZER] = self._encoder.text(tree, "the state dict")
         self.step_count = saved["step_count"]
-        self._directory = opt._files if params else None
+        self._directory = held.files if params else None
         return self
 
     def copy(self) -> Snapshot:
@@ -77,26 +78,26 @@ class Snapshot:
             self._directory.note_checkpoint(path)
 
 
-def save(opt: Optimizer, path: Path, extra: Any, *, params: bool) -> None:
+def save(held: Held, path: Path, extra: Any, *, params: bool) -> None:
     """See `Optimizer.save`."""
-    taken(opt, extra, lambda snapshot: snapshot.write(path), params=params)
+    taken(held, extra, lambda snapshot: snapshot.write(path), params=params)
 
 
-def taken(opt: Optimizer, extra: Any, use: Callable[[Snapshot], T], *, params: bool) -> T:
+def taken(held: Held, extra: Any, use: Callable[[Snapshot], T], *, params: bool) -> T:
     """What `use` makes of a snapshot of live arrays, which nobody can change until it returns."""
     snapshot = Snapshot(extra)
 
     def work(saved: dict[str, Any]) -> T:
-        return use(snapshot.take(opt, saved, params=params))
+        return use(snapshot.take(held, saved, params=params))
 
-    made: T = together(opt, work, current=True)
+    made: T = together(held, work, current=True)
     return made
 
 
-def _trained(opt: Optimizer, saved: dict[str, Any]) -> dict[str, Any]:
+def _trained(held: Held, saved: dict[str, Any]) -> dict[str, Any]:
     """The parameters that train or have trained; not those that were replaced once frozen."""
-    held = flatten(opt._tree)
-    return {n: opt._params[n] for n in saved["state"] if held.get(n) is opt._params[n]}
+    live = flatten(held.tree)
+    return {n: held.params[n] for n in saved["state"] if live.get(n) is held.params[n]}
 
 
 class Opened:
@@ -129,7 +130,7 @@ class Opened:
 
 
 def load(
-    opt: Optimizer,
+    held: Held,
     file: Opened,
     *,
     hyperparameters: Literal["saved", "current"],
@@ -144,14 +145,14 @@ def load(
             "params=False, which leaves the parameters as they are"
         )
     report = load_state_dict(
-        opt,
+        held,
         saved,
         hyperparameters=hyperparameters,
         strict=strict,
         origin=Origin(repr(file.path), values if params else None, extra, stacklevel=4),
     )
     if params and not (report.missing or report.unexpected or report.mismatched):
-        opt._loaded(file.path)
+        held.loaded(file.path)
     return report
 
 

@@ -15,6 +15,8 @@ from thalweg.attributes import Fixed, from_the_start
 from thalweg.checkpoint import directory as directories
 from thalweg.checkpoint import files
 from thalweg.checkpoint.background import Task, report
+from thalweg.disk.writing import make_directory
+from thalweg.state.held import held_by
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -23,8 +25,9 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from thalweg.optimizer import Optimizer
-    from thalweg.state.loading import LoadReport
+    from thalweg._core import Optimizer
+    from thalweg.state.held import Held
+    from thalweg.state.report import LoadReport
 
 __all__ = ["CheckpointManager"]
 
@@ -191,7 +194,7 @@ class CheckpointManager(Fixed):
             raise ValueError(
                 "save_if_due needs to know how often: CheckpointManager(..., every=100), or save"
             )
-        _check_optimizer(opt)
+        _held(opt)
         with self._alone():
             self._settle(wait=False)
             self._last = min(self._last, opt.step_count)
@@ -201,12 +204,12 @@ class CheckpointManager(Fixed):
             return self._save(opt, extra() if callable(extra) else extra, params)
 
     def _save(self, opt: Optimizer, extra: Any, params: bool) -> Path:
-        _check_optimizer(opt)
+        held = _held(opt)
         if self._background:
-            entry, write = files.taken(opt, extra, self._copied, params=params)
+            entry, write = files.taken(held, extra, self._copied, params=params)
             self._start(entry.path.name, write)
         else:
-            entry = files.taken(opt, extra, self._written, params=params)
+            entry = files.taken(held, extra, self._written, params=params)
             directories.prune(self._directory, self._keep)
         self._before, self._last = self._last, entry.step
         return entry.path
@@ -225,7 +228,7 @@ class CheckpointManager(Fixed):
     def _place(self, step: int) -> tuple[_core.DirectoryLock, directories.Entry]:
         """Where the next checkpoint goes, locked."""
         if not self._made:
-            directories.make(self._directory)
+            make_directory(self._directory)
             self._made = True
         if self._lock is not None and not self._lock.is_held():
             self._lock.release()
@@ -283,14 +286,14 @@ class CheckpointManager(Fixed):
         BusyError
             If the optimizer is in use.
         """
-        _check_optimizer(opt)
+        held = _held(opt)
         with self._alone():
             self._settle()
             file = self._newest()
             if file is None:
                 return None
             loaded = files.load(
-                opt, file, hyperparameters=hyperparameters, strict=strict, params=params
+                held, file, hyperparameters=hyperparameters, strict=strict, params=params
             )
             self._last = self._before = opt.step_count
             return loaded
@@ -413,6 +416,8 @@ def _write(
     directories.prune(path.parent, keep)
 
 
-def _check_optimizer(opt: Any) -> None:
+def _held(opt: Any) -> Held:
+    """What an optimizer holds; anything else is refused."""
     if not isinstance(opt, _core.Optimizer):
         raise TypeError(f"a checkpoint is of an optimizer of thalweg, got {type(opt).__name__}")
+    return held_by(opt)

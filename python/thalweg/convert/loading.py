@@ -9,10 +9,10 @@ import numpy as np
 
 from thalweg import _core
 from thalweg.state.form import FORMAT, STEP_LIMIT
-from thalweg.state.loading import LoadReport
+from thalweg.state.report import LoadReport
 
 if TYPE_CHECKING:
-    from thalweg.optimizer import Optimizer
+    from thalweg.state.held import Held
 
 __all__ = ["ConvertReport", "Found", "checked_count", "is_count", "zeros"]
 
@@ -39,7 +39,7 @@ class Found:
     mismatched: list[str] = field(default_factory=list)
     ignored: dict[str, Any] = field(default_factory=dict)
 
-    def state_dict(self, opt: Optimizer, step_count: int | None) -> dict[str, Any]:
+    def state_dict(self, held: Held, step_count: int | None) -> dict[str, Any]:
         """As the optimizer would have saved it.
 
         Sums and averages are no part of it: whoever loads it leaves them as they are.
@@ -48,8 +48,8 @@ class Found:
         first = {"match": self.names}
         return {
             "format": FORMAT,
-            "rule": opt.rule.name,
-            "options": dict(opt._options),
+            "rule": held.rule.name,
+            "options": dict(held.options),
             "step_count": max([0, *steps]) if step_count is None else step_count,
             "skips": {"total": 0, "consecutive": 0},
             "groups": self.groups or [first],
@@ -75,9 +75,9 @@ def is_count(value: Any) -> bool:
     return type(value) is int and 0 <= value < STEP_LIMIT
 
 
-def zeros(opt: Optimizer, name: str, step: int = 0) -> dict[str, Any] | None:
+def zeros(held: Held, name: str, step: int = 0) -> dict[str, Any] | None:
     """State of a parameter that has no history, or None if it has no state here either."""
-    live = opt._updater.state(name)
+    live = held.updater.state(name)
     if live is None:
         return None
     return {

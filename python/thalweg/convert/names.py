@@ -11,29 +11,33 @@ import numpy as np
 
 from thalweg.groups.matching import Match, Matching
 from thalweg.optimizer import Optimizer
+from thalweg.state.held import held_by
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Order", "check_optimizer", "differences", "exchanged", "flat", "swapped"]
+    from thalweg.state.held import Held
+
+__all__ = ["Order", "differences", "exchanged", "flat", "held_of", "swapped"]
 
 Order: TypeAlias = Sequence[str] | Sequence[Sequence[str]]
 """Names in the order of torch's parameters: all in one, or group by group."""
 
 
-def check_optimizer(opt: Any) -> None:
-    """Refuse what is no optimizer of thalweg."""
+def held_of(opt: Any) -> Held:
+    """What an optimizer of thalweg holds; anything else is refused."""
     if not isinstance(opt, Optimizer):
         raise TypeError(
             f"opt must be one of thalweg.AdamW, Adam, SGDW and SGD, got {type(opt).__name__}"
         )
+    return held_by(opt)
 
 
-def exchanged(opt: Optimizer) -> list[str]:
+def exchanged(held: Held) -> list[str]:
     """The parameters that have something to exchange: those that train, or have trained."""
-    trains, state = opt._trained(), opt.state
+    trains, state = held.trained(), held.state
     return [
-        name for name in opt.params if name in trains or (name in state and state[name]["step"])
+        name for name in held.params if name in trains or (name in state and state[name]["step"])
     ]
 
 
@@ -52,22 +56,22 @@ def flat(params: Any) -> tuple[list[str], list[int] | None]:
     return names, [len(group) for group in groups]
 
 
-def differences(opt: Optimizer, names: Sequence[str]) -> list[str]:
+def differences(held: Held, names: Sequence[str]) -> list[str]:
     """What is wrong with names that were given."""
     found = [f"{name!r} is there {n} times" for name, n in Counter(names).items() if n > 1]
     for name in dict.fromkeys(names):
-        if name not in opt.params:
-            near = get_close_matches(name, list(opt.params), n=1)
+        if name not in held.params:
+            near = get_close_matches(name, list(held.params), n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             found.append(f"{name!r} is no parameter{hint}")
     return found
 
 
-def swapped(opt: Optimizer, transpose: Match | None) -> set[str]:
+def swapped(held: Held, transpose: Match | None) -> set[str]:
     """The matrices that are transposed in the other library."""
     if transpose is None:
         return set()
-    params: Mapping[str, Any] = opt.params
+    params: Mapping[str, Any] = held.params
     names = Matching(params).select(transpose, "transpose")
     for name in names:
         if np.ndim(params[name]) != 2:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from thalweg import _core
-from thalweg.groups.group import native, resolve
+from thalweg.groups.group import values_of
+from thalweg.groups.values import native, resolve
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from thalweg.optimizer import Optimizer
+    from thalweg.state.held import Held
 
 __all__ = ["Values"]
 
@@ -18,13 +19,13 @@ __all__ = ["Values"]
 class Values:
     """The hyperparameters of each parameter at a step; callables are called once for a class."""
 
-    def __init__(self, opt: Optimizer, step: int) -> None:
-        self.opt, self.step = opt, step
+    def __init__(self, held: Held, step: int) -> None:
+        self.held, self.step = held, step
         self.known: dict[tuple[int, ...], dict[str, Any]] = {}
 
     def _resolved(self, name: str) -> dict[str, Any]:
-        groups = self.opt.groups
-        resolved = resolve([groups[i]._values for i in self.opt._cascade.matching(name)])
+        groups = self.held.groups
+        resolved = resolve([values_of(groups[i]) for i in self.held.cascade.matching(name)])
         return {key: value for key, value in native(resolved).items() if key != "frozen"}
 
     def plain(self, name: str) -> bool:
@@ -34,7 +35,7 @@ class Values:
 
     def of(self, name: str) -> dict[str, Any]:
         """Those of one parameter, ``lr_scale`` multiplied into ``lr``."""
-        matching = self.opt._cascade.matching(name)
+        matching = self.held.cascade.matching(name)
         if matching not in self.known:
             self.known[matching] = _numbers(self._resolved(name), self.step)
         return self.known[matching]

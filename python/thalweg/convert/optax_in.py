@@ -8,7 +8,7 @@ import numpy as np
 
 from thalweg.convert.arrays import fitted, whole
 from thalweg.convert.loading import ConvertReport, Found, checked_count, is_count
-from thalweg.convert.names import check_optimizer
+from thalweg.convert.names import held_of
 from thalweg.convert.optax_parts import ADAM, TRACE, fields, kind, refuse
 from thalweg.state.loading import Origin, load_state_dict
 from thalweg.tree import flatten
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from thalweg.optimizer import Optimizer
+    from thalweg.state.held import Held
 
 __all__ = ["from_optax"]
 
@@ -68,8 +69,8 @@ def from_optax(
     >>> thalweg.convert.from_optax((moments, (), ()), opt).step
     7
     """
-    check_optimizer(opt)
-    refuse(opt)
+    held = held_of(opt)
+    refuse(held)
     if fields(state) is None:
         raise TypeError(
             f"state must be what init or update of an optax transformation returned, got "
@@ -77,23 +78,23 @@ def from_optax(
         )
     step_count = checked_count(step_count)
     found, counts = Found(), []
-    for path, own, held in _parts(state, "", found.ignored):
+    for path, own, content in _parts(state, "", found.ignored):
         if own == ADAM:
-            counts.append(whole(held["count"]))
-            arrays = {"exp_avg": held["mu"], "exp_avg_sq": held["nu"]}
-            _add(opt, found, path, arrays, counts[-1])
+            counts.append(whole(content["count"]))
+            arrays = {"exp_avg": content["mu"], "exp_avg_sq": content["nu"]}
+            _add(held, found, path, arrays, counts[-1])
         elif own == TRACE:
-            _add(opt, found, path, {"momentum_buffer": held["trace"]}, None)
+            _add(held, found, path, {"momentum_buffer": content["trace"]}, None)
         else:
-            counts.append(whole(held["count"]))
-    _check_found(opt, found)
+            counts.append(whole(content["count"]))
+    _check_found(held, found)
     step_count = _counted(found, counts) if step_count is None else step_count
     for name in found.names:
         leaf = found.state[name]
         leaf["step"] = step_count if leaf["step"] is None else leaf["step"]
     loaded = load_state_dict(
-        opt,
-        found.state_dict(opt, step_count),
+        held,
+        found.state_dict(held, step_count),
         hyperparameters="current",
         strict=strict,
         origin=Origin(foreign=found.mismatched),
@@ -105,26 +106,24 @@ def _parts(
     node: Any, path: str, ignored: dict[str, Any]
 ) -> list[tuple[str, set[str], Mapping[str, Any]]]:
     """The states of known kinds, and where they are."""
-    held = fields(node)
-    if held is None:
+    content = fields(node)
+    if content is None:
         if node is not None:
             ignored[path.removeprefix(".")] = node
         return []
-    if "mini_step" in held and whole(held["mini_step"]) != 0:
+    if "mini_step" in content and whole(content["mini_step"]) != 0:
         raise ValueError(
-            f"the state is amid an accumulation of gradients, mini_step is {held['mini_step']}; "
+            f"the state is amid an accumulation of gradients, mini_step is {content['mini_step']}; "
             "take it over after a whole number of updates"
         )
-    own = kind(node, held)
-    here = [] if own is None else [(path.removeprefix("."), own, held)]
-    inner = {key: value for key, value in held.items() if own is None or key not in own}
+    own = kind(node, content)
+    here = [] if own is None else [(path.removeprefix("."), own, content)]
+    inner = {key: value for key, value in content.items() if own is None or key not in own}
     below = [_parts(value, f"{path}.{key}", ignored) for key, value in inner.items()]
     return [*here, *(part for parts in below for part in parts)]
 
 
-def _add(
-    opt: Optimizer, found: Found, path: str, trees: Mapping[str, Any], step: int | None
-) -> None:
+def _add(held: Held, found: Found, path: str, trees: Mapping[str, Any], step: int | None) -> None:
     """State of the parameters that a part has."""
     flat = {key: flatten(tree) for key, tree in trees.items()}
     names = list(dict.fromkeys(name for leaves in flat.values() for name in leaves))
@@ -132,7 +131,7 @@ def _add(
         if name in found.state:
             found.mismatched.append(f"{name!r} is in two states, the second at {path or 'the top'}")
             continue
-        dtype = getattr(opt.params.get(name), "dtype", None)
+        dtype = getattr(held.params.get(name), "dtype", None)
         arrays = {
             key: fitted(leaves[name], dtype) for key, leaves in flat.items() if name in leaves
         }
@@ -140,17 +139,17 @@ def _add(
         found.names.append(name)
 
 
-def _check_found(opt: Optimizer, found: Found) -> None:
+def _check_found(held: Held, found: Found) -> None:
     """Refuse what holds no state of the optimizer's rule."""
-    trained = opt._trained()
-    keeps = any(opt._updater.state(name) for name in trained)
+    trained = held.trained()
+    keeps = any(held.updater.state(name) for name in trained)
     if found.state or not keeps:
         if not found.state:  # SGD without momentum, which has nothing but its count
             found.names = list(trained)
             found.state = {name: {"step": None} for name in trained}
         return
-    needed = "ScaleByAdamState" if "betas" in opt.rule.keys else "TraceState"
-    raise ValueError(f"there is no {needed} of optax in what was given, as {opt.rule.name} needs")
+    needed = "ScaleByAdamState" if "betas" in held.rule.keys else "TraceState"
+    raise ValueError(f"there is no {needed} of optax in what was given, as {held.rule.name} needs")
 
 
 def _counted(found: Found, counts: list[Any]) -> int:

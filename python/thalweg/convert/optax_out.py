@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from thalweg.convert.names import check_optimizer
+from thalweg.convert.names import held_of
 from thalweg.convert.optax_parts import ADAM, COUNT, TRACE, classes, fields, kind, rebuilt, refuse
 from thalweg.state.state_dict import snapshot
 from thalweg.tree import flatten, unflatten
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
 
     from thalweg.optimizer import Optimizer
+    from thalweg.state.held import Held
 
 __all__ = ["to_optax"]
 
@@ -59,14 +60,14 @@ def to_optax(opt: Optimizer, *, like: Any = None) -> Any:
     >>> int(adam.count), adam.mu
     (1, {'w': array([0.1, 0.1])})
     """
-    check_optimizer(opt)
-    refuse(opt)
-    (step_count, *_), states = snapshot(opt._updater)
-    state = _State(opt, states, _count(step_count))
+    held = held_of(opt)
+    refuse(held)
+    (step_count, *_), states = snapshot(held.updater)
+    state = _State(held, states, _count(step_count))
     if like is None:
         return state.plain()
     made = state.filled(like)
-    missing = [name for name in opt._trained() if len(states[name]) > 1 and name not in state.taken]
+    missing = [name for name in held.trained() if len(states[name]) > 1 and name not in state.taken]
     if missing:
         raise ValueError(f"like has no place for the state of {', '.join(map(repr, missing))}")
     return made
@@ -81,27 +82,27 @@ def _count(step: int) -> Any:
 class _State:
     """State by parameter, on its way into trees."""
 
-    def __init__(self, opt: Optimizer, states: Mapping[str, Any], step_count: Any) -> None:
-        self.opt, self.states, self.step_count = opt, states, step_count
+    def __init__(self, held: Held, states: Mapping[str, Any], step_count: Any) -> None:
+        self.held, self.states, self.step_count = held, states, step_count
         self.taken: set[str] = set()
 
     def plain(self) -> Any:
         """As the plain optimizers of optax have it."""
-        optax, opt = classes(), self.opt
+        optax, held = classes(), self.held
         empty = optax.EmptyState()
-        last = optax.ScaleByScheduleState(self.step_count) if callable(opt.lr) else empty
-        decay = [empty] if opt.rule.decay == "weight_decay" else []
-        adam = "betas" in opt.rule.keys
+        last = optax.ScaleByScheduleState(self.step_count) if callable(held.groups[0].lr) else empty
+        decay = [empty] if held.rule.decay == "weight_decay" else []
+        adam = "betas" in held.rule.keys
         key = "exp_avg" if adam else "momentum_buffer"
         names = {name: name for name, leaf in self.states.items() if key in leaf}
-        others = [name for name in opt._trained() if name not in names]
+        others = [name for name in held.trained() if name not in names]
         if not names:
             return (empty, *decay, last)
         if others:
             raise ValueError(
                 f"{others[0]!r} has no momentum and {next(iter(names))!r} has; give a state as like"
             )
-        like = unflatten({name: names.get(name) for name in opt.params}, opt._tree)
+        like = unflatten({name: names.get(name) for name in held.params}, held.tree)
         if adam:
             moments = (self._tree(names, like, key) for key in ("exp_avg", "exp_avg_sq"))
             return (optax.ScaleByAdamState(self._step(names), *moments), *decay, last)
@@ -109,24 +110,24 @@ class _State:
 
     def filled(self, node: Any) -> Any:
         """The same state of optax, with what is known in its place."""
-        held = fields(node)
-        if held is None:
+        content = fields(node)
+        if content is None:
             return node
-        own = kind(node, held)
+        own = kind(node, content)
         made: dict[str, Any] = {}
         if own == ADAM:
-            names = self._names(held["mu"], "exp_avg")
+            names = self._names(content["mu"], "exp_avg")
             made = {
                 "count": self._step(names),
-                "mu": self._tree(names, held["mu"], "exp_avg"),
-                "nu": self._tree(names, held["nu"], "exp_avg_sq"),
+                "mu": self._tree(names, content["mu"], "exp_avg"),
+                "nu": self._tree(names, content["nu"], "exp_avg_sq"),
             }
         elif own == TRACE:
-            names = self._names(held["trace"], "momentum_buffer")
-            made = {"trace": self._tree(names, held["trace"], "momentum_buffer")}
+            names = self._names(content["trace"], "momentum_buffer")
+            made = {"trace": self._tree(names, content["trace"], "momentum_buffer")}
         elif own == COUNT:
             made = {"count": self.step_count}
-        return rebuilt(node, lambda key: made[key] if key in made else self.filled(held[key]))
+        return rebuilt(node, lambda key: made[key] if key in made else self.filled(content[key]))
 
     def _names(self, like: Any, key: str) -> list[str]:
         """Parameters in a part of a state."""
@@ -134,7 +135,7 @@ class _State:
         for name, leaf in found.items():
             if key not in self.states.get(name, {}):
                 raise ValueError(f"like has {name!r}, of which there is no {key} here")
-            mine, theirs = self.opt.params[name].shape, np.shape(leaf)
+            mine, theirs = self.held.params[name].shape, np.shape(leaf)
             if mine != theirs:
                 raise ValueError(f"{name!r} is {theirs} in like, here it is {mine}")
         self.taken.update(found)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from thalweg.optimizer import Optimizer
+    from thalweg.state.held import Held
 
 __all__ = ["ADAM", "COUNT", "TRACE", "classes", "kind", "rebuilt", "refuse"]
 
@@ -52,8 +52,8 @@ def classes() -> Any:
 def fields(node: Any) -> Mapping[str, Any] | None:
     """What a container holds by name, or None if it is none."""
     if isinstance(node, tuple) and hasattr(node, "_asdict"):
-        held: dict[str, Any] = node._asdict()
-        return held
+        content: dict[str, Any] = node._asdict()
+        return content
     if isinstance(node, Mapping):
         return {str(key): value for key, value in node.items()}
     if isinstance(node, list | tuple):
@@ -61,7 +61,7 @@ def fields(node: Any) -> Mapping[str, Any] | None:
     return None
 
 
-def kind(node: Any, held: Mapping[str, Any]) -> set[str] | None:
+def kind(node: Any, content: Mapping[str, Any]) -> set[str] | None:
     """`ADAM`, `TRACE` or `COUNT`, or None for anything else.
 
     Raises
@@ -69,7 +69,7 @@ def kind(node: Any, held: Mapping[str, Any]) -> set[str] | None:
     ValueError
         For the state of another rule that has the same fields, or of optax's AMSGrad.
     """
-    keys, name = set(held), type(node).__name__
+    keys, name = set(content), type(node).__name__
     if keys == {*ADAM, "nu_max"}:
         raise ValueError(
             "optax's AMSGrad keeps the maximum of the corrected second moment, thalweg's and "
@@ -94,18 +94,18 @@ def rebuilt(node: Any, change: Callable[[str], Any]) -> Any:
     return type(node)(change(str(i)) for i in range(len(node)))
 
 
-def refuse(opt: Optimizer) -> None:
+def refuse(held: Held) -> None:
     """Refuse what optax does otherwise, or not at all."""
-    if opt._options["amsgrad"]:
+    if held.options["amsgrad"]:
         raise ValueError(
             "amsgrad=True: optax's AMSGrad keeps the maximum of the corrected second moment, here "
             "it is that of the moment itself; neither follows from the other"
         )
-    if opt._options["maximize"]:
+    if held.options["maximize"]:
         raise ValueError(
             "maximize=True has no counterpart in optax: which sign its moments have depends on "
             "where the gradients are negated"
         )
-    damped = [name for name in opt._trained() if opt.resolve(name).get("dampening", 0.0) != 0.0]
+    damped = [name for name in held.trained() if held.resolve(name).get("dampening", 0.0) != 0.0]
     if damped:
         raise ValueError(f"dampening, as {damped[0]!r} has, has no counterpart in optax")

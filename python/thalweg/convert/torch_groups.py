@@ -14,7 +14,7 @@ from thalweg.state.whole import hint
 
 if TYPE_CHECKING:
     from thalweg.convert.loading import Found
-    from thalweg.optimizer import Optimizer
+    from thalweg.state.held import Held
 
 __all__ = ["checked", "names", "read_groups"]
 
@@ -71,25 +71,25 @@ def _is_group(value: Any) -> bool:
     )
 
 
-def names(opt: Optimizer, groups: list[Mapping[str, Any]], params: Order | None) -> list[str]:
+def names(held: Held, groups: list[Mapping[str, Any]], params: Order | None) -> list[str]:
     """The parameter at each of torch's positions."""
     sizes = [len(group["params"]) for group in groups]
     if params is not None:
-        return _asked(opt, sizes, params)
+        return _asked(held, sizes, params)
     keys = [key for group in groups for key in group["params"]]
     if keys and all(isinstance(key, str) for key in keys):
-        return _by_name(opt, keys)
+        return _by_name(held, keys)
     theirs: list[str] = [name for group in groups for name in group.get("param_names") or ()]
-    if len(theirs) == sum(sizes) and all(name in opt.params for name in theirs):
+    if len(theirs) == sum(sizes) and all(name in held.params for name in theirs):
         if len(set(theirs)) < len(theirs):
             raise ValueError(f"torch's param_names have a name twice: {', '.join(theirs)}")
         return theirs
-    return _ordered(opt, sizes, theirs)
+    return _ordered(held, sizes, theirs)
 
 
-def _by_name(opt: Optimizer, keys: list[str]) -> list[str]:
+def _by_name(held: Held, keys: list[str]) -> list[str]:
     """The parameters of a state dict whose keys are names."""
-    wrong = differences(opt, keys)
+    wrong = differences(held, keys)
     if wrong:
         listed = "\n- ".join(wrong)
         order = ", ".join(map(repr, keys[:3])) + (", ..." if len(keys) > 3 else "")
@@ -100,10 +100,10 @@ def _by_name(opt: Optimizer, keys: list[str]) -> list[str]:
     return keys
 
 
-def _asked(opt: Optimizer, sizes: list[int], params: Order) -> list[str]:
+def _asked(held: Held, sizes: list[int], params: Order) -> list[str]:
     """The parameters as the caller has ordered them."""
     ours, asked = flat(params)
-    wrong = differences(opt, ours)
+    wrong = differences(held, ours)
     if (asked or [len(ours)]) != (sizes if asked else [sum(sizes)]):
         wrong.append(f"torch has groups of {sizes} parameters, params has {asked or len(ours)}")
     if wrong:
@@ -112,14 +112,14 @@ def _asked(opt: Optimizer, sizes: list[int], params: Order) -> list[str]:
     return ours
 
 
-def _ordered(opt: Optimizer, sizes: list[int], theirs: list[str]) -> list[str]:
+def _ordered(held: Held, sizes: list[int], theirs: list[str]) -> list[str]:
     """The parameters in the order of the tree."""
     if len(sizes) > 1:
         raise ValueError(
             f"torch has {len(sizes)} groups, whose order is not that of the tree; say which names "
             "they have, as params=[['w'], ['b']]"
         )
-    orders = [exchanged(opt), list(opt.params)]
+    orders = [exchanged(held), list(held.params)]
     fitting = [order for order in orders if len(order) == sizes[0]]
     if not fitting:
         raise ValueError(
@@ -127,7 +127,7 @@ def _ordered(opt: Optimizer, sizes: list[int], theirs: list[str]) -> list[str]:
             "say which they are, as params=['w', 'b']"
         )
     for ours, name in zip(fitting[0], theirs, strict=False):
-        if name != ours and name in opt.params:
+        if name != ours and name in held.params:
             raise ValueError(
                 f"torch's param_names have {name!r} where the order of the tree has {ours!r}; say "
                 "which is which, as params=['w', 'b']"
@@ -135,20 +135,20 @@ def _ordered(opt: Optimizer, sizes: list[int], theirs: list[str]) -> list[str]:
     return fitting[0]
 
 
-def read_groups(opt: Optimizer, groups: list[Mapping[str, Any]], adam: bool, found: Found) -> None:
+def read_groups(held: Held, groups: list[Mapping[str, Any]], adam: bool, found: Found) -> None:
     """Hyperparameters, if they differ from those here."""
     before = len(found.mismatched)
-    rule = _rule(opt, groups, adam)
-    if rule != opt.rule.name:
-        found.mismatched.append(f"rule: saved {rule!r}, here {opt.rule.name!r}")
+    rule = _rule(held, groups, adam)
+    if rule != held.rule.name:
+        found.mismatched.append(f"rule: saved {rule!r}, here {held.rule.name!r}")
     else:
         flags = {"amsgrad" if adam else "nesterov", "maximize", "independent"}
         for key in sorted(flags):
             theirs = [bool(number(group.get(key, False))) for group in groups]
-            if theirs != [opt._options[key]] * len(groups):
+            if theirs != [held.options[key]] * len(groups):
                 shown = theirs[0] if len(set(theirs)) == 1 else theirs
                 found.mismatched.append(
-                    f"option {key}: saved {shown!r}, here {opt._options[key]!r}"
+                    f"option {key}: saved {shown!r}, here {held.options[key]!r}"
                 )
     for i, group in enumerate(groups):
         keys = (*(ADAM if adam else SGD), *NO_NUMBERS)
@@ -158,10 +158,10 @@ def read_groups(opt: Optimizer, groups: list[Mapping[str, Any]], adam: bool, fou
             if key not in keys and value is not None and value is not False
         }
     if len(found.mismatched) == before:
-        found.groups = _made(opt, groups, found.names)
+        found.groups = _made(held, groups, found.names)
 
 
-def _rule(opt: Optimizer, groups: list[Mapping[str, Any]], adam: bool) -> str:
+def _rule(held: Held, groups: list[Mapping[str, Any]], adam: bool) -> str:
     """The rule that the groups are of; AdamW and Adam are the same where nothing decays."""
     if not adam:
         return "SGD"
@@ -170,18 +170,16 @@ def _rule(opt: Optimizer, groups: list[Mapping[str, Any]], adam: bool) -> str:
         for group in groups
         if "decoupled_weight_decay" in group and number(group["weight_decay"]) != 0
     ]
-    ours = opt.rule.name if opt.rule.name in ("AdamW", "Adam") else "AdamW"
+    ours = held.rule.name if held.rule.name in ("AdamW", "Adam") else "AdamW"
     return next((rule for rule in told if rule != ours), ours)
 
 
-def _made(
-    opt: Optimizer, groups: list[Mapping[str, Any]], order: list[str]
-) -> list[dict[str, Any]]:
+def _made(held: Held, groups: list[Mapping[str, Any]], order: list[str]) -> list[dict[str, Any]]:
     """Groups as a state dict here has them; none if the numbers here are those already."""
     rest = iter(order)
     members = [[next(rest) for _ in group["params"]] for group in groups]
-    values = [_values(opt, group) for group in groups]
-    ours = Values(opt, 1)
+    values = [_values(held, group) for group in groups]
+    ours = Values(held, 1)
     if all(
         ours.plain(name) and ours.of(name) == theirs
         for m, theirs in zip(members, values, strict=True)
@@ -193,12 +191,12 @@ def _made(
         for i, (m, theirs) in enumerate(zip(members, values, strict=True))
     ]
     made[0]["match"] = order
-    frozen = [name for name in opt.params if opt.resolve(name)["frozen"]]
+    frozen = [name for name in held.params if held.resolve(name)["frozen"]]
     return [*made, {"match": frozen, "frozen": True}] if frozen else made
 
 
-def _values(opt: Optimizer, group: Mapping[str, Any]) -> dict[str, Any]:
-    theirs = {("weight_decay" if key == "l2" else key): key for key in opt.rule.keys}
+def _values(held: Held, group: Mapping[str, Any]) -> dict[str, Any]:
+    theirs = {("weight_decay" if key == "l2" else key): key for key in held.rule.keys}
     values = {ours: number(group[key]) for key, ours in theirs.items()}
     if "betas" in values:
         values["betas"] = (number(values["betas"][0]), number(values["betas"][1]))

@@ -10,7 +10,7 @@ import numpy as np
 
 from thalweg.convert.arrays import fitted, whole
 from thalweg.convert.loading import ConvertReport, Found, checked_count, zeros
-from thalweg.convert.names import Order, check_optimizer, swapped
+from thalweg.convert.names import Order, held_of, swapped
 from thalweg.convert.torch_groups import checked, names, read_groups
 from thalweg.convert.torch_names import is_flat, nested
 from thalweg.state.loading import Origin, load_state_dict
@@ -18,6 +18,7 @@ from thalweg.state.loading import Origin, load_state_dict
 if TYPE_CHECKING:
     from thalweg.groups.matching import Match
     from thalweg.optimizer import Optimizer
+    from thalweg.state.held import Held
 
 __all__ = ["from_torch"]
 
@@ -90,20 +91,20 @@ def from_torch(
     >>> opt.state["w"]["momentum_buffer"], report.names
     (array([1., 1.]), ('w',))
     """
-    check_optimizer(opt)
+    held = held_of(opt)
     step_count = checked_count(step_count)
     if isinstance(state_dict, Mapping) and is_flat(state_dict):
         state_dict = nested(state_dict)
     groups, adam = checked(state_dict)
     found = Found()
-    found.names = names(opt, groups, params)
+    found.names = names(held, groups, params)
     if hyperparameters == "saved":
-        read_groups(opt, groups, adam, found)
-    _read_state(opt, state_dict, found, transposed=swapped(opt, transpose), step_count=step_count)
+        read_groups(held, groups, adam, found)
+    _read_state(held, state_dict, found, transposed=swapped(held, transpose), step_count=step_count)
     saved = hyperparameters == "saved" and not found.groups
     loaded = load_state_dict(
-        opt,
-        found.state_dict(opt, step_count),
+        held,
+        found.state_dict(held, step_count),
         hyperparameters="current" if saved else hyperparameters,
         strict=strict,
         origin=Origin(foreign=found.mismatched),
@@ -112,7 +113,7 @@ def from_torch(
 
 
 def _read_state(
-    opt: Optimizer,
+    held: Held,
     state_dict: Mapping[str, Any],
     found: Found,
     *,
@@ -133,14 +134,14 @@ def _read_state(
         entry = {k: v for k, v in states.get(key, {}).items() if v is not None}
         if entry:
             default = None if counted else step_count or 1
-            dtype = getattr(opt.params[name], "dtype", None)
+            dtype = getattr(held.params[name], "dtype", None)
             leaf = {k: fitted(v, dtype) for k, v in entry.items() if k != "step"}
             if name in transposed:
                 leaf = {k: v.T if np.ndim(v) == 2 else v for k, v in leaf.items()}
             found.state[name] = {**leaf, "step": whole(entry.get("step", default))}
-            found.mismatched += _hint(name, opt.params[name], leaf)
+            found.mismatched += _hint(name, held.params[name], leaf)
         else:
-            never = zeros(opt, name)
+            never = zeros(held, name)
             if never is not None:
                 # Without state torch's SGD does not tell whether it was updated.
                 stateless = len(never) == 1

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from thalweg.convert.names import Order, check_optimizer, differences, exchanged, flat, swapped
+from thalweg.convert.names import Order, differences, exchanged, flat, held_of, swapped
 from thalweg.convert.numbers import Values
 from thalweg.state.state_dict import snapshot
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from thalweg.groups.matching import Match
     from thalweg.optimizer import Optimizer
+    from thalweg.state.held import Held
 
 __all__ = ["to_torch"]
 
@@ -73,26 +74,26 @@ def to_torch(
     >>> saved["param_groups"][0]["param_names"], saved["state"][1]["exp_avg"]
     (['w', 'b'], array([0.1]))
     """
-    check_optimizer(opt)
+    held = held_of(opt)
     if tensors is not None and not isinstance(tensors, bool):
         raise TypeError(f"tensors must be True, False or None, got {tensors!r}")
-    _refuse(opt)
-    (step_count, *_), states = snapshot(opt._updater)
-    values = Values(opt, max(1, step_count))
-    groups = _grouped(opt, values) if params is None else _asked(opt, params, values)
+    _refuse(held)
+    (step_count, *_), states = snapshot(held.updater)
+    values = Values(held, max(1, step_count))
+    groups = _grouped(held, values) if params is None else _asked(held, params, values)
     as_torch = _tensor() if tensors or (tensors is None and "torch" in sys.modules) else None
-    transposed = swapped(opt, transpose)
+    transposed = swapped(held, transpose)
     names = [name for group in groups for name in group]
     position = {name: i for i, name in enumerate(names)}
     return {
         "state": {
-            i: _entry(states[name], opt.rule.name, name in transposed, as_torch)
+            i: _entry(states[name], held.rule.name, name in transposed, as_torch)
             for name, i in position.items()
             if name in states and states[name]["step"] and len(states[name]) > 1
         },
         "param_groups": [
             {
-                **_group(opt, values.of(group[0])),
+                **_group(held, values.of(group[0])),
                 "params": [position[name] for name in group],
                 "param_names": group,
             }
@@ -101,30 +102,30 @@ def to_torch(
     }
 
 
-def _refuse(opt: Optimizer) -> None:
-    if opt.rule.name == "SGDW":
+def _refuse(held: Held) -> None:
+    if held.rule.name == "SGDW":
         raise ValueError(
             "torch.optim has no SGDW: the decay of its SGD enters the momentum buffer, as l2 of "
             "thalweg.SGD does"
         )
-    if opt._options["independent"]:
+    if held.options["independent"]:
         raise ValueError(
             "independent=True has no counterpart in torch, which multiplies weight_decay by lr"
         )
 
 
-def _grouped(opt: Optimizer, values: Values) -> list[list[str]]:
+def _grouped(held: Held, values: Values) -> list[list[str]]:
     found: dict[frozenset[tuple[str, Any]], list[str]] = {}
-    for name in exchanged(opt):
+    for name in exchanged(held):
         found.setdefault(frozenset(values.of(name).items()), []).append(name)
     return list(found.values())
 
 
-def _asked(opt: Optimizer, params: Order, values: Values) -> list[list[str]]:
+def _asked(held: Held, params: Order, values: Values) -> list[list[str]]:
     names, sizes = flat(params)
-    wrong = differences(opt, names)
+    wrong = differences(held, names)
     given = set(names)
-    wrong += [f"{name!r} trains and is left out" for name in opt._trained() if name not in given]
+    wrong += [f"{name!r} trains and is left out" for name in held.trained() if name not in given]
     rest = iter(names)
     groups = [[next(rest) for _ in range(size)] for size in sizes or [len(names)]]
     for group in groups if not wrong else ():
@@ -148,15 +149,15 @@ def _mixed(group: Sequence[str], values: Values) -> list[str]:
     return found
 
 
-def _group(opt: Optimizer, values: dict[str, Any]) -> dict[str, Any]:
+def _group(held: Held, values: dict[str, Any]) -> dict[str, Any]:
     """A group, with every key that torch gives it."""
     known = {("weight_decay" if key == "l2" else key): value for key, value in values.items()}
     adam = "betas" in known
     flags = ("amsgrad" if adam else "nesterov", "maximize")
-    known |= {key: opt._options[key] for key in flags}
+    known |= {key: held.options[key] for key in flags}
     known |= {"foreach": None, "differentiable": False, "fused": None}
     if adam:
-        known |= {"capturable": False, "decoupled_weight_decay": opt.rule.name == "AdamW"}
+        known |= {"capturable": False, "decoupled_weight_decay": held.rule.name == "AdamW"}
     return known
 
 

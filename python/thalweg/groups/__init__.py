@@ -1,5 +1,7 @@
 """Parameter groups: which parameter gets which hyperparameters."""
 
-from thalweg.groups.group import Group, Kept, Match, Number, Real
+from thalweg.groups.group import Group
+from thalweg.groups.matching import Match
+from thalweg.numbers import Kept, Number, Real
 
 __all__ = ["Group", "Kept", "Match", "Number", "Real"]

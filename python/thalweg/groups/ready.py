@@ -15,7 +15,7 @@ from thalweg.groups.matching import Match, Matching, Names, compiled, some
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from thalweg.groups.group import Real
+    from thalweg.numbers import Real
 
     Layer = Callable[[str], int | None]
 

@@ -10,7 +10,7 @@ from thalweg.attributes import from_the_start
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from thalweg.groups.group import Rule
+    from thalweg.groups.rule import Rule
 
 __all__ = ["SPELLINGS", "hints", "ways"]
 

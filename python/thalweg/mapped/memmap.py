@@ -15,7 +15,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["file_place", "memmap_below"]
+__all__ = ["file_place", "map_of", "memmap_below"]
 
 
 def file_place(array: NDArray[Any]) -> tuple[int, int, int, bool] | None:
@@ -28,9 +28,8 @@ def file_place(array: NDArray[Any]) -> tuple[int, int, int, bool] | None:
     if mapped is None or mapped.filename is None:
         return None
     # NumPy keeps the offset of the map that was made; the operating system maps whole pages.
-    # Nothing public tells where the map lies in memory, hence `_mmap`, which the stubs leave out.
     page = mapped.offset - mapped.offset % mmap.ALLOCATIONGRANULARITY
-    start_of_map = np.frombuffer(mapped._mmap, np.uint8).__array_interface__["data"][0]  # type: ignore[attr-defined]
+    start_of_map = np.frombuffer(map_of(mapped), np.uint8).__array_interface__["data"][0]
     try:
         file = Path(mapped.filename).stat()
     except OSError:
@@ -45,3 +44,9 @@ def memmap_below(array: Any) -> np.memmap[Any, Any] | None:
             return array
         array = array.base
     return None
+
+
+def map_of(array: np.memmap[Any, Any]) -> mmap.mmap:
+    """The map of an `np.memmap`, which all its views share."""
+    made: mmap.mmap = array._mmap  # type: ignore[attr-defined]
+    return made

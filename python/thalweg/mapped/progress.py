@@ -8,11 +8,30 @@ from enum import IntEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from thalweg.disk.writing import naming
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["MAGIC", "NOTHING", "STEPS", "WEIGHT", "Word", "boot_number", "model_number"]
+    from numpy.typing import NDArray
 
+__all__ = [
+    "FORMAT",
+    "MAGIC",
+    "NOTHING",
+    "STEPS",
+    "WEIGHT",
+    "Word",
+    "boot_number",
+    "is_of_this_run",
+    "model_number",
+    "read",
+    "record",
+]
+
+FORMAT = 1
 MAGIC = int.from_bytes(b"thalweg\n", "little")
 NOTHING = 2**64 - 1
 """In place of the number that was flushed: writing has begun since."""
@@ -54,3 +73,37 @@ def boot_number() -> int:
 
 def _number(text: bytes) -> int:
     return int.from_bytes(hashlib.sha256(text).digest()[:8], "little")
+
+
+def is_of_this_run(words: NDArray[np.uint64]) -> bool:
+    """Whether a record was written since the machine was started."""
+    return int(words[Word.BOOT]) in {boot_number()} - {0}
+
+
+def read(path: Path) -> NDArray[np.uint64]:
+    """The words of a record, if it is one."""
+    with naming(path):
+        return np.fromfile(path, "<u8")
+
+
+def record(
+    model: Mapping[str, Any],
+    steps: Mapping[str, int],
+    counts: tuple[int, int, int, float],
+    number: int,
+    flushed: int,
+    *,
+    torn: bool,
+) -> NDArray[np.uint64]:
+    """The words of a record: of which writing the last was, of which the last that was flushed."""
+    names = sorted(steps)
+    words = np.zeros(STEPS + len(names), "<u8")
+    words[Word.MAGIC], words[Word.FORMAT] = MAGIC, FORMAT
+    words[Word.MODEL] = model_number(model, names)
+    words[Word.BOOT] = boot_number()
+    words[Word.BEGUN], words[Word.FINISHED] = number + torn, number
+    words[Word.FLUSHED], words[Word.LEAVES] = flushed, len(names)
+    words[Word.COUNTERS : Word.COUNTERS + 3] = counts[:3]
+    words[WEIGHT : WEIGHT + 1] = np.array([counts[3]]).view("<u8")
+    words[STEPS:] = [steps[name] for name in names]
+    return words

@@ -1,69 +1,43 @@
-"""State in memory-mapped files, and the record that tells whether they are whole.
+"""The directory of an optimizer whose parameters and state are files.
 
-The record is written natively, around everything that writes parameters or state; what it says is
-judged here, when a directory is opened.
+The record of progress is written natively, around everything that writes parameters or state; what
+it says is judged when a directory is opened.
 """
 
 from __future__ import annotations
 
-import atexit
 import gc
 import json
 import os
 import threading
 import weakref
-from bisect import bisect_right
-from contextlib import ExitStack, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from thalweg import _core
-from thalweg.errors import BusyError
-from thalweg.mapped.files import (
-    LOCK,
-    appearing,
-    make_array,
-    naming,
-    open_array,
-    quoted,
-    replace_file,
-    sync_directories,
-    sync_file,
-)
+from thalweg.disk.names import quoted
+from thalweg.disk.writing import appearing, naming, replace_file, sync_directories, sync_file
+from thalweg.groups.rule import STRUCTURAL
+from thalweg.mapped.arrays import LOCK, make_array, open_array
+from thalweg.mapped.found import Found, fresh, judge
 from thalweg.mapped.limits import memory_limit
-from thalweg.mapped.memmap import file_place, memmap_below
-from thalweg.mapped.progress import MAGIC, NOTHING, STEPS, WEIGHT, Word, boot_number, model_number
-from thalweg.state.loading import STRUCTURAL
+from thalweg.mapped.memmap import map_of, memmap_below
+from thalweg.mapped.owners import OPEN
+from thalweg.mapped.progress import FORMAT, NOTHING, Word, read, record
+from thalweg.mapped.told import described, read_told, refuse_others
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from numpy.typing import NDArray
 
-    from thalweg.optimizer import Optimizer
+    from thalweg.mapped.owners import Owner
 
 __all__ = ["StateDir"]
 
-FORMAT = 1
 KEYS = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq", "momentum_buffer")
-
-_OPEN: weakref.WeakSet[Optimizer] = weakref.WeakSet()
-
-
-@dataclass
-class Found:
-    """What was in the directory before."""
-
-    counts: tuple[int, int, int, float]
-    steps: dict[str, int]
-    number: int
-    """Of the last writing."""
-    flushed: int
-    torn: bool
-    """The record was removed, as after a step that was cut short."""
 
 
 class StateDir:
@@ -100,89 +74,20 @@ class StateDir:
 
     def _look(self, leaves: Mapping[str, Any]) -> Found:
         """What is there, if it is of this model and whole."""
-        record, told = self.path / "progress", self.path / "optimizer.json"
-        fresh = Found((0, 0, 0, 0.0), {}, 0, NOTHING, torn=told.exists())
+        progress, told = self.path / "progress", self.path / "optimizer.json"
         if not told.exists():
             # Only a constructor that was cut short leaves a record alone.
-            if record.exists() and _words(record)[Word.BEGUN : Word.BEGUN + 1].any():
+            if progress.exists() and read(progress)[Word.BEGUN : Word.BEGUN + 1].any():
                 raise ValueError(
-                    f"{told} is missing, and {record} says that something was trained; put it "
+                    f"{told} is missing, and {progress} says that something was trained; put it "
                     "back, or remove what else is there to begin anew"
                 )
-            return fresh
-        self._saved = _read(told)
-        self._refuse_others(leaves)
-        return self._judge(_words(record), leaves) if record.exists() else fresh
-
-    def _refuse_others(self, leaves: Mapping[str, Any]) -> None:
-        """List what is another model than the one that was here."""
-        saved, found = self._saved, []
-        for key, here in self._model.items():
-            if saved["model"].get(key) != here:
-                found.append(f"{key}: {saved['model'].get(key)!r} there, {here!r} here")
-        there = saved["parameters"]
-        found += [f"parameter {name!r} is there and not here" for name in there.keys() - leaves]
-        found += [f"parameter {name!r} is here and not there" for name in leaves.keys() - there]
-        for name in sorted(there.keys() & leaves):
-            told, here = there[name], leaves[name]
-            if told is not None and isinstance(here, np.ndarray):
-                described = self._described(here)
-                for key in told.keys() & described:
-                    if told[key] != described[key]:
-                        found.append(
-                            f"{key} of parameter {name!r}: {told[key]!r} there, {described[key]!r} "
-                            "here"
-                        )
-        if found:
-            listed = "\n- ".join(sorted(found))
-            raise ValueError(f"state_dir {self.path} is of another optimizer:\n- {listed}")
-
-    def _judge(self, words: NDArray[np.uint64], leaves: Mapping[str, Any]) -> Found:
-        """What the record says, if arrays are as they were between two steps."""
-        names = sorted(leaves)
-        whole = (
-            len(words) == STEPS + len(names)
-            and words[Word.MAGIC] == MAGIC
-            and words[Word.FORMAT] == FORMAT
-            and words[Word.MODEL] == model_number(self._model, names)
-        )
-        if not whole:
-            raise ValueError(
-                f"{self.path / 'progress'} is no record of this optimizer, or one that was cut "
-                f"short; {self._way_on()}"
-            )
-        begun, finished, flushed = (
-            int(words[at]) for at in (Word.BEGUN, Word.FINISHED, Word.FLUSHED)
-        )
-        count = int(words[Word.COUNTERS])
-        if begun != finished:
-            raise ValueError(
-                f"a step in {self.path} was cut short (writing number {begun}; step_count is "
-                f"{count}): parameters and state are part old and part new; {self._way_on()}"
-            )
-        if int(words[Word.BOOT]) not in {boot_number()} - {0} and flushed != finished:
-            raise ValueError(
-                f"the machine was started anew since {self.path} was written, and what was written "
-                f"last (number {finished}; step_count is {count}) may not have reached the disk: "
-                "parameters and state may be part old and part new (opt.flush() is the way to be "
-                f"sure); {self._way_on()}"
-            )
-        skips, consecutive = (int(words[Word.COUNTERS + at]) for at in (1, 2))
-        weight = float(words[WEIGHT : WEIGHT + 1].view("<f8")[0])
-        steps = dict(zip(names, map(int, words[STEPS:]), strict=True))
-        return Found((count, skips, consecutive, weight), steps, finished, flushed, torn=False)
-
-    def _way_on(self) -> str:
-        checkpoint = self._saved.get("checkpoint")
-        if checkpoint is None:
-            return (
-                "no checkpoint was saved or loaded by this optimizer, so begin anew: remove what "
-                "is in the directory"
-            )
-        return (
-            f"the last checkpoint is {checkpoint}: remove {self.path / 'progress'}, make the "
-            f"optimizer again as now, and opt.load({checkpoint!r}), which overwrites all of it"
-        )
+            return fresh(torn=False)
+        self._saved = read_told(told)
+        refuse_others(self.path, self._saved, self._model, leaves)
+        if not progress.exists():
+            return fresh(torn=True)
+        return judge(self.path, self._saved, self._model, leaves)
 
     def kept(self) -> dict[str, int]:
         """How many state arrays are there for each parameter that has trained."""
@@ -249,70 +154,43 @@ class StateDir:
             return f"a map of {file}"
         return None if file.exists() else f"a map of {file}, which is no longer there"
 
-    def _described(self, array: NDArray[Any]) -> dict[str, Any]:
-        found: dict[str, Any] = {"shape": list(array.shape), "dtype": array.dtype.str}
-        mapped, place = memmap_below(array), file_place(array)
-        if mapped is not None and mapped.filename is not None and place is not None:
-            file = Path(mapped.filename).resolve()
-            if file.is_relative_to(self.path):
-                found["file"] = file.relative_to(self.path).as_posix()
-                found["offset"] = place[2] + array.__array_interface__["data"][0]
-        return found
-
-    def begin(self, opt: Optimizer) -> None:
+    def begin(self, owner: Owner) -> None:
         """Hand over counters, and keep the record from now on."""
-        found = self.found
-        names = opt._updater.leaf_names()
-        opt._updater.resume(found.counts, [found.steps.get(name, 0) for name in sorted(names)])
-        self._write_record(opt, found.number, found.flushed, torn=found.torn)
-        self.note(opt)
-        weakref.finalize(opt, self.let_go).atexit = False
-        _OPEN.add(opt)
+        found, updater = self.found, owner.updater
+        names = sorted(updater.leaf_names())
+        updater.resume(found.counts, [found.steps.get(name, 0) for name in names])
+        self._write_record(owner, found.number, found.flushed, torn=found.torn)
+        self.note(owner)
+        weakref.finalize(owner, self.let_go).atexit = False
+        OPEN.add(owner)
 
-    def _write_record(self, opt: Optimizer, number: int, flushed: int, *, torn: bool) -> None:
-        steps = dict(zip(opt._updater.leaf_names(), opt._updater.leaf_steps(), strict=True))
-        names = sorted(steps)
-        words = np.zeros(STEPS + len(names), "<u8")
-        words[Word.MAGIC], words[Word.FORMAT] = MAGIC, FORMAT
-        words[Word.MODEL] = model_number(self._model, names)
-        words[Word.BOOT] = boot_number()
-        words[Word.BEGUN], words[Word.FINISHED] = number + torn, number
-        words[Word.FLUSHED], words[Word.LEAVES] = flushed, len(names)
-        words[Word.COUNTERS : Word.COUNTERS + 3] = (
-            opt.step_count,
-            opt.skip_count,
-            (opt.consecutive_skips),
-        )
-        words[WEIGHT : WEIGHT + 1] = np.array([opt._updater.weight]).view("<u8")
-        words[STEPS:] = [steps[name] for name in names]
+    def _write_record(self, owner: Owner, number: int, flushed: int, *, torn: bool) -> None:
+        updater = owner.updater
+        steps = dict(zip(updater.leaf_names(), updater.leaf_steps(), strict=True))
+        skips = updater.skip_count, updater.consecutive_skips
+        counts = (updater.step_count, *skips, updater.weight)
+        words = record(self._model, steps, counts, number, flushed, torn=torn)
         path = self.path / "progress"
         replace_file(path, words.tobytes(), self._lock.ending)
         with naming(path):
             self._words = np.memmap(path, "<u8", "r+")
-        opt._updater.keep_record(self._words, torn, self._is_large(opt))
+        updater.keep_record(self._words, torn, _is_large(owner))
 
-    def _is_large(self, opt: Optimizer) -> bool:
-        """Whether a step's arrays would take more than half of the memory that there is."""
-        trained = opt._trained()
-        size = 2 * sum(array.nbytes for array in trained.values())
-        for name, leaf in opt.state.items():
-            size += sum(a.nbytes for key, a in leaf.items() if key != "step" and name in trained)
-        return size > memory_limit() // 2
-
-    def note(self, opt: Optimizer) -> None:
+    def note(self, owner: Owner) -> None:
         """Put down which arrays are the optimizer's by now."""
         saved = self._saved.get("parameters", {})
-        states = opt.state
-        live = opt._trained() | {name: opt._params[name] for name in states}
-        parameters = {name: saved.get(name) for name in sorted(opt._params)}
-        parameters |= {name: self._described(array) for name, array in live.items()}
+        states = owner.state
+        live = owner.trained() | {name: owner.params[name] for name in states}
+        parameters = {name: saved.get(name) for name in sorted(owner.params)}
+        parameters |= {name: described(self.path, array) for name, array in live.items()}
         self._tell({"format": FORMAT, "model": self._model, "parameters": parameters})
         self._maps = {}
         for name, array in live.items():
             kept = (a for key, a in states.get(name, {}).items() if key != "step")
             for mapped in map(memmap_below, (array, *kept)):
                 if mapped is not None and mapped.filename is not None:
-                    self._maps[id(mapped._mmap)] = mapped._mmap, Path(mapped.filename)  # type: ignore[attr-defined]
+                    whole = map_of(mapped)
+                    self._maps[id(whole)] = whole, Path(mapped.filename)
 
     def note_checkpoint(self, path: str | os.PathLike[str]) -> None:
         """Put down where a checkpoint is that has all there is; a thread may have saved it."""
@@ -326,14 +204,14 @@ class StateDir:
                 replace_file(self.path / "optimizer.json", content, self._lock.ending)
                 self._saved = told
 
-    def extended(self, opt: Optimizer) -> None:
+    def extended(self, owner: Owner) -> None:
         """Take in that there are more parameters."""
         if self._words is None or self._process != os.getpid():
             return
         number = int(self._words[Word.BEGUN])
         self._words[Word.BEGUN] = number + 1  # torn, until the new record takes its place
-        self.note(opt)
-        self._write_record(opt, number + 1, NOTHING, torn=self.found.torn)
+        self.note(owner)
+        self._write_record(owner, number + 1, NOTHING, torn=self.found.torn)
 
     def mended(self) -> None:
         """All was loaded."""
@@ -354,12 +232,12 @@ class StateDir:
         for path in files:
             sync_file(path)
         sync_directories({path.parent for path in files} | {self.path})
-        record = self.path / "progress"
-        with naming(record):
+        progress = self.path / "progress"
+        with naming(progress):
             words.flush()
             words[Word.FLUSHED] = finished
             words.flush()
-        sync_file(record)
+        sync_file(progress)
 
     def let_go(self) -> None:
         """Flush, and give up the lock."""
@@ -372,74 +250,10 @@ class StateDir:
             self._lock.release()
 
 
-def owner_of(arrays: Mapping[str, Any]) -> Optimizer | None:
-    """The optimizer that trains one of these arrays in files."""
-    given = [_extent(array) for array in arrays.values() if isinstance(array, np.ndarray)]
-    for opt in list(_OPEN):
-        trained = _merged(_extent(array) for array in opt._trained().values())
-        ends = [end for _, end in trained]
-        for start, end in given:
-            at = bisect_right(ends, start)
-            if start < end and at < len(ends) and trained[at][0] < end:
-                return opt
-    return None
-
-
-def _words(path: Path) -> NDArray[np.uint64]:
-    with naming(path):
-        return np.fromfile(path, "<u8")
-
-
-def _merged(extents: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
-    """What extents cover together, in order."""
-    merged: list[tuple[int, int]] = []
-    for start, end in sorted(extents):
-        if merged and start <= merged[-1][1]:
-            merged[-1] = merged[-1][0], max(end, merged[-1][1])
-        elif start < end:
-            merged.append((start, end))
-    return merged
-
-
-def _extent(array: NDArray[Any]) -> tuple[int, int]:
-    """The first address of an array, and the one after its last."""
-    start: int = array.__array_interface__["data"][0]
-    if array.size == 0:
-        return start, start
-    steps = [(n - 1) * stride for n, stride in zip(array.shape, array.strides, strict=True)]
-    before, behind = (
-        sum(step for step in steps if step < 0),
-        sum(step for step in steps if step > 0),
-    )
-    return start + before, start + behind + array.itemsize
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        with naming(path):
-            told = json.loads(path.read_bytes())
-        fits = (
-            told["format"] == FORMAT
-            and isinstance(told["model"], dict)
-            and isinstance(told["parameters"], dict)
-        )
-    except (ValueError, KeyError, TypeError):
-        fits = False
-    if not fits:
-        raise ValueError(
-            f"{path} is not what this version writes (format {FORMAT}); begin anew in another "
-            "directory"
-        )
-    return dict(told)
-
-
-@atexit.register
-def _close_all() -> None:
-    with ExitStack() as closing:  # all of them, whatever one raises
-        for opt in list(_OPEN):
-            closing.callback(_close, opt)
-
-
-def _close(opt: Optimizer) -> None:
-    with suppress(BusyError):  # in the middle of something, which the record says
-        opt.close()
+def _is_large(owner: Owner) -> bool:
+    """Whether a step's arrays would take more than half of the memory that there is."""
+    trained = owner.trained()
+    size = 2 * sum(array.nbytes for array in trained.values())
+    for name, leaf in owner.state.items():
+        size += sum(a.nbytes for key, a in leaf.items() if key != "step" and name in trained)
+    return size > memory_limit() // 2

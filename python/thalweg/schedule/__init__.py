@@ -19,10 +19,10 @@ from thalweg.schedule.decays import (
     warmup_stable_decay,
 )
 from thalweg.schedule.foreign import zero_based
+from thalweg.schedule.parsing import from_json
 from thalweg.schedule.picture import plot
 from thalweg.schedule.piecewise import piecewise_constant, piecewise_interpolated
 from thalweg.schedule.plain import KINDS as _KINDS
-from thalweg.schedule.plain import from_json
 from thalweg.schedule.warmups import warmup
 
 __all__ = [

@@ -16,7 +16,7 @@ from thalweg.schedule import checks
 from thalweg.schedule.plain import encode, given
 
 if TYPE_CHECKING:
-    from thalweg.groups.group import Real
+    from thalweg.numbers import Real
 
 STEP_LIMIT = 2**64
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from scipy.optimize import OptimizeResult
     from typing_extensions import Unpack
 
-    from thalweg.groups.group import Number
+    from thalweg.numbers import Number
     from thalweg.scipy.options import Options
     from thalweg.scipy.rates import Rates
 

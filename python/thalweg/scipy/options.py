@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 
-from thalweg.groups import group as groups
+from thalweg.groups.rule import OPTIONS
+from thalweg.groups.values import DECAYS, GROUP_KEYS
 from thalweg.optimizers import SGD, Adam, AdamW
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from thalweg.groups.group import Real, Rule
+    from thalweg.groups.rule import Rule
+    from thalweg.numbers import Real
 
 MAXITER = 15_000
 GTOL = 1e-5
@@ -24,8 +26,8 @@ FTOL = 2.220446049250313e-09
 
 OURS = {
     *(key for kind in (AdamW, Adam, SGD) for key in kind.rule.keys),
-    *groups.OPTIONS,
-    *groups.GROUP_KEYS,
+    *OPTIONS,
+    *GROUP_KEYS,
     "groups",
 } - {"eps"}
 """Names that only thalweg has. Another is one of SciPy's many options: `eps` is too."""
@@ -135,8 +137,8 @@ def _with_tolerance(given: dict[str, Any], tol: Any) -> dict[str, Any]:
 
 
 def _hint(rule: Rule, key: str, known: Sequence[str]) -> str:
-    if key in groups.DECAYS:
-        return f" (its decay is {rule.decay!r}; {key!r} is for {groups.DECAYS[key]})"
+    if key in DECAYS:
+        return f" (its decay is {rule.decay!r}; {key!r} is for {DECAYS[key]})"
     near = get_close_matches(key, known, n=1, cutoff=0.8)
     return f" (did you mean {near[0]!r}?)" if near else ""
 

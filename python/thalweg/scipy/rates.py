@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from thalweg import _core
-from thalweg.groups.group import Number, check_number
+from thalweg.groups.values import check_number
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from thalweg._core import StepReport
+    from thalweg.numbers import Number
     from thalweg.optimizer import Optimizer
 
 Rates: TypeAlias = "Number | Sequence[Number] | NDArray[Any]"

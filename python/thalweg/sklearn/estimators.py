@@ -13,8 +13,8 @@ from thalweg.sklearn.training import DECOUPLED, PLAIN, ThalwegMixin
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from thalweg.groups.group import Number
-    from thalweg.optimizer import Groups
+    from thalweg.groups.specified import Groups
+    from thalweg.numbers import Number
 
 __all__ = ["MLPClassifier", "MLPRegressor"]
 

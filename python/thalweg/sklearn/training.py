@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import sklearn.exceptions
 from sklearn.utils.validation import check_is_fitted
 
-import thalweg.errors
+from thalweg.errors import NonFiniteError
 from thalweg.optimizers import SGD, SGDW, Adam, AdamW
 
 if TYPE_CHECKING:
@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from thalweg.groups.group import Number
-    from thalweg.optimizer import Groups, Optimizer
+    from thalweg.groups.specified import Groups
+    from thalweg.numbers import Number
+    from thalweg.optimizer import Optimizer
 
 __all__ = ["ThalwegMixin"]
 
@@ -182,12 +183,12 @@ class Loop:
         named = dict(zip(self._names, grads, strict=True))
         try:
             report = self._optimizer.step(named, max_norm=self._estimator.max_norm)
-        except thalweg.errors.NonFiniteError as error:
+        except NonFiniteError as error:
             self._diverges(error)
         else:
             self.rate = report.lr
 
-    def _diverges(self, error: thalweg.errors.NonFiniteError) -> None:
+    def _diverges(self, error: NonFiniteError) -> None:
         """Raise what scikit-learn raises; where it takes the best weights instead, only warn."""
         arrays = ", ".join(f"{name} ({count})" for name, count in error.nonfinite.items())
         if not self._estimator.early_stopping:
@@ -220,7 +221,8 @@ class Loop:
     def iteration_ends(self, _time_step: int) -> None:
         """Have it stop where it diverged; schedules follow the steps and need nothing."""
         if self.diverged:
-            self._estimator._no_improvement_count = self._estimator.n_iter_no_change + 1
+            enough = self._estimator.n_iter_no_change + 1
+            self._estimator._no_improvement_count = enough
 
     def trigger_stopping(self, msg: str, verbose: bool) -> bool:
         """Whether training stops, now that it has not got better for a while."""

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from thalweg.optimizer import Optimizer
+    from thalweg import _core
 
 __all__ = ["States"]
+
+
+class Owner(Protocol):
+    """What an optimizer holds."""
+
+    params: dict[str, Any]
+    updater: _core.Updater
 
 
 class States(Mapping[str, "LeafState"]):
@@ -18,19 +25,19 @@ class States(Mapping[str, "LeafState"]):
 
     __slots__ = ("_owner",)
 
-    def __init__(self, owner: Optimizer) -> None:
+    def __init__(self, owner: Owner) -> None:
         self._owner = owner
 
     def __getitem__(self, name: str) -> LeafState:
         owner = self._owner
-        arrays = owner._updater.state(name) if name in owner._params else None
+        arrays = owner.updater.state(name) if name in owner.params else None
         if arrays is None:
             raise KeyError(f"no state of {name!r}: it never trained, or is no parameter")
         return LeafState(owner, name, arrays)
 
     def __iter__(self) -> Iterator[str]:
         owner = self._owner
-        return (name for name in owner._params if owner._updater.state(name) is not None)
+        return (name for name in owner.params if owner.updater.state(name) is not None)
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
@@ -44,13 +51,13 @@ class LeafState(Mapping[str, Any]):
 
     __slots__ = ("_arrays", "_name", "_owner")
 
-    def __init__(self, owner: Optimizer, name: str, arrays: dict[str, NDArray[Any]]) -> None:
+    def __init__(self, owner: Owner, name: str, arrays: dict[str, NDArray[Any]]) -> None:
         self._owner = owner
         self._name = name
         self._arrays = arrays
 
     def __getitem__(self, key: str) -> Any:
-        return self._owner._updater.leaf_step(self._name) if key == "step" else self._arrays[key]
+        return self._owner.updater.leaf_step(self._name) if key == "step" else self._arrays[key]
 
     def __iter__(self) -> Iterator[str]:
         yield "step"

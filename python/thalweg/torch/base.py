@@ -19,8 +19,8 @@ from thalweg.torch.tensors import count_write
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
-    from thalweg import StepReport
-    from thalweg.groups.group import Real
+    from thalweg._core import StepReport
+    from thalweg.numbers import Real
 
 __all__ = ["Optimizer"]
 

@@ -9,7 +9,7 @@ from thalweg.torch.groups import check_options, same
 from thalweg.torch.numbers import learning_rate, number
 
 if TYPE_CHECKING:
-    from thalweg.groups.group import Real
+    from thalweg.numbers import Real
 
 __all__ = ["SGD", "Adam", "AdamW"]
 

@@ -1,0 +1,254 @@
+"""Arrays that mirror parameters: what sums of gradients and averages of parameters share.
+
+There is one array of the shape and dtype of each parameter, in a native object that updates them
+all in one call. They are made for a tree, or for an optimizer; then they follow what trains, and
+are saved, loaded, copied and pickled with it.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from thalweg import _core
+from thalweg.optimizer import Optimizer
+from thalweg.state.fitting import differences, read
+from thalweg.state.form import is_mirror, whole
+from thalweg.state.held import held_by
+from thalweg.state.state_dict import snapshot
+from thalweg.tree import flatten, unflatten
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    from thalweg.state.attached import Counts
+
+__all__ = ["Mirrored", "Planned"]
+
+
+@dataclass
+class Planned:
+    """What loading would do to mirrored arrays, or what stands against it."""
+
+    mirrored: Mirrored
+    differences: list[str]
+    fits: bool = True
+    """False if nothing of it can be taken over; else what differs is left out."""
+    count: int = 0
+    states: dict[str, dict[str, Any]] = field(default_factory=dict)
+    weight: float = 0.0
+    values: dict[str, Any] = field(default_factory=dict)
+    changed: tuple[Any, Any] | None = None
+    before: frozenset[str] | None = None
+    """Names of the arrays, once it was prepared."""
+
+    def prepared(self) -> tuple[_core.Updater, Counts, dict[str, Any]]:
+        """The native object and what it is to take over, once it has the arrays for it."""
+        self.before = frozenset(self.mirrored.arrays)
+        self.mirrored.follow(dict.fromkeys(self.states))
+        states = {name: {**leaf, "step": whole(leaf["step"])} for name, leaf in self.states.items()}
+        return self.mirrored.updater, (self.count, 0, 0, self.weight), states
+
+    def undo(self) -> None:
+        """Forget arrays that were made for what could not be loaded."""
+        if self.before is not None:
+            self.mirrored.keep_only(self.before)
+
+    def finish(self) -> None:
+        """Set what is no array."""
+        for key, value in self.values.items():
+            setattr(self.mirrored, key, value)
+
+
+class Mirrored(ABC):
+    """One array for each parameter of a tree, or for each that an optimizer trains.
+
+    Parameters
+    ----------
+    made : str
+        What the user made, in messages.
+    params : tree of ndarray, or Optimizer
+        What is mirrored.
+    name : str
+        Under which an optimizer saves it.
+    """
+
+    kind: ClassVar[str]
+    """What it is, in saved state."""
+    array_key: ClassVar[str]
+    """What its arrays are called there."""
+    keeps: ClassVar[bool] = False
+    """Whether a parameter that no longer trains is still mirrored."""
+
+    updater: _core.Updater
+    arrays: dict[str, NDArray[Any]]
+
+    def __init__(self, made: str, params: Any, name: str) -> None:
+        if not isinstance(name, str):
+            raise TypeError(f"name must be a string, got {name!r}")
+        self.made = made
+        self.owner = held_by(params) if isinstance(params, Optimizer) else None
+        if self.owner is not None:
+            self.owner.updater.check_ready()
+            if self.owner.files is not None:
+                raise ValueError(
+                    f"an {made} of an optimizer with state_dir would be in memory, and lost where "
+                    "the rest continues; make it of the parameters "
+                    f"(thalweg.{made}(params, ...)) and save it by itself"
+                )
+        self.given = None if self.owner else params
+        self.arrays = {}
+        self._set_up(self.tree, self._members())
+        if self.owner is not None:
+            self.revision = self.owner.revision
+            self.owner.attached[name] = self
+
+    @property
+    def tree(self) -> Any:
+        """The parameters, as a tree."""
+        return self.given if self.owner is None else self.owner.tree
+
+    def _members(self) -> dict[str, NDArray[Any]]:
+        """The parameters that are mirrored: all of a tree, or those that train."""
+        return flatten(self.given) if self.owner is None else self.owner.trained()
+
+    def is_of(self, owner: object) -> bool:
+        """Whether it follows what this optimizer holds; so does what is about to be unpickled."""
+        return self.__dict__.get("owner", owner) is owner
+
+    def _start(self, param: NDArray[Any]) -> NDArray[Any]:
+        """The array that mirrors a new parameter."""
+        return np.zeros_like(param, subok=False)
+
+    def _started(self, name: str, param: Any) -> NDArray[Any]:
+        """The same, if it is an array; NumPy makes one of anything, and drops masks."""
+        if not isinstance(param, np.ndarray) or isinstance(param, np.ma.MaskedArray):
+            raise TypeError(
+                f"parameter {name!r} is of type {type(param).__name__}; sums and averages are of "
+                "float32 or float64 ndarrays, in dicts, lists or tuples (np.asarray(x, np.float32))"
+            )
+        return self._start(param)
+
+    @abstractmethod
+    def _bind(self, tree: Any) -> None:
+        """Hand the arrays over to the native object."""
+
+    def _values(self) -> dict[str, Any]:
+        """Hyperparameters, as the native object takes them."""
+        return {}
+
+    def _set_up(self, tree: Any, members: Mapping[str, NDArray[Any]]) -> None:
+        if not members and self.owner is None:
+            raise ValueError("the tree holds no arrays")
+        self.arrays = {name: self._started(name, param) for name, param in members.items()}
+        self.updater = _core.Updater()
+        leaves = flatten(tree)
+        self._bind(unflatten({**leaves, **self.arrays}, like=tree))
+        self.updater.configure(self._classes(), self._assignment(leaves, members))
+
+    def _classes(self) -> list[dict[str, Any]]:
+        return [self._values(), {**self._values(), "frozen": True}]
+
+    def _assignment(self, leaves: Mapping[str, Any], members: Mapping[str, Any]) -> list[int]:
+        """Leaves that are no members are frozen: whatever they are, they are left alone."""
+        return [int(name not in members) for name in leaves]
+
+    def follow(self, more: Mapping[str, Any] = MappingProxyType({})) -> None:
+        """Take in parameters that the optimizer trains by now, and `more` that it will."""
+        if self.owner is None:
+            return
+        if self.owner.revision == self.revision and self.arrays.keys() >= more.keys():
+            return
+        members = {**self._members(), **more}
+        if self.keeps:
+            members.update(dict.fromkeys(self.arrays))
+        leaves = self.owner.params
+        names = [name for name in members if name not in self.arrays]
+        new = {name: self._started(name, leaves[name]) for name in names}
+        tree = unflatten({**leaves, **self.arrays, **new}, like=self.tree)
+        self.updater.extend(tree, self._classes(), self._assignment(leaves, members))
+        self.arrays.update(new)
+        self.revision = self.owner.revision
+
+    def keep_only(self, names: frozenset[str]) -> None:
+        """Forget all other arrays, until what trains is looked at again."""
+        if names < self.arrays.keys():
+            self.arrays = {name: a for name, a in self.arrays.items() if name in names}
+            self.revision = -1
+
+    def state_dict(self, *, copy: bool) -> dict[str, Any]:
+        """See `Mirror.state_dict`."""
+        updater = self.updater
+        return self.saved(*(snapshot(updater) if copy else updater.snapshot(list(self.arrays))))
+
+    def saved(self, counts: Counts, state: dict[str, Any]) -> dict[str, Any]:
+        """What is saved, from a snapshot."""
+        ours = {name: state[name] for name in self.arrays}
+        return {"kind": self.kind, "step_count": counts[0], **self._recorded(), "state": ours}
+
+    def load(self, saved: Any) -> None:
+        """See `Mirror.load_state_dict`."""
+        planned = self.plan(saved, self._members(), others=True)
+        if planned.differences:
+            listed = "\n- ".join(planned.differences)
+            raise ValueError(f"the state dict does not fit; nothing was loaded:\n- {listed}")
+        try:
+            _, counts, states = planned.prepared()
+            self.updater.restore(counts, states)
+        except BaseException:
+            planned.undo()
+            raise
+        planned.finish()
+
+    def plan(self, saved: Any, members: Mapping[str, Any], *, others: bool) -> Planned:
+        """What loading would do, with these parameters training.
+
+        With `others` the saved hyperparameters count.
+        """
+        if not is_mirror(saved) or saved["kind"] != self.kind:
+            return Planned(self, [f"not the state of an {self.made}"], fits=False)
+        params = members if self.owner is None else self.owner.params
+        found = [f"{name!r} was not saved" for name in members if name not in saved["state"]]
+        planned = Planned(self, found, count=whole(saved["step_count"]))
+        self._plan_values(saved, planned, others=others)
+        for name, kept in saved["state"].items():
+            leaf = read(kept)
+            if not isinstance(params.get(name), np.ndarray):
+                found.append(f"saved {name!r}, which is no array among the parameters")
+            elif differ := differences(name, params[name], leaf, {self.array_key}):
+                found += differ
+            else:
+                planned.states[name] = leaf
+        return planned
+
+    @abstractmethod
+    def _plan_values(self, saved: Mapping[str, Any], planned: Planned, *, others: bool) -> None:
+        """Compare what is saved beside counters and arrays; see `plan`."""
+
+    @abstractmethod
+    def _recorded(self) -> dict[str, Any]:
+        """What is saved beside counters and arrays."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        counts, state = self.updater.snapshot(list(self.arrays))
+        kept = {key: value for key, value in self.__dict__.items() if key != "updater"}
+        return {"attributes": kept, "counts": counts, "state": state}
+
+    def __setstate__(self, pickled: dict[str, Any]) -> None:
+        # Its optimizer may not be there yet, so the arrays are bound by their names alone until
+        # `follow` sees another revision.
+        self.__dict__.update(pickled["attributes"])
+        self.revision = -1
+        self.updater = _core.Updater()
+        if self.owner is None:
+            self._bind(unflatten(self.arrays, like=self.given))
+        else:
+            self._bind(self.arrays or None)
+        self.updater.configure(self._classes(), [0] * len(self.arrays))
+        self.updater.restore(pickled["counts"], pickled["state"])

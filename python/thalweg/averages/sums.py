@@ -1,0 +1,43 @@
+"""Sums of gradients, as mirrored arrays."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from thalweg.averages.mirrored import Mirrored
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import TypeGuard
+
+    from thalweg.averages.mirrored import Planned
+
+__all__ = ["Sums"]
+
+
+class Sums(Mirrored):
+    """What an accumulator holds."""
+
+    kind: ClassVar[str] = "accumulator"
+    array_key: ClassVar[str] = "sum"
+
+    def _bind(self, tree: Any) -> None:
+        self.updater.bind_sums(tree)
+
+    def _recorded(self) -> dict[str, Any]:
+        return {"weight": self.updater.weight}
+
+    def _plan_values(self, saved: Mapping[str, Any], planned: Planned, *, others: bool) -> None:  # noqa: ARG002 - it has none
+        weight = saved.get("weight")
+        if _is_number(weight) and 0 <= weight < math.inf:
+            planned.weight = float(weight)
+        else:
+            planned.differences.append(f"weight is {weight!r}")
+            planned.fits = False
+
+
+def _is_number(value: Any) -> TypeGuard[float]:
+    return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)

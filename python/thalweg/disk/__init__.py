@@ -1,0 +1,1 @@
+"""Files and directories that are whole or not there, under names that every system takes."""

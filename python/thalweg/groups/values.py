@@ -1,0 +1,117 @@
+"""Hyperparameters of groups: what they may be, what those of several groups come to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from thalweg import _core
+from thalweg.groups.spellings import SPELLINGS
+from thalweg.schedule.base import Schedule
+
+if TYPE_CHECKING:
+    from thalweg.groups.rule import Rule
+    from thalweg.numbers import Kept
+
+__all__ = [
+    "DECAYS",
+    "GROUP_KEYS",
+    "check_number",
+    "check_value",
+    "native",
+    "resolve",
+    "unknown_argument",
+]
+
+DECAYS = {"weight_decay": "AdamW and SGDW", "l2": "Adam and SGD"}
+
+GROUP_KEYS = ("lr_scale", "frozen", "name")
+
+
+def check_value(rule: Rule, key: str, value: Any) -> Any:
+    """`value` as a group keeps it.
+
+    Raises
+    ------
+    TypeError
+        For a key the rule does not have, or a value of the wrong type.
+    ValueError
+        For a value out of range.
+    """
+    if key == "name":
+        if not isinstance(value, str):
+            raise TypeError(f"name must be a string, got {value!r}")
+        return value
+    if key == "frozen":
+        if not isinstance(value, bool | np.bool_):
+            raise TypeError(f"frozen must be True or False, got {value!r}")
+        return bool(value)
+    if key == "betas" and key in rule.keys:
+        scalar = isinstance(value, str) or (isinstance(value, np.ndarray) and value.ndim == 0)
+        if scalar or not isinstance(value, Sequence | np.ndarray):
+            raise TypeError(f"betas must be two numbers or callables, got {value!r}")
+        if len(value) != 2:
+            raise ValueError(f"betas must be two numbers or callables, got {value!r}")
+        return tuple(check_number(f"betas[{i}]", beta) for i, beta in enumerate(value))
+    if key == "lr_scale" or key in rule.keys:
+        return check_number(key, value)
+    raise TypeError(_unknown_key(rule, key))
+
+
+def _unknown_key(rule: Rule, key: str) -> str:
+    """Why a group cannot set `key`, and what it can."""
+    if key in rule.options:
+        return f"{key!r} holds for all parameters; pass it to {rule.name}(...)"
+    return _unknown(rule, key, [*rule.keys, *GROUP_KEYS])
+
+
+def unknown_argument(rule: Rule, key: str, known: Sequence[str]) -> str:
+    """Why a constructor does not take `key`, and what it takes."""
+    if key in GROUP_KEYS:
+        return f"{key!r} is a key of a group: groups=[{{'match': ..., {key!r}: ...}}]"
+    return _unknown(rule, key, known)
+
+
+def _unknown(rule: Rule, key: str, known: Sequence[str]) -> str:
+    message = f"{rule.name} has no {key!r}"
+    if key in DECAYS:
+        return f"{message}: its decay is {rule.decay!r}; {key!r} is for {DECAYS[key]}"
+    ours = SPELLINGS.get(key)
+    near = [ours] if ours in known else get_close_matches(str(key), known, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    return f"{message}; it has {', '.join(known)}{hint}"
+
+
+def check_number(key: str, value: Any) -> Kept:
+    """`value` as a number in range, or a callable of the step.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For another type, a class in place of a schedule, or a number out of range.
+    """
+    if isinstance(value, type) and issubclass(value, Schedule):
+        name = value.__name__
+        raise TypeError(f"{key} is the class {name} itself; call it, as schedule.{name}(...)")
+    return value if callable(value) else _core.check_hyperparameter(key, value)
+
+
+def resolve(matching: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What groups come to, later ones winning; ``lr_scale`` is the tuple of all of them."""
+    resolved: dict[str, Any] = {"frozen": False}
+    for values in matching:
+        resolved.update(values)
+    resolved.pop("name", None)
+    resolved["lr_scale"] = tuple(v["lr_scale"] for v in matching if "lr_scale" in v)
+    return resolved
+
+
+def native(resolved: Mapping[str, Any]) -> dict[str, Any]:
+    """The same with each beta by itself."""
+    flat = {key: value for key, value in resolved.items() if key != "betas"}
+    if "betas" in resolved:
+        flat["betas[0]"], flat["betas[1]"] = resolved["betas"]
+    return flat

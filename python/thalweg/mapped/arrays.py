@@ -1,0 +1,42 @@
+"""Arrays that are files of NumPy's format, mapped into memory."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from thalweg.disk.writing import naming
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+__all__ = ["LOCK", "make_array", "open_array"]
+
+LOCK = ".state.lock"
+"""What is locked in the directory, by whoever trains there or makes files."""
+
+
+def open_array(path: Path, what: str, like: Any) -> NDArray[Any]:
+    """Map a file that is there, if it has the shape and dtype of `like`."""
+    with naming(path):
+        array = np.lib.format.open_memmap(path, mode="r+")
+    if array.shape != tuple(like.shape) or array.dtype != np.dtype(like.dtype):
+        raise ValueError(
+            f"{path} holds {array.dtype} {array.shape}, {what} is {np.dtype(like.dtype)} "
+            f"{tuple(like.shape)}; take another directory, or remove what is there"
+        )
+    return array
+
+
+def make_array(path: Path, like: Any, *, copied: bool) -> None:
+    """Make a file with the numbers of an array, or zeros that take no room."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    shape, dtype = tuple(like.shape), np.dtype(like.dtype)
+    with naming(path):
+        array = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
+        if copied:
+            array[...] = like
+        array.flush()

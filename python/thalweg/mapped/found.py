@@ -1,0 +1,99 @@
+"""What is found in a directory: nothing yet, or arrays that are as they were between two steps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from thalweg.mapped.progress import (
+    FORMAT,
+    MAGIC,
+    NOTHING,
+    STEPS,
+    WEIGHT,
+    Word,
+    is_of_this_run,
+    model_number,
+    read,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+__all__ = ["Found", "fresh", "judge"]
+
+
+@dataclass
+class Found:
+    """What was in the directory before."""
+
+    counts: tuple[int, int, int, float]
+    steps: dict[str, int]
+    number: int
+    """Of the last writing."""
+    flushed: int
+    torn: bool
+    """The record was removed, as after a step that was cut short."""
+
+
+def fresh(*, torn: bool) -> Found:
+    """Nothing that was trained."""
+    return Found((0, 0, 0, 0.0), {}, 0, NOTHING, torn=torn)
+
+
+def judge(
+    directory: Path, told: Mapping[str, Any], model: Mapping[str, Any], leaves: Iterable[str]
+) -> Found:
+    """What the record says, if arrays are as they were between two steps.
+
+    Raises
+    ------
+    ValueError
+        If they are not, or may not be, with the way on.
+    """
+    path = directory / "progress"
+    words = read(path)
+    names = sorted(leaves)
+    whole = (
+        len(words) == STEPS + len(names)
+        and words[Word.MAGIC] == MAGIC
+        and words[Word.FORMAT] == FORMAT
+        and words[Word.MODEL] == model_number(model, names)
+    )
+    if not whole:
+        raise ValueError(
+            f"{path} is no record of this optimizer, or one that was cut "
+            f"short; {_way_on(directory, told)}"
+        )
+    begun, finished, flushed = (int(words[at]) for at in (Word.BEGUN, Word.FINISHED, Word.FLUSHED))
+    count = int(words[Word.COUNTERS])
+    if begun != finished:
+        raise ValueError(
+            f"a step in {directory} was cut short (writing number {begun}; step_count is "
+            f"{count}): parameters and state are part old and part new; {_way_on(directory, told)}"
+        )
+    if not is_of_this_run(words) and flushed != finished:
+        raise ValueError(
+            f"the machine was started anew since {directory} was written, and what was written "
+            f"last (number {finished}; step_count is {count}) may not have reached the disk: "
+            "parameters and state may be part old and part new (opt.flush() is the way to be "
+            f"sure); {_way_on(directory, told)}"
+        )
+    skips, consecutive = (int(words[Word.COUNTERS + at]) for at in (1, 2))
+    weight = float(words[WEIGHT : WEIGHT + 1].view("<f8")[0])
+    steps = dict(zip(names, map(int, words[STEPS:]), strict=True))
+    return Found((count, skips, consecutive, weight), steps, finished, flushed, torn=False)
+
+
+def _way_on(directory: Path, told: Mapping[str, Any]) -> str:
+    checkpoint = told.get("checkpoint")
+    if checkpoint is None:
+        return (
+            "no checkpoint was saved or loaded by this optimizer, so begin anew: remove what "
+            "is in the directory"
+        )
+    return (
+        f"the last checkpoint is {checkpoint}: remove {directory / 'progress'}, make the "
+        f"optimizer again as now, and opt.load({checkpoint!r}), which overwrites all of it"
+    )

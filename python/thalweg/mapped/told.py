@@ -1,0 +1,92 @@
+"""``optimizer.json``: which model the arrays of a directory are of."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from thalweg.disk.writing import naming
+from thalweg.mapped.memmap import file_place, memmap_below
+from thalweg.mapped.progress import FORMAT
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+__all__ = ["described", "read_told", "refuse_others"]
+
+
+def read_told(path: Path) -> dict[str, Any]:
+    """What is told of a directory, of whatever model.
+
+    Raises
+    ------
+    ValueError
+        If it is of another form.
+    """
+    try:
+        with naming(path):
+            told = json.loads(path.read_bytes())
+        fits = (
+            told["format"] == FORMAT
+            and isinstance(told["model"], dict)
+            and isinstance(told["parameters"], dict)
+        )
+    except (ValueError, KeyError, TypeError):
+        fits = False
+    if not fits:
+        raise ValueError(
+            f"{path} is not what this version writes (format {FORMAT}); begin anew in another "
+            "directory"
+        )
+    return dict(told)
+
+
+def refuse_others(
+    directory: Path,
+    told: Mapping[str, Any],
+    model: Mapping[str, Any],
+    leaves: Mapping[str, Any],
+) -> None:
+    """Refuse a model other than the one that was told of, listing what differs.
+
+    Raises
+    ------
+    ValueError
+        If anything does.
+    """
+    saved, found = told["model"], []
+    for key, here in model.items():
+        if saved.get(key) != here:
+            found.append(f"{key}: {saved.get(key)!r} there, {here!r} here")
+    there = told["parameters"]
+    found += [f"parameter {name!r} is there and not here" for name in there.keys() - leaves]
+    found += [f"parameter {name!r} is here and not there" for name in leaves.keys() - there]
+    for name in sorted(there.keys() & leaves):
+        before, leaf = there[name], leaves[name]
+        if before is not None and isinstance(leaf, np.ndarray):
+            now = described(directory, leaf)
+            found += [
+                f"{key} of parameter {name!r}: {before[key]!r} there, {now[key]!r} here"
+                for key in before.keys() & now
+                if before[key] != now[key]
+            ]
+    if found:
+        listed = "\n- ".join(sorted(found))
+        raise ValueError(f"state_dir {directory} is of another optimizer:\n- {listed}")
+
+
+def described(directory: Path, array: NDArray[Any]) -> dict[str, Any]:
+    """Shape and dtype of an array, and which part of which file of the directory it maps."""
+    found: dict[str, Any] = {"shape": list(array.shape), "dtype": array.dtype.str}
+    mapped, place = memmap_below(array), file_place(array)
+    if mapped is not None and mapped.filename is not None and place is not None:
+        file = Path(mapped.filename).resolve()
+        if file.is_relative_to(directory):
+            found["file"] = file.relative_to(directory).as_posix()
+            found["offset"] = place[2] + array.__array_interface__["data"][0]
+    return found

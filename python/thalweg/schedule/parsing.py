@@ -1,0 +1,71 @@
+"""Schedules from JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import MISSING, fields
+from typing import TYPE_CHECKING, Any
+
+from thalweg.schedule.plain import KINDS
+
+if TYPE_CHECKING:
+    from thalweg.schedule.base import Schedule
+
+__all__ = ["from_json"]
+
+
+def from_json(value: Mapping[str, Any]) -> Schedule:
+    """Make the schedule whose `to_json` gave `value`.
+
+    Parameters
+    ----------
+    value : mapping
+        ``{"schedule": name, option: value, ...}``; options that are schedules are mappings too.
+
+    Returns
+    -------
+    Schedule
+        Equal to the one that was written.
+
+    Raises
+    ------
+    ValueError
+        If it is no schedule, saying what is wrong with it.
+
+    Examples
+    --------
+    >>> from thalweg import schedule
+    >>> schedule.from_json({"schedule": "cosine", "total": 1000, "warmup": 100})
+    cosine(total=1000, warmup=100)
+    """
+    try:
+        return _decoded(value)
+    except RecursionError:
+        raise ValueError("the JSON of a schedule is nested too deeply") from None
+
+
+def _decoded(value: Any) -> Schedule:
+    if not isinstance(value, Mapping) or not isinstance(value.get("schedule"), str):
+        raise ValueError(  # noqa: TRY004 - JSON is wrong as a value, whatever is wrong in it
+            f"a schedule in JSON is a mapping with the key 'schedule', got {value!r}"
+        )
+    kind = value["schedule"]
+    if kind not in KINDS:
+        raise ValueError(f"there is no schedule {kind!r}; there are {', '.join(KINDS)}")
+    known = fields(KINDS[kind])
+    unknown = [key for key in value if key not in {"schedule", *(field.name for field in known)}]
+    missing = [f.name for f in known if f.default is MISSING and f.name not in value]
+    if unknown or missing:
+        raise ValueError(
+            f"the options of schedule {kind!r} do not fit: unknown {unknown}, missing {missing}"
+        )
+    options = {
+        field.name: _decoded(option) if isinstance(option, Mapping) else option
+        for field in known
+        if (option := value.get(field.name, MISSING)) is not MISSING
+    }
+    try:
+        schedule: Schedule = KINDS[kind](**options)
+    except TypeError as error:
+        raise ValueError(f"in schedule {kind!r}: {error}") from None
+    return schedule

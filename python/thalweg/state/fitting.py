@@ -1,0 +1,67 @@
+"""Whether what was saved of a parameter or hyperparameter fits what is here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from thalweg import _core
+from thalweg.schedule.parsing import from_json
+from thalweg.state.form import Unreadable, is_step, readable
+
+__all__ = ["could_train", "differences", "differs", "read", "restored"]
+
+
+def could_train(param: Any) -> bool:
+    """Whether a frozen parameter is an array that can be written."""
+    return (
+        isinstance(param, np.ndarray)
+        and not isinstance(param, np.ma.MaskedArray)
+        and param.flags.writeable
+        and param.flags.aligned
+    )
+
+
+def read(leaf: Mapping[str, Any]) -> dict[str, Any]:
+    """What is saved of a parameter; each item is asked for once, as it may be a view of a file."""
+    return {key: value if key == "step" else readable(value) for key, value in leaf.items()}
+
+
+def differences(name: str, param: Any, saved: Mapping[str, Any], expected: set[str]) -> list[str]:
+    """Why saved arrays and step of a parameter do not fit."""
+    if not is_step(saved.get("step")):
+        return [f"state of {name!r}: step is {saved.get('step')!r}"]
+    keys = {key for key in saved if key != "step"}
+    if keys != expected:
+        return [f"state of {name!r}: saved {sorted(keys, key=str)}, here {sorted(expected)}"]
+    found = [differs(f"{key} of {name!r}", param, saved[key]) for key in sorted(keys)]
+    return [difference for difference in found if difference]
+
+
+def differs(what: str, param: Any, array: Any) -> str | None:
+    """Why a saved array is none for a parameter."""
+    if isinstance(array, np.ma.MaskedArray):
+        return f"{what}: saved a masked array; fill it first (array.filled(0))"
+    if isinstance(array, Unreadable):
+        return f"{what}: saved {array.kind}, which does not become an ndarray; {array.reason}"
+    if not isinstance(array, np.ndarray | _core.Stored):
+        return f"{what}: saved {type(array).__name__}, not an array"
+    if array.shape != param.shape or array.dtype != param.dtype:
+        return f"{what}: saved {array.dtype} {array.shape}, here {param.dtype} {param.shape}"
+    return None
+
+
+def restored(recorded: Any, mine: Any) -> Any:
+    """What was recorded, or the callable that is here where one was that is no plain value."""
+    if isinstance(recorded, Mapping) and "schedule" in recorded:
+        return from_json(recorded["schedule"])
+    if not (isinstance(recorded, Mapping) and "callable" in recorded):
+        return recorded
+    if callable(mine):
+        return mine
+    raise ValueError(
+        f"saved the callable {recorded['callable']}, here {mine!r}; make the optimizer with that "
+        "callable, or load with hyperparameters='current'"
+    )

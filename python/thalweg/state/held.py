@@ -1,0 +1,226 @@
+"""What an optimizer holds: parameters, groups and options, and what updates them."""
+
+from __future__ import annotations
+
+import operator
+from functools import partial
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from thalweg import _core
+from thalweg.groups.cascade import Cascade
+from thalweg.groups.group import Group, become, retire, set_values, values_of
+from thalweg.groups.matching import Matching
+from thalweg.groups.rule import native_options
+from thalweg.groups.specified import extended, specified
+from thalweg.groups.values import check_value, resolve
+from thalweg.mapped.state_dir import StateDir
+from thalweg.state.live import States
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from thalweg.groups.rule import Rule
+    from thalweg.groups.specified import Groups
+    from thalweg.state.attached import Attached
+
+__all__ = ["Held", "held_by"]
+
+
+class Held:
+    """What an optimizer holds; users see the optimizer, and all else here works on this."""
+
+    rule: Rule
+    options: dict[str, Any]
+    tree: Any
+    """The parameters as they were given."""
+    params: dict[str, Any]
+    """The parameters by name."""
+    groups: tuple[Group, ...]
+    cascade: Cascade
+    attached: dict[str, Attached]
+    files: StateDir | None
+    """Where parameters and state are files."""
+    revision: int
+    """Changes whenever other parameters may train."""
+
+    def __init__(self, optimizer: Any, updater: _core.Updater) -> None:
+        self.optimizer = optimizer
+        """What users have. It lives, and is copied and pickled, with all that refers to this."""
+        self.updater = updater
+        self.state = States(self)
+
+    if not TYPE_CHECKING:  # for which every attribute would exist
+
+        def __getattr__(self, name: str) -> Any:
+            # Before `start`: what is missing is something of the user's object.
+            raise AttributeError(
+                f"{type(self.optimizer).__name__!r} object has no attribute '_{name}'"
+            )
+
+    def start(
+        self,
+        rule: Rule,
+        params: Any,
+        groups: Groups,
+        values: dict[str, Any],
+        *,
+        options: dict[str, Any],
+        trained: Mapping[str, int] = MappingProxyType({}),
+        state_dir: str | os.PathLike[str] | None = None,
+    ) -> None:
+        """Take in parameters, groups and options.
+
+        `trained` parameters get so many arrays of state, frozen or not.
+        """
+        self.rule = rule
+        values = {key: check_value(rule, key, value) for key, value in values.items()}
+        leaves = dict(self.updater.bind(params, **native_options(rule, options)))
+        self.options = options
+        self.tree = params
+        self.params = leaves
+        self.groups = ()
+        self.attached = {}
+        self.revision = 0
+        self.files = None
+        made = [Group(self, "*", leaves, values), *specified(self, groups, Matching(leaves))]
+        if state_dir is None:
+            self.adopt(made, trained)
+            return
+        files = StateDir(state_dir, rule.name, options, leaves)
+        try:
+            self.updater.keep(partial(self._make, files))
+            self.adopt(made, files.kept())
+            files.begin(self)
+        except BaseException:
+            files.let_go()
+            raise
+        self.files = files
+
+    def _make(
+        self, files: StateDir, asked: Iterable[tuple[str, NDArray[Any], list[str]]]
+    ) -> list[list[NDArray[Any]]]:
+        """Make state that is files.
+
+        The native object has this method, and so keeps all this: what has it alone, as the block
+        of `EMA.swapped` has, is not to lose the lock of the directory.
+        """
+        return files.make(asked)
+
+    def adopt(
+        self,
+        groups: Sequence[Group],
+        trained: Mapping[str, int] = MappingProxyType({}),
+        restored: Any = None,
+        attached: Sequence[Any] = (),
+    ) -> None:
+        """Make these the groups, or change nothing; groups that users hold live on.
+
+        State and counters that are `restored` are taken over in the same native call, and what is
+        for `attached` objects too.
+        """
+        cascade = Cascade(groups, self.params)
+        self.updater.configure(
+            cascade.values(), cascade.assignment(), dict(trained), restored, attached
+        )
+        self._replace(groups, cascade)
+
+    def _replace(self, groups: Sequence[Group], cascade: Cascade) -> None:
+        held = self.groups
+        for old, new in zip(held, groups, strict=False):
+            become(old, new)
+        for old in held[len(groups) :]:
+            retire(old)
+        self.groups = (*held[: len(groups)], *groups[len(held) :])
+        cascade.groups = self.groups
+        self.cascade = cascade
+        self._changed()
+
+    def _changed(self) -> None:
+        """Other parameters may train now: what mirrors them takes them in."""
+        self.revision += 1
+        if self.files is not None:
+            self.files.note(self)
+        for attached in self.attached.values():
+            attached.follow()
+
+    def edit(self, group: Group, values: dict[str, Any]) -> None:
+        """Give a group other values, or change nothing."""
+        self.updater.adjust(self.cascade.edited(group, values))
+        before = values_of(group)
+        set_values(group, values)
+        if before.get("frozen") != values.get("frozen"):
+            self._changed()
+
+    def trained(self) -> dict[str, NDArray[Any]]:
+        """The parameters that train."""
+        return {name: self.params[name] for name in self.cascade.trains()}
+
+    def resolve(self, name: str) -> dict[str, Any]:
+        """See `Optimizer.resolve`."""
+        matching = self.cascade.matching(name)
+        resolved = resolve([values_of(self.groups[i]) for i in matching])
+        scales = resolved["lr_scale"]
+        if not any(callable(scale) for scale in scales):
+            resolved["lr_scale"] = float(np.prod(scales))
+        return {**resolved, "groups": matching}
+
+    def rebind(self, params: Any) -> None:
+        """See `Optimizer.rebind`."""
+        if self.files is not None:
+            leaves = _core.flatten(params)
+            self.files.check({name: leaves[name] for name in self.trained() if name in leaves})
+        self.params = dict(self.updater.rebind(params))
+        self.tree = params
+        if self.files is not None:
+            self.files.note(self)
+
+    def extend(self, params: Any, groups: Groups) -> None:
+        """See `Optimizer.extend`."""
+        leaves = _core.flatten(params)
+        new = {name: leaf for name, leaf in leaves.items() if name not in self.params}
+        added = Matching(new, known=leaves)
+        made = [
+            *extended(self, self.groups, added, Matching(leaves)),
+            *specified(self, groups, added),
+        ]
+        cascade = Cascade(made, leaves)
+        found = self.updater.extend(params, cascade.values(), cascade.assignment())
+        self.params, self.tree = dict(found), params
+        self._replace(made, cascade)
+        if self.files is not None:
+            self.files.extended(self)
+
+    def flush(self) -> None:
+        """See `Optimizer.flush`."""
+        if self.files is not None:
+            self.updater.alone(self.files.flush)
+
+    def close(self) -> None:
+        """See `Optimizer.close`."""
+        if self.files is not None:
+            self.flush()
+            self.updater.keep_record()
+            self.files.let_go()
+
+    def loaded(self, path: str | os.PathLike[str]) -> None:
+        """Take in that all parameters and state were loaded from a checkpoint there."""
+        if self.files is not None:
+            self.files.note_checkpoint(path)
+            self.updater.mend()
+            self.files.mended()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return held_by, (self.optimizer,)
+
+
+held_by: Callable[[_core.Optimizer], Held] = operator.attrgetter("_held")
+"""What an optimizer that a user has holds.
+
+The only way in, as the optimizer has no public name for it: subclasses have names of their own.
+"""

@@ -1,0 +1,48 @@
+"""What copies and pickles of an optimizer keep."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from thalweg.groups.group import values_of
+from thalweg.groups.matching import Names
+from thalweg.tree import flatten
+
+if TYPE_CHECKING:
+    from thalweg.groups.rule import Rule
+    from thalweg.state.held import Held
+
+__all__ = ["pickled", "unpickle"]
+
+
+def pickled(held: Held) -> dict[str, Any]:
+    """What `pickle` and `copy` keep: parameters and callables too, matchers as names.
+
+    State without the array it is for is left out, or refused where that trains.
+    """
+    held.updater.check_current()
+    live = flatten(held.tree)
+    return {
+        "params": held.tree,
+        "options": held.options,
+        "groups": [(group.names, dict(values_of(group))) for group in held.groups],
+        "counts": held.updater.snapshot([])[0],
+        "state": {
+            name: dict(leaf)
+            for name, leaf in held.state.items()
+            if live.get(name) is held.params[name]
+        },
+        "attached": held.attached,
+    }
+
+
+def unpickle(held: Held, rule: Rule, saved: dict[str, Any]) -> None:
+    """Fill what an optimizer holds with what `pickled` kept."""
+    (_, base), *others = saved["groups"]
+    groups = [{"match": Names(tuple(names)), **values} for names, values in others]
+    states = saved["state"]
+    kept = {name: len(leaf) - 1 for name, leaf in states.items()}  # without the step
+    held.start(rule, saved["params"], groups, base, options=saved["options"], trained=kept)
+    # A shallow copy leaves them to the original.
+    held.attached = {name: one for name, one in saved["attached"].items() if one.is_of(held)}
+    held.updater.restore(saved["counts"], states)

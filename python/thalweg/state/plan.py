@@ -1,0 +1,232 @@
+"""What loading a state dict would do, and what stands against it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from thalweg.groups.cascade import Cascade
+from thalweg.groups.group import Group, values_of
+from thalweg.groups.matching import Matching, Names
+from thalweg.groups.rule import STRUCTURAL
+from thalweg.groups.values import check_value, resolve
+from thalweg.state.fitting import could_train, differences, differs, read, restored
+from thalweg.state.form import whole
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from thalweg.state.attached import Planned
+    from thalweg.state.held import Held
+
+__all__ = ["Plan"]
+
+
+class Plan:
+    """What loading would do, and what stands against it."""
+
+    def __init__(
+        self,
+        held: Held,
+        saved: Mapping[str, Any],
+        params: Mapping[str, Any] | None,
+        *,
+        others: bool,
+    ) -> None:
+        self.held = held
+        self.saved = saved
+        self.params = params
+        self.others = others  # whether the saved hyperparameters count
+        self.missing: dict[str, None] = {}
+        self.unexpected: dict[str, None] = {}
+        self.strangers: dict[str, None] = {}  # names that only groups have
+        self.mismatched: list[str] = []
+        self.changed: dict[str, tuple[Any, Any]] = {}
+        self.groups: Sequence[Group] = held.groups
+        self.cascade = held.cascade
+        self.states: dict[str, dict[str, Any]] = {}
+        self.thaws: dict[str, int] = {}  # frozen parameters that get so many arrays of state
+        self.attached: list[Planned] = []
+
+    def check_header(self) -> None:
+        """Rule and options must be the same where the saved hyperparameters are to count."""
+        if self.saved["rule"] != self.held.rule.name:
+            self.mismatched.append(
+                f"rule: saved {self.saved['rule']!r}, here {self.held.rule.name!r}"
+            )
+        for key in STRUCTURAL:
+            theirs, ours = self.saved["options"].get(key), self.held.options[key]
+            if theirs != ours:
+                self.mismatched.append(f"option {key}: saved {theirs!r}, here {ours!r}")
+
+    def plan_groups(self) -> None:
+        """Groups with the saved values; callables stay where they are."""
+        groups: list[Group] = []
+        before = len(self.mismatched)
+        params = Matching(self.held.params)
+        for i, recorded in enumerate(self.saved["groups"]):
+            keys = [key for key in recorded if key != "match"]
+            if i == 0:
+                keys = list(dict.fromkeys([*self.held.rule.keys, *keys]))
+            values = {key: self._value(i, key, recorded.get(key)) for key in keys}
+            names = list(params.params) if i == 0 else params.ordered(recorded["match"])
+            groups.append(Group(self.held, "*" if i == 0 else Names(tuple(names)), names, values))
+        self._plan_strangers()
+        if len(self.mismatched) == before:
+            self._compare(groups)
+            self.groups, self.cascade = groups, Cascade(groups, self.held.params)
+
+    def _plan_strangers(self) -> None:
+        """Names that groups have and nothing else here, unless they were frozen."""
+        frozen: dict[str, bool] = {}
+        for recorded in self.saved["groups"]:
+            told = {"frozen": bool(recorded["frozen"])} if "frozen" in recorded else {}
+            for name in recorded["match"]:
+                if name not in self.held.params and name not in self.saved["state"]:
+                    frozen[name] = told.get("frozen", frozen.get(name, False))
+        self.strangers = dict.fromkeys(name for name, is_frozen in frozen.items() if not is_frozen)
+        self.unexpected |= self.strangers
+
+    def _value(self, position: int, key: str, recorded: Any) -> Any:
+        """The value of a group's key, or None and a mismatch."""
+        current = self.held.groups[position] if position < len(self.held.groups) else None
+        mine = getattr(current, key, None)
+        what = f"groups[{position}].{key}"
+        try:
+            if key == "betas" and recorded is not None:
+                ours = mine or (None, None)
+                recorded = [restored(*pair) for pair in zip(recorded, ours, strict=True)]
+            else:
+                recorded = restored(recorded, mine)
+            return check_value(self.held.rule, key, recorded)
+        except (TypeError, ValueError) as error:
+            self.mismatched.append(f"{what}: {error}")
+            return None
+
+    def _compare(self, groups: list[Group]) -> None:
+        current = self.held.groups
+        if len(groups) != len(current):
+            self.changed["number of groups"] = (len(current), len(groups))
+        for i, (old, new) in enumerate(zip(current, groups, strict=False)):
+            if set(old.names) != set(new.names):
+                self.changed[f"groups[{i}].names"] = (old.names, new.names)
+            for key in dict.fromkeys([*old.keys(), *new.keys()]):
+                before, after = getattr(old, key, None), getattr(new, key, None)
+                if before != after:
+                    self.changed[f"groups[{i}].{key}"] = (before, after)
+
+    def plan_state(self) -> None:
+        """Which arrays are copied where; what is missing, unexpected or of another shape."""
+        saved, params = self.saved["state"], self.held.params
+        trains = self._trains()
+        self.missing |= dict.fromkeys(name for name in trains if name not in saved)
+        for name in saved:
+            if name not in trains and not could_train(params.get(name)):
+                self.unexpected[name] = None
+                continue
+            leaf = read(saved[name])
+            keys = self._state_keys(name)
+            found = differences(name, params[name], leaf, keys)
+            if found:
+                self.mismatched += found
+                continue
+            self.states[name] = {**leaf, "step": whole(leaf["step"])}
+            if self.held.updater.state(name) is None:
+                self.thaws[name] = len(keys)
+        self._forget(trains)
+
+    def plan_params(self) -> None:
+        """Which parameters are loaded; what is missing, unexpected or of another shape."""
+        if self.params is None:
+            return
+        trains = self._trains()
+        self.missing |= dict.fromkeys(name for name in trains if name not in self.params)
+        for name, saved in self.params.items():
+            if name not in trains and not could_train(self.held.params.get(name)):
+                self.unexpected[name] = None
+            elif found := differs(f"parameter {name!r}", self.held.params[name], saved):
+                self.mismatched.append(found)
+            elif name in trains or name in self.states:
+                self.states.setdefault(name, {})["param"] = saved
+
+    def _forget(self, trains: Mapping[str, Any]) -> None:
+        """What is frozen and had no history when it was saved has none once loaded."""
+        known = set(self.saved["groups"][0]["match"]) - set(self.saved["state"]) - set(trains)
+        for name in known:
+            arrays = self.held.updater.state(name) if name in self.held.params else None
+            if arrays is not None:
+                zeros = {
+                    key: np.broadcast_to(a.dtype.type(0), a.shape) for key, a in arrays.items()
+                }
+                self.states[name] = {**zeros, "step": 0}
+
+    def plan_attached(self) -> None:
+        """Which accumulators and averages take over what was saved of them."""
+        saved, attached = self.saved["attached"], self.held.attached
+        trains = self._trains()
+        self.unexpected |= dict.fromkeys(name for name in saved if name not in attached)
+        for name, mirror in attached.items():
+            if name not in saved:
+                self.missing[name] = None
+                continue
+            planned = mirror.plan(saved[name], trains, others=self.others)
+            self.mismatched += [f"{name}: {difference}" for difference in planned.differences]
+            if planned.fits:
+                self.attached.append(planned)
+                if planned.changed:
+                    self.changed[f"{name}.decay"] = planned.changed
+
+    def _trains(self) -> dict[str, Any]:
+        """The parameters that will train once loaded."""
+        return {name: self.held.params[name] for name in self.cascade.trains()}
+
+    def _state_keys(self, name: str) -> set[str]:
+        """The state arrays that a parameter will have."""
+        arrays = self.held.updater.state(name)
+        if arrays is not None:
+            return set(arrays)
+        if "betas" in self.held.rule.keys:
+            amsgrad = {"max_exp_avg_sq"} if self.held.options["amsgrad"] else set()
+            return {"exp_avg", "exp_avg_sq"} | amsgrad
+        applies = resolve([values_of(self.groups[i]) for i in self.cascade.matching(name)])
+        return {"momentum_buffer"} if applies["momentum"] != 0.0 else set()
+
+    def refuse(self, what: str) -> None:
+        """Raise if anything is missing, unexpected or mismatched."""
+        found = [
+            *self.mismatched,
+            *(f"nothing saved for {name!r}" for name in self.missing),
+            *(
+                f"saved {name!r}, which is no parameter that can train here"
+                for name in self.unexpected
+                if name not in self.saved["attached"] and name not in self.strangers
+            ),
+            *(
+                f"saved groups are for {name!r}, which is no parameter here"
+                for name in self.strangers
+            ),
+            *(
+                f"saved {name!r}, an accumulator or average that is not here; make it first, as "
+                "thalweg.EMA(opt, ...) or thalweg.Accumulator(opt)"
+                for name in self.unexpected
+                if name in self.saved["attached"]
+            ),
+        ]
+        if found:
+            differences = "\n- ".join(found)
+            raise ValueError(f"{what} does not fit; nothing was loaded:\n- {differences}")
+
+    def carry_out(self) -> None:
+        """Change groups, counters and state, in one native call that nothing can interrupt."""
+        skips = self.saved["skips"]
+        counts = whole(self.saved["step_count"]), whole(skips["total"]), whole(skips["consecutive"])
+        try:
+            attached = [planned.prepared() for planned in self.attached]
+            self.held.adopt(self.groups, self.thaws, ((*counts, 0.0), self.states), attached)
+        except BaseException:
+            for planned in self.attached:
+                planned.undo()
+            raise
+        for planned in self.attached:
+            planned.finish()

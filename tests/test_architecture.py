@@ -1,0 +1,114 @@
+"""Imports point one way: between modules, and between the folders they are in."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+PACKAGE = Path(__file__).parent.parent / "python" / "thalweg"
+SOURCES = {".py", ".pyi"}
+MOST_FLAT_FILES = 14
+
+
+def circle(graph: Mapping[str, set[str]]) -> list[str]:
+    """The nodes of a circle in the order of its edges, the first one again at its end, or none."""
+    done: set[str] = set()
+    for start in sorted(graph):
+        path: list[str] = []
+        waiting = [iter([start])]
+        while waiting:
+            node = next(waiting[-1], None)
+            if node is None:
+                waiting.pop()
+                if path:
+                    done.add(path.pop())
+            elif node in path:
+                return [*path[path.index(node) :], node]
+            elif node not in done:
+                path.append(node)
+                waiting.append(iter(sorted(graph.get(node, ()))))
+    return []
+
+
+def between_rooms(graph: Mapping[str, set[str]], room: Mapping[str, str]) -> dict[str, set[str]]:
+    """The graph of the rooms that nodes are in."""
+    rooms: dict[str, set[str]] = {name: set() for name in room.values()}
+    for node, targets in graph.items():
+        rooms[room[node]] |= {room[target] for target in targets} - {room[node]}
+    return rooms
+
+
+def python_modules() -> dict[str, Path]:
+    """The modules of the package by name; the native one is its stub."""
+    found = {}
+    for path in PACKAGE.rglob("*"):
+        if path.suffix in SOURCES:
+            parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+            found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+def python_imports() -> dict[str, set[str]]:
+    """What each module imports of the package, in functions and for type checkers too."""
+    modules = python_modules()
+    return {
+        name: {target for target in imported(name, path, modules) if target != name}
+        for name, path in modules.items()
+    }
+
+
+def imported(name: str, path: Path, modules: Mapping[str, Path]) -> Iterator[str]:
+    package = name if path.stem == "__init__" else name.rpartition(".")[0]
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name in modules)
+        elif isinstance(node, ast.ImportFrom):
+            above = package.rsplit(".", node.level - 1)[0] if node.level else ""
+            source = ".".join(part for part in (above, node.module) if part)
+            for alias in node.names:
+                target = f"{source}.{alias.name}"
+                if target in modules:
+                    yield target
+                elif source in modules:
+                    yield source
+
+
+def python_rooms() -> dict[str, str]:
+    """The folder or flat file directly in the package that each module is in."""
+    return {name: ".".join(name.split(".")[:2]) for name in python_modules()}
+
+
+def test_no_circle_of_modules() -> None:
+    found = circle(python_imports())
+    assert not found, " -> ".join(found)
+
+
+def test_no_circle_of_folders() -> None:
+    found = circle(between_rooms(python_imports(), python_rooms()))
+    assert not found, " -> ".join(found)
+
+
+def test_few_files_lie_flat() -> None:
+    flat = [p.name for p in PACKAGE.iterdir() if p.suffix in SOURCES or p.name == "py.typed"]
+    assert len(flat) <= MOST_FLAT_FILES, sorted(flat)
+
+
+def test_imports_are_found_wherever_they_stand() -> None:
+    imports = python_imports()
+    assert "thalweg.cli.bench.session" in imports["thalweg.cli.bench"]  # in a function
+    assert "thalweg._core" in imports["thalweg.tree"]
+    assert "thalweg" in imports["thalweg.cli"]
+
+
+def test_a_circle_is_found() -> None:
+    assert circle({"a": {"b"}, "b": {"c", "d"}, "c": set(), "d": {"e"}, "e": {"b"}}) == [
+        "b",
+        "d",
+        "e",
+        "b",
+    ]
+    assert circle({"a": {"b", "c"}, "b": {"d"}, "c": {"d"}, "d": set()}) == []
