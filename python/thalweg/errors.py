@@ -78,7 +78,7 @@ def warn_unlocked(directory: str | os.PathLike[str], reason: str) -> None:
 
 def _depth() -> int:
     """How far up the caller of the package is, seen from `warn_unlocked`."""
-    depth, frame = 1, sys._getframe(1)
+    depth, frame = 1, sys._getframe(1)  # noqa: SLF001 - documented, for all its name
     while frame.f_back is not None and _is_ours(frame.f_globals.get("__name__")):
         depth, frame = depth + 1, frame.f_back
     return depth

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["Encoder", "decode"]
+__all__ = ["TENSORS", "Encoder", "decode", "read_dtype"]
 
 DEPTH = 100
 TENSORS = {
@@ -70,7 +70,7 @@ class Encoder:
         ValueError
             For a tree that is nested too deeply.
         """
-        encoded = self._encode(tree, _Place(what, path))
+        encoded = self._encode(tree, _Place((what, path), len(path)))
         return json.dumps(encoded, allow_nan=False, separators=(",", ":"))
 
     def _encode(self, value: Any, place: _Place) -> Any:
@@ -122,37 +122,38 @@ class Encoder:
 class _Place:
     """Where something is in a tree; put into words when that is asked for."""
 
-    __slots__ = ("_depth", "_key", "_root", "_up")
+    __slots__ = ("depth", "key", "root", "up")
 
-    def __init__(self, what: str, path: tuple[str, ...]) -> None:
-        self._root = what, path
-        self._up: _Place | None = None
-        self._key: Any = None
-        self._depth = len(path)
+    def __init__(
+        self,
+        root: tuple[str, tuple[str, ...]],
+        depth: int,
+        up: _Place | None = None,
+        key: Any = None,
+    ) -> None:
+        self.root, self.depth, self.up, self.key = root, depth, up, key
 
     def at(self, key: Any) -> _Place:
         """The place of an item."""
-        place = _Place.__new__(_Place)
-        place._root, place._up, place._key, place._depth = self._root, self, key, self._depth + 1
-        return place
+        return _Place(self.root, self.depth + 1, self, key)
 
     def _keys(self) -> list[Any]:
         keys, place = [], self
-        while place._up is not None:
-            keys.append(place._key)
-            place = place._up
+        while place.up is not None:
+            keys.append(place.key)
+            place = place.up
         return keys[::-1]
 
     def what(self) -> str:
         """What is there, in messages."""
-        return self._root[0] + "".join(f"[{_shown(key)!r}]" for key in self._keys())
+        return self.root[0] + "".join(f"[{_shown(key)!r}]" for key in self._keys())
 
     def path(self) -> str:
         """What a tensor there is called."""
-        return "/".join((*self._root[1], *map(str, self._keys())))
+        return "/".join((*self.root[1], *map(str, self._keys())))
 
     def check_depth(self) -> None:
-        if self._depth > DEPTH:
+        if self.depth > DEPTH:
             raise ValueError(
                 f"{self.what()[:41]}... is nested more than {DEPTH} levels; perhaps it contains "
                 "itself"
@@ -272,7 +273,7 @@ def _float(content: Any, _inner: Callable[[Any], Any]) -> float:
 
 def _scalar(content: Any, _inner: Callable[[Any], Any]) -> Any:
     dtype, data = content
-    return np.frombuffer(bytes.fromhex(data), _dtype(dtype), 1)[0]
+    return np.frombuffer(bytes.fromhex(data), read_dtype(dtype), 1)[0]
 
 
 MARKS: dict[str, Callable[[Any, Callable[[Any], Any]], Any]] = {
@@ -290,7 +291,14 @@ def _list(value: Any) -> list[Any]:
     return value
 
 
-def _dtype(name: Any) -> np.dtype[Any]:
+def read_dtype(name: Any) -> np.dtype[Any]:
+    """The dtype of a name that `Encoder` wrote.
+
+    Raises
+    ------
+    ValueError
+        For another name.
+    """
     if not isinstance(name, str) or name[:1] not in ("<", ">", "|") or name[1:] not in SCALARS:
         raise ValueError(f"a text of the checkpoint is malformed: {name!r}")
     return np.dtype(name)
@@ -300,7 +308,7 @@ def _array(stored: Any, dtype: str | None) -> Any:
     if dtype is None:
         return stored
     array = stored if isinstance(stored, np.ndarray) else stored.read()
-    wanted = _dtype(dtype)
+    wanted = read_dtype(dtype)
     if wanted.kind != "c":
         return array.astype(wanted)
     if array.shape[-1:] != (2,):

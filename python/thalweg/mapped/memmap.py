@@ -48,5 +48,5 @@ def memmap_below(array: Any) -> np.memmap[Any, Any] | None:
 
 def map_of(array: np.memmap[Any, Any]) -> mmap.mmap:
     """The map of an `np.memmap`, which all its views share."""
-    made: mmap.mmap = array._mmap  # type: ignore[attr-defined]
+    made: mmap.mmap = array._mmap  # type: ignore[attr-defined]  # noqa: SLF001 - NumPy has no public name for it, and its stubs none
     return made

@@ -6,6 +6,7 @@ that an optimizer asks of it; being a value is what lets it be compared, saved a
 
 from __future__ import annotations
 
+import operator
 import re
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from thalweg.schedule import checks
 from thalweg.schedule.plain import encode, given
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from thalweg.numbers import Real
 
 STEP_LIMIT = 2**64
@@ -39,9 +42,6 @@ class Schedule(ABC):
 
     __array_ufunc__: ClassVar[None] = None
     """NumPy's numbers leave `*` and `+` to the schedule."""
-
-    _binding: ClassVar[int] = 3
-    """How tightly its representation holds together: 1 a sum, 2 a product, 3 a call."""
 
     def __call__(self, step: int) -> float:
         """Value at a step.
@@ -144,6 +144,10 @@ class Schedule(ABC):
         return f"{type(self).__name__}({options})"
 
 
+unchecked: Callable[[Schedule], Callable[[int], float]] = operator.attrgetter("_at")
+"""The function of a schedule for steps that are known to be whole numbers from 1 on."""
+
+
 class Warmed(Schedule):
     """A schedule that rises from 0 to its peak, in proportion to the step, before it does its own.
 
@@ -185,21 +189,21 @@ class _Pair(Schedule):
     def _values(self, step: int) -> tuple[float, float]:
         left, right = self.left, self.right
         return (
-            left if isinstance(left, float) else left._at(step),
-            right if isinstance(right, float) else right._at(step),
+            left if isinstance(left, float) else unchecked(left)(step),
+            right if isinstance(right, float) else unchecked(right)(step),
         )
 
     def __repr__(self) -> str:
         # The left operand may bind as loosely as the operator itself: a + b + c is (a + b) + c.
-        left = bracketed(self.left, self._binding)
-        return f"{left} {self._sign} {bracketed(self.right, self._binding + 1)}"
+        binding = _binding(self)
+        left = _bracketed(self.left, binding)
+        return f"{left} {self._sign} {_bracketed(self.right, binding + 1)}"
 
 
 @dataclass(frozen=True, repr=False)
 class Product(_Pair):
     """``left * right`` at every step."""
 
-    _binding = 2
     _sign = "*"
 
     def _at(self, step: int) -> float:
@@ -211,7 +215,6 @@ class Product(_Pair):
 class Sum(_Pair):
     """``left + right`` at every step."""
 
-    _binding = 1
     _sign = "+"
 
     def _at(self, step: int) -> float:
@@ -234,16 +237,21 @@ class Then(Schedule):
 
     def _at(self, step: int) -> float:
         if step < self.at:
-            return self.first._at(step)
-        return self.second._at(step - self.at + 1)
+            return unchecked(self.first)(step)
+        return unchecked(self.second)(step - self.at + 1)
 
     def __repr__(self) -> str:
-        return f"{bracketed(self.first, self._binding)}.then({self.second!r}, at={self.at})"
+        return f"{_bracketed(self.first, _binding(self))}.then({self.second!r}, at={self.at})"
 
 
-def bracketed(operand: Schedule | float, binding: int) -> str:
+def _binding(schedule: Schedule) -> int:
+    """How tightly a representation holds together: 1 a sum, 2 a product, 3 a call."""
+    return 1 if isinstance(schedule, Sum) else 2 if isinstance(schedule, Product) else 3
+
+
+def _bracketed(operand: Schedule | float, binding: int) -> str:
     """The representation of an operand, in brackets if it binds more loosely than that."""
-    loose = isinstance(operand, Schedule) and operand._binding < binding
+    loose = isinstance(operand, Schedule) and _binding(operand) < binding
     return f"({operand!r})" if loose else repr(operand)
 
 

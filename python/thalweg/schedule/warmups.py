@@ -7,7 +7,7 @@ from typing import Literal
 
 from thalweg._core import half_cosine, power
 from thalweg.schedule import checks
-from thalweg.schedule.base import Schedule, only_schedule
+from thalweg.schedule.base import Schedule, only_schedule, unchecked
 from thalweg.schedule.curve import mix
 
 
@@ -57,8 +57,8 @@ class warmup(Schedule):
 
     def _at(self, step: int) -> float:
         if step >= self.steps:
-            return self.into._at(step - self.steps + 1)
-        height = self.into._at(1)
+            return unchecked(self.into)(step - self.steps + 1)
+        height = unchecked(self.into)(1)
         done, left = step / self.steps, (self.steps - step) / self.steps
         if self.kind == "exponential":
             return height * power(self.start, left)

