@@ -1,8 +1,9 @@
 """From how many elements on a second thread pays.
 
-Below `PARALLEL_MIN` of src/update/plan.rs, or `PARALLEL_MIN_AWAKE` where helpers are awake, a step stays
-on the calling thread and the ratio is 1; a number is right if the ratio leaves 1 downwards there.
-Steps that follow each other at once find the helper awake, once woken; a pause sends it to sleep.
+Below `PARALLEL_MIN` of src/machine/threads.rs, or `PARALLEL_MIN_AWAKE` where helpers are awake, a
+step stays on the calling thread and the ratio is 1; a number is right if the ratio leaves 1
+downwards there. Steps that follow each other at once find the helper awake, once woken; a pause
+sends it to sleep.
 """
 
 from __future__ import annotations

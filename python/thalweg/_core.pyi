@@ -17,8 +17,7 @@ __all__ = [
     "TensorStats",
     "Updater",
     "__version__",
-    "apply_adam",
-    "apply_sgd",
+    "apply",
     "check_hyperparameter",
     "check_number",
     "check_whole",
@@ -36,6 +35,7 @@ __all__ = [
     "is_locked_here",
     "num_threads_source",
     "power",
+    "rules",
     "set_cpu_level",
     "set_num_threads",
     "stream",
@@ -47,39 +47,14 @@ __version__: str
 _Real: TypeAlias = SupportsFloat | SupportsIndex
 _Counts: TypeAlias = tuple[int, int, int, float]
 
-def apply_adam(
+def apply(
+    rule: str,
     p: Any,
     g: Any,
-    exp_avg: Any,
-    exp_avg_sq: Any,
+    state: Sequence[Any],
     step: int,
+    values: dict[str, Any],
     *,
-    lr: _Real,
-    betas: Sequence[_Real],
-    eps: _Real,
-    l2: _Real,
-    weight_decay: Any,
-    independent: bool,
-    max_exp_avg_sq: Any,
-    maximize: bool,
-    scale: _Real,
-    nonfinite: str,
-    threads: int | None,
-) -> bool: ...
-def apply_sgd(
-    p: Any,
-    g: Any,
-    momentum_buffer: Any,
-    step: int,
-    *,
-    lr: _Real,
-    momentum: _Real,
-    dampening: _Real,
-    nesterov: bool,
-    l2: _Real,
-    weight_decay: Any,
-    independent: bool,
-    maximize: bool,
     scale: _Real,
     nonfinite: str,
     threads: int | None,
@@ -103,6 +78,7 @@ def holds(state: Any, entries: list[tuple[Any, Any, Any]]) -> bool: ...
 def is_locked_here(directory: str | os.PathLike[str], name: str) -> bool: ...
 def num_threads_source() -> str: ...
 def power(base: float, exponent: float) -> float: ...
+def rules() -> dict[str, tuple[list[str], list[str], list[tuple[str, str | None]]]]: ...
 def set_cpu_level(level: str) -> None: ...
 def set_num_threads(n: int) -> None: ...
 def sync_directory(path: str | os.PathLike[str]) -> None: ...
@@ -256,18 +232,8 @@ class Updater:
     def alone(self, work: Callable[[], None]) -> None: ...
     def average(self, params: Any, owner: Updater | None = None) -> None: ...
     def bind(
-        self,
-        params: Any,
-        *,
-        adam: bool,
-        amsgrad: bool,
-        nesterov: bool,
-        independent: bool,
-        maximize: bool,
-        nonfinite: str,
+        self, params: Any, rule: str, choices: Mapping[str, bool], nonfinite: str
     ) -> list[tuple[str, Any]]: ...
-    def bind_averages(self, averages: Any, bias_correction: bool) -> list[tuple[str, Any]]: ...
-    def bind_sums(self, sums: Any) -> list[tuple[str, Any]]: ...
     def check_current(self) -> None: ...
     def check_ready(self) -> None: ...
     def configure(

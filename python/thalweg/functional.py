@@ -87,20 +87,21 @@ def adamw(
     >>> p.round(6)
     array([0.899, 0.899, 0.899])
     """
-    return _core.apply_adam(
+    values = {
+        "lr": lr,
+        "betas": betas,
+        "eps": eps,
+        "weight_decay": default_weight_decay(weight_decay, independent),
+        "independent": independent,
+        "maximize": maximize,
+    }
+    return _core.apply(
+        "AdamW",
         p,
         g,
-        exp_avg,
-        exp_avg_sq,
+        (exp_avg, exp_avg_sq, max_exp_avg_sq),
         step,
-        lr=lr,
-        betas=betas,
-        eps=eps,
-        l2=0.0,
-        weight_decay=default_weight_decay(weight_decay, independent),
-        independent=independent,
-        max_exp_avg_sq=max_exp_avg_sq,
-        maximize=maximize,
+        values,
         scale=scale,
         nonfinite=nonfinite,
         threads=threads,
@@ -138,20 +139,14 @@ def adam(
     >>> p.round(6)
     array([0.9, 0.9, 0.9])
     """
-    return _core.apply_adam(
+    values = {"lr": lr, "betas": betas, "eps": eps, "l2": l2, "maximize": maximize}
+    return _core.apply(
+        "Adam",
         p,
         g,
-        exp_avg,
-        exp_avg_sq,
+        (exp_avg, exp_avg_sq, max_exp_avg_sq),
         step,
-        lr=lr,
-        betas=betas,
-        eps=eps,
-        l2=l2,
-        weight_decay=0.0,
-        independent=False,
-        max_exp_avg_sq=max_exp_avg_sq,
-        maximize=maximize,
+        values,
         scale=scale,
         nonfinite=nonfinite,
         threads=threads,
@@ -189,19 +184,22 @@ def sgdw(
     >>> p
     array([0.95, 0.95, 0.95])
     """
-    return _core.apply_sgd(
+    values = {
+        "lr": lr,
+        "momentum": momentum,
+        "dampening": dampening,
+        "nesterov": nesterov,
+        "weight_decay": default_weight_decay(weight_decay, independent),
+        "independent": independent,
+        "maximize": maximize,
+    }
+    return _core.apply(
+        "SGDW",
         p,
         g,
-        momentum_buffer,
+        (momentum_buffer,),
         step,
-        lr=lr,
-        momentum=momentum,
-        dampening=dampening,
-        nesterov=nesterov,
-        l2=0.0,
-        weight_decay=default_weight_decay(weight_decay, independent),
-        independent=independent,
-        maximize=maximize,
+        values,
         scale=scale,
         nonfinite=nonfinite,
         threads=threads,
@@ -238,19 +236,21 @@ def sgd(
     >>> p
     array([0.95, 0.95, 0.95])
     """
-    return _core.apply_sgd(
+    values = {
+        "lr": lr,
+        "momentum": momentum,
+        "dampening": dampening,
+        "nesterov": nesterov,
+        "l2": l2,
+        "maximize": maximize,
+    }
+    return _core.apply(
+        "SGD",
         p,
         g,
-        momentum_buffer,
+        (momentum_buffer,),
         step,
-        lr=lr,
-        momentum=momentum,
-        dampening=dampening,
-        nesterov=nesterov,
-        l2=l2,
-        weight_decay=0.0,
-        independent=False,
-        maximize=maximize,
+        values,
         scale=scale,
         nonfinite=nonfinite,
         threads=threads,

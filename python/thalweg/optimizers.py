@@ -82,7 +82,7 @@ class Adam(Optimizer):
     (True, 200)
     """
 
-    rule = Rule("Adam", ("lr", "betas", "eps", "l2"))
+    rule = Rule.named("Adam")
 
     def __init__(
         self,
@@ -187,7 +187,7 @@ class AdamW(Optimizer):
     array([0.899, 0.899, 0.899], dtype=float32)
     """
 
-    rule = Rule("AdamW", ("lr", "betas", "eps", "weight_decay"))
+    rule = Rule.named("AdamW")
 
     def __init__(
         self,
@@ -257,7 +257,7 @@ class SGD(Optimizer):
     array([ 0.5, -1. ])
     """
 
-    rule = Rule("SGD", ("lr", "momentum", "dampening", "l2"))
+    rule = Rule.named("SGD")
 
     def __init__(
         self,
@@ -317,7 +317,7 @@ class SGDW(Optimizer):
     array([ 0.4, -0.8])
     """
 
-    rule = Rule("SGDW", ("lr", "momentum", "dampening", "weight_decay"))
+    rule = Rule.named("SGDW")
 
     def __init__(
         self,

@@ -7,9 +7,10 @@
 #![allow(unsafe_code)] // reads the arrays of a tensor
 
 use crate::array::layout::{Axis, Layout};
-use crate::array::pointer::{ARRAYS, GRADIENT, Pointer};
+use crate::array::pointer::{ARRAYS, GRADIENT, Pointer, cast};
 use crate::array::prefetch;
-use crate::number::element::{Element, Kind};
+use crate::array::storage::{Stored, match_stored};
+use crate::number::element::Element;
 
 /// Elements a tile along the axis on which the gradient is dense: a cache line of `f32`.
 pub(crate) const ROWS: usize = 16;
@@ -62,9 +63,10 @@ impl Tiling {
         if !crosses(rows, columns, GRADIENT) {
             return None;
         }
-        let line = ROWS * gradient.kind.size();
-        let skew = match rows.strides[GRADIENT] == gradient.kind.size() as isize {
-            true => gradient.address.addr() % line / gradient.kind.size(),
+        let size = gradient.storage.size();
+        let line = ROWS * size;
+        let skew = match rows.strides[GRADIENT] == size as isize {
+            true => gradient.address.addr() % line / size,
             false => 0,
         };
         let mut outer = others.to_vec();
@@ -151,20 +153,15 @@ impl Patch {
     /// It is in an array that is valid and not written meanwhile.
     #[inline(always)]
     pub(crate) unsafe fn gather<E: Element>(self, panel: &mut Panel<E>) {
-        // SAFETY: the caller's promise; `kind` says which type the elements have.
-        unsafe {
-            match self.corner.kind {
-                Kind::F32 => self.gather_from::<f32, E>(panel),
-                Kind::F64 => self.gather_from::<f64, E>(panel),
-            }
-        }
+        // SAFETY: the caller's promise; `storage` says which type the elements have.
+        unsafe { match_stored!(self.corner.storage, S => self.gather_from::<S, E>(panel)) }
     }
 
     /// # Safety
     ///
     /// As [`Patch::gather`], with elements of type `S`.
     #[inline(always)]
-    unsafe fn gather_from<S: Element, E: Element>(self, panel: &mut Panel<E>) {
+    unsafe fn gather_from<S: Stored, E: Element>(self, panel: &mut Panel<E>) {
         let Patch { corner: Pointer { address, .. }, down, right, rows, columns } = self;
         let whole = rows == ROWS && down == size_of::<S>() as isize;
         for column in 0..columns {
@@ -175,13 +172,13 @@ impl Patch {
                 // SAFETY: in the array, because the patch is, and without gaps.
                 let line = unsafe { line.read_unaligned() };
                 for (row, value) in panel.iter_mut().zip(line) {
-                    row[column] = E::from_f64(value.to_f64());
+                    row[column] = cast(value.decode());
                 }
             } else {
                 for (i, row) in panel[..rows].iter_mut().enumerate() {
                     let at = top.wrapping_offset(i as isize * down).cast::<S>();
                     // SAFETY: in the array, because the patch is.
-                    row[column] = E::from_f64(unsafe { at.read_unaligned() }.to_f64());
+                    row[column] = cast(unsafe { at.read_unaligned() }.decode());
                 }
             }
         }
@@ -203,25 +200,26 @@ pub(crate) struct Line {
 
 impl Line {
     fn is_slice(self) -> bool {
-        self.stride == self.pointer.kind.size() as isize
+        self.pointer.storage.is_plain() && self.stride == self.pointer.storage.size() as isize
     }
 
     /// The elements, in place or copied to `buffer`, which is as long.
     ///
     /// # Safety
     ///
-    /// They are valid, aligned, of type `E`, and nothing else reads or writes them meanwhile.
+    /// They are valid, aligned, `E` is their element, and nothing else reads or writes them meanwhile.
     #[inline(always)]
     pub(crate) unsafe fn open<E: Element>(self, buffer: &mut [E]) -> &mut [E] {
-        // SAFETY: the caller's promise.
-        unsafe {
-            if self.is_slice() {
-                return self.pointer.slice_mut(0, buffer.len());
-            }
-            for (i, to) in buffer.iter_mut().enumerate() {
-                *to = *self.element::<E>(i);
-            }
+        if self.is_slice() {
+            // SAFETY: the caller's promise.
+            return unsafe { self.pointer.slice_mut(0, buffer.len()) };
         }
+        match_stored!(self.pointer.storage, S => if <S as Stored>::Element::KIND == E::KIND {
+            for (i, to) in buffer.iter_mut().enumerate() {
+                // SAFETY: the caller's promise.
+                *to = cast(unsafe { self.element::<S>(i).read() }.decode());
+            }
+        });
         buffer
     }
 
@@ -232,15 +230,18 @@ impl Line {
     /// As [`Line::open`].
     #[inline(always)]
     pub(crate) unsafe fn close<E: Element>(self, buffer: &[E]) {
-        if !self.is_slice() {
+        if self.is_slice() {
+            return;
+        }
+        match_stored!(self.pointer.storage, S => if <S as Stored>::Element::KIND == E::KIND {
             for (i, from) in buffer.iter().enumerate() {
                 // SAFETY: the caller's promise.
-                unsafe { *self.element::<E>(i) = *from }
+                unsafe { self.element::<S>(i).write(S::encode(cast(*from))) }
             }
-        }
+        });
     }
 
-    fn element<E: Element>(self, i: usize) -> *mut E {
+    fn element<S: Stored>(self, i: usize) -> *mut S {
         self.pointer.address.wrapping_offset(i as isize * self.stride).cast()
     }
 }

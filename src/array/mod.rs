@@ -4,3 +4,4 @@ pub(crate) mod across;
 pub mod layout;
 pub mod pointer;
 pub(crate) mod prefetch;
+pub mod storage;

@@ -4,7 +4,8 @@
 #![allow(unsafe_code)] // reads and writes through the pointers of arrays
 
 use crate::array::layout::Layout;
-use crate::number::element::{Element, Kind};
+use crate::array::storage::{Storage, Stored, match_stored};
+use crate::number::element::Element;
 
 /// The most state arrays a rule keeps.
 pub const MAX_STATE: usize = 3;
@@ -25,20 +26,23 @@ pub(crate) const BUFFER: usize = 1024;
 pub struct Pointer {
     /// Address of the element at index zero; it need not be aligned.
     pub address: *mut u8,
-    /// The type of the elements.
-    pub kind: Kind,
+    /// What the bytes of the elements mean.
+    pub storage: Storage,
 }
 
 impl Pointer {
     /// To elements of type `E`.
     pub fn of<E: Element>(address: *mut E) -> Self {
-        Pointer { address: address.cast(), kind: E::KIND }
+        Pointer { address: address.cast(), storage: E::KIND.into() }
     }
 
-    /// Whether array `k` of a traversal, which lies here, is a slice: without gaps in its order, and
-    /// aligned.
+    /// Whether array `k` of a traversal, which lies here, is a slice of elements: stored as themselves,
+    /// without gaps in its order, and aligned.
     pub(crate) fn is_slice<const K: usize>(self, layout: &Layout<K>, k: usize) -> bool {
-        layout.is_dense(k, self.kind.size()) && self.address.addr().is_multiple_of(self.kind.size())
+        let size = self.storage.size();
+        self.storage.is_plain()
+            && layout.is_dense(k, size)
+            && self.address.addr().is_multiple_of(size)
     }
 
     /// Elements `start..start + len` of a dense array.
@@ -48,7 +52,7 @@ impl Pointer {
     /// They lie without gaps and aligned in memory that is valid and not written for `'a`, and `E`
     /// is the array's type.
     pub(crate) unsafe fn slice<'a, E: Element>(self, start: usize, len: usize) -> &'a [E] {
-        debug_assert_eq!(self.kind, E::KIND);
+        debug_assert_eq!(self.storage, E::KIND.into());
         // SAFETY: the caller's promise.
         unsafe { std::slice::from_raw_parts(self.address.cast::<E>().add(start), len) }
     }
@@ -59,7 +63,7 @@ impl Pointer {
     ///
     /// As [`Pointer::slice`], and nothing else reads or writes them for `'a`.
     pub(crate) unsafe fn slice_mut<'a, E: Element>(self, start: usize, len: usize) -> &'a mut [E] {
-        debug_assert_eq!(self.kind, E::KIND);
+        debug_assert_eq!(self.storage, E::KIND.into());
         // SAFETY: the caller's promise.
         unsafe { std::slice::from_raw_parts_mut(self.address.cast::<E>().add(start), len) }
     }
@@ -78,20 +82,17 @@ impl Pointer {
         start: usize,
         tile: &mut [E],
     ) {
-        // SAFETY: the caller's promise; `kind` says which type the elements have.
+        // SAFETY: the caller's promise; `storage` says which type the elements have.
         unsafe {
-            match self.kind {
-                Kind::F32 => read::<f32, E, K>(self.address, layout, k, start, tile),
-                Kind::F64 => read::<f64, E, K>(self.address, layout, k, start, tile),
-            }
+            match_stored!(self.storage, S => read::<S, E, K>(self.address, layout, k, start, tile));
         }
     }
 
-    /// The same for an array of type `E`, which takes half the code.
+    /// The same for an array whose element is `E`, which takes half the code.
     ///
     /// # Safety
     ///
-    /// As [`Pointer::read`], and `E` is the array's type.
+    /// As [`Pointer::read`], and `E` is the array's element.
     #[inline(always)]
     pub(crate) unsafe fn read_own<E: Element, const K: usize>(
         self,
@@ -100,17 +101,18 @@ impl Pointer {
         start: usize,
         tile: &mut [E],
     ) {
-        debug_assert_eq!(self.kind, E::KIND);
-        // SAFETY: the caller's promise.
-        unsafe { read::<E, E, K>(self.address, layout, k, start, tile) }
+        debug_assert_eq!(self.storage.element(), E::KIND);
+        match_stored!(self.storage, S => if <S as Stored>::Element::KIND == E::KIND {
+            // SAFETY: the caller's promise.
+            unsafe { read::<S, E, K>(self.address, layout, k, start, tile) }
+        });
     }
 
     /// Writes `tile` to elements `start..` of the traversal.
     ///
     /// # Safety
     ///
-    /// As [`Pointer::read`], and nothing else reads or writes them meanwhile; `E` is the array's
-    /// type.
+    /// As [`Pointer::read_own`], and nothing else reads or writes them meanwhile.
     #[inline(always)]
     pub(crate) unsafe fn write<E: Element, const K: usize>(
         self,
@@ -119,25 +121,33 @@ impl Pointer {
         start: usize,
         tile: &[E],
     ) {
-        debug_assert_eq!(self.kind, E::KIND);
+        debug_assert_eq!(self.storage.element(), E::KIND);
         let mut values = tile.iter();
-        layout.runs(k, start, tile.len(), |offset, stride, count| {
-            for (i, value) in values.by_ref().take(count).enumerate() {
-                // SAFETY: inside the array, because the traversal is; the caller's promise.
-                unsafe {
-                    let to = self.address.offset(offset + i as isize * stride);
-                    to.cast::<E>().write_unaligned(*value);
+        match_stored!(self.storage, S => if <S as Stored>::Element::KIND == E::KIND {
+            layout.runs(k, start, tile.len(), |offset, stride, count| {
+                for (i, value) in values.by_ref().take(count).enumerate() {
+                    // SAFETY: inside the array, because the traversal is; the caller's promise.
+                    unsafe {
+                        let to = self.address.offset(offset + i as isize * stride).cast::<S>();
+                        to.write_unaligned(S::encode(cast(*value)));
+                    }
                 }
-            }
+            });
         });
     }
+}
+
+/// An element as one of another type, rounded if it has fewer digits.
+#[inline(always)]
+pub(crate) fn cast<A: Element, B: Element>(x: A) -> B {
+    B::from_f64(x.to_f64())
 }
 
 /// # Safety
 ///
 /// As [`Pointer::read`], with elements of type `S`.
 #[inline(always)]
-unsafe fn read<S: Element, E: Element, const K: usize>(
+unsafe fn read<S: Stored, E: Element, const K: usize>(
     address: *mut u8,
     layout: &Layout<K>,
     k: usize,
@@ -155,7 +165,7 @@ unsafe fn read<S: Element, E: Element, const K: usize>(
                 let value = unsafe {
                     address.offset(offset + i as isize * stride).cast::<S>().read_unaligned()
                 };
-                *place = E::from_f64(value.to_f64());
+                *place = cast(value.decode());
             }
         };
         // The same loop with a stride that the compiler knows is one of vectors.

@@ -5,6 +5,7 @@
 use numpy::{PyArrayDescrMethods, PyUntypedArrayMethods};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
+use pyo3::types::PyDict;
 
 use crate::array::arguments::{Arrays, Rows};
 use crate::array::checks::{gradient_of, plain, written};
@@ -14,9 +15,9 @@ use crate::array::occupant::Occupant;
 use crate::array::overlap::{first_file_overlap, first_overlap};
 use crate::interpreter::errors::{Outcome, Refusal};
 use crate::interpreter::exit::Presence;
-use crate::model::options::Policy;
+use crate::model::options::{Policy, rule_named};
 use crate::model::tree::{Leaves, flatten};
-use crate::values::hyper::{flag, number_of_threads, real, representation, text, whole};
+use crate::values::hyper::{flag, number_of_threads, real, representation, set, text, whole};
 use thalweg::array::layout::Order;
 use thalweg::array::pointer::{ARRAYS, GRADIENT, Pointer, STATE};
 use thalweg::error::{Error, Number, Quoted};
@@ -26,9 +27,106 @@ use thalweg::machine::threads::{num_threads, useful_threads};
 use thalweg::number::element::Kind;
 use thalweg::number::float_mode::in_default_mode;
 use thalweg::read::norm::{self, Norm, ReadPass};
-use thalweg::rule::{Adam, Decay, Hyperparameter, Rule, Sgd, Swap};
+use thalweg::rule::{Decay, Hyperparameter, Rule, Spec, StateSpec, Swap, When};
 use thalweg::update::plan::{Plan, Task};
 use thalweg::update::tensor::Tensor;
+
+/// One update of a rule, by its name; see `thalweg.functional`. `state` has its arrays in the order of the
+/// rule, `values` its hyperparameters and choices. False if the gradients made it skip.
+#[pyfunction]
+#[pyo3(signature = (rule, p, g, state, step, values, *, scale, nonfinite, threads))]
+#[allow(clippy::too_many_arguments)] // the arguments of the functions of `thalweg.functional`
+pub fn apply(
+    py: Python<'_>,
+    rule: &str,
+    p: &Bound<'_, PyAny>,
+    g: &Bound<'_, PyAny>,
+    state: Vec<Bound<'_, PyAny>>,
+    step: &Bound<'_, PyAny>,
+    values: &Bound<'_, PyDict>,
+    scale: &Bound<'_, PyAny>,
+    nonfinite: &Bound<'_, PyAny>,
+    threads: Option<&Bound<'_, PyAny>>,
+) -> PyResult<bool> {
+    let _presence = Presence::begin(py);
+    let spec = rule_named(rule)?;
+    let rule = numbers(spec, values)?;
+    let step = whole(step, "step", 1)?;
+    let scale = real("scale", scale)?;
+    let scale = Hyperparameter::Scale.check(scale, Kind::F64).map_err(Refusal::from)?;
+    let policy = Policy::named(&text("nonfinite", nonfinite)?)?;
+    let threads = match threads {
+        None => num_threads().0,
+        Some(given) => number_of_threads(given, "threads")?,
+    };
+    let mut arguments = vec![("p", p), ("g", g)];
+    for (spec, array) in spec.state.iter().zip(&state) {
+        if array.is_none() && spec.when != When::Always {
+            check_dispensable(*spec, rule)?;
+            break;
+        }
+        arguments.push((spec.name, array));
+    }
+    let call = Call { rule, step, scale, policy, threads };
+    Ok(update(py, &arguments, &call)?)
+}
+
+/// The rule with the numbers and choices that are given.
+fn numbers(spec: &Spec<Rule>, values: &Bound<'_, PyDict>) -> Outcome<Rule> {
+    let mut rule = spec.rule;
+    let mut pair: Vec<Bound<'_, PyAny>> = Vec::new();
+    for key in spec.hyperparameters {
+        let object = match key.name().split_once('[') {
+            None => values.get_item(key.name())?,
+            Some((name, _)) => {
+                // Taken apart once: it may be an iterator.
+                if pair.is_empty()
+                    && let Some(given) = values.get_item(name)?
+                {
+                    pair = two(name, &given)?.into();
+                }
+                pair.pop()
+            }
+        };
+        if let Some(object) = object {
+            set(&mut rule, *key, real(key.name(), &object)?);
+        }
+    }
+    for choice in spec.choices {
+        if let (Some(object), Some(place)) = (values.get_item(choice.name())?, rule.choice(*choice))
+        {
+            *place = flag(choice.name(), &object)?;
+        }
+    }
+    Ok(rule)
+}
+
+/// The two entries of a pair, the second one first.
+fn two<'py>(name: &str, given: &Bound<'py, PyAny>) -> Outcome<[Bound<'py, PyAny>; 2]> {
+    let entries: Vec<Bound<'_, PyAny>> = match given.try_iter() {
+        Ok(entries) => entries.collect::<PyResult<_>>()?,
+        Err(error) if error.is_instance_of::<PyTypeError>(given.py()) => Vec::new(),
+        Err(error) => return Err(error.into()),
+    };
+    match <[Bound<'_, PyAny>; 2]>::try_from(entries) {
+        Ok([first, second]) => Ok([second, first]),
+        Err(_) => {
+            let got = representation(given)?;
+            Err(Refusal::Kind { what: name.to_owned(), kind: "two numbers", got })
+        }
+    }
+}
+
+/// Refuses to do without a state array that the numbers ask for.
+fn check_dispensable(state: StateSpec, mut rule: Rule) -> Outcome<()> {
+    match state.when {
+        When::Nonzero(key) if rule.number(key).is_some_and(|number| *number != 0.0) => {
+            let (key, name) = (key.name(), state.name);
+            Err(Refusal::Value(format!("{key} above 0 needs a {name} (np.zeros_like(p))")))
+        }
+        _ => Ok(()),
+    }
+}
 
 /// What an update is, apart from its arrays.
 struct Call {
@@ -42,7 +140,7 @@ struct Call {
 /// Checks everything, then updates; false if the gradients made it skip.
 ///
 /// Arguments come as parameter, gradient, state.
-fn apply(
+fn update(
     py: Python<'_>,
     arguments: &[(&'static str, &Bound<'_, PyAny>)],
     call: &Call,
@@ -50,23 +148,24 @@ fn apply(
     let rows = Rows::new(arguments)?;
     let tensors = rows.check()?;
     let states = arguments.len() - STATE;
-    let update = |kind| call.rule.at_step(kind, call.step, call.scale);
-    let updates = [update(Kind::F32), update(Kind::F64)];
+    let at_step = |kind| call.rule.at_step(kind, call.step, call.scale);
+    let updates = [at_step(Kind::F32), at_step(Kind::F64)];
     let position = |kind| usize::from(kind == Kind::F64);
     if tensors.is_empty() {
         updates[position(Kind::F64)].as_ref().map_err(Error::clone)?;
     }
     let mut tasks = Vec::with_capacity(tensors.len());
     let mut reads = Vec::with_capacity(tensors.len());
-    for Arrays { kind, shape, pointers, strides } in &tensors {
+    for Arrays { storage, shape, pointers, strides } in &tensors {
+        let kind = storage.element();
         // Which type is refused depends on the parameters that are there.
-        updates[position(*kind)].as_ref().map_err(Error::clone)?;
+        updates[position(kind)].as_ref().map_err(Error::clone)?;
         // SAFETY: checked above; the arguments are alive during the call. That nobody resizes or
         // writes them from another thread meanwhile is the caller's duty.
         unsafe {
             let tensor = Tensor::new(shape, *pointers, *strides, states, Order::Memory);
-            tasks.push(Task { tensor, update: position(*kind) });
-            reads.push(norm::Leaf::new(shape, pointers[GRADIENT], strides[GRADIENT], *kind));
+            tasks.push(Task { tensor, update: position(kind) });
+            reads.push(norm::Leaf::new(shape, pointers[GRADIENT], strides[GRADIENT], kind));
         }
     }
     // A refused type is used by no task, so its place may hold anything.
@@ -100,119 +199,6 @@ fn apply(
     Err(Refusal::NonFinite { counts, step: call.step })
 }
 
-fn call(
-    rule: Rule,
-    step: &Bound<'_, PyAny>,
-    scale: &Bound<'_, PyAny>,
-    nonfinite: &Bound<'_, PyAny>,
-    threads: Option<&Bound<'_, PyAny>>,
-) -> Outcome<Call> {
-    let step = whole(step, "step", 1)?;
-    let scale = Hyperparameter::Scale.check(real("scale", scale)?, Kind::F64)?;
-    let policy = Policy::named(&text("nonfinite", nonfinite)?)?;
-    let threads = match threads {
-        None => num_threads().0,
-        Some(given) => number_of_threads(given, "threads")?,
-    };
-    Ok(Call { rule, step, scale, policy, threads })
-}
-
-/// One Adam or AdamW update; see `thalweg.functional`.
-#[pyfunction]
-#[pyo3(signature = (p, g, exp_avg, exp_avg_sq, step, *, lr, betas, eps, l2, weight_decay,
-    independent, max_exp_avg_sq, maximize, scale, nonfinite, threads))]
-#[allow(clippy::too_many_arguments)] // the arguments of `thalweg.functional.adamw`, one to one
-pub fn apply_adam(
-    py: Python<'_>,
-    p: &Bound<'_, PyAny>,
-    g: &Bound<'_, PyAny>,
-    exp_avg: &Bound<'_, PyAny>,
-    exp_avg_sq: &Bound<'_, PyAny>,
-    step: &Bound<'_, PyAny>,
-    lr: &Bound<'_, PyAny>,
-    betas: &Bound<'_, PyAny>,
-    eps: &Bound<'_, PyAny>,
-    l2: &Bound<'_, PyAny>,
-    weight_decay: &Bound<'_, PyAny>,
-    independent: &Bound<'_, PyAny>,
-    max_exp_avg_sq: Option<&Bound<'_, PyAny>>,
-    maximize: &Bound<'_, PyAny>,
-    scale: &Bound<'_, PyAny>,
-    nonfinite: &Bound<'_, PyAny>,
-    threads: Option<&Bound<'_, PyAny>>,
-) -> PyResult<bool> {
-    let _presence = Presence::begin(py);
-    let given = betas;
-    let betas: Vec<Bound<'_, PyAny>> = match given.try_iter() {
-        Ok(betas) => betas.collect::<PyResult<_>>()?,
-        Err(error) if error.is_instance_of::<PyTypeError>(py) => Vec::new(),
-        Err(error) => return Err(error),
-    };
-    let [beta1, beta2] = &betas[..] else {
-        let got = representation(given)?;
-        let wanted = Refusal::Kind { what: "betas".to_owned(), kind: "two numbers", got };
-        return Err(wanted.into());
-    };
-    let adam = Adam {
-        lr: real("lr", lr)?,
-        beta1: real("betas[0]", beta1)?,
-        beta2: real("betas[1]", beta2)?,
-        eps: real("eps", eps)?,
-        l2: real("l2", l2)?,
-        weight_decay: real("weight_decay", weight_decay)?,
-        independent: flag("independent", independent)?,
-        maximize: flag("maximize", maximize)?,
-    };
-    let call = call(adam.into(), step, scale, nonfinite, threads)?;
-    let mut arguments = vec![("p", p), ("g", g), ("exp_avg", exp_avg), ("exp_avg_sq", exp_avg_sq)];
-    arguments.extend(max_exp_avg_sq.map(|array| ("max_exp_avg_sq", array)));
-    Ok(apply(py, &arguments, &call)?)
-}
-
-/// One SGD or SGDW update; see `thalweg.functional`.
-#[pyfunction]
-#[pyo3(signature = (p, g, momentum_buffer, step, *, lr, momentum, dampening, nesterov, l2,
-    weight_decay, independent, maximize, scale, nonfinite, threads))]
-#[allow(clippy::too_many_arguments)] // the arguments of `thalweg.functional.sgdw`, one to one
-pub fn apply_sgd(
-    py: Python<'_>,
-    p: &Bound<'_, PyAny>,
-    g: &Bound<'_, PyAny>,
-    momentum_buffer: Option<&Bound<'_, PyAny>>,
-    step: &Bound<'_, PyAny>,
-    lr: &Bound<'_, PyAny>,
-    momentum: &Bound<'_, PyAny>,
-    dampening: &Bound<'_, PyAny>,
-    nesterov: &Bound<'_, PyAny>,
-    l2: &Bound<'_, PyAny>,
-    weight_decay: &Bound<'_, PyAny>,
-    independent: &Bound<'_, PyAny>,
-    maximize: &Bound<'_, PyAny>,
-    scale: &Bound<'_, PyAny>,
-    nonfinite: &Bound<'_, PyAny>,
-    threads: Option<&Bound<'_, PyAny>>,
-) -> PyResult<bool> {
-    let _presence = Presence::begin(py);
-    let sgd = Sgd {
-        lr: real("lr", lr)?,
-        momentum: real("momentum", momentum)?,
-        dampening: real("dampening", dampening)?,
-        nesterov: flag("nesterov", nesterov)?,
-        l2: real("l2", l2)?,
-        weight_decay: real("weight_decay", weight_decay)?,
-        independent: flag("independent", independent)?,
-        maximize: flag("maximize", maximize)?,
-    };
-    let call = call(sgd.into(), step, scale, nonfinite, threads)?;
-    if momentum_buffer.is_none() && sgd.momentum != 0.0 {
-        let message = "momentum above 0 needs a momentum_buffer (np.zeros_like(p))".to_owned();
-        return Err(Refusal::Value(message).into());
-    }
-    let mut arguments = vec![("p", p), ("g", g)];
-    arguments.extend(momentum_buffer.map(|array| ("momentum_buffer", array)));
-    Ok(apply(py, &arguments, &call)?)
-}
-
 /// Leaves of a tree that are not `None`.
 fn leaves<'py>(tree: &Bound<'py, PyAny>) -> Outcome<Leaves<'py>> {
     let mut leaves = flatten(tree)?;
@@ -225,8 +211,8 @@ fn written_leaves<'a, 'py>(leaves: &'a Leaves<'py>, what: &str) -> Outcome<Vec<O
     let in_files = first_file_overlap(leaves.iter().map(|(_, object)| (object, true)))?;
     let mut found = Vec::with_capacity(leaves.len());
     for (name, object) in leaves {
-        let (array, kind) = written(object, || format!("{what} {}", Quoted(name)))?;
-        found.push(Occupant { array, kind, written: true });
+        let (array, storage) = written(object, || format!("{what} {}", Quoted(name)))?;
+        found.push(Occupant { array, storage, written: true });
     }
     match first_overlap(&found).or(in_files) {
         None => Ok(found),
@@ -247,24 +233,24 @@ pub fn decay(params: &Bound<'_, PyAny>, rate: &Bound<'_, PyAny>) -> PyResult<()>
     let leaves = leaves(params)?;
     let found = written_leaves(&leaves, "parameter")?;
     // A type that no parameter has need not be able to hold the rate.
-    let single = found.iter().any(|occupant| occupant.kind == Kind::F32);
+    let single = found.iter().any(|occupant| occupant.storage.element() == Kind::F32);
     let single = Rule::from(Decay { rate: if single { rate } else { 0.0 } });
     let single = single.at_step(Kind::F32, 1, 1.0).map_err(Refusal::from)?;
     let double = Rule::from(Decay { rate }).at_step(Kind::F64, 1, 1.0).map_err(Refusal::from)?;
     let updates = [single, double];
     let mut zeros = [0.0_f64];
-    let zero = Pointer { address: zeros.as_mut_ptr().cast(), kind: Kind::F64 };
+    let zero = Pointer::of(zeros.as_mut_ptr());
     let mut tasks = Vec::with_capacity(found.len());
-    for Occupant { array, kind, .. } in &found {
+    for Occupant { array, storage, .. } in &found {
         let memory = Memory::of(array);
-        let mut pointers = [Pointer { address: memory.address, kind: *kind }; ARRAYS];
+        let mut pointers = [Pointer { address: memory.address, storage: *storage }; ARRAYS];
         pointers[GRADIENT] = zero;
         let none = vec![0; memory.shape.len()];
         let mut strides = [memory.strides; ARRAYS];
         strides[GRADIENT] = &none;
         // SAFETY: as in `apply`; the gradient is one zero under all indices.
         let tensor = unsafe { Tensor::new(memory.shape, pointers, strides, 0, Order::Memory) };
-        tasks.push(Task { tensor, update: usize::from(*kind == Kind::F64) });
+        tasks.push(Task { tensor, update: usize::from(storage.element() == Kind::F64) });
     }
     let elements = tasks.iter().map(|task| task.tensor.len()).sum();
     let threads = useful_threads(elements, num_threads().0);
@@ -322,12 +308,14 @@ fn norm_of(py: Python<'_>, mut leaves: Leaves<'_>) -> Outcome<Norm> {
     }
     let mut reads = Vec::with_capacity(leaves.len());
     for (name, object) in &leaves {
-        let (array, kind) = gradient_of(object, || what(name))?;
+        let (array, storage) = gradient_of(object, || what(name))?;
         let memory = Memory::of(array);
-        let pointer = Pointer { address: memory.address, kind };
+        let pointer = Pointer { address: memory.address, storage };
         // SAFETY: `leaves` keeps the array alive. That nobody resizes or writes it from another
         // thread meanwhile is the caller's duty.
-        reads.push(unsafe { norm::Leaf::new(memory.shape, pointer, memory.strides, kind) });
+        reads.push(unsafe {
+            norm::Leaf::new(memory.shape, pointer, memory.strides, storage.element())
+        });
     }
     let elements = reads.iter().map(norm::Leaf::len).sum();
     let threads = useful_threads(elements, num_threads().0);

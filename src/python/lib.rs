@@ -26,8 +26,9 @@ mod _core {
     use pyo3::prelude::*;
     use pyo3::types::PyDict;
 
+    use crate::array::storage::known;
     #[pymodule_export]
-    use crate::functional::{apply_adam, apply_sgd, clip_by_global_norm, decay, global_norm};
+    use crate::functional::{apply, clip_by_global_norm, decay, global_norm};
     use crate::interpreter::errors::Refusal;
     use crate::interpreter::exit::Presence;
     #[pymodule_export]
@@ -59,11 +60,13 @@ mod _core {
     use thalweg::machine::levels::Level;
     use thalweg::machine::threads::{self, Source};
     use thalweg::number::element::Kind;
+    use thalweg::rule::{SPECS, StateSpec, When};
 
     /// Refuses an environment that asks for what cannot be had.
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         fork::watch();
+        known(module.py());
         loaded_modules(module.py())?;
         Level::from_environment().map_err(Refusal::from)?;
         threads::threads_from_environment().map_err(Refusal::from)?;
@@ -81,6 +84,25 @@ mod _core {
             }
         }
         Ok(flat)
+    }
+
+    /// The table of rules: of each its hyperparameters, its choices, and of its state arrays the name,
+    /// with what has to be chosen or not 0 for a parameter to have it.
+    #[pyfunction]
+    fn rules(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
+        let table = PyDict::new(py);
+        for spec in SPECS {
+            let hyperparameters: Vec<_> = spec.hyperparameters.iter().map(|h| h.name()).collect();
+            let choices: Vec<_> = spec.choices.iter().map(|choice| choice.name()).collect();
+            let needs = |state: &StateSpec| match state.when {
+                When::Always => None,
+                When::Chosen(choice) => Some(choice.name()),
+                When::Nonzero(key) => Some(key.name()),
+            };
+            let state: Vec<_> = spec.state.iter().map(|state| (state.name, needs(state))).collect();
+            table.set_item(spec.name, (hyperparameters, choices, state))?;
+        }
+        Ok(table)
     }
 
     /// Checks a hyperparameter's value; returns it as a float.

@@ -44,44 +44,24 @@ impl Updater {
         Updater::default()
     }
 
-    /// Takes in the parameters; returns names and arrays.
-    #[pyo3(signature = (params, *, adam, amsgrad, nesterov, independent, maximize, nonfinite))]
-    #[allow(clippy::too_many_arguments)] // the constructors' keywords, one to one
+    /// Takes in what a rule is to update, by its name; returns names and arrays. `choices` are those that
+    /// the rule has.
     fn bind<'py>(
         &self,
         params: &Bound<'py, PyAny>,
-        adam: bool,
-        amsgrad: bool,
-        nesterov: bool,
-        independent: bool,
-        maximize: bool,
+        rule: &str,
+        choices: HashMap<String, bool>,
         nonfinite: &str,
     ) -> PyResult<Leaves<'py>> {
-        let choices = [
-            (Choice::Amsgrad, amsgrad),
-            (Choice::Nesterov, nesterov),
-            (Choice::Independent, independent),
-            (Choice::Maximize, maximize),
-        ];
-        let chosen = choices.into_iter().filter_map(|(choice, is)| is.then_some(choice));
-        let spec = rule_named(if adam { "AdamW" } else { "SGDW" })?;
-        let policy = Policy::named(nonfinite)?;
-        self.hold(params, Options::new(spec, chosen.collect(), policy))
-    }
-
-    /// Takes in arrays that are to hold sums of gradients.
-    fn bind_sums<'py>(&self, sums: &Bound<'py, PyAny>) -> PyResult<Leaves<'py>> {
-        self.hold(sums, Options::new(rule_named("sum")?, Vec::new(), Policy::Ignore))
-    }
-
-    /// Takes in arrays that are to hold averages of parameters.
-    fn bind_averages<'py>(
-        &self,
-        averages: &Bound<'py, PyAny>,
-        bias_correction: bool,
-    ) -> PyResult<Leaves<'py>> {
-        let chosen = bias_correction.then_some(Choice::BiasCorrection).into_iter().collect();
-        self.hold(averages, Options::new(rule_named("average")?, chosen, Policy::Ignore))
+        let _presence = Presence::begin(params.py());
+        let spec = rule_named(rule)?;
+        let is_chosen = |choice: &Choice| choices.get(choice.name()).copied().unwrap_or(false);
+        let chosen = spec.choices.iter().copied().filter(is_chosen).collect();
+        let options = Options::new(spec, chosen, Policy::named(nonfinite)?);
+        let (model, leaves) = Model::new(params, options)?;
+        self.guarded.put(Some(model))?;
+        self.guarded.counters.set(Counts::default());
+        Ok(leaves)
     }
 
     /// Says which class each leaf is in, and what the classes' hyperparameters are. Class 0 is
@@ -449,14 +429,6 @@ impl Updater {
     /// Whether this step is open.
     pub fn is_open(&self, py: Python<'_>, token: u64) -> PyResult<bool> {
         self.inside(py, |model| Ok(model.open.as_ref().is_some_and(|open| open.token == token)))
-    }
-
-    fn hold<'py>(&self, params: &Bound<'py, PyAny>, options: Options) -> PyResult<Leaves<'py>> {
-        let _presence = Presence::begin(params.py());
-        let (model, leaves) = Model::new(params, options)?;
-        self.guarded.put(Some(model))?;
-        self.guarded.counters.set(Counts::default());
-        Ok(leaves)
     }
 
     fn inside<T>(

@@ -61,9 +61,7 @@ impl<'a> Leaf<'a> {
     /// it.
     pub unsafe fn new(shape: &[usize], pointer: Pointer, strides: &[isize], kind: Kind) -> Self {
         let layout = Layout::new(shape, [strides], Order::Logical);
-        let plain = pointer.kind == kind
-            && layout.is_dense(0, kind.size())
-            && pointer.address.addr().is_multiple_of(kind.size());
+        let plain = pointer.storage.element() == kind && pointer.is_slice(&layout, 0);
         let len = shape.iter().product();
         let layout = (!plain).then(|| Box::new(layout));
         Leaf { pointer, kind, len, layout, borrow: PhantomData }
@@ -75,7 +73,7 @@ impl<'a> Leaf<'a> {
     ///
     /// As [`Leaf::new`], and the array is aligned and without gaps.
     pub unsafe fn dense(len: usize, pointer: Pointer) -> Self {
-        let kind = pointer.kind;
+        let kind = pointer.storage.element();
         Leaf { pointer, kind, len, layout: None, borrow: PhantomData }
     }
 

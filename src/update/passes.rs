@@ -144,7 +144,7 @@ impl<'b, 'a, E: Element, F: Formula<E, N>, const N: usize> Buffered<'b, 'a, E, F
     pub(crate) fn new(formula: &'b F, tensor: &'b Tensor<'a>, layout: &'b Layout<ARRAYS>) -> Self {
         let in_place = std::array::from_fn(|k| {
             let pointer = tensor.pointers()[k];
-            pointer.kind == tensor.kind() && pointer.is_slice(layout, k)
+            pointer.storage.element() == tensor.kind() && pointer.is_slice(layout, k)
         });
         Buffered { formula, tensor, layout, in_place, element: PhantomData }
     }

@@ -93,9 +93,9 @@ impl<'a> Tensor<'a> {
     ) -> Self {
         let layout = Layout::new(shape, strides, order);
         let logical = order == Order::Logical;
-        let kind = pointers[PARAMETER].kind;
-        let plain =
-            (0..ARRAYS).all(|k| pointers[k].kind == kind && pointers[k].is_slice(&layout, k));
+        let kind = pointers[PARAMETER].storage.element();
+        let plain = (0..ARRAYS)
+            .all(|k| pointers[k].storage.element() == kind && pointers[k].is_slice(&layout, k));
         let course = (!plain).then(|| {
             Box::new(match Tiling::of(&layout, pointers[GRADIENT]) {
                 Some(tiling) if !logical => Course::Tiles(tiling),
@@ -118,11 +118,12 @@ impl<'a> Tensor<'a> {
         states: usize,
         order: Order,
     ) -> Self {
-        let (kind, logical) = (pointers[PARAMETER].kind, order == Order::Logical);
+        let kind = pointers[PARAMETER].storage.element();
+        let logical = order == Order::Logical;
         Tensor { kind, len, states, pointers, course: None, logical, borrow: PhantomData }
     }
 
-    /// The parameter's type.
+    /// What a rule computes in.
     pub fn kind(&self) -> Kind {
         self.kind
     }

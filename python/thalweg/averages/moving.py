@@ -40,7 +40,8 @@ class MovingAverages(Mirrored):
         super().__init__(made, params, name)
 
     def _bind(self, tree: Any) -> None:
-        self.updater.bind_averages(tree, self.bias_correction)
+        choices = {"bias_correction": self.bias_correction}
+        self.updater.bind(tree, "average", choices, "ignore")
 
     def _values(self) -> dict[str, Any]:
         return {"decay": self._decay}

@@ -148,7 +148,7 @@ def _check_found(held: Held, found: Found) -> None:
             found.names = list(trained)
             found.state = {name: {"step": None} for name in trained}
         return
-    needed = "ScaleByAdamState" if "betas" in held.rule.keys else "TraceState"
+    needed = "ScaleByAdamState" if held.rule.keeps("exp_avg") else "TraceState"
     raise ValueError(f"there is no {needed} of optax in what was given, as {held.rule.name} needs")
 
 

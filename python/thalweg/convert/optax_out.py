@@ -92,7 +92,7 @@ class _State:
         empty = optax.EmptyState()
         last = optax.ScaleByScheduleState(self.step_count) if callable(held.groups[0].lr) else empty
         decay = [empty] if held.rule.decay == "weight_decay" else []
-        adam = "betas" in held.rule.keys
+        adam = held.rule.keeps("exp_avg")
         key = "exp_avg" if adam else "momentum_buffer"
         names = {name: name for name, leaf in self.states.items() if key in leaf}
         others = [name for name in held.trained() if name not in names]

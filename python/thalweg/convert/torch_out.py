@@ -152,11 +152,10 @@ def _mixed(group: Sequence[str], values: Values) -> list[str]:
 def _group(held: Held, values: dict[str, Any]) -> dict[str, Any]:
     """A group, with every key that torch gives it."""
     known = {("weight_decay" if key == "l2" else key): value for key, value in values.items()}
-    adam = "betas" in known
-    flags = ("amsgrad" if adam else "nesterov", "maximize")
+    flags = (key for key in held.rule.choices if key != "independent")
     known |= {key: held.options[key] for key in flags}
     known |= {"foreach": None, "differentiable": False, "fused": None}
-    if adam:
+    if held.rule.keeps("exp_avg"):
         known |= {"capturable": False, "decoupled_weight_decay": held.rule.name == "AdamW"}
     return known
 

@@ -19,7 +19,7 @@ import numpy as np
 from thalweg import _core
 from thalweg.disk.names import quoted
 from thalweg.disk.writing import appearing, naming, replace_file, sync_directories, sync_file
-from thalweg.groups.rule import STRUCTURAL
+from thalweg.groups.rule import STATE_NAMES, STRUCTURAL
 from thalweg.mapped.arrays import LOCK, make_array, open_array
 from thalweg.mapped.found import Found, fresh, judge
 from thalweg.mapped.limits import memory_limit
@@ -36,8 +36,6 @@ if TYPE_CHECKING:
     from thalweg.mapped.owners import Owner
 
 __all__ = ["StateDir"]
-
-KEYS = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq", "momentum_buffer")
 
 
 class StateDir:
@@ -92,7 +90,7 @@ class StateDir:
     def kept(self) -> dict[str, int]:
         """How many state arrays are there for each parameter that has trained."""
         names = {name for name, step in self.found.steps.items() if step}
-        return {name: sum(self._file(name, key).exists() for key in KEYS) for name in names}
+        return {name: sum(self._file(name, key).exists() for key in STATE_NAMES) for name in names}
 
     def _file(self, name: str, key: str) -> Path:
         return self.path / "state" / f"{quoted(name)}.{key}.npy"

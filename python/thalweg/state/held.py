@@ -13,7 +13,6 @@ from thalweg import _core
 from thalweg.groups.cascade import Cascade
 from thalweg.groups.group import Group, become, retire, set_values, values_of
 from thalweg.groups.matching import Matching
-from thalweg.groups.rule import native_options
 from thalweg.groups.specified import extended, specified
 from thalweg.groups.values import check_value, resolve
 from thalweg.mapped.state_dir import StateDir
@@ -80,7 +79,10 @@ class Held:
         """
         self.rule = rule
         values = {key: check_value(rule, key, value) for key, value in values.items()}
-        leaves = dict(self.updater.bind(params, **native_options(rule, options)))
+        choices = rule.chosen(options)
+        if not isinstance(options["nonfinite"], str):
+            raise TypeError(f"nonfinite must be a string, got {options['nonfinite']!r}")
+        leaves = dict(self.updater.bind(params, rule.name, choices, options["nonfinite"]))
         self.options = options
         self.tree = params
         self.params = leaves

@@ -186,11 +186,8 @@ class Plan:
         arrays = self.held.updater.state(name)
         if arrays is not None:
             return set(arrays)
-        if "betas" in self.held.rule.keys:
-            amsgrad = {"max_exp_avg_sq"} if self.held.options["amsgrad"] else set()
-            return {"exp_avg", "exp_avg_sq"} | amsgrad
         applies = resolve([values_of(self.groups[i]) for i in self.cascade.matching(name)])
-        return {"momentum_buffer"} if applies["momentum"] != 0.0 else set()
+        return self.held.rule.state_names(self.held.options, applies)
 
     def refuse(self, what: str) -> None:
         """Raise if anything is missing, unexpected or mismatched."""

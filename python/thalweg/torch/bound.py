@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from thalweg import _core
+from thalweg.groups.rule import Rule
 from thalweg.torch.numbers import in_torchs_words
 from thalweg.torch.tensors import gradient_array, parameter_array
 
@@ -43,7 +44,7 @@ class Bound:
     classes : list of dict
         Hyperparameters of each group.
     options : mapping
-        What holds for all groups.
+        What holds for all groups: the rule, its choices, what to do about bad gradients.
     """
 
     def __init__(
@@ -54,7 +55,12 @@ class Bound:
     ) -> None:
         self.options = options
         self.native = _core.Updater()
-        self.native.bind({slot.name: slot.array for slot in slots}, **options)
+        rule, nonfinite = Rule.named(options["rule"]), options["nonfinite"]
+        self.counted = rule.keeps("exp_avg")
+        """Whether torch keeps the number of updates of a parameter in its state."""
+        choices = {key: options.get(key, False) for key in rule.choices}
+        arrays = {slot.name: slot.array for slot in slots}
+        self.native.bind(arrays, rule.name, choices, nonfinite)
         with in_torchs_words(classes, options):
             self.native.configure(classes, [slot.group for slot in slots])
         self._take(slots, classes)

@@ -33,7 +33,7 @@ def in_torchs_words(classes: list[dict[str, Any]], options: Mapping[str, Any]) -
         for position, values in enumerate(classes):
             _check(position, values)
             still = values.get("momentum") == 0 or values.get("dampening") != 0
-            if options["nesterov"] and still:
+            if options.get("nesterov") and still:
                 raise ValueError(
                     f"Nesterov momentum requires a momentum and zero dampening; {error}"
                 ) from None

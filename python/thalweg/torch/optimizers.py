@@ -106,10 +106,8 @@ class Adam(Optimizer):
     def _read(self, groups: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
         check_options(groups)
         options = {
-            "adam": True,
+            "rule": "AdamW",
             "amsgrad": same(groups, "amsgrad"),
-            "nesterov": False,
-            "independent": False,
             "maximize": bool(groups[0]["maximize"]),
             "nonfinite": self._nonfinite,
         }
@@ -266,10 +264,8 @@ class SGD(Optimizer):
     def _read(self, groups: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
         check_options(groups)
         options = {
-            "adam": False,
-            "amsgrad": False,
+            "rule": "SGDW",
             "nesterov": same(groups, "nesterov"),
-            "independent": False,
             "maximize": bool(groups[0]["maximize"]),
             "nonfinite": self._nonfinite,
         }

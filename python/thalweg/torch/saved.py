@@ -47,7 +47,7 @@ def check_state_dict(saved: Any) -> None:
 
 def own_keys(bound: Bound, slot: Slot) -> list[str]:
     """What `state` has of a parameter that was updated, as torch has it."""
-    return [*(["step"] if bound.options["adam"] else []), *(bound.native.state(slot.name) or {})]
+    return [*(["step"] if bound.counted else []), *(bound.native.state(slot.name) or {})]
 
 
 def extras(entry: Mapping[Any, Any], own: Iterable[str]) -> dict[Any, Any]:
@@ -79,7 +79,7 @@ def restored(
     where = "opt.state" if live else "the saved state"
     if not isinstance(entry, dict):
         raise TypeError(f"{where} of {slot.name!r} is a {type(entry).__name__}, must be a dict")
-    adam, own = bound.options["adam"], own_keys(bound, slot)
+    adam, own = bound.counted, own_keys(bound, slot)
     begun = KEYS if adam else ("momentum_buffer", "exp_avg")
     if not entry or (own and all(entry.get(key) is None for key in begun)):
         return None

@@ -52,7 +52,7 @@ class Shown:
             self.count(state, bound, again=True)
 
     def _show(self, state: dict[Any, Any], bound: Bound, position: int, slot: Slot) -> None:
-        step = {"step": self._steps[position]} if bound.options["adam"] else {}
+        step = {"step": self._steps[position]} if bound.counted else {}
         live = {**step, **bound.tensors(slot)}
         if live:
             state.setdefault(slot.param, {}).update(live)
@@ -73,7 +73,7 @@ class Shown:
         updated = int(np.count_nonzero(self._counts))
         if not again and updated == self._updated:
             return
-        first = "step" if bound.options["adam"] else "momentum_buffer"
+        first = "step" if bound.counted else "momentum_buffer"
         for position, slot in enumerate(bound.slots):
             if steps[position] and state.get(slot.param, {}).get(first) is None:
                 self._show(state, bound, position, slot)
@@ -107,7 +107,7 @@ class Shown:
     @staticmethod
     def names(state: dict[Any, Any], bound: Bound) -> set[str]:
         """The parameters whose state is shown."""
-        first = "step" if bound.options["adam"] else "momentum_buffer"
+        first = "step" if bound.counted else "momentum_buffer"
         return {slot.name for slot in bound.slots if first in state.get(slot.param, ())}
 
     def shows(self, state: Any) -> bool:

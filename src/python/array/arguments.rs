@@ -11,7 +11,7 @@ use crate::array::occupant::Occupant;
 use crate::array::overlap::{first_file_overlap, first_overlap};
 use crate::interpreter::errors::{Outcome, Refusal};
 use thalweg::array::pointer::{ARRAYS, GRADIENT, PARAMETER, Pointer};
-use thalweg::number::element::Kind;
+use thalweg::array::storage::Storage;
 
 /// Arguments by tensor: `rows[i]` holds the parameter, the gradient and the state of tensor `i`.
 pub struct Rows<'py> {
@@ -94,7 +94,7 @@ fn entries<'py>(argument: &Bound<'py, PyAny>) -> Option<Vec<Bound<'py, PyAny>>> 
 
 /// The arrays of one tensor, checked.
 pub struct Arrays<'a> {
-    pub kind: Kind,
+    pub storage: Storage,
     pub shape: &'a [usize],
     pub pointers: [Pointer; ARRAYS],
     pub strides: [&'a [isize]; ARRAYS],
@@ -106,24 +106,24 @@ fn check<'a, 'py>(
     describe: impl Fn(usize) -> String,
     occupants: &mut Vec<Occupant<'a, 'py>>,
 ) -> Outcome<Arrays<'a>> {
-    let (p, kind) = written(&row[PARAMETER], || describe(PARAMETER))?;
+    let (p, storage) = written(&row[PARAMETER], || describe(PARAMETER))?;
     let own = Memory::of(p);
     let mut arrays = Arrays {
-        kind,
+        storage,
         shape: own.shape,
-        pointers: [Pointer { address: own.address, kind }; ARRAYS],
+        pointers: [Pointer { address: own.address, storage }; ARRAYS],
         strides: [own.strides; ARRAYS],
     };
-    occupants.push(Occupant { array: p, kind, written: true });
+    occupants.push(Occupant { array: p, storage, written: true });
     for (column, object) in row.iter().enumerate().skip(1) {
         let what = || describe(column);
         let read_only = column == GRADIENT;
-        let (array, found): (&Bound<'py, PyUntypedArray>, Kind) =
+        let (array, found): (&Bound<'py, PyUntypedArray>, Storage) =
             if read_only { gradient_of(object, what)? } else { written(object, what)? };
-        if !read_only && found != kind {
+        if !read_only && found != storage {
             return Err(Refusal::Dtype {
                 what: what(),
-                got: format!("of dtype {}", found.name()),
+                got: format!("of dtype {}", found.numpy()),
                 advice: "state has the type of its parameter".to_owned(),
             });
         }
@@ -132,9 +132,9 @@ fn check<'a, 'py>(
             let (got, expected) = (memory.shape.to_vec(), own.shape.to_vec());
             return Err(Refusal::Shape { what: what(), got, expected });
         }
-        arrays.pointers[column] = Pointer { address: memory.address, kind: found };
+        arrays.pointers[column] = Pointer { address: memory.address, storage: found };
         arrays.strides[column] = memory.strides;
-        occupants.push(Occupant { array, kind: found, written: !read_only });
+        occupants.push(Occupant { array, storage: found, written: !read_only });
     }
     Ok(arrays)
 }

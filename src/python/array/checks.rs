@@ -11,13 +11,13 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::PyType;
 
 use crate::array::foreign::{self, Role};
-use crate::array::kinds::kind_of;
 use crate::array::memory::Memory;
 use crate::array::occupant::Occupant;
+use crate::array::storage::storage_of;
 use crate::interpreter::errors::{Outcome, Refusal, if_said};
 use crate::interpreter::types::{loaded_modules, type_name};
 use thalweg::array::pointer::Pointer;
-use thalweg::number::element::Kind;
+use thalweg::array::storage::Storage;
 
 /// What is accepted in a role, and how to get there.
 struct Advice {
@@ -62,7 +62,7 @@ fn array_of<'a, 'py>(
     object: &'a Bound<'py, PyAny>,
     what: impl Fn() -> String,
     advice: &Advice,
-) -> Outcome<(&'a Bound<'py, PyUntypedArray>, Kind)> {
+) -> Outcome<(&'a Bound<'py, PyUntypedArray>, Storage)> {
     let Ok(array) = object.cast::<PyUntypedArray>() else {
         let got = format!("of type {}", type_name(object));
         let advice = foreign::advice(object, advice.role).unwrap_or(advice.no_array);
@@ -76,8 +76,8 @@ fn array_of<'a, 'py>(
             advice: "fill it first (array.filled(0))",
         });
     }
-    match kind_of(array) {
-        Some(kind) => Ok((array, kind)),
+    match storage_of(array) {
+        Some(storage) => Ok((array, storage)),
         None => {
             let got = format!("of dtype {}", dtype_name(array)?);
             let (are, way) = (advice.are, way_to_numbers(array, advice));
@@ -102,7 +102,7 @@ fn way_to_numbers(array: &Bound<'_, PyUntypedArray>, advice: &Advice) -> &'stati
 pub fn gradient_of<'a, 'py>(
     object: &'a Bound<'py, PyAny>,
     what: impl Fn() -> String,
-) -> Outcome<(&'a Bound<'py, PyUntypedArray>, Kind)> {
+) -> Outcome<(&'a Bound<'py, PyUntypedArray>, Storage)> {
     array_of(object, what, &GRADIENT)
 }
 
@@ -110,8 +110,8 @@ pub fn gradient_of<'a, 'py>(
 pub fn written<'a, 'py>(
     object: &'a Bound<'py, PyAny>,
     what: impl Fn() -> String,
-) -> Outcome<(&'a Bound<'py, PyUntypedArray>, Kind)> {
-    let (array, kind) = array_of(object, &what, &PARAMETER)?;
+) -> Outcome<(&'a Bound<'py, PyUntypedArray>, Storage)> {
+    let (array, storage) = array_of(object, &what, &PARAMETER)?;
     let memory = Memory::of(array);
     if !memory.writable() {
         return Err(Refusal::NotWritable { what: what(), advice: way_to_write(array) });
@@ -119,10 +119,10 @@ pub fn written<'a, 'py>(
     if !memory.aligned() {
         return Err(Refusal::Misaligned { what: what() });
     }
-    if memory.overlaps_itself(kind) {
+    if memory.overlaps_itself(storage) {
         return Err(Refusal::SelfOverlap { what: what() });
     }
-    Ok((array, kind))
+    Ok((array, storage))
 }
 
 /// How a read-only array becomes a writable one.
@@ -141,18 +141,18 @@ fn way_to_write(array: &Bound<'_, PyUntypedArray>) -> &'static str {
 #[derive(Debug)]
 pub struct Checked {
     pub array: Py<PyUntypedArray>,
-    pub kind: Kind,
+    pub storage: Storage,
     pub address: usize,
     pub shape: Box<[usize]>,
     pub strides: Box<[isize]>,
 }
 
 impl Checked {
-    pub fn new(array: &Bound<'_, PyUntypedArray>, kind: Kind) -> Self {
+    pub fn new(array: &Bound<'_, PyUntypedArray>, storage: Storage) -> Self {
         let memory = Memory::of(array);
         Checked {
             array: array.clone().unbind(),
-            kind,
+            storage,
             address: memory.address.addr(),
             shape: memory.shape.into(),
             strides: memory.strides.into(),
@@ -161,7 +161,7 @@ impl Checked {
 
     /// The array among others that must not overlap.
     pub fn occupant<'a, 'py>(&'a self, py: Python<'py>) -> Occupant<'a, 'py> {
-        Occupant { array: self.array.bind(py), kind: self.kind, written: true }
+        Occupant { array: self.array.bind(py), storage: self.storage, written: true }
     }
 
     /// The array's memory, if its struct still says what it said.
@@ -174,7 +174,7 @@ impl Checked {
     ) -> Outcome<Pointer> {
         let array = self.array.bind(py);
         let memory = Memory::of(array);
-        let how = if kind_of(array) != Some(self.kind) {
+        let how = if storage_of(array) != Some(self.storage) {
             "its dtype is another"
         } else if !same(memory.shape, &self.shape) {
             "its shape is another"
@@ -183,7 +183,7 @@ impl Checked {
         } else if !memory.writable() {
             "it is read-only"
         } else {
-            return Ok(Pointer { address: memory.address, kind: self.kind });
+            return Ok(Pointer { address: memory.address, storage: self.storage });
         };
         Err(Refusal::Changed { what: what(), how, advice })
     }

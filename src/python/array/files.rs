@@ -9,9 +9,9 @@ use numpy::PyUntypedArray;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 
-use crate::array::kinds::kind_of;
 use crate::array::memory::Memory;
 use crate::array::occupant::Occupant;
+use crate::array::storage::storage_of;
 
 const TABLE: &str = "/proc/self/maps";
 
@@ -34,12 +34,12 @@ impl Place {
             return false;
         }
         (one.written && here.shared || other.written && there.shared)
-            && here.of(one).meets(one.kind, &there.of(other), other.kind)
+            && here.of(one).meets(one.storage, &there.of(other), other.storage)
     }
 
     /// First offset in the file that the array covers, and the one after its last.
     pub fn extent(&self, occupant: &Occupant<'_, '_>) -> (usize, usize) {
-        self.of(occupant).extent(occupant.kind)
+        self.of(occupant).extent(occupant.storage)
     }
 
     /// The array's memory, its address counted from the beginning of the file.
@@ -84,10 +84,10 @@ impl Maps {
     /// Whether the table says that the whole array lies in one mapping of a file, and that a shared
     /// one. Runs no Python code.
     pub fn is_shared(&mut self, array: &Bound<'_, PyUntypedArray>) -> bool {
-        let Some(kind) = kind_of(array).filter(|_| Memory::lender(array).is_some()) else {
+        let Some(storage) = storage_of(array).filter(|_| Memory::lender(array).is_some()) else {
             return false;
         };
-        let (low, high) = Memory::of(array).extent(kind);
+        let (low, high) = Memory::of(array).extent(storage);
         let mapping = self.table().and_then(|table| mapping_at(table, low));
         mapping.is_some_and(|mapping| mapping.place.shared && high <= mapping.end)
     }

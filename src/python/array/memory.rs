@@ -5,7 +5,7 @@
 use numpy::{PyUntypedArray, PyUntypedArrayMethods, npyffi};
 use pyo3::prelude::*;
 
-use thalweg::number::element::Kind;
+use thalweg::array::storage::Storage;
 
 /// An array's memory, read from its struct.
 #[derive(Clone, Copy, Debug)]
@@ -75,7 +75,7 @@ impl<'a> Memory<'a> {
     }
 
     /// First address, and the one after the last; equal for an empty array.
-    pub fn extent(&self, kind: Kind) -> (usize, usize) {
+    pub fn extent(&self, storage: Storage) -> (usize, usize) {
         let start = self.address.addr();
         if self.len() == 0 {
             return (start, start);
@@ -85,7 +85,7 @@ impl<'a> Memory<'a> {
             axes.filter(|(_, s)| (**s > 0) == positive).map(|(n, s)| (*n as isize - 1) * s).sum()
         };
         let low = start.wrapping_add_signed(reach(false));
-        (low, start.wrapping_add_signed(reach(true)) + kind.size())
+        (low, start.wrapping_add_signed(reach(true)) + storage.size())
     }
 
     /// Whether two arrays have a byte in common.
@@ -93,15 +93,15 @@ impl<'a> Memory<'a> {
     /// Decided exactly, from addresses and strides: with both arrays counted from their lowest address,
     /// one of them backwards, a byte in common is a way to reach a distance by whole numbers of strides.
     /// Layouts made to be hard, which take more than a million tries, count as common.
-    pub fn meets(&self, kind: Kind, other: &Memory<'_>, other_kind: Kind) -> bool {
-        let ((start, end), (_, other_end)) = (self.extent(kind), other.extent(other_kind));
+    pub fn meets(&self, storage: Storage, other: &Memory<'_>, other_storage: Storage) -> bool {
+        let ((start, end), (_, other_end)) = (self.extent(storage), other.extent(other_storage));
         if self.len() == 0 || other.len() == 0 || start >= other_end {
             return false;
         }
         debug_assert!(start < end);
         let axes = self.axes().chain(other.axes()).filter(|(_, stride)| *stride > 0);
         let furthest = (other_end - 1 - start) as i128;
-        let slack = (kind.size() + other_kind.size() - 2) as i128;
+        let slack = (storage.size() + other_storage.size() - 2) as i128;
         let strides =
             Strides::new(axes.map(|(n, stride)| (stride as i128, n as i128 - 1)).collect());
         strides.reach(furthest - slack, furthest)
@@ -114,17 +114,17 @@ impl<'a> Memory<'a> {
     }
 
     /// Whether two elements of the array share memory.
-    pub fn overlaps_itself(&self, kind: Kind) -> bool {
+    pub fn overlaps_itself(&self, storage: Storage) -> bool {
         if self.len() < 2 {
             return false;
         }
-        let (start, end) = self.extent(kind);
-        if self.len().checked_mul(kind.size()).is_none_or(|bytes| bytes > end - start) {
+        let (start, end) = self.extent(storage);
+        if self.len().checked_mul(storage.size()).is_none_or(|bytes| bytes > end - start) {
             return true;
         }
         let mut axes: Vec<(usize, usize)> = self.axes().map(|(n, stride)| (stride, n)).collect();
         axes.sort_unstable();
-        let mut reach = kind.size();
+        let mut reach = storage.size();
         let nested = axes.iter().all(|(stride, n)| {
             let fits = *stride >= reach;
             reach += stride * (n - 1);
@@ -138,7 +138,7 @@ impl<'a> Memory<'a> {
                     (0..n).flat_map(|i| offsets.iter().map(move |at| at + i * stride)).collect();
             }
             offsets.sort_unstable();
-            offsets.windows(2).any(|pair| pair[1] - pair[0] < kind.size())
+            offsets.windows(2).any(|pair| pair[1] - pair[0] < storage.size())
         }
     }
 }

@@ -4,7 +4,7 @@ pub mod arguments;
 pub mod checks;
 pub mod files;
 pub mod foreign;
-pub mod kinds;
 pub mod memory;
 pub mod occupant;
 pub mod overlap;
+pub mod storage;

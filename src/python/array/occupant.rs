@@ -2,7 +2,7 @@
 
 use numpy::PyUntypedArray;
 use pyo3::prelude::*;
-use thalweg::number::element::Kind;
+use thalweg::array::storage::Storage;
 
 use crate::array::memory::Memory;
 
@@ -10,13 +10,13 @@ use crate::array::memory::Memory;
 #[derive(Clone, Copy)]
 pub struct Occupant<'a, 'py> {
     pub array: &'a Bound<'py, PyUntypedArray>,
-    pub kind: Kind,
+    pub storage: Storage,
     pub written: bool,
 }
 
 impl Occupant<'_, '_> {
     /// Whether two arrays have a byte in common.
     pub fn meets(&self, other: &Occupant<'_, '_>) -> bool {
-        Memory::of(self.array).meets(self.kind, &Memory::of(other.array), other.kind)
+        Memory::of(self.array).meets(self.storage, &Memory::of(other.array), other.storage)
     }
 }

@@ -7,9 +7,9 @@ use numpy::PyUntypedArray;
 use pyo3::prelude::*;
 
 use crate::array::files::{Maps, Place};
-use crate::array::kinds::kind_of;
 use crate::array::memory::Memory;
 use crate::array::occupant::Occupant;
+use crate::array::storage::storage_of;
 
 /// Where arrays lie that are written, to find what might overlap them.
 #[derive(Debug, Default)]
@@ -24,7 +24,7 @@ impl Extents {
     /// The extents of arrays; owners are their positions.
     pub fn of(arrays: &[Occupant<'_, '_>]) -> Self {
         let span = |(owner, occupant): (usize, &Occupant<'_, '_>)| {
-            let (start, end) = Memory::of(occupant.array).extent(occupant.kind);
+            let (start, end) = Memory::of(occupant.array).extent(occupant.storage);
             (start, end, owner)
         };
         Extents::new(arrays.iter().enumerate().map(span).collect())
@@ -57,7 +57,7 @@ impl Extents {
 pub fn first_overlap(arrays: &[Occupant<'_, '_>]) -> Option<(usize, usize)> {
     let extents = Extents::of(arrays);
     arrays.iter().enumerate().find_map(|(position, later)| {
-        let (start, end) = Memory::of(later.array).extent(later.kind);
+        let (start, end) = Memory::of(later.array).extent(later.storage);
         let shares =
             |earlier: &Occupant<'_, '_>| (earlier.written || later.written) && earlier.meets(later);
         let mut candidates = extents.meeting(start, end).filter(|other| *other < position);
@@ -111,7 +111,7 @@ pub fn first_file_overlap<'a, 'py: 'a>(
 ) -> PyResult<Option<(usize, usize)>> {
     let occupant = |(position, (object, written)): (usize, (&'a Bound<'py, PyAny>, bool))| {
         let array = object.cast::<PyUntypedArray>().ok()?;
-        Some((position, Occupant { array, kind: kind_of(array)?, written }))
+        Some((position, Occupant { array, storage: storage_of(array)?, written }))
     };
     let (positions, arrays): (Vec<_>, Vec<_>) = objects.enumerate().filter_map(occupant).unzip();
     let mapped = mapped(&arrays)?;

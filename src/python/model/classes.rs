@@ -5,12 +5,13 @@ use std::collections::HashMap;
 use numpy::PyUntypedArray;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
+use thalweg::array::storage::Storage;
 use thalweg::error::Quoted;
 use thalweg::number::element::Kind;
 use thalweg::rule::{StateSpec, When};
 
 use crate::array::checks::{Checked, written, zeros_like};
-use crate::array::kinds::kind_of;
+use crate::array::storage::storage_of;
 use crate::interpreter::errors::{Outcome, Refusal};
 use crate::model::Model;
 use crate::model::leaf::{Active, Leaf};
@@ -33,7 +34,7 @@ impl Model {
     fn kinds(&self, py: Python<'_>, leaves: &[usize]) -> Vec<Kind> {
         let arrays =
             leaves.iter().filter_map(|leaf| self.leaves[*leaf].object.bind(py).cast().ok());
-        arrays.filter_map(kind_of).collect()
+        arrays.filter_map(storage_of).map(Storage::element).collect()
     }
 
     /// Takes over classes; leaves that train for the first time are checked and get their state.

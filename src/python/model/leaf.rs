@@ -9,8 +9,8 @@ use crate::interpreter::errors::{Outcome, Refusal, Shape};
 use crate::model::wording::Wording;
 use thalweg::array::layout::{Layout, Order};
 use thalweg::array::pointer::{ARRAYS, Pointer, STATE};
+use thalweg::array::storage::Storage;
 use thalweg::error::Quoted;
-use thalweg::number::element::Kind;
 
 /// A parameter.
 #[derive(Debug)]
@@ -42,7 +42,7 @@ impl Leaf {
 pub struct Active {
     pub p: Checked,
     pub state: Vec<Checked>,
-    /// Whether parameter and state are dense in one order, so that a gradient with the same
+    /// Whether parameter and state are dense in one order and stored as themselves, so that a gradient with the same
     /// strides makes a plain slice of all.
     pub dense: bool,
 }
@@ -51,7 +51,9 @@ impl Active {
     pub fn new(p: Checked, state: Vec<Checked>) -> Self {
         let dense = {
             let layout = Layout::new(&p.shape, [&p.strides[..]], Order::Memory);
-            layout.is_dense(0, p.kind.size()) && state.iter().all(|s| s.strides == p.strides)
+            p.storage.is_plain()
+                && layout.is_dense(0, p.storage.size())
+                && state.iter().all(|s| s.strides == p.strides)
         };
         Active { p, state, dense }
     }
@@ -59,19 +61,19 @@ impl Active {
     /// The same state with another array of the same shape and type.
     pub fn with_parameter(&self, object: &Bound<'_, PyAny>, name: &str) -> Outcome<Self> {
         let what = || format!("parameter {}", Quoted(name));
-        let (array, kind) = written(object, what)?;
-        if kind != self.p.kind || *array.shape() != *self.p.shape {
+        let (array, storage) = written(object, what)?;
+        if storage != self.p.storage || *array.shape() != *self.p.shape {
             let described =
-                |kind: Kind, shape: &[usize]| format!("{} {}", kind.name(), Shape(shape));
+                |storage: Storage, shape: &[usize]| format!("{} {}", storage.numpy(), Shape(shape));
             return Err(Refusal::Value(format!(
                 "{} is {}, it was {}; make a new optimizer for other shapes or types",
                 what(),
-                described(kind, array.shape()),
-                described(self.p.kind, &self.p.shape)
+                described(storage, array.shape()),
+                described(self.p.storage, &self.p.shape)
             )));
         }
-        let state = self.state.iter().map(|s| Checked::new(s.array.bind(object.py()), s.kind));
-        Ok(Active::new(Checked::new(array, kind), state.collect()))
+        let state = self.state.iter().map(|s| Checked::new(s.array.bind(object.py()), s.storage));
+        Ok(Active::new(Checked::new(array, storage), state.collect()))
     }
 
     /// Pointers to the arrays, once their structs have been looked at again; the parameter's in place

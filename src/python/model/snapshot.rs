@@ -5,14 +5,14 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use crate::array::checks::plain;
-use crate::array::kinds::kind_of;
 use crate::array::memory::Memory;
+use crate::array::storage::storage_of;
 use crate::interpreter::errors::{Outcome, Refusal};
 use crate::model::Model;
 use crate::model::counters::Counts;
 use crate::model::leaf::Leaf;
 use crate::saved::stored::{Stored, Transfer};
-use thalweg::number::element::Kind;
+use thalweg::array::storage::Storage;
 
 /// What a leaf's number of updates, and the leaf itself, are saved as.
 const STEP: &str = "step";
@@ -182,8 +182,8 @@ impl Model {
 
     /// The array, or a copy if it lies where state lies that is about to be written.
     fn apart<'py>(&self, array: Bound<'py, PyUntypedArray>) -> PyResult<Bound<'py, PyAny>> {
-        let kind = kind_of(&array).unwrap_or(Kind::F64);
-        let (start, end) = Memory::of(&array).extent(kind);
+        let storage = storage_of(&array).unwrap_or(Storage::F64);
+        let (start, end) = Memory::of(&array).extent(storage);
         match self.written.extents.meeting(start, end).next() {
             Some(_) => array.call_method0("copy"),
             None => Ok(array.into_any()),

@@ -21,7 +21,6 @@ use thalweg::array::layout::{Layout, Order};
 use thalweg::checkpoint::{self, Checkpoint, Draft, Dtype, Interrupted, Source, Tensor};
 use thalweg::error::Quoted;
 use thalweg::machine::{pool, threads};
-use thalweg::number::element::Kind;
 
 /// Metadata, and of each tensor name, type, shape, offset and size.
 type HeaderParts = (BTreeMap<String, String>, Vec<(String, String, Py<PyTuple>, u64, usize)>);
@@ -44,14 +43,6 @@ const DTYPES: [(Dtype, &str); 12] = [
     (Dtype::I64, "i8"),
     (Dtype::F64, "f8"),
 ];
-
-/// What safetensors calls an element type.
-fn dtype_of(kind: Kind) -> Dtype {
-    match kind {
-        Kind::F32 => Dtype::F32,
-        Kind::F64 => Dtype::F64,
-    }
-}
 
 impl From<checkpoint::Error> for Refusal {
     fn from(error: checkpoint::Error) -> Self {
@@ -281,14 +272,14 @@ impl Stored {
     pub fn transfer(&self, py: Python<'_>, live: &Checked) -> Outcome<Transfer> {
         let array = live.array.bind(py);
         let tensor = &self.file.tensors()[self.index];
-        if *tensor.shape != *live.shape || tensor.dtype != dtype_of(live.kind) {
+        if *tensor.shape != *live.shape || tensor.dtype != live.storage.dtype() {
             return Err(Refusal::Value(format!(
                 "tensor {} of the checkpoint is of another shape or type than what it is for",
                 Quoted(&tensor.name)
             )));
         }
         let memory = Memory::of(array);
-        Ok(self.to(&memory, live.kind.size(), memory.extent(live.kind)))
+        Ok(self.to(&memory, live.storage.size(), memory.extent(live.storage)))
     }
 
     fn to(&self, memory: &Memory<'_>, size: usize, extent: (usize, usize)) -> Transfer {

@@ -61,7 +61,7 @@ pub fn bind(
         let key = UpdateKey {
             class: leaf.class,
             step: leaf.step + 1,
-            kind: active.p.kind,
+            kind: active.p.storage.element(),
             tensor: matches!(setting.clip, Clip::TensorNorm(_)).then_some(position),
         };
         let tensor = tensor(pointers, active, &gradient, setting.measured);
@@ -69,8 +69,8 @@ pub fn bind(
             .coefficients(key, numbers, setting.intake())
             .map_err(|error| Refusal::Core { error, step: Some(step) })?;
         let reads = setting.reads() || setting.measured;
-        batch.push(index, tensor, update, reads.then(|| gradient.read(active.p.kind)));
-        release.add(py, batch, active, (gradient.array, gradient.pointer.kind));
+        batch.push(index, tensor, update, reads.then(|| gradient.read(active.p.storage.element())));
+        release.add(py, batch, active, (gradient.array, gradient.pointer.storage));
     }
     Ok(())
 }
@@ -104,18 +104,18 @@ fn checked_gradient<'a, 'py>(
     what: impl Fn() -> String,
     active: &Active,
 ) -> Outcome<Gradient<'a, 'py>> {
-    let (array, kind) = gradient_of(object, &what)?;
+    let (array, storage) = gradient_of(object, &what)?;
     let memory = Memory::of(array);
     if !same(memory.shape, &active.p.shape) {
         let (got, expected) = (memory.shape.to_vec(), active.p.shape.to_vec());
         return Err(Refusal::Shape { what: what(), got, expected });
     }
-    Ok(Gradient { array, memory, pointer: Pointer { address: memory.address, kind } })
+    Ok(Gradient { array, memory, pointer: Pointer { address: memory.address, storage } })
 }
 
 impl<'a, 'py> Gradient<'a, 'py> {
     fn occupant(&self) -> Occupant<'a, 'py> {
-        Occupant { array: self.array, kind: self.pointer.kind, written: false }
+        Occupant { array: self.array, storage: self.pointer.storage, written: false }
     }
 
     /// Position of a written array with which the gradient has bytes in common, in memory or, at its
@@ -127,7 +127,7 @@ impl<'a, 'py> Gradient<'a, 'py> {
         files: &Files<'_>,
         place: Option<Place>,
     ) -> Option<usize> {
-        let (start, end) = self.memory.extent(self.pointer.kind);
+        let (start, end) = self.memory.extent(self.pointer.storage);
         let gradient = self.occupant();
         let array = |written: usize| Some(model.written_array(written)?.occupant(py));
         let meets = |written: &usize| array(*written).is_some_and(|array| gradient.meets(&array));
@@ -147,7 +147,7 @@ impl<'a, 'py> Gradient<'a, 'py> {
         // SAFETY: the array was checked in this step, and `given` keeps it alive until the work is cleared.
         // That nobody resizes or writes it from another thread meanwhile is the caller's duty.
         unsafe {
-            if pointer.kind == kind && memory.c_contiguous() && memory.aligned() {
+            if pointer.storage == kind.into() && memory.c_contiguous() && memory.aligned() {
                 norm::Leaf::dense(memory.len(), *pointer)
             } else {
                 norm::Leaf::new(memory.shape, *pointer, memory.strides, kind)
@@ -171,7 +171,7 @@ fn tensor(
     }
     let memory = &gradient.memory;
     let plain = active.dense
-        && gradient.pointer.kind == active.p.kind
+        && gradient.pointer.storage == active.p.storage
         && memory.aligned()
         && same(memory.strides, &active.p.strides);
     let states = active.state.len();

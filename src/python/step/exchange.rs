@@ -49,25 +49,25 @@ pub fn exchange(
     let pairs = pairs.flat_map(|(object, (_, active))| [object, active.p.array.bind(py).as_any()]);
     let in_files = first_file_overlap(pairs.map(|object| (object, true)))?;
     let mut zeros = [0.0_f64];
-    let zero = Pointer { address: zeros.as_mut_ptr().cast(), kind: Kind::F64 };
+    let zero = Pointer::of(zeros.as_mut_ptr());
     let mut occupants = Vec::with_capacity(2 * averages.len());
     let mut tasks = Vec::with_capacity(averages.len());
     for (object, (name, active)) in objects.iter().zip(&averages) {
         let what = || format!("parameter {}", Quoted(name));
-        let (array, kind) = written(object, what)?;
-        if *array.shape() != *active.p.shape || kind != active.p.kind {
+        let (array, storage) = written(object, what)?;
+        if *array.shape() != *active.p.shape || storage != active.p.storage {
             return Err(Refusal::Value(format!(
                 "{} no longer has the shape and dtype of its average",
                 what()
             )));
         }
         let average = active.p.recheck(py, "", || format!("the average of {}", Quoted(name)))?;
-        occupants.push(Occupant { array, kind, written: true });
+        occupants.push(Occupant { array, storage, written: true });
         occupants.push(active.p.occupant(py));
 
         let memory = Memory::of(array);
         let none = vec![0; memory.shape.len()];
-        let mut pointers = [Pointer { address: memory.address, kind }; ARRAYS];
+        let mut pointers = [Pointer { address: memory.address, storage }; ARRAYS];
         let mut strides = [memory.strides; ARRAYS];
         (pointers[GRADIENT], strides[GRADIENT]) = (zero, &none);
         (pointers[STATE], strides[STATE]) = (average, &active.p.strides);
@@ -75,7 +75,7 @@ pub fn exchange(
         // arrays alive. That nobody resizes or writes them from another thread meanwhile is the
         // caller's duty. The gradient is one zero under all indices.
         let tensor = unsafe { Tensor::new(memory.shape, pointers, strides, 1, Order::Memory) };
-        tasks.push(Task { tensor, update: usize::from(kind == Kind::F64) });
+        tasks.push(Task { tensor, update: usize::from(storage.element() == Kind::F64) });
     }
     if let Some((earlier, later)) = first_overlap(&occupants).or(in_files) {
         let describe = |i: usize| {

@@ -4,8 +4,8 @@
 
 use numpy::PyUntypedArray;
 use pyo3::prelude::*;
+use thalweg::array::storage::Storage;
 use thalweg::machine::pages::Span;
-use thalweg::number::element::Kind;
 
 use crate::array::files::Maps;
 use crate::array::memory::Memory;
@@ -32,14 +32,15 @@ impl Release {
         py: Python<'_>,
         batch: &mut Batch,
         active: &Active,
-        (gradient, kind): (&Bound<'_, PyUntypedArray>, Kind),
+        (gradient, storage): (&Bound<'_, PyUntypedArray>, Storage),
     ) {
         let Some(maps) = &mut self.maps else { return };
         let in_order = batch.in_lines() && Memory::of(active.p.array.bind(py)).c_contiguous();
-        let arrays = active.arrays().map(|checked| (checked.array.bind(py), checked.kind, false));
-        for (array, kind, is_gradient) in arrays.chain([(gradient, kind, true)]) {
+        let arrays =
+            active.arrays().map(|checked| (checked.array.bind(py), checked.storage, false));
+        for (array, storage, is_gradient) in arrays.chain([(gradient, storage, true)]) {
             if maps.is_shared(array) {
-                let span = span(&Memory::of(array), kind, in_order);
+                let span = span(&Memory::of(array), storage, in_order);
                 // SAFETY: the table says that it is a shared mapping of a file, and the arrays are held
                 // until the batch is cleared. That nobody unmaps them is the caller's duty.
                 unsafe { batch.release(span, is_gradient) };
@@ -49,7 +50,7 @@ impl Release {
 }
 
 /// The array's extent, and its stride where `in_order` is true and it is in C order.
-fn span(memory: &Memory<'_>, kind: Kind, in_order: bool) -> Span {
-    let stride = (in_order && memory.c_contiguous()).then(|| kind.size());
-    Span { extent: memory.extent(kind), stride }
+fn span(memory: &Memory<'_>, storage: Storage, in_order: bool) -> Span {
+    let stride = (in_order && memory.c_contiguous()).then(|| storage.size());
+    Span { extent: memory.extent(storage), stride }
 }

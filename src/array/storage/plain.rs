@@ -1,0 +1,23 @@
+//! Elements stored as themselves.
+
+use super::Stored;
+
+macro_rules! plain {
+    ($($float:ident)*) => {
+        $(impl Stored for $float {
+            type Element = Self;
+
+            #[inline(always)]
+            fn decode(self) -> Self {
+                self
+            }
+
+            #[inline(always)]
+            fn encode(element: Self) -> Self {
+                element
+            }
+        })*
+    };
+}
+
+plain!(f32 f64);
