@@ -563,6 +563,17 @@ def test_one_that_was_closed_does_not_let_go_for_the_next(tmp_path: Path) -> Non
     following.step(gradients(1))
 
 
+def test_one_whose_parameters_hold_averages_does_not_let_go(tmp_path: Path) -> None:
+    params = thalweg.map_params(tmp_path, start())
+    opt, ema = thalweg.AdamW(params, state_dir=tmp_path), thalweg.EMA(params, 0.5)
+    with ema.swapped():
+        del opt
+        gc.collect()
+        with pytest.raises(thalweg.BusyError):
+            opened(tmp_path)
+    opened(tmp_path)
+
+
 def test_state_of_another_run_is_none(tmp_path: Path) -> None:
     opt = opened(tmp_path)
     opt.step(gradients(1))
