@@ -6,12 +6,16 @@ import ast
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
+
+from rust_imports import rust_imports
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-PACKAGE = Path(__file__).parent.parent / "python" / "thalweg"
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "python" / "thalweg"
 SOURCES = {".py", ".pyi"}
-MOST_FLAT_FILES = 14
 
 
 def circle(graph: Mapping[str, set[str]]) -> list[str]:
@@ -92,9 +96,32 @@ def test_no_circle_of_folders() -> None:
     assert not found, " -> ".join(found)
 
 
-def test_few_files_lie_flat() -> None:
-    flat = [p.name for p in PACKAGE.iterdir() if p.suffix in SOURCES or p.name == "py.typed"]
-    assert len(flat) <= MOST_FLAT_FILES, sorted(flat)
+CRATES = {
+    "src": rust_imports(ROOT / "src", apart=("python",)),
+    "src/python": rust_imports(ROOT / "src" / "python"),
+}
+
+
+@pytest.mark.parametrize("crate", CRATES)
+def test_no_circle_of_rust_files(crate: str) -> None:
+    found = circle(CRATES[crate])
+    assert not found, " -> ".join(found)
+
+
+@pytest.mark.parametrize("crate", CRATES)
+def test_no_circle_of_rust_folders(crate: str) -> None:
+    rooms = {module: module.split("::")[0] for module in CRATES[crate]}
+    found = circle(between_rooms(CRATES[crate], rooms))
+    assert not found, " -> ".join(found)
+
+
+@pytest.mark.parametrize(
+    ("folder", "most"), [("src", 6), ("src/python", 14), ("python/thalweg", 14)]
+)
+def test_few_files_lie_flat(folder: str, most: int) -> None:
+    ours = {*SOURCES, ".rs", ".toml", ".typed", ""}
+    flat = [p.name for p in (ROOT / folder).iterdir() if p.is_file() and p.suffix in ours]
+    assert len(flat) <= most, sorted(flat)
 
 
 def test_imports_are_found_wherever_they_stand() -> None:
@@ -102,6 +129,14 @@ def test_imports_are_found_wherever_they_stand() -> None:
     assert "thalweg.cli.bench.session" in imports["thalweg.cli.bench"]  # in a function
     assert "thalweg._core" in imports["thalweg.tree"]
     assert "thalweg" in imports["thalweg.cli"]
+
+
+def test_rust_imports_are_found_wherever_they_stand() -> None:
+    core, binding = CRATES.values()
+    assert "rule::terms" in core["rule::adam"]  # super::
+    assert "rule::adam" in core["rule"]  # handed on
+    assert "number::element" in core["update::kernel"]  # crate::
+    assert "interpreter::exit" in binding["lib"]  # in a module within the file
 
 
 def test_a_circle_is_found() -> None:
