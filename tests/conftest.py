@@ -10,10 +10,13 @@ import pytest
 
 import thalweg
 from browser import Browser, running
-from thalweg import EMA, Accumulator
+from thalweg import EMA, Accumulator, _core
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+# They have a native module of their own, which `tests/toys/run` builds.
+collect_ignore = [] if "Toy" in _core.rules() else ["toys"]
 
 
 @pytest.fixture(autouse=True)

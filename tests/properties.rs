@@ -12,8 +12,8 @@ use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use thalweg::Level;
 use thalweg::array::layout::Order;
-use thalweg::number::element::Element;
-use thalweg::rule::{Adam, Average, Coefficients, Decay, Hyperparameters, Sgd, Sum, Swap, Update};
+use thalweg::number::element::{Element, Kind};
+use thalweg::rule::{Coefficients, Decay, Hyperparameter, Rule, Swap, Update, specs};
 use thalweg::update::plan::{Plan, Task};
 use thalweg::update::tensor::Tensor;
 
@@ -24,74 +24,71 @@ const THREADS: [usize; 4] = [1, 2, 3, 7];
 /// An element type with any number of it, NaN included.
 trait Number: Element + Debug {
     fn any() -> BoxedStrategy<Self>;
-    fn update(coefficients: Coefficients<Self>) -> Update;
+    fn coefficients(update: Update) -> Coefficients<Self>;
 }
 
 macro_rules! number {
-    ($($float:ident)*) => {
+    ($($float:ident $kind:ident)*) => {
         $(impl Number for $float {
             fn any() -> BoxedStrategy<Self> {
                 prop_oneof![-2.0..2.0 as $float, proptest::num::$float::ANY].boxed()
             }
 
-            fn update(coefficients: Coefficients<Self>) -> Update {
-                coefficients.into()
+            fn coefficients(update: Update) -> Coefficients<Self> {
+                match update {
+                    Update::$kind(coefficients) => coefficients,
+                    other => panic!("{other:?}"),
+                }
             }
         })*
     };
 }
 
-number!(f32 f64);
+number!(f32 F32 f64 F64);
 
-prop_compose! {
-    fn adam()(
-        lr in rate(), beta1 in beta(), beta2 in beta(), eps in select(vec![1e-8, 0.1]),
-        l2 in rate(), weight_decay in rate(), independent: bool, maximize: bool,
-    ) -> Adam {
-        Adam { lr, beta1, beta2, eps, l2, weight_decay, independent, maximize }
+/// Values of a hyperparameter, all of them in range.
+fn values(key: Hyperparameter) -> &'static [f64] {
+    match key {
+        Hyperparameter::Momentum => &[0.0, 0.3, 0.5, 0.9, 0.999, 1.0],
+        Hyperparameter::Beta1 | Hyperparameter::Beta2 | Hyperparameter::Decay => {
+            &[0.0, 0.3, 0.5, 0.9, 0.999]
+        }
+        Hyperparameter::Dampening => &[0.0, 0.1, 1.0],
+        Hyperparameter::Eps => &[1e-8, 0.1],
+        _ => &[0.0, 1e-60, 1e-3, 0.3],
     }
 }
 
-prop_compose! {
-    fn sgd()(
-        lr in rate(), momentum in prop_oneof![beta(), Just(1.0)], dampening in select(vec![0.0, 0.1, 1.0]),
-        nesterov: bool, l2 in rate(), weight_decay in rate(), independent: bool, maximize: bool,
-    ) -> Sgd {
-        let nesterov = nesterov && momentum > 0.0 && dampening == 0.0;
-        Sgd { lr, momentum, dampening, nesterov, l2, weight_decay, independent, maximize }
-    }
+/// Any rule of the table, with any numbers and choices that go together.
+fn rule() -> impl Strategy<Value = Rule> {
+    let picks = (vec(any::<Index>(), Hyperparameter::ALL.len()), vec(any::<bool>(), 5));
+    let named = (any::<Index>(), picks).prop_map(|(spec, (picks, chosen))| {
+        let spec = *spec.get(&specs().collect::<Vec<_>>());
+        let mut rule = spec.rule;
+        for (key, pick) in spec.hyperparameters.iter().zip(picks) {
+            *rule.number(*key).unwrap() = *pick.get(values(*key));
+        }
+        for (choice, chosen) in spec.choices.iter().zip(chosen) {
+            let mut with = rule;
+            if let Some(place) = with.choice(*choice) {
+                *place = chosen;
+                rule = if with.check().is_ok() { with } else { rule };
+            }
+        }
+        rule
+    });
+    let rate = select(values(Hyperparameter::WeightDecay));
+    prop_oneof![
+        6 => named,
+        1 => rate.prop_map(|rate| Decay { rate }.into()),
+        1 => Just(Swap.into()),
+    ]
 }
 
-fn rate() -> impl Strategy<Value = f64> {
-    select(vec![0.0, 1e-60, 1e-3, 0.3])
-}
-
-fn beta() -> impl Strategy<Value = f64> {
-    select(vec![0.0, 0.3, 0.5, 0.9, 0.999])
-}
-
-fn at<E: Number, H: Hyperparameters + Debug>(
-    rule: impl Strategy<Value = H>,
-) -> impl Strategy<Value = Coefficients<E>>
-where
-    Coefficients<E>: From<H::Step<E>>,
-{
+fn update(kind: Kind) -> impl Strategy<Value = Update> {
     let step = select(vec![1, 2, 10, 1_000_000_000]);
     let scale = select(vec![1.0, 0.5, 3.7, 1e-30]);
-    (rule, step, scale).prop_map(|(rule, t, scale)| rule.at_step::<E>(t, scale).unwrap().into())
-}
-
-fn coefficients<E: Number>() -> impl Strategy<Value = Coefficients<E>> {
-    let average = (beta(), any::<bool>())
-        .prop_map(|(decay, bias_correction)| Average { decay, bias_correction });
-    prop_oneof![
-        2 => at(adam()),
-        2 => at(sgd()),
-        1 => at(rate().prop_map(|rate| Decay { rate })),
-        1 => at(Just(Sum)),
-        1 => at(average),
-        1 => at(Just(Swap)),
-    ]
+    (rule(), step, scale).prop_map(move |(rule, t, scale)| rule.at_step(kind, t, scale).unwrap())
 }
 
 /// Parameter, gradient, state: as many as the rule has.
@@ -100,16 +97,16 @@ type Arrays<E> = Vec<Vec<E>>;
 /// An update and the arrays it is for.
 #[derive(Clone, Debug)]
 struct Case<E> {
-    coefficients: Coefficients<E>,
+    update: Update,
     arrays: Arrays<E>,
 }
 
 fn case<E: Number>() -> impl Strategy<Value = Case<E>> {
-    let parts = (coefficients::<E>(), any::<Index>(), vec(uniform5(E::any()), 1..100));
-    parts.prop_map(|(coefficients, states, rows)| {
+    let parts = (update(E::KIND), any::<Index>(), vec(uniform5(E::any()), 1..100));
+    parts.prop_map(|(update, states, rows)| {
         let column = |k: usize| rows.iter().map(|row| row[k]).collect();
-        let arrays = (0..2 + states.get(coefficients.states())).map(column).collect();
-        Case { coefficients, arrays }
+        let arrays = (0..2 + states.get(E::coefficients(update).states())).map(column).collect();
+        Case { update, arrays }
     })
 }
 
@@ -122,17 +119,17 @@ impl<E: Number> Case<E> {
 
     /// The oracle.
     fn expected(&self) -> Arrays<E> {
-        let mut arrays = self.arrays.clone();
+        let (mut arrays, coefficients) = (self.arrays.clone(), E::coefficients(self.update));
         for i in 0..arrays[0].len() {
             let mut state: Vec<E> = arrays[2..].iter().map(|array| array[i]).collect();
-            arrays[0][i] = self.coefficients.update_one(arrays[0][i], arrays[1][i], &mut state);
+            arrays[0][i] = coefficients.update_one(arrays[0][i], arrays[1][i], &mut state);
             arrays[2..].iter_mut().zip(state).for_each(|(array, s)| array[i] = s);
         }
         arrays
     }
 
     fn run(&self, tensor: Tensor<'_>, level: Level, threads: usize) {
-        let updates = [E::update(self.coefficients)];
+        let updates = [self.update];
         let mut tasks = [Task { tensor, update: 0 }];
         Plan::default().run(&mut tasks, &updates, level, threads).unwrap();
     }

@@ -46,7 +46,9 @@ mod _core {
     #[pymodule_export]
     use crate::saved::lock::{DirectoryLock, is_locked_here, sync_directory};
     #[pymodule_export]
-    use crate::saved::stored::{CheckpointFile, Stored, checkpoint_header, write_checkpoint};
+    use crate::saved::stored::{
+        CheckpointFile, Stored, checkpoint_dtypes, checkpoint_header, write_checkpoint,
+    };
     #[pymodule_export]
     use crate::step::report::{StepReport, TensorStats};
     #[pymodule_export]
@@ -60,7 +62,7 @@ mod _core {
     use thalweg::machine::levels::Level;
     use thalweg::machine::threads::{self, Source};
     use thalweg::number::element::Kind;
-    use thalweg::rule::{SPECS, StateSpec, When};
+    use thalweg::rule::{StateSpec, When, specs};
 
     /// Refuses an environment that asks for what cannot be had.
     #[pymodule_init]
@@ -91,7 +93,7 @@ mod _core {
     #[pyfunction]
     fn rules(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
         let table = PyDict::new(py);
-        for spec in SPECS {
+        for spec in specs() {
             let hyperparameters: Vec<_> = spec.hyperparameters.iter().map(|h| h.name()).collect();
             let choices: Vec<_> = spec.choices.iter().map(|choice| choice.name()).collect();
             let needs = |state: &StateSpec| match state.when {

@@ -15,6 +15,8 @@ mod spec;
 mod sum;
 mod swap;
 mod terms;
+#[cfg(feature = "toys")]
+mod toy;
 
 pub use adam::{Adam, AdamStep};
 pub use average::{Average, AverageStep};
@@ -26,6 +28,8 @@ pub use spec::{Hyperparameters, Spec, StateSpec, When};
 pub use sum::{Sum, SumStep};
 pub use swap::{Swap, SwapStep};
 pub use terms::{Formula, Intake};
+#[cfg(feature = "toys")]
+pub use toy::{Toy, ToyStep};
 
 use crate::array::pointer::MAX_STATE;
 use crate::error::Error;
@@ -70,44 +74,50 @@ impl<E: Element> Job<E> for One<'_, E> {
 /// }
 /// ```
 ///
-/// with a name for each way that users know the rule by.
+/// with a name for each way that users know the rule by. `Type if feature = "…"` makes a row one of a
+/// feature.
 macro_rules! rules {
-    ($($(#[$doc:meta])* $rule:ident: $step:ident { $($states:literal)+ } $trains:ident {
+    ($($(#[$doc:meta])* $rule:ident $(if $cfg:meta)?: $step:ident { $($states:literal)+ } $trains:ident {
         $($name:literal [$($key:expr),*] [$($choice:expr),*] [$($state:literal $when:expr),*];)*
     })*) => {
         /// Hyperparameters of one update, as numbers, whatever the rule.
         #[derive(Clone, Copy, Debug)]
         pub enum Rule {
-            $($(#[$doc])* $rule($rule),)*
+            $($(#[cfg($cfg)])? $(#[$doc])* $rule($rule),)*
         }
 
-        $(impl From<$rule> for Rule {
+        $($(#[cfg($cfg)])? impl From<$rule> for Rule {
             fn from(rule: $rule) -> Self {
                 Rule::$rule(rule)
             }
         })*
 
-        /// What there is to know of each rule that has a name.
-        pub static SPECS: &[Spec<Rule>] = &[$($(Spec {
+        /// The rows by names, those of one type together.
+        static SPECS: &[&[Spec<Rule>]] = &[$($(#[cfg($cfg)])? &[$(Spec {
             name: $name,
             hyperparameters: &[$($key),*],
             choices: &[$($choice),*],
             state: &[$(StateSpec { name: $state, when: $when }),*],
             rule: Rule::$rule($rule::NEW),
-        },)*)*];
+        },)*],)*];
+
+        /// What there is to know of each rule that has a name.
+        pub fn specs() -> impl Iterator<Item = &'static Spec<Rule>> {
+            SPECS.iter().copied().flatten()
+        }
 
         impl Rule {
             /// The place of a hyperparameter, if the rule has it.
             pub fn number(&mut self, key: Hyperparameter) -> Option<&mut f64> {
                 match self {
-                    $(Rule::$rule(rule) => rule.number(key),)*
+                    $($(#[cfg($cfg)])? Rule::$rule(rule) => rule.number(key),)*
                 }
             }
 
             /// The place of a choice, if the rule's formula has it.
             pub fn choice(&mut self, choice: Choice) -> Option<&mut bool> {
                 match self {
-                    $(Rule::$rule(rule) => rule.choice(choice),)*
+                    $($(#[cfg($cfg)])? Rule::$rule(rule) => rule.choice(choice),)*
                 }
             }
 
@@ -118,7 +128,7 @@ macro_rules! rules {
             /// [`Error::Hyperparameter`].
             pub fn check(&self) -> Result<(), Error> {
                 match self {
-                    $(Rule::$rule(rule) => rule.check(),)*
+                    $($(#[cfg($cfg)])? Rule::$rule(rule) => rule.check(),)*
                 }
             }
 
@@ -136,9 +146,11 @@ macro_rules! rules {
                 let intake = intake.into();
                 Ok(match (self, kind) {
                     $(
+                        $(#[cfg($cfg)])?
                         (Rule::$rule(rule), Kind::F32) => {
                             Update::F32(rule.at_step(step, intake)?.into())
                         }
+                        $(#[cfg($cfg)])?
                         (Rule::$rule(rule), Kind::F64) => {
                             Update::F64(rule.at_step(step, intake)?.into())
                         }
@@ -150,10 +162,11 @@ macro_rules! rules {
         /// The coefficients of one update for one element type, whatever the rule.
         #[derive(Clone, Copy, Debug)]
         pub enum Coefficients<E> {
-            $($(#[$doc])* $rule($step<E>),)*
+            $($(#[cfg($cfg)])? $(#[$doc])* $rule($step<E>),)*
         }
 
         $(
+            $(#[cfg($cfg)])?
             impl<E> From<$step<E>> for Coefficients<E> {
                 fn from(step: $step<E>) -> Self {
                     Coefficients::$rule(step)
@@ -167,14 +180,14 @@ macro_rules! rules {
             /// How many state arrays a parameter may have.
             pub fn states(&self) -> &'static [usize] {
                 match self {
-                    $(Coefficients::$rule(_) => &[$($states),+],)*
+                    $($(#[cfg($cfg)])? Coefficients::$rule(_) => &[$($states),+],)*
                 }
             }
 
             /// Whether the rule moves a parameter by its gradient.
             pub(crate) fn trains(&self) -> bool {
                 match self {
-                    $(Coefficients::$rule(_) => stringify!($trains) == "trains",)*
+                    $($(#[cfg($cfg)])? Coefficients::$rule(_) => stringify!($trains) == "trains",)*
                 }
             }
 
@@ -183,7 +196,7 @@ macro_rules! rules {
             #[inline(always)]
             pub fn admits(&self, magnitude: E) -> bool {
                 match self {
-                    $(Coefficients::$rule(step) => step.admits(magnitude),)*
+                    $($(#[cfg($cfg)])? Coefficients::$rule(step) => step.admits(magnitude),)*
                 }
             }
 
@@ -197,19 +210,21 @@ macro_rules! rules {
 
             /// Does a job with the formula for so many state arrays, if there is one.
             pub(crate) fn formula(&self, states: usize, job: impl Job<E>) {
-                match (self, states) {
-                    $($((Coefficients::$rule(step), $states) => run::<E, _, $states>(step, job),)+)*
-                    _ => {}
+                match self {
+                    $($(#[cfg($cfg)])? Coefficients::$rule(step) => match states {
+                        $($states => run::<E, _, $states>(step, job),)+
+                        _ => {}
+                    },)*
                 }
             }
 
             /// The same for rules that train.
             pub(crate) fn training_formula(&self, states: usize, job: impl Job<E>) {
-                match (self, states) {
-                    $($((Coefficients::$rule(step), $states) => {
-                        rules!(@$trains step, $states, job)
-                    })+)*
-                    _ => {}
+                match self {
+                    $($(#[cfg($cfg)])? Coefficients::$rule(step) => match states {
+                        $($states => rules!(@$trains step, $states, job),)+
+                        _ => {}
+                    },)*
                 }
             }
         }
@@ -249,6 +264,10 @@ rules! {
     }
     /// Parameter and state change places.
     Swap: SwapStep { 1 } holds {}
+    /// The rule of the tests.
+    Toy if feature = "toys": ToyStep { 1 } trains {
+        "Toy" [H::Lr, H::Momentum, H::WeightDecay] [Maximize] ["toy_average" Always];
+    }
 }
 
 /// Coefficients of one update, of either element type.

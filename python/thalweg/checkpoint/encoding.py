@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from thalweg import _core
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -29,20 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["TENSORS", "Encoder", "decode", "read_dtype"]
 
 DEPTH = 100
-TENSORS = {
-    "b1": "BOOL",
-    "u1": "U8",
-    "i1": "I8",
-    "u2": "U16",
-    "i2": "I16",
-    "f2": "F16",
-    "u4": "U32",
-    "i4": "I32",
-    "f4": "F32",
-    "u8": "U64",
-    "i8": "I64",
-    "f8": "F64",
-}
+TENSORS = {dtype.str[1:]: kind for dtype, kind in _core.checkpoint_dtypes()}
 """What safetensors calls NumPy's dtypes, without their byte order."""
 SCALARS = {*TENSORS, "c8", "c16"}
 ACCEPTED = (

@@ -1,7 +1,7 @@
 //! What holds for all parameters of an optimizer, for ever.
 
 use thalweg::error::Quoted;
-use thalweg::rule::{Choice, Rule, SPECS, Spec, StateSpec, When};
+use thalweg::rule::{Choice, Rule, Spec, StateSpec, When, specs};
 
 use crate::interpreter::errors::{Outcome, Refusal};
 use crate::model::wording::Wording;
@@ -73,6 +73,6 @@ impl Options {
 
 /// The row of the table of rules that has this name.
 pub fn rule_named(name: &str) -> Outcome<&'static Spec<Rule>> {
-    let found = SPECS.iter().find(|spec| spec.name == name);
+    let found = specs().find(|spec| spec.name == name);
     found.ok_or_else(|| Refusal::Value(format!("there is no rule {}", Quoted(name))))
 }

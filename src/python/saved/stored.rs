@@ -18,6 +18,7 @@ use crate::interpreter::errors::{Outcome, Refusal};
 use crate::interpreter::exit::Presence;
 use crate::saved::lock::warn_unlocked;
 use thalweg::array::layout::{Layout, Order};
+use thalweg::array::storage::Storage;
 use thalweg::checkpoint::{self, Checkpoint, Draft, Dtype, Interrupted, Source, Tensor};
 use thalweg::error::Quoted;
 use thalweg::machine::{pool, threads};
@@ -43,6 +44,18 @@ const DTYPES: [(Dtype, &str); 12] = [
     (Dtype::I64, "i8"),
     (Dtype::F64, "f8"),
 ];
+
+/// Types of tensors with NumPy's names of them: those of storages first, which count where they share one.
+fn dtypes() -> impl Iterator<Item = (Dtype, &'static str)> {
+    let storages = Storage::ALL.iter().filter(|storage| !storage.is_plain());
+    storages.map(|storage| (storage.dtype(), storage.numpy())).chain(DTYPES)
+}
+
+/// What safetensors calls NumPy's dtypes.
+#[pyfunction]
+pub fn checkpoint_dtypes(py: Python<'_>) -> PyResult<Vec<(Bound<'_, PyArrayDescr>, String)>> {
+    dtypes().map(|(dtype, name)| Ok((PyArrayDescr::new(py, name)?, dtype.to_string()))).collect()
+}
 
 impl From<checkpoint::Error> for Refusal {
     fn from(error: checkpoint::Error) -> Self {
@@ -240,10 +253,10 @@ impl Stored {
     #[getter]
     fn dtype<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyArrayDescr>> {
         let dtype = self.file.tensors()[self.index].dtype;
-        let Some((_, name)) = DTYPES.iter().find(|(known, _)| *known == dtype) else {
+        let Some((_, name)) = dtypes().find(|(known, _)| *known == dtype) else {
             return Err(Refusal::Value(format!("NumPy has no dtype for {dtype}")).into());
         };
-        PyArrayDescr::new(py, *name)
+        PyArrayDescr::new(py, name)
     }
 
     #[getter]
@@ -342,7 +355,7 @@ pub fn write_checkpoint(
     }
     let entries = tensors.iter().map(|(name, kind, array)| {
         let memory = Memory::of(array);
-        let dtype = DTYPES.iter().map(|(dtype, _)| *dtype).find(|d| d.to_string() == *kind);
+        let dtype = dtypes().map(|(dtype, _)| dtype).find(|d| d.to_string() == *kind);
         let size = array.dtype().itemsize();
         let Some(dtype) = dtype.filter(|dtype| dtype.bitsize() == 8 * size) else {
             return Err(Refusal::Value(format!("an array is not of the type {kind}")));
