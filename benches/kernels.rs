@@ -7,8 +7,8 @@ use divan::counter::BytesCount;
 use divan::{Bencher, black_box};
 use thalweg::machine::memory_limit::{Word, stream};
 use thalweg::number::element::{Element, Kind};
-use thalweg::read::norm::{Leaf, global_norm};
-use thalweg::rule::{Adam, Rule, Sgd, Update};
+use thalweg::read::norm::{Input, global_norm};
+use thalweg::rule::{Adam, Numbers, Sgd, Update};
 use thalweg::update::plan::{Plan, Task};
 use thalweg::update::tensor::Tensor;
 use thalweg::{Error, Level};
@@ -59,7 +59,7 @@ impl Subject {
         let adamw = Adam { weight_decay: 1e-2, ..Adam::default() };
         let sgdw = Sgd { momentum: 0.9, weight_decay: 1e-2, ..Sgd::new(0.1) };
         let rule = match self {
-            Subject::AdamW | Subject::AmsGrad => Rule::from(adamw),
+            Subject::AdamW | Subject::AmsGrad => Numbers::from(adamw),
             Subject::Momentum => sgdw.into(),
             Subject::Sgd => Sgd::new(0.1).into(),
         };
@@ -160,6 +160,6 @@ fn limit<E: Word>(bencher: Bencher<'_, '_>, case: &Case) {
 fn norm<E: Element>(bencher: Bencher<'_, '_>, len: usize) {
     let gradient = vec![E::from_f64(0.01); len];
     bencher.counter(BytesCount::new(len * size_of::<E>())).bench_local(|| {
-        global_norm(&[Leaf::from_slice(black_box(&gradient[..]))], Level::current(), 1)
+        global_norm(&[Input::from_slice(black_box(&gradient[..]))], Level::current(), 1)
     });
 }

@@ -41,7 +41,7 @@
 //!
 //! ```
 //! use thalweg::update::plan::{Plan, Task};
-//! use thalweg::rule::{Adam, Rule};
+//! use thalweg::rule::{Adam, Numbers};
 //! use thalweg::number::element::Kind;
 //! use thalweg::update::tensor::Tensor;
 //! use thalweg::Level;
@@ -50,7 +50,7 @@
 //! let (mut m, mut v) = ([0.0; 2], [0.0; 2]);
 //!
 //! let adamw = Adam { lr: 0.1, weight_decay: 1e-2, ..Adam::default() };
-//! let update = Rule::from(adamw).at_step(Kind::F32, 1, 1.0)?;
+//! let update = Numbers::from(adamw).at_step(Kind::F32, 1, 1.0)?;
 //! let tensor = Tensor::from_slices(&mut p, &g, [&mut m, &mut v])?;
 //! Plan::default().run(&mut [Task { tensor, update: 0 }], &[update], Level::current(), 1)?;
 //!

@@ -8,7 +8,7 @@ use crate::array::layout::Order;
 use crate::array::pointer::{ARRAYS, GRADIENT, MAX_STATE, Pointer, STATE};
 use crate::error::{Error, check_shape};
 use crate::number::element::{Element, Kind};
-use crate::read::norm::Leaf;
+use crate::read::norm::Input;
 use crate::update::tensor::Tensor;
 
 impl<'a> Tensor<'a> {
@@ -49,13 +49,13 @@ impl<'a> Tensor<'a> {
     }
 }
 
-impl<'a> Leaf<'a> {
+impl<'a> Input<'a> {
     /// An array of any strides.
     pub fn from_view<E: Element, D: Dimension>(view: ArrayView<'a, E, D>) -> Self {
         let strides: Vec<isize> =
             view.strides().iter().map(|stride| stride * E::KIND.size() as isize).collect();
         let pointer = Pointer::of(view.as_ptr().cast_mut());
         // SAFETY: a view is valid for 'a and not written.
-        unsafe { Leaf::new(view.shape(), pointer, &strides, E::KIND) }
+        unsafe { Input::new(view.shape(), pointer, &strides, E::KIND) }
     }
 }

@@ -10,7 +10,7 @@ use std::{fs, io};
 
 use folder::Folder;
 use proptest::prelude::*;
-use thalweg::checkpoint::{Checkpoint, Dtype, Error, Header, Interrupted, Source, Tensor, save};
+use thalweg::checkpoint::{Checkpoint, Dtype, Error, Header, Interrupted, NewTensor, Source, save};
 use twox_hash::XxHash3_128;
 
 /// Where the digits of the checksum are.
@@ -28,8 +28,8 @@ fn metadata(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
     pairs.iter().map(|&(key, value)| (key.to_owned(), value.to_owned())).collect()
 }
 
-fn tensor<S>(name: &str, dtype: Dtype, shape: &[usize], source: S) -> Tensor<S> {
-    Tensor { name: name.to_owned(), dtype, shape: shape.to_vec(), source }
+fn tensor<S>(name: &str, dtype: Dtype, shape: &[usize], source: S) -> NewTensor<S> {
+    NewTensor { name: name.to_owned(), dtype, shape: shape.to_vec(), source }
 }
 
 fn bytes(checkpoint: &Checkpoint, name: &str) -> Vec<u8> {
@@ -167,7 +167,7 @@ fn small_tensors_by_the_thousand_and_a_large_one_come_back() {
 fn slices_of_numbers_are_saved_little_endian_and_a_file_may_have_no_tensors() {
     let folder = Folder::new();
     let (single, double) = ([1.5_f32, -0.0, f32::NAN].repeat(3000), [0.1_f64].repeat(5000));
-    let tensors: Vec<Tensor<Box<dyn Source>>> = vec![
+    let tensors: Vec<NewTensor<Box<dyn Source>>> = vec![
         tensor("single", Dtype::F32, &[9000], Box::new(&single[..])),
         tensor("double", Dtype::F64, &[5000], Box::new(&double[..])),
     ];
@@ -178,7 +178,7 @@ fn slices_of_numbers_are_saved_little_endian_and_a_file_may_have_no_tensors() {
     let expected: Vec<_> = double.iter().flat_map(|x| x.to_le_bytes()).collect();
     assert!(bytes(&checkpoint, "double") == expected);
 
-    save(&folder.file(), &metadata(&[]), Vec::<Tensor<&[u8]>>::new(), &mut on).unwrap();
+    save(&folder.file(), &metadata(&[]), Vec::<NewTensor<&[u8]>>::new(), &mut on).unwrap();
     let checkpoint = open(&folder.file()).unwrap();
     assert!(checkpoint.tensors().is_empty() && checkpoint.metadata().is_empty());
 }
@@ -209,7 +209,7 @@ fn golden() -> Vec<u8> {
 /// Saves what the golden file has, its tensors beginning with another one each time.
 fn save_golden(path: &Path, turn: usize) {
     let (single, double) = ([-2.0_f32, 0.25], [1.5_f64]);
-    let mut tensors: Vec<Tensor<Box<dyn Source>>> = vec![
+    let mut tensors: Vec<NewTensor<Box<dyn Source>>> = vec![
         tensor("é", Dtype::U8, &[3], Box::new(&[1_u8, 2, 255][..])),
         tensor("n", Dtype::I64, &[0, 3], Box::new(&[0_u8; 0][..])),
         tensor("a", Dtype::F32, &[1, 2], Box::new(&single[..])),

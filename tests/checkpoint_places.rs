@@ -13,12 +13,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use folder::Folder;
-use thalweg::checkpoint::{Checkpoint, Draft, Dtype, Error, Lock, Tensor, save, sync_directory};
+use thalweg::checkpoint::{Checkpoint, Draft, Dtype, Error, Lock, NewTensor, save, sync_directory};
 
 fn put(path: &Path, number: f32) -> Result<(), Error> {
     let numbers = [number];
     let source = &numbers[..];
-    let tensor = Tensor { name: "x".to_owned(), dtype: Dtype::F32, shape: vec![], source };
+    let tensor = NewTensor { name: "x".to_owned(), dtype: Dtype::F32, shape: vec![], source };
     save(path, &BTreeMap::new(), vec![tensor], &mut || Ok(()))
 }
 
@@ -118,7 +118,7 @@ fn the_new_file_has_the_old_ones_permissions() {
     // Nor can others read what is being written in a private file's place.
     fs::set_permissions(&path, Permissions::from_mode(0o400)).unwrap();
     fs::write(folder.at("c.partial"), "left by a kill").unwrap();
-    let none = Vec::<Tensor<&[u8]>>::new();
+    let none = Vec::<NewTensor<&[u8]>>::new();
     save(&path, &BTreeMap::new(), none, &mut || {
         assert_eq!(mode("c.partial") & 0o077, 0);
         Ok(())
@@ -156,7 +156,7 @@ fn another_process() {
         _ => {
             let numbers = vec![1.0_f32; 1 << 20];
             let (shape, source) = (vec![1 << 20], &numbers[..]);
-            let tensor = Tensor { name: "x".to_owned(), dtype: Dtype::F32, shape, source };
+            let tensor = NewTensor { name: "x".to_owned(), dtype: Dtype::F32, shape, source };
             let mut pauses = 0;
             let result = save(&path, &BTreeMap::new(), vec![tensor], &mut || {
                 pauses += 1;

@@ -13,7 +13,7 @@ use proptest::sample::{Index, select};
 use thalweg::Level;
 use thalweg::array::layout::Order;
 use thalweg::number::element::{Element, Kind};
-use thalweg::rule::{Coefficients, Decay, Hyperparameter, Rule, Swap, Update, specs};
+use thalweg::rule::{Coefficients, Decay, Hyperparameter, Numbers, Swap, Update, rules};
 use thalweg::update::plan::{Plan, Task};
 use thalweg::update::tensor::Tensor;
 
@@ -60,22 +60,22 @@ fn values(key: Hyperparameter) -> &'static [f64] {
 }
 
 /// Any rule of the table, with any numbers and choices that go together.
-fn rule() -> impl Strategy<Value = Rule> {
+fn numbers() -> impl Strategy<Value = Numbers> {
     let picks = (vec(any::<Index>(), Hyperparameter::ALL.len()), vec(any::<bool>(), 5));
-    let named = (any::<Index>(), picks).prop_map(|(spec, (picks, chosen))| {
-        let spec = *spec.get(&specs().collect::<Vec<_>>());
-        let mut rule = spec.rule;
-        for (key, pick) in spec.hyperparameters.iter().zip(picks) {
-            *rule.number(*key).unwrap() = *pick.get(values(*key));
+    let named = (any::<Index>(), picks).prop_map(|(rule, (picks, chosen))| {
+        let rule = *rule.get(&rules().collect::<Vec<_>>());
+        let mut numbers = rule.numbers;
+        for (key, pick) in rule.hyperparameters.iter().zip(picks) {
+            *numbers.number(*key).unwrap() = *pick.get(values(*key));
         }
-        for (choice, chosen) in spec.choices.iter().zip(chosen) {
-            let mut with = rule;
+        for (choice, chosen) in rule.choices.iter().zip(chosen) {
+            let mut with = numbers;
             if let Some(place) = with.choice(*choice) {
                 *place = chosen;
-                rule = if with.check().is_ok() { with } else { rule };
+                numbers = if with.check().is_ok() { with } else { numbers };
             }
         }
-        rule
+        numbers
     });
     let rate = select(values(Hyperparameter::WeightDecay));
     prop_oneof![
@@ -88,7 +88,8 @@ fn rule() -> impl Strategy<Value = Rule> {
 fn update(kind: Kind) -> impl Strategy<Value = Update> {
     let step = select(vec![1, 2, 10, 1_000_000_000]);
     let scale = select(vec![1.0, 0.5, 3.7, 1e-30]);
-    (rule(), step, scale).prop_map(move |(rule, t, scale)| rule.at_step(kind, t, scale).unwrap())
+    (numbers(), step, scale)
+        .prop_map(move |(numbers, t, scale)| numbers.at_step(kind, t, scale).unwrap())
 }
 
 /// Parameter, gradient, state: as many as the rule has.

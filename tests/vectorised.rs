@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::process::Command;
 
 use thalweg::Level;
-use thalweg::read::norm::{Leaf, global_norm};
+use thalweg::read::norm::{Input, global_norm};
 use thalweg::rule::{Coefficients, Hyperparameters as _, Sgd};
 use thalweg::update::plan::{Plan, Task};
 use thalweg::update::tensor::Tensor;
@@ -195,7 +195,7 @@ fn use_kernels() {
     let level = Level::current();
     Plan::default().run(&mut [Task { tensor, update: 0 }], &[update], level, 1).unwrap();
     assert_eq!(p, [0.75; 3]);
-    let leaf = Leaf::from_slice(&p);
+    let leaf = Input::from_slice(&p);
     assert!(global_norm(&[leaf], level, 1).of_scaled(1.0) > 1.0);
 }
 

@@ -9,7 +9,7 @@
 use crate::array::layout::{Axis, Layout};
 use crate::array::pointer::{ARRAYS, GRADIENT, Pointer, cast};
 use crate::array::prefetch;
-use crate::array::storage::{Stored, match_stored};
+use crate::array::storage::{Encoding, match_encoding};
 use crate::number::element::Element;
 
 /// Elements a tile along the axis on which the gradient is dense: a cache line of `f32`.
@@ -154,14 +154,14 @@ impl Patch {
     #[inline(always)]
     pub(crate) unsafe fn gather<E: Element>(self, panel: &mut Panel<E>) {
         // SAFETY: the caller's promise; `storage` says which type the elements have.
-        unsafe { match_stored!(self.corner.storage, S => self.gather_from::<S, E>(panel)) }
+        unsafe { match_encoding!(self.corner.storage, S => self.gather_from::<S, E>(panel)) }
     }
 
     /// # Safety
     ///
     /// As [`Patch::gather`], with elements of type `S`.
     #[inline(always)]
-    unsafe fn gather_from<S: Stored, E: Element>(self, panel: &mut Panel<E>) {
+    unsafe fn gather_from<S: Encoding, E: Element>(self, panel: &mut Panel<E>) {
         let Patch { corner: Pointer { address, .. }, down, right, rows, columns } = self;
         let whole = rows == ROWS && down == size_of::<S>() as isize;
         for column in 0..columns {
@@ -214,7 +214,7 @@ impl Line {
             // SAFETY: the caller's promise.
             return unsafe { self.pointer.slice_mut(0, buffer.len()) };
         }
-        match_stored!(self.pointer.storage, S => if <S as Stored>::Element::KIND == E::KIND {
+        match_encoding!(self.pointer.storage, S => if <S as Encoding>::Element::KIND == E::KIND {
             for (i, to) in buffer.iter_mut().enumerate() {
                 // SAFETY: the caller's promise.
                 *to = cast(unsafe { self.element::<S>(i).read() }.decode());
@@ -233,7 +233,7 @@ impl Line {
         if self.is_slice() {
             return;
         }
-        match_stored!(self.pointer.storage, S => if <S as Stored>::Element::KIND == E::KIND {
+        match_encoding!(self.pointer.storage, S => if <S as Encoding>::Element::KIND == E::KIND {
             for (i, from) in buffer.iter().enumerate() {
                 // SAFETY: the caller's promise.
                 unsafe { self.element::<S>(i).write(S::encode(cast(*from))) }
@@ -241,7 +241,7 @@ impl Line {
         });
     }
 
-    fn element<S: Stored>(self, i: usize) -> *mut S {
+    fn element<S: Encoding>(self, i: usize) -> *mut S {
         self.pointer.address.wrapping_offset(i as isize * self.stride).cast()
     }
 }

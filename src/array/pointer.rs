@@ -4,7 +4,7 @@
 #![allow(unsafe_code)] // reads and writes through the pointers of arrays
 
 use crate::array::layout::Layout;
-use crate::array::storage::{Storage, Stored, match_stored};
+use crate::array::storage::{Encoding, Storage, match_encoding};
 use crate::number::element::Element;
 
 /// The most state arrays a rule keeps.
@@ -84,7 +84,7 @@ impl Pointer {
     ) {
         // SAFETY: the caller's promise; `storage` says which type the elements have.
         unsafe {
-            match_stored!(self.storage, S => read::<S, E, K>(self.address, layout, k, start, tile));
+            match_encoding!(self.storage, S => read::<S, E, K>(self.address, layout, k, start, tile));
         }
     }
 
@@ -102,7 +102,7 @@ impl Pointer {
         tile: &mut [E],
     ) {
         debug_assert_eq!(self.storage.element(), E::KIND);
-        match_stored!(self.storage, S => if <S as Stored>::Element::KIND == E::KIND {
+        match_encoding!(self.storage, S => if <S as Encoding>::Element::KIND == E::KIND {
             // SAFETY: the caller's promise.
             unsafe { read::<S, E, K>(self.address, layout, k, start, tile) }
         });
@@ -123,7 +123,7 @@ impl Pointer {
     ) {
         debug_assert_eq!(self.storage.element(), E::KIND);
         let mut values = tile.iter();
-        match_stored!(self.storage, S => if <S as Stored>::Element::KIND == E::KIND {
+        match_encoding!(self.storage, S => if <S as Encoding>::Element::KIND == E::KIND {
             layout.runs(k, start, tile.len(), |offset, stride, count| {
                 for (i, value) in values.by_ref().take(count).enumerate() {
                     // SAFETY: inside the array, because the traversal is; the caller's promise.
@@ -147,7 +147,7 @@ pub(crate) fn cast<A: Element, B: Element>(x: A) -> B {
 ///
 /// As [`Pointer::read`], with elements of type `S`.
 #[inline(always)]
-unsafe fn read<S: Stored, E: Element, const K: usize>(
+unsafe fn read<S: Encoding, E: Element, const K: usize>(
     address: *mut u8,
     layout: &Layout<K>,
     k: usize,

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::destination::{Destination, Sibling};
 use super::error::{Error, Interrupted};
 use super::header;
-use super::place::{Place, Sibling};
-use super::source::{Source, Tensor};
+use super::source::{NewTensor, Source};
 use super::write::{Partial, write};
 
 /// A file that is about to be saved: its sibling is there, empty, and is removed again if nothing comes
@@ -26,7 +26,7 @@ impl Draft {
     /// [`Error::NotAFile`]; [`Error::Locked`] while another save to that file is at work;
     /// [`Error::Io`].
     pub fn open(path: &Path) -> Result<Self, Error> {
-        let sibling = Sibling::open(Place::of(path)?)?;
+        let sibling = Sibling::open(Destination::of(path)?)?;
         Ok(Draft { path: path.to_owned(), partial: Partial::new(sibling) })
     }
 
@@ -49,7 +49,7 @@ impl Draft {
     pub fn save<S: Source>(
         self,
         metadata: &BTreeMap<String, String>,
-        mut tensors: Vec<Tensor<S>>,
+        mut tensors: Vec<NewTensor<S>>,
         pause: &mut dyn FnMut() -> Result<(), Interrupted>,
     ) -> Result<(), Error> {
         header::check_machine()?;
@@ -74,7 +74,7 @@ impl Draft {
 pub fn save<S: Source>(
     path: &Path,
     metadata: &BTreeMap<String, String>,
-    tensors: Vec<Tensor<S>>,
+    tensors: Vec<NewTensor<S>>,
     pause: &mut dyn FnMut() -> Result<(), Interrupted>,
 ) -> Result<(), Error> {
     Draft::open(path)?.save(metadata, tensors, pause)

@@ -9,7 +9,7 @@ use safetensors::Dtype;
 use safetensors::tensor::Metadata;
 
 use super::error::Error;
-use super::source::Tensor;
+use super::source::NewTensor;
 use crate::error::Quoted;
 
 /// The format that is written, and the only one that is read.
@@ -37,7 +37,7 @@ const RESERVED: [&str; 2] = ["thalweg.checksum", "thalweg.format"];
 
 /// A tensor in a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Stored {
+pub struct SavedTensor {
     /// Its name.
     pub name: String,
     /// Its element type.
@@ -54,7 +54,7 @@ pub struct Stored {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Header {
     pub(super) metadata: BTreeMap<String, String>,
-    pub(super) tensors: Vec<Stored>,
+    pub(super) tensors: Vec<SavedTensor>,
     pub(super) by_name: BTreeMap<String, usize>,
     pub(super) checksum: u128,
     pub(super) body: usize,
@@ -68,7 +68,7 @@ impl Header {
     }
 
     /// The tensors, in the order of the file.
-    pub fn tensors(&self) -> &[Stored] {
+    pub fn tensors(&self) -> &[SavedTensor] {
         &self.tensors
     }
 
@@ -101,7 +101,7 @@ pub(super) struct Part<'a> {
 }
 
 impl<'a> Part<'a> {
-    pub(super) fn of<S>(tensor: &'a Tensor<S>) -> Self {
+    pub(super) fn of<S>(tensor: &'a NewTensor<S>) -> Self {
         Part { name: &tensor.name, dtype: tensor.dtype, shape: &tensor.shape }
     }
 
@@ -123,7 +123,7 @@ impl<'a> Part<'a> {
 pub(super) fn make(
     metadata: &BTreeMap<String, String>,
     parts: &[Part<'_>],
-) -> Result<(Vec<u8>, Vec<Stored>), Error> {
+) -> Result<(Vec<u8>, Vec<SavedTensor>), Error> {
     check(metadata, parts)?;
     let (file, tensors) = render(metadata, parts)?;
     if file.len() - LENGTH > LIMIT {
@@ -164,7 +164,7 @@ fn check(metadata: &BTreeMap<String, String>, parts: &[Part<'_>]) -> Result<(), 
 fn render(
     metadata: &BTreeMap<String, String>,
     parts: &[Part<'_>],
-) -> Result<(Vec<u8>, Vec<Stored>), Error> {
+) -> Result<(Vec<u8>, Vec<SavedTensor>), Error> {
     let mut json = format!("{PREFIX}{:0DIGITS$}{BETWEEN}{FORMAT}\"", 0);
     for (key, value) in metadata {
         json.push(',');
@@ -192,7 +192,7 @@ fn render(
             let _ = write!(json, "{}{dim}", if i == 0 { "" } else { "," });
         }
         let _ = write!(json, "],\"data_offsets\":[{end},{next}]}}");
-        tensors.push(Stored {
+        tensors.push(SavedTensor {
             name: part.name.to_owned(),
             dtype: part.dtype,
             shape: part.shape.to_vec(),

@@ -36,13 +36,13 @@
 //!
 //! ```
 //! use std::collections::BTreeMap;
-//! use thalweg::checkpoint::{Checkpoint, Dtype, Tensor, save};
+//! use thalweg::checkpoint::{Checkpoint, Dtype, NewTensor, save};
 //!
 //! let path = std::env::temp_dir().join(format!("thalweg-doc-{}.safetensors", std::process::id()));
 //! let (w, b) = ([1.0_f32, 2.0, 3.0, 4.0], [0.5_f32, -0.5]);
 //! let tensors = vec![
-//!     Tensor { name: "w".to_owned(), dtype: Dtype::F32, shape: vec![2, 2], source: &w[..] },
-//!     Tensor { name: "b".to_owned(), dtype: Dtype::F32, shape: vec![2], source: &b[..] },
+//!     NewTensor { name: "w".to_owned(), dtype: Dtype::F32, shape: vec![2, 2], source: &w[..] },
+//!     NewTensor { name: "b".to_owned(), dtype: Dtype::F32, shape: vec![2], source: &b[..] },
 //! ];
 //! let metadata = BTreeMap::from([("epoch".to_owned(), "3".to_owned())]);
 //! save(&path, &metadata, tensors, &mut || Ok(()))?;
@@ -58,6 +58,7 @@
 //! # Ok::<(), thalweg::checkpoint::Error>(())
 //! ```
 
+mod destination;
 mod draft;
 mod error;
 mod header;
@@ -65,7 +66,6 @@ mod leftover;
 mod lock;
 #[cfg(not(unix))]
 mod open_files;
-mod place;
 mod read;
 #[cfg(unix)]
 mod record_locks;
@@ -74,11 +74,11 @@ mod source;
 mod tests;
 mod write;
 
+pub use destination::sync_directory;
 pub use draft::{Draft, save};
 pub use error::{Error, Interrupted};
-pub use header::{FORMAT, Header, Stored};
+pub use header::{FORMAT, Header, SavedTensor};
 pub use lock::{Lock, unique};
-pub use place::sync_directory;
 pub use read::Checkpoint;
 pub use safetensors::Dtype;
-pub use source::{Source, Tensor};
+pub use source::{NewTensor, Source};

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use twox_hash::{XxHash3_64, XxHash3_128};
 
 use super::error::{Error, Interrupted};
-use super::header::{self, Header, LENGTH, START, Stored, check_machine};
+use super::header::{self, Header, LENGTH, START, SavedTensor, check_machine};
 use super::source::PIECE;
 
 /// An open checkpoint, all of it found whole.
@@ -91,7 +91,7 @@ impl Checkpoint {
     }
 
     /// The tensors, in the order of the file.
-    pub fn tensors(&self) -> &[Stored] {
+    pub fn tensors(&self) -> &[SavedTensor] {
         self.header.tensors()
     }
 

@@ -59,7 +59,7 @@ impl<S: Source + ?Sized> Source for Box<S> {
 
 /// A tensor that is to be saved.
 #[derive(Clone, Debug)]
-pub struct Tensor<S> {
+pub struct NewTensor<S> {
     /// Its name: any text, no other tensor's, and not `__metadata__`.
     pub name: String,
     /// Its element type.

@@ -8,7 +8,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::place::{Place, Sibling};
+use super::destination::{Destination, Sibling};
 use super::source::PIECE;
 use super::write::{Medium, Partial, write};
 use super::*;
@@ -84,8 +84,8 @@ impl Medium for Faulty<'_> {
 
 const LEN: usize = 2 * PIECE + 100;
 
-fn tensors(bytes: &[u8]) -> Vec<Tensor<&[u8]>> {
-    vec![Tensor { name: "t".to_owned(), dtype: Dtype::U8, shape: vec![LEN], source: bytes }]
+fn tensors(bytes: &[u8]) -> Vec<NewTensor<&[u8]>> {
+    vec![NewTensor { name: "t".to_owned(), dtype: Dtype::U8, shape: vec![LEN], source: bytes }]
 }
 
 fn save_with(
@@ -96,7 +96,7 @@ fn save_with(
     let tensors = tensors(bytes);
     let parts: Vec<_> = tensors.iter().map(header::Part::of).collect();
     let (header, stored) = header::make(&BTreeMap::new(), &parts)?;
-    let sibling = Sibling::open(Place::of(path)?)?;
+    let sibling = Sibling::open(Destination::of(path)?)?;
     let partial = Partial::new(Faulty { sibling, fails });
     write(partial, path, &header, &tensors, &stored, &mut || Ok(()))
 }

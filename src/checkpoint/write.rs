@@ -6,8 +6,8 @@ use std::path::Path;
 use twox_hash::XxHash3_128;
 
 use super::error::{Error, Interrupted};
-use super::header::{DIGITS_AT, Stored, digits};
-use super::source::{PIECE, Source, Tensor};
+use super::header::{DIGITS_AT, SavedTensor, digits};
+use super::source::{NewTensor, PIECE, Source};
 
 /// The file that is written, and its way to its place.
 pub(super) trait Medium {
@@ -56,8 +56,8 @@ pub(super) fn write<S: Source>(
     mut partial: Partial<impl Medium>,
     path: &Path,
     header: &[u8],
-    tensors: &[Tensor<S>],
-    stored: &[Stored],
+    tensors: &[NewTensor<S>],
+    stored: &[SavedTensor],
     pause: &mut dyn FnMut() -> Result<(), Interrupted>,
 ) -> Result<(), Error> {
     let failed = |operation| move |source| Error::Io { path: path.to_owned(), operation, source };
@@ -104,7 +104,7 @@ impl<'a, M: Medium> Body<'a, M> {
         Body { medium, path, pause, hasher: XxHash3_128::new(), buffer }
     }
 
-    fn tensor(&mut self, tensor: &Tensor<impl Source>, expected: usize) -> Result<(), Error> {
+    fn tensor(&mut self, tensor: &NewTensor<impl Source>, expected: usize) -> Result<(), Error> {
         let (mut got, mut failure) = (0_u64, None);
         let name = &tensor.name;
         let length = |got| Error::Length { name: name.clone(), got, expected: expected as u64 };

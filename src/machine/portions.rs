@@ -5,17 +5,17 @@
 
 use std::iter;
 
-/// Portions a thread, so that all end at about the same time whoever starts late.
+/// Portions per thread, so that all end at about the same time whoever starts late.
 const PORTIONS: usize = 8;
 
-/// A portion is at least so long, where there are so many elements: taking one costs some 0.1 us.
+/// Fewest elements per portion, if there are so many: taking one costs some 0.1 us.
 const SHORTEST: usize = 4_096;
 
-/// And no longer, which keeps a large step balanced. Measured at 64 M elements: with 16,384 the
+/// Most elements per portion, which keeps a large step balanced. Measured at 64 M elements: with 16,384 the
 /// processor's own prefetcher starts anew too often, 0.94 of the memory limit instead of 0.97.
 const LONGEST: usize = 262_144;
 
-/// How many elements a portion has, of so many in all.
+/// Elements per portion when `elements` are shared by `threads`.
 pub(crate) fn portion(elements: usize, threads: usize) -> usize {
     match threads {
         1 => elements.max(1),
@@ -36,14 +36,14 @@ pub(crate) struct Piece {
 
 /// Arrays laid end to end and cut into portions of about equal size; keeps its room.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Cut {
+pub(crate) struct Portions {
     /// For each array, the number of elements in it and all before it.
     ends: Vec<usize>,
     portion: usize,
     grain: usize,
 }
 
-impl Cut {
+impl Portions {
     /// Cuts arrays of these lengths for so many threads, each at multiples of `grain` only.
     pub(crate) fn set(&mut self, lens: impl Iterator<Item = usize>, threads: usize, grain: usize) {
         self.ends.clear();
@@ -118,16 +118,17 @@ mod tests {
         ] {
             for threads in [1, 2, 7] {
                 for grain in [1_024, 16_384] {
-                    let mut cut = Cut::default();
-                    cut.set(lens.iter().copied(), threads, grain);
+                    let mut portions = Portions::default();
+                    portions.set(lens.iter().copied(), threads, grain);
                     let mut reached = vec![0; lens.len()];
-                    for piece in (0..cut.count()).flat_map(|portion| cut.pieces(portion)) {
+                    for piece in (0..portions.count()).flat_map(|portion| portions.pieces(portion))
+                    {
                         assert_eq!(piece.start, reached[piece.index], "{piece:?} of {lens:?}");
                         assert!(piece.len > 0 && piece.start.is_multiple_of(grain));
                         reached[piece.index] += piece.len;
                     }
                     assert_eq!(reached, lens);
-                    assert!(threads > 1 || cut.count() <= 1);
+                    assert!(threads > 1 || portions.count() <= 1);
                 }
             }
         }

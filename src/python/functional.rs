@@ -27,7 +27,7 @@ use thalweg::machine::threads::{num_threads, useful_threads};
 use thalweg::number::element::Kind;
 use thalweg::number::float_mode::in_default_mode;
 use thalweg::read::norm::{self, Norm, ReadPass};
-use thalweg::rule::{Decay, Hyperparameter, Rule, Spec, StateSpec, Swap, When};
+use thalweg::rule::{Decay, Hyperparameter, Numbers, Rule, StateSpec, Swap, When};
 use thalweg::update::plan::{Plan, Task};
 use thalweg::update::tensor::Tensor;
 
@@ -49,8 +49,8 @@ pub fn apply(
     threads: Option<&Bound<'_, PyAny>>,
 ) -> PyResult<bool> {
     let _presence = Presence::begin(py);
-    let spec = rule_named(rule)?;
-    let rule = numbers(spec, values)?;
+    let rule = rule_named(rule)?;
+    let numbers = numbers(rule, values)?;
     let step = whole(step, "step", 1)?;
     let scale = real("scale", scale)?;
     let scale = Hyperparameter::Scale.check(scale, Kind::F64).map_err(Refusal::from)?;
@@ -60,22 +60,22 @@ pub fn apply(
         Some(given) => number_of_threads(given, "threads")?,
     };
     let mut arguments = vec![("p", p), ("g", g)];
-    for (spec, array) in spec.state.iter().zip(&state) {
+    for (spec, array) in rule.state.iter().zip(&state) {
         if array.is_none() && spec.when != When::Always {
-            check_dispensable(*spec, rule)?;
+            check_dispensable(*spec, numbers)?;
             break;
         }
         arguments.push((spec.name, array));
     }
-    let call = Call { rule, step, scale, policy, threads };
+    let call = Call { numbers, step, scale, policy, threads };
     Ok(update(py, &arguments, &call)?)
 }
 
-/// The rule with the numbers and choices that are given.
-fn numbers(spec: &Spec<Rule>, values: &Bound<'_, PyDict>) -> Outcome<Rule> {
-    let mut rule = spec.rule;
+/// The numbers of a rule, with those and the choices that are given.
+fn numbers(rule: &Rule, values: &Bound<'_, PyDict>) -> Outcome<Numbers> {
+    let mut numbers = rule.numbers;
     let mut pair: Vec<Bound<'_, PyAny>> = Vec::new();
-    for key in spec.hyperparameters {
+    for key in rule.hyperparameters {
         let object = match key.name().split_once('[') {
             None => values.get_item(key.name())?,
             Some((name, _)) => {
@@ -89,16 +89,17 @@ fn numbers(spec: &Spec<Rule>, values: &Bound<'_, PyDict>) -> Outcome<Rule> {
             }
         };
         if let Some(object) = object {
-            set(&mut rule, *key, real(key.name(), &object)?);
+            set(&mut numbers, *key, real(key.name(), &object)?);
         }
     }
-    for choice in spec.choices {
-        if let (Some(object), Some(place)) = (values.get_item(choice.name())?, rule.choice(*choice))
+    for choice in rule.choices {
+        if let (Some(object), Some(place)) =
+            (values.get_item(choice.name())?, numbers.choice(*choice))
         {
             *place = flag(choice.name(), &object)?;
         }
     }
-    Ok(rule)
+    Ok(numbers)
 }
 
 /// The two entries of a pair, the second one first.
@@ -118,9 +119,9 @@ fn two<'py>(name: &str, given: &Bound<'py, PyAny>) -> Outcome<[Bound<'py, PyAny>
 }
 
 /// Refuses to do without a state array that the numbers ask for.
-fn check_dispensable(state: StateSpec, mut rule: Rule) -> Outcome<()> {
+fn check_dispensable(state: StateSpec, mut numbers: Numbers) -> Outcome<()> {
     match state.when {
-        When::Nonzero(key) if rule.number(key).is_some_and(|number| *number != 0.0) => {
+        When::Nonzero(key) if numbers.number(key).is_some_and(|number| *number != 0.0) => {
             let (key, name) = (key.name(), state.name);
             Err(Refusal::Value(format!("{key} above 0 needs a {name} (np.zeros_like(p))")))
         }
@@ -130,7 +131,7 @@ fn check_dispensable(state: StateSpec, mut rule: Rule) -> Outcome<()> {
 
 /// What an update is, apart from its arrays.
 struct Call {
-    rule: Rule,
+    numbers: Numbers,
     step: u64,
     scale: f64,
     policy: Policy,
@@ -148,7 +149,7 @@ fn update(
     let rows = Rows::new(arguments)?;
     let tensors = rows.check()?;
     let states = arguments.len() - STATE;
-    let at_step = |kind| call.rule.at_step(kind, call.step, call.scale);
+    let at_step = |kind| call.numbers.at_step(kind, call.step, call.scale);
     let updates = [at_step(Kind::F32), at_step(Kind::F64)];
     let position = |kind| usize::from(kind == Kind::F64);
     if tensors.is_empty() {
@@ -165,11 +166,11 @@ fn update(
         unsafe {
             let tensor = Tensor::new(shape, *pointers, *strides, states, Order::Memory);
             tasks.push(Task { tensor, update: position(kind) });
-            reads.push(norm::Leaf::new(shape, pointers[GRADIENT], strides[GRADIENT], kind));
+            reads.push(norm::Input::new(shape, pointers[GRADIENT], strides[GRADIENT], kind));
         }
     }
     // A refused type is used by no task, so its place may hold anything.
-    let placeholder = Rule::from(Swap).at_step(Kind::F32, 1, 1.0)?;
+    let placeholder = Numbers::from(Swap).at_step(Kind::F32, 1, 1.0)?;
     let updates = updates.map(|update| update.unwrap_or(placeholder));
 
     let level = Level::current();
@@ -234,9 +235,9 @@ pub fn decay(params: &Bound<'_, PyAny>, rate: &Bound<'_, PyAny>) -> PyResult<()>
     let found = written_leaves(&leaves, "parameter")?;
     // A type that no parameter has need not be able to hold the rate.
     let single = found.iter().any(|occupant| occupant.storage.element() == Kind::F32);
-    let single = Rule::from(Decay { rate: if single { rate } else { 0.0 } });
+    let single = Numbers::from(Decay { rate: if single { rate } else { 0.0 } });
     let single = single.at_step(Kind::F32, 1, 1.0).map_err(Refusal::from)?;
-    let double = Rule::from(Decay { rate }).at_step(Kind::F64, 1, 1.0).map_err(Refusal::from)?;
+    let double = Numbers::from(Decay { rate }).at_step(Kind::F64, 1, 1.0).map_err(Refusal::from)?;
     let updates = [single, double];
     let mut zeros = [0.0_f64];
     let zero = Pointer::of(zeros.as_mut_ptr());
@@ -314,10 +315,10 @@ fn norm_of(py: Python<'_>, mut leaves: Leaves<'_>) -> Outcome<Norm> {
         // SAFETY: `leaves` keeps the array alive. That nobody resizes or writes it from another
         // thread meanwhile is the caller's duty.
         reads.push(unsafe {
-            norm::Leaf::new(memory.shape, pointer, memory.strides, storage.element())
+            norm::Input::new(memory.shape, pointer, memory.strides, storage.element())
         });
     }
-    let elements = reads.iter().map(norm::Leaf::len).sum();
+    let elements = reads.iter().map(norm::Input::len).sum();
     let threads = useful_threads(elements, num_threads().0);
     Ok(py.detach(|| norm::global_norm(&reads, Level::current(), threads)))
 }

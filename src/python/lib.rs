@@ -62,7 +62,7 @@ mod _core {
     use thalweg::machine::levels::Level;
     use thalweg::machine::threads::{self, Source};
     use thalweg::number::element::Kind;
-    use thalweg::rule::{StateSpec, When, specs};
+    use thalweg::rule::{self, StateSpec, When};
 
     /// Refuses an environment that asks for what cannot be had.
     #[pymodule_init]
@@ -93,16 +93,16 @@ mod _core {
     #[pyfunction]
     fn rules(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
         let table = PyDict::new(py);
-        for spec in specs() {
-            let hyperparameters: Vec<_> = spec.hyperparameters.iter().map(|h| h.name()).collect();
-            let choices: Vec<_> = spec.choices.iter().map(|choice| choice.name()).collect();
+        for rule in rule::rules() {
+            let hyperparameters: Vec<_> = rule.hyperparameters.iter().map(|h| h.name()).collect();
+            let choices: Vec<_> = rule.choices.iter().map(|choice| choice.name()).collect();
             let needs = |state: &StateSpec| match state.when {
                 When::Always => None,
                 When::Chosen(choice) => Some(choice.name()),
                 When::Nonzero(key) => Some(key.name()),
             };
-            let state: Vec<_> = spec.state.iter().map(|state| (state.name, needs(state))).collect();
-            table.set_item(spec.name, (hyperparameters, choices, state))?;
+            let state: Vec<_> = rule.state.iter().map(|state| (state.name, needs(state))).collect();
+            table.set_item(rule.name, (hyperparameters, choices, state))?;
         }
         Ok(table)
     }

@@ -1,7 +1,7 @@
 //! The block in which parameters and their averages have changed places.
 //!
 //! Native, so that an interrupt cannot fall between leaving the block and exchanging back; one that
-//! falls before the block has them exchanged back when the manager is freed.
+//! falls before the block has them swapped back when the manager is freed.
 
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
@@ -36,12 +36,12 @@ impl Swapped {
     }
 
     fn __enter__(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        self.exchange(py, true)?;
+        self.swap(py, true)?;
         self.inside.set(true);
         Ok(self.tree.clone_ref(py))
     }
 
-    /// Where the arrays cannot be exchanged back it raises, and can be called again.
+    /// Where the arrays cannot be swapped back it raises, and can be called again.
     #[pyo3(signature = (*_error))]
     fn __exit__(&self, py: Python<'_>, _error: &Bound<'_, PyTuple>) -> PyResult<()> {
         if self.inside.get() { self.leave(py) } else { Ok(()) }
@@ -63,13 +63,13 @@ impl Drop for Swapped {
 
 impl Swapped {
     fn leave(&self, py: Python<'_>) -> PyResult<()> {
-        self.exchange(py, false)?;
+        self.swap(py, false)?;
         self.inside.set(false);
         Ok(())
     }
 
-    fn exchange(&self, py: Python<'_>, held: bool) -> PyResult<()> {
+    fn swap(&self, py: Python<'_>, held: bool) -> PyResult<()> {
         let owner = self.owner.as_ref().map(Py::get);
-        self.average.get().exchange(self.params.bind(py), held, owner)
+        self.average.get().swap(self.params.bind(py), held, owner)
     }
 }

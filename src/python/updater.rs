@@ -20,10 +20,10 @@ use crate::model::snapshot::Snapshot;
 use crate::model::tree::Leaves;
 use crate::restore::{Attached, check_attached, restore};
 use crate::step::batch::Clip;
-use crate::step::exchange::exchange;
 use crate::step::guarded::{Guarded, model_in};
 use crate::step::keywords::{clip_argument, partial_argument, scale_argument, stats_argument};
 use crate::step::report::StepReport;
+use crate::step::swap::swap;
 use crate::step::take::{Request, open, step, step_open};
 use thalweg::rule::Choice;
 
@@ -54,10 +54,10 @@ impl Updater {
         nonfinite: &str,
     ) -> PyResult<Leaves<'py>> {
         let _presence = Presence::begin(params.py());
-        let spec = rule_named(rule)?;
+        let rule = rule_named(rule)?;
         let is_chosen = |choice: &Choice| choices.get(choice.name()).copied().unwrap_or(false);
-        let chosen = spec.choices.iter().copied().filter(is_chosen).collect();
-        let options = Options::new(spec, chosen, Policy::named(nonfinite)?);
+        let chosen = rule.choices.iter().copied().filter(is_chosen).collect();
+        let options = Options::new(rule, chosen, Policy::named(nonfinite)?);
         let (model, leaves) = Model::new(params, options)?;
         self.guarded.put(Some(model))?;
         self.guarded.counters.set(Counts::default());
@@ -355,9 +355,9 @@ impl Updater {
 }
 
 impl Updater {
-    /// Exchanges the contents of averages and of the parameters, and back. Meanwhile they are held,
+    /// Swaps the contents of averages and of the parameters, and back. Meanwhile they are held,
     /// and so is the optimizer of the parameters.
-    pub fn exchange(
+    pub fn swap(
         &self,
         params: &Bound<'_, PyDict>,
         held: bool,
@@ -379,7 +379,7 @@ impl Updater {
                 owner.begin_writing();
             }
             let mark = owner_model.as_deref_mut().map(|owner| &mut owner.held);
-            let done = exchange(py, model, params, (held, mark));
+            let done = swap(py, model, params, (held, mark));
             if let (Some(model), Some(owner)) = (owner_model, owner) {
                 // Between entering and leaving one that began is not finished.
                 if done.is_err() || !held {

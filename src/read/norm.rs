@@ -1,10 +1,10 @@
 //! The read pass over gradients: sum of squares and largest magnitude, in one reading.
 //!
 //! The sum is float64, in logical order whatever the strides, over blocks and lanes of fixed size;
-//! leaves are added in the order they are given. So the norm has the same bits for any number of
+//! inputs are added in the order they are given. So the norm has the same bits for any number of
 //! threads, any strides and any CPU level.
 
-#![allow(unsafe_code)] // slices of the arrays a leaf holds
+#![allow(unsafe_code)] // slices of the arrays an input holds
 
 use std::marker::PhantomData;
 
@@ -15,7 +15,7 @@ use crate::array::prefetch;
 use crate::machine::levels::{Level, Work};
 use crate::machine::pages::Release;
 use crate::machine::pool;
-use crate::machine::portions::{Cut, Piece};
+use crate::machine::portions::{Piece, Portions};
 use crate::number::element::{Element, Kind};
 use crate::number::float_mode::in_default_mode;
 use crate::number::sums::{self, BLOCK, Blocks, Found, LANES};
@@ -31,7 +31,7 @@ const UNIT: f64 = f64::from_bits((600 + 1023) << 52);
 
 /// A gradient to read, as numbers of type `kind`.
 #[derive(Debug)]
-pub struct Leaf<'a> {
+pub struct Input<'a> {
     pointer: Pointer,
     kind: Kind,
     len: usize,
@@ -40,17 +40,17 @@ pub struct Leaf<'a> {
     borrow: PhantomData<&'a u8>,
 }
 
-// SAFETY: a Leaf is a shared borrow of plain numbers.
-unsafe impl Send for Leaf<'_> {}
+// SAFETY: an Input is a shared borrow of plain numbers.
+unsafe impl Send for Input<'_> {}
 // SAFETY: as above; it is only read.
-unsafe impl Sync for Leaf<'_> {}
+unsafe impl Sync for Input<'_> {}
 
-impl<'a> Leaf<'a> {
+impl<'a> Input<'a> {
     /// A slice. Nothing is allocated.
     pub fn from_slice<E: Element>(slice: &'a [E]) -> Self {
         let pointer = Pointer::of(slice.as_ptr().cast_mut());
         // SAFETY: a slice is valid for 'a and not written, aligned and without gaps.
-        unsafe { Leaf::dense(slice.len(), pointer) }
+        unsafe { Input::dense(slice.len(), pointer) }
     }
 
     /// An array by address, its numbers cast to `kind`.
@@ -64,17 +64,17 @@ impl<'a> Leaf<'a> {
         let plain = pointer.storage.element() == kind && pointer.is_slice(&layout, 0);
         let len = shape.iter().product();
         let layout = (!plain).then(|| Box::new(layout));
-        Leaf { pointer, kind, len, layout, borrow: PhantomData }
+        Input { pointer, kind, len, layout, borrow: PhantomData }
     }
 
-    /// As [`Leaf::new`] for a slice of `kind` in logical order: nothing is allocated.
+    /// As [`Input::new`] for a slice of `kind` in logical order: nothing is allocated.
     ///
     /// # Safety
     ///
-    /// As [`Leaf::new`], and the array is aligned and without gaps.
+    /// As [`Input::new`], and the array is aligned and without gaps.
     pub unsafe fn dense(len: usize, pointer: Pointer) -> Self {
         let kind = pointer.storage.element();
-        Leaf { pointer, kind, len, layout: None, borrow: PhantomData }
+        Input { pointer, kind, len, layout: None, borrow: PhantomData }
     }
 
     /// Number of elements.
@@ -101,11 +101,11 @@ impl<'a> Leaf<'a> {
         match self.kind {
             Kind::F32 => {
                 let element = PhantomData::<f32>;
-                level.run(ReadBlocks { leaf: self, start, len, unit, found, element });
+                level.run(ReadBlocks { input: self, start, len, unit, found, element });
             }
             Kind::F64 => {
                 let element = PhantomData::<f64>;
-                level.run(ReadBlocks { leaf: self, start, len, unit, found, element });
+                level.run(ReadBlocks { input: self, start, len, unit, found, element });
             }
         }
     }
@@ -173,7 +173,7 @@ impl Reading {
 }
 
 struct ReadBlocks<'b, 'a, E> {
-    leaf: &'b Leaf<'a>,
+    input: &'b Input<'a>,
     start: usize,
     len: usize,
     unit: f64,
@@ -187,9 +187,9 @@ impl<E: Element> Work for ReadBlocks<'_, '_, E> {
 
     #[inline(always)]
     fn run(self) {
-        let ReadBlocks { leaf, start, len, .. } = self;
-        let slice = leaf.slice::<E>(start, len);
-        let room = if slice.is_some() { len } else { leaf.room().min(len) };
+        let ReadBlocks { input, start, len, .. } = self;
+        let slice = input.slice::<E>(start, len);
+        let room = if slice.is_some() { len } else { input.room().min(len) };
         let mut buffer = vec![E::ZERO; if slice.is_some() { 0 } else { room }];
         let mut found = self.found.iter();
         let end = start + len;
@@ -198,12 +198,12 @@ impl<E: Element> Work for ReadBlocks<'_, '_, E> {
                 Some(slice) => slice,
                 None => {
                     let gathered = &mut buffer[..room.min(end - start)];
-                    leaf.gather(start, gathered);
+                    input.gather(start, gathered);
                     gathered
                 }
             };
             for (block, found) in elements.chunks(BLOCK).zip(&mut found) {
-                let mut lanes = Lanes { sums: [0.0; LANES], largest: [E::ZERO; LANES] };
+                let mut lanes = Running { sums: [0.0; LANES], largest: [E::ZERO; LANES] };
                 // Without a unit there is nothing to multiply by, which is one product in four.
                 match self.unit {
                     1.0 => lanes.add(block, |x| x),
@@ -217,12 +217,12 @@ impl<E: Element> Work for ReadBlocks<'_, '_, E> {
 }
 
 #[derive(Clone, Copy)]
-struct Lanes<E> {
+struct Running<E> {
     sums: [f64; LANES],
     largest: [E; LANES],
 }
 
-impl<E: Element> Lanes<E> {
+impl<E: Element> Running<E> {
     /// Adds elements from a multiple of [`LANES`] on.
     #[inline(always)]
     fn add(&mut self, elements: &[E], scaled: impl Fn(f64) -> f64) {
@@ -245,7 +245,7 @@ impl<E: Element> Lanes<E> {
             // False for NaN, which the sum reports.
             if magnitude > largest { magnitude } else { largest }
         };
-        Lanes {
+        Running {
             sums: sums::with_squares(self.sums, row, scaled),
             largest: std::array::from_fn(larger),
         }
@@ -296,9 +296,9 @@ impl Norm {
 /// Reads gradients; keeps its room between readings.
 #[derive(Debug, Default)]
 pub struct ReadPass {
-    /// What to let go of behind the pass; positions are those of leaves.
+    /// What to let go of behind the pass; positions are those of inputs.
     pub release: Release,
-    cut: Cut,
+    portions: Portions,
     blocks: Blocks<2>,
     readings: Vec<Reading>,
     /// Where squares overflow, what was found once more in another unit.
@@ -306,20 +306,24 @@ pub struct ReadPass {
 }
 
 impl ReadPass {
-    /// Reads all leaves once (twice where the squares overflow) and returns their norm, the leaves
+    /// Reads all inputs once (twice where the squares overflow) and returns their norm, the inputs
     /// added in the given order.
-    pub fn read(&mut self, leaves: &[Leaf<'_>], level: Level, threads: usize) -> Norm {
-        in_default_mode(|| self.norm(leaves, level, threads))
+    pub fn read(&mut self, inputs: &[Input<'_>], level: Level, threads: usize) -> Norm {
+        in_default_mode(|| self.norm(inputs, level, threads))
     }
 
-    fn norm(&mut self, leaves: &[Leaf<'_>], level: Level, threads: usize) -> Norm {
-        self.cut.set(leaves.iter().map(|leaf| leaf.len), self.release.threads(threads), BLOCK);
-        self.blocks.set(leaves.iter().map(|leaf| leaf.len));
-        let total = self.read_with(leaves, level, threads, 1.0);
+    fn norm(&mut self, inputs: &[Input<'_>], level: Level, threads: usize) -> Norm {
+        self.portions.set(
+            inputs.iter().map(|input| input.len),
+            self.release.threads(threads),
+            BLOCK,
+        );
+        self.blocks.set(inputs.iter().map(|input| input.len));
+        let total = self.read_with(inputs, level, threads, 1.0);
         self.scaled.clear();
         if total.overflows() || self.readings.iter().any(Reading::overflows) {
             std::mem::swap(&mut self.readings, &mut self.scaled);
-            let scaled = self.read_with(leaves, level, threads, UNIT);
+            let scaled = self.read_with(inputs, level, threads, UNIT);
             std::mem::swap(&mut self.readings, &mut self.scaled);
             if total.overflows() {
                 return Norm { root: scaled.sum.sqrt(), unit: UNIT };
@@ -328,9 +332,9 @@ impl ReadPass {
         Norm { root: total.sum.sqrt(), unit: 1.0 }
     }
 
-    /// The norm of one of the leaves that were read, as if it had been read alone.
-    pub fn norm_of(&self, leaf: usize) -> Norm {
-        match (&self.readings[leaf], self.scaled.get(leaf)) {
+    /// The norm of one of the inputs that were read, as if it had been read alone.
+    pub fn norm_of(&self, input: usize) -> Norm {
+        match (&self.readings[input], self.scaled.get(input)) {
             (reading, Some(scaled)) if reading.overflows() => {
                 Norm { root: scaled.sum.sqrt(), unit: UNIT }
             }
@@ -341,7 +345,7 @@ impl ReadPass {
     /// Leaves with numbers that their update cannot take, and how many, after a reading of them.
     pub fn refused<'u>(
         &self,
-        leaves: &[Leaf<'_>],
+        inputs: &[Input<'_>],
         update: impl Fn(usize) -> &'u Update,
     ) -> Vec<(usize, u64)> {
         let refuses = |(i, reading): &(usize, &Reading)| {
@@ -350,33 +354,33 @@ impl ReadPass {
         in_default_mode(|| {
             (self.readings.iter().enumerate())
                 .filter(refuses)
-                .map(|(i, _)| (i, leaves[i].count_refused(update(i))))
+                .map(|(i, _)| (i, inputs[i].count_refused(update(i))))
                 .collect()
         })
     }
 
     fn read_with(
         &mut self,
-        leaves: &[Leaf<'_>],
+        inputs: &[Input<'_>],
         level: Level,
         threads: usize,
         unit: f64,
     ) -> Reading {
-        let (cut, blocks, release) = (&self.cut, &self.blocks, &self.release);
-        pool::for_each(cut.count(), threads, |portion| {
-            for piece in cut.pieces(portion) {
+        let (portions, blocks, release) = (&self.portions, &self.blocks, &self.release);
+        pool::for_each(portions.count(), threads, |portion| {
+            for piece in portions.pieces(portion) {
                 let found = &blocks.of(piece.index)[piece.start / BLOCK..];
-                leaves[piece.index].read(level, piece, unit, found);
-                release.after(piece, leaves[piece.index].len);
+                inputs[piece.index].read(level, piece, unit, found);
+                release.after(piece, inputs[piece.index].len);
             }
         });
         let reading = |found: &Found<2>| {
             let [sum, largest] = found.get();
             Reading { sum, largest }
         };
-        let leaf = |i| blocks.of(i).iter().map(reading).fold(Reading::default(), Reading::join);
+        let input = |i| blocks.of(i).iter().map(reading).fold(Reading::default(), Reading::join);
         self.readings.clear();
-        self.readings.extend((0..leaves.len()).map(leaf));
+        self.readings.extend((0..inputs.len()).map(input));
         self.readings.iter().copied().fold(Reading::default(), Reading::join)
     }
 }
@@ -386,10 +390,10 @@ impl ReadPass {
 /// # Examples
 ///
 /// ```
-/// use thalweg::read::norm::{Leaf, global_norm};
-/// let leaves = [Leaf::from_slice(&[3.0_f32, 0.0]), Leaf::from_slice(&[4.0_f32])];
-/// assert_eq!(global_norm(&leaves, thalweg::Level::current(), 1).of_scaled(1.0), 5.0);
+/// use thalweg::read::norm::{Input, global_norm};
+/// let inputs = [Input::from_slice(&[3.0_f32, 0.0]), Input::from_slice(&[4.0_f32])];
+/// assert_eq!(global_norm(&inputs, thalweg::Level::current(), 1).of_scaled(1.0), 5.0);
 /// ```
-pub fn global_norm(leaves: &[Leaf<'_>], level: Level, threads: usize) -> Norm {
-    ReadPass::default().read(leaves, level, threads)
+pub fn global_norm(inputs: &[Input<'_>], level: Level, threads: usize) -> Norm {
+    ReadPass::default().read(inputs, level, threads)
 }

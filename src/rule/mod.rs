@@ -24,7 +24,7 @@ pub use decay::{Decay, DecayStep};
 pub use hyperparameter::{Choice, Hyperparameter};
 pub use sgd::{Sgd, SgdStep};
 use spec::Step as _;
-pub use spec::{Hyperparameters, Spec, StateSpec, When};
+pub use spec::{Hyperparameters, StateSpec, When};
 pub use sum::{Sum, SumStep};
 pub use swap::{Swap, SwapStep};
 pub use terms::{Formula, Intake};
@@ -37,6 +37,21 @@ use crate::number::element::{Element, Kind};
 use Choice::{Amsgrad, BiasCorrection, Independent, Maximize, Nesterov};
 use Hyperparameter as H;
 use When::{Always, Chosen, Nonzero};
+
+/// A row of the table: what there is to know of a rule by one of its names.
+#[derive(Debug)]
+pub struct Rule {
+    /// As users write it.
+    pub name: &'static str,
+    /// The hyperparameters that a parameter group may set.
+    pub hyperparameters: &'static [Hyperparameter],
+    /// What is chosen for all parameters.
+    pub choices: &'static [Choice],
+    /// The state arrays, in the order of the formula.
+    pub state: &'static [StateSpec],
+    /// Its numbers before anything is set.
+    pub numbers: Numbers,
+}
 
 /// Work that is done with the formula of a rule, whichever it is.
 pub(crate) trait Job<E: Element> {
@@ -82,42 +97,42 @@ macro_rules! rules {
     })*) => {
         /// Hyperparameters of one update, as numbers, whatever the rule.
         #[derive(Clone, Copy, Debug)]
-        pub enum Rule {
+        pub enum Numbers {
             $($(#[cfg($cfg)])? $(#[$doc])* $rule($rule),)*
         }
 
-        $($(#[cfg($cfg)])? impl From<$rule> for Rule {
+        $($(#[cfg($cfg)])? impl From<$rule> for Numbers {
             fn from(rule: $rule) -> Self {
-                Rule::$rule(rule)
+                Numbers::$rule(rule)
             }
         })*
 
         /// The rows by names, those of one type together.
-        static SPECS: &[&[Spec<Rule>]] = &[$($(#[cfg($cfg)])? &[$(Spec {
+        static RULES: &[&[Rule]] = &[$($(#[cfg($cfg)])? &[$(Rule {
             name: $name,
             hyperparameters: &[$($key),*],
             choices: &[$($choice),*],
             state: &[$(StateSpec { name: $state, when: $when }),*],
-            rule: Rule::$rule($rule::NEW),
+            numbers: Numbers::$rule($rule::NEW),
         },)*],)*];
 
-        /// What there is to know of each rule that has a name.
-        pub fn specs() -> impl Iterator<Item = &'static Spec<Rule>> {
-            SPECS.iter().copied().flatten()
+        /// The rules that have a name.
+        pub fn rules() -> impl Iterator<Item = &'static Rule> {
+            RULES.iter().copied().flatten()
         }
 
-        impl Rule {
+        impl Numbers {
             /// The place of a hyperparameter, if the rule has it.
             pub fn number(&mut self, key: Hyperparameter) -> Option<&mut f64> {
                 match self {
-                    $($(#[cfg($cfg)])? Rule::$rule(rule) => rule.number(key),)*
+                    $($(#[cfg($cfg)])? Numbers::$rule(rule) => rule.number(key),)*
                 }
             }
 
             /// The place of a choice, if the rule's formula has it.
             pub fn choice(&mut self, choice: Choice) -> Option<&mut bool> {
                 match self {
-                    $($(#[cfg($cfg)])? Rule::$rule(rule) => rule.choice(choice),)*
+                    $($(#[cfg($cfg)])? Numbers::$rule(rule) => rule.choice(choice),)*
                 }
             }
 
@@ -128,7 +143,7 @@ macro_rules! rules {
             /// [`Error::Hyperparameter`].
             pub fn check(&self) -> Result<(), Error> {
                 match self {
-                    $($(#[cfg($cfg)])? Rule::$rule(rule) => rule.check(),)*
+                    $($(#[cfg($cfg)])? Numbers::$rule(rule) => rule.check(),)*
                 }
             }
 
@@ -147,11 +162,11 @@ macro_rules! rules {
                 Ok(match (self, kind) {
                     $(
                         $(#[cfg($cfg)])?
-                        (Rule::$rule(rule), Kind::F32) => {
+                        (Numbers::$rule(rule), Kind::F32) => {
                             Update::F32(rule.at_step(step, intake)?.into())
                         }
                         $(#[cfg($cfg)])?
-                        (Rule::$rule(rule), Kind::F64) => {
+                        (Numbers::$rule(rule), Kind::F64) => {
                             Update::F64(rule.at_step(step, intake)?.into())
                         }
                     )*

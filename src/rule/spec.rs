@@ -54,21 +54,6 @@ pub(crate) trait Step<E: Element> {
     }
 }
 
-/// What there is to know of a rule by one of its names.
-#[derive(Debug)]
-pub struct Spec<R: 'static> {
-    /// As users write it.
-    pub name: &'static str,
-    /// The hyperparameters that a parameter group may set.
-    pub hyperparameters: &'static [Hyperparameter],
-    /// What is chosen for all parameters.
-    pub choices: &'static [Choice],
-    /// The state arrays, in the order of the formula.
-    pub state: &'static [StateSpec],
-    /// The rule before anything is set.
-    pub rule: R,
-}
-
 /// A state array of a rule.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct StateSpec {

@@ -1,4 +1,4 @@
-//! Exchange of two arrays.
+//! Swap of two arrays.
 
 use std::marker::PhantomData;
 

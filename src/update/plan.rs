@@ -6,7 +6,7 @@ use crate::error::Error;
 use crate::machine::levels::Level;
 use crate::machine::pages::Release;
 use crate::machine::pool;
-use crate::machine::portions::{Cut, Piece};
+use crate::machine::portions::{Piece, Portions};
 use crate::number::float_mode::in_default_mode;
 use crate::number::sums::{BLOCK, Blocks, Found};
 use crate::rule::Update;
@@ -28,7 +28,7 @@ pub struct Task<'a> {
 pub struct Plan {
     /// What to let go of behind a pass; positions are those of tasks.
     pub release: Release,
-    cut: Cut,
+    portions: Portions,
     blocks: Blocks<3>,
 }
 
@@ -49,11 +49,11 @@ impl Plan {
         threads: usize,
     ) -> Result<(), Error> {
         check(tasks, updates)?;
-        let (cut, tasks, release) = (&mut self.cut, &*tasks, &self.release);
+        let (portions, tasks, release) = (&mut self.portions, &*tasks, &self.release);
         let positions = tasks.iter().map(|task| task.tensor.positions());
-        cut.set(positions, release.threads(threads), GRAIN);
-        pool::for_each(cut.count(), threads, |portion| {
-            for piece in cut.pieces(portion) {
+        portions.set(positions, release.threads(threads), GRAIN);
+        pool::for_each(portions.count(), threads, |portion| {
+            for piece in portions.pieces(portion) {
                 // SAFETY: checked above; `tasks` is borrowed exclusively, each element is in one
                 // piece, and the pool hands out each number once.
                 unsafe { run_piece(&tasks[piece.index], updates, level, piece, None) }
@@ -83,13 +83,13 @@ impl Plan {
         if !tasks.iter().all(|task| task.tensor.is_logical() && updates[task.update].trains()) {
             return Err(Error::Norms);
         }
-        let (cut, blocks, tasks) = (&mut self.cut, &mut self.blocks, &*tasks);
+        let (portions, blocks, tasks) = (&mut self.portions, &mut self.blocks, &*tasks);
         let release = &self.release;
-        cut.set(tasks.iter().map(|task| task.tensor.len()), release.threads(threads), BLOCK);
+        portions.set(tasks.iter().map(|task| task.tensor.len()), release.threads(threads), BLOCK);
         blocks.set(tasks.iter().map(|task| task.tensor.len()));
         let blocks = &*blocks;
-        pool::for_each(cut.count(), threads, |portion| {
-            for piece in cut.pieces(portion) {
+        pool::for_each(portions.count(), threads, |portion| {
+            for piece in portions.pieces(portion) {
                 let found = &blocks.of(piece.index)[piece.start / BLOCK..];
                 // SAFETY: as in `run`; pieces begin at multiples of a block.
                 unsafe {

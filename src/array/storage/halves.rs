@@ -1,14 +1,14 @@
 //! `f32` as two 16-bit halves, the high one first: a storage that changes no number, for tests that
 //! nothing but storages knows of them.
 
-use super::Stored;
+use super::Encoding;
 
 /// High half, low half.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub(crate) struct Halves([u16; 2]);
 
-impl Stored for Halves {
+impl Encoding for Halves {
     type Element = f32;
 
     #[inline(always)]

@@ -14,7 +14,7 @@ use safetensors::Dtype;
 use crate::number::element::{Element, Kind};
 
 /// An element as it lies in memory.
-pub(crate) trait Stored: Copy + 'static {
+pub(crate) trait Encoding: Copy + 'static {
     /// What a rule computes in.
     type Element: Element;
 
@@ -28,7 +28,7 @@ pub(crate) trait Stored: Copy + 'static {
 /// The table of storages. A row is its name, what it looks like in memory, its element, and what NumPy
 /// and safetensors call it.
 macro_rules! storages {
-    ($($(#[$doc:meta])* $storage:ident $(if $cfg:meta)?: $stored:ty, $kind:ident, $numpy:literal,
+    ($($(#[$doc:meta])* $storage:ident $(if $cfg:meta)?: $encoding:ty, $kind:ident, $numpy:literal,
         $dtype:ident;)*) => {
         /// What the bytes of an array mean.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -50,7 +50,7 @@ macro_rules! storages {
             /// Bytes of an element.
             pub const fn size(self) -> usize {
                 match self {
-                    $($(#[cfg($cfg)])? Storage::$storage => size_of::<$stored>(),)*
+                    $($(#[cfg($cfg)])? Storage::$storage => size_of::<$encoding>(),)*
                 }
             }
 
@@ -69,25 +69,25 @@ macro_rules! storages {
             }
         }
 
-        /// `match_stored!(storage, S => work)`: does the work with the type that elements have in memory.
-        macro_rules! match_stored {
+        /// `match_encoding!(storage, S => work)`: does the work with the type that elements have in memory.
+        macro_rules! match_encoding {
             ($value:expr, $alias:ident => $work:expr) => {
                 match $value {
                     $($(#[cfg($cfg)])? $crate::array::storage::Storage::$storage => {
-                        type $alias = $crate::array::storage::stored::$storage;
+                        type $alias = $crate::array::storage::encodings::$storage;
                         $work
                     })*
                 }
             };
         }
-        pub(crate) use match_stored;
+        pub(crate) use match_encoding;
 
         /// The types by the names of their storages.
-        pub(crate) mod stored {
+        pub(crate) mod encodings {
             #[cfg(feature = "toys")]
             use super::halves;
 
-            $($(#[cfg($cfg)])? pub(crate) type $storage = $stored;)*
+            $($(#[cfg($cfg)])? pub(crate) type $storage = $encoding;)*
         }
     };
 }

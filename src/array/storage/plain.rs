@@ -1,10 +1,10 @@
 //! Elements stored as themselves.
 
-use super::Stored;
+use super::Encoding;
 
 macro_rules! plain {
     ($($float:ident)*) => {
-        $(impl Stored for $float {
+        $(impl Encoding for $float {
             type Element = Self;
 
             #[inline(always)]

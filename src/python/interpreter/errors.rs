@@ -66,7 +66,7 @@ pub enum Refusal {
     NotOpen,
     /// A parameter was updated in the open step already.
     Twice { name: String },
-    /// The parameters are exchanged for their averages.
+    /// The parameters are swapped with their averages.
     Held,
     /// Loading was cut short.
     Torn,

@@ -90,8 +90,8 @@ impl Model {
     }
 
     fn check_classes(&self, classes: &[Class]) -> Outcome<()> {
-        let rule = self.options.rule();
-        classes.iter().try_for_each(|class| class.check(rule))
+        let numbers = self.options.numbers();
+        classes.iter().try_for_each(|class| class.check(numbers))
     }
 
     /// The leaf and how many arrays of state it gets, if it is to have some in this class and has
@@ -110,7 +110,7 @@ impl Model {
         match active {
             None => Ok(Some((leaf, states.unwrap_or_else(|| self.options.states(class))))),
             Some(active) if active.state.len() < self.options.states(class) => {
-                let StateSpec { name: state, when } = self.options.spec.state[active.state.len()];
+                let StateSpec { name: state, when } = self.options.rule.state[active.state.len()];
                 let key = if let When::Nonzero(key) = when { key.name() } else { state };
                 Err(Refusal::Value(format!(
                     "{key} of {} cannot be changed from zero: it keeps no {state}; make the \

@@ -19,7 +19,7 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 use thalweg::error::Quoted;
-use thalweg::rule::Rule;
+use thalweg::rule::Numbers;
 
 use crate::array::files::Place;
 use crate::array::overlap::Extents;
@@ -79,7 +79,7 @@ pub struct Open {
     /// The learning rate of group 0.
     pub lr: f64,
     /// The numbers of each class; shared with the parts of the step.
-    pub numbers: Arc<[Rule]>,
+    pub numbers: Arc<[Numbers]>,
     /// For each leaf, whether it was updated in this step.
     pub done: Vec<bool>,
 }
@@ -105,7 +105,7 @@ impl Model {
         let index = leaves.iter().enumerate().map(|(i, leaf)| (leaf.name.clone(), i)).collect();
         let mut sorted: Vec<usize> = (0..leaves.len()).collect();
         sorted.sort_by(|a, b| leaves[*a].name.cmp(&leaves[*b].name));
-        let state_keys = options.spec.state.iter().map(|state| state.name);
+        let state_keys = options.rule.state.iter().map(|state| state.name);
         let state_keys = state_keys.map(|name| PyString::new(params.py(), name).unbind()).collect();
         let model = Model {
             options,

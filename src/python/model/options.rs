@@ -1,7 +1,7 @@
 //! What holds for all parameters of an optimizer, for ever.
 
 use thalweg::error::Quoted;
-use thalweg::rule::{Choice, Rule, Spec, StateSpec, When, specs};
+use thalweg::rule::{Choice, Numbers, Rule, StateSpec, When, rules};
 
 use crate::interpreter::errors::{Outcome, Refusal};
 use crate::model::wording::Wording;
@@ -32,7 +32,7 @@ impl Policy {
 /// What holds for all parameters, for ever.
 #[derive(Clone, Debug)]
 pub struct Options {
-    pub spec: &'static Spec<Rule>,
+    pub rule: &'static Rule,
     /// What was chosen of that of which the rule has a choice.
     pub chosen: Vec<Choice>,
     pub policy: Policy,
@@ -40,24 +40,24 @@ pub struct Options {
 }
 
 impl Options {
-    pub fn new(spec: &'static Spec<Rule>, chosen: Vec<Choice>, policy: Policy) -> Self {
-        Options { spec, chosen, policy, wording: Wording::of(spec.name) }
+    pub fn new(rule: &'static Rule, chosen: Vec<Choice>, policy: Policy) -> Self {
+        Options { rule, chosen, policy, wording: Wording::of(rule.name) }
     }
 
-    /// The rule with what was chosen, before its numbers are set.
-    pub fn rule(&self) -> Rule {
-        let mut rule = self.spec.rule;
+    /// The numbers of the rule with what was chosen, before they are set.
+    pub fn numbers(&self) -> Numbers {
+        let mut numbers = self.rule.numbers;
         for choice in &self.chosen {
-            if let Some(place) = rule.choice(*choice) {
+            if let Some(place) = numbers.choice(*choice) {
                 *place = true;
             }
         }
-        rule
+        numbers
     }
 
     /// Names of the state arrays of a leaf that has so many.
     pub fn state_names(&self, states: usize) -> Vec<&'static str> {
-        self.spec.state[..states].iter().map(|state| state.name).collect()
+        self.rule.state[..states].iter().map(|state| state.name).collect()
     }
 
     /// How many state arrays a leaf of this class has.
@@ -67,12 +67,12 @@ impl Options {
             When::Chosen(choice) => self.chosen.contains(&choice),
             When::Nonzero(key) => class.is_nonzero(key),
         };
-        self.spec.state.iter().take_while(has).count()
+        self.rule.state.iter().take_while(has).count()
     }
 }
 
 /// The row of the table of rules that has this name.
-pub fn rule_named(name: &str) -> Outcome<&'static Spec<Rule>> {
-    let found = specs().find(|spec| spec.name == name);
+pub fn rule_named(name: &str) -> Outcome<&'static Rule> {
+    let found = rules().find(|rule| rule.name == name);
     found.ok_or_else(|| Refusal::Value(format!("there is no rule {}", Quoted(name))))
 }

@@ -173,7 +173,7 @@ impl Model {
     /// The number of the array of a leaf that is saved under this key.
     fn number(&self, leaf: &Leaf, key: &str) -> Option<usize> {
         let states = leaf.active.as_ref().map_or(0, |active| active.state.len());
-        let state = self.options.spec.state[..states].iter().position(|state| state.name == key);
+        let state = self.options.rule.state[..states].iter().position(|state| state.name == key);
         match state {
             Some(position) => Some(1 + position),
             None => (key == PARAM || self.options.wording.itself == Some(key)).then_some(0),

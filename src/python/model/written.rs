@@ -56,7 +56,7 @@ impl Model {
         let name = &self.leaves[leaf].name;
         match array {
             0 => format!("{} {}", self.options.wording.updated, Quoted(name)),
-            k => format!("{} of {}", self.options.spec.state[k - 1].name, Quoted(name)),
+            k => format!("{} of {}", self.options.rule.state[k - 1].name, Quoted(name)),
         }
     }
 }

@@ -19,7 +19,7 @@ use crate::interpreter::exit::Presence;
 use crate::saved::lock::warn_unlocked;
 use thalweg::array::layout::{Layout, Order};
 use thalweg::array::storage::Storage;
-use thalweg::checkpoint::{self, Checkpoint, Draft, Dtype, Interrupted, Source, Tensor};
+use thalweg::checkpoint::{self, Checkpoint, Draft, Dtype, Interrupted, NewTensor, Source};
 use thalweg::error::Quoted;
 use thalweg::machine::{pool, threads};
 
@@ -362,7 +362,7 @@ pub fn write_checkpoint(
         };
         // SAFETY: `tensors` holds the arrays until all is written.
         let source = unsafe { Elements::new(&memory, size) };
-        Ok(Tensor { name: name.clone(), dtype, shape: memory.shape.to_vec(), source })
+        Ok(NewTensor { name: name.clone(), dtype, shape: memory.shape.to_vec(), source })
     });
     let entries = entries.collect::<Outcome<Vec<_>>>()?;
     interruptible(py, |pause| draft.save(&metadata, entries, pause))

@@ -8,7 +8,7 @@ use thalweg::machine::levels::Level;
 use thalweg::machine::pages::Span;
 use thalweg::number::element::Kind;
 use thalweg::read::norm::{self, ReadPass};
-use thalweg::rule::{Intake, Rule, Update};
+use thalweg::rule::{Intake, Numbers, Update};
 use thalweg::update::plan::{Plan, Task};
 use thalweg::update::statistics::Norms;
 use thalweg::update::tensor::Tensor;
@@ -26,7 +26,7 @@ pub struct Batch {
     keys: Vec<UpdateKey>,
     /// Positions of the keys that were made before the last few.
     earlier: HashMap<UpdateKey, usize>,
-    reads: Vec<norm::Leaf<'static>>,
+    reads: Vec<norm::Input<'static>>,
     norms: Vec<Norms>,
     plan: Plan,
     pass: ReadPass,
@@ -127,7 +127,7 @@ impl Batch {
         leaf: usize,
         tensor: Tensor<'static>,
         update: usize,
-        read: Option<norm::Leaf<'static>>,
+        read: Option<norm::Input<'static>>,
     ) {
         self.leaves.push(leaf);
         self.tasks.push(Task { tensor, update });
@@ -153,7 +153,7 @@ impl Batch {
     pub fn coefficients(
         &mut self,
         key: UpdateKey,
-        numbers: &[Rule],
+        numbers: &[Numbers],
         intake: Intake,
     ) -> Result<usize, Error> {
         // A tensor's own coefficients are asked for once.
@@ -186,7 +186,7 @@ impl Batch {
     }
 
     /// Reads the gradients if asked to, and judges them.
-    pub fn read(&mut self, numbers: &[Rule], setting: &Setting) -> Result<Done, Error> {
+    pub fn read(&mut self, numbers: &[Numbers], setting: &Setting) -> Result<Done, Error> {
         let Setting { level, threads, policy, scale, .. } = *setting;
         let mut done = Done { grad_norm: None, clip: 1.0, refused: Vec::new() };
         if setting.reads() {
@@ -230,7 +230,7 @@ impl Batch {
     /// Where a gradient is NaN or infinite there is no clip to judge the others by.
     fn clip(
         &mut self,
-        numbers: &[Rule],
+        numbers: &[Numbers],
         setting: &Setting,
         norm: norm::Norm,
     ) -> Result<f64, Error> {

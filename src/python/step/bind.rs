@@ -13,7 +13,7 @@ use thalweg::array::pointer::{ARRAYS, GRADIENT, Pointer, STATE};
 use thalweg::error::Quoted;
 use thalweg::number::element::Kind;
 use thalweg::read::norm;
-use thalweg::rule::Rule;
+use thalweg::rule::Numbers;
 use thalweg::update::tensor::Tensor;
 
 use crate::array::checks::{gradient_of, same};
@@ -33,7 +33,7 @@ pub fn bind(
     py: Python<'_>,
     model: &Model,
     work: &mut Workspace,
-    numbers: &[Rule],
+    numbers: &[Numbers],
     step: u64,
     setting: &Setting,
 ) -> Outcome<()> {
@@ -142,15 +142,15 @@ impl<'a, 'py> Gradient<'a, 'py> {
     }
 
     /// The gradient for the read pass, as numbers of the parameter's type.
-    fn read(&self, kind: Kind) -> norm::Leaf<'static> {
+    fn read(&self, kind: Kind) -> norm::Input<'static> {
         let Gradient { memory, pointer, .. } = self;
         // SAFETY: the array was checked in this step, and `given` keeps it alive until the work is cleared.
         // That nobody resizes or writes it from another thread meanwhile is the caller's duty.
         unsafe {
             if pointer.storage == kind.into() && memory.c_contiguous() && memory.aligned() {
-                norm::Leaf::dense(memory.len(), *pointer)
+                norm::Input::dense(memory.len(), *pointer)
             } else {
-                norm::Leaf::new(memory.shape, *pointer, memory.strides, kind)
+                norm::Input::new(memory.shape, *pointer, memory.strides, kind)
             }
         }
     }

@@ -3,10 +3,10 @@
 pub mod batch;
 pub mod bind;
 pub mod collect;
-pub mod exchange;
 pub mod guarded;
 pub mod keywords;
 pub mod release;
 pub mod report;
+pub mod swap;
 pub mod take;
 pub mod workspace;

@@ -26,7 +26,7 @@ use thalweg::machine::levels::Level;
 use thalweg::machine::threads::{num_threads, useful_threads};
 use thalweg::number::element::Kind;
 use thalweg::number::float_mode::in_default_mode;
-use thalweg::rule::{Hyperparameter, Rule};
+use thalweg::rule::{Hyperparameter, Numbers};
 
 /// From this many elements on, other Python threads may run during the work; below, letting them
 /// costs more than it gives.
@@ -114,15 +114,15 @@ pub fn step_open(
 
 /// The learning rate of group 0 and the numbers of each class at a step; those of frozen classes are
 /// not asked for.
-fn at_step(py: Python<'_>, model: &Model, number: u64) -> Outcome<(f64, Vec<Rule>)> {
+fn at_step(py: Python<'_>, model: &Model, number: u64) -> Outcome<(f64, Vec<Numbers>)> {
     let mut schedules = Schedules::new(py, number);
     let lr = model.classes.first().map_or(Ok(0.0), |class| class.lr(&mut schedules))?;
-    let rule = model.options.rule();
+    let start = model.options.numbers();
     let mut used = vec![false; model.classes.len()];
     model.leaves.iter().for_each(|leaf| used[leaf.class] = true);
     let numbers = (model.classes.iter().zip(used))
         .map(|(class, used)| {
-            let mut numbers = rule;
+            let mut numbers = start;
             if used && !class.frozen {
                 class.fill(&mut numbers, &mut schedules)?;
             }
@@ -136,7 +136,7 @@ fn at_step(py: Python<'_>, model: &Model, number: u64) -> Outcome<(f64, Vec<Rule
 struct Part<'a> {
     number: u64,
     lr: f64,
-    numbers: &'a [Rule],
+    numbers: &'a [Numbers],
 }
 
 /// Checks, binds and updates the leaves that were chosen; marks them where a step is open.

@@ -15,7 +15,7 @@ use crate::interpreter::types::type_name;
 use thalweg::error::Quoted;
 use thalweg::machine::threads::THREADS_MAX;
 use thalweg::number::element::Kind;
-use thalweg::rule::{Hyperparameter, Rule};
+use thalweg::rule::{Hyperparameter, Numbers};
 
 /// A number, or a callable of the 1-based step that returns one.
 #[derive(Debug)]
@@ -169,15 +169,15 @@ impl Class {
     }
 
     /// Refuses numbers that contradict what is chosen. What a schedule comes to is seen at its step.
-    pub fn check(&self, mut rule: Rule) -> Outcome<()> {
+    pub fn check(&self, mut numbers: Numbers) -> Outcome<()> {
         for key in Hyperparameter::ALL {
             let number = match self.value(key) {
                 Some(Value::Number(number)) => *number,
                 Some(Value::Schedule(_)) | None => key.harmless(),
             };
-            set(&mut rule, key, number);
+            set(&mut numbers, key, number);
         }
-        Ok(rule.check()?)
+        Ok(numbers.check()?)
     }
 
     /// The learning rate at a step, all scales multiplied in.
@@ -193,11 +193,11 @@ impl Class {
     }
 
     /// Fills in the numbers of a step.
-    pub fn fill(&self, rule: &mut Rule, schedules: &mut Schedules<'_>) -> Outcome<()> {
+    pub fn fill(&self, numbers: &mut Numbers, schedules: &mut Schedules<'_>) -> Outcome<()> {
         for (key, value) in &self.values {
-            set(rule, *key, schedules.number(value, *key)?);
+            set(numbers, *key, schedules.number(value, *key)?);
         }
-        set(rule, Hyperparameter::Lr, self.lr(schedules)?);
+        set(numbers, Hyperparameter::Lr, self.lr(schedules)?);
         Ok(())
     }
 
@@ -212,8 +212,8 @@ impl Class {
 }
 
 /// Sets a hyperparameter, if the rule has it.
-pub fn set(rule: &mut Rule, key: Hyperparameter, number: f64) {
-    if let Some(place) = rule.number(key) {
+pub fn set(numbers: &mut Numbers, key: Hyperparameter, number: f64) {
+    if let Some(place) = numbers.number(key) {
         *place = number;
     }
 }

@@ -11,7 +11,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike
 
-    from thalweg.cli.bench.rules import Arrays
+    from thalweg.cli.bench.formulas import Arrays
 
 SEED = 0
 # Enough that the check's copy of a case runs on all threads if the case itself does.

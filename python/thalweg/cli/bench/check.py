@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from thalweg.cli.bench import cases
+from thalweg.cli.bench.formulas import LR, Arrays, Formula
 from thalweg.cli.bench.loops import Reference
-from thalweg.cli.bench.rules import LR, Arrays, Rule
 
 if TYPE_CHECKING:
     from thalweg.cli.bench.cases import Case
@@ -73,7 +73,7 @@ class Checker:
             deviations.append(_distance(stepper.parameters(), wanted))
         return float(np.max(deviations))
 
-    def _trace(self, rule: Rule, dtype: np.dtype[Any], max_norm: float | None) -> list[Arrays]:
+    def _trace(self, rule: Formula, dtype: np.dtype[Any], max_norm: float | None) -> list[Arrays]:
         stepper = Reference(cases.convert(self._params, dtype), rule, max_norm)
         trace = []
         for grads in self._grads:

@@ -10,10 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import thalweg
-from thalweg.cli.bench.limit import Traffic
-from thalweg.cli.bench.loops import NumpyLoop, Reference
-from thalweg.cli.bench.native import Thalweg
-from thalweg.cli.bench.rules import (
+from thalweg.cli.bench.formulas import (
     ADAMW,
     ADAMW_EPS_HAT,
     AMSGRAD,
@@ -23,8 +20,11 @@ from thalweg.cli.bench.rules import (
     SGD,
     WEIGHT_DECAY,
     Arrays,
-    Rule,
+    Formula,
 )
+from thalweg.cli.bench.limit import Traffic
+from thalweg.cli.bench.loops import NumpyLoop, Reference
+from thalweg.cli.bench.native import Thalweg
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,7 +63,7 @@ class Contender:
     name: str
     label: str
     build: Callable[[Arrays], Stepper]
-    rule: Rule = ADAMW
+    rule: Formula = ADAMW
     max_norm: float | None = None
     dtype: np.dtype[Any] = FLOAT32
     ours: bool = False

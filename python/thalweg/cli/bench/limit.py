@@ -14,7 +14,7 @@ from thalweg.cli.bench.stepper import Step
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from thalweg.cli.bench.rules import Array, Arrays
+    from thalweg.cli.bench.formulas import Array, Arrays
     from thalweg.cli.bench.stepper import Stepper
 
 

@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 
 from thalweg import reference
-from thalweg.cli.bench.rules import ADAMW, BETAS, EPS, LR, WEIGHT_DECAY, Array, Arrays, Rule
+from thalweg.cli.bench.formulas import ADAMW, BETAS, EPS, LR, WEIGHT_DECAY, Array, Arrays, Formula
 from thalweg.cli.bench.stepper import Step
 
 
@@ -69,7 +69,9 @@ def _update(
 class Reference:
     """`thalweg.reference` as an optimizer: what the others are checked against, and timed too."""
 
-    def __init__(self, params: Arrays, rule: Rule = ADAMW, max_norm: float | None = None) -> None:
+    def __init__(
+        self, params: Arrays, rule: Formula = ADAMW, max_norm: float | None = None
+    ) -> None:
         self._params = params
         self._states = {
             name: tuple(np.zeros_like(p) for _ in range(rule.states)) for name, p in params.items()

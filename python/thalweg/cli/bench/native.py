@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     import thalweg
-    from thalweg.cli.bench.rules import Array, Arrays
+    from thalweg.cli.bench.formulas import Array, Arrays
 
 
 class Thalweg:

@@ -10,11 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from thalweg.cli.bench.rules import BETAS, EPS, LR, WEIGHT_DECAY
+from thalweg.cli.bench.formulas import BETAS, EPS, LR, WEIGHT_DECAY
 from thalweg.cli.bench.stepper import Step
 
 if TYPE_CHECKING:
-    from thalweg.cli.bench.rules import Array, Arrays
+    from thalweg.cli.bench.formulas import Array, Arrays
 
 # Before JAX looks for devices: an accelerator is not what is measured.
 jax.config.update("jax_platforms", "cpu")

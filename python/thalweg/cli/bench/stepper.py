@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from thalweg.cli.bench.rules import Array, Arrays
+    from thalweg.cli.bench.formulas import Array, Arrays
 
 
 @dataclass(frozen=True)

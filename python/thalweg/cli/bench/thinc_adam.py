@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from thinc.optimizers import Adam
 
-from thalweg.cli.bench.rules import BETAS, EPS, LR, WEIGHT_DECAY
+from thalweg.cli.bench.formulas import BETAS, EPS, LR, WEIGHT_DECAY
 from thalweg.cli.bench.stepper import Step
 
 if TYPE_CHECKING:
-    from thalweg.cli.bench.rules import Array, Arrays
+    from thalweg.cli.bench.formulas import Array, Arrays
 
 
 class ThincAdam:

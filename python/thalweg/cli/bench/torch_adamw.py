@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 import torch
 
 import thalweg
-from thalweg.cli.bench.rules import BETAS, EPS, LR, WEIGHT_DECAY
+from thalweg.cli.bench.formulas import BETAS, EPS, LR, WEIGHT_DECAY
 from thalweg.cli.bench.stepper import Step
 
 if TYPE_CHECKING:
-    from thalweg.cli.bench.rules import Array, Arrays
+    from thalweg.cli.bench.formulas import Array, Arrays
 
 
 class TorchAdamW:

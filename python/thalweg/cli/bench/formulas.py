@@ -32,7 +32,7 @@ class Update(Protocol):
 
 
 @dataclass(frozen=True)
-class Rule:
+class Formula:
     """An update and how many arrays of state it keeps."""
 
     update: Update
@@ -73,8 +73,8 @@ def _sgd(p: Array, g: Array, *state: Array, step: int, scale: float) -> tuple[Ar
     return reference.sgd(p, g, momentum_buffer, step, lr=LR, momentum=MOMENTUM, scale=scale)
 
 
-ADAMW = Rule(_adamw, states=2)
+ADAMW = Formula(_adamw, states=2)
 # The same with eps added before the bias correction.
-ADAMW_EPS_HAT = Rule(_adamw_eps_hat, states=2)
-AMSGRAD = Rule(_adamw, states=3)
-SGD = Rule(_sgd, states=1)
+ADAMW_EPS_HAT = Formula(_adamw_eps_hat, states=2)
+AMSGRAD = Formula(_adamw, states=3)
+SGD = Formula(_sgd, states=1)

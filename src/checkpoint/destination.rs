@@ -19,7 +19,7 @@ const LINKS: usize = 40;
 
 /// A path that a checkpoint may be saved to.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct Destination {
     /// The file itself, where links lead.
     target: PathBuf,
     sibling: PathBuf,
@@ -28,7 +28,7 @@ pub(super) struct Place {
     permissions: Option<Permissions>,
 }
 
-impl Place {
+impl Destination {
     pub(super) fn of(path: &Path) -> Result<Self, Error> {
         let not_a_file = |what| Err(Error::NotAFile { path: path.to_owned(), what });
         let permissions = match fs::metadata(path) {
@@ -53,7 +53,7 @@ impl Place {
             Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
             _ => PathBuf::from("."),
         };
-        Ok(Place { target, sibling, directory, permissions })
+        Ok(Destination { target, sibling, directory, permissions })
     }
 
     /// A sibling for one writer alone, where no lock keeps others away from the usual one.
@@ -83,13 +83,13 @@ fn followed(path: &Path) -> Result<PathBuf, Error> {
 /// The sibling, locked, on its way to the place.
 #[derive(Debug)]
 pub(super) struct Sibling {
-    place: Place,
+    place: Destination,
     lock: Lock,
     directory: Directory,
 }
 
 impl Sibling {
-    pub(super) fn open(place: Place) -> Result<Self, Error> {
+    pub(super) fn open(place: Destination) -> Result<Self, Error> {
         let directory = Directory::open(&place.directory)?;
         let lock = match Lock::file(&place.sibling) {
             Err(Error::Io { source, .. }) if source.kind() == ErrorKind::PermissionDenied => {

@@ -20,13 +20,13 @@ use thalweg::machine::fork;
 use thalweg::machine::levels::Level;
 use thalweg::machine::threads::{num_threads, useful_threads};
 use thalweg::number::element::Kind;
-use thalweg::rule::{Rule, Swap};
+use thalweg::rule::{Numbers, Swap};
 use thalweg::update::plan::{Plan, Task};
 use thalweg::update::tensor::Tensor;
 
-/// Exchanges the contents of the averages that `model` holds and of the parameters, given by name. The
-/// model, and that of the parameters, are held until they are exchanged back.
-pub fn exchange(
+/// Swaps the contents of the averages that `model` holds and of the parameters, given by name. The
+/// model, and that of the parameters, are held until they are swapped back.
+pub fn swap(
     py: Python<'_>,
     model: &mut Model,
     params: &Bound<'_, PyDict>,
@@ -89,7 +89,7 @@ pub fn exchange(
         });
     }
 
-    let swap = Rule::from(Swap);
+    let swap = Numbers::from(Swap);
     let updates = [swap.at_step(Kind::F32, 1, 1.0)?, swap.at_step(Kind::F64, 1, 1.0)?];
     let elements = tasks.iter().map(|task| task.tensor.len()).sum();
     let threads = useful_threads(elements, num_threads().0);
