@@ -12,6 +12,7 @@ use pyo3::types::PyTuple;
 use crate::interpreter::errors::Refusal;
 use crate::interpreter::undo::Inside;
 use crate::step::keywords::{clip_argument, scale_argument, stats_argument};
+use crate::step::open::{close, is_open, open, step_open};
 use crate::step::report::StepReport;
 use crate::updater::Updater;
 
@@ -35,7 +36,7 @@ impl OpenStep {
     }
 
     fn close(&self, py: Python<'_>) -> PyResult<()> {
-        self.updater.get().close(py, self.token)?;
+        close(py, &self.updater.get().guarded, self.token)?;
         self.inside.set(false);
         Ok(())
     }
@@ -51,7 +52,7 @@ impl Drop for OpenStep {
 impl OpenStep {
     fn __enter__<'py>(slf: Bound<'py, Self>) -> PyResult<Bound<'py, Self>> {
         let step = slf.get();
-        step.updater.get().open(slf.py(), step.token)?;
+        open(slf.py(), &step.updater.get().guarded, step.token)?;
         step.inside.set(true);
         Ok(slf)
     }
@@ -103,11 +104,12 @@ impl OpenStep {
         }
         let limits = [("max_tensor_norm", max_tensor_norm), ("max_value", max_value)];
         let clip = clip_argument(&limits)?;
-        self.updater.get().step_open(grads, self.token, (clip, scale, stats))
+        Ok(step_open(grads, &self.updater.get().guarded, self.token, (clip, scale, stats))?)
     }
 
     fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
-        let open = if self.updater.get().is_open(py, self.token)? { "open" } else { "closed" };
+        let open =
+            if is_open(py, &self.updater.get().guarded, self.token)? { "open" } else { "closed" };
         Ok(format!("<{open} step of {}>", self.owner.bind(py).repr()?))
     }
 

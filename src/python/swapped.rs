@@ -8,6 +8,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
 use crate::interpreter::undo::Inside;
+use crate::step::swap::swap;
 use crate::updater::Updater;
 
 /// Parameters hold their averages inside; see `thalweg.EMA.swapped`.
@@ -69,7 +70,7 @@ impl Swapped {
     }
 
     fn swap(&self, py: Python<'_>, held: bool) -> PyResult<()> {
-        let owner = self.owner.as_ref().map(Py::get);
-        self.average.get().swap(self.params.bind(py), held, owner)
+        let owner = self.owner.as_ref().map(|owner| &owner.get().guarded);
+        Ok(swap(self.params.bind(py), &self.average.get().guarded, held, owner)?)
     }
 }

@@ -23,8 +23,7 @@ use crate::step::batch::Clip;
 use crate::step::guarded::{Guarded, model_in};
 use crate::step::keywords::{clip_argument, partial_argument, scale_argument, stats_argument};
 use crate::step::report::StepReport;
-use crate::step::swap::swap;
-use crate::step::take::{Request, open, step, step_open};
+use crate::step::take::{Request, step};
 use thalweg::rule::Choice;
 
 /// What else takes over together with an object: it, its counters, its state.
@@ -355,82 +354,6 @@ impl Updater {
 }
 
 impl Updater {
-    /// Swaps the contents of averages and of the parameters, and back. Meanwhile they are held,
-    /// and so is the optimizer of the parameters.
-    pub fn swap(
-        &self,
-        params: &Bound<'_, PyDict>,
-        held: bool,
-        owner: Option<&Updater>,
-    ) -> PyResult<()> {
-        let py = params.py();
-        let mut entered = owner.map(|owner| owner.guarded.enter()).transpose()?;
-        let mut owner_model = entered.as_mut().map(model_in).transpose()?;
-        self.inside(py, |model| {
-            if held {
-                model.ready()?;
-            }
-            if let Some(owner) = &mut owner_model {
-                if held {
-                    owner.ready()?.check_current(py)?;
-                    owner.check_whole()?;
-                }
-                owner.prepare_writing(py)?;
-                owner.begin_writing();
-            }
-            let mark = owner_model.as_deref_mut().map(|owner| &mut owner.held);
-            let done = swap(py, model, params, (held, mark));
-            if let (Some(model), Some(owner)) = (owner_model, owner) {
-                // Between entering and leaving one that began is not finished.
-                if done.is_err() || !held {
-                    model.finish_writing(&owner.guarded.counters);
-                }
-                if done.is_ok() && !held {
-                    model.finish_writing(&owner.guarded.counters);
-                }
-            }
-            done
-        })
-    }
-
-    /// Begins a step that is taken tensor by tensor.
-    pub fn open(&self, py: Python<'_>, token: u64) -> PyResult<()> {
-        let counters = &self.guarded.counters;
-        Ok(self
-            .guarded
-            .step_inside(py, |model, room| open(py, model.ready()?, room, counters, token))?)
-    }
-
-    /// Updates some parameters in the open step, each at most once.
-    pub fn step_open(
-        &self,
-        grads: &Bound<'_, PyAny>,
-        token: u64,
-        (clip, scale, stats): (Clip, f64, bool),
-    ) -> PyResult<StepReport> {
-        let counters = &self.guarded.counters;
-        let request = Request { grads, clip, scale, partial: true, stats, counters };
-        let py = grads.py();
-        Ok(self
-            .guarded
-            .step_inside(py, |model, room| step_open(py, model, room, &request, token))?)
-    }
-
-    /// Ends the open step, if it is this one.
-    pub fn close(&self, py: Python<'_>, token: u64) -> PyResult<()> {
-        self.inside(py, |model| {
-            if model.open.take_if(|open| open.token == token).is_some() {
-                model.finish_writing(&self.guarded.counters);
-            }
-            Ok(())
-        })
-    }
-
-    /// Whether this step is open.
-    pub fn is_open(&self, py: Python<'_>, token: u64) -> PyResult<bool> {
-        self.inside(py, |model| Ok(model.open.as_ref().is_some_and(|open| open.token == token)))
-    }
-
     fn inside<T>(
         &self,
         py: Python<'_>,

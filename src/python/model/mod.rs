@@ -1,7 +1,9 @@
 //! What an optimizer holds: the parameters' tree, the leaves with their state, their classes.
 
 pub mod classes;
+pub mod containers;
 pub mod counters;
+pub mod gradients;
 pub mod leaf;
 pub mod options;
 pub mod record;

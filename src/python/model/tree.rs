@@ -1,23 +1,16 @@
 //! Trees of arrays: mappings, lists and tuples become flat names, natively.
 //!
-//! A leaf's name is its path joined with dots. Gradients mostly come as the very tree that the
-//! parameters are, so that is tried first, node beside node; then a flat dict of names; any other
-//! tree is flattened and looked up.
+//! A leaf's name is its path joined with dots.
 
-use std::cell::OnceCell;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
-use numpy::PyUntypedArray;
 use pyo3::exceptions::PyLookupError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyDict, PyList, PyString, PyTuple, PyType};
+use pyo3::types::{PyDict, PyList};
 
-use crate::array::foreign::offers_array;
-use crate::interpreter::errors::{Outcome, Refusal, if_said};
-use crate::interpreter::types::type_name;
-use crate::model::leaf::Leaf;
+use crate::interpreter::errors::{Outcome, Refusal};
+use crate::model::containers::{Child, Container, open};
 
 /// Deeper trees are refused; a list that contains itself is one.
 const DEPTH_MAX: usize = 200;
@@ -27,98 +20,6 @@ pub const BARE: &str = "0";
 
 /// Leaves by name, in the order of the tree.
 pub type Leaves<'py> = Vec<(String, Bound<'py, PyAny>)>;
-
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Container {
-    Mapping,
-    List,
-    /// Its entries cannot be replaced.
-    Tuple,
-}
-
-struct Entry<'py> {
-    /// The key of a mapping.
-    key: Option<Bound<'py, PyAny>>,
-    name: String,
-    child: Bound<'py, PyAny>,
-}
-
-/// The entries of `object` if it is a container, with their full names.
-fn open<'py>(
-    object: &Bound<'py, PyAny>,
-    path: &str,
-) -> Outcome<Option<(Container, Vec<Entry<'py>>)>> {
-    let join = |name: &str| {
-        if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
-    };
-    let keyed = |(key, child): (Bound<'py, PyAny>, Bound<'py, PyAny>)| -> Outcome<Entry<'py>> {
-        Ok(Entry { name: join(&key_name(path, &key)?), key: Some(key), child })
-    };
-    if let Ok(dict) = object.cast::<PyDict>() {
-        // Taken before they are named, which runs code of the keys.
-        let entries: Vec<_> = dict.iter().collect();
-        let entries = entries.into_iter().map(keyed).collect::<Outcome<_>>()?;
-        return Ok(Some((Container::Mapping, entries)));
-    }
-    if let Ok(list) = object.cast::<PyList>() {
-        let entries = list.iter().enumerate();
-        let entry = |(i, child): (usize, _)| Entry { key: None, name: join(&i.to_string()), child };
-        return Ok(Some((Container::List, entries.map(entry).collect())));
-    }
-    if let Ok(tuple) = object.cast::<PyTuple>() {
-        let fields = fields_of(tuple)?.unwrap_or_default();
-        let entry = |(i, child): (usize, _)| {
-            let name = fields.get(i).map_or_else(|| join(&i.to_string()), |field| join(field));
-            Entry { key: None, name, child }
-        };
-        return Ok(Some((Container::Tuple, tuple.iter().enumerate().map(entry).collect())));
-    }
-    if is_mapping(object)? {
-        let keys = object.call_method0("keys")?.try_iter()?.collect::<PyResult<Vec<_>>>()?;
-        let mut entries = Vec::with_capacity(keys.len());
-        for key in keys {
-            let child = object.get_item(&key)?;
-            entries.push(keyed((key, child))?);
-        }
-        return Ok(Some((Container::Mapping, entries)));
-    }
-    Ok(None)
-}
-
-/// Whether it is a mapping of another kind than dict.
-///
-/// Asked by hand: a cast to PyO3's mapping runs Python code too, and loses what that raises, such as
-/// an interrupt.
-fn is_mapping(object: &Bound<'_, PyAny>) -> PyResult<bool> {
-    static MAPPING: PyOnceLock<Py<PyType>> = PyOnceLock::new();
-    if object.is_instance_of::<PyUntypedArray>() {
-        return Ok(false);
-    }
-    object.is_instance(MAPPING.import(object.py(), "collections.abc", "Mapping")?)
-}
-
-/// The field names of a namedtuple.
-fn fields_of(tuple: &Bound<'_, PyAny>) -> PyResult<Option<Vec<String>>> {
-    let fields = tuple.getattr_opt("_fields")?;
-    Ok(fields.map(|fields| if_said(tuple.py(), fields.extract())).transpose()?.flatten())
-}
-
-/// Whether a tuple has no field names, or those of the other.
-fn same_fields(tuple: &Bound<'_, PyTuple>, other: &Bound<'_, PyAny>) -> PyResult<bool> {
-    // Types tell at once, without looking for attributes.
-    if tuple.is_exact_instance_of::<PyTuple>() || tuple.get_type().is(other.get_type()) {
-        return Ok(true);
-    }
-    let fields = fields_of(tuple)?;
-    Ok(fields.is_none() || fields == fields_of(other)?)
-}
-
-fn key_name(path: &str, key: &Bound<'_, PyAny>) -> Outcome<String> {
-    if key.is_instance_of::<PyString>() || key.hasattr("__index__")? {
-        return Ok(key.str()?.to_cow()?.into_owned());
-    }
-    Err(Refusal::Key { path: path.to_owned(), got: format!("of type {}", type_name(key)) })
-}
 
 /// Names and leaves in the order of the tree, `None` among them.
 pub fn flatten<'py>(tree: &Bound<'py, PyAny>) -> Outcome<Leaves<'py>> {
@@ -136,27 +37,15 @@ pub fn flatten<'py>(tree: &Bound<'py, PyAny>) -> Outcome<Leaves<'py>> {
 /// The parameters' containers and leaves, as they were when the optimizer was made.
 #[derive(Debug)]
 pub struct Node {
-    name: String,
-    object: Py<PyAny>,
-    content: Content,
+    pub name: String,
+    pub object: Py<PyAny>,
+    pub content: Content,
 }
 
 #[derive(Debug)]
-enum Content {
+pub enum Content {
     Leaf,
     Inner { container: Container, entries: Vec<(Option<Py<PyAny>>, Node)> },
-}
-
-/// What a leaf's gradient is.
-#[derive(Debug, Default)]
-pub enum Given {
-    /// Nothing was said.
-    #[default]
-    Missing,
-    /// `None`, at the leaf or above.
-    Skipped,
-    /// An object that should be an array.
-    Object(Py<PyAny>),
 }
 
 impl Node {
@@ -184,7 +73,7 @@ impl Node {
             }
             Some((container, found)) => {
                 let mut entries = Vec::with_capacity(found.len());
-                for Entry { key, name, child } in found {
+                for Child { key, name, child } in found {
                     let node = Node::walk(&child, name, depth + 1, visit)?;
                     entries.push((key.map(Bound::unbind), node));
                 }
@@ -195,7 +84,7 @@ impl Node {
     }
 
     /// How many leaves below are not `None`.
-    fn count(&self, py: Python<'_>) -> usize {
+    pub fn count(&self, py: Python<'_>) -> usize {
         match &self.content {
             Content::Leaf => usize::from(!self.object.is_none(py)),
             Content::Inner { entries, .. } => entries.iter().map(|(_, node)| node.count(py)).sum(),
@@ -213,7 +102,7 @@ impl Node {
     }
 
     /// The names of all nodes, leaves or not.
-    fn add_names<'a>(&'a self, names: &mut HashSet<&'a str>) {
+    pub fn add_names<'a>(&'a self, names: &mut HashSet<&'a str>) {
         names.insert(&self.name);
         if let Content::Inner { entries, .. } = &self.content {
             entries.iter().for_each(|(_, node)| node.add_names(names));
@@ -306,158 +195,4 @@ impl Node {
             }
         }
     }
-
-    /// Takes the gradients from a tree of this very structure; false if it has another.
-    ///
-    /// `given` has a place for each leaf, in order, from number `next` on.
-    pub fn collect(
-        &self,
-        grads: &Bound<'_, PyAny>,
-        given: &mut [Given],
-        next: &mut usize,
-    ) -> PyResult<bool> {
-        let py = grads.py();
-        let Content::Inner { container, entries } = &self.content else {
-            if self.object.is_none(py) {
-                return Ok(grads.is_none());
-            }
-            given[*next] = match () {
-                () if grads.is_none() => Given::Skipped,
-                () if is_container(grads) => return Ok(false),
-                () => Given::Object(grads.clone().unbind()),
-            };
-            *next += 1;
-            return Ok(true);
-        };
-        if grads.is_none() {
-            let below = *next..*next + self.count(py);
-            *next = below.end;
-            given[below].fill_with(|| Given::Skipped);
-            return Ok(true);
-        }
-        if let (Container::Mapping, Ok(dict)) = (container, grads.cast::<PyDict>()) {
-            if dict.len() != entries.len() {
-                return Ok(false);
-            }
-            for (key, node) in entries {
-                let Some(child) = dict.get_item(key)? else { return Ok(false) };
-                if !node.collect(&child, given, next)? {
-                    return Ok(false);
-                }
-            }
-            return Ok(true);
-        }
-        let children: Vec<Bound<'_, PyAny>> = match (container, grads.cast::<PyList>()) {
-            (Container::Mapping, _) => return Ok(false),
-            (_, Ok(list)) => list.iter().collect(),
-            (_, Err(_)) => match grads.cast::<PyTuple>() {
-                // Fields in another order are other names.
-                Ok(tuple) if !same_fields(tuple, self.object.bind(py))? => return Ok(false),
-                Ok(tuple) => tuple.iter().collect(),
-                Err(_) => return Ok(false),
-            },
-        };
-        if children.len() != entries.len() {
-            return Ok(false);
-        }
-        for ((_, node), child) in entries.iter().zip(&children) {
-            if !node.collect(child, given, next)? {
-                return Ok(false);
-            }
-        }
-        Ok(true)
-    }
-}
-
-fn is_container(object: &Bound<'_, PyAny>) -> bool {
-    object.is_instance_of::<PyDict>()
-        || object.is_instance_of::<PyList>()
-        || object.is_instance_of::<PyTuple>()
-}
-
-/// Takes the gradients from a dict of names, keys in the order of the leaves; false if it has
-/// other keys or other values than arrays and `None`.
-pub fn collect_flat<'k>(
-    grads: &Bound<'_, PyAny>,
-    keys: impl Iterator<Item = &'k Py<PyString>>,
-    given: &mut [Given],
-) -> PyResult<bool> {
-    let Ok(dict) = grads.cast::<PyDict>() else { return Ok(false) };
-    let mut found = 0;
-    for (key, given) in keys.zip(given) {
-        *given = match dict.get_item(key)? {
-            None => Given::Missing,
-            Some(gradient) if gradient.is_none() => Given::Skipped,
-            Some(gradient)
-                if gradient.is_instance_of::<PyUntypedArray>()
-                    || (offers_array(&gradient)? && !is_mapping(&gradient)?) =>
-            {
-                Given::Object(gradient.unbind())
-            }
-            Some(_) => return Ok(false),
-        };
-        found += usize::from(!matches!(given, Given::Missing));
-    }
-    Ok(found == dict.len())
-}
-
-/// What can be found by name in the tree of the parameters; gathered when it is first asked for.
-pub struct Known<'a> {
-    tree: &'a Node,
-    nodes: OnceCell<HashSet<&'a str>>,
-}
-
-impl<'a> Known<'a> {
-    pub fn of(tree: &'a Node) -> Self {
-        Known { tree, nodes: OnceCell::new() }
-    }
-
-    /// Whether there is a node of this name, leaf or not.
-    pub fn has(&self, name: &str) -> bool {
-        let gathered = || {
-            let mut names = HashSet::new();
-            self.tree.add_names(&mut names);
-            names
-        };
-        self.nodes.get_or_init(gathered).contains(name)
-    }
-}
-
-/// Takes the gradients from any tree, by name; returns the names that are no leaf. `sorted` are the
-/// leaves in the order of their names.
-///
-/// `None` above leaves stands for all of them.
-pub fn collect_by_name(
-    grads: &Bound<'_, PyAny>,
-    tree: &Node,
-    index: &HashMap<String, usize>,
-    (leaves, sorted): (&[Leaf], &[usize]),
-    given: &mut [Given],
-) -> Outcome<Vec<String>> {
-    given.fill_with(Given::default);
-    let known = Known::of(tree);
-    let mut extra = Vec::new();
-    let mut give = |i: usize, name: &str, gradient: Given| match given[i] {
-        Given::Missing => {
-            given[i] = gradient;
-            Ok(())
-        }
-        _ => Err(Refusal::DuplicateName { name: name.to_owned() }),
-    };
-    for (name, object) in flatten(grads)? {
-        match index.get(&name) {
-            Some(i) if object.is_none() => give(*i, &name, Given::Skipped)?,
-            Some(i) => give(*i, &name, Given::Object(object.unbind()))?,
-            None if object.is_none() && known.has(&name) => {
-                let prefix = format!("{name}.");
-                let start = sorted.partition_point(|i| leaves[*i].name < prefix);
-                let below = sorted[start..].iter().map(|i| (*i, &leaves[*i].name));
-                for (i, leaf) in below.take_while(|(_, leaf)| leaf.starts_with(&prefix)) {
-                    give(i, leaf, Given::Skipped)?;
-                }
-            }
-            None => extra.push(name),
-        }
-    }
-    Ok(extra)
 }

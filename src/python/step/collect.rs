@@ -9,7 +9,8 @@ use crate::array::foreign::{Role, advice, as_array, offers_array};
 use crate::interpreter::errors::{Outcome, Refusal};
 use crate::interpreter::types::type_name;
 use crate::model::Model;
-use crate::model::tree::{BARE, Given, Known, collect_by_name, collect_flat, flatten};
+use crate::model::gradients::{Given, Known, collect_by_name, collect_flat};
+use crate::model::tree::{BARE, flatten};
 use crate::step::workspace::Workspace;
 
 /// Finds each leaf's gradient, and refuses names that do not fit.

@@ -5,6 +5,7 @@ pub mod bind;
 pub mod collect;
 pub mod guarded;
 pub mod keywords;
+pub mod open;
 pub mod release;
 pub mod report;
 pub mod swap;

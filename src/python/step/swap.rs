@@ -13,6 +13,7 @@ use crate::array::overlap::{first_file_overlap, first_overlap};
 use crate::interpreter::errors::{Outcome, Refusal};
 use crate::model::Model;
 use crate::model::leaf::Active;
+use crate::step::guarded::{Guarded, model_in};
 use thalweg::array::layout::Order;
 use thalweg::array::pointer::{ARRAYS, GRADIENT, Pointer, STATE};
 use thalweg::error::Quoted;
@@ -24,9 +25,45 @@ use thalweg::rule::{Numbers, Swap};
 use thalweg::update::plan::{Plan, Task};
 use thalweg::update::tensor::Tensor;
 
-/// Swaps the contents of the averages that `model` holds and of the parameters, given by name. The
-/// model, and that of the parameters, are held until they are swapped back.
+/// Swaps the contents of averages and of the parameters, given by name, and back. Meanwhile the averages
+/// are `held`, and so is the optimizer of the parameters.
 pub fn swap(
+    params: &Bound<'_, PyDict>,
+    average: &Guarded,
+    held: bool,
+    owner: Option<&Guarded>,
+) -> Outcome<()> {
+    let py = params.py();
+    let mut entered = owner.map(Guarded::enter).transpose()?;
+    let mut owner_model = entered.as_mut().map(model_in).transpose()?;
+    average.inside(py, |model| {
+        if held {
+            model.ready()?;
+        }
+        if let Some(owner) = &mut owner_model {
+            if held {
+                owner.ready()?.check_current(py)?;
+                owner.check_whole()?;
+            }
+            owner.prepare_writing(py)?;
+            owner.begin_writing();
+        }
+        let mark = owner_model.as_deref_mut().map(|owner| &mut owner.held);
+        let done = swap_arrays(py, model, params, (held, mark));
+        if let (Some(model), Some(owner)) = (owner_model, owner) {
+            // Between entering and leaving one that began is not finished.
+            if done.is_err() || !held {
+                model.finish_writing(&owner.counters);
+            }
+            if done.is_ok() && !held {
+                model.finish_writing(&owner.counters);
+            }
+        }
+        done
+    })
+}
+
+fn swap_arrays(
     py: Python<'_>,
     model: &mut Model,
     params: &Bound<'_, PyDict>,

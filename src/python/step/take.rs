@@ -2,22 +2,21 @@
 //!
 //! No Python code runs between the checks of arrays and the last write, and nothing is written
 //! before the last check, so a step that raises has changed nothing. A step may also be taken tensor
-//! by tensor ([`open`], [`step_open`]); then that holds for each part.
+//! by tensor, in an open step; then that holds for each part.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use crate::interpreter::errors::{Outcome, Refusal};
+use crate::model::Model;
 use crate::model::counters::Counters;
 use crate::model::options::Policy;
 use crate::model::record::Record;
-use crate::model::{Model, Open};
 use crate::step::batch::{Clip, Setting};
 use crate::step::bind::bind;
-use crate::step::collect::{collect, collect_some};
+use crate::step::collect::collect;
 use crate::step::report::{StepReport, TensorStats};
 use crate::step::workspace::Workspace;
 use crate::values::hyper::Schedules;
@@ -66,55 +65,9 @@ pub fn step(
     report
 }
 
-/// Begins a step that is taken tensor by tensor.
-pub fn open(
-    py: Python<'_>,
-    model: &mut Model,
-    work: &mut Workspace,
-    counters: &Counters,
-    token: u64,
-) -> Outcome<()> {
-    if model.options.policy == Policy::Skip {
-        return Err(Refusal::Value(
-            "a step that is taken tensor by tensor cannot be skipped as a whole, because some \
-             parameters are updated before the gradients of others are known; make the optimizer \
-             with nonfinite='raise' or 'ignore'"
-                .to_owned(),
-        ));
-    }
-    model.check_whole()?;
-    work.clear();
-    let number = counters.steps.load(Ordering::Relaxed) + 1;
-    let (lr, numbers) = in_default_mode(|| at_step(py, model, number))?;
-    model.prepare_writing(py)?;
-    model.begin_writing();
-    let done = vec![false; model.leaves.len()];
-    model.open = Some(Open { token, number, lr, numbers: numbers.into(), done });
-    Ok(())
-}
-
-/// Updates some parameters in the open step.
-pub fn step_open(
-    py: Python<'_>,
-    model: &mut Model,
-    work: &mut Workspace,
-    request: &Request<'_, '_>,
-    token: u64,
-) -> Outcome<StepReport> {
-    Hyperparameter::Scale.check(request.scale, Kind::F64)?;
-    let open = model.open.as_ref().filter(|open| open.token == token).ok_or(Refusal::NotOpen)?;
-    let (number, lr, numbers) = (open.number, open.lr, Arc::clone(&open.numbers));
-    work.clear_chosen();
-    let part = Part { number, lr, numbers: &numbers };
-    let report = collect_some(model, work, request.grads)
-        .and_then(|()| in_default_mode(|| take(py, model, work, request, &part)));
-    work.clear_chosen();
-    report
-}
-
 /// The learning rate of group 0 and the numbers of each class at a step; those of frozen classes are
 /// not asked for.
-fn at_step(py: Python<'_>, model: &Model, number: u64) -> Outcome<(f64, Vec<Numbers>)> {
+pub fn at_step(py: Python<'_>, model: &Model, number: u64) -> Outcome<(f64, Vec<Numbers>)> {
     let mut schedules = Schedules::new(py, number);
     let lr = model.classes.first().map_or(Ok(0.0), |class| class.lr(&mut schedules))?;
     let start = model.options.numbers();
@@ -133,14 +86,14 @@ fn at_step(py: Python<'_>, model: &Model, number: u64) -> Outcome<(f64, Vec<Numb
 }
 
 /// A step, or a part of one, for the leaves that were chosen.
-struct Part<'a> {
-    number: u64,
-    lr: f64,
-    numbers: &'a [Numbers],
+pub struct Part<'a> {
+    pub number: u64,
+    pub lr: f64,
+    pub numbers: &'a [Numbers],
 }
 
 /// Checks, binds and updates the leaves that were chosen; marks them where a step is open.
-fn take(
+pub fn take(
     py: Python<'_>,
     model: &mut Model,
     work: &mut Workspace,

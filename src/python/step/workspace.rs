@@ -1,7 +1,7 @@
 //! Room that a step needs, kept between steps.
 
 use crate::array::files::Place;
-use crate::model::tree::Given;
+use crate::model::gradients::Given;
 use crate::step::batch::Batch;
 
 /// Room that a step needs, kept between steps.

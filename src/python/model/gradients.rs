@@ -1,0 +1,185 @@
+//! The gradients of leaves, found in a tree or by name.
+//!
+//! Gradients mostly come as the very tree that the parameters are, so that is tried first, node beside
+//! node; then a flat dict of names; any other tree is flattened and looked up.
+
+use std::cell::OnceCell;
+use std::collections::{HashMap, HashSet};
+
+use numpy::PyUntypedArray;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyList, PyString, PyTuple};
+
+use crate::array::foreign::offers_array;
+use crate::interpreter::errors::{Outcome, Refusal};
+use crate::model::containers::{Container, is_mapping, same_fields};
+use crate::model::leaf::Leaf;
+use crate::model::tree::{Content, Node, flatten};
+
+/// What a leaf's gradient is.
+#[derive(Debug, Default)]
+pub enum Given {
+    /// Nothing was said.
+    #[default]
+    Missing,
+    /// `None`, at the leaf or above.
+    Skipped,
+    /// An object that should be an array.
+    Object(Py<PyAny>),
+}
+
+impl Node {
+    /// Takes the gradients from a tree of this very structure; false if it has another.
+    ///
+    /// `given` has a place for each leaf, in order, from number `next` on.
+    pub fn collect(
+        &self,
+        grads: &Bound<'_, PyAny>,
+        given: &mut [Given],
+        next: &mut usize,
+    ) -> PyResult<bool> {
+        let py = grads.py();
+        let Content::Inner { container, entries } = &self.content else {
+            if self.object.is_none(py) {
+                return Ok(grads.is_none());
+            }
+            given[*next] = match () {
+                () if grads.is_none() => Given::Skipped,
+                () if is_container(grads) => return Ok(false),
+                () => Given::Object(grads.clone().unbind()),
+            };
+            *next += 1;
+            return Ok(true);
+        };
+        if grads.is_none() {
+            let below = *next..*next + self.count(py);
+            *next = below.end;
+            given[below].fill_with(|| Given::Skipped);
+            return Ok(true);
+        }
+        if let (Container::Mapping, Ok(dict)) = (container, grads.cast::<PyDict>()) {
+            if dict.len() != entries.len() {
+                return Ok(false);
+            }
+            for (key, node) in entries {
+                let Some(child) = dict.get_item(key)? else { return Ok(false) };
+                if !node.collect(&child, given, next)? {
+                    return Ok(false);
+                }
+            }
+            return Ok(true);
+        }
+        let children: Vec<Bound<'_, PyAny>> = match (container, grads.cast::<PyList>()) {
+            (Container::Mapping, _) => return Ok(false),
+            (_, Ok(list)) => list.iter().collect(),
+            (_, Err(_)) => match grads.cast::<PyTuple>() {
+                // Fields in another order are other names.
+                Ok(tuple) if !same_fields(tuple, self.object.bind(py))? => return Ok(false),
+                Ok(tuple) => tuple.iter().collect(),
+                Err(_) => return Ok(false),
+            },
+        };
+        if children.len() != entries.len() {
+            return Ok(false);
+        }
+        for ((_, node), child) in entries.iter().zip(&children) {
+            if !node.collect(child, given, next)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+}
+
+fn is_container(object: &Bound<'_, PyAny>) -> bool {
+    object.is_instance_of::<PyDict>()
+        || object.is_instance_of::<PyList>()
+        || object.is_instance_of::<PyTuple>()
+}
+
+/// Takes the gradients from a dict of names, keys in the order of the leaves; false if it has
+/// other keys or other values than arrays and `None`.
+pub fn collect_flat<'k>(
+    grads: &Bound<'_, PyAny>,
+    keys: impl Iterator<Item = &'k Py<PyString>>,
+    given: &mut [Given],
+) -> PyResult<bool> {
+    let Ok(dict) = grads.cast::<PyDict>() else { return Ok(false) };
+    let mut found = 0;
+    for (key, given) in keys.zip(given) {
+        *given = match dict.get_item(key)? {
+            None => Given::Missing,
+            Some(gradient) if gradient.is_none() => Given::Skipped,
+            Some(gradient)
+                if gradient.is_instance_of::<PyUntypedArray>()
+                    || (offers_array(&gradient)? && !is_mapping(&gradient)?) =>
+            {
+                Given::Object(gradient.unbind())
+            }
+            Some(_) => return Ok(false),
+        };
+        found += usize::from(!matches!(given, Given::Missing));
+    }
+    Ok(found == dict.len())
+}
+
+/// What can be found by name in the tree of the parameters; gathered when it is first asked for.
+pub struct Known<'a> {
+    tree: &'a Node,
+    nodes: OnceCell<HashSet<&'a str>>,
+}
+
+impl<'a> Known<'a> {
+    pub fn of(tree: &'a Node) -> Self {
+        Known { tree, nodes: OnceCell::new() }
+    }
+
+    /// Whether there is a node of this name, leaf or not.
+    pub fn has(&self, name: &str) -> bool {
+        let gathered = || {
+            let mut names = HashSet::new();
+            self.tree.add_names(&mut names);
+            names
+        };
+        self.nodes.get_or_init(gathered).contains(name)
+    }
+}
+
+/// Takes the gradients from any tree, by name; returns the names that are no leaf. `sorted` are the
+/// leaves in the order of their names.
+///
+/// `None` above leaves stands for all of them.
+pub fn collect_by_name(
+    grads: &Bound<'_, PyAny>,
+    tree: &Node,
+    index: &HashMap<String, usize>,
+    (leaves, sorted): (&[Leaf], &[usize]),
+    given: &mut [Given],
+) -> Outcome<Vec<String>> {
+    given.fill_with(Given::default);
+    let known = Known::of(tree);
+    let mut extra = Vec::new();
+    let mut give = |i: usize, name: &str, gradient: Given| match given[i] {
+        Given::Missing => {
+            given[i] = gradient;
+            Ok(())
+        }
+        _ => Err(Refusal::DuplicateName { name: name.to_owned() }),
+    };
+    for (name, object) in flatten(grads)? {
+        match index.get(&name) {
+            Some(i) if object.is_none() => give(*i, &name, Given::Skipped)?,
+            Some(i) => give(*i, &name, Given::Object(object.unbind()))?,
+            None if object.is_none() && known.has(&name) => {
+                let prefix = format!("{name}.");
+                let start = sorted.partition_point(|i| leaves[*i].name < prefix);
+                let below = sorted[start..].iter().map(|i| (*i, &leaves[*i].name));
+                for (i, leaf) in below.take_while(|(_, leaf)| leaf.starts_with(&prefix)) {
+                    give(i, leaf, Given::Skipped)?;
+                }
+            }
+            None => extra.push(name),
+        }
+    }
+    Ok(extra)
+}
