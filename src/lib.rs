@@ -13,17 +13,19 @@
 //!
 //! # The folders
 //!
+//! From the lowest to the highest; a folder uses those above it in this table.
+//!
 //! | folder | why it exists |
 //! |---|---|
-//! | [`number`] | element types and the magnitudes that count as zero; sums with definite bits; cosine and power for schedules; arithmetic as compiled code presumes it, whatever mode the caller's thread is in |
-//! | [`array`] | shapes, strides and types in memory; arrays that are no plain slice |
-//! | [`rule`] | each update rule: formula, hyperparameters, scalar math |
-//! | [`machine`] | CPU levels; portions and the threads that take them; forks; pages of mapped files; the memory limit |
-//! | [`update`] | the one loop over a block; a parameter with its gradient and state, and the passes over it; many of them |
-//! | [`read`] | the read pass: norm and largest magnitude |
-//! | [`checkpoint`] | files with tensors that are whole or not there |
+//! | [`number`] | element types and what counts as zero; sums with definite bits; scalar functions; the floating-point mode |
 //! | [`error`] | every way an update can be refused |
+//! | [`mod@array`] | where arrays lie, in what order, and what their bytes mean; buffers for those that are no slice |
+//! | [`rule`] | each rule: hyperparameters, scalar math, formula; the table of them |
+//! | [`machine`] | CPU levels; portions of work and the threads that take them; forks; pages of files; the memory limit |
+//! | [`read`] | the pass that reads gradients: norm and largest magnitude |
+//! | [`update`] | the loop over a block; a parameter with gradient and state, and the passes over it; many of them |
 //! | `views` | arrays of the crate `ndarray`, a feature that is on by default |
+//! | [`checkpoint`] | files with tensors that are whole or not there |
 //!
 //! Data flows one way: hyperparameters become coefficients, tensors become portions, portions go to
 //! threads, a thread runs the kernel at a CPU level.
@@ -31,8 +33,8 @@
 //! `unsafe` is denied except in `machine::levels` (functions that enable an instruction set), `float_mode`
 //! (a register), `prefetch` (an instruction), `pointer`, `across`, `tensor`, `passes`, `norm` (elements of
 //! arrays given by address), `views`, `plan` (one thread an element), `pool` (pointers to a leaked pool
-//! and the region in it), `fork` (handlers that the C library calls), `checkpoint::lock` (record locks,
-//! which std lacks) and `pages` (advice about memory). The crate in `src/python` has it where it binds
+//! and the region in it), `fork` (handlers that the C library calls), `checkpoint::record_locks`
+//! (which std lacks) and `pages` (advice about memory). The crate in `src/python` has it where it binds
 //! arrays.
 //!
 //! # Examples

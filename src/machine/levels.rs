@@ -2,7 +2,7 @@
 //!
 //! The scalar code of the rules is vectorised by the compiler inside functions that enable an
 //! instruction set. Results do not depend on the level, only speed does. A new level is one line
-//! of [`levels!`].
+//! of `levels!`.
 
 #![allow(unsafe_code)] // calls into functions that enable an instruction set
 

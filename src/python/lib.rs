@@ -1,8 +1,22 @@
 //! The Python module `thalweg._core`: the only room that knows Python.
 //!
 //! It takes arrays and trees apart, checks them, lets go of the interpreter lock, calls the core,
-//! and turns refusals into exceptions. Names that begin with an underscore are for
-//! `python/thalweg`, which holds constructors, groups, state dicts and documentation.
+//! and turns refusals into exceptions. Constructors, groups, state dicts and documentation are in
+//! `python/thalweg`.
+//!
+//! From the lowest to the highest:
+//!
+//! | folder or file | why it exists |
+//! |---|---|
+//! | `interpreter` | exceptions, the interpreter's end, one caller at a time, blocks that are undone |
+//! | `array` | NumPy arrays: what they are, where they lie, whether they may be used |
+//! | `values` | numbers, flags and callables as Python gives them |
+//! | `saved` | checkpoint files, and locks on directories |
+//! | `model` | what an optimizer holds: tree, state, classes, counters, record |
+//! | `step` | a step: what it is given, one pass of checks, the work, the report |
+//! | `restore`, `updater` | taking over what was saved; arrays that are updated together |
+//! | `optimizer`, `openstep`, `swapped` | the base class of optimizers, and their blocks |
+//! | `functional`, `memory_limit` | functions on arrays alone |
 
 mod array;
 mod functional;

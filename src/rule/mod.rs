@@ -1,5 +1,5 @@
 //! The update rules: one file each, with its formula, its hyperparameters and its scalar math; and the
-//! table of them, [`rules!`], from which everything comes that goes by the rule.
+//! table of them, `rules!`, from which everything comes that goes by the rule.
 //!
 //! A rule has two halves. Its hyperparameters are `f64`, validated, and know nothing of a type
 //! ([`Hyperparameters`]); at a step they become coefficients of one element type, each rounded once. The

@@ -3,7 +3,7 @@
 //! A rule computes in an [`Element`]. What lies in memory may be the element itself, or something that it
 //! is decoded from and encoded to, in the buffers through which strided arrays go: so a storage knows
 //! nothing of rules, and rules nothing of storages. A new one is its file here and a row of
-//! [`storages!`].
+//! `storages!`.
 
 #[cfg(feature = "toys")]
 mod halves;
