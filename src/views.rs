@@ -17,7 +17,7 @@ impl<'a> Tensor<'a> {
     ///
     /// # Errors
     ///
-    /// [`Error::Shape`] where shapes differ, [`Error::State`] for more than [`MAX_STATE`] arrays.
+    /// [`Error::Shape`] where shapes differ, [`Error::State`] for more than three arrays.
     pub fn from_views<E: Element, G: Element, D: Dimension>(
         mut p: ArrayViewMut<'a, E, D>,
         g: ArrayView<'a, G, D>,

@@ -6,11 +6,11 @@
 
 /// An axis of a traversal of `K` arrays.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Axis<const K: usize> {
+pub(crate) struct Axis<const K: usize> {
     /// Number of elements along it; above 1.
-    pub len: usize,
+    pub(crate) len: usize,
     /// Bytes from one element to the next, for each array.
-    pub strides: [isize; K],
+    pub(crate) strides: [isize; K],
 }
 
 /// In which order the elements of a traversal come.

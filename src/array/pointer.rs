@@ -8,7 +8,7 @@ use crate::array::storage::{Encoding, Storage, match_encoding};
 use crate::number::element::Element;
 
 /// The most state arrays a rule keeps.
-pub const MAX_STATE: usize = 3;
+pub(crate) const MAX_STATE: usize = 3;
 /// Parameter, gradient and state: the arrays of an update, in this order.
 pub const ARRAYS: usize = 2 + MAX_STATE;
 /// Index of the parameter among them.

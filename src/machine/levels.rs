@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use crate::error::Error;
 
 /// Names the environment variable that forces a level, for example `baseline`.
-pub const LEVEL_VARIABLE: &str = "THALWEG_CPU_LEVEL";
+const LEVEL_VARIABLE: &str = "THALWEG_CPU_LEVEL";
 
 /// Code to run at a level. `run` must be `#[inline(always)]`, and so must all it calls that is to
 /// be compiled for the level.

@@ -7,7 +7,7 @@ use crate::error::Error;
 use crate::machine::pool;
 
 /// Environment variables that set the number of threads, the first that is set wins.
-pub const THREADS_VARIABLES: [&str; 2] = ["THALWEG_NUM_THREADS", "OMP_NUM_THREADS"];
+const THREADS_VARIABLES: [&str; 2] = ["THALWEG_NUM_THREADS", "OMP_NUM_THREADS"];
 
 /// The largest number that can be asked for, as of OpenMP: 2³¹ - 1.
 pub const THREADS_MAX: usize = i32::MAX as usize;
@@ -15,11 +15,11 @@ pub const THREADS_MAX: usize = i32::MAX as usize;
 /// Below this many elements in all an update stays on the calling thread, because waking a helper
 /// takes some 40 us. Measured with AdamW and two threads 1 ms after the last step, ratio to one
 /// thread: 1.28 at 65,536 elements, 0.84 at 131,072 (`python benches/steps.py --only threads`).
-pub const PARALLEL_MIN: usize = 131_072;
+const PARALLEL_MIN: usize = 131_072;
 
 /// The same where helpers are awake, because they just worked. Measured in the same way, one step
 /// right after another: 0.96 to 1.13 at 16,384 elements, 0.62 to 0.71 at 32,768.
-pub const PARALLEL_MIN_AWAKE: usize = 32_768;
+const PARALLEL_MIN_AWAKE: usize = 32_768;
 
 /// How many of `threads` threads pay for work on this many elements.
 pub fn useful_threads(elements: usize, threads: usize) -> usize {

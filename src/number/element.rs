@@ -101,7 +101,7 @@ impl Kind {
     }
 
     /// Smallest `eps` for parameters of this type.
-    pub const fn eps_min(self) -> f64 {
+    pub(crate) const fn eps_min(self) -> f64 {
         match self {
             Kind::F32 => f32::EPS_MIN,
             Kind::F64 => f64::EPS_MIN,

@@ -49,7 +49,7 @@ pub fn power(base: f64, exponent: f64) -> f64 {
 /// With `x(t) = 1 - β^t`: `x(2t) = x·(2-x)` and `x(t+1) = x + (1-x)·(1-β)`, taken over the bits of
 /// `step` from the top. Up to `step = 10^12` the relative error is below 1e-15 for betas up to
 /// 0.9999 and below 1e-14 for any.
-pub fn one_minus_power(beta: f64, step: u64) -> f64 {
+pub(crate) fn one_minus_power(beta: f64, step: u64) -> f64 {
     let mut x = 0.0;
     for bit in (0..u64::BITS - step.leading_zeros()).rev() {
         x = x * (2.0 - x);

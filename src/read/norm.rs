@@ -88,7 +88,7 @@ impl<'a> Input<'a> {
     }
 
     /// How many elements an update cannot take.
-    pub fn count_refused(&self, update: &Update) -> u64 {
+    fn count_refused(&self, update: &Update) -> u64 {
         match update {
             Update::F32(coefficients) => self.count(|x: f32| !coefficients.admits(x.abs())),
             Update::F64(coefficients) => self.count(|x: f64| !coefficients.admits(x.abs())),
@@ -154,11 +154,11 @@ impl<'a> Input<'a> {
 
 /// What one reading of some gradients found.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Reading {
+struct Reading {
     /// Sum of squares of the numbers divided by the unit; NaN if one of them is NaN.
-    pub sum: f64,
+    sum: f64,
     /// Largest magnitude among those that are not NaN.
-    pub largest: f64,
+    largest: f64,
 }
 
 impl Reading {

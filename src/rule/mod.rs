@@ -27,6 +27,7 @@ use spec::Step as _;
 pub use spec::{Hyperparameters, StateSpec, When};
 pub use sum::{Sum, SumStep};
 pub use swap::{Swap, SwapStep};
+
 pub use terms::{Formula, Intake};
 #[cfg(feature = "toys")]
 pub use toy::{Toy, ToyStep};

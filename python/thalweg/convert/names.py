@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from thalweg.state.held import Held
 
-__all__ = ["Order", "differences", "exchanged", "flat", "held_of", "swapped"]
+__all__ = ["Order", "convertible", "differences", "flat", "held_of", "transposed_names"]
 
 Order: TypeAlias = Sequence[str] | Sequence[Sequence[str]]
 """Names in the order of torch's parameters: all in one, or group by group."""
@@ -33,8 +33,8 @@ def held_of(opt: Any) -> Held:
     return held_by(opt)
 
 
-def exchanged(held: Held) -> list[str]:
-    """The parameters that have something to exchange: those that train, or have trained."""
+def convertible(held: Held) -> list[str]:
+    """The parameters whose state can be converted: those that train, or have trained."""
     trains, state = held.trained(), held.state
     return [
         name for name in held.params if name in trains or (name in state and state[name]["step"])
@@ -67,7 +67,7 @@ def differences(held: Held, names: Sequence[str]) -> list[str]:
     return found
 
 
-def swapped(held: Held, transpose: Match | None) -> set[str]:
+def transposed_names(held: Held, transpose: Match | None) -> set[str]:
     """The matrices that are transposed in the other library."""
     if transpose is None:
         return set()

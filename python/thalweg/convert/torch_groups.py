@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from thalweg.convert.arrays import number
-from thalweg.convert.names import Order, differences, exchanged, flat
+from thalweg.convert.names import Order, convertible, differences, flat
 from thalweg.convert.numbers import Values
 from thalweg.convert.torch_names import is_state_dict
 from thalweg.groups.matching import some
@@ -119,7 +119,7 @@ def _ordered(held: Held, sizes: list[int], theirs: list[str]) -> list[str]:
             f"torch has {len(sizes)} groups, whose order is not that of the tree; say which names "
             "they have, as params=[['w'], ['b']]"
         )
-    orders = [exchanged(held), list(held.params)]
+    orders = [convertible(held), list(held.params)]
     fitting = [order for order in orders if len(order) == sizes[0]]
     if not fitting:
         raise ValueError(

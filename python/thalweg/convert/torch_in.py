@@ -10,7 +10,7 @@ import numpy as np
 
 from thalweg.convert.arrays import fitted, whole
 from thalweg.convert.loading import ConvertReport, Found, checked_count, zeros
-from thalweg.convert.names import Order, held_of, swapped
+from thalweg.convert.names import Order, held_of, transposed_names
 from thalweg.convert.torch_groups import checked, names, read_groups
 from thalweg.convert.torch_names import is_flat, nested
 from thalweg.state.loading import Origin, load_state_dict
@@ -100,7 +100,9 @@ def from_torch(
     found.names = names(held, groups, params)
     if hyperparameters == "saved":
         read_groups(held, groups, adam, found)
-    _read_state(held, state_dict, found, transposed=swapped(held, transpose), step_count=step_count)
+    _read_state(
+        held, state_dict, found, transposed=transposed_names(held, transpose), step_count=step_count
+    )
     saved = hyperparameters == "saved" and not found.groups
     loaded = load_state_dict(
         held,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from thalweg.convert.names import Order, differences, exchanged, flat, held_of, swapped
+from thalweg.convert.names import Order, convertible, differences, flat, held_of, transposed_names
 from thalweg.convert.numbers import Values
 from thalweg.state.state_dict import snapshot
 
@@ -82,7 +82,7 @@ def to_torch(
     values = Values(held, max(1, step_count))
     groups = _grouped(held, values) if params is None else _asked(held, params, values)
     as_torch = _tensor() if tensors or (tensors is None and "torch" in sys.modules) else None
-    transposed = swapped(held, transpose)
+    transposed = transposed_names(held, transpose)
     names = [name for group in groups for name in group]
     position = {name: i for i, name in enumerate(names)}
     return {
@@ -116,7 +116,7 @@ def _refuse(held: Held) -> None:
 
 def _grouped(held: Held, values: Values) -> list[list[str]]:
     found: dict[frozenset[tuple[str, Any]], list[str]] = {}
-    for name in exchanged(held):
+    for name in convertible(held):
         found.setdefault(frozenset(values.of(name).items()), []).append(name)
     return list(found.values())
 
