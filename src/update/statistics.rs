@@ -105,21 +105,33 @@ impl<E: Element> Statistics<E> for Squares<E> {
             let (rows, rest) = new.as_chunks();
             let (olds, _) = old.as_chunks();
             let mut own = [[E::ZERO; LANES]; 2];
-            let mut add = |old: &[E; LANES], new: &[E; LANES]| {
-                let change = std::array::from_fn(|i| new[i] - old[i]);
-                own[0] = sums::with_own_squares(own[0], old);
-                own[1] = sums::with_own_squares(own[1], &change);
-            };
             for (old, new) in olds.iter().zip(rows) {
-                add(old, new);
+                own = with_change(own, old, new);
             }
             if !rest.is_empty() {
                 let at = LANES * rows.len();
-                add(&sums::padded(&old[at..at + rest.len()]), &sums::padded(rest));
+                own =
+                    with_change(own, &sums::padded(&old[at..at + rest.len()]), &sums::padded(rest));
             }
             for (sums, own) in [&mut self.parameter, &mut self.change].into_iter().zip(own) {
                 *sums = std::array::from_fn(|i| sums[i] + own[i].to_f64());
             }
         }
     }
+}
+
+/// The sums of a run with the squares of a row before an update added, and those of its change.
+///
+/// No closure, which might be compiled apart, for no CPU level.
+#[inline(always)]
+fn with_change<E: Element>(
+    [old_sums, change_sums]: [[E; LANES]; 2],
+    old: &[E; LANES],
+    new: &[E; LANES],
+) -> [[E; LANES]; 2] {
+    let mut change = [E::ZERO; LANES];
+    for i in 0..LANES {
+        change[i] = new[i] - old[i];
+    }
+    [sums::with_own_squares(old_sums, old), sums::with_own_squares(change_sums, &change)]
 }
