@@ -75,20 +75,27 @@ pub fn bind(
     Ok(())
 }
 
-/// Arrays in files that steps write, by file; each with its position among what is written.
-struct Files<'m>(HashMap<(u64, u64), Vec<&'m (usize, Place)>>);
+/// Arrays in files that steps write, by device and inode; each with its position among what is written.
+/// `None` where there are none.
+struct Files<'m>(Option<ByFile<'m>>);
+
+type ByFile<'m> = HashMap<(u64, u64), Vec<&'m (usize, Place)>>;
 
 impl<'m> Files<'m> {
     fn of(model: &'m Model) -> Self {
-        let mut files: HashMap<_, Vec<_>> = HashMap::new();
-        for written in &model.written.mapped {
-            files.entry(written.1.file).or_default().push(written);
-        }
-        Files(files)
+        let mapped = &model.written.mapped;
+        Files((!mapped.is_empty()).then(|| {
+            let mut files = ByFile::new();
+            for written in mapped {
+                files.entry(written.1.file).or_default().push(written);
+            }
+            files
+        }))
     }
 
     fn in_file(&self, place: Place) -> impl Iterator<Item = (usize, Place)> {
-        self.0.get(&place.file).into_iter().flatten().map(|written| **written)
+        let files = self.0.iter();
+        files.filter_map(move |files| files.get(&place.file)).flatten().map(|written| **written)
     }
 }
 
