@@ -52,16 +52,6 @@ const RUN: usize = 16;
 /// Elements a run, counted from the beginning of a block.
 pub(crate) const RUN_LEN: usize = RUN * LANES;
 
-/// The sums of a run with the squares of a row added. Squares that the type cannot hold are infinite,
-/// or zero.
-#[inline(always)]
-pub(crate) fn with_own_squares<E: Element>(own: [E; LANES], row: &[E; LANES]) -> [E; LANES] {
-    std::array::from_fn(|i| {
-        let x = row[i].flush(E::FLOORS.square);
-        own[i] + x * x
-    })
-}
-
 /// The last row of an array, with zeros after it.
 #[inline(always)]
 pub(crate) fn padded<E: Element>(rest: &[E]) -> [E; LANES] {

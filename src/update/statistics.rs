@@ -120,18 +120,23 @@ impl<E: Element> Statistics<E> for Squares<E> {
     }
 }
 
-/// The sums of a run with the squares of a row before an update added, and those of its change.
+/// The sums of a run with the squares of a row before an update added, and those of its change. Squares
+/// that the type cannot hold are infinite, or zero.
 ///
-/// No closure, which might be compiled apart, for no CPU level.
+/// No closure, which might be compiled apart, for no CPU level; and one loop, of which the compiler makes
+/// full vectors.
 #[inline(always)]
 fn with_change<E: Element>(
     [old_sums, change_sums]: [[E; LANES]; 2],
     old: &[E; LANES],
     new: &[E; LANES],
 ) -> [[E; LANES]; 2] {
-    let mut change = [E::ZERO; LANES];
+    let (mut olds, mut changes) = ([E::ZERO; LANES], [E::ZERO; LANES]);
     for i in 0..LANES {
-        change[i] = new[i] - old[i];
+        let x = old[i].flush(E::FLOORS.square);
+        let change = (new[i] - old[i]).flush(E::FLOORS.square);
+        olds[i] = old_sums[i] + x * x;
+        changes[i] = change_sums[i] + change * change;
     }
-    [sums::with_own_squares(old_sums, old), sums::with_own_squares(change_sums, &change)]
+    [olds, changes]
 }
