@@ -27,7 +27,6 @@ use spec::Step as _;
 pub use spec::{Hyperparameters, StateSpec, When};
 pub use sum::{Sum, SumStep};
 pub use swap::{Swap, SwapStep};
-
 pub use terms::{Formula, Intake};
 #[cfg(feature = "toys")]
 pub use toy::{Toy, ToyStep};
@@ -68,13 +67,13 @@ fn run<E: Element, F: Formula<E, N>, const N: usize>(formula: &F, job: impl Job<
     }
 }
 
-struct One<'a, E> {
+struct OneElement<'a, E> {
     p: &'a mut E,
     g: E,
     state: &'a mut [E],
 }
 
-impl<E: Element> Job<E> for One<'_, E> {
+impl<E: Element> Job<E> for OneElement<'_, E> {
     fn run<F: Formula<E, N>, const N: usize>(self, formula: &F) {
         let (p, state) = formula.update(*self.p, self.g, std::array::from_fn(|k| self.state[k]));
         *self.p = p;
@@ -220,7 +219,7 @@ macro_rules! rules {
             /// each: the new parameter. Nothing is changed where there is no formula for so many.
             pub fn update_one(&self, p: E, g: E, state: &mut [E]) -> E {
                 let mut new = p;
-                self.formula(state.len(), One { p: &mut new, g, state });
+                self.formula(state.len(), OneElement { p: &mut new, g, state });
                 new
             }
 

@@ -25,19 +25,19 @@ pub(crate) unsafe fn update<E: Element>(
     len: usize,
 ) {
     debug_assert_eq!(tensor.kind(), E::KIND);
-    coefficients.formula(tensor.states(), Update { tensor, level, start, len });
+    coefficients.formula(tensor.states(), UpdateJob { tensor, level, start, len });
 }
 
-struct Update<'b, 'a> {
+struct UpdateJob<'b, 'a> {
     tensor: &'b Tensor<'a>,
     level: Level,
     start: usize,
     len: usize,
 }
 
-impl<E: Element> Job<E> for Update<'_, '_> {
+impl<E: Element> Job<E> for UpdateJob<'_, '_> {
     fn run<F: Formula<E, N>, const N: usize>(self, formula: &F) {
-        let Update { tensor, level, start, len } = self;
+        let UpdateJob { tensor, level, start, len } = self;
         // SAFETY: the promise of `update`.
         unsafe {
             match tensor.course() {
@@ -69,11 +69,11 @@ pub(crate) unsafe fn update_measured<E: Element>(
     (found, grads): (&[Found<3>], bool),
 ) {
     debug_assert_eq!(tensor.kind(), E::KIND);
-    let job = MeasuredUpdate { tensor, level, start, len, found, grads };
+    let job = MeasuredJob { tensor, level, start, len, found, grads };
     coefficients.training_formula(tensor.states(), job);
 }
 
-struct MeasuredUpdate<'b, 'a> {
+struct MeasuredJob<'b, 'a> {
     tensor: &'b Tensor<'a>,
     level: Level,
     start: usize,
@@ -82,9 +82,9 @@ struct MeasuredUpdate<'b, 'a> {
     grads: bool,
 }
 
-impl<E: Element> Job<E> for MeasuredUpdate<'_, '_> {
+impl<E: Element> Job<E> for MeasuredJob<'_, '_> {
     fn run<F: Formula<E, N>, const N: usize>(self, formula: &F) {
-        let MeasuredUpdate { tensor, level, start, len, found, grads } = self;
+        let MeasuredJob { tensor, level, start, len, found, grads } = self;
         let block = (start, len);
         // SAFETY: the promise of `update_measured`.
         unsafe {
