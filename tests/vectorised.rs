@@ -195,8 +195,8 @@ fn use_kernels() {
     let level = Level::current();
     Plan::default().run(&mut [Task { tensor, update: 0 }], &[update], level, 1).unwrap();
     assert_eq!(p, [0.75; 3]);
-    let leaf = Input::from_slice(&p);
-    assert!(global_norm(&[leaf], level, 1).of_scaled(1.0) > 1.0);
+    let input = Input::from_slice(&p);
+    assert!(global_norm(&[input], level, 1).of_scaled(1.0) > 1.0);
 }
 
 /// What a loop computes that it should not: all arithmetic is at full width. Loops of differences

@@ -207,7 +207,8 @@ impl Line {
     ///
     /// # Safety
     ///
-    /// They are valid, aligned, `E` is their element, and nothing else reads or writes them meanwhile.
+    /// They are valid, `E` is their element, and nothing else reads or writes them meanwhile; those that
+    /// are stored as themselves are aligned.
     #[inline(always)]
     pub(crate) unsafe fn open<E: Element>(self, buffer: &mut [E]) -> &mut [E] {
         if self.is_slice() {
@@ -217,7 +218,7 @@ impl Line {
         match_encoding!(self.pointer.storage, S => if <S as Encoding>::Element::KIND == E::KIND {
             for (i, to) in buffer.iter_mut().enumerate() {
                 // SAFETY: the caller's promise.
-                *to = cast(unsafe { self.element::<S>(i).read() }.decode());
+                *to = cast(unsafe { self.element::<S>(i).read_unaligned() }.decode());
             }
         });
         buffer
@@ -236,7 +237,7 @@ impl Line {
         match_encoding!(self.pointer.storage, S => if <S as Encoding>::Element::KIND == E::KIND {
             for (i, from) in buffer.iter().enumerate() {
                 // SAFETY: the caller's promise.
-                unsafe { self.element::<S>(i).write(S::encode(cast(*from))) }
+                unsafe { self.element::<S>(i).write_unaligned(S::encode(cast(*from))) }
             }
         });
     }

@@ -1,5 +1,5 @@
-//! Arrays that are not one slice of the parameter's type: copied tile by tile through buffers that
-//! stay in cache. Strides and types are dealt with here and nowhere else.
+//! Where arrays lie: slices of those without gaps, and elements of any stride and storage, copied to
+//! buffers that stay in cache and back.
 
 #![allow(unsafe_code)] // reads and writes through the pointers of arrays
 
@@ -68,23 +68,23 @@ impl Pointer {
         unsafe { std::slice::from_raw_parts_mut(self.address.cast::<E>().add(start), len) }
     }
 
-    /// Reads elements `start..` of the traversal into `tile`, cast to `E`.
+    /// Reads elements `start..` of the traversal into `buffer`, cast to `E`.
     ///
     /// # Safety
     ///
     /// Array `k` of `layout` lies at this pointer in memory that is valid and not written meanwhile,
-    /// and `start + tile.len()` elements are in the traversal.
+    /// and `start + buffer.len()` elements are in the traversal.
     #[inline(always)]
     pub(crate) unsafe fn read<E: Element, const K: usize>(
         self,
         layout: &Layout<K>,
         k: usize,
         start: usize,
-        tile: &mut [E],
+        buffer: &mut [E],
     ) {
         // SAFETY: the caller's promise; `storage` says which type the elements have.
         unsafe {
-            match_encoding!(self.storage, S => read::<S, E, K>(self.address, layout, k, start, tile));
+            match_encoding!(self.storage, S => read::<S, E, K>(self.address, layout, k, start, buffer));
         }
     }
 
@@ -99,16 +99,16 @@ impl Pointer {
         layout: &Layout<K>,
         k: usize,
         start: usize,
-        tile: &mut [E],
+        buffer: &mut [E],
     ) {
         debug_assert_eq!(self.storage.element(), E::KIND);
         match_encoding!(self.storage, S => if <S as Encoding>::Element::KIND == E::KIND {
             // SAFETY: the caller's promise.
-            unsafe { read::<S, E, K>(self.address, layout, k, start, tile) }
+            unsafe { read::<S, E, K>(self.address, layout, k, start, buffer) }
         });
     }
 
-    /// Writes `tile` to elements `start..` of the traversal.
+    /// Writes `buffer` to elements `start..` of the traversal.
     ///
     /// # Safety
     ///
@@ -119,12 +119,12 @@ impl Pointer {
         layout: &Layout<K>,
         k: usize,
         start: usize,
-        tile: &[E],
+        buffer: &[E],
     ) {
         debug_assert_eq!(self.storage.element(), E::KIND);
-        let mut values = tile.iter();
+        let mut values = buffer.iter();
         match_encoding!(self.storage, S => if <S as Encoding>::Element::KIND == E::KIND {
-            layout.runs(k, start, tile.len(), |offset, stride, count| {
+            layout.runs(k, start, buffer.len(), |offset, stride, count| {
                 for (i, value) in values.by_ref().take(count).enumerate() {
                     // SAFETY: inside the array, because the traversal is; the caller's promise.
                     unsafe {
@@ -152,9 +152,9 @@ unsafe fn read<S: Encoding, E: Element, const K: usize>(
     layout: &Layout<K>,
     k: usize,
     start: usize,
-    tile: &mut [E],
+    buffer: &mut [E],
 ) {
-    let mut rest = tile;
+    let mut rest = buffer;
     let len = rest.len();
     layout.runs(k, start, len, |offset, stride, count| {
         let (places, next) = std::mem::take(&mut rest).split_at_mut(count);

@@ -52,15 +52,6 @@ pub enum Choice {
 }
 
 impl Choice {
-    /// All of them.
-    pub const ALL: [Self; 5] = [
-        Choice::Amsgrad,
-        Choice::Nesterov,
-        Choice::Independent,
-        Choice::Maximize,
-        Choice::BiasCorrection,
-    ];
-
     /// The name users write.
     pub const fn name(self) -> &'static str {
         match self {

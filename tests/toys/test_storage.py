@@ -87,14 +87,14 @@ def same_optimizers(one: thalweg.Optimizer, other: thalweg.Optimizer) -> None:
 @pytest.mark.parametrize("threads", [1, 3])
 def test_steps(rule: str, layout: str, threads: int) -> None:
     thalweg.set_num_threads(threads)
-    lay = LAYOUTS["contiguous" if layout == "field" else layout]
+    lay = LAYOUTS[layout]
     values = {"w": numbers(37, 53), "v": numbers(400, 353)}
     opt = RULES[rule]({name: lay(halves(x)) for name, x in values.items()})
     plain = RULES[rule]({name: x.copy() for name, x in values.items()})
-    for stats in (False, True, False):
+    for stats, turned in ((False, lay), (True, lay), (False, LAYOUTS["transposed"])):
         grads = {name: numbers(*x.shape) for name, x in values.items()}
-        across = {name: LAYOUTS[layout](halves(g)) for name, g in grads.items()}
-        report = opt.step(across, max_norm=30.0, stats=stats)
+        given = {name: turned(halves(g)) for name, g in grads.items()}
+        report = opt.step(given, max_norm=30.0, stats=stats)
         assert report == plain.step(grads, max_norm=30.0, stats=stats)
     same_optimizers(opt, plain)
 

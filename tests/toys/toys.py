@@ -11,6 +11,12 @@ from thalweg.optimizer import Optimizer
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+if "Toy" not in _core.rules():
+    raise ImportError(
+        "this native module has no toys; `bash tests/toys/run` builds one that has, and runs these "
+        "tests"
+    )
+
 
 class Toy(Optimizer):
     """Descent along an average of gradients."""

@@ -19,7 +19,7 @@ const GLANCE: usize = 8;
 /// The tensors of a step, in the order of their names. It keeps its room between steps.
 #[derive(Debug, Default)]
 pub struct Batch {
-    /// Numbers of the leaves.
+    /// Which leaves they are of.
     leaves: Vec<usize>,
     tasks: Vec<Task<'static>>,
     updates: Vec<Update>,
@@ -144,7 +144,7 @@ impl Batch {
         self.tasks.last().is_some_and(|task| task.tensor.in_lines())
     }
 
-    /// Numbers of the leaves in it.
+    /// Which leaves are in it.
     pub fn leaves(&self) -> &[usize] {
         &self.leaves
     }
