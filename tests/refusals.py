@@ -1,0 +1,71 @@
+"""Runs examples that raise: every letter of the message is compared, and nothing has changed.
+
+`tests/errors` and the pages of the documentation are made of such examples.
+"""
+
+from __future__ import annotations
+
+import ast
+import io
+import os
+import re
+import sys
+import tempfile
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import thalweg
+from conftest import attached, snapshot
+from thalweg.averages.mirror import Mirror
+
+
+def state(names: dict[str, Any]) -> Any:
+    """Everything a refusal must leave alone: the arrays, optimizers and averages in `names`."""
+    optimizers = [value for value in names.values() if isinstance(value, thalweg.Optimizer)]
+    mirrors = [value for value in names.values() if isinstance(value, Mirror)]
+    for opt in optimizers:
+        mirrors += attached(opt).values() if "_held" in vars(opt) else ()
+    return (
+        {name: a.tobytes() for name, a in names.items() if isinstance(a, np.ndarray)},
+        [*map(snapshot, optimizers)],
+        [(repr(m), {k: a.tobytes() for k, a in m._mirrored.arrays.items()}) for m in mirrors],
+    )
+
+
+def shown(error: Exception) -> str:
+    """The end of a traceback, with stand-ins for addresses, directories and the process."""
+    kind = type(error)
+    name = "" if kind.__module__ == "builtins" else f"{kind.__module__}."
+    notes = [n for n in getattr(error, "__notes__", ()) if "JAX has removed" not in n]
+    text = "\n".join([f"{name}{kind.__qualname__}: {error}", *notes])
+    text = re.sub(r" at 0x[0-9a-fA-F]+", " at 0x...", text)
+    directory = rf"{re.escape(tempfile.gettempdir())}/{tempfile.gettempprefix()}\w+"
+    text = re.sub(directory, "/runs/mlp", text).replace(str(Path.cwd()), "/run")
+    return text.replace(f"process {os.getpid()}", "process 4242")
+
+
+def told(source: str, names: dict[str, Any], *, refused: bool) -> str:
+    """What `source` prints, or raises in its last statement if it is to be `refused`."""
+    *before, last = ast.parse(source).body
+    out = io.StringIO()
+    with redirect_stdout(out):
+        exec(compile(ast.Module(before, []), "example", "exec"), names)  # noqa: S102 - our own
+        kept = state(names) if refused else None
+        try:
+            exec(compile(ast.Module([last], []), "example", "exec"), names)  # noqa: S102
+        except Exception as error:
+            if not refused:
+                raise
+            assert state(names) == kept
+            return shown(error)
+    return out.getvalue().rstrip("\n")
+
+
+def here(text: str) -> str:
+    """An expected text, as this machine and this Python have it."""
+    if sys.version_info < (3, 11):
+        text = re.sub("\nwhile processing .*", "", text)  # a note, which 3.10 does not have
+    return text.replace("avx512, avx2, baseline", ", ".join(thalweg.cpu_levels()))
