@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from thalweg import EMA, Accumulator, _core
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytest.register_assert_rewrite("refusals")
 # They have a native module of their own, which `tests/toys/run` builds.
 collect_ignore = [] if "Toy" in _core.rules() else ["toys"]
 
@@ -27,6 +29,13 @@ NEEDS = {
     "torch": "torch",
 }
 """The library of the module, the page in `docs/integrations` and the file in `errors` of a name."""
+
+
+def skip_without(name: str) -> list[pytest.MarkDecorator]:
+    """Marks of a test that uses the library of `NEEDS`, if it has one of that name."""
+    needed = NEEDS.get(name)
+    absent = needed is not None and find_spec(needed) is None
+    return [pytest.mark.skip(f"{needed} is not installed")] if absent else []
 
 
 @pytest.fixture(autouse=True)

@@ -11,15 +11,19 @@ import os
 import re
 import sys
 import tempfile
+import warnings
 from contextlib import redirect_stdout
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 import thalweg
 from conftest import attached, snapshot
 from thalweg.averages.mirror import Mirror
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
 def state(names: dict[str, Any]) -> Any:
@@ -69,3 +73,13 @@ def here(text: str) -> str:
     if sys.version_info < (3, 11):
         text = re.sub("\nwhile processing .*", "", text)  # a note, which 3.10 does not have
     return text.replace("avx512, avx2, baseline", ", ".join(thalweg.cpu_levels()))
+
+
+def check(examples: Iterable[tuple[str, str]]) -> None:
+    """Run examples of (statements, the text that they raise or print) one after the other."""
+    names: dict[str, Any] = {"__name__": "__main__"}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # NumPy's, of resize and the like
+        for source, text in examples:
+            expected = here(text.rstrip("\n"))
+            assert told(source, names, refused=expected != "") == expected, source

@@ -4,30 +4,52 @@ import doctest
 import importlib
 import pkgutil
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import thalweg
-from conftest import NEEDS
+from conftest import NEEDS, skip_without
+from refusals import check
 
 ROOT = Path(__file__).parent.parent
 
 
+def halves(page: str) -> list[str]:
+    """What is before the heading "Errors" of a page, where examples print, and after it."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    return re.split(r"^##? Errors\n", text, maxsplit=1, flags=re.MULTILINE)
+
+
 def blocks(page: str) -> list[str]:
     """The examples of a page; one that begins with lines that print nothing has them in all."""
-    text = (ROOT / page).read_text(encoding="utf-8").partition("\n## Errors\n")[0]
+    text = halves(page)[0]
     found = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     if found and "print(" not in found[0]:
         return [found[0] + block for block in found[1:]]
     return found
 
 
+def errors(page: str) -> Iterator[Any]:
+    """The errors of a page by their headings: examples, each with the text that it raises."""
+    example = re.compile(
+        r"^```python\n(.*?)^```$(?:\n\n^```text\n(.*?)\n```$)?", re.MULTILINE | re.DOTALL
+    )
+    for text in halves(page)[1:]:
+        first, *sections = text.split("\n### ")
+        for section in sections:
+            title = section.partition("\n")[0]
+            examples = example.findall(first) + example.findall(section)
+            yield pytest.param(examples, id=f"{page}: {title}", marks=skip_without(Path(page).stem))
+
+
 # A site that was built in `docs` may hold copies.
 DOCS = [path for path in sorted(ROOT.glob("docs/**/*.md")) if "_build" not in path.parts]
 PAGES = ["README.md", *(str(path.relative_to(ROOT)) for path in DOCS)]
-# Those of docs/errors.md, and of sections about errors, raise; test_errors_page.py runs them.
-BLOCKS = [(page, block) for page in PAGES if page != "docs/errors.md" for block in blocks(page)]
+BLOCKS = [(page, block) for page in PAGES for block in blocks(page)]
+ERRORS = [error for page in PAGES for error in errors(page)]
 ABOUT = {"exchange": "convert"}
 """Pages in `docs/integrations` about a module of another name."""
 ONE_OF_TWO = re.compile(r"^import (optax|torch)$", re.MULTILINE)
@@ -85,6 +107,14 @@ def test_examples_of_pages(page: str, block: str, capsys: pytest.CaptureFixture[
     printed = capsys.readouterr().out
     assert printed
     assert all(line in printed for line in said)
+
+
+@pytest.mark.parametrize("examples", ERRORS)
+def test_errors_of_pages(
+    examples: list[tuple[str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    check(examples)
 
 
 def test_links_between_pages_lead_somewhere() -> None:

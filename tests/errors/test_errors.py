@@ -9,16 +9,14 @@ a file begins each of its cases.
 from __future__ import annotations
 
 import tempfile
-import warnings
-from doctest import DocTestParser, Example
-from importlib.util import find_spec
+from doctest import DocTestParser
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from conftest import NEEDS
-from refusals import here, told
+from conftest import skip_without
+from refusals import check
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,28 +24,22 @@ if TYPE_CHECKING:
 
 def cases(path: Path) -> Iterator[Any]:
     """The cases of a file as parameters of a test; skipped if their library is not installed."""
-    needed = NEEDS.get(path.stem)
-    absent = needed is not None and find_spec(needed) is None
-    marks = [pytest.mark.skip(f"{needed} is not installed")] if absent else []
     first, *paragraphs = path.read_text(encoding="utf-8").split("\n\n")
     parse = DocTestParser().get_examples
     for paragraph in paragraphs:
         title, _, statements = paragraph.partition("\n")
         assert statements.startswith(">>> "), f"{path.name}: {title}"
-        examples = parse(f"{first}\n\n{statements}\n")
-        yield pytest.param(examples, id=f"{path.stem}: {title}", marks=marks)
+        examples = [(e.source, e.want) for e in parse(f"{first}\n\n{statements}\n")]
+        yield pytest.param(examples, id=f"{path.stem}: {title}", marks=skip_without(path.stem))
 
 
 CASES = [case for path in sorted(Path(__file__).parent.glob("*.txt")) for case in cases(path)]
 
 
 @pytest.mark.parametrize("examples", CASES)
-def test_refusal(examples: list[Example], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_refusal(
+    examples: list[tuple[str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path.resolve()))
-    names: dict[str, Any] = {"__name__": "__main__"}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # NumPy's, of resize and the like
-        for example in examples:
-            text = example.want.rstrip("\n")
-            assert told(example.source, names, refused=text != "") == here(text), example.source
+    check(examples)
