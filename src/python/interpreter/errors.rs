@@ -1,4 +1,4 @@
-//! What Python is told when something is refused: one enum, one mapping to exceptions.
+//! Refusals: one enum, their messages, and one mapping to exceptions.
 
 use std::fmt::{self, Write as _};
 use std::io;
@@ -12,20 +12,20 @@ use pyo3::types::{PyDict, PyType};
 use thalweg::checkpoint;
 use thalweg::error::{Error, Quoted};
 
-/// Why a call was refused. Nothing has been changed.
+/// Why a call failed. Nothing was changed, except by a load that stopped midway.
 #[derive(Debug)]
 pub enum Refusal {
-    /// The core refused; with the step a schedule was asked for, if one was.
+    /// The core refused, at a step if one is given.
     Core { error: Error, step: Option<u64> },
-    /// An argument is no ndarray, or a masked one.
+    /// An argument is not an ndarray, or it is a masked array.
     NotAnArray { what: String, got: String, advice: &'static str },
-    /// An array of another library that NumPy cannot read; with what the library says.
+    /// An array of another library that NumPy cannot convert; `cause` is the library's exception.
     Unreadable { what: String, advice: String, cause: Box<PyErr> },
-    /// An ndarray of another type.
+    /// An ndarray whose dtype is not accepted.
     Dtype { what: String, got: String, advice: String },
-    /// An array of another shape.
+    /// An array whose shape differs from that of its parameter.
     Shape { what: String, got: Vec<usize>, expected: Vec<usize> },
-    /// An array that is to be written and cannot be.
+    /// A read-only array that would be written.
     NotWritable { what: String, advice: &'static str },
     /// An array whose elements are not aligned.
     Misaligned { what: String },
@@ -33,11 +33,12 @@ pub enum Refusal {
     SelfOverlap { what: String },
     /// Two arrays share memory.
     Overlap { written: String, other: String, advice: &'static str },
-    /// An array is no longer what it was when the optimizer was made.
+    /// An array whose dtype, shape, memory or write permission differs from the last check.
     Changed { what: String, how: &'static str, advice: &'static str },
     /// A container no longer holds the array the optimizer was given.
     Rebound { name: String },
-    /// Names in a tree do not fit the parameters; what to do depends on which way.
+    /// Names in a tree that do not fit the parameters. `if_missing` is the advice if names are
+    /// missing, `if_extra` the advice if there are only extra names.
     Names {
         tree: &'static str,
         owner: &'static str,
@@ -48,31 +49,32 @@ pub enum Refusal {
     },
     /// A tree without arrays.
     EmptyTree,
-    /// Two leaves of one name.
+    /// Two leaves with the same name.
     DuplicateName { name: String },
-    /// A key of a mapping that is neither string nor integer.
+    /// A key of a mapping that is neither a string nor an integer.
     Key { path: String, got: String },
-    /// A tree nested too deeply, perhaps one that contains itself.
+    /// A tree nested too deeply; it may contain itself.
     Depth,
-    /// A value of another kind than is wanted (a number, a string).
+    /// A value of the wrong kind. `kind` is the accepted one, such as a number or a string.
     Kind { what: String, kind: &'static str, got: String },
-    /// A gradient that no rule can take, under `nonfinite="raise"`.
+    /// Gradients that are NaN, infinite or too large, under `nonfinite="raise"`: the number of such
+    /// elements by name.
     NonFinite { counts: Vec<(String, u64)>, step: u64 },
     /// The object is in use.
     Busy,
-    /// A step is open that is taken tensor by tensor.
+    /// A step is open (`open_step`).
     Open,
-    /// No step is open.
+    /// The step is closed.
     NotOpen,
     /// A parameter was updated in the open step already.
     Twice { name: String },
     /// The parameters are swapped with their averages.
     Held,
-    /// Loading was cut short.
+    /// A load stopped midway.
     Torn,
     /// A checkpoint that cannot be written or read.
     File(checkpoint::Error),
-    /// Anything else about values.
+    /// Any other refused value, with the whole message.
     Value(String),
     /// An exception that Python code raised.
     Python(PyErr),
@@ -80,7 +82,8 @@ pub enum Refusal {
 
 pub type Outcome<T> = Result<T, Refusal>;
 
-/// What Python code said for a message, if it did. An interrupt (what is no `Exception`) is passed on.
+/// What Python code returned for use in a message; `None` if it raised an `Exception`. An
+/// interrupt, which is no `Exception`, is passed on.
 pub fn if_said<T>(py: Python<'_>, said: PyResult<T>) -> PyResult<Option<T>> {
     match said {
         Ok(said) => Ok(Some(said)),
@@ -206,7 +209,7 @@ impl fmt::Display for Refusal {
     }
 }
 
-/// A shape as Python writes it.
+/// A shape in Python's notation.
 pub struct Shape<'a>(pub &'a [usize]);
 
 impl fmt::Display for Shape<'_> {
@@ -290,7 +293,7 @@ impl From<Refusal> for PyErr {
     }
 }
 
-/// The exception for what the operating system refused: `OSError` makes its own subclass of the
+/// The exception for an error of the operating system. `OSError` chooses its subclass by the
 /// number.
 fn system_error(path: PathBuf, operation: &str, source: &io::Error) -> PyErr {
     let said = what_system_says(source);
@@ -306,7 +309,7 @@ fn system_error(path: PathBuf, operation: &str, source: &io::Error) -> PyErr {
     }
 }
 
-/// The words of the operating system, without its number.
+/// The operating system's message, without the error number that Rust appends.
 pub fn what_system_says(error: &io::Error) -> String {
     let said = error.to_string();
     let number = error.raw_os_error().map(|number| format!(" (os error {number})"));

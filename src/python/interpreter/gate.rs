@@ -1,6 +1,6 @@
-//! One caller at a time, across forks: what makes a second step on a stepping optimizer an error.
+//! Exclusive access across forks. A second caller, such as a step while a step runs, gets an error.
 
-#![allow(unsafe_code)] // exclusive access to a value that is behind a shared reference
+#![allow(unsafe_code)] // exclusive access to a value through a shared reference
 
 use std::cell::UnsafeCell;
 use std::ops::{Deref, DerefMut};
@@ -11,19 +11,19 @@ use thalweg::machine::fork::Mark;
 
 /// A value that one caller at a time can enter.
 ///
-/// The mark of being inside is the thread's, because in a forked child it counts only if it is the
-/// thread that forked: any other does not exist there.
+/// `inside` is the mark of the thread inside. In a forked child the mark counts only if that thread
+/// made the fork, because no other thread exists there.
 #[derive(Debug, Default)]
 pub struct Gate<T> {
     inside: AtomicU64,
     value: UnsafeCell<T>,
 }
 
-// SAFETY: the value is reached only through `Entered`, of which there is one at a time.
+// SAFETY: the value is reached only through `Entered`, and `enter` makes one at a time.
 unsafe impl<T: Send> Sync for Gate<T> {}
 
 impl<T> Gate<T> {
-    /// Enters, or refuses at once if somebody is inside.
+    /// Enters, or refuses at once if a caller is inside.
     pub fn enter(&self) -> Outcome<Entered<'_, T>> {
         let seen = self.inside.load(Ordering::Relaxed);
         if Mark::from_bits(seen).may_be_alive() {
@@ -36,7 +36,7 @@ impl<T> Gate<T> {
     }
 }
 
-/// Access to the value; leaves when dropped.
+/// Access to the value, until dropped.
 pub struct Entered<'g, T> {
     gate: &'g Gate<T>,
 }
@@ -45,7 +45,7 @@ impl<T> Deref for Entered<'_, T> {
     type Target = T;
 
     fn deref(&self) -> &T {
-        // SAFETY: made only by `enter`, so this is the only access.
+        // SAFETY: `enter` alone makes an `Entered`, one at a time, so this is the only access.
         unsafe { &*self.gate.value.get() }
     }
 }

@@ -1,13 +1,14 @@
-//! Whether a dict of dicts still has the very objects that it had.
+//! Check that a dict of dicts still holds the same objects.
 //!
-//! State of `thalweg.torch` is a dict that anyone may write to. To ask it in Python before each step
-//! would take longer than the step of a small model.
+//! Users can write to the state of `thalweg.torch`, a dict. A check in Python before each step
+//! takes longer than the step of a small model.
 
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyTuple};
 
-/// Whether `state` has these entries, and no other: of each its key, its value, and if that is a dict
-/// a copy of it, of whose keys and values none may be another object by now. No Python code is run.
+/// Whether `state` has exactly these entries, in this order, compared by identity. An entry is a
+/// key, a value, and, if the value is a dict, a copy of it, whose keys and values are compared too.
+/// No Python code is run.
 #[pyfunction]
 pub fn holds(state: &Bound<'_, PyAny>, entries: &Bound<'_, PyList>) -> PyResult<bool> {
     let Ok(state) = state.cast::<PyDict>() else { return Ok(false) };

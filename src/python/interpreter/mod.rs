@@ -1,4 +1,4 @@
-//! The interpreter: exceptions, its end, one caller at a time, blocks that are undone.
+//! The interpreter: exceptions, exit, exclusive access, checks by identity, undo of `with` blocks.
 
 pub mod errors;
 pub mod exit;

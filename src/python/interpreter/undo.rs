@@ -1,8 +1,8 @@
-//! Managers of `with` blocks that undo what they entered when nobody leaves the block.
+//! Context managers that undo their entry when they are freed, if they were not left.
 //!
-//! On Python 3.14 a signal that arrives at the end of `__enter__` raises before the block begins, so
-//! `__exit__` is never called. The manager is freed then, and whoever entered and did not leave, by
-//! hand too, is undone at that point.
+//! On Python 3.14 a signal that arrives at the end of `__enter__` raises before the block begins,
+//! so `__exit__` is never called. The manager is then freed, and undoes its entry at that point.
+//! The same holds for a manager that was entered by hand and not left.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -21,13 +21,13 @@ impl Inside {
         self.0.store(inside, Ordering::Relaxed);
     }
 
-    /// Does `leave` if the manager is inside; for its `drop`. There is nobody to raise to, so a failure
-    /// is reported as unraisable, and the exception on its way goes on.
+    /// Calls `leave` if the manager is inside; for its `drop`. `drop` cannot raise, so a failure is
+    /// reported as unraisable; an exception that is being raised is restored.
     pub fn undo(&self, leave: impl FnOnce(Python<'_>) -> PyResult<()>) {
         if !self.get() {
             return;
         }
-        // Nothing can be undone once the interpreter has ended.
+        // After the interpreter has ended, `try_attach` fails and nothing is undone.
         let _ = Python::try_attach(|py| {
             let on_its_way = PyErr::take(py);
             if let Err(error) = leave(py) {

@@ -1,4 +1,6 @@
-//! Hyperparameters as Python gives them: numbers, or callables of the step.
+//! Conversion of hyperparameters and other scalar arguments from Python.
+//!
+//! A hyperparameter is a number or a schedule, a callable of the step.
 
 use std::collections::HashMap;
 use std::ops::RangeInclusive;
@@ -17,7 +19,7 @@ use thalweg::machine::threads::THREADS_MAX;
 use thalweg::number::element::Kind;
 use thalweg::rule::{Hyperparameter, Numbers};
 
-/// A number, or a callable of the 1-based step that returns one.
+/// A number, or a callable that returns one for the 1-based step.
 #[derive(Debug)]
 pub enum Value {
     Number(f64),
@@ -34,7 +36,7 @@ impl Value {
     }
 }
 
-/// A Python number as `f64`. Booleans are none; integers beyond its range are infinite.
+/// A Python number as `f64`. Booleans are refused; integers out of range become infinite.
 pub fn number(object: &Bound<'_, PyAny>, what: impl Fn() -> String) -> Outcome<f64> {
     let refuse =
         || described(object).map(|got| Refusal::Kind { what: what(), kind: "a number", got });
@@ -51,7 +53,7 @@ pub fn number(object: &Bound<'_, PyAny>, what: impl Fn() -> String) -> Outcome<f
     }
 }
 
-/// A number among the arguments of a function.
+/// The number given as the argument `name`.
 pub fn real(name: &str, object: &Bound<'_, PyAny>) -> Outcome<f64> {
     number(object, || name.to_owned())
 }
@@ -61,7 +63,7 @@ pub fn whole(object: &Bound<'_, PyAny>, what: &str, least: u64) -> Outcome<u64> 
     whole_in(object, what, least..=u64::MAX)
 }
 
-/// A number of threads that can be asked for.
+/// A number of threads, from 1 to [`THREADS_MAX`].
 pub fn number_of_threads(object: &Bound<'_, PyAny>, what: &str) -> Outcome<usize> {
     Ok(whole_in(object, what, 1..=THREADS_MAX as u64)? as usize)
 }
@@ -85,7 +87,7 @@ fn whole_in(object: &Bound<'_, PyAny>, what: &str, range: RangeInclusive<u64>) -
     Err(Refusal::Value(message))
 }
 
-/// True or false.
+/// A boolean of Python or NumPy.
 pub fn flag(name: &str, object: &Bound<'_, PyAny>) -> Outcome<bool> {
     if is_bool(object)? {
         return Ok(object.is_truthy()?);
@@ -104,14 +106,14 @@ pub fn text(name: &str, object: &Bound<'_, PyAny>) -> Outcome<String> {
     }
 }
 
-/// Whether it is a boolean of Python or NumPy.
+/// Whether the object is a boolean of Python or NumPy.
 fn is_bool(object: &Bound<'_, PyAny>) -> PyResult<bool> {
     static BOOL: PyOnceLock<Py<PyType>> = PyOnceLock::new();
     Ok(object.is_instance_of::<PyBool>()
         || object.is_instance(BOOL.import(object.py(), "numpy", "bool_")?)?)
 }
 
-/// `repr(object)`, cut where it is long.
+/// `repr(object)`, cut after 60 characters.
 pub fn representation(object: &Bound<'_, PyAny>) -> PyResult<String> {
     let text = if_said(object.py(), object.repr().and_then(|text| text.extract::<String>()))?;
     let text = text.unwrap_or_else(|| "?".to_owned());
@@ -125,7 +127,7 @@ fn described(object: &Bound<'_, PyAny>) -> PyResult<String> {
     Ok(format!("{} of type {}", representation(object)?, type_name(object)))
 }
 
-/// Hyperparameters that a set of parameters has in common.
+/// Hyperparameters shared by a class of parameters.
 #[derive(Debug)]
 pub struct Class {
     pub frozen: bool,
@@ -134,12 +136,13 @@ pub struct Class {
 }
 
 impl Class {
-    /// From `{"frozen": bool, "lr_scale": (...), name: number or callable}`; `kinds` are the types
-    /// of the parameters in the class.
+    /// From `{"frozen": bool, "lr_scale": (...), name: number or callable}`. `kinds` are the
+    /// element types of the parameters in the class.
     pub fn extract(given: &Bound<'_, PyDict>, kinds: &[Kind]) -> Outcome<Self> {
         let frozen = given.get_item("frozen")?.map_or(Ok(false), |frozen| frozen.extract())?;
         let mut class = Class { frozen, values: Vec::new(), lr_scales: Vec::new() };
-        // The strictest type decides; without parameters that train any may come.
+        // The strictest type decides. Without parameters that train, any value that fits float64 is
+        // accepted.
         let float32 = !frozen && kinds.contains(&Kind::F32);
         let strictest = if float32 { Kind::F32 } else { Kind::F64 };
         for (key, object) in given {
@@ -163,12 +166,12 @@ impl Class {
         self.values.iter().find(|(k, _)| *k == key).map(|(_, value)| value)
     }
 
-    /// Whether a hyperparameter is anything but the number 0.
+    /// Whether the hyperparameter is given and is not the number 0. True for a schedule.
     pub fn is_nonzero(&self, key: Hyperparameter) -> bool {
         self.value(key).is_some_and(|value| !matches!(value, Value::Number(0.0)))
     }
 
-    /// Refuses numbers that contradict what is chosen. What a schedule comes to is seen at its step.
+    /// Refuses numbers that contradict a choice. The values of schedules are checked at each step.
     pub fn check(&self, mut numbers: Numbers) -> Outcome<()> {
         for key in Hyperparameter::ALL {
             let number = match self.value(key) {
@@ -180,7 +183,7 @@ impl Class {
         Ok(numbers.check()?)
     }
 
-    /// The learning rate at a step, all scales multiplied in.
+    /// The learning rate at a step, multiplied by all scales.
     pub fn lr(&self, schedules: &mut Schedules<'_>) -> Outcome<f64> {
         let mut lr = match self.value(Hyperparameter::Lr) {
             Some(value) => schedules.number(value, Hyperparameter::Lr)?,
@@ -192,7 +195,7 @@ impl Class {
         Ok(lr)
     }
 
-    /// Fills in the numbers of a step.
+    /// Sets the numbers of a step.
     pub fn fill(&self, numbers: &mut Numbers, schedules: &mut Schedules<'_>) -> Outcome<()> {
         for (key, value) in &self.values {
             set(numbers, *key, schedules.number(value, *key)?);
@@ -226,7 +229,7 @@ pub fn named(name: &str) -> Outcome<Hyperparameter> {
         .ok_or_else(|| Refusal::Value(format!("{} is not a hyperparameter", Quoted(name))))
 }
 
-/// The callables of one step, each called once.
+/// The values of schedules at one step; each callable is called once.
 pub struct Schedules<'py> {
     py: Python<'py>,
     step: u64,
@@ -264,8 +267,8 @@ impl<'py> Schedules<'py> {
 fn noted(py: Python<'_>, error: PyErr, note: &str) -> PyErr {
     let exception = error.value(py);
     let noted = if_said(py, exception.call_method1(intern!(py, "add_note"), (note,)));
-    // Python 3.10 has notes only where they are put. An exception that takes none at all is still the
-    // one to report.
+    // Python 3.10 has no `add_note`, so `__notes__` is set instead. An exception that accepts no
+    // note is reported without it.
     let put = |_| if_said(py, exception.setattr(intern!(py, "__notes__"), [note]));
     match noted.and_then(|noted| if noted.is_none() { put(()).map(drop) } else { Ok(()) }) {
         Ok(()) => error,

@@ -1,4 +1,4 @@
-//! Numbers, flags and callables as Python gives them.
+//! Numbers, flags, strings and callables given by Python.
 
 pub mod hyper;
 pub mod scalars;
