@@ -1,4 +1,4 @@
-//! Array arguments of the functions: one array each or sequences of equal length, checked.
+//! Array arguments of the functions, checked: one array each, or sequences of equal length.
 
 use numpy::PyUntypedArray;
 use pyo3::prelude::*;
@@ -21,7 +21,7 @@ pub struct Rows<'py> {
 }
 
 impl<'py> Rows<'py> {
-    /// From arguments with their names: parameter, gradient, state.
+    /// From arguments with their names, in the order parameter, gradient, state.
     pub fn new(arguments: &[(&'static str, &Bound<'py, PyAny>)]) -> Outcome<Self> {
         let names: Vec<&'static str> = arguments.iter().map(|(name, _)| *name).collect();
         let columns: Vec<Option<Vec<_>>> =
@@ -58,13 +58,13 @@ impl<'py> Rows<'py> {
         Ok(found)
     }
 
-    /// "exp_avg", or "exp_avg[2]".
+    /// The name in messages: "exp_avg", or "exp_avg[2]" in a sequence.
     pub fn describe(&self, row: usize, column: usize) -> String {
         let name = self.names[column];
         if self.sequence { format!("{name}[{row}]") } else { name.to_owned() }
     }
 
-    /// All arrays, once each fits and none that is written overlaps another.
+    /// All arrays by tensor, if each fits and no written array overlaps another.
     pub fn check(&self) -> Outcome<Vec<Arrays<'_>>> {
         let objects = self.rows.iter().flat_map(|row| row.iter().enumerate());
         let in_files = first_file_overlap(objects.map(|(column, o)| (o, column != GRADIENT)))?;
@@ -84,7 +84,7 @@ impl<'py> Rows<'py> {
     }
 }
 
-/// The entries of a list or tuple.
+/// The entries of a list or tuple; `None` for other objects.
 fn entries<'py>(argument: &Bound<'py, PyAny>) -> Option<Vec<Bound<'py, PyAny>>> {
     if let Ok(list) = argument.cast::<PyList>() {
         return Some(list.iter().collect());
@@ -100,7 +100,7 @@ pub struct Arrays<'a> {
     pub strides: [&'a [isize]; ARRAYS],
 }
 
-/// Checks the arrays of one tensor, and adds them to the occupants of memory.
+/// Checks the arrays of one tensor, and appends them to `occupants`.
 fn check<'a, 'py>(
     row: &'a [Bound<'py, PyAny>],
     describe: impl Fn(usize) -> String,

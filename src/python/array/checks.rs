@@ -1,8 +1,9 @@
-//! NumPy arrays as the core sees them: what they are, and whether they may be used.
+//! Checks of NumPy arrays before the core uses them.
 //!
-//! Arrays are read through their struct, untyped: typed arguments and borrow locks of rust-numpy
-//! panic on conflict and cost too much for a thousand tensors. What is checked once is remembered
-//! and compared at each step, because Python can resize, freeze or reshape an array in place.
+//! Arrays are untyped and read through their struct: typed arguments and borrow locks of rust-numpy
+//! panic on conflict and cost too much for a thousand tensors. [`Checked`] keeps what the struct
+//! said, and each step compares it again, because Python can resize, freeze or reshape an array in
+//! place.
 
 use numpy::{PyArrayDescrMethods, PyUntypedArray, PyUntypedArrayMethods};
 use pyo3::intern;
@@ -19,14 +20,14 @@ use crate::interpreter::types::{loaded_modules, type_name};
 use thalweg::array::pointer::Pointer;
 use thalweg::array::storage::Storage;
 
-/// What is accepted in a role, and how to get there.
+/// Advice in messages about arrays in one role.
 struct Advice {
     role: Role,
-    /// For what is no array.
+    /// For an object that is not an array.
     no_array: &'static str,
-    /// What arrays are.
+    /// The accepted arrays.
     are: &'static str,
-    /// How to get there from another type, complex numbers, objects and records.
+    /// Conversions from another dtype, complex numbers, objects and records.
     ways: [&'static str; 4],
 }
 
@@ -42,7 +43,7 @@ const PARAMETER: Advice = Advice {
         "array['name'].copy() for a field by itself",
     ],
 };
-/// What gradients are, for what is no array.
+/// The accepted gradients, for an object that is not an array.
 pub const GRADIENTS_ARE: &str =
     "gradients are float32 or float64 ndarrays (np.asarray(g, np.float32))";
 const GRADIENT: Advice = Advice {
@@ -57,7 +58,7 @@ const GRADIENT: Advice = Advice {
     ],
 };
 
-/// `object` as an array, and its type. Masked arrays are refused: their mask would be ignored.
+/// `object` as an array, with its storage. Masked arrays are refused: their mask would be ignored.
 fn array_of<'a, 'py>(
     object: &'a Bound<'py, PyAny>,
     what: impl Fn() -> String,
@@ -86,7 +87,7 @@ fn array_of<'a, 'py>(
     }
 }
 
-/// How an array of another type becomes one that is accepted.
+/// The conversion of an array of another dtype to an accepted one.
 fn way_to_numbers(array: &Bound<'_, PyUntypedArray>, advice: &Advice) -> &'static str {
     let [other, complex, objects, records] = advice.ways;
     let dtype = array.dtype();
@@ -106,7 +107,7 @@ pub fn gradient_of<'a, 'py>(
     array_of(object, what, &GRADIENT)
 }
 
-/// `object` as an array that is updated in place.
+/// `object` as an array to update in place: writable, aligned, and without overlap in itself.
 pub fn written<'a, 'py>(
     object: &'a Bound<'py, PyAny>,
     what: impl Fn() -> String,
@@ -125,7 +126,7 @@ pub fn written<'a, 'py>(
     Ok((array, storage))
 }
 
-/// How a read-only array becomes a writable one.
+/// The advice for a read-only array.
 fn way_to_write(array: &Bound<'_, PyUntypedArray>) -> &'static str {
     match Memory::lender(array) {
         None if Memory::of(array).owns() => "array.copy() or array.setflags(write=True)",
@@ -137,7 +138,7 @@ fn way_to_write(array: &Bound<'_, PyUntypedArray>) -> &'static str {
     }
 }
 
-/// An array that was checked, with what its struct said then.
+/// A checked array, with what its struct said then.
 #[derive(Debug)]
 pub struct Checked {
     pub array: Py<PyUntypedArray>,
@@ -159,13 +160,13 @@ impl Checked {
         }
     }
 
-    /// The array among others that must not overlap.
+    /// The array as a written one in a check for overlaps.
     pub fn occupant<'a, 'py>(&'a self, py: Python<'py>) -> Occupant<'a, 'py> {
         Occupant { array: self.array.bind(py), storage: self.storage, written: true }
     }
 
-    /// The array's memory, if its struct still says what it said.
-    /// `advice` goes on after "put it back".
+    /// The array's memory, if its struct is unchanged. `advice` follows "put it back" in the
+    /// message.
     pub fn recheck(
         &self,
         py: Python<'_>,
@@ -189,12 +190,12 @@ impl Checked {
     }
 }
 
-/// Equality of slices of a few numbers, without the call into the C library that `==` makes.
+/// Equality of short slices, without the call into the C library that `==` makes.
 pub fn same<T: PartialEq>(one: &[T], other: &[T]) -> bool {
     one.len() == other.len() && one.iter().zip(other).all(|(a, b)| a == b)
 }
 
-/// The array without its subclass, which could take over what NumPy does with it.
+/// The array as a plain ndarray, because a subclass can override NumPy's functions.
 pub fn plain<'py>(array: &Bound<'py, PyUntypedArray>) -> PyResult<Bound<'py, PyUntypedArray>> {
     let py = array.py();
     if is_plain(array) {
@@ -204,7 +205,7 @@ pub fn plain<'py>(array: &Bound<'py, PyUntypedArray>) -> PyResult<Bound<'py, PyU
     Ok(ndarray.call_method1("view", (array, ndarray))?.cast_into::<PyUntypedArray>()?)
 }
 
-/// Zeros of the shape, type and order in memory of an array, as a plain ndarray.
+/// Zeros with the shape, dtype and memory order of an array, as a plain ndarray.
 pub fn zeros_like<'py>(array: &Bound<'py, PyUntypedArray>) -> PyResult<Bound<'py, PyUntypedArray>> {
     let zeros = array.py().import("numpy")?.call_method1("zeros_like", (plain(array)?,))?;
     Ok(zeros.cast_into::<PyUntypedArray>()?)
@@ -220,13 +221,14 @@ fn ndarray_type(py: Python<'_>) -> &Bound<'_, PyType> {
     NDARRAY.get_or_init(py, || py.get_type::<PyUntypedArray>().unbind()).bind(py)
 }
 
-/// Whether it is an ndarray and of no subclass.
+/// Whether the object is an ndarray and not of a subclass.
 fn is_plain(object: &Bound<'_, PyAny>) -> bool {
     std::ptr::eq(object.get_type_ptr(), ndarray_type(object.py()).as_type_ptr())
 }
 
-/// Judged by the type alone, where `numpy.ma` was imported: `isinstance` would ask the object, and an
-/// import is Python code too, which nothing may run while arrays are checked.
+/// Whether the object is a masked array, by its type and only if `numpy.ma` is imported. No Python
+/// code may run while arrays are checked: `isinstance` would ask the object for its class, and an
+/// import runs code of the module.
 fn is_masked(object: &Bound<'_, PyAny>) -> PyResult<bool> {
     let py = object.py();
     match loaded_modules(py)?.get_item(intern!(py, "numpy.ma"))? {

@@ -1,9 +1,9 @@
-//! Which bytes of which file an array covers, from the operating system's table of mappings.
+//! The bytes of a file that an array covers, from the operating system's table of mappings.
 //!
-//! Two mappings of one file have different addresses and the same bytes, so addresses do not tell
-//! that they overlap. The table knows them all, however they were made: `np.memmap`, `mmap`, shared
-//! memory that is attached twice. Where there is no such table, `thalweg.mapped.memmap` reads what
-//! `np.memmap` knows of itself.
+//! Two mappings of one file have different addresses and the same bytes, so addresses do not show
+//! that they overlap. The table lists every mapping, however it was made: `np.memmap`, `mmap`,
+//! shared memory that is attached twice. On systems without the table, `thalweg.mapped.memmap`
+//! reads the attributes of `np.memmap` instead.
 
 use numpy::PyUntypedArray;
 use pyo3::prelude::*;
@@ -20,14 +20,16 @@ const TABLE: &str = "/proc/self/maps";
 pub struct Place {
     /// Device and inode.
     pub file: (u64, u64),
-    /// What to add to an address for the offset in the file; one mapping has one.
+    /// Offset in the file minus address, the same for a whole mapping.
     shift: usize,
-    /// Whether other mappings see what is written here. They may be seen here in any case.
+    /// Whether a write here changes the file, and so other mappings. Writes to the file may change
+    /// the memory here in either case.
     shared: bool,
 }
 
 impl Place {
-    /// Whether two arrays of different mappings have bytes in common that one of them writes for both.
+    /// Whether two arrays in different mappings have bytes of a file in common, and a write to one
+    /// of them changes the other. Within one mapping, addresses decide.
     pub fn conflict(one: (&Occupant<'_, '_>, Place), other: (&Occupant<'_, '_>, Place)) -> bool {
         let ((one, here), (other, there)) = (one, other);
         if here.file != there.file || here.shift == there.shift {
@@ -37,12 +39,12 @@ impl Place {
             && here.of(one).meets(one.storage, &there.of(other), other.storage)
     }
 
-    /// First offset in the file that the array covers, and the one after its last.
+    /// First offset in the file that the array covers, and the offset after the last.
     pub fn extent(&self, occupant: &Occupant<'_, '_>) -> (usize, usize) {
         self.of(occupant).extent(occupant.storage)
     }
 
-    /// The array's memory, its address counted from the beginning of the file.
+    /// The array's memory, with addresses counted from the beginning of the file.
     fn of<'a>(&self, occupant: &Occupant<'a, '_>) -> Memory<'a> {
         let mut memory = Memory::of(occupant.array);
         memory.address = memory.address.wrapping_add(self.shift);
@@ -50,7 +52,7 @@ impl Place {
     }
 }
 
-/// The table of mappings; read when an array first needs it.
+/// The table of mappings, read on first use.
 #[derive(Debug, Default)]
 pub struct Maps {
     table: Option<Option<Vec<Mapping>>>,
@@ -64,7 +66,8 @@ struct Mapping {
 }
 
 impl Mapping {
-    /// From a line `start-end permissions offset major:minor inode path`, if a file is mapped.
+    /// From a line `start-end permissions offset major:minor inode path`; `None` unless it maps a
+    /// file.
     fn parse(line: &str) -> Option<Self> {
         let number = |text: &str| u64::from_str_radix(text, 16).ok();
         let mut fields = line.split_ascii_whitespace();
@@ -81,8 +84,8 @@ impl Mapping {
 }
 
 impl Maps {
-    /// Whether the table says that the whole array lies in one mapping of a file, and that a shared
-    /// one. Runs no Python code.
+    /// Whether the whole array lies in one shared mapping of a file. False without a table. Runs no
+    /// Python code.
     pub fn is_shared(&mut self, array: &Bound<'_, PyUntypedArray>) -> bool {
         let Some(storage) = storage_of(array).filter(|_| Memory::lender(array).is_some()) else {
             return false;
@@ -92,7 +95,7 @@ impl Maps {
         mapping.is_some_and(|mapping| mapping.place.shared && high <= mapping.end)
     }
 
-    /// The place of an array that maps a file. Runs Python code where there is no table.
+    /// The place of an array that maps a file. Runs Python code if there is no table.
     pub fn place(&mut self, array: &Bound<'_, PyUntypedArray>) -> PyResult<Option<Place>> {
         if Memory::lender(array).is_none() {
             return Ok(None);
@@ -111,13 +114,13 @@ impl Maps {
     }
 }
 
-/// The mapping that holds an address; the table is sorted.
+/// The mapping that contains an address; the table is sorted.
 fn mapping_at(table: &[Mapping], address: usize) -> Option<&Mapping> {
     let before = table.partition_point(|mapping| mapping.start <= address);
     table[..before].last().filter(|mapping| address < mapping.end)
 }
 
-/// What `np.memmap` knows of itself.
+/// The place of an array according to the attributes of its `np.memmap`.
 fn told(array: &Bound<'_, PyUntypedArray>) -> PyResult<Option<Place>> {
     static TOLD: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let told = TOLD.import(array.py(), "thalweg.mapped.memmap", "file_place")?.call1((array,))?;

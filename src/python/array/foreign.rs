@@ -1,4 +1,4 @@
-//! Arrays of other libraries: read through NumPy where they offer it, else what to do about them.
+//! Arrays of other libraries: converted by NumPy if they offer it, else refused with advice.
 
 use numpy::PyUntypedArray;
 use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
@@ -9,22 +9,22 @@ use pyo3::types::PyType;
 use crate::interpreter::errors::{Outcome, Refusal, if_said};
 use crate::interpreter::types::type_name;
 
-/// What an array is wanted for.
+/// The use of an array.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Role {
     Written,
     Read,
 }
 
-/// Whether NumPy can ask the object for an array; true for NumPy's scalars too.
+/// Whether the object offers an array to NumPy by `__array__`; true for NumPy's scalars too.
 ///
-/// Asked of the type, which runs no code of the object.
+/// The lookup is on the type, which runs no code of the object.
 pub fn offers_array(object: &Bound<'_, PyAny>) -> PyResult<bool> {
     object.get_type().hasattr(intern!(object.py(), "__array__"))
 }
 
-/// The ndarray that is read in place of `object`: without a copy where its library shares memory.
-/// `None` for ndarrays themselves, and for what NumPy would have to guess at.
+/// `object` as an ndarray, without a copy if its library shares memory. `None` for ndarrays, and
+/// for objects without `__array__`, from which NumPy would have to guess an array.
 pub fn as_array<'py>(
     object: &Bound<'py, PyAny>,
     what: impl Fn() -> String,
@@ -38,7 +38,7 @@ pub fn as_array<'py>(
         Err(cause) if is_a_refusal(py, &cause) => {
             let advice = match advice(object, Role::Read) {
                 Some(advice) => advice.to_owned(),
-                None => first_sentence(py, &cause)?,
+                None => first_line(py, &cause)?,
             };
             let what = format!("{} is of type {}", what(), type_name(object));
             Err(Refusal::Unreadable { what, advice, cause: Box::new(cause) })
@@ -47,7 +47,7 @@ pub fn as_array<'py>(
     }
 }
 
-/// Whether a library says by this that there is no array, or no number, to be had. Classes derived from RuntimeError
+/// Whether an exception says that an object gives no array or number. Subclasses of `RuntimeError`
 /// say something else, such as that an optimizer is in use.
 pub fn is_a_refusal(py: Python<'_>, error: &PyErr) -> bool {
     error.is_instance_of::<PyTypeError>(py)
@@ -55,15 +55,15 @@ pub fn is_a_refusal(py: Python<'_>, error: &PyErr) -> bool {
         || error.get_type(py).is(py.get_type::<PyRuntimeError>())
 }
 
-/// The first line of what a library says; the rest is in the exception, which is the cause.
-fn first_sentence(py: Python<'_>, error: &PyErr) -> PyResult<String> {
+/// The first line of a library's message; the exception, as the cause, has the rest.
+fn first_line(py: Python<'_>, error: &PyErr) -> PyResult<String> {
     let text = if_said(py, error.value(py).str().and_then(|text| text.extract::<String>()))?;
     Ok(text.unwrap_or_default().lines().next().unwrap_or_default().to_owned())
 }
 
-/// What to do about an object of a library that we know, where it is no ndarray.
+/// Advice about an object of a known library that is not an ndarray.
 pub fn advice(object: &Bound<'_, PyAny>, role: Role) -> Option<&'static str> {
-    // A class may derive from one of the library.
+    // The object's class may derive from one of the library.
     let types = object.get_type().mro();
     types.iter().find_map(|class| {
         let name = class.cast::<PyType>().ok()?.fully_qualified_name().ok()?.to_string();

@@ -1,4 +1,4 @@
-//! The memory of one array, as its struct tells: where elements lie, and whether any coincide.
+//! The memory of one array, from its struct: where elements lie, and whether any share bytes.
 
 #![allow(unsafe_code)] // reads the fields of NumPy's array struct
 
@@ -17,7 +17,7 @@ pub struct Memory<'a> {
 }
 
 impl<'a> Memory<'a> {
-    /// The memory of an array, which must not be resized while this is in use.
+    /// The memory of an array. The array must not be resized while this is in use.
     pub fn of(array: &'a Bound<'_, PyUntypedArray>) -> Self {
         // SAFETY: an array object points to a valid array struct.
         let raw = unsafe { &*array.as_array_ptr() };
@@ -35,12 +35,13 @@ impl<'a> Memory<'a> {
         unsafe { (*array.as_array_ptr()).fields.descr.addr() }
     }
 
-    /// The object that lends an array its memory, below all arrays that are views; `None` for memory of
-    /// NumPy's own, which can be resized.
+    /// The owner of an array's memory, below all views, if it is not an array itself. `None` if an
+    /// array owns the memory; such an array can be resized.
     pub fn lender<'py>(array: &Bound<'py, PyUntypedArray>) -> Option<Bound<'py, PyAny>> {
         let mut array = array.clone();
         loop {
-            // SAFETY: an array object points to a valid array struct, which owns its base.
+            // SAFETY: an array object points to a valid array struct, which holds a reference to
+            // its base.
             let base = unsafe {
                 let base = (*array.as_array_ptr()).fields.base;
                 Bound::from_borrowed_ptr_or_opt(array.py(), base)
@@ -52,7 +53,7 @@ impl<'a> Memory<'a> {
         }
     }
 
-    /// Whether the memory is the array's own.
+    /// Whether the array owns its memory.
     pub fn owns(&self) -> bool {
         self.flags & npyffi::NPY_ARRAY_OWNDATA != 0
     }
@@ -74,7 +75,7 @@ impl<'a> Memory<'a> {
         self.shape.iter().product()
     }
 
-    /// First address, and the one after the last; equal for an empty array.
+    /// First address, and the address after the last; equal for an empty array.
     pub fn extent(&self, storage: Storage) -> (usize, usize) {
         let start = self.address.addr();
         if self.len() == 0 {
@@ -88,11 +89,13 @@ impl<'a> Memory<'a> {
         (low, start.wrapping_add_signed(reach(true)) + storage.size())
     }
 
-    /// Whether two arrays have a byte in common.
+    /// Whether two arrays have a byte in common, decided exactly from addresses and strides.
     ///
-    /// Decided exactly, from addresses and strides: with both arrays counted from their lowest address,
-    /// one of them backwards, a byte in common is a way to reach a distance by whole numbers of strides.
-    /// Layouts made to be hard, which take more than a million tries, count as common.
+    /// Bytes of `self` are counted upwards from its lowest address, `start`, and bytes of `other`
+    /// downwards from its highest, `other_end - 1`. The arrays share a byte if and only if the
+    /// distance between the two addresses is a sum of `index·stride` over the axes of both arrays,
+    /// plus the offsets of a byte within each element. Layouts that take more than a million tries
+    /// count as overlapping.
     pub fn meets(&self, storage: Storage, other: &Memory<'_>, other_storage: Storage) -> bool {
         let ((start, end), (_, other_end)) = (self.extent(storage), other.extent(other_storage));
         if self.len() == 0 || other.len() == 0 || start >= other_end {
@@ -130,7 +133,8 @@ impl<'a> Memory<'a> {
             reach += stride * (n - 1);
             fits
         });
-        // Interleaved axes may still keep elements apart; only a look at each address tells.
+        // Elements of interleaved axes may still be apart; only the addresses of all elements
+        // decide.
         !nested && {
             let mut offsets = vec![0_usize];
             for (stride, n) in axes {
@@ -143,15 +147,15 @@ impl<'a> Memory<'a> {
     }
 }
 
-/// Strides, largest first, each to be taken from 0 up to a number of times.
+/// Strides, largest first; a sum takes each of them from 0 up to `most` times.
 struct Strides(Vec<Stride>);
 
 struct Stride {
     stride: i128,
     most: i128,
-    /// How far this and the smaller ones reach together.
+    /// The largest sum of this stride and the smaller ones.
     reach: i128,
-    /// The greatest common divisor of this and the smaller ones.
+    /// The greatest common divisor of this stride and the smaller ones.
     divisor: i128,
 }
 
@@ -185,7 +189,8 @@ fn reach(strides: &[Stride], low: i128, high: i128, tries: &mut u32) -> bool {
     if high.div_euclid(first.divisor) * first.divisor < low {
         return false;
     }
-    // Of one stride every multiple is a sum.
+    // With one stride left, the test above is exact. Without tries left, the answer is the safe
+    // one.
     if smaller.is_empty() || *tries == 0 {
         return true;
     }

@@ -1,4 +1,4 @@
-//! NumPy arrays: what they are, where they lie, and whether they may be used.
+//! NumPy arrays: storage, memory, overlap, and checks before use.
 
 pub mod arguments;
 pub mod checks;

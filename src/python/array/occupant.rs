@@ -1,4 +1,4 @@
-//! An array among others that must not overlap.
+//! Arrays in a check for overlaps.
 
 use numpy::PyUntypedArray;
 use pyo3::prelude::*;
@@ -6,7 +6,7 @@ use thalweg::array::storage::Storage;
 
 use crate::array::memory::Memory;
 
-/// An array among others that must not overlap.
+/// An array in a check for overlaps, and whether it is written.
 #[derive(Clone, Copy)]
 pub struct Occupant<'a, 'py> {
     pub array: &'a Bound<'py, PyUntypedArray>,

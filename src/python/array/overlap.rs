@@ -1,5 +1,5 @@
-//! Which arrays have memory in common: candidates by address, then an exact answer. No Python code
-//! runs, except where the system does not tell which arrays map files.
+//! Overlap of arrays: intervals of addresses give candidates, then an exact test decides. Python
+//! code runs only on systems without a table of mappings.
 
 use std::collections::HashMap;
 
@@ -11,17 +11,17 @@ use crate::array::memory::Memory;
 use crate::array::occupant::Occupant;
 use crate::array::storage::storage_of;
 
-/// Where arrays lie that are written, to find what might overlap them.
+/// Intervals of addresses of arrays, to find those that may overlap another array.
 #[derive(Debug, Default)]
 pub struct Extents {
-    /// Start, end and owner, by start.
+    /// Start, end and owner, sorted by start.
     spans: Vec<(usize, usize, usize)>,
-    /// The largest end up to each span.
+    /// The largest end among each span and those before it.
     reach: Vec<usize>,
 }
 
 impl Extents {
-    /// The extents of arrays; owners are their positions.
+    /// The intervals of arrays; an owner is a position in `arrays`.
     pub fn of(arrays: &[Occupant<'_, '_>]) -> Self {
         let span = |(owner, occupant): (usize, &Occupant<'_, '_>)| {
             let (start, end) = Memory::of(occupant.array).extent(occupant.storage);
@@ -51,9 +51,10 @@ impl Extents {
     }
 }
 
-/// Positions of the first two arrays, one of them written, that have an element in common.
+/// Positions of the first two arrays, at least one of them written, that have a byte in common.
 ///
-/// Intervals of addresses only find candidates: columns of one matrix share a range and no element.
+/// Intervals of addresses only give candidates: columns of one matrix share an interval and no
+/// element.
 pub fn first_overlap(arrays: &[Occupant<'_, '_>]) -> Option<(usize, usize)> {
     let extents = Extents::of(arrays);
     arrays.iter().enumerate().find_map(|(position, later)| {
@@ -65,7 +66,7 @@ pub fn first_overlap(arrays: &[Occupant<'_, '_>]) -> Option<(usize, usize)> {
     })
 }
 
-/// Positions of the arrays that map files, with their places there. May run Python code.
+/// Positions of the arrays that map files, and their places there. May run Python code.
 pub fn mapped(arrays: &[Occupant<'_, '_>]) -> PyResult<Vec<(usize, Place)>> {
     let mut maps = Maps::default();
     let mut found = Vec::new();
@@ -104,8 +105,8 @@ pub fn first_in_files(
     first.map(|(later, earlier)| (earlier, later))
 }
 
-/// The same for objects of which some may be no arrays, each with whether it is written. May run Python
-/// code, so it comes before they are checked.
+/// As [`first_in_files`], for objects with whether each is written; those that are not arrays are
+/// ignored. May run Python code, so it comes before the arrays are checked.
 pub fn first_file_overlap<'a, 'py: 'a>(
     objects: impl Iterator<Item = (&'a Bound<'py, PyAny>, bool)>,
 ) -> PyResult<Option<(usize, usize)>> {

@@ -1,4 +1,4 @@
-//! What the elements of arrays are.
+//! The core's storage for each NumPy dtype.
 
 use numpy::{PyArrayDescr, PyArrayDescrMethods, PyUntypedArray, PyUntypedArrayMethods};
 use pyo3::prelude::*;
@@ -11,14 +11,15 @@ use crate::array::memory::Memory;
 pub struct Known {
     storage: Storage,
     descr: Py<PyArrayDescr>,
-    /// Of the object.
+    /// Address of the dtype object.
     address: usize,
 }
 
-/// What the array's elements are, if that is one of ours in native byte order.
+/// The storage of the array's elements; `None` if the core has none for the dtype or the byte order
+/// is not native.
 #[inline]
 pub fn storage_of(array: &Bound<'_, PyUntypedArray>) -> Option<Storage> {
-    // Nearly every array has NumPy's own dtype object, which is told by its address.
+    // Nearly every array has NumPy's own dtype object, which its address identifies.
     let (known, address) = (known(array.py()), Memory::descr(array));
     for known in known {
         if known.address == address {
@@ -28,14 +29,15 @@ pub fn storage_of(array: &Bound<'_, PyUntypedArray>) -> Option<Storage> {
     equivalent(array, known)
 }
 
-/// Equivalence asks for native byte order too.
+/// Equivalence of dtypes includes the byte order, which must be native.
 #[cold]
 fn equivalent(array: &Bound<'_, PyUntypedArray>, known: &[Known]) -> Option<Storage> {
     let (py, dtype) = (array.py(), array.dtype());
     known.iter().find(|known| dtype.is_equiv_to(known.descr.bind(py))).map(|known| known.storage)
 }
 
-/// Storages with NumPy's dtype objects; made once, before there are arrays to check.
+/// Storages with NumPy's dtype objects; made once, when this module is loaded, before any array is
+/// checked.
 pub fn known(py: Python<'_>) -> &[Known] {
     static KNOWN: PyOnceLock<Vec<Known>> = PyOnceLock::new();
     KNOWN.get_or_init(py, || {
