@@ -1,4 +1,5 @@
-//! Classes of parameters that share their hyperparameters, and the state of those that begin to train.
+//! Classes of parameters that share hyperparameters, and the state of parameters that begin to
+//! train.
 
 use std::collections::HashMap;
 
@@ -18,7 +19,7 @@ use crate::model::leaf::{Active, Leaf};
 use crate::values::hyper::Class;
 
 impl Model {
-    /// The leaves of each class, if the assignment is one.
+    /// The leaves of each class. Refuses an assignment that does not fit leaves and classes.
     pub fn members(&self, assignment: &[usize], classes: usize) -> Outcome<Vec<Vec<usize>>> {
         if assignment.len() != self.leaves.len() {
             return Err(no_assignment());
@@ -37,7 +38,8 @@ impl Model {
         arrays.filter_map(storage_of).map(Storage::element).collect()
     }
 
-    /// Takes over classes; leaves that train for the first time are checked and get their state.
+    /// Sets classes and assignment. Leaves that train for the first time are checked and get their
+    /// state.
     pub fn configure(
         &mut self,
         py: Python<'_>,
@@ -60,7 +62,7 @@ impl Model {
         Ok(())
     }
 
-    /// Gives some classes, by position, other hyperparameters; the leaves stay in theirs.
+    /// Changes the hyperparameters of some classes, by position; the leaves stay in their classes.
     pub fn adjust(&mut self, py: Python<'_>, given: &[(usize, Bound<'_, PyDict>)]) -> Outcome<()> {
         let mut classes = Vec::with_capacity(given.len());
         for (position, values) in given {
@@ -94,8 +96,8 @@ impl Model {
         classes.iter().try_for_each(|class| class.check(numbers))
     }
 
-    /// The leaf and how many arrays of state it gets, if it is to have some in this class and has
-    /// none yet.
+    /// The leaf and the number of state arrays to make, if it needs state in this class and has
+    /// none. Refuses a leaf whose existing state lacks an array.
     fn thaws(
         &self,
         leaf: usize,
@@ -122,7 +124,7 @@ impl Model {
         }
     }
 
-    /// Gives leaves their state, and takes down which are written where others train than before.
+    /// Gives leaves their state, and updates `written` if the set of leaves that train changes.
     fn activate(
         &mut self,
         py: Python<'_>,
@@ -139,7 +141,7 @@ impl Model {
         Ok(())
     }
 
-    /// Checks arrays of leaves and gives each so many arrays of state.
+    /// Checks the arrays of leaves, and makes the given number of state arrays for each.
     fn thaw(&self, py: Python<'_>, thaws: &[(usize, usize)]) -> Outcome<Vec<(usize, Active)>> {
         let updated = self.options.wording.updated;
         let mut checked = Vec::with_capacity(thaws.len());
@@ -166,7 +168,7 @@ impl Model {
         Ok(thaws.iter().map(|(i, _)| *i).zip(active).collect())
     }
 
-    /// Classes from what Python says of them and of the leaves in them.
+    /// Classes from Python's values, which are checked for the leaves in each class.
     pub fn extract(
         &self,
         py: Python<'_>,

@@ -1,4 +1,4 @@
-//! Mappings, lists and tuples: what trees are made of.
+//! Mappings, lists and tuples: the containers in trees.
 
 use numpy::PyUntypedArray;
 use pyo3::prelude::*;
@@ -17,7 +17,7 @@ pub enum Container {
 }
 
 pub struct Child<'py> {
-    /// The key of a mapping.
+    /// The key, in a mapping.
     pub key: Option<Bound<'py, PyAny>>,
     pub name: String,
     pub child: Bound<'py, PyAny>,
@@ -35,7 +35,8 @@ pub fn open<'py>(
         Ok(Child { name: join(&key_name(path, &key)?), key: Some(key), child })
     };
     if let Ok(dict) = object.cast::<PyDict>() {
-        // Taken before they are named, which runs code of the keys.
+        // All entries are taken first: naming them runs code of the keys, which can change the
+        // dict.
         let entries: Vec<_> = dict.iter().collect();
         let entries = entries.into_iter().map(keyed).collect::<Outcome<_>>()?;
         return Ok(Some((Container::Mapping, entries)));
@@ -65,10 +66,10 @@ pub fn open<'py>(
     Ok(None)
 }
 
-/// Whether it is a mapping of another kind than dict.
+/// Whether the object is a `collections.abc.Mapping`; false for arrays.
 ///
-/// Asked by hand: a cast to PyO3's mapping runs Python code too, and loses what that raises, such as
-/// an interrupt.
+/// PyO3's cast to a mapping also runs Python code, but loses exceptions raised there, such as an
+/// interrupt.
 pub fn is_mapping(object: &Bound<'_, PyAny>) -> PyResult<bool> {
     static MAPPING: PyOnceLock<Py<PyType>> = PyOnceLock::new();
     if object.is_instance_of::<PyUntypedArray>() {
@@ -77,15 +78,15 @@ pub fn is_mapping(object: &Bound<'_, PyAny>) -> PyResult<bool> {
     object.is_instance(MAPPING.import(object.py(), "collections.abc", "Mapping")?)
 }
 
-/// The field names of a namedtuple.
+/// The field names of a namedtuple; `None` for other tuples.
 fn fields_of(tuple: &Bound<'_, PyAny>) -> PyResult<Option<Vec<String>>> {
     let fields = tuple.getattr_opt("_fields")?;
     Ok(fields.map(|fields| if_said(tuple.py(), fields.extract())).transpose()?.flatten())
 }
 
-/// Whether a tuple has no field names, or those of the other.
+/// Whether a tuple has no field names, or the same as `other`.
 pub fn same_fields(tuple: &Bound<'_, PyTuple>, other: &Bound<'_, PyAny>) -> PyResult<bool> {
-    // Types tell at once, without looking for attributes.
+    // Comparing types first avoids attribute lookups.
     if tuple.is_exact_instance_of::<PyTuple>() || tuple.get_type().is(other.get_type()) {
         return Ok(true);
     }

@@ -1,18 +1,18 @@
-//! What an optimizer counts.
+//! The counters of an optimizer.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// The number of steps taken, of steps skipped, of steps skipped since the last one taken, and the
-/// sum of the scales of steps taken.
+/// Number of steps taken, of steps skipped, and of steps skipped since the last one taken; sum of
+/// the scales of the steps taken.
 pub type Counts = (u64, u64, u64, f64);
 
-/// Outside the gate, so that other threads can watch the progress.
+/// The counters, outside the gate, so that other threads can read them during a step.
 #[derive(Debug, Default)]
 pub struct Counters {
     pub steps: AtomicU64,
     skips: AtomicU64,
     consecutive_skips: AtomicU64,
-    /// As bits.
+    /// The bits of an `f64`.
     weight: AtomicU64,
 }
 

@@ -1,7 +1,7 @@
-//! The gradients of leaves, found in a tree or by name.
+//! Gradients of leaves, found in a tree or by name.
 //!
-//! Gradients mostly come as the very tree that the parameters are, so that is tried first, node beside
-//! node; then a flat dict of names; any other tree is flattened and looked up.
+//! Gradients mostly come in the same tree as the parameters, so both trees are walked together
+//! first. Then a flat dict of names is tried. Any other tree is flattened and looked up by name.
 
 use std::cell::OnceCell;
 use std::collections::{HashMap, HashSet};
@@ -16,10 +16,10 @@ use crate::model::containers::{Container, is_mapping, same_fields};
 use crate::model::leaf::Leaf;
 use crate::model::tree::{Content, Node, flatten};
 
-/// What a leaf's gradient is.
+/// The entry for a leaf's gradient.
 #[derive(Debug, Default)]
 pub enum Given {
-    /// Nothing was said.
+    /// No entry.
     #[default]
     Missing,
     /// `None`, at the leaf or above.
@@ -29,9 +29,11 @@ pub enum Given {
 }
 
 impl Node {
-    /// Takes the gradients from a tree of this very structure; false if it has another.
+    /// Collects the gradients from a tree with the structure of this node; false if the structure
+    /// differs.
     ///
-    /// `given` has a place for each leaf, in order, from number `next` on.
+    /// `given` has an entry for each leaf, in order. Those of this node begin at `next`, which is
+    /// moved past them.
     pub fn collect(
         &self,
         grads: &Bound<'_, PyAny>,
@@ -73,7 +75,7 @@ impl Node {
             (Container::Mapping, _) => return Ok(false),
             (_, Ok(list)) => list.iter().collect(),
             (_, Err(_)) => match grads.cast::<PyTuple>() {
-                // Fields in another order are other names.
+                // Fields in another order have other names.
                 Ok(tuple) if !same_fields(tuple, self.object.bind(py))? => return Ok(false),
                 Ok(tuple) => tuple.iter().collect(),
                 Err(_) => return Ok(false),
@@ -97,8 +99,8 @@ fn is_container(object: &Bound<'_, PyAny>) -> bool {
         || object.is_instance_of::<PyTuple>()
 }
 
-/// Takes the gradients from a dict of names, keys in the order of the leaves; false if it has
-/// other keys or other values than arrays and `None`.
+/// Collects the gradients from a dict of names; `keys` are in the order of the leaves. False if the
+/// dict has other keys, or values that are neither arrays nor `None`.
 pub fn collect_flat<'k>(
     grads: &Bound<'_, PyAny>,
     keys: impl Iterator<Item = &'k Py<PyString>>,
@@ -123,7 +125,7 @@ pub fn collect_flat<'k>(
     Ok(found == dict.len())
 }
 
-/// What can be found by name in the tree of the parameters; gathered when it is first asked for.
+/// The names of all nodes in the tree of the parameters, collected on first use.
 pub struct Known<'a> {
     tree: &'a Node,
     nodes: OnceCell<HashSet<&'a str>>,
@@ -134,7 +136,7 @@ impl<'a> Known<'a> {
         Known { tree, nodes: OnceCell::new() }
     }
 
-    /// Whether there is a node of this name, leaf or not.
+    /// Whether a node, leaf or not, has this name.
     pub fn has(&self, name: &str) -> bool {
         let gathered = || {
             let mut names = HashSet::new();
@@ -145,10 +147,10 @@ impl<'a> Known<'a> {
     }
 }
 
-/// Takes the gradients from any tree, by name; returns the names that are no leaf. `sorted` are the
-/// leaves in the order of their names.
+/// Collects the gradients from any tree, by name; returns the names that are no leaf. `sorted` are
+/// the leaves in the order of their names.
 ///
-/// `None` above leaves stands for all of them.
+/// `None` in place of a container stands for all leaves below it.
 pub fn collect_by_name(
     grads: &Bound<'_, PyAny>,
     tree: &Node,

@@ -1,4 +1,4 @@
-//! A parameter with its state: what was checked when it was taken in, and is looked at again.
+//! A parameter with its state, checked when it is taken in and again at each step.
 
 use numpy::PyUntypedArrayMethods;
 use pyo3::prelude::*;
@@ -16,9 +16,9 @@ use thalweg::error::Quoted;
 #[derive(Debug)]
 pub struct Leaf {
     pub name: String,
-    /// The name, to be looked up in a dict.
+    /// The name as a Python string, for lookups in dicts.
     pub key: Py<PyString>,
-    /// Entries on the way to it in the tree.
+    /// Path in the tree: the position of the entry in each container.
     pub path: Box<[usize]>,
     pub class: usize,
     /// Number of its updates.
@@ -29,7 +29,7 @@ pub struct Leaf {
 }
 
 impl Leaf {
-    /// Looks at the state arrays again before they are written.
+    /// Rechecks the state arrays before they are written.
     pub fn recheck_state(&self, py: Python<'_>) -> Outcome<()> {
         let what = || format!("the state of {}", Quoted(&self.name));
         let mut states = self.active.iter().flat_map(|active| &active.state);
@@ -42,8 +42,8 @@ impl Leaf {
 pub struct Active {
     pub p: Checked,
     pub state: Vec<Checked>,
-    /// Whether parameter and state are dense in one order and stored as themselves, so that a gradient with the same
-    /// strides makes a plain slice of all.
+    /// Whether parameter and state have plain storage and are dense in the same order. With a
+    /// gradient of the same strides, all of them are plain slices.
     pub dense: bool,
 }
 
@@ -58,7 +58,7 @@ impl Active {
         Active { p, state, dense }
     }
 
-    /// The same state with another array of the same shape and type.
+    /// The same state with another parameter array, of the same shape and dtype.
     pub fn with_parameter(&self, object: &Bound<'_, PyAny>, name: &str) -> Outcome<Self> {
         let what = || format!("parameter {}", Quoted(name));
         let (array, storage) = written(object, what)?;
@@ -76,8 +76,8 @@ impl Active {
         Ok(Active::new(Checked::new(array, storage), state.collect()))
     }
 
-    /// Pointers to the arrays, once their structs have been looked at again; the parameter's in place
-    /// of the gradient's.
+    /// Pointers to the arrays, after a recheck of their structs. The places of the gradient and of
+    /// missing state have the parameter's pointer.
     pub fn recheck(
         &self,
         py: Python<'_>,

@@ -1,4 +1,4 @@
-//! What an optimizer holds: the parameters' tree, the leaves with their state, their classes.
+//! The contents of an optimizer: the parameters' tree, the leaves with their state, their classes.
 
 pub mod classes;
 pub mod containers;
@@ -33,7 +33,7 @@ use crate::model::record::Record;
 use crate::model::tree::{Leaves, Node};
 use crate::values::hyper::Class;
 
-/// The memory that a step may write: that of the leaves that are not frozen.
+/// The memory that a step may write: the arrays of the leaves that are not frozen.
 #[derive(Debug, Default)]
 pub struct Written {
     pub leaves: Vec<usize>,
@@ -41,7 +41,7 @@ pub struct Written {
     pub arrays: Vec<(usize, usize)>,
     /// Owners are positions in `arrays`.
     pub extents: Extents,
-    /// Arrays that map files, by their position in `arrays`.
+    /// Arrays that map files, by position in `arrays`.
     pub mapped: Vec<(usize, Place)>,
 }
 
@@ -49,7 +49,7 @@ pub struct Written {
 #[derive(Debug)]
 pub struct Model {
     pub options: Options,
-    /// Names of state arrays, as Python has them.
+    /// Names of state arrays as Python strings.
     pub state_keys: Vec<Py<PyString>>,
     pub tree: Node,
     pub leaves: Vec<Leaf>,
@@ -62,34 +62,34 @@ pub struct Model {
     pub written: Written,
     /// The step that is being taken tensor by tensor.
     pub open: Option<Open>,
-    /// Whether the arrays hold something else for a while.
+    /// Whether parameters and averages are swapped.
     pub held: bool,
-    /// Arrays, by leaf and number, that loading began to write and did not finish.
+    /// Arrays, by leaf and number, that a load began to write and did not finish.
     pub torn: BTreeSet<(usize, usize)>,
-    /// Makes the state of leaves, where that is kept in files; see `thalweg.mapped.state_dir`.
+    /// Makes the state of leaves in files, if it is kept there; see `thalweg.mapped.state_dir`.
     pub keeper: Option<Py<PyAny>>,
-    /// What tells, of arrays that are files, whether they are whole.
+    /// The record of progress, if the arrays are files. It tells whether they are whole.
     pub record: Option<Record>,
 }
 
 /// A step that is taken tensor by tensor.
 #[derive(Debug)]
 pub struct Open {
-    /// Tells it from any other.
+    /// Identifies the step.
     pub token: u64,
     pub number: u64,
     /// The learning rate of group 0.
     pub lr: f64,
-    /// The numbers of each class; shared with the parts of the step.
+    /// The numbers of each class, shared with the parts of the step.
     pub numbers: Arc<[Numbers]>,
-    /// For each leaf, whether it was updated in this step.
+    /// Whether each leaf was updated in this step.
     pub done: Vec<bool>,
 }
 
 impl Model {
     pub fn new<'py>(params: &Bound<'py, PyAny>, options: Options) -> Outcome<(Self, Leaves<'py>)> {
         let (tree, found) = Node::new(params)?;
-        // A sum or an average that is unpickled may not know yet of what it is.
+        // A sum or average can be unpickled before its parameters are known.
         if found.is_empty() && !(params.is_none() && options.wording.itself.is_some()) {
             return Err(Refusal::EmptyTree);
         }
@@ -128,12 +128,12 @@ impl Model {
         Ok((model, found))
     }
 
-    /// The model, unless it is in the middle of something.
+    /// The model. Refuses while a step is open, averages are swapped in, or a load is unfinished.
     pub fn ready(&mut self) -> Outcome<&mut Self> {
         if self.torn.is_empty() { self.loadable() } else { Err(Refusal::Torn) }
     }
 
-    /// The same for loading, which makes whole what loading left torn.
+    /// The model for a load, which is accepted after an unfinished load: it makes the arrays whole.
     pub fn loadable(&mut self) -> Outcome<&mut Self> {
         match self {
             Model { open: Some(_), .. } => Err(Refusal::Open),
@@ -142,7 +142,7 @@ impl Model {
         }
     }
 
-    /// The name of the first node that trains and that its container no longer holds.
+    /// The name of the first node that its container no longer holds. Frozen leaves are ignored.
     pub fn first_rebound(&self, py: Python<'_>) -> PyResult<Option<&str>> {
         let frozen = |name: &str| {
             let leaf = self.index.get(name).map(|i| &self.leaves[*i]);
@@ -151,7 +151,7 @@ impl Model {
         self.tree.first_rebound(py, &frozen)
     }
 
-    /// Refuses if a leaf that trains was replaced in its container, or is no longer what it was.
+    /// Refuses if a leaf that trains was replaced in its container, or its array or state changed.
     pub fn check_current(&self, py: Python<'_>) -> Outcome<()> {
         if let Some(name) = self.first_rebound(py)? {
             return Err(Refusal::Rebound { name: name.to_owned() });
@@ -191,7 +191,7 @@ impl Model {
 }
 
 impl Model {
-    /// Keeps a record from now on, or closes it.
+    /// Starts a record in these words, or closes it.
     pub fn set_record(
         &mut self,
         words: Option<&Bound<'_, PyUntypedArray>>,
@@ -207,7 +207,7 @@ impl Model {
         Ok(())
     }
 
-    /// Parameters and state are whole again.
+    /// Records that parameters and state are whole again.
     pub fn mend(&mut self, counters: &Counters) {
         if let Some(record) = self.record.as_mut().filter(|record| record.torn) {
             record.torn = false;
@@ -216,7 +216,7 @@ impl Model {
         }
     }
 
-    /// What can be refused or fail before something is written.
+    /// Does what can be refused or fail, before the first write.
     pub fn prepare_writing(&self, py: Python<'_>) -> Outcome<()> {
         self.record.as_ref().map_or(Ok(()), |record| record.prepare(py))
     }
@@ -226,14 +226,14 @@ impl Model {
         self.record.as_ref().map_or(Ok(()), Record::check_whole)
     }
 
-    /// Puts down that writing begins; goes with [`Model::finish_writing`].
+    /// Records that writing begins; paired with [`Model::finish_writing`].
     pub fn begin_writing(&mut self) {
         if let Some(record) = &mut self.record {
             record.begin();
         }
     }
 
-    /// Puts down that writing is done, and the counters.
+    /// Records that writing is done, and the counters.
     pub fn finish_writing(&mut self, counters: &Counters) {
         let (leaves, sorted) = (&self.leaves, &self.sorted);
         if let Some(record) = &mut self.record {
@@ -242,7 +242,8 @@ impl Model {
         }
     }
 
-    /// Writes between the two. Where `work` fails it has written nothing, or left arrays torn.
+    /// Runs `work` between [`Model::begin_writing`] and [`Model::finish_writing`]. If `work` fails,
+    /// it has written nothing or has left arrays marked as torn.
     pub fn writing<T>(
         &mut self,
         py: Python<'_>,

@@ -1,4 +1,4 @@
-//! What holds for all parameters of an optimizer, for ever.
+//! Options of an optimizer that hold for all parameters and never change.
 
 use thalweg::error::Quoted;
 use thalweg::rule::{Choice, Numbers, Rule, StateSpec, When, rules};
@@ -7,7 +7,7 @@ use crate::interpreter::errors::{Outcome, Refusal};
 use crate::model::wording::Wording;
 use crate::values::hyper::Class;
 
-/// What to do about a gradient that no rule can take.
+/// The response to gradients that are NaN, infinite or too large.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Policy {
     Raise,
@@ -29,11 +29,11 @@ impl Policy {
     }
 }
 
-/// What holds for all parameters, for ever.
+/// Options that hold for all parameters and never change.
 #[derive(Clone, Debug)]
 pub struct Options {
     pub rule: &'static Rule,
-    /// What was chosen of that of which the rule has a choice.
+    /// The choices of the rule that are on.
     pub chosen: Vec<Choice>,
     pub policy: Policy,
     pub wording: &'static Wording,
@@ -44,7 +44,7 @@ impl Options {
         Options { rule, chosen, policy, wording: Wording::of(rule.name) }
     }
 
-    /// The numbers of the rule with what was chosen, before they are set.
+    /// The rule's initial numbers, with the choices set.
     pub fn numbers(&self) -> Numbers {
         let mut numbers = self.rule.numbers;
         for choice in &self.chosen {
@@ -55,12 +55,12 @@ impl Options {
         numbers
     }
 
-    /// Names of the state arrays of a leaf that has so many.
+    /// Names of the first `states` state arrays.
     pub fn state_names(&self, states: usize) -> Vec<&'static str> {
         self.rule.state[..states].iter().map(|state| state.name).collect()
     }
 
-    /// How many state arrays a leaf of this class has.
+    /// Number of state arrays of a leaf in this class.
     pub fn states(&self, class: &Class) -> usize {
         let has = |state: &&StateSpec| match state.when {
             When::Always => true,
@@ -71,7 +71,7 @@ impl Options {
     }
 }
 
-/// The row of the table of rules that has this name.
+/// The row of the table of rules with this name.
 pub fn rule_named(name: &str) -> Outcome<&'static Rule> {
     let found = rules().find(|rule| rule.name == name);
     found.ok_or_else(|| Refusal::Value(format!("there is no rule {}", Quoted(name))))

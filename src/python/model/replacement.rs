@@ -1,4 +1,4 @@
-//! Other arrays, and more of them, in place of the parameters that there were.
+//! Replacement of the parameters by other arrays, or by a tree that has more.
 
 use std::collections::HashMap;
 
@@ -13,7 +13,7 @@ const IF_LOST: &str = "; make a new optimizer to remove parameters";
 const IF_NEW: &str = "; opt.extend(params) adds parameters";
 
 impl Model {
-    /// Adopts the arrays of another tree with the same names, shapes and types; keeps the state.
+    /// Adopts the arrays of another tree with the same names, shapes and dtypes; keeps the state.
     pub fn rebind<'py>(&mut self, params: &Bound<'py, PyAny>) -> Outcome<Leaves<'py>> {
         let (mut next, found) = self.successor(params, false)?;
         let trains = |leaf: &usize| !self.classes[next.leaves[*leaf].class].frozen;
@@ -27,7 +27,8 @@ impl Model {
         Ok(found)
     }
 
-    /// The same for a tree with more parameters, which belong to the given classes.
+    /// Adopts a tree with the same parameters and more, assigned to the given classes; keeps the
+    /// state.
     pub fn extend<'py>(
         &mut self,
         params: &Bound<'py, PyAny>,
@@ -42,8 +43,8 @@ impl Model {
         Ok(found)
     }
 
-    /// A model of another tree that holds the same parameters, and perhaps more, with their state.
-    /// It has no classes.
+    /// A model of another tree with the same parameters and their state. With `more`, the tree may
+    /// have further parameters. The model has no classes.
     fn successor<'py>(
         &self,
         params: &Bound<'py, PyAny>,

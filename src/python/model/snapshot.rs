@@ -1,4 +1,4 @@
-//! What is saved of an optimizer, and taken over again: state arrays and numbers of updates.
+//! Saving and loading of an optimizer's arrays and numbers of updates.
 
 use numpy::PyUntypedArray;
 use pyo3::prelude::*;
@@ -14,29 +14,29 @@ use crate::model::leaf::Leaf;
 use crate::saved::stored::{Stored, Transfer};
 use thalweg::array::storage::Storage;
 
-/// What a leaf's number of updates, and the leaf itself, are saved as.
+/// The keys of a leaf's number of updates, and of the leaf itself, in saved state.
 const STEP: &str = "step";
 const PARAM: &str = "param";
 
-/// The counters and the state of leaves, as a snapshot gives them.
+/// A snapshot: the counters, and the state of leaves by name.
 pub type Snapshot<'py> = (Counts, Bound<'py, PyDict>);
 
-/// The place of counters and hyperparameters among those that are torn.
+/// The entry of `torn` for counters and hyperparameters.
 const NUMBERS: (usize, usize) = (usize::MAX, 0);
 
-/// What is to be taken over, checked.
+/// Saved state that was checked and can be loaded.
 #[derive(Default)]
 pub struct Incoming<'py> {
-    /// Leaf and number of each array.
+    /// Leaf and number of each array to load.
     places: Vec<(usize, usize)>,
     copies: Vec<(Py<PyUntypedArray>, Bound<'py, PyAny>)>,
     transfers: Vec<Transfer>,
-    /// Numbers of updates by leaf.
+    /// Leaves with their numbers of updates.
     steps: Vec<(usize, u64)>,
 }
 
 impl Model {
-    /// The live state arrays of a leaf by name, if it has ever trained.
+    /// The live state arrays of a leaf by name; `None` if it has never trained.
     pub fn state<'py>(&self, py: Python<'py>, leaf: &Leaf) -> Outcome<Option<Bound<'py, PyDict>>> {
         let Some(active) = &leaf.active else { return Ok(None) };
         let arrays = PyDict::new(py);
@@ -46,7 +46,8 @@ impl Model {
         Ok(Some(arrays))
     }
 
-    /// The arrays of a leaf that a snapshot keeps: its state, or of sums and averages themselves.
+    /// The arrays of a leaf in a snapshot: its state and, for sums and averages, the sum or average
+    /// itself.
     pub fn kept<'py>(&self, py: Python<'py>, leaf: &Leaf) -> Outcome<Option<Bound<'py, PyDict>>> {
         let Some(arrays) = self.state(py, leaf)? else { return Ok(None) };
         if let (Some(key), Some(active)) = (self.options.wording.itself, &leaf.active) {
@@ -55,7 +56,7 @@ impl Model {
         Ok(Some(arrays))
     }
 
-    /// What is kept of leaves that have any of it, by name: live arrays and the number of updates.
+    /// The live arrays and the number of updates of each leaf that has trained, by name.
     pub fn snapshot<'py>(
         &self,
         py: Python<'py>,
@@ -89,7 +90,7 @@ impl Model {
         Ok(())
     }
 
-    /// Refuses if what is to be taken over cannot be written.
+    /// Refuses if an array that the load writes has changed or was replaced in its container.
     pub fn check_restorable(&self, states: &Bound<'_, PyDict>) -> Outcome<()> {
         let (py, words) = (states.py(), self.options.wording);
         let mut params = false;
@@ -110,8 +111,8 @@ impl Model {
         }
     }
 
-    /// What is to be taken over, by name, which must fit: of each leaf its state, and the parameter
-    /// if that is given. Nothing is changed.
+    /// Checks saved state, which must fit, and resolves its names: the state of each leaf, and the
+    /// parameter if it is given. Changes nothing.
     pub fn incoming<'py>(&self, states: &Bound<'py, PyDict>) -> Outcome<Incoming<'py>> {
         let py = states.py();
         self.check_restorable(states)?;
@@ -143,13 +144,14 @@ impl Model {
         Ok(incoming)
     }
 
-    /// Refuses all use but loading until the arrays have come: see [`Model::sew`].
+    /// Marks the arrays as torn, so that everything but a load is refused until [`Model::sew`].
     pub fn tear(&mut self, incoming: &Incoming<'_>) {
         self.torn.extend(incoming.places.iter().copied());
         self.torn.insert(NUMBERS);
     }
 
-    /// Takes it over. If that fails part of the arrays have come.
+    /// Loads the arrays and numbers of updates. After a failure, some arrays are loaded and others
+    /// not.
     pub fn take_over(&mut self, py: Python<'_>, incoming: &Incoming<'_>) -> Outcome<()> {
         let copyto = py.import("numpy")?.getattr("copyto")?;
         for (to, from) in &incoming.copies {
@@ -163,14 +165,14 @@ impl Model {
         Ok(())
     }
 
-    /// Allows use again: the arrays have come.
+    /// Removes the marks of [`Model::tear`], once all arrays are loaded.
     pub fn sew(&mut self, incoming: &Incoming<'_>) {
         for place in incoming.places.iter().chain([&NUMBERS]) {
             self.torn.remove(place);
         }
     }
 
-    /// The number of the array of a leaf that is saved under this key.
+    /// The number of the leaf's array that is saved under this key.
     fn number(&self, leaf: &Leaf, key: &str) -> Option<usize> {
         let states = leaf.active.as_ref().map_or(0, |active| active.state.len());
         let state = self.options.rule.state[..states].iter().position(|state| state.name == key);
@@ -180,7 +182,7 @@ impl Model {
         }
     }
 
-    /// The array, or a copy if it lies where state lies that is about to be written.
+    /// The array, or a copy if it may share memory with arrays that the load writes.
     fn apart<'py>(&self, array: Bound<'py, PyUntypedArray>) -> PyResult<Bound<'py, PyAny>> {
         let storage = storage_of(&array).unwrap_or(Storage::F64);
         let (start, end) = Memory::of(&array).extent(storage);

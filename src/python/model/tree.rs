@@ -1,4 +1,4 @@
-//! Trees of arrays: mappings, lists and tuples become flat names, natively.
+//! Trees of arrays: mappings, lists and tuples, flattened to names.
 //!
 //! A leaf's name is its path joined with dots.
 
@@ -12,7 +12,7 @@ use pyo3::types::{PyDict, PyList};
 use crate::interpreter::errors::{Outcome, Refusal};
 use crate::model::containers::{Child, Container, open};
 
-/// Deeper trees are refused; a list that contains itself is one.
+/// Greatest depth of a tree. A list that contains itself exceeds it.
 const DEPTH_MAX: usize = 200;
 
 /// The name of a tree that is a single leaf.
@@ -21,7 +21,7 @@ pub const BARE: &str = "0";
 /// Leaves by name, in the order of the tree.
 pub type Leaves<'py> = Vec<(String, Bound<'py, PyAny>)>;
 
-/// Names and leaves in the order of the tree, `None` among them.
+/// Names and leaves in the order of the tree, including `None`.
 pub fn flatten<'py>(tree: &Bound<'py, PyAny>) -> Outcome<Leaves<'py>> {
     let mut leaves = Vec::new();
     Node::walk(tree, String::new(), 0, &mut |name, leaf: &Bound<'py, PyAny>| {
@@ -34,7 +34,7 @@ pub fn flatten<'py>(tree: &Bound<'py, PyAny>) -> Outcome<Leaves<'py>> {
     }
 }
 
-/// The parameters' containers and leaves, as they were when the optimizer was made.
+/// A container or leaf of the parameters' tree, as it was when the tree was taken in.
 #[derive(Debug)]
 pub struct Node {
     pub name: String,
@@ -49,7 +49,7 @@ pub enum Content {
 }
 
 impl Node {
-    /// Takes in a tree of parameters: its nodes, and its leaves by name. `None` is no leaf.
+    /// The nodes of a tree of parameters, and its leaves by name. `None` is not a leaf.
     pub fn new<'py>(tree: &Bound<'py, PyAny>) -> Outcome<(Node, Leaves<'py>)> {
         let mut leaves = flatten(tree)?;
         leaves.retain(|(_, leaf)| !leaf.is_none());
@@ -83,7 +83,7 @@ impl Node {
         Ok(Node { name: path, object: object.clone().unbind(), content })
     }
 
-    /// How many leaves below are not `None`.
+    /// Number of leaves in this node that are not `None`.
     pub fn count(&self, py: Python<'_>) -> usize {
         match &self.content {
             Content::Leaf => usize::from(!self.object.is_none(py)),
@@ -91,7 +91,7 @@ impl Node {
         }
     }
 
-    /// Whether there are leaves below, all of them frozen.
+    /// Whether the node has leaves and all of them are frozen.
     fn is_frozen(&self, py: Python<'_>, frozen: &impl Fn(&str) -> bool) -> bool {
         match &self.content {
             Content::Leaf => !self.object.is_none(py) && frozen(&self.name),
@@ -121,7 +121,7 @@ impl Node {
         Ok(())
     }
 
-    /// The name of the first node whose container no longer holds it, frozen leaves aside.
+    /// The name of the first node that its container no longer holds. Frozen leaves are ignored.
     pub fn first_rebound(
         &self,
         py: Python<'_>,
@@ -140,7 +140,7 @@ impl Node {
         Ok(None)
     }
 
-    /// Whether the container still holds its entry number `i`.
+    /// Whether the container still holds the same object as entry number `i`.
     fn holds(&self, py: Python<'_>, i: usize) -> PyResult<bool> {
         let Content::Inner { container, entries } = &self.content else { return Ok(true) };
         let (object, (key, node)) = (self.object.bind(py), &entries[i]);
@@ -161,7 +161,7 @@ impl Node {
         })
     }
 
-    /// The name of the first node on the way to a leaf whose container no longer holds it.
+    /// The name of the first node on a path that its container no longer holds.
     pub fn first_rebound_above(&self, py: Python<'_>, path: &[usize]) -> PyResult<Option<&str>> {
         let mut node = self;
         for i in path {
@@ -175,7 +175,7 @@ impl Node {
         Ok(None)
     }
 
-    /// For each leaf that is not `None`, in order, the entries on the way to it.
+    /// Path of each leaf that is not `None`, in order: the position of the entry in each container.
     pub fn paths(&self, py: Python<'_>) -> Vec<Box<[usize]>> {
         let mut paths = Vec::new();
         self.add_paths(py, &mut Vec::new(), &mut paths);

@@ -1,23 +1,23 @@
-//! What messages call an object and what it is given: optimizers, sums and averages are one model.
+//! Wording of messages. Optimizers, sums and averages share one model and differ in their wording.
 
-/// Wording for the objects that have one rule.
+/// Wording for the objects of a rule.
 #[derive(Debug)]
 pub struct Wording {
-    /// The name under which its arrays are saved, where they are no parameters.
+    /// The key under which the arrays are saved; `None` if the arrays are parameters.
     pub itself: Option<&'static str>,
     pub owner: &'static str,
-    /// Before the name of an array that is updated.
+    /// Precedes the name of an array that is updated.
     pub updated: &'static str,
-    /// What else to do where such an array is no longer what it was.
+    /// Additional advice if an updated array has changed.
     pub rebind: &'static str,
-    /// Before the name of one array that is given.
+    /// Precedes the name of an input array.
     pub input: &'static str,
     pub inputs: &'static str,
-    /// What such arrays are.
+    /// The accepted inputs.
     pub are: &'static str,
     pub if_missing: &'static str,
     pub if_extra: &'static str,
-    /// Where nothing is given that counts.
+    /// The message if no leaf that trains has an input.
     pub none: &'static str,
 }
 
@@ -58,7 +58,7 @@ const AVERAGE: Wording = Wording {
 };
 
 impl Wording {
-    /// The wording for a rule: sums and averages are of arrays that mirror parameters.
+    /// The wording for a rule; sums and averages, whose arrays mirror parameters, have their own.
     pub fn of(rule: &str) -> &'static Wording {
         let mirrors = [&SUM, &AVERAGE];
         mirrors.into_iter().find(|wording| wording.itself == Some(rule)).unwrap_or(&OPTIMIZER)

@@ -1,4 +1,4 @@
-//! The memory that steps write.
+//! The memory that a step may write.
 
 use std::collections::HashMap;
 
@@ -15,8 +15,8 @@ const TIED: &str =
     "pass tied weights once and add up their gradients, or pass views that do not overlap";
 
 impl Model {
-    /// What steps write that train these leaves, if nothing overlaps. Some of the leaves are only
-    /// about to be active.
+    /// The arrays that a step writes if these leaves train; refused if any overlap. `thawed` are
+    /// the leaves among them that are not yet active in the model.
     pub fn written_with(
         &self,
         py: Python<'_>,
@@ -51,7 +51,7 @@ impl Model {
         self.leaves[leaf].active.as_ref().map(|active| active.array(number))
     }
 
-    /// "parameter 'w'" or "exp_avg of 'w'".
+    /// The name in messages: "parameter 'w'" or "exp_avg of 'w'".
     pub fn describe(&self, (leaf, array): (usize, usize)) -> String {
         let name = &self.leaves[leaf].name;
         match array {
