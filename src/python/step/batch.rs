@@ -1,4 +1,4 @@
-//! The work of a step once all is checked: threads that run it need know nothing of Python.
+//! The work of a step after all checks. It knows nothing of Python, so any thread can run it.
 
 use std::collections::HashMap;
 
@@ -13,18 +13,19 @@ use thalweg::update::plan::{Plan, Task};
 use thalweg::update::statistics::Norms;
 use thalweg::update::tensor::Tensor;
 
-/// How many keys are looked through for one, the last ones first; neighbours mostly have the same.
+/// Number of recent keys that are searched one by one, the last first; neighbours mostly have the
+/// same key.
 const GLANCE: usize = 8;
 
-/// The tensors of a step, in the order of their names. It keeps its room between steps.
+/// The tensors of a step, in the order of their names. The buffers are reused between steps.
 #[derive(Debug, Default)]
 pub struct Batch {
-    /// Which leaves they are of.
+    /// The leaf of each tensor.
     leaves: Vec<usize>,
     tasks: Vec<Task<'static>>,
     updates: Vec<Update>,
     keys: Vec<UpdateKey>,
-    /// Positions of the keys that were made before the last few.
+    /// Positions of the keys that are older than the last [`GLANCE`].
     earlier: HashMap<UpdateKey, usize>,
     reads: Vec<norm::Input<'static>>,
     norms: Vec<Norms>,
@@ -32,29 +33,29 @@ pub struct Batch {
     pass: ReadPass,
 }
 
-/// What the coefficients of a tensor depend on.
+/// Everything that the coefficients of a tensor depend on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct UpdateKey {
     pub class: usize,
     pub step: u64,
     pub kind: Kind,
-    /// The tensor itself, where each has a clip of its own.
+    /// Position of the tensor, if each tensor is clipped by its own norm.
     pub tensor: Option<usize>,
 }
 
-/// What limits the gradients.
+/// The limit on gradients.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Clip {
     No,
-    /// The norm of all together.
+    /// Norm of all gradients together.
     Norm(f64),
-    /// The norm of each tensor by itself.
+    /// Norm of each gradient.
     TensorNorm(f64),
-    /// The magnitude of each element.
+    /// Magnitude of each element.
     Value(f64),
 }
 
-/// How a batch is to be run.
+/// The settings for running a batch.
 #[derive(Clone, Copy, Debug)]
 pub struct Setting {
     pub level: Level,
@@ -62,15 +63,16 @@ pub struct Setting {
     pub policy: Policy,
     pub clip: Clip,
     pub scale: f64,
-    /// Whether norms are taken in the pass of the update.
+    /// Whether the update computes norms in its pass.
     pub measured: bool,
 }
 
-/// What running a batch came to.
+/// The result of [`Batch::read`].
 pub struct Done {
     pub grad_norm: Option<f64>,
     pub clip: f64,
-    /// Leaves with gradients that cannot be taken, and how many; then nothing was written.
+    /// Leaves with refused gradients, and their numbers of refused elements. If there are any,
+    /// nothing is written.
     pub refused: Vec<(usize, u64)>,
 }
 
@@ -80,7 +82,7 @@ impl Setting {
         self.policy != Policy::Ignore || matches!(self.clip, Clip::Norm(_) | Clip::TensorNorm(_))
     }
 
-    /// How gradients come in that no norm clips.
+    /// The scale and the element limit of gradients, before any clip by norm.
     pub fn intake(&self) -> Intake {
         let max_value = match self.clip {
             Clip::Value(max_value) => max_value,
@@ -91,7 +93,7 @@ impl Setting {
 }
 
 impl Batch {
-    /// Lets go of all arrays.
+    /// Drops all references to arrays.
     pub fn clear(&mut self) {
         self.leaves.clear();
         self.tasks.clear();
@@ -104,15 +106,16 @@ impl Batch {
         self.pass.release.clear();
     }
 
-    /// Lets go of a file's pages behind the passes over the last tensor; of a gradient's behind both.
+    /// Registers pages of a file for release behind the update of the last tensor, and those of a
+    /// gradient also behind its reading.
     ///
     /// # Safety
     ///
-    /// As [`Release::push`](thalweg::machine::pages::Release::push), until it is cleared.
-    #[allow(unsafe_code)] // passes a promise on
+    /// As [`Release::push`](thalweg::machine::pages::Release::push), until [`Batch::clear`].
+    #[allow(unsafe_code)] // passes the caller's guarantee on
     pub unsafe fn release(&mut self, span: Span, is_gradient: bool) {
         let position = self.tasks.len() - 1;
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller of this function.
         unsafe {
             self.plan.release.push(position, span);
             if is_gradient && !self.reads.is_empty() {
@@ -121,7 +124,7 @@ impl Batch {
         }
     }
 
-    /// Adds a leaf's tensor; `read` is its gradient, where the setting may ask for reading.
+    /// Adds a leaf's tensor. `read` is its gradient, if the setting can require reading it.
     pub fn push(
         &mut self,
         leaf: usize,
@@ -139,24 +142,25 @@ impl Batch {
         self.tasks.iter().map(|task| task.tensor.len()).sum()
     }
 
-    /// Whether a pass takes the last tensor's elements in the order of its parameter's memory.
+    /// Whether the update visits the last tensor's elements in memory order or logical order, not
+    /// in tiles.
     pub fn in_lines(&self) -> bool {
         self.tasks.last().is_some_and(|task| task.tensor.in_lines())
     }
 
-    /// Which leaves are in it.
+    /// The leaves in the batch.
     pub fn leaves(&self) -> &[usize] {
         &self.leaves
     }
 
-    /// The position of the coefficients for a key; they are made when first asked for.
+    /// The position of the coefficients for a key; they are made on first use.
     pub fn coefficients(
         &mut self,
         key: UpdateKey,
         numbers: &[Numbers],
         intake: Intake,
     ) -> Result<usize, Error> {
-        // A tensor's own coefficients are asked for once.
+        // The key of a single tensor is used once, so it is not searched for.
         if key.tensor.is_none()
             && let Some(position) = self.made(&key)
         {
@@ -171,21 +175,21 @@ impl Batch {
         Ok(position)
     }
 
-    /// The position of the coefficients for a key, if they are made.
+    /// The position of the coefficients for a key, if they exist.
     fn made(&self, key: &UpdateKey) -> Option<usize> {
         let start = self.keys.len().saturating_sub(GLANCE);
         let recent = self.keys[start..].iter().rposition(|other| other == key);
         recent.map(|position| start + position).or_else(|| self.earlier.get(key).copied())
     }
 
-    /// Norms of a leaf's gradient times `scale`, its parameter and what was added to it, after a run
-    /// that took them, in the order of `leaves`.
+    /// For each leaf, in the order of `leaves`: the norms of `scale` times its gradient, of its
+    /// parameter, and of the change of the parameter. Valid after a measured update.
     pub fn norms(&self, scale: f64) -> impl Iterator<Item = (usize, Norms)> {
         (self.leaves.iter().zip(&self.norms))
             .map(move |(leaf, norms)| (*leaf, Norms { grad: scale * norms.grad, ..*norms }))
     }
 
-    /// Reads the gradients if asked to, and judges them.
+    /// Reads the gradients if the setting requires it: their norm, the clip, and refused elements.
     pub fn read(&mut self, numbers: &[Numbers], setting: &Setting) -> Result<Done, Error> {
         let Setting { level, threads, policy, scale, .. } = *setting;
         let mut done = Done { grad_norm: None, clip: 1.0, refused: Vec::new() };
@@ -202,7 +206,7 @@ impl Batch {
         Ok(done)
     }
 
-    /// Updates all tensors, after [`Batch::read`]. Where it is refused nothing was written.
+    /// Updates all tensors, after [`Batch::read`]. If it fails, nothing was written.
     pub fn update(&mut self, setting: &Setting) -> Result<(), Error> {
         let Setting { level, threads, .. } = *setting;
         let (plan, tasks, updates) = (&mut self.plan, &mut self.tasks, &self.updates);
@@ -216,7 +220,7 @@ impl Batch {
             self.pass.read(&self.reads, level, threads);
         }
         if overflows || setting.reads() {
-            // The same bits, and right also where squares overflow.
+            // The reading gives the same bits, and is correct even if squares overflow.
             for (i, norms) in self.norms.iter_mut().enumerate() {
                 norms.grad = self.pass.norm_of(i).of_scaled(1.0);
             }
@@ -224,10 +228,11 @@ impl Batch {
         Ok(())
     }
 
-    /// Clips by norm: makes the coefficients again, for other factors on the gradients. Returns the
-    /// smallest.
+    /// Clips by norm: makes the coefficients again with a factor on the gradients. Returns the
+    /// smallest factor.
     ///
-    /// Where a gradient is NaN or infinite there is no clip to judge the others by.
+    /// With a gradient that is NaN or infinite, no clip is applied except under `Policy::Ignore`,
+    /// so that the other gradients are judged unclipped.
     fn clip(
         &mut self,
         numbers: &[Numbers],
@@ -249,7 +254,7 @@ impl Batch {
             if applies(norm, clip) {
                 let UpdateKey { class, kind, step, .. } = *key;
                 self.updates[position] = numbers[class].at_step(kind, step, scale * clip)?;
-                // NaN stays.
+                // A NaN is kept.
                 least = if least.is_nan() || clip >= least { least } else { clip };
             }
         }

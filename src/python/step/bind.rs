@@ -1,6 +1,6 @@
-//! Checked arrays bound to their updates.
+//! The last check of all arrays, and their binding to updates.
 //!
-//! No Python code runs here, nor from here to the last write: what is checked is what is written.
+//! No Python code runs here, nor from here to the last write, so no array changes after its check.
 
 #![allow(unsafe_code)] // binds checked arrays by address
 
@@ -28,7 +28,7 @@ use crate::step::batch::{Clip, Setting, UpdateKey};
 use crate::step::release::Release;
 use crate::step::workspace::Workspace;
 
-/// Checks every array, and binds it to its update: each gradient is taken apart here, once.
+/// Checks every array, and binds it to its update. The struct of each gradient is read here, once.
 pub fn bind(
     py: Python<'_>,
     model: &Model,
@@ -75,8 +75,8 @@ pub fn bind(
     Ok(())
 }
 
-/// Arrays in files that steps write, by device and inode; each with its position among what is written.
-/// `None` where there are none.
+/// Written arrays that map files, by device and inode, each with its position among the written
+/// arrays. `None` if there are none.
 struct Files<'m>(Option<ByFile<'m>>);
 
 type ByFile<'m> = HashMap<(u64, u64), Vec<&'m (usize, Place)>>;
@@ -125,7 +125,7 @@ impl<'a, 'py> Gradient<'a, 'py> {
         Occupant { array: self.array, storage: self.pointer.storage, written: false }
     }
 
-    /// Position of a written array with which the gradient has bytes in common, in memory or, at its
+    /// Position of a written array that has bytes in common with the gradient, in memory or, at
     /// `place`, in a file.
     fn overlap(
         &self,
@@ -148,11 +148,11 @@ impl<'a, 'py> Gradient<'a, 'py> {
         })
     }
 
-    /// The gradient for the read pass, as numbers of the parameter's type.
+    /// The gradient as input of the read pass, in the parameter's element type.
     fn read(&self, kind: Kind) -> norm::Input<'static> {
         let Gradient { memory, pointer, .. } = self;
-        // SAFETY: the array was checked in this step, and `given` keeps it alive until the work is cleared.
-        // That nobody resizes or writes it from another thread meanwhile is the caller's duty.
+        // SAFETY: the array was checked in this step, and `given` keeps it alive until the work is
+        // cleared. The caller guarantees that no other thread resizes or writes it meanwhile.
         unsafe {
             if pointer.storage == kind.into() && memory.c_contiguous() && memory.aligned() {
                 norm::Input::dense(memory.len(), *pointer)
@@ -183,12 +183,12 @@ fn tensor(
         && same(memory.strides, &active.p.strides);
     let states = active.state.len();
     let logical = memory.c_contiguous();
-    // Norms are summed in logical order; without them the order of memory is faster.
+    // Norms are summed in logical order; without norms, the order of memory is faster.
     let order = if measured || (plain && logical) { Order::Logical } else { Order::Memory };
     // SAFETY: written arrays were checked when they were taken in and again just now; they are
     // aligned and overlap neither each other nor the gradient. The optimizer and `given` keep all
-    // alive until the work is cleared. That nobody resizes or writes them from another thread is the caller's
-    // duty.
+    // arrays alive until the work is cleared. The caller guarantees that no other thread resizes or
+    // writes them meanwhile.
     unsafe {
         if plain && (logical || !measured) {
             Tensor::dense(memory.len(), pointers, states, order)

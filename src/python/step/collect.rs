@@ -1,4 +1,4 @@
-//! The gradients of a step: found in a tree or by name, and refused where they do not fit.
+//! Collection of a step's gradients, from a tree or by name.
 
 use numpy::PyUntypedArray;
 use pyo3::prelude::*;
@@ -13,7 +13,7 @@ use crate::model::gradients::{Given, Known, collect_by_name, collect_flat};
 use crate::model::tree::{BARE, flatten};
 use crate::step::workspace::Workspace;
 
-/// Finds each leaf's gradient, and refuses names that do not fit.
+/// Finds the gradient of each leaf; refuses names that do not fit.
 pub fn collect(
     model: &Model,
     work: &mut Workspace,
@@ -83,12 +83,12 @@ pub fn collect(
     convert(grads.py(), model, work)
 }
 
-/// Whether it is an ndarray or offers one.
+/// Whether the object is an ndarray or offers one.
 fn is_array(object: &Bound<'_, PyAny>) -> PyResult<bool> {
     Ok(object.is_instance_of::<PyUntypedArray>() || offers_array(object)?)
 }
 
-/// Finds the gradients of some leaves of an open step, each at most once in it.
+/// Finds the gradients of some leaves in an open step, each leaf at most once per step.
 pub fn collect_some(model: &Model, work: &mut Workspace, grads: &Bound<'_, PyAny>) -> Outcome<()> {
     let words = model.options.wording;
     let py = grads.py();
@@ -128,9 +128,9 @@ pub fn collect_some(model: &Model, work: &mut Workspace, grads: &Bound<'_, PyAny
     convert(py, model, work)
 }
 
-/// What may run Python code, which nothing may do between the checks of arrays: NumPy scalars and arrays
-/// of other libraries become ndarrays, and where the optimizer's arrays are files, gradients are looked
-/// up in the table of mappings.
+/// Conversions that may run Python code, and so come before the checks of arrays: NumPy scalars and
+/// arrays of other libraries become ndarrays. If the optimizer's arrays are files, gradients are
+/// looked up in the table of mappings.
 fn convert(py: Python<'_>, model: &Model, work: &mut Workspace) -> Outcome<()> {
     let mut maps = Maps::default();
     for leaf in &work.chosen {

@@ -1,5 +1,5 @@
-//! A model that one caller at a time enters, with room for its steps, and its counters, which anybody may
-//! read.
+//! A model that one caller at a time can use, the buffers of its steps, and its counters, which any
+//! thread can read.
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::gc::{PyTraverseError, PyVisit};
@@ -12,7 +12,7 @@ use crate::model::Model;
 use crate::model::counters::Counters;
 use crate::step::workspace::Workspace;
 
-/// A model with room for its steps.
+/// A model with the buffers of its steps; `None` until it is set up.
 pub type Contents = Option<(Model, Workspace)>;
 
 /// A model behind a gate, and its counters.
@@ -23,7 +23,8 @@ pub struct Guarded {
 }
 
 impl Guarded {
-    /// Runs `work` on the model, alone, whatever it is in the middle of.
+    /// Runs `work` with exclusive access to the model, even if a step is open, averages are swapped
+    /// in, or a load is unfinished.
     pub fn inside<T>(
         &self,
         py: Python<'_>,
@@ -32,7 +33,7 @@ impl Guarded {
         self.step_inside(py, |model, _| work(model))
     }
 
-    /// The same with the room for a step.
+    /// As [`Guarded::inside`], with the buffers of a step.
     pub fn step_inside<T>(
         &self,
         py: Python<'_>,
@@ -44,19 +45,19 @@ impl Guarded {
         work(model, room)
     }
 
-    /// Keeps others out until the result is dropped; [`model_in`] has the model.
+    /// Keeps other callers out until the result is dropped. [`model_in`] gives the model.
     pub fn enter(&self) -> Outcome<Entered<'_, Contents>> {
         self.contents.enter()
     }
 
-    /// Puts a model in, or takes it out.
+    /// Sets the model, or removes it.
     pub fn put(&self, model: Option<Model>) -> Outcome<()> {
         *self.contents.enter()? = model.map(|model| (model, Workspace::default()));
         Ok(())
     }
 
     pub fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
-        // While it is stepping the objects are in use, so the collector need not see them.
+        // Objects in use are not garbage, so the collector need not see them.
         match self.contents.enter() {
             Ok(entered) => entered.as_ref().map_or(Ok(()), |(model, _)| model.traverse(visit)),
             Err(_) => Ok(()),
@@ -64,7 +65,7 @@ impl Guarded {
     }
 }
 
-/// The model that was entered, if there is one.
+/// The model that was entered; an error if it was never set up.
 pub fn model_in<'a>(entered: &'a mut Entered<'_, Contents>) -> Outcome<&'a mut Model> {
     Ok(&mut contents(entered)?.0)
 }

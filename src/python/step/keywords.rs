@@ -1,4 +1,4 @@
-//! The keywords of a step.
+//! The keyword arguments of a step, checked.
 
 use pyo3::prelude::*;
 
@@ -19,13 +19,13 @@ pub fn stats_argument(given: &Bound<'_, PyAny>) -> PyResult<bool> {
     Ok(flag("stats", given)?)
 }
 
-/// The limits of a step, of which there is at most one.
+/// The clip of a step, from at most one limit.
 pub fn clip_argument(limits: &[(&'static str, Option<&Bound<'_, PyAny>>)]) -> Outcome<Clip> {
     let mut given = Vec::new();
     for (name, object) in limits.iter().copied() {
         if let Some(object) = object {
             let limit = real(name, object)?;
-            // False for NaN too.
+            // The comparison is false for NaN too.
             let positive = limit > 0.0;
             if !positive {
                 let got = Number(limit);

@@ -1,4 +1,4 @@
-//! A step: what it is given, every check, the work, the report.
+//! A step: gradients, checks, update, report.
 
 pub mod batch;
 pub mod bind;

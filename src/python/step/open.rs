@@ -1,4 +1,4 @@
-//! A step that is taken tensor by tensor.
+//! Opening, using and closing a step that is taken tensor by tensor.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -17,7 +17,7 @@ use crate::step::guarded::Guarded;
 use crate::step::report::StepReport;
 use crate::step::take::{Part, Request, at_step, take};
 
-/// Begins a step that is taken tensor by tensor.
+/// Opens a step that is taken tensor by tensor.
 pub fn open(py: Python<'_>, guarded: &Guarded, token: u64) -> Outcome<()> {
     guarded.step_inside(py, |model, room| {
         let model = model.ready()?;
@@ -64,7 +64,7 @@ pub fn step_open(
     })
 }
 
-/// Ends the open step, if it is this one.
+/// Closes the open step, if `token` identifies it.
 pub fn close(py: Python<'_>, guarded: &Guarded, token: u64) -> Outcome<()> {
     guarded.inside(py, |model| {
         if model.open.take_if(|open| open.token == token).is_some() {
@@ -74,7 +74,7 @@ pub fn close(py: Python<'_>, guarded: &Guarded, token: u64) -> Outcome<()> {
     })
 }
 
-/// Whether this step is open.
+/// Whether the step that `token` identifies is open.
 pub fn is_open(py: Python<'_>, guarded: &Guarded, token: u64) -> Outcome<bool> {
     guarded.inside(py, |model| Ok(model.open.as_ref().is_some_and(|open| open.token == token)))
 }

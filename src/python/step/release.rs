@@ -1,6 +1,6 @@
-//! Which mapped arrays of a step are let go of behind it.
+//! Release of the pages of mapped arrays behind a step.
 
-#![allow(unsafe_code)] // promises that extents are mappings of files
+#![allow(unsafe_code)] // guarantees that extents are mappings of files
 
 use numpy::PyUntypedArray;
 use pyo3::prelude::*;
@@ -13,10 +13,10 @@ use crate::model::Model;
 use crate::model::leaf::Active;
 use crate::step::batch::Batch;
 
-/// Has a batch let go of pages, where the optimizer's arrays are that large.
+/// Registers pages for release with a batch, if the optimizer's record asks for it.
 pub struct Release {
-    /// The table of mappings, which tells which arrays map files; where it is missing none is let go of.
-    /// `None` where nothing is.
+    /// The table of mappings, which tells the arrays that map files; if the system has none, no
+    /// pages are released. `None` if the record does not ask for release.
     maps: Option<Maps>,
 }
 
@@ -41,15 +41,17 @@ impl Release {
         for (array, storage, is_gradient) in arrays.chain([(gradient, storage, true)]) {
             if maps.is_shared(array) {
                 let span = span(&Memory::of(array), storage, in_order);
-                // SAFETY: the table says that it is a shared mapping of a file, and the arrays are held
-                // until the batch is cleared. That nobody unmaps them is the caller's duty.
+                // SAFETY: the table says that the extent is a shared mapping of a file, and the
+                // arrays are held until the batch is cleared. The caller guarantees that nothing
+                // unmaps them meanwhile.
                 unsafe { batch.release(span, is_gradient) };
             }
         }
     }
 }
 
-/// The array's extent, and its stride where `in_order` is true and it is in C order.
+/// The array's extent; and its stride, if the array is in C order and the update visits elements in
+/// C order (`in_order`).
 fn span(memory: &Memory<'_>, storage: Storage, in_order: bool) -> Span {
     let stride = (in_order && memory.c_contiguous()).then(|| storage.size());
     Span { extent: memory.extent(storage), stride }

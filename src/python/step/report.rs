@@ -1,4 +1,4 @@
-//! What a step reports.
+//! Reports of a step.
 
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyMappingProxy, PyNotImplemented, PyTuple};
@@ -6,25 +6,27 @@ use pyo3::types::{PyBool, PyDict, PyMappingProxy, PyNotImplemented, PyTuple};
 use thalweg::number::float_mode::in_default_mode;
 use thalweg::update::statistics::Norms;
 
-/// What one step did.
+/// Report of one step.
 ///
 /// Attributes
 /// ----------
 /// step : int
-///     Number of steps taken so far, this one included unless it was skipped.
+///     Number of steps taken so far, including this one unless it was skipped.
 /// lr : float
 ///     Learning rate of group 0, as applied.
 /// grad_norm : float or None
-///     Euclidean norm of ``scale·g`` before clipping, over the parameters updated. None where
-///     nothing asked for it (``nonfinite="ignore"`` without `max_norm`).
+///     Euclidean norm of ``scale·g`` before clipping, over the parameters updated. None with
+///     ``nonfinite="ignore"``, unless `max_norm` or `max_tensor_norm` is given.
 /// clip : float
-///     Factor that clipping applied: ``min(1, max_norm / grad_norm)``.
+///     Factor of clipping by norm, ``min(1, max_norm / grad_norm)``; the smallest one with
+///     `max_tensor_norm`, 1 without either.
 /// skipped : bool
-///     True if gradients were non-finite and ``nonfinite="skip"``; nothing has changed then.
+///     True if ``nonfinite="skip"`` skipped the step; parameters and state have not changed then.
 /// nonfinite : dict of str to int
-///     For each parameter with gradients that are NaN, infinite or too large, how many are.
+///     For a skipped step, the number of NaN, infinite or too large elements of each gradient
+///     that has any, by name.
 /// stats : dict of str to TensorStats or None
-///     Norms of each parameter that was updated, if the step was asked for them.
+///     Norms of each parameter that was updated, by name, if the step was called with `stats`.
 #[pyclass(module = "thalweg", frozen)]
 #[derive(Debug)]
 pub struct StepReport {
@@ -78,7 +80,7 @@ impl StepReport {
         described("StepReport", &names[..shown], &self.fields(py)?)
     }
 
-    /// Equal in every field; norms that are both NaN are equal too.
+    /// Equal in every field; NaN equals NaN.
     fn __eq__<'py>(&self, other: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         let py = other.py();
         let Ok(other) = other.cast::<StepReport>() else {
@@ -115,18 +117,19 @@ fn described(name: &str, fields: &[&str], values: &Bound<'_, PyTuple>) -> PyResu
 
 /// Norms of one parameter in one step.
 ///
-/// Euclidean norms, the same bits for any number of threads, strides and CPU level. That of the
-/// gradient is summed in float64; the others in their own type over short runs first, so in float32
-/// they are right to about six digits, and parameters beyond 1.8e19 have an infinite one.
+/// Euclidean norms, with the same bits for any number of threads, strides and CPU level. The
+/// gradient's is summed in float64. The others are first summed over short runs in the
+/// parameter's type: in float32 they are correct to about six digits, and infinite for
+/// parameters beyond 1.8e19.
 ///
 /// Attributes
 /// ----------
 /// grad_norm : float
-///     Of ``scale·g`` before clipping.
+///     Norm of ``scale·g`` before clipping.
 /// param_norm : float
-///     Of the parameter before the step.
+///     Norm of the parameter before the step.
 /// update_norm : float
-///     Of what the step added to it.
+///     Norm of the change of the parameter.
 /// update_ratio : float
 ///     ``update_norm / param_norm``; infinite for a parameter of zeros that moved, NaN for one that
 ///     did not.
@@ -167,7 +170,7 @@ impl TensorStats {
         described("TensorStats", &["grad_norm", "param_norm", "update_norm"], &self.fields(py)?)
     }
 
-    /// Equal in every number; NaNs are equal too.
+    /// Equal in every number; NaN equals NaN.
     fn __eq__<'py>(&self, other: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         let py = other.py();
         let Ok(other) = other.cast::<TensorStats>() else {
@@ -186,7 +189,7 @@ impl TensorStats {
     }
 }
 
-/// The bits of a number, all NaNs alike.
+/// The bits of a number, the same for all NaNs.
 fn same_nan(x: f64) -> u64 {
     if x.is_nan() { f64::NAN.to_bits() } else { x.to_bits() }
 }

@@ -1,4 +1,4 @@
-//! Parameters and their averages change places, and back.
+//! Swapping of parameters with their averages, and back.
 
 #![allow(unsafe_code)] // binds checked arrays by address
 
@@ -25,8 +25,9 @@ use thalweg::rule::{Numbers, Swap};
 use thalweg::update::plan::{Plan, Task};
 use thalweg::update::tensor::Tensor;
 
-/// Swaps the contents of averages and of the parameters, given by name, and back. Meanwhile the averages
-/// are `held`, and so is the optimizer of the parameters.
+/// Swaps the contents of averages and of the parameters, which are given by name. With `held`,
+/// marks the averages and the optimizer of the parameters as held; without, swaps back and removes
+/// the mark.
 pub fn swap(
     params: &Bound<'_, PyDict>,
     average: &Guarded,
@@ -51,7 +52,8 @@ pub fn swap(
         let mark = owner_model.as_deref_mut().map(|owner| &mut owner.held);
         let done = swap_arrays(py, model, params, (held, mark));
         if let (Some(model), Some(owner)) = (owner_model, owner) {
-            // Between entering and leaving one that began is not finished.
+            // Swapping in leaves its `begin_writing` without a finish, so that the record shows no
+            // whole state inside the block. Swapping back finishes both.
             if done.is_err() || !held {
                 model.finish_writing(&owner.counters);
             }
@@ -108,9 +110,10 @@ fn swap_arrays(
         let mut strides = [memory.strides; ARRAYS];
         (pointers[GRADIENT], strides[GRADIENT]) = (zero, &none);
         (pointers[STATE], strides[STATE]) = (average, &active.p.strides);
-        // SAFETY: checked above, and below before it runs; the arguments and the model keep the
-        // arrays alive. That nobody resizes or writes them from another thread meanwhile is the
-        // caller's duty. The gradient is one zero under all indices.
+        // SAFETY: the arrays are checked above, and for overlaps below, before the update runs.
+        // `objects` and the model keep them alive. The caller guarantees that no other thread
+        // resizes or writes them meanwhile. The gradient has strides of 0: every index is the one
+        // element of `zeros`.
         let tensor = unsafe { Tensor::new(memory.shape, pointers, strides, 1, Order::Memory) };
         tasks.push(Task { tensor, update: usize::from(storage.element() == Kind::F64) });
     }

@@ -1,8 +1,8 @@
-//! One step: schedules, then every check, then the read pass, then the update, then the counters.
+//! One step: schedules, then every check, then the read pass, the update, and the counters.
 //!
 //! No Python code runs between the checks of arrays and the last write, and nothing is written
-//! before the last check, so a step that raises has changed nothing. A step may also be taken tensor
-//! by tensor, in an open step; then that holds for each part.
+//! before the last check, so a step that raises has changed nothing. In an open step, taken tensor
+//! by tensor, this holds for each part.
 
 use std::sync::atomic::Ordering;
 
@@ -27,8 +27,8 @@ use thalweg::number::element::Kind;
 use thalweg::number::float_mode::in_default_mode;
 use thalweg::rule::{Hyperparameter, Numbers};
 
-/// From this many elements on, other Python threads may run during the work; below, letting them
-/// costs more than it gives.
+/// Number of elements from which the interpreter lock is released during the work. With fewer,
+/// releasing it costs more than it gains.
 const DETACH_MIN: usize = 16_384;
 
 /// The arguments of a step.
@@ -37,7 +37,7 @@ pub struct Request<'a, 'py> {
     pub clip: Clip,
     pub scale: f64,
     pub partial: bool,
-    /// Whether norms of each tensor are reported.
+    /// Whether to report norms of each tensor.
     pub stats: bool,
     pub counters: &'a Counters,
 }
@@ -51,7 +51,7 @@ pub fn step(
 ) -> Outcome<StepReport> {
     Hyperparameter::Scale.check(request.scale, Kind::F64)?;
     model.check_whole()?;
-    // A forked child may have inherited the work of a step that another thread was in.
+    // A forked child may have inherited the unfinished work of another thread's step.
     work.clear();
     let number = request.counters.steps.load(Ordering::Relaxed) + 1;
     let (lr, numbers) = in_default_mode(|| at_step(py, model, number))?;
@@ -65,8 +65,8 @@ pub fn step(
     report
 }
 
-/// The learning rate of group 0 and the numbers of each class at a step; those of frozen classes are
-/// not asked for.
+/// The learning rate of group 0, and the numbers of each class, at a step. The schedules of classes
+/// that are frozen or have no leaves are not called, except for the learning rate of group 0.
 pub fn at_step(py: Python<'_>, model: &Model, number: u64) -> Outcome<(f64, Vec<Numbers>)> {
     let mut schedules = Schedules::new(py, number);
     let lr = model.classes.first().map_or(Ok(0.0), |class| class.lr(&mut schedules))?;
@@ -85,14 +85,14 @@ pub fn at_step(py: Python<'_>, model: &Model, number: u64) -> Outcome<(f64, Vec<
     Ok((lr, numbers))
 }
 
-/// A step, or a part of one, for the leaves that were chosen.
+/// A step, or a part of an open step, for the chosen leaves.
 pub struct Part<'a> {
     pub number: u64,
     pub lr: f64,
     pub numbers: &'a [Numbers],
 }
 
-/// Checks, binds and updates the leaves that were chosen; marks them where a step is open.
+/// Checks, binds and updates the chosen leaves; marks them as done if a step is open.
 pub fn take(
     py: Python<'_>,
     model: &mut Model,
@@ -116,7 +116,7 @@ pub fn take(
     let batch = &mut work.batch;
     let elements = batch.elements();
     setting.threads = useful_threads(elements, setting.threads);
-    // Counters change together with what they count, so that no fork and no interrupt falls between.
+    // Counters change together with the arrays, so that no fork and no interrupt comes between.
     let mut run = || {
         fork::whole(|| {
             let done = batch.read(part.numbers, &setting)?;

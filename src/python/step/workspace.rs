@@ -1,23 +1,24 @@
-//! Room that a step needs, kept between steps.
+//! The buffers of a step, reused between steps.
 
 use crate::array::files::Place;
 use crate::model::gradients::Given;
 use crate::step::batch::Batch;
 
-/// Room that a step needs, kept between steps.
+/// The buffers of a step, reused between steps.
 #[derive(Debug, Default)]
 pub struct Workspace {
-    /// For each leaf, its gradient.
+    /// The gradient of each leaf.
     pub given: Vec<Given>,
-    /// Leaves that are updated, in the order of their names.
+    /// Leaves to update, in the order of their names.
     pub chosen: Vec<usize>,
-    /// For each of them, where its gradient lies in a file that a step writes too.
+    /// For each chosen leaf, the place of its gradient in a file, if the optimizer's arrays map
+    /// files too.
     pub places: Vec<Option<Place>>,
     pub batch: Batch,
 }
 
 impl Workspace {
-    /// Lets go of all arrays.
+    /// Drops all references to arrays.
     pub fn clear(&mut self) {
         self.given.fill_with(Given::default);
         self.chosen.clear();
@@ -25,7 +26,8 @@ impl Workspace {
         self.batch.clear();
     }
 
-    /// The same, if no others than the chosen leaves were given gradients.
+    /// As [`Workspace::clear`], if only chosen leaves were given gradients; costs only what those
+    /// cost.
     pub fn clear_chosen(&mut self) {
         for leaf in self.chosen.drain(..) {
             self.given[leaf] = Given::default();
