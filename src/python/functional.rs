@@ -1,4 +1,4 @@
-//! Updates for tools that keep their own state: arrays in, the same arrays updated.
+//! The functions of `thalweg.functional`: updates in place of arrays whose state the caller keeps.
 
 #![allow(unsafe_code)] // binds checked arrays by address
 
@@ -31,8 +31,9 @@ use thalweg::rule::{Decay, Hyperparameter, Numbers, Rule, StateSpec, Swap, When}
 use thalweg::update::plan::{Plan, Task};
 use thalweg::update::tensor::Tensor;
 
-/// One update of a rule, by its name; see `thalweg.functional`. `state` has its arrays in the order of the
-/// rule, `values` its hyperparameters and choices. False if the gradients made it skip.
+/// One update of a rule, given by name; see `thalweg.functional`. `state` has the arrays in the
+/// order of the rule, `values` the hyperparameters and choices. False if refused gradients made it
+/// skip.
 #[pyfunction]
 #[pyo3(signature = (rule, p, g, state, step, values, *, scale, nonfinite, threads))]
 #[allow(clippy::too_many_arguments)] // the arguments of the functions of `thalweg.functional`
@@ -71,7 +72,7 @@ pub fn apply(
     Ok(update(py, &arguments, &call)?)
 }
 
-/// The numbers of a rule, with those and the choices that are given.
+/// The numbers of a rule, with the given hyperparameters and choices set.
 fn numbers(rule: &Rule, values: &Bound<'_, PyDict>) -> Outcome<Numbers> {
     let mut numbers = rule.numbers;
     let mut pair: Vec<Bound<'_, PyAny>> = Vec::new();
@@ -79,7 +80,7 @@ fn numbers(rule: &Rule, values: &Bound<'_, PyDict>) -> Outcome<Numbers> {
         let object = match key.name().split_once('[') {
             None => values.get_item(key.name())?,
             Some((name, _)) => {
-                // Taken apart once: it may be an iterator.
+                // Iterated once, because it may be an iterator.
                 if pair.is_empty()
                     && let Some(given) = values.get_item(name)?
                 {
@@ -102,7 +103,7 @@ fn numbers(rule: &Rule, values: &Bound<'_, PyDict>) -> Outcome<Numbers> {
     Ok(numbers)
 }
 
-/// The two entries of a pair, the second one first.
+/// The two entries of a pair, the second first, as the caller pops them.
 fn two<'py>(name: &str, given: &Bound<'py, PyAny>) -> Outcome<[Bound<'py, PyAny>; 2]> {
     let entries: Vec<Bound<'_, PyAny>> = match given.try_iter() {
         Ok(entries) => entries.collect::<PyResult<_>>()?,
@@ -118,7 +119,7 @@ fn two<'py>(name: &str, given: &Bound<'py, PyAny>) -> Outcome<[Bound<'py, PyAny>
     }
 }
 
-/// Refuses to do without a state array that the numbers ask for.
+/// Refuses a missing state array if the numbers require it.
 fn check_dispensable(state: StateSpec, mut numbers: Numbers) -> Outcome<()> {
     match state.when {
         When::Nonzero(key) if numbers.number(key).is_some_and(|number| *number != 0.0) => {
@@ -129,7 +130,7 @@ fn check_dispensable(state: StateSpec, mut numbers: Numbers) -> Outcome<()> {
     }
 }
 
-/// What an update is, apart from its arrays.
+/// The arguments of an update, apart from its arrays.
 struct Call {
     numbers: Numbers,
     step: u64,
@@ -138,9 +139,9 @@ struct Call {
     threads: usize,
 }
 
-/// Checks everything, then updates; false if the gradients made it skip.
+/// Checks everything, then updates; false if refused gradients made it skip.
 ///
-/// Arguments come as parameter, gradient, state.
+/// `arguments` are parameter, gradient and state, in this order.
 fn update(
     py: Python<'_>,
     arguments: &[(&'static str, &Bound<'_, PyAny>)],
@@ -159,17 +160,17 @@ fn update(
     let mut reads = Vec::with_capacity(tensors.len());
     for Arrays { storage, shape, pointers, strides } in &tensors {
         let kind = storage.element();
-        // Which type is refused depends on the parameters that are there.
+        // An element type is refused only if a parameter has it.
         updates[position(kind)].as_ref().map_err(Error::clone)?;
-        // SAFETY: checked above; the arguments are alive during the call. That nobody resizes or
-        // writes them from another thread meanwhile is the caller's duty.
+        // SAFETY: `rows.check` checked the arrays, and `rows` keeps them alive during the call. The
+        // caller guarantees that no other thread resizes or writes them meanwhile.
         unsafe {
             let tensor = Tensor::new(shape, *pointers, *strides, states, Order::Memory);
             tasks.push(Task { tensor, update: position(kind) });
             reads.push(norm::Input::new(shape, pointers[GRADIENT], strides[GRADIENT], kind));
         }
     }
-    // A refused type is used by no task, so its place may hold anything.
+    // No task uses a refused type, so any update can be in its place.
     let placeholder = Numbers::from(Swap).at_step(Kind::F32, 1, 1.0)?;
     let updates = updates.map(|update| update.unwrap_or(placeholder));
 
@@ -207,7 +208,7 @@ fn leaves<'py>(tree: &Bound<'py, PyAny>) -> Outcome<Leaves<'py>> {
     Ok(leaves)
 }
 
-/// Arrays of a tree that are to be written, checked.
+/// The arrays of a tree, checked for writing.
 fn written_leaves<'a, 'py>(leaves: &'a Leaves<'py>, what: &str) -> Outcome<Vec<Occupant<'a, 'py>>> {
     let in_files = first_file_overlap(leaves.iter().map(|(_, object)| (object, true)))?;
     let mut found = Vec::with_capacity(leaves.len());
@@ -233,7 +234,7 @@ pub fn decay(params: &Bound<'_, PyAny>, rate: &Bound<'_, PyAny>) -> PyResult<()>
     let rate = real("rate", rate)?;
     let leaves = leaves(params)?;
     let found = written_leaves(&leaves, "parameter")?;
-    // A type that no parameter has need not be able to hold the rate.
+    // The rate must fit float32 only if a parameter is float32.
     let single = found.iter().any(|occupant| occupant.storage.element() == Kind::F32);
     let single = Numbers::from(Decay { rate: if single { rate } else { 0.0 } });
     let single = single.at_step(Kind::F32, 1, 1.0).map_err(Refusal::from)?;
@@ -249,7 +250,9 @@ pub fn decay(params: &Bound<'_, PyAny>, rate: &Bound<'_, PyAny>) -> PyResult<()>
         let none = vec![0; memory.shape.len()];
         let mut strides = [memory.strides; ARRAYS];
         strides[GRADIENT] = &none;
-        // SAFETY: as in `apply`; the gradient is one zero under all indices.
+        // SAFETY: `written_leaves` checked the arrays, and `leaves` keeps them alive. The caller
+        // guarantees that no other thread resizes or writes them meanwhile. The gradient has
+        // strides of 0: every index is the one element of `zeros`.
         let tensor = unsafe { Tensor::new(memory.shape, pointers, strides, 0, Order::Memory) };
         tasks.push(Task { tensor, update: usize::from(storage.element() == Kind::F64) });
     }
@@ -266,7 +269,8 @@ pub fn global_norm(grads: &Bound<'_, PyAny>) -> PyResult<f64> {
     Ok(norm_of(grads.py(), leaves(grads)?)?.of_scaled(1.0))
 }
 
-/// Scales gradients in place to a norm; returns the norm before; see `thalweg.functional`.
+/// Scales gradients in place to a norm of at most `max_norm`; returns the norm before. See
+/// `thalweg.functional`.
 #[pyfunction]
 pub fn clip_by_global_norm(grads: &Bound<'_, PyAny>, max_norm: &Bound<'_, PyAny>) -> PyResult<f64> {
     let py = grads.py();
@@ -289,7 +293,7 @@ pub fn clip_by_global_norm(grads: &Bound<'_, PyAny>, max_norm: &Bound<'_, PyAny>
     Ok(norm.of_scaled(1.0))
 }
 
-/// `max_norm`, which is above 0 and may be infinite.
+/// `max_norm`, if it is above 0. It may be infinite.
 pub fn checked_max_norm(max_norm: f64) -> Outcome<f64> {
     if max_norm > 0.0 {
         return Ok(max_norm);
@@ -301,7 +305,8 @@ pub fn checked_max_norm(max_norm: f64) -> Outcome<f64> {
 fn norm_of(py: Python<'_>, mut leaves: Leaves<'_>) -> Outcome<Norm> {
     leaves.sort_by(|one, other| one.0.cmp(&other.0));
     let what = |name: &str| format!("gradient {}", Quoted(name));
-    // All of them first: it may run Python code, which could resize an array that was looked at.
+    // All conversions come first: they may run Python code, which could resize an array that is
+    // already bound.
     for (name, object) in &mut leaves {
         if let Some(array) = as_array(object, || what(name))? {
             *object = array;
@@ -312,8 +317,8 @@ fn norm_of(py: Python<'_>, mut leaves: Leaves<'_>) -> Outcome<Norm> {
         let (array, storage) = gradient_of(object, || what(name))?;
         let memory = Memory::of(array);
         let pointer = Pointer { address: memory.address, storage };
-        // SAFETY: `leaves` keeps the array alive. That nobody resizes or writes it from another
-        // thread meanwhile is the caller's duty.
+        // SAFETY: `leaves` keeps the array alive. The caller guarantees that no other thread
+        // resizes or writes it meanwhile.
         reads.push(unsafe {
             norm::Input::new(memory.shape, pointer, memory.strides, storage.element())
         });

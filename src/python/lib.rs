@@ -1,22 +1,22 @@
-//! The Python module `thalweg._core`: the only room that knows Python.
+//! The Python module `thalweg._core`, the only crate that knows Python.
 //!
-//! It takes arrays and trees apart, checks them, lets go of the interpreter lock, calls the core,
-//! and turns refusals into exceptions. Constructors, groups, state dicts and documentation are in
+//! It reads arrays and trees, checks them, releases the interpreter lock, calls the core, and maps
+//! refusals to exceptions. Constructors, groups, state dicts and most documentation are in
 //! `python/thalweg`.
 //!
-//! From the lowest to the highest:
+//! From the lowest to the highest; a folder or file uses those above it:
 //!
 //! | folder or file | why it exists |
 //! |---|---|
-//! | `interpreter` | exceptions, the interpreter's end, one caller at a time, blocks that are undone |
-//! | `array` | NumPy arrays: what they are, where they lie, whether they may be used |
-//! | `values` | numbers, flags and callables as Python gives them |
+//! | `interpreter` | exceptions, interpreter exit, exclusive access, undo of `with` blocks |
+//! | `array` | NumPy arrays: dtype, memory, overlap, checks |
+//! | `values` | numbers, flags, strings and callables given by Python |
 //! | `saved` | checkpoint files, and locks on directories |
-//! | `model` | what an optimizer holds: tree, state, classes, counters, record |
-//! | `step` | a step: what it is given, one pass of checks, the work, the report |
-//! | `restore`, `updater` | taking over what was saved; arrays that are updated together |
-//! | `optimizer`, `openstep`, `swapped` | the base class of optimizers, and their blocks |
-//! | `functional`, `memory_limit` | functions on arrays alone |
+//! | `model` | the contents of an optimizer: tree, state, classes, counters, record of progress |
+//! | `step` | a step: gradients, one pass of checks, update, report |
+//! | `restore`, `updater` | loading of saved state; arrays that are updated together |
+//! | `optimizer`, `openstep`, `swapped` | the base class of optimizers, and the context managers |
+//! | `functional`, `memory_limit` | functions of arrays, without an optimizer |
 
 mod array;
 mod functional;
@@ -78,7 +78,7 @@ mod _core {
     use thalweg::number::element::Kind;
     use thalweg::rule::{self, StateSpec, When};
 
-    /// Refuses an environment that asks for what cannot be had.
+    /// Refuses an environment variable with an invalid CPU level or number of threads.
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         fork::watch();
@@ -89,7 +89,7 @@ mod _core {
         module.add("__version__", env!("CARGO_PKG_VERSION"))
     }
 
-    /// Names and leaves of a tree, without those that are None.
+    /// Leaves of a tree by name, without those that are None.
     #[pyfunction]
     fn flatten<'py>(tree: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyDict>> {
         let _presence = Presence::begin(tree.py());
@@ -102,8 +102,9 @@ mod _core {
         Ok(flat)
     }
 
-    /// The table of rules: of each its hyperparameters, its choices, and of its state arrays the name,
-    /// with what has to be chosen or not 0 for a parameter to have it.
+    /// The table of rules. For each name: its hyperparameters, its choices, and its state arrays as
+    /// pairs of a name and a condition. The condition is None, a choice that must be made, or a
+    /// hyperparameter that must not be 0.
     #[pyfunction]
     fn rules(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
         let table = PyDict::new(py);
@@ -129,20 +130,20 @@ mod _core {
         Ok(key.check(number, Kind::F64).map_err(Refusal::from)?)
     }
 
-    /// Sets how many threads updates may use.
+    /// Sets the maximum number of threads for updates.
     #[pyfunction]
     fn set_num_threads(n: &Bound<'_, PyAny>) -> PyResult<()> {
         let n = number_of_threads(n, "the number of threads")?;
         Ok(threads::set_num_threads(n).map_err(Refusal::from)?)
     }
 
-    /// How many threads updates may use.
+    /// Maximum number of threads for updates.
     #[pyfunction]
     fn get_num_threads() -> usize {
         threads::num_threads().0
     }
 
-    /// Where the number of threads comes from, in words.
+    /// Source of the number of threads: a function, an environment variable, or the machine.
     #[pyfunction]
     fn num_threads_source() -> &'static str {
         match threads::num_threads().1 {
@@ -152,7 +153,7 @@ mod _core {
         }
     }
 
-    /// Makes a CPU level the one that updates run at.
+    /// Sets the CPU level of updates.
     #[pyfunction]
     fn set_cpu_level(level: &Bound<'_, PyAny>) -> PyResult<()> {
         let level = text("the CPU level", level)?;
@@ -160,13 +161,13 @@ mod _core {
         Ok(())
     }
 
-    /// Name of the CPU level that updates run at.
+    /// Name of the CPU level of updates.
     #[pyfunction]
     fn get_cpu_level() -> &'static str {
         Level::current().name()
     }
 
-    /// Names of the CPU levels that this machine has, best first.
+    /// Names of the CPU levels available on this machine, best first.
     #[pyfunction]
     fn cpu_levels() -> Vec<&'static str> {
         Level::available().map(Level::name).collect()

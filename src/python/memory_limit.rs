@@ -1,4 +1,4 @@
-//! The memory limit on NumPy arrays, for benchmarks.
+//! The memory limit, measured on NumPy arrays, for benchmarks.
 
 use numpy::{PyReadonlyArray1, PyReadwriteArray1};
 use pyo3::prelude::*;
@@ -11,7 +11,7 @@ use thalweg::machine::memory_limit::{Word, stream};
 use thalweg::machine::threads::num_threads;
 
 /// Combines the bits of one to four written arrays with those of the array that is read (exclusive
-/// or), on the threads of a step. Float32 or float64, one dimension, without gaps.
+/// or), on the threads of a step. Arrays are contiguous, of one dimension and float32 or float64.
 #[pyfunction(name = "stream")]
 pub fn stream_arrays(
     py: Python<'_>,

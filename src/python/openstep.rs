@@ -1,7 +1,7 @@
-//! The block of a step that is taken tensor by tensor.
+//! The context manager of a step that is taken tensor by tensor.
 //!
-//! Native, so that an interrupt cannot fall between leaving the block and closing the step; one that
-//! falls before the block closes the step when the manager is freed.
+//! Native, so that no interrupt arrives between leaving the block and closing the step. After an
+//! interrupt before the block begins, the step is closed when the manager is freed.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -20,10 +20,10 @@ use crate::updater::Updater;
 #[pyclass(module = "thalweg", frozen)]
 #[derive(Debug)]
 pub struct OpenStep {
-    /// The optimizer, and what updates its arrays.
+    /// The optimizer, for messages; `updater` has its arrays.
     owner: Py<PyAny>,
     updater: Py<Updater>,
-    /// Tells this step from any other.
+    /// Identifies this step.
     token: u64,
     inside: Inside,
 }
@@ -67,7 +67,7 @@ impl OpenStep {
     /// Parameters
     /// ----------
     /// grads : tree of ndarray, or dict of names
-    ///     Gradients of some parameters. None says nothing.
+    ///     Gradients of some parameters. None is ignored.
     /// max_tensor_norm, max_value, scale, stats
     ///     As for `Optimizer.step`. `max_norm` is refused, since it needs all gradients at once.
     ///
@@ -79,7 +79,7 @@ impl OpenStep {
     /// Raises
     /// ------
     /// ValueError, TypeError, NonFiniteError
-    ///     As `Optimizer.step`, and for a parameter that was updated in this step already.
+    ///     As `Optimizer.step`; also if a parameter was updated in this step already.
     /// BusyError
     ///     Outside the block.
     #[pyo3(signature = (grads, *, max_norm=None, max_tensor_norm=None, max_value=None, scale=1.0,

@@ -1,4 +1,4 @@
-//! The base class of the optimizers: a step, and counters.
+//! The native base class of the optimizers: steps and counters.
 
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
@@ -28,7 +28,7 @@ impl Optimizer {
         Ok(Optimizer { updater: Py::new(py, Updater::default())? })
     }
 
-    /// What updates the arrays.
+    /// The native object that updates the arrays.
     #[getter]
     fn _updater(&self, py: Python<'_>) -> Py<Updater> {
         self.updater.clone_ref(py)
@@ -36,40 +36,40 @@ impl Optimizer {
 
     /// Update every parameter that trains, once, in place.
     ///
-    /// Everything is checked before the first write: a step that raises has changed nothing.
+    /// All checks run before the first write: a step that raises has changed nothing.
     ///
     /// Parameters
     /// ----------
     /// grads : tree of ndarray, or dict of names
-    ///     Float32 or float64 arrays of any strides, in a tree like the parameters' or in a flat dict of
-    ///     names. They are only read. Arrays of other libraries are read as ``np.asarray`` gives them.
-    ///     None, at a parameter or above, skips what is below it.
+    ///     Float32 or float64 arrays of any strides, in a tree like that of the parameters or in a
+    ///     flat dict by name. They are only read. Arrays of other libraries are converted by
+    ///     ``np.asarray``. None in place of an array or a container skips the parameters there.
     /// max_norm : float, optional
-    ///     Clips by the norm of all gradients together: ``clip = min(1, max_norm / norm)``.
+    ///     Clip by the norm of all gradients together: ``clip = min(1, max_norm / norm)``.
     /// max_tensor_norm : float, optional
-    ///     Clips each gradient by its own norm.
+    ///     Clip each gradient by its own norm.
     /// max_value : float, optional
-    ///     Brings each element of ``scale·g`` into ``[-max_value, max_value]``. At most one of the three
-    ///     limits; none of them touches the gradients themselves.
+    ///     Clip each element of ``scale·g`` to ``[-max_value, max_value]``. At most one of the
+    ///     three limits can be given; none of them changes the gradient arrays.
     /// scale : float, default 1
     ///     Factor on all gradients, finite and above 0; applied before clipping.
     /// partial : bool, default False
-    ///     Allow names to be missing, as if they were None.
+    ///     Allow names to be missing; they are treated as None.
     /// stats : bool, default False
-    ///     Report norms of each gradient, parameter and update, taken in the same pass. Arrays that are
-    ///     not in C order take longer for it.
+    ///     Report norms of each gradient, parameter and update, computed in the same pass. This
+    ///     takes longer for arrays that are not in C order.
     ///
     /// Returns
     /// -------
     /// StepReport
-    ///     Number, learning rate, norm, clip, what was skipped, statistics.
+    ///     Number of the step, learning rate, norm, clip factor, refused gradients, statistics.
     ///
     /// Raises
     /// ------
     /// NonFiniteError
-    ///     If gradients are NaN, infinite or too large, unless ``nonfinite`` is "skip" or "ignore".
+    ///     If a gradient is NaN, infinite or too large, unless ``nonfinite`` is "skip" or "ignore".
     /// ValueError, TypeError
-    ///     For gradients that do not fit, parameters that changed, schedules that leave their range.
+    ///     If gradients do not fit, parameters have changed, or a schedule leaves its range.
     /// BusyError
     ///     If the optimizer is in use, a step is open, or the parameters hold averages.
     #[pyo3(signature = (grads, *, max_norm=None, max_tensor_norm=None, max_value=None, scale=1.0,
@@ -90,20 +90,20 @@ impl Optimizer {
 
     /// One step, taken tensor by tensor.
     ///
-    /// For gradients that come one by one and are freed early. Used as
-    /// ``with opt.open_step() as step:``; inside, ``step(grads)`` updates the parameters that `grads`
-    /// names, each at most once. All calls together are one step: one number, one value of each
-    /// schedule. Every call by itself is all or nothing, and costs what its tensors cost. Leaving the
-    /// block, by an exception too, closes the step; parameters without a gradient by then are
-    /// skipped, as with None. A block without an update is no step.
+    /// For gradients that arrive one by one and are freed early. Inside
+    /// ``with opt.open_step() as step:``, ``step(grads)`` updates the parameters that have a
+    /// gradient in `grads`, each at most once. All calls together are one step, with one number and
+    /// one value of each schedule. Each call is all or nothing, and costs what its tensors cost.
+    /// Leaving the block, also by an exception, closes the step; parameters without a gradient are
+    /// skipped, as with None. A block without an update does not count as a step.
     ///
     /// Raises
     /// ------
     /// ValueError
-    ///     With ``nonfinite="skip"``: what was updated before a bad gradient cannot be taken back.
+    ///     With ``nonfinite="skip"``: updates before a bad gradient cannot be undone.
     /// BusyError
-    ///     If a step is open already. Inside the block, all that changes or saves the optimizer is
-    ///     refused.
+    ///     If a step is open already. Inside the block, every method that changes or saves the
+    ///     optimizer raises it.
     ///
     /// Examples
     /// --------

@@ -1,4 +1,6 @@
-//! Taking over what was saved, in one object and in what is attached to it: all of it, or none.
+//! Loading of saved state into an object and into those attached to it.
+//!
+//! If a load fails midway, none of the objects can be used until another load succeeds.
 
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -9,10 +11,11 @@ use crate::model::counters::{Counters, Counts};
 use crate::model::snapshot::{Incoming, Snapshot};
 use crate::step::guarded::Guarded;
 
-/// Another object and what it is to take over together with this one.
+/// An attached object, with the counters and the state to load into it.
 pub type Attached<'a, 'py> = (&'a Guarded, Counts, Bound<'py, PyDict>);
 
-/// Takes over all, here and in what is attached. Until the last array has come none may be used.
+/// Loads all state, here and in attached objects. None of them can be used until the last array is
+/// loaded.
 pub fn restore<'py>(
     py: Python<'py>,
     (counters, model): (&Counters, &mut Model),
@@ -48,7 +51,7 @@ pub fn restore<'py>(
     })
 }
 
-/// Refuses if what is attached cannot take over what it is to.
+/// Refuses if an attached object cannot load its state.
 pub fn check_attached(py: Python<'_>, attached: &[Attached<'_, '_>]) -> Outcome<()> {
     attached.iter().try_for_each(|(other, _, states)| {
         other.inside(py, |model| model.loadable()?.check_restorable(states))

@@ -1,7 +1,7 @@
-//! The block in which parameters and their averages have changed places.
+//! The context manager in which parameters and their averages are swapped.
 //!
-//! Native, so that an interrupt cannot fall between leaving the block and exchanging back; one that
-//! falls before the block has them swapped back when the manager is freed.
+//! Native, so that no interrupt arrives between leaving the block and swapping back. After an
+//! interrupt before the block begins, the arrays are swapped back when the manager is freed.
 
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
@@ -11,12 +11,12 @@ use crate::interpreter::undo::Inside;
 use crate::step::swap::swap;
 use crate::updater::Updater;
 
-/// Parameters hold their averages inside; see `thalweg.EMA.swapped`.
+/// Context manager in which the parameters hold their averages; see `thalweg.EMA.swapped`.
 #[pyclass(module = "thalweg", frozen)]
 #[derive(Debug)]
 pub struct Swapped {
     average: Py<Updater>,
-    /// What trains the parameters.
+    /// The optimizer of the parameters, if there is one.
     owner: Option<Py<Updater>>,
     /// The parameters by name.
     params: Py<PyDict>,
@@ -42,7 +42,7 @@ impl Swapped {
         Ok(self.tree.clone_ref(py))
     }
 
-    /// Where the arrays cannot be swapped back it raises, and can be called again.
+    /// Raises if the arrays cannot be swapped back, and can be called again.
     #[pyo3(signature = (*_error))]
     fn __exit__(&self, py: Python<'_>, _error: &Bound<'_, PyTuple>) -> PyResult<()> {
         if self.inside.get() { self.leave(py) } else { Ok(()) }

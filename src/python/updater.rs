@@ -1,8 +1,8 @@
-//! Arrays with their state that are updated together: what optimizers, sums and averages have inside.
+//! Arrays that are updated together, with their state: the native part of optimizers, sums and
+//! averages.
 //!
-//! Python resolves groups into classes of parameters that share their hyperparameters; everything a
-//! step does is here, in one native call, so that an interrupt can fall before it or after it but not
-//! inside.
+//! Python resolves groups into classes of parameters that share hyperparameters. A whole step is
+//! one native call, so that an interrupt arrives before it or after it, not inside.
 
 use std::collections::HashMap;
 
@@ -26,7 +26,7 @@ use crate::step::report::StepReport;
 use crate::step::take::{Request, step};
 use thalweg::rule::Choice;
 
-/// What else takes over together with an object: it, its counters, its state.
+/// An object that loads saved state together with another: the object, its counters, its state.
 type AttachedObject<'py> = (Bound<'py, Updater>, Counts, Bound<'py, PyDict>);
 
 /// Arrays and their state, updated together.
@@ -43,8 +43,8 @@ impl Updater {
         Updater::default()
     }
 
-    /// Takes in what a rule is to update, by its name; returns names and arrays. `choices` are those that
-    /// the rule has.
+    /// Binds the parameters to a rule, given by name; returns names and arrays. `choices` are those
+    /// of the rule; one that is missing is False.
     fn bind<'py>(
         &self,
         params: &Bound<'py, PyAny>,
@@ -63,11 +63,11 @@ impl Updater {
         Ok(leaves)
     }
 
-    /// Says which class each leaf is in, and what the classes' hyperparameters are. Class 0 is
-    /// group 0 by itself. Leaves that train for the first time are checked and get their state.
+    /// Assigns each leaf to a class, and sets the classes' hyperparameters. Class 0 has those of
+    /// group 0 alone. Leaves that train for the first time are checked and get their state.
     ///
-    /// `trained` leaves get that many arrays of state whatever their class, frozen or not. What is
-    /// `restored` is taken over at the end, and what is `attached` after it.
+    /// `trained` gives leaves a number of state arrays, even if their class is frozen. The state in
+    /// `restored` is loaded last, together with that of `attached` objects.
     #[pyo3(signature = (classes, assignment, trained=HashMap::new(), restored=None,
         attached=Vec::new()))]
     fn configure(
@@ -94,7 +94,8 @@ impl Updater {
         })
     }
 
-    /// Gives some classes, by position, other hyperparameters; costs what their leaves cost.
+    /// Changes the hyperparameters of some classes, given by position. The cost is that of their
+    /// leaves, or of all leaves if `frozen` changes.
     fn adjust(&self, py: Python<'_>, classes: Vec<(usize, Bound<'_, PyDict>)>) -> PyResult<()> {
         self.with(py, |model| model.adjust(py, &classes))
     }
@@ -104,7 +105,7 @@ impl Updater {
         self.with(params.py(), |model| model.rebind(params))
     }
 
-    /// Adopts a tree with the same names and more, with classes as in `configure`.
+    /// Adopts a tree with the same names and more; classes as in `configure`.
     fn extend<'py>(
         &self,
         params: &Bound<'py, PyAny>,
@@ -157,7 +158,7 @@ impl Updater {
         self.guarded.counters.get().2
     }
 
-    /// Sum of the scales of steps taken: of a sum of gradients, the weights added up.
+    /// Sum of the scales of the steps taken; for a sum of gradients, the sum of the weights.
     #[getter]
     fn weight(&self) -> f64 {
         self.guarded.counters.get().3
@@ -168,7 +169,8 @@ impl Updater {
         self.inside(py, |model| model.state(py, model.leaf(name)?))
     }
 
-    /// Refuses if a leaf that trains is not the array it was.
+    /// ValueError if a leaf that trains was replaced in its container, or its array or state
+    /// changed.
     fn check_current(&self, py: Python<'_>) -> PyResult<()> {
         self.with(py, |model| model.check_current(py))
     }
@@ -183,8 +185,8 @@ impl Updater {
         self.inside(py, |model| Ok(model.leaves.iter().map(|leaf| leaf.step).collect()))
     }
 
-    /// The counters, and the state of leaves that have any: live arrays and the number of updates. Of
-    /// sums and averages the arrays are the parameters.
+    /// The counters, and for each leaf with state its live arrays and number of updates. For sums
+    /// and averages, the arrays include the sum or average itself.
     fn snapshot<'py>(&self, py: Python<'py>, names: Vec<String>) -> PyResult<Snapshot<'py>> {
         self.with(py, |model| {
             model.check_whole()?;
@@ -194,9 +196,9 @@ impl Updater {
         })
     }
 
-    /// Calls `work` with snapshots of this object and of `others`, whose arrays are the live ones,
-    /// and returns what it returns. Nobody can change any of them until then, so all are of one
-    /// moment. With `current`, leaves that train must be what they were.
+    /// Calls `work` with snapshots of this object and of `others`, and returns its result. All
+    /// objects stay in use until `work` returns, so that the snapshots, which hold the live arrays,
+    /// are of one moment. With `current`, each object must pass `check_current`.
     fn together<'py>(
         &self,
         py: Python<'py>,
@@ -224,7 +226,8 @@ impl Updater {
         work.call1((snapshots,))
     }
 
-    /// Takes over what `snapshot` gave, which must fit, here and in what is attached.
+    /// Loads the counters and the state of a snapshot, which must fit, and those of attached
+    /// objects.
     #[pyo3(signature = (counts, states, attached=Vec::new()))]
     fn restore(
         &self,
@@ -242,8 +245,8 @@ impl Updater {
         })
     }
 
-    /// Moves averages towards the parameters. Their optimizer is entered too, so that nobody trains
-    /// them meanwhile.
+    /// Moves averages towards the parameters. The optimizer of the parameters, `owner`, is in use
+    /// meanwhile, so that no step changes them.
     #[pyo3(signature = (params, owner=None))]
     fn average(
         &self,
@@ -262,7 +265,8 @@ impl Updater {
         Ok(())
     }
 
-    /// Refuses in the middle of something.
+    /// BusyError while the object is in use, a step is open or averages are swapped in. ValueError
+    /// after a load that stopped midway.
     fn check_ready(&self, py: Python<'_>) -> PyResult<()> {
         self.with(py, |_| Ok(()))
     }
@@ -274,8 +278,8 @@ impl Updater {
         })
     }
 
-    /// Sets the state of leaves and their numbers of updates to zero; of all leaves, and the counters
-    /// too, without names.
+    /// Sets the state and the numbers of updates of leaves to zero. Without `names`, those of all
+    /// leaves, and the counters.
     #[pyo3(signature = (names=None))]
     fn reset(&self, py: Python<'_>, names: Option<Vec<String>>) -> PyResult<()> {
         self.with(py, |model| {
@@ -298,8 +302,9 @@ impl Updater {
         })
     }
 
-    /// Has the state of leaves made by `keeper` from now on, in files: it is called with the name,
-    /// the array and the names of state arrays of each leaf that begins to train.
+    /// Sets the function that makes state arrays in files from now on. It is called with a list of
+    /// `(name, array, names of state arrays)` for the leaves that begin to train, and returns a
+    /// list of arrays for each.
     fn keep(&self, py: Python<'_>, keeper: Py<PyAny>) -> PyResult<()> {
         self.inside(py, |model| {
             model.keeper = Some(keeper);
@@ -307,8 +312,9 @@ impl Updater {
         })
     }
 
-    /// Keeps a record of progress from now on, in these words of a mapped file. Without words it is
-    /// closed, and nothing can be written any more.
+    /// Starts the record of progress, in these words of a mapped file: `torn` if the arrays are
+    /// part old and part new, `releases` if their pages are released behind a step. Without words,
+    /// closes the record: nothing can be written after that.
     #[pyo3(signature = (words=None, torn=false, releases=false))]
     fn keep_record(
         &self,
@@ -320,7 +326,7 @@ impl Updater {
         self.with(py, |model| model.set_record(words, (torn, releases)))
     }
 
-    /// Takes over counters and numbers of updates, the latter in the order of names.
+    /// Sets the counters and the numbers of updates, the latter in the order of names.
     fn resume(&self, py: Python<'_>, counts: Counts, steps: Vec<u64>) -> PyResult<()> {
         self.with(py, |model| {
             for (leaf, step) in model.sorted.iter().zip(steps) {
@@ -331,7 +337,7 @@ impl Updater {
         })
     }
 
-    /// Parameters and state are whole again.
+    /// Records that parameters and state are whole again.
     fn mend(&self, py: Python<'_>) -> PyResult<()> {
         self.with(py, |model| {
             model.mend(&self.guarded.counters);
@@ -339,7 +345,7 @@ impl Updater {
         })
     }
 
-    /// Calls `work` while nobody else is in here.
+    /// Calls `work` with exclusive access to this object.
     fn alone(&self, py: Python<'_>, work: &Bound<'_, PyAny>) -> PyResult<()> {
         self.with(py, |_| Ok(work.call0().map(drop)?))
     }
@@ -349,7 +355,7 @@ impl Updater {
     }
 
     fn __clear__(&self) {
-        let _ = self.guarded.put(None); // in use, it is not garbage
+        let _ = self.guarded.put(None); // fails only in use, and then this is not garbage
     }
 }
 
