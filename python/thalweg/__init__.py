@@ -1,8 +1,8 @@
 """AdamW for NumPy: in place, SIMD, multi-threaded, the same bits everywhere.
 
-`AdamW`, `Adam`, `SGDW` and `SGD` train trees of NumPy arrays; `functional` is for tools that keep
-their own state; `schedule` has hyperparameters that are functions of the step; `convert` exchanges
-state with torch and optax; `reference` defines the bits in plain NumPy.
+`AdamW`, `Adam`, `SGDW` and `SGD` train trees of NumPy arrays. `functional` has the same updates for
+tools that keep their own state. `schedule` has hyperparameters that are functions of the step.
+`convert` exchanges state with torch and optax. `reference` defines the bits in plain NumPy.
 """
 
 import atexit as _atexit
@@ -72,15 +72,15 @@ __all__ = [
 
 _atexit.register(_close)
 
-if not _TYPE_CHECKING:  # for which every attribute would exist
+if not _TYPE_CHECKING:  # with `__getattr__`, a type checker accepts every name
 
     def __getattr__(name: str) -> object:
-        """Import a module that needs another library when it is first asked for."""
+        """Import a module that needs another library on first access."""
         if name in {"scipy", "sklearn", "torch"}:
-            from importlib import import_module  # noqa: PLC0415 - not before it is needed
+            from importlib import import_module  # noqa: PLC0415 - needed on first access only
 
             return import_module(f"thalweg.{name}")
-        # With the module, so that Python can suggest a name.
+        # `name` and `obj` let Python suggest a similar name.
         raise AttributeError(
             f"module 'thalweg' has no attribute {name!r}", name=name, obj=_sys.modules[__name__]
         )

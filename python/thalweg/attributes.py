@@ -1,4 +1,4 @@
-"""Attributes of objects: assignments that nothing would read are refused, with what to do."""
+"""A base class that refuses to set attributes nothing reads, and says what to do instead."""
 
 from __future__ import annotations
 
@@ -12,36 +12,39 @@ __all__ = ["Fixed", "from_the_start"]
 
 
 class Fixed:
-    """Base of classes whose objects have the attributes that they have, and no others.
+    """Base of classes with a fixed set of public attributes.
 
-    Allowed are private names, properties with a setter, a callable in the place of a method, as
-    tools that watch calls need it, and in a subclass of the user's whatever it declares or sets,
-    but for names that it would expect to be read here.
+    Private names and properties with a setter can be set. A callable can replace a method, for
+    tools that watch calls. A user's subclass can declare any attribute. It can also set any
+    undeclared one except the names in `_ways`, which a reader would expect thalweg to use.
     """
 
     __slots__ = ()
 
     @classmethod
     def _ways(cls) -> Mapping[str, str]:
-        """What to do instead of setting a name, in subclasses of the user's too."""
+        """Names that cannot be set, with what to do instead; users' subclasses included."""
         return {}
 
     @classmethod
     def _hints(cls) -> Mapping[str, str]:
-        """The same for names that a subclass of the user's may have for itself."""
+        """The same, for names that a user's subclass may set."""
         return {}
 
-    if not TYPE_CHECKING:  # for which every name could be set
+    if not TYPE_CHECKING:  # with `__setattr__`, a type checker accepts every assignment
 
         def __setattr__(self, key: str, value: Any) -> None:
-            # At once for what is set in every step, such as `opt.lr`.
+            # A property with a setter skips the check: programs set `opt.lr` in every step.
             if key[:1] != "_" and getattr(getattr(type(self), key, None), "fset", None) is None:
                 _check(self, key, value)
             super().__setattr__(key, value)
 
 
 def from_the_start(made: str, *names: str, **spellings: str) -> dict[str, str]:
-    """Arguments that are fixed when one is made; `spellings` are other names of them."""
+    """Entries of `_ways` for arguments of the constructor `made` that cannot change later.
+
+    `spellings` maps other names to arguments.
+    """
     arguments = {**{name: name for name in names}, **spellings}
     return {
         key: f"it is fixed from the start; make another, {made}(..., {name}=...)"

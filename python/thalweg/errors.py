@@ -1,4 +1,4 @@
-"""Exceptions and warnings of thalweg. Each derives from the built-in one that fits."""
+"""Exceptions and warnings of thalweg. Each derives from the closest built-in one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import warnings
 __all__ = ["BusyError", "NonFiniteError", "UnlockedWarning", "warn_unlocked"]
 
 WARNED: set[str] = set()
-"""Directories that `warn_unlocked` has warned of."""
+"""Directories for which `warn_unlocked` has issued its warning."""
 
 
 class NonFiniteError(FloatingPointError):
@@ -18,11 +18,11 @@ class NonFiniteError(FloatingPointError):
     Parameters
     ----------
     message : str
-        What happened.
+        Text of the error.
     nonfinite : dict of str to int
-        For each such gradient by name, how many of its elements.
+        Number of such elements in each affected gradient, by name.
     step : int
-        1-based number of the step that was refused.
+        1-based number of the refused step.
 
     Examples
     --------
@@ -45,23 +45,24 @@ class NonFiniteError(FloatingPointError):
 
 
 class BusyError(RuntimeError):
-    """The optimizer is in use already, in another thread or further up in this one."""
+    """The optimizer, file or directory is in use, by another thread or process or by a caller."""
 
 
 class UnlockedWarning(RuntimeWarning):
-    """A file system has no locks, so nothing keeps a second process from a directory.
+    """A file system has no locks, so a second process can use the same directory.
 
-    Files are whole all the same. It is said once a directory, before anything is written there. A
-    program that sees to it that one process at a time writes says
-    ``warnings.filterwarnings("ignore", category=thalweg.UnlockedWarning)``; with ``"error"`` what
-    would do without a lock is refused.
+    Each file is still written whole or not at all. The warning comes once per directory, before the
+    first write. A program that ensures that only one process writes at a time can silence it with
+    ``warnings.filterwarnings("ignore", category=thalweg.UnlockedWarning)``. With ``"error"``, work
+    that would continue without a lock is refused.
     """
 
 
 def warn_unlocked(directory: str | os.PathLike[str], reason: str) -> None:
-    """Say, once a directory, that nothing keeps other processes away; called natively.
+    """Warn, once per directory, that no lock keeps other processes out; called natively.
 
-    An error where warnings are errors, and then it is none the less one the next time.
+    Where a filter makes the warning an error, each call raises: a directory counts as warned of
+    only once `warnings.warn` has returned.
     """
     place = os.path.realpath(directory)
     if place in WARNED:
@@ -77,8 +78,8 @@ def warn_unlocked(directory: str | os.PathLike[str], reason: str) -> None:
 
 
 def _depth() -> int:
-    """How far up the caller of the package is, seen from `warn_unlocked`."""
-    depth, frame = 1, sys._getframe(1)  # noqa: SLF001 - documented, for all its name
+    """`stacklevel` for `warn_unlocked`: the first frame outside the package."""
+    depth, frame = 1, sys._getframe(1)  # noqa: SLF001 - documented, despite the underscore
     while frame.f_back is not None and _is_ours(frame.f_globals.get("__name__")):
         depth, frame = depth + 1, frame.f_back
     return depth

@@ -1,8 +1,9 @@
-"""Updates for tools that keep their own state: arrays in, the same arrays updated in place.
+"""Updates in place, as functions, for tools that keep their own optimizer state.
 
-Every array argument is an array, or a list or tuple of arrays of the same length. `step` is the
-1-based number of this update. Any cut of the arrays into slices gives the same bits, and with
-``threads=1`` all runs on the calling thread. Everything is checked before anything is written.
+Each array argument is one array, or a list or tuple of arrays; all lists have the same length.
+`step` is the 1-based number of this update. Cutting the arrays into slices does not change the
+bits. With ``threads=1`` all work runs on the calling thread. All arguments are checked before the
+first write.
 """
 
 from __future__ import annotations
@@ -43,28 +44,28 @@ def adamw(
     nonfinite: NonFinite = "raise",
     threads: int | None = None,
 ) -> bool:
-    """One AdamW update in place; AMSGrad if `max_exp_avg_sq` is given.
+    """Apply one AdamW update in place; AMSGrad if `max_exp_avg_sq` is given.
 
     The formula is that of `thalweg.AdamW`.
 
     Parameters
     ----------
     p : ndarray or sequence of ndarray
-        Parameters, float32 or float64, any strides; written.
+        Parameters, float32 or float64, with any strides; written.
     g : ndarray or sequence of ndarray
-        Gradients of the same shapes, float32 or float64; read.
+        Gradients of the same shapes, float32 or float64; only read.
     exp_avg, exp_avg_sq, max_exp_avg_sq : ndarray or sequence of ndarray
-        State of the shapes and types of `p`, zero at first; written.
+        State of the shapes and dtypes of `p`, zero before the first update; written.
     step : int
         1-based number of this update.
     lr, betas, eps, weight_decay, independent, maximize
-        As for `thalweg.AdamW`; numbers.
+        As for `thalweg.AdamW`, but without callables.
     scale : float, default 1
         Factor on the gradients, finite and above 0.
-    nonfinite : {"raise", "skip", "ignore"}
-        What to do about gradients that are NaN, infinite or too large.
+    nonfinite : {"raise", "skip", "ignore"}, default "raise"
+        Treatment of gradients that are NaN, infinite or too large.
     threads : int, optional
-        At most so many threads; by default `thalweg.get_num_threads`.
+        Maximum number of threads; by default `thalweg.get_num_threads`.
 
     Returns
     -------
@@ -74,9 +75,9 @@ def adamw(
     Raises
     ------
     TypeError, ValueError
-        For arguments that do not fit; nothing is written.
+        If an argument has the wrong type, shape or value; nothing is written.
     NonFiniteError
-        Under ``nonfinite="raise"``; nothing is written.
+        With ``nonfinite="raise"``; nothing is written.
 
     Examples
     --------
@@ -125,10 +126,10 @@ def adam(
     nonfinite: NonFinite = "raise",
     threads: int | None = None,
 ) -> bool:
-    """One Adam update in place; AMSGrad if `max_exp_avg_sq` is given.
+    """Apply one Adam update in place; AMSGrad if `max_exp_avg_sq` is given.
 
-    The formula is that of `thalweg.Adam`; arguments, result and errors are those of `adamw`, with
-    the penalty `l2` for its decay.
+    The formula is that of `thalweg.Adam`. Arguments, result and errors are those of `adamw`, with
+    the penalty `l2` in place of `weight_decay` and `independent`.
 
     Examples
     --------
@@ -170,9 +171,9 @@ def sgdw(
     nonfinite: NonFinite = "raise",
     threads: int | None = None,
 ) -> bool:
-    """One SGDW update in place; `momentum_buffer` is None without momentum.
+    """Apply one SGDW update in place; `momentum_buffer` is None without momentum.
 
-    The formula is that of `thalweg.SGDW`; the other arguments, result and errors are those of
+    The formula is that of `thalweg.SGDW`. The other arguments, result and errors are those of
     `adamw`.
 
     Examples
@@ -222,9 +223,9 @@ def sgd(
     nonfinite: NonFinite = "raise",
     threads: int | None = None,
 ) -> bool:
-    """One SGD update in place; `momentum_buffer` is None without momentum.
+    """Apply one SGD update in place; `momentum_buffer` is None without momentum.
 
-    The formula is that of `thalweg.SGD`; the other arguments, result and errors are those of
+    The formula is that of `thalweg.SGD`. The other arguments, result and errors are those of
     `adamw`.
 
     Examples
@@ -258,10 +259,10 @@ def sgd(
 
 
 def decay(params: Any, rate: Real) -> None:
-    """The weight-decay loop by itself: ``p <- p - rate·p`` for every array of a tree, in place.
+    """Apply weight decay alone: ``p <- p - rate·p`` for every array of a tree, in place.
 
-    After an Adam step without decay, ``decay(params, lr * weight_decay)`` comes to AdamW but for
-    terms of the size ``lr² · weight_decay``.
+    An Adam step without decay, followed by ``decay(params, lr * weight_decay)``, equals AdamW up
+    to terms of the order ``lr² · weight_decay``.
 
     Parameters
     ----------
@@ -273,7 +274,7 @@ def decay(params: Any, rate: Real) -> None:
     Raises
     ------
     TypeError, ValueError
-        For arrays or a rate that do not fit; nothing is written.
+        For unsuitable arrays, or a rate out of range; nothing is written.
 
     References
     ----------
@@ -291,10 +292,10 @@ def decay(params: Any, rate: Real) -> None:
 
 
 def global_norm(grads: Any) -> float:
-    """Euclidean norm over all arrays of a tree; NaN or infinite if one of them is.
+    """Euclidean norm over all arrays of a tree; NaN or infinite if any element is.
 
-    It is summed in float64 in a fixed order: the same bits for any strides, order of containers
-    and number of threads.
+    The sum is taken in float64 in a fixed order: strides, the order of containers and the number
+    of threads do not change its bits.
 
     Examples
     --------
@@ -308,7 +309,7 @@ def global_norm(grads: Any) -> float:
 def clip_by_global_norm(grads: Any, max_norm: Real) -> float:
     """Scale gradients in place so that their global norm is at most `max_norm`.
 
-    ``opt.step(grads, max_norm=...)`` does the same without writing to the gradients.
+    ``opt.step(grads, max_norm=...)`` has the same effect and does not write to the gradients.
 
     Parameters
     ----------
@@ -320,12 +321,12 @@ def clip_by_global_norm(grads: Any, max_norm: Real) -> float:
     Returns
     -------
     float
-        The norm before. If it is NaN or infinite the gradients are left as they are.
+        The norm before scaling. If it is NaN or infinite, the gradients stay unchanged.
 
     Raises
     ------
     ValueError
-        If `max_norm` is out of range or an array read-only; nothing is written.
+        If `max_norm` is out of range or an array is read-only; nothing is written.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Numbers that users give, as type checkers see them."""
+"""Types of the numbers that users pass, for type checkers."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import SupportsFloat, SupportsIndex, TypeAlias
 __all__ = ["Kept", "Number", "Real"]
 
 Real: TypeAlias = SupportsFloat | SupportsIndex
-"""A number of Python, NumPy or another library; NumPy's are no floats for a type checker."""
+"""A number of Python, NumPy or another library; type checkers do not accept all as `float`."""
 
 Number: TypeAlias = Real | Callable[[int], Real]
 """A hyperparameter: a number, or a callable of the 1-based step that returns one."""
 
 Kept: TypeAlias = float | Callable[[int], Real]
-"""A hyperparameter once it was checked."""
+"""A hyperparameter after validation."""

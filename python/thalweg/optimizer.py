@@ -1,4 +1,4 @@
-"""What all optimizers have in common, as users see it. The step is native (`_core`)."""
+"""The base class of the optimizers, with their documentation. The step is native (`_core`)."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ __all__ = ["Optimizer"]
 
 
 class Optimizer(Fixed, _core.Optimizer):
-    """What the optimizers have in common. Make one of `AdamW`, `Adam`, `SGDW` and `SGD`.
+    """Base class of `AdamW`, `Adam`, `SGDW` and `SGD`, without an update rule.
 
-    Parameters and state keep their identity: they are updated in place, for ever the same arrays.
-    Names that nothing reads cannot be set; a subclass may have attributes of its own.
+    Parameters and state keep their identity: every update writes into the same arrays. Attributes
+    that nothing reads cannot be set; a subclass may add attributes.
     """
 
     rule: ClassVar[Rule]
@@ -46,7 +46,7 @@ class Optimizer(Fixed, _core.Optimizer):
 
     @cached_property
     def _held(self) -> Held:
-        """The parameters, groups and options, and what works on them."""
+        """Parameters, groups and options, with the methods that change them."""
         return Held(self, self._updater)
 
     def __init__(self, *_args: Any, **_kwargs: Any) -> None:
@@ -60,7 +60,7 @@ class Optimizer(Fixed, _core.Optimizer):
         options: dict[str, Any],
         state_dir: str | os.PathLike[str] | None,
     ) -> None:
-        """Take in parameters, groups and options; the constructors end here."""
+        """Store parameters, groups and options; each constructor ends with this call."""
         self._held.start(self.rule, params, groups, values, options=options, state_dir=state_dir)
 
     @property
@@ -70,7 +70,7 @@ class Optimizer(Fixed, _core.Optimizer):
 
     @property
     def lr(self) -> Any:
-        """Learning rate of group 0, and of every group without an ``lr`` of its own.
+        """Learning rate of group 0, and of every group that sets no ``lr``.
 
         A number, or a callable of the step.
         """
@@ -90,18 +90,18 @@ class Optimizer(Fixed, _core.Optimizer):
         """Live state by parameter: ``opt.state["w"]["exp_avg"]``, and ``["step"]``, an int.
 
         The arrays are ``exp_avg``, ``exp_avg_sq`` and ``max_exp_avg_sq`` (Adam), or
-        ``momentum_buffer`` (SGD with momentum). A parameter that was never trained has none.
+        ``momentum_buffer`` (SGD with momentum). A parameter that never trained has no entry.
         """
         return self._held.state
 
     def resolve(self, name: str) -> dict[str, Any]:
-        """What applies to a parameter, all groups considered.
+        """Settings that apply to a parameter, all groups considered.
 
         Returns
         -------
         dict
-            Every hyperparameter, ``lr_scale`` (the product, or the tuple of them where one is a
-            callable), ``frozen``, and ``groups``, the positions of the groups that match.
+            Every hyperparameter; ``lr_scale``, the product over the groups, or the tuple of factors
+            if one is a callable; ``frozen``; ``groups``, the positions of the groups that match.
 
         Raises
         ------
@@ -111,13 +111,13 @@ class Optimizer(Fixed, _core.Optimizer):
         return self._held.resolve(name)
 
     def reset(self, match: Match | None = None) -> None:
-        """Forget the history: state zero, parameters as they are.
+        """Set state and step counts to zero; parameters stay unchanged.
 
         Parameters
         ----------
         match : str, sequence of str, callable or None
-            Which parameters, as in a group. None means all, and sets `step_count`, `skip_count` and
-            `consecutive_skips` to zero too.
+            Selects parameters, as in a group. None selects all, and also sets `step_count`,
+            `skip_count` and `consecutive_skips` to zero.
 
         Raises
         ------
@@ -132,7 +132,7 @@ class Optimizer(Fixed, _core.Optimizer):
     def rebind(self, params: Any) -> None:
         """Adopt other arrays under the same names, and keep the state.
 
-        For a program that replaced arrays instead of assigning into them.
+        Use it after replacing arrays of the tree instead of assigning into them.
 
         Raises
         ------
@@ -142,22 +142,22 @@ class Optimizer(Fixed, _core.Optimizer):
         self._held.rebind(params)
 
     def extend(self, params: Any, groups: Groups = ()) -> None:
-        """Adopt a tree that holds more parameters, in mid-run; the others keep their state.
+        """Adopt a tree with additional parameters during a run; the others keep their state.
 
         Parameters
         ----------
         params : tree of ndarray
-            The parameters there were, under the same names, and those to add: mostly the container
-            that the optimizer was given, after something was put into it.
+            The present parameters, under the same names, and those to add; usually the container
+            that the constructor took, after a program added arrays to it.
         groups : sequence of mappings
-            Groups for the added parameters alone; they come after those there are. Groups that
-            match by a glob or a callable match added parameters too; ready groups, and groups that
-            were loaded or unpickled, match what they matched.
+            Groups for the added parameters alone; they follow the present groups. Present groups
+            that match by a glob or a callable match added parameters too; ready groups, and groups
+            that were loaded or unpickled, keep the parameters they have.
 
         Raises
         ------
         ValueError, TypeError
-            As the constructor, and if a parameter is missing; nothing is changed then.
+            As the constructor, and if a parameter is missing; nothing is changed.
 
         Examples
         --------
@@ -174,20 +174,20 @@ class Optimizer(Fixed, _core.Optimizer):
         self._held.extend(params, groups)
 
     def state_dict(self, *, copy: bool = True) -> dict[str, Any]:
-        """Everything but the parameters, as plain dicts, lists, numbers and arrays.
+        """Everything except the parameters, as plain dicts, lists, numbers and arrays.
 
         Parameters
         ----------
         copy : bool, default True
-            False gives the live state arrays instead of copies.
+            False returns the live state arrays instead of copies.
 
         Returns
         -------
         dict
             ``format``, ``rule``, ``options``, ``step_count``, ``skips``, ``groups``, ``state`` and
             ``attached``, the accumulators and averages that were made for this optimizer. Schedules
-            of `thalweg.schedule` are recorded as JSON, other callables by name, matchers as the
-            names they matched; parameters that never trained are left out.
+            of `thalweg.schedule` are recorded as JSON, other callables by name, and matches as the
+            names that they selected. ``state`` omits parameters that never trained.
         """
         return state_dict(self._held, copy=copy)
 
@@ -198,28 +198,28 @@ class Optimizer(Fixed, _core.Optimizer):
         hyperparameters: Literal["saved", "current"] = "saved",
         strict: bool = True,
     ) -> LoadReport:
-        """Take over a state dict. Everything is checked before anything is changed.
+        """Load a state dict. Everything is checked before the first change.
 
         Parameters
         ----------
         state_dict : mapping
-            As `state_dict` returns it. Arrays may be of other libraries, read as ``np.asarray``
-            gives them, and whole numbers NumPy's.
-        hyperparameters : {"saved", "current"}
-            Whose hyperparameters and groups count from now on. With ``"saved"`` a warning lists
-            what changed; callables that were saved by name alone stay this optimizer's.
+            A result of `state_dict`. Arrays of other libraries are read by ``np.asarray``; whole
+            numbers may be NumPy scalars.
+        hyperparameters : {"saved", "current"}, default "saved"
+            Hyperparameters and groups to use from now on. With ``"saved"`` a warning lists the
+            changes; where a callable was saved by name, this optimizer's callable stays.
         strict : bool, default True
-            False loads what fits and reports the rest.
+            False loads the entries that fit and reports the others.
 
         Returns
         -------
         LoadReport
-            What was loaded, missing, unexpected, mismatched and changed.
+            Step count, and names that are missing, unexpected, mismatched or changed.
 
         Raises
         ------
         ValueError
-            If it does not fit, listing every difference; nothing is loaded then.
+            If it does not fit, with a list of all differences; nothing is loaded.
         """
         return load_state_dict(
             self._held, state_dict, hyperparameters=hyperparameters, strict=strict
@@ -228,38 +228,39 @@ class Optimizer(Fixed, _core.Optimizer):
     def save(self, path: files.Path, extra: Any = None, *, params: bool = True) -> None:
         """Write parameters, state and hyperparameters to one file.
 
-        At every instant the path holds the old file or the new one, whole: it is written beside
-        it, under a lock, flushed to disk, and renamed. The format is safetensors, which other tools
-        can read; see *Checkpoints* in the documentation.
+        At every instant the path holds the whole old file or the whole new one: the new file is
+        written beside it under a lock, flushed to disk and renamed. The format is safetensors,
+        which other tools can read; see *Checkpoints* in the documentation.
 
         Parameters
         ----------
         path : str or path
-            The file, best with the ending ``.safetensors``. One that is there is replaced.
+            The file, preferably with the extension ``.safetensors``. An existing file is replaced.
         extra : tree, optional
-            What else belongs to the run: None, bools, ints, floats, strings, NumPy scalars and
-            arrays in lists, tuples and dicts whose keys are strings or integers, such as
-            ``{"epoch": 3, "rng": rng.bit_generator.state}``. It comes back as it was; an
-            ``OrderedDict`` or ``defaultdict`` as a dict, an ``np.str_`` as a string.
+            Other data of the run: None, bools, ints, floats, strings, NumPy scalars and arrays in
+            lists, tuples and dicts with string or integer keys, such as
+            ``{"epoch": 3, "rng": rng.bit_generator.state}``. Loading returns it unchanged, except
+            that an ``OrderedDict`` or ``defaultdict`` becomes a dict, and an ``np.str_`` a string.
         params : bool, default True
             False leaves the parameters out.
 
         Raises
         ------
         TypeError
-            If `extra` has anything that would not come back as it was; nothing is written.
+            If `extra` contains data that loading could not restore; nothing is written.
         ValueError
             If a parameter is no longer the array that its container holds; nothing is written.
         OSError
-            If it cannot be written, with what failed; what was at the path is still there.
+            If writing fails, with the cause; an existing file stays in place.
         BusyError
-            If another thread or process is writing this file, or the optimizer is in use.
+            If another thread or process writes this file, or the optimizer is in use.
 
         Notes
         -----
-        Saved are parameters that train or have trained, their state, step counts, groups,
+        The file has the parameters that train or have trained, their state, step counts, groups,
         schedules (other callables by name), and the accumulators and averages that were made for
-        this optimizer. Nothing is copied: other threads that step it meanwhile get a `BusyError`.
+        this optimizer. Arrays are written without a copy: a thread that steps the optimizer
+        meanwhile gets a `BusyError`.
 
         Examples
         --------
@@ -284,35 +285,36 @@ class Optimizer(Fixed, _core.Optimizer):
         strict: bool = True,
         params: bool = True,
     ) -> LoadReport:
-        """Take over what `save` wrote, parameters in place. All is checked before anything changes.
+        """Load a file that `save` wrote, in place. Everything is checked before the first change.
 
         Parameters
         ----------
         path : str or path
             The file.
-        hyperparameters : {"saved", "current"}
-            Whose hyperparameters and groups count from now on, as in `load_state_dict`.
+        hyperparameters : {"saved", "current"}, default "saved"
+            Hyperparameters and groups to use from now on, as in `load_state_dict`.
         strict : bool, default True
-            False loads what fits and reports the rest.
+            False loads the entries that fit and reports the others.
         params : bool, default True
-            False leaves the parameters as they are; a file without them needs it.
+            False leaves the parameters unchanged; required for a file without parameters.
 
         Returns
         -------
         LoadReport
-            What was loaded, missing, unexpected, mismatched and changed; `extra` as it was saved.
+            As of `load_state_dict`, with the saved `extra`.
 
         Raises
         ------
         ValueError
-            If the file is damaged or does not fit, listing every difference; nothing is loaded.
+            If the file is damaged or does not fit, with a list of all differences; nothing is
+            loaded.
         OSError
-            If it cannot be read.
+            If the file cannot be read.
 
         Notes
         -----
-        The file is read twice, once to check it and once into the arrays, in pieces, so it takes no
-        memory that grows with the model.
+        The file is read twice in pieces, once to check it and once into the arrays, so the memory
+        needed does not grow with the model.
         """
         return files.load(
             self._held,
@@ -324,13 +326,13 @@ class Optimizer(Fixed, _core.Optimizer):
 
     @property
     def state_dir(self) -> Path | None:
-        """The directory that parameters and state are files in, if they are."""
+        """Directory of the memory-mapped parameters and state; None without one."""
         return None if self._held.files is None else self._held.files.path
 
     def flush(self) -> None:
-        """Put parameters and state that are files on the disk, so that a power failure spares them.
+        """Flush memory-mapped parameters and state to disk, so that they survive a power failure.
 
-        Done by `close` and at the end of the interpreter too. Without `state_dir` it does nothing.
+        `close` and the exit of the interpreter do the same. A no-op without `state_dir`.
 
         Raises
         ------
@@ -340,10 +342,10 @@ class Optimizer(Fixed, _core.Optimizer):
         self._held.flush()
 
     def close(self) -> None:
-        """Flush, and let another optimizer have the directory; this one can no longer step.
+        """Flush, and release the directory for another optimizer; this one can no longer step.
 
-        Done at the end of the interpreter too, and when nobody refers to the optimizer any more.
-        Without `state_dir` it does nothing.
+        The exit of the interpreter and the deletion of the optimizer do the same. A no-op without
+        `state_dir`.
 
         Raises
         ------

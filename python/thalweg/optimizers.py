@@ -32,7 +32,7 @@ class Adam(Optimizer):
         v <- β2·v + (1-β2)·g²
         p <- p - lr/(1-β1^t) · m / ( √v/√(1-β2^t) + eps )
 
-    AMSGrad takes the running maximum of `v` in place of `v`. `thalweg.reference.adam` is the exact
+    AMSGrad uses the running maximum of `v` in place of `v`. `thalweg.reference.adam` is the exact
     definition.
 
     Parameters
@@ -46,9 +46,9 @@ class Adam(Optimizer):
     eps : float or callable, default 1e-8
         Added to the root; at least 1e-15 for float32 parameters, 1e-120 for float64.
     l2 : float or callable, default 0
-        Penalty, at least 0: the gradient of ``l2·Σp²/2`` is added to the gradient, and Adam divides
-        it by the gradient's history like the rest. For decay that does not depend on that history
-        see `AdamW`.
+        Penalty, at least 0: ``l2·p``, the gradient of ``l2·Σp²/2``, is added to the gradient, and
+        Adam scales it by the history of the gradient like the rest. For decay that does not depend
+        on that history see `AdamW`.
     amsgrad : bool, default False
         Keep the running maximum of the second moment.
     groups : sequence of mappings
@@ -56,15 +56,16 @@ class Adam(Optimizer):
     maximize : bool, default False
         Ascend instead of descend.
     nonfinite : {"raise", "skip", "ignore"}
-        What to do about gradients that are NaN, infinite or too large; see `AdamW`.
+        Treatment of gradients that are NaN, infinite or too large; see `AdamW`.
     state_dir : path, optional
         Keep parameters and state in memory-mapped files; see `AdamW`.
 
     Notes
     -----
     `eps` is outside the bias-corrected root (torch, optax), not the papers' ε̂ (Keras,
-    scikit-learn, thinc): ``eps = ε̂/√(1-β2^t)``. AMSGrad takes the maximum of the raw `v` (torch,
-    Keras); optax takes it of the corrected one, and the AMSGrad paper corrects nothing.
+    scikit-learn, thinc): ``eps = ε̂/√(1-β2^t)``. AMSGrad takes the maximum of the raw `v`, as do
+    torch and Keras. optax takes it of the corrected `v`, and the AMSGrad paper has no bias
+    correction.
 
     References
     ----------
@@ -115,16 +116,16 @@ class AdamW(Optimizer):
         p <- p - ( d·p + lr/(1-β1^t) · m / ( √v/√(1-β2^t) + eps ) )
         d  = lr·weight_decay, or weight_decay if independent
 
-    The decay shrinks a weight whatever its gradients were, where `Adam`'s ``l2`` passes through
-    the division by their history. `thalweg.reference.adam` is the exact definition.
+    The decay does not depend on the gradients of a weight, whereas `Adam`'s ``l2`` is divided by
+    their history. `thalweg.reference.adam` is the exact definition.
 
     Parameters
     ----------
     params : tree of ndarray
         Writable float32 or float64 arrays, in mappings, lists, tuples; updated in place.
     lr : float or callable, default 1e-3
-        Learning rate, at least 0. A group with an ``lr`` of its own does not follow a schedule
-        given here; one with an ``lr_scale`` does.
+        Learning rate, at least 0. A group that sets ``lr`` does not follow a schedule given here; a
+        group that sets ``lr_scale`` does.
     betas : tuple of two floats or callables, default (0.9, 0.999)
         Decay of the first and second moment, each in [0, 1).
     eps : float or callable, default 1e-8
@@ -132,27 +133,27 @@ class AdamW(Optimizer):
     weight_decay : float or callable, default 1e-2
         Decay, at least 0.
     independent : bool, default False
-        True shrinks by `weight_decay` itself, the paper's ``η_t·λ``, and needs an explicit
-        `weight_decay`; False by ``lr·weight_decay`` (torch, optax, Keras).
+        True decays by `weight_decay`, the paper's ``η_t·λ``, and needs an explicit `weight_decay`.
+        False decays by ``lr·weight_decay``, as do torch, optax and Keras.
     amsgrad : bool, default False
         Keep the running maximum of the second moment.
     groups : sequence of mappings
-        Parameter groups, which cascade: every later group that matches a parameter wins key by
-        key. Each has ``match`` (a name, a glob such as ``"*.b"``, a list of them, or a callable
-        of name and array) and any hyperparameters, ``lr_scale``, ``frozen``, ``name``; or is a
-        ready group such as `thalweg.no_decay`. A group that matches nothing is an error.
+        Parameter groups, which cascade: of the groups that match a parameter, the last one that
+        sets a key wins. Each has ``match`` (a name, a glob such as ``"*.b"``, a list of them, or a
+        callable of name and array) and any hyperparameters, ``lr_scale``, ``frozen``, ``name``; or
+        is a ready group such as `thalweg.no_decay`. A group that matches nothing is an error.
     maximize : bool, default False
         Ascend instead of descend.
     nonfinite : {"raise", "skip", "ignore"}
-        What to do about gradients that are NaN, infinite, or overflow once scaled (for Adam: once
-        squared). They never reach finite parameters or state, except under ``"ignore"``, which
-        saves the pass that looks for them.
+        Treatment of gradients that are NaN, infinite, or overflow once scaled (for Adam: once
+        squared). They never reach finite parameters or state, except with ``"ignore"``, which
+        saves the pass that detects them.
     state_dir : path, optional
         Keep parameters and state in memory-mapped files of this directory, so that they may be
-        larger than memory and survive the process. Parameters that train have to be maps of files
-        there, as `thalweg.map_params` gives them. Made again with the same arguments, in another
-        process, the optimizer goes on with the same bits; hyperparameters and groups are those of
-        the constructor. After a step that was cut short it is refused.
+        larger than memory and outlive the process. Parameters that train must be maps of files
+        there, as `thalweg.map_params` returns them. An optimizer that another process makes with
+        the same arguments continues with the same bits; hyperparameters and groups are those of the
+        constructor. A directory with an interrupted step is refused.
 
     Raises
     ------
@@ -160,14 +161,14 @@ class AdamW(Optimizer):
         For parameters that are no float32 or float64 ndarrays, unknown keys, wrong types.
     ValueError
         For values out of range, arrays that are read-only or overlap, groups that match nothing,
-        and for a `state_dir` that does not fit or is not whole.
+        and for a `state_dir` of another model or with damaged or missing files.
     BusyError
-        If another optimizer has `state_dir`, in this process or another.
+        If another optimizer uses `state_dir`, in this process or another.
 
     Notes
     -----
-    A hyperparameter that is a callable is called with the 1-based number of the step.
-    Decay uses the old `p`; decay and step are added up before `p` is rounded.
+    A callable hyperparameter is called with the 1-based number of the step. Decay uses the old `p`;
+    decay and step are added before `p` is rounded once.
 
     References
     ----------
@@ -220,7 +221,7 @@ class SGD(Optimizer):
         b <- g at t = 1, else momentum·b + (1-dampening)·g
         p <- p - lr·b, or p - lr·(g + momentum·b) with nesterov
 
-    Without momentum no buffer is kept and ``p <- p - lr·g``. `thalweg.reference.sgd` is the exact
+    Without momentum there is no buffer, and ``p <- p - lr·g``. `thalweg.reference.sgd` is the exact
     definition.
 
     Parameters
@@ -230,19 +231,20 @@ class SGD(Optimizer):
     lr : float or callable
         Learning rate, at least 0.
     momentum : float or callable, default 0
-        In [0, 1]; 1 sums the gradients up. It cannot be edited from zero to non-zero later.
+        In [0, 1]; 1 sums the gradients. It cannot be changed from zero to non-zero later.
     dampening : float or callable, default 0
         In [0, 1]; ignored without momentum.
     nesterov : bool, default False
         Nesterov's form; needs momentum above 0 and dampening 0.
     l2 : float or callable, default 0
-        Penalty, at least 0: the gradient of ``l2·Σp²/2`` is added to the gradient.
+        Penalty, at least 0: ``l2·p``, the gradient of ``l2·Σp²/2``, is added to the gradient.
     groups, maximize, nonfinite, state_dir
         As for `AdamW`.
 
     Notes
     -----
-    The learning rate is outside the momentum buffer, as in torch; inside in the paper of `SGDW`.
+    The learning rate is outside the momentum buffer, as in torch. In the paper of `SGDW` it is
+    inside.
 
     References
     ----------
@@ -284,9 +286,9 @@ class SGDW(Optimizer):
     """Stochastic gradient descent with momentum and decoupled weight decay.
 
     As `SGD`, with gradient ``g <- scale·clip·g`` and ``p <- p - (d·p + lr·b)``, where `d` is
-    ``lr·weight_decay``, or ``weight_decay`` if independent. Without momentum it is the same as
-    `SGD` with ``l2`` of that value; with momentum it is not, because the penalty would then enter
-    the buffer.
+    ``lr·weight_decay``, or ``weight_decay`` if independent. Without momentum, the former is the
+    update of `SGD` with ``l2=weight_decay``. With momentum it is not, because `SGD` adds the
+    penalty to the buffer.
 
     Parameters
     ----------
@@ -295,14 +297,14 @@ class SGDW(Optimizer):
     weight_decay : float or callable, default 1e-2
         Decay, at least 0.
     independent : bool, default False
-        True shrinks by `weight_decay` itself, the paper's ``η_t·λ``, and needs an explicit
-        `weight_decay`; False by ``lr·weight_decay``.
+        True decays by `weight_decay`, the paper's ``η_t·λ``, and needs an explicit `weight_decay`.
+        False decays by ``lr·weight_decay``.
     groups, maximize, nonfinite, state_dir
         As for `AdamW`.
 
     Notes
     -----
-    The paper keeps the learning rate inside the momentum buffer; torch and we outside.
+    The learning rate is outside the momentum buffer, as in torch. In the paper it is inside.
 
     References
     ----------
@@ -372,7 +374,7 @@ def _refuse(cls: type[Optimizer], unsupported: Mapping[str, Any]) -> None:
 
 
 def default_weight_decay(weight_decay: Number | None, independent: bool) -> Number:
-    """The default, unless `independent` asks for a decay of its own scale.
+    """`weight_decay`, or its default, which applies to ``lr·weight_decay`` only.
 
     Raises
     ------

@@ -1,22 +1,23 @@
 """The rules in plain NumPy: the definition that the Rust core equals bit for bit.
 
-Every function is pure: it returns new arrays and leaves its arguments alone. It is written to be
-read and to be checked against, not to be fast. All-NaN payloads count as equal; everything else
-compares with ``==``, on every instruction set, thread count, stride and slice.
+Every function is pure: it returns new arrays and does not write to its arguments. The code is
+written for readers and as the oracle of the tests, not for speed. NaNs are equal whatever their
+payload; all other results compare with ``==``, for every instruction set, number of threads, stride
+and slice.
 
 Names follow the papers: ``p`` parameter, ``g`` gradient, ``m`` first moment (`exp_avg`), ``v``
 second moment (`exp_avg_sq`), ``u`` its running maximum (`max_exp_avg_sq`), ``b`` momentum buffer.
 
-Four things make the bits definite:
+Four rules define the bits:
 
 * Only ``+ - * /`` and square root, in the order written here, each rounded once to the parameter's
   type; no fused multiply-add.
 * Scalars are Python floats (float64), computed once per step and rounded once.
-* A term whose coefficient is zero once rounded is left out, so that ``weight_decay=0`` leaves an
+* A term is left out if its coefficient rounds to zero, so that ``weight_decay=0`` leaves an
   infinite parameter infinite.
-* What is too small to matter is zero before it is used (`Floors`), because subnormal numbers cost
-  a processor many times a normal one and training produces them: under zero gradients a first
-  moment decays to the subnormal range and would stay there for ever.
+* Magnitudes below a floor (`Floors`) become zero before use. Processors are many times slower on
+  subnormal numbers, and training produces them: under zero gradients a first moment decays to the
+  subnormal range and would stay there.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ Array: TypeAlias = NDArray[Any]
 
 
 class Floors(NamedTuple):
-    """Magnitudes below which a quantity is zero before use, for one element type."""
+    """Magnitudes below which a quantity becomes zero before use, for one element type."""
 
     tiny: float
     """Smallest normal number."""
@@ -78,9 +79,10 @@ def one_minus_power(beta: float, step: int) -> float:
     """``1 - beta**step`` without cancellation and without the platform's ``pow``.
 
     With ``x(t) = 1 - beta**t``: ``x(2t) = x·(2 - x)`` and ``x(t + 1) = x + (1 - x)·(1 - beta)``,
-    taken over the bits of `step` from the top. Up to ``step = 10**12`` the relative error is below
-    1e-15 for betas up to 0.9999 (6.8e-16 is the worst of 80,000 drawn), and below 1e-14 for any:
-    every doubling adds its rounding while `x` is small (3.1e-15 is the worst drawn, near one).
+    applied to the bits of `step` from the highest. Up to ``step = 10**12`` the relative error is
+    below 1e-15 for betas up to 0.9999 (worst of 80,000 random draws: 6.8e-16). It is below 1e-14
+    for any beta (worst draw, near one: 3.1e-15), because each doubling adds a rounding error while
+    `x` is small.
     """
     x = 0.0
     for bit in f"{step:b}":
@@ -91,15 +93,15 @@ def one_minus_power(beta: float, step: int) -> float:
 
 
 def flush(x: Array, floor: float) -> Array:
-    """`x`, with zero in place of every magnitude below `floor`."""
+    """`x` with zero in place of elements of magnitude below `floor`."""
     zero = x.dtype.type(0.0)
     return np.where(np.abs(x) < x.dtype.type(floor), zero, x)
 
 
 def mix(x: Array, y: Array, beta: float) -> Array:
-    """``beta·x + (1 - beta)·y``, written as a step from the nearer end.
+    """``beta·x + (1 - beta)·y``, as a step from the operand with the larger weight.
 
-    The weights then sum to one exactly, and ``x == y`` is a fixed point.
+    In this form the weights sum to one exactly, and ``x == y`` is a fixed point.
     """
     if beta >= 0.5:
         return x + x.dtype.type(1.0 - beta) * (y - x)
@@ -107,14 +109,14 @@ def mix(x: Array, y: Array, beta: float) -> Array:
 
 
 def _scaled(g: Array, like: Array, scale: float) -> Array:
-    """The gradient in the type of another array, flushed and scaled."""
+    """The gradient, cast to the type of `like`, flushed and scaled."""
     floors = FLOORS[like.dtype]
     floor = max(floors.tiny, floors.grad / abs(scale)) if scale else math.inf
     return like.dtype.type(scale) * flush(g.astype(like.dtype), floor)
 
 
 def clip_value(g: Array, max_value: float) -> Array:
-    """`g` with every element brought into ``[-max_value, max_value]``; NaN stays.
+    """`g` with every element clipped to ``[-max_value, max_value]``; NaN stays.
 
     Examples
     --------
@@ -131,7 +133,7 @@ def clip_value(g: Array, max_value: float) -> Array:
 def _gradient(
     p: Array, g: Array, *, scale: float, max_value: float, maximize: bool, l2: float
 ) -> Array:
-    """The gradient as every rule sees it: cast, flushed, scaled, clipped, penalised."""
+    """The gradient that the rules use: cast, flushed, scaled, clipped, with the penalty added."""
     real, floors = p.dtype.type, FLOORS[p.dtype]
     g = clip_value(_scaled(g, p, -scale if maximize else scale), max_value)
     penalty = real(l2)
@@ -139,7 +141,7 @@ def _gradient(
 
 
 def _descend(p: Array, change: Array, rate: float) -> Array:
-    """``p - (rate·p + change)``: decay and step are added up first, so `p` is rounded once."""
+    """``p - (rate·p + change)``: decay and step are added first, so `p` is rounded once."""
     shrink = p.dtype.type(rate)
     if shrink == 0.0:
         return p - change
@@ -177,7 +179,7 @@ def adam(
     scale : float
         Positive factor on the gradient (``scale·clip`` of `thalweg.Optimizer.step`).
     max_value : float
-        Each element of the scaled gradient is brought into ``[-max_value, max_value]``.
+        Each element of the scaled gradient is clipped to ``[-max_value, max_value]``.
 
     Returns
     -------
@@ -234,13 +236,13 @@ def sgd(
 ) -> tuple[Array, ...]:
     """One SGD or SGDW (`weight_decay`) update, with or without momentum.
 
-    Parameters are those of `adam`. Without a `momentum_buffer` the momentum is zero; with zero
-    momentum dampening does not apply and a buffer that is there holds the gradient.
+    Parameters are those of `adam`. Without a `momentum_buffer` the momentum is zero. With zero
+    momentum, dampening does not apply, and a given buffer becomes the gradient.
 
     Returns
     -------
     tuple of ndarray
-        New ``p`` and, if one was given, ``momentum_buffer``.
+        New ``p`` and, if one is given, ``momentum_buffer``.
 
     Examples
     --------
@@ -264,7 +266,7 @@ def sgd(
 
 
 def decay(p: Array, rate: float) -> Array:
-    """The weight-decay loop by itself: ``p - rate·p``.
+    """Weight decay alone: ``p - rate·p``.
 
     Examples
     --------
@@ -278,7 +280,7 @@ def decay(p: Array, rate: float) -> Array:
 def accumulate(total: Array, g: Array, weight: float, step: int) -> Array:
     """A sum of gradients after addition number `step`, counted from 1: ``total + weight·g``.
 
-    The first addition overwrites what is there. `g` is cast to the type of `total` first.
+    The first addition overwrites `total`. `g` is cast to the type of `total` first.
 
     Examples
     --------
@@ -291,11 +293,11 @@ def accumulate(total: Array, g: Array, weight: float, step: int) -> Array:
 
 
 def average(a: Array, x: Array, step: int, decay: float, *, bias_correction: bool) -> Array:
-    """A moving average after update number `step`, counted from 1, with `x`.
+    """A moving average `a` after update number `step`, counted from 1, with `x`.
 
     ``a + r·(x - a)`` with ``r = 1 - decay``, or ``(1 - decay)/(1 - decay^step)`` with bias
-    correction: that is ``e/(1 - decay^step)`` for ``e <- decay·e + (1-decay)·x`` from ``e = 0``.
-    Written from the nearer end, as `mix`.
+    correction: this equals ``e/(1 - decay^step)`` for ``e <- decay·e + (1-decay)·x`` from
+    ``e = 0``. As in `mix`, the step starts from the operand with the larger weight.
 
     Examples
     --------
@@ -315,11 +317,11 @@ def average(a: Array, x: Array, step: int, decay: float, *, bias_correction: boo
 
 
 BLOCK = 16_384
-"""Elements that are summed together before their sum is added to the leaf's."""
+"""Elements per block; the sum of a block is added to the sum of the leaf."""
 LANES = 16
 """Running sums in a block: element ``i`` of the block goes to sum ``i % LANES``."""
 UNIT = 2.0**600
-"""Gradients are divided by it where the sum of their squares overflows float64."""
+"""Divisor of gradients if the sum of their squares overflows float64."""
 
 
 def _sum_of_squares(g: Array, unit: float) -> float:
@@ -346,7 +348,7 @@ def _root(grads: Mapping[str, Array], unit: float) -> float:
 
 
 def _root_and_unit(grads: Mapping[str, Array]) -> tuple[float, float]:
-    """The norm as ``root·unit``; the unit is not one only where the squares overflow."""
+    """The norm as ``root·unit``; the unit is one unless the squares overflow."""
     root = _root(grads, 1.0)
     if root == math.inf and all(np.isfinite(g).all() for g in grads.values()):
         return _root(grads, UNIT), UNIT
@@ -354,7 +356,7 @@ def _root_and_unit(grads: Mapping[str, Array]) -> tuple[float, float]:
 
 
 def global_norm(grads: Mapping[str, Array]) -> float:
-    """Euclidean norm over all leaves, added in the order of their sorted names.
+    """Euclidean norm over all leaves, summed in the order of their sorted names.
 
     Examples
     --------
@@ -367,14 +369,14 @@ def global_norm(grads: Mapping[str, Array]) -> float:
 
 
 RUN = 16
-"""Rows of lanes whose squares statistics sum in the parameter's type before they go to float64."""
+"""Rows of squares that statistics sum in the parameter's type before they convert to float64."""
 
 
 def _norm_by_runs(x: Array) -> float:
-    """Norm of one array as statistics have it, in logical C order.
+    """Norm of one array for statistics, in logical C order.
 
-    As `global_norm`, but squares are summed in the type of `x` over runs of 16 rows first: half the
-    work, with a relative error of a millionth at the most in float32.
+    As `global_norm`, but squares are first summed in the type of `x` over runs of 16 rows: half the
+    work, with a relative error of at most a millionth in float32.
     """
     flat = flush(x.ravel(order="C"), FLOORS[x.dtype].square)
     total = 0.0
@@ -392,7 +394,7 @@ def _norm_by_runs(x: Array) -> float:
 
 
 def tensor_stats(p: Array, g: Array, new: Array, scale: float = 1.0) -> tuple[float, float, float]:
-    """Norms that a step reports of one tensor: of ``scale·g``, of `p`, and of ``new - p``.
+    """Norms of one tensor in the report of a step: of ``scale·g``, `p` and ``new - p``.
 
     Examples
     --------

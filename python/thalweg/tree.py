@@ -1,7 +1,8 @@
 """Trees of arrays as flat dicts of names, and back.
 
 A tree is an array, or a mapping, list, tuple or namedtuple of trees. A leaf's name is its path
-joined with dots: ``layers.0.w``. A bare array has the name ``0``. None is no leaf.
+joined with dots: ``layers.0.w``. An array that is the whole tree has the name ``0``. None is not a
+leaf.
 """
 
 from __future__ import annotations
@@ -15,14 +16,14 @@ __all__ = ["flatten", "unflatten"]
 
 
 def flatten(tree: Any) -> dict[str, Any]:
-    """Leaves of `tree` by name, in its order.
+    """Leaves of `tree` by name, in the order of the tree.
 
     Raises
     ------
     TypeError
         For a key that is neither a string nor an integer.
     ValueError
-        For two leaves of one name, or more than 200 levels.
+        For two leaves with the same name, or more than 200 levels.
 
     Examples
     --------
@@ -35,14 +36,14 @@ def flatten(tree: Any) -> dict[str, Any]:
 def unflatten(flat: Mapping[str, Any], like: Any) -> Any:
     """A tree with the structure of `like` and the leaves of `flat`.
 
-    Mappings become dicts; lists, tuples and namedtuples stay what they are.
+    Mappings become dicts; lists, tuples and namedtuples keep their type.
 
     Raises
     ------
     TypeError
         If `flat` is no mapping.
     ValueError
-        If the names are not those of `like`.
+        If the names differ from those of `like`.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""How strong a weight decay is, and how to choose one."""
+"""Choice of a weight decay: its value for the length of a run, its time constant in steps."""
 
 from __future__ import annotations
 
@@ -15,33 +15,33 @@ __all__ = ["AveragingTime", "averaging_time", "normalized_decay"]
 
 
 def normalized_decay(lambda_norm: Real, batch_size: int, samples: int, epochs: Real) -> float:
-    """Weight decay of a run, from one that fits runs of any length: ``λ = λ_norm·√(b/(B·T))``.
+    """Weight decay of a run from a normalised decay: ``λ = λ_norm·√(b/(B·T))``.
 
-    The longer a run, the weaker its best decay. ``λ_norm`` depends on the length much less: it is
-    the decay of a run of a single step.
+    The longer a run, the weaker its best decay. The best ``λ_norm``, the decay of a run of one
+    step, depends on the length much less.
 
     Parameters
     ----------
     lambda_norm : float
         ``λ_norm``, finite and at least 0.
     batch_size : int
-        ``b``, samples a step; from 1 to `samples`.
+        ``b``, samples per step; from 1 to `samples`.
     samples : int
-        ``B``, samples of the training set.
+        ``B``, samples in the training set.
     epochs : float
-        ``T``, epochs of the run; with warm restarts, of the present cycle. Finite and above 0.
+        ``T``, epochs of the run; with warm restarts, of the current cycle. Finite and above 0.
 
     Returns
     -------
     float
-        The paper's ``λ``, which its schedule ``η_t`` multiplies and its learning rate does not:
-        the `weight_decay` of ``independent=True``. For ``lr·weight_decay``, our default, divide it
-        by the learning rate, without the schedule.
+        The paper's ``λ``, which is multiplied by the schedule ``η_t`` but not by the learning rate:
+        the `weight_decay` for ``independent=True``. For the default, ``lr·weight_decay``, divide it
+        by the learning rate without the schedule.
 
     Raises
     ------
     TypeError, ValueError
-        For what is no number, or out of range.
+        If an argument is not a number or out of range.
 
     References
     ----------
@@ -67,12 +67,12 @@ def normalized_decay(lambda_norm: Real, batch_size: int, samples: int, epochs: R
 
 @dataclass(frozen=True)
 class AveragingTime:
-    """How far back weights remember; printed, a sentence. See `averaging_time`."""
+    """Time constant of a weight decay; ``str`` gives a sentence. See `averaging_time`."""
 
     steps: float
     """Time constant in steps; infinite without decay."""
     epochs: float | None = None
-    """The same in epochs, where the size of one is known."""
+    """The same in epochs; None if the size of an epoch is unknown."""
 
     def __str__(self) -> str:
         if math.isinf(self.steps):
@@ -92,39 +92,38 @@ def averaging_time(
     batch_size: int | None = None,
     samples: int | None = None,
 ) -> AveragingTime:
-    """Time constant of the average of updates that decoupled decay makes of the weights.
+    """Time constant of decoupled weight decay, which makes weights an average of past updates.
 
     With ``d = lr·weight_decay`` the step ``p <- p - (d·p + lr·u)`` is
-    ``p <- (1-d)·p + d·(-u/weight_decay)``: an exponential moving average of what the rule
-    proposes. An update `k` steps ago counts ``(1-d)^k``, so the average goes back about ``1/d``
-    steps. What suits a small model and little data suits larger ones too, if it is kept in epochs:
-    not much below one epoch, so that all samples are in the average, and not much beyond the run,
-    so that its beginning fades.
+    ``p <- (1-d)·p + d·(-u/weight_decay)``: an exponential moving average of the scaled updates. An
+    update from `k` steps ago has weight ``(1-d)^k``, so the average covers about the last ``1/d``
+    steps. A time in epochs that suits a small model and little data also suits larger ones. Choose
+    it not much below one epoch, so that the average includes all samples, and not much above the
+    length of the run, so that the first updates fade.
 
     Parameters
     ----------
     lr, weight_decay : float
-        As for `thalweg.AdamW`; numbers. Of a schedule, its value at the step in
-        question.
+        As for `thalweg.AdamW`, but without callables: of a schedule, its value at one step.
     independent : bool, default False
         As for `thalweg.AdamW`: ``d = weight_decay``.
     batch_size, samples : int, optional
-        Samples a step, and of the training set, for the time in epochs; both or none.
+        Samples per step and in the training set, for the time in epochs; both or neither.
 
     Returns
     -------
     AveragingTime
-        ``steps`` and ``epochs``; printed, a sentence.
+        ``steps`` and ``epochs``; ``str`` gives a sentence.
 
     Raises
     ------
     TypeError, ValueError
-        For what is no number, or out of range; and for ``d`` above 1, which turns weights round
-        instead of averaging them.
+        If an argument is not a number or out of range, or if ``d`` is above 1: weights would change
+        sign instead of being averaged.
 
     Notes
     -----
-    ``weight_decay = 1/(lr·steps)`` is the way back.
+    The inverse is ``weight_decay = 1/(lr·steps)``.
 
     References
     ----------
@@ -166,5 +165,5 @@ def _steps_an_epoch(batch_size: Any, samples: Any) -> float:
 
 
 def _about(value: float) -> str:
-    """Three digits of it."""
+    """`value` as text with three significant digits."""
     return f"{float(f'{value:.3g}'):,.10g}"
