@@ -1,4 +1,4 @@
-"""Parameter groups: which parameter gets which hyperparameters."""
+"""Parameter groups: the hyperparameters of each parameter."""
 
 from thalweg.groups.group import Group
 from thalweg.groups.matching import Match

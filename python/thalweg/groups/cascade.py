@@ -1,4 +1,4 @@
-"""Classes: parameters that the same groups match."""
+"""Classes of parameters: those that the same groups match share one set of hyperparameters."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ __all__ = ["Cascade"]
 
 
 class Cascade:
-    """The classes that a list of groups makes of the parameters.
+    """The classes into which a list of groups divides the parameters.
 
-    `classes[0]` is group 0 by itself; every parameter is in the class of the groups that match it.
+    `classes` has, for each class, the positions of the groups that match its parameters.
+    `classes[0]` is group 0 alone.
     """
 
     def __init__(self, groups: Sequence[Group], names: Iterable[str]) -> None:
@@ -39,7 +40,7 @@ class Cascade:
 
     @property
     def groups(self) -> Sequence[Group]:
-        """The groups; others that say the same may take their place."""
+        """The groups, in order; a list with the same names and values can replace them."""
         return self._groups
 
     @groups.setter
@@ -61,16 +62,16 @@ class Cascade:
         return next((bool(values["frozen"]) for values in told if "frozen" in values), False)
 
     def assignment(self) -> list[int]:
-        """Class of each parameter, in order."""
+        """Class of each parameter, in the order of the tree."""
         return list(self._class.values())
 
     def values(self) -> list[dict[str, Any]]:
-        """The classes as the core takes them."""
+        """Hyperparameters of each class, in the form that the core takes."""
         own = [values_of(group) for group in self.groups]
         return [native(resolve([own[i] for i in matching])) for matching in self.classes]
 
     def edited(self, group: Group, values: Mapping[str, Any]) -> list[tuple[int, dict[str, Any]]]:
-        """The classes that a group is in, by position, with other `values` in place of its own."""
+        """Each class that `group` matches: position, and hyperparameters with its new `values`."""
         edited = self._positions[id(group)]
 
         def resolved(matching: tuple[int, ...]) -> dict[str, Any]:

@@ -1,8 +1,8 @@
-"""Parameter groups: who gets which hyperparameters.
+"""Parameter groups: hyperparameters for the parameters that a match selects.
 
-Groups cascade. Group 0 holds the constructor's values and matches every parameter; each later group
-that matches a parameter applies in order, and later ones win key by key. Parameters that the same
-groups match form a class, which is what the native core knows of groups.
+Groups cascade. Group 0 holds the constructor's values and matches every parameter. Of all groups
+that match a parameter, the last one that sets a key wins. Parameters that the same groups match
+form a class; the native core has classes, not groups.
 """
 
 from __future__ import annotations
@@ -22,33 +22,33 @@ __all__ = ["Group", "Owner", "become", "retire", "set_values", "values_of"]
 
 
 class Owner(Protocol):
-    """What groups are of."""
+    """Owner of groups: the part of `Held` that they use."""
 
     rule: Rule
 
     @property
     def groups(self) -> Sequence[Group]:
-        """Its groups, in order."""
+        """All groups, in order."""
 
     def edit(self, group: Group, values: dict[str, Any]) -> None:
-        """Give a group other values, or change nothing."""
+        """Replace the values of a group, or change nothing on error."""
 
 
 class Group:
     """A parameter group, edited live: ``opt.groups[1].weight_decay = 0.1``.
 
-    Attributes are the keys the group sets: any numeric hyperparameter of the optimizer (a number or
-    a callable of the step), ``lr_scale`` (multiplied over the matching groups), ``frozen`` and
-    ``name``. ``match`` and ``names`` say which parameters it is for, and cannot be changed.
-    A value is checked when it is set; one that is refused changes nothing. Deleting an attribute
-    leaves it to the other groups. A group with an ``lr`` leaves the schedule of the others, and
-    what ``opt.lr`` is set to; ``lr_scale`` follows both.
+    Attributes are the keys that the group sets: any numeric hyperparameter of the optimizer (a
+    number or a callable of the step), ``lr_scale`` (multiplied over the matching groups),
+    ``frozen`` and ``name``. ``match`` and ``names`` select the parameters, and cannot be changed.
+    A value is checked when it is set; a refused value changes nothing. After an attribute is
+    deleted, the other groups decide its value. A group that sets ``lr`` follows neither ``opt.lr``
+    nor a schedule there; a group that sets ``lr_scale`` follows both.
     """
 
     __slots__ = ("_names", "_owner", "_values", "match")
 
     match: Match | Names
-    """As it was given; after loading, the names that were saved."""
+    """The match as given; after loading, the saved names."""
 
     def __init__(
         self,
@@ -68,15 +68,15 @@ class Group:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Names of the parameters that it matches."""
+        """Names of the parameters that the group matches."""
         return self._names
 
     def keys(self) -> list[str]:
-        """The keys that it sets."""
+        """The keys that the group sets."""
         return list(self._values)
 
     def __getattr__(self, key: str) -> Any:
-        # A copy asks for private attributes before it has any.
+        # `copy` looks up private attributes before they are set.
         if key.startswith("_") or key not in self._values:
             raise AttributeError(
                 f"this group does not set {key!r}; opt.resolve(name) shows what applies"
@@ -111,23 +111,23 @@ class Group:
         return f"Group({values}, {len(self._names)} arrays)"
 
 
-# Functions, as an attribute of a group is a key that it sets.
+# These are functions, because each public attribute of a group is a key that it sets.
 
 values_of: Callable[[Group], dict[str, Any]] = operator.attrgetter("_values")
 """The values of a group by key."""
 
 
 def set_values(group: Group, values: dict[str, Any]) -> None:
-    """Put checked values in the place of a group's."""
+    """Replace the values of a group by checked values."""
     object.__setattr__(group, "_values", values)
 
 
 def become(group: Group, other: Group) -> None:
-    """Have a group say what another one of the same optimizer says."""
+    """Give `group` the match, names and values of `other`, a group of the same optimizer."""
     for key in ("match", "_names", "_values"):
         object.__setattr__(group, key, getattr(other, key))
 
 
 def retire(group: Group) -> None:
-    """Take a group from its optimizer."""
+    """Detach a group from its optimizer; from then on it cannot be edited."""
     object.__setattr__(group, "_owner", None)

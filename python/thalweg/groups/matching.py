@@ -1,7 +1,7 @@
-"""Which parameters a match of a group selects.
+"""Selection of parameters by the match of a group.
 
-Names are looked up; a glob is compiled once, and tried on the names alone that begin or end as it
-does. A model with a group for each of its tensors costs what its names cost.
+Names are looked up. A glob is compiled once, and tested only on names with its literal prefix or
+suffix. So the time for a model with one group per tensor does not grow with groups times tensors.
 """
 
 from __future__ import annotations
@@ -17,34 +17,38 @@ from typing import Any, TypeAlias
 __all__ = ["Match", "Matching", "Names", "compiled", "some"]
 
 Match: TypeAlias = str | Sequence[str] | Callable[[str, Any], bool]
-"""Which parameters: a name or glob, several, or a callable of name and array."""
+"""Selects parameters: a name or glob, a sequence of them, or a callable of name and array."""
 
 WILD = re.compile(r"[*?\[\]]")
 
 
 @dataclass(frozen=True)
 class Names:
-    """A match by exact names; it may be empty, and names may be of no parameter."""
+    """A match by exact names; it may be empty, and names without a parameter are allowed."""
 
     names: tuple[str, ...]
 
 
 class Matching:
-    """Parameters among which matches select; `known` are those whose names count as names."""
+    """Parameters from which a match selects.
+
+    A string that is a key of `known`, by default of `params`, is a name even if it looks like a
+    glob.
+    """
 
     def __init__(self, params: Mapping[str, Any], known: Mapping[str, Any] | None = None) -> None:
         self.params = params
         self._known = params if known is None else known
 
     def select(self, match: Match | Names, what: str) -> list[str]:
-        """Names of the parameters that `match` selects; `what` says whose match it is.
+        """Names of the parameters that `match` selects; `what` names its origin in messages.
 
         Raises
         ------
         ValueError
-            If it, or one of several globs, selects none.
+            If the match, or one of its globs, selects nothing.
         TypeError
-            If it is neither a glob, several globs, nor a callable.
+            If it is not a glob, a list of globs or a callable.
         """
         if isinstance(match, Names):
             return self.ordered(match.names)
@@ -75,19 +79,19 @@ class Matching:
         return self.ordered(found)
 
     def fitting(self, match: Match) -> list[str]:
-        """Names of the parameters that `match`, which is known to be well formed, selects."""
+        """Names of the parameters that `match`, already checked, selects; may be empty."""
         if callable(match):
             return [name for name, array in self.params.items() if match(name, array)]
         globs = [match] if isinstance(match, str) else match
         return self.ordered({name for glob in globs for name in self._glob(glob)})
 
     def ordered(self, names: Iterable[str]) -> list[str]:
-        """Those of `names` that are parameters, each once, in the order of the tree."""
+        """The parameters among `names`, without duplicates, in the order of the tree."""
         found = {name for name in names if name in self.params}
         return sorted(found, key=self._place.__getitem__) if len(found) > 1 else list(found)
 
     def _glob(self, glob: str) -> list[str]:
-        """Names that a glob fits, or the one that it is."""
+        """Names that a glob matches, or the one name that `glob` equals."""
         if glob in self._known:
             return [glob] if glob in self.params else []
         wild = [found.start() for found in WILD.finditer(glob)]
@@ -101,9 +105,9 @@ class Matching:
         return [name for name in names if fits(name)]
 
     def _between(self, head: str, tail: str) -> list[str]:
-        """Names that begin with `head`, or where there is none end with `tail`.
+        """Names that begin with `head`, or, if it is empty, end with `tail`.
 
-        The name may have a dot in front.
+        Compared are the name and the name with a dot in front.
         """
         if head:
             names = _beginning(self._sorted, head)
@@ -127,25 +131,25 @@ class Matching:
 
 
 def _beginning(names: list[str], head: str) -> list[str]:
-    """Those of sorted names that begin with `head`."""
+    """The names that begin with `head`; `names` is sorted."""
     first = bisect_left(names, head)
     return names[first : bisect_right(names, head, first, key=lambda name: name[: len(head)])]
 
 
 def compiled(glob: str) -> Callable[[str], bool]:
-    """Whether `glob` fits the name of a parameter, or the name with a dot in front."""
+    """Predicate: whether `glob` matches a name, or the name with a dot in front."""
     match = re.compile(translate(glob)).match
     return lambda name: match(name) is not None or match(f".{name}") is not None
 
 
 def some(names: Iterable[str], between: str = ", ") -> str:
-    """The first few of `names`, for a message."""
+    """The first eight of `names`, for a message."""
     listed = list(names)
     return between.join(listed[:8]) + (f"{between}..." if len(listed) > 8 else "")
 
 
 def _hint(glob: str) -> str:
-    """What to do about brackets."""
+    """Advice for a glob with brackets, for a message."""
     if "[" not in glob:
         return ""
     escaped = glob.replace("[", "[[]")

@@ -1,4 +1,4 @@
-"""Ready groups: what models often need, made into groups once the parameters are known."""
+"""Ready groups: common settings, expanded into groups once the parameters are known."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ __all__ = ["layerwise_lr", "no_decay"]
 
 
 class ReadyGroup(Protocol):
-    """Something that becomes group specifications once the parameters are known."""
+    """Object that expands into group specifications once the parameters are known."""
 
     def expand(self, params: Mapping[str, Any], decay: str) -> list[dict[str, Any]]:
-        """Group specifications; `decay` is the rule's decay, ``weight_decay`` or ``l2``."""
+        """Group specifications; `decay` is the key of the rule's decay, weight_decay or l2."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class NoDecay:
     max_ndim: int = 1
 
     def expand(self, params: Mapping[str, Any], decay: str) -> list[dict[str, Any]]:
-        """Group specification for the parameters that `params` holds."""
+        """One group specification, for the parameters of at most `max_ndim` dimensions."""
         names = tuple(name for name, array in params.items() if np.ndim(array) <= self.max_ndim)
         if not names:
             raise ValueError(
@@ -49,11 +49,11 @@ class NoDecay:
 def no_decay(max_ndim: int = 1) -> NoDecay:
     """Ready group: no decay for parameters of at most `max_ndim` dimensions.
 
-    Biases and normalisation scales are vectors or scalars; decaying them only hurts. It switches
-    off whichever decay the optimizer has, ``weight_decay`` or ``l2``.
+    Biases and normalisation scales are vectors or scalars, and decay only harms them. The group
+    sets the decay of the optimizer, ``weight_decay`` or ``l2``, to zero.
 
-    It goes by dimensions alone. Biases that have one more, as of layers that are stacked to
-    ``(layers, n)`` or of shape ``(n, 1)``, go on decaying: name them in a group of their own.
+    Only the number of dimensions counts. Biases with one dimension more, such as those of layers
+    stacked to ``(layers, n)`` or of shape ``(n, 1)``, still decay: match them in a further group.
 
     Examples
     --------
@@ -81,7 +81,7 @@ class LayerwiseLR:
     below: Match | None = None
 
     def expand(self, params: Mapping[str, Any], decay: str) -> list[dict[str, Any]]:  # noqa: ARG002 - `lr_scale` is the same for every rule
-        """One group specification a layer, from the input to the output."""
+        """One group specification per layer, from the input to the output."""
         layer = self._reader()
         layers = self._layers(params, layer)
         numbers = sorted(layers)
@@ -101,7 +101,7 @@ class LayerwiseLR:
         return self.pattern.replace("{}", str(number))
 
     def _layers(self, params: Mapping[str, Any], layer: Layer) -> dict[int, list[str]]:
-        """Names of parameters by the number of their layer."""
+        """Names of the parameters of each layer, by the number of the layer."""
         layers: dict[int, list[str]] = {}
         for name in params:
             number = layer(name)
@@ -115,7 +115,7 @@ class LayerwiseLR:
         return layers
 
     def _reader(self) -> Layer:
-        """What reads the number of its layer from a name."""
+        """Function from a parameter's name to the number of its layer, or None."""
         before, after = self.pattern.split("{}")
         begins, ends = compiled(before), re.compile(translate(after)).match
 
@@ -136,46 +136,46 @@ class LayerwiseLR:
 
 
 def layerwise_lr(pattern: str, decay: Real, *, below: Match | None = None) -> LayerwiseLR:
-    """Ready group: learning rates that fall from the output to the input, by `decay` a layer.
+    """Ready group: learning rates that fall by the factor `decay` per layer, from output to input.
 
-    Fine-tuning moves the layers near the input less than those near the output. Of `L` layers,
+    Fine-tuning changes the layers near the input less than those near the output. With `L` layers,
     counted from the input as `i` = 0 ... L-1, layer `i` has ``lr_scale = decay**(L-1-i)``: the
-    last layer trains at the full rate, the first at ``decay**(L-1)`` of it, and what is `below`
-    the first at ``decay**L``. Parameters that match neither, such as the head, keep their rate.
+    last layer trains at the full rate, the first at ``decay**(L-1)`` of it, and parameters `below`
+    the first at ``decay**L``. All other parameters, such as the head, keep their rate.
 
     Parameters
     ----------
     pattern : str
-        A glob with one ``{}`` where the number of the layer stands: ``"layers.{}.*"`` finds
-        ``layers.0.w`` and ``layers.11.attn.q``. As in a group it is tried on the name and on the
-        name with a dot in front. Where several numbers of a name fit, the first one counts.
+        A glob with one ``{}`` for the number of the layer: ``"layers.{}.*"`` matches
+        ``layers.0.w`` and ``layers.11.attn.q``. As in a group, it is compared with the name and
+        with the name with a dot in front. If several numbers in a name fit, the first one counts.
     decay : float
         Above 0 and at most 1.
     below : str, sequence of str or callable, optional
-        What lies before the first layer, as embeddings do; a match as in a group. A parameter of a
-        layer stays in its layer.
+        Parameters before the first layer, such as embeddings; a match as in a group. A parameter
+        that belongs to a layer stays in its layer.
 
     Returns
     -------
     LayerwiseLR
-        For `groups`. It becomes one group a layer, from the input to the output, named after the
-        pattern (``layers.0.*``), with `below` in front of them (``below layers.0.*``).
+        For `groups`. It expands into one group per layer, from the input to the output, named after
+        the pattern (``layers.0.*``), preceded by one for `below` (``below layers.0.*``).
 
     Raises
     ------
     TypeError, ValueError
-        For a pattern without ``{}`` or a decay out of range; and once the parameters are known,
+        For a pattern without ``{}`` or a decay out of range; raised by the optimizer's constructor
         if the pattern or `below` matches nothing.
 
     Notes
     -----
-    Layers are sorted by number and counted, so a gap is no layer: 0, 2 and 4 are three. Scales of
-    several groups multiply, and are products of `decay`, without the platform's ``pow``.
+    Layers are sorted by number and counted without gaps: 0, 2 and 4 are three layers. Scales are
+    products of `decay`, without the platform's ``pow``; those of several matching groups multiply.
 
     Sources agree on the ratio of neighbours and differ at the top. Here the last layer trains at
-    the full rate, as in ULMFiT. BEiT gives that to the head alone and `decay` of it to the last
-    layer, ELECTRA ``decay**2``: a further group with that ``lr_scale``, over layers and what is
-    below them, makes the same.
+    the full rate, as in ULMFiT. In BEiT the head trains at the full rate and the last layer at
+    ``decay`` of it, in ELECTRA at ``decay**2``: a further group with that ``lr_scale``, for all
+    layers and parameters below, has the same effect.
 
     References
     ----------

@@ -1,4 +1,4 @@
-"""Rules as the native table has them: their hyperparameters, their choices, their state."""
+"""Rows of the native table of rules: hyperparameters, options of the formula, state arrays."""
 
 from __future__ import annotations
 
@@ -15,50 +15,53 @@ __all__ = ["OPTIONS", "STATE_NAMES", "STRUCTURAL", "Rule"]
 TABLE = _core.rules()
 
 STRUCTURAL = ("amsgrad", "nesterov", "independent", "maximize")
-"""Options that are part of the trajectory; ``nonfinite`` is not, and stays the constructor's."""
+"""Options that determine the trajectory, so a loaded state must agree in them.
+
+``nonfinite`` does not; loading keeps the constructor's.
+"""
 
 OPTIONS = (*STRUCTURAL, "nonfinite")
 
 STATE_NAMES = tuple(dict.fromkeys(name for _, _, state in TABLE.values() for name, _ in state))
-"""What state arrays of any rule are called."""
+"""Names of the state arrays of all rules."""
 
 
 @dataclass(frozen=True)
 class Rule:
-    """What an optimizer class has: a row of the native table."""
+    """The update rule of an optimizer class: a row of the native table."""
 
     name: str
     keys: tuple[str, ...]
-    """Its hyperparameters; ``betas`` is two of them."""
+    """Hyperparameters; ``betas`` stands for both betas."""
     choices: tuple[str, ...]
-    """What of its formula is chosen for all parameters."""
+    """Options of the formula, the same for all parameters."""
     state: tuple[tuple[str, str | None], ...]
-    """Its state arrays, and what has to be chosen or not 0 for a parameter to have one."""
+    """State arrays, each with the option or hyperparameter that must not be 0; None for always."""
 
     @classmethod
     def named(cls, name: str) -> Rule:
-        """The row of that name."""
+        """The row with this name."""
         hyperparameters, choices, state = TABLE[name]
         keys = dict.fromkeys(key.partition("[")[0] for key in hyperparameters)
         return cls(name, tuple(keys), tuple(choices), tuple(state))
 
     @property
     def decay(self) -> str:
-        """The key of its decay."""
+        """The key of the rule's decay."""
         return "weight_decay" if "weight_decay" in self.keys else "l2"
 
     @property
     def options(self) -> tuple[str, ...]:
-        """What its constructor takes that holds for all parameters."""
+        """Arguments of the constructor that apply to all parameters."""
         return (*self.choices, "nonfinite")
 
     def chosen(self, options: Mapping[str, Any]) -> dict[str, bool]:
-        """Of the options those that are part of the formula.
+        """The options that are choices of this rule.
 
         Raises
         ------
         TypeError
-            For one that is neither True nor False.
+            If an option is neither True nor False.
         """
         for key in STRUCTURAL:
             if not isinstance(options[key], bool):
@@ -70,6 +73,6 @@ class Rule:
         return any(name == array for name, _ in self.state)
 
     def state_names(self, options: Mapping[str, Any], values: Mapping[str, Any]) -> set[str]:
-        """The state arrays of a parameter with these hyperparameters."""
+        """Names of the state arrays of a parameter with these options and hyperparameters."""
         given = {**values, **options}
         return {name for name, needs in self.state if needs is None or given[needs] != 0}

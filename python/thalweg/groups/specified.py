@@ -1,4 +1,4 @@
-"""Groups as they are asked for: mappings, and ready groups that become some."""
+"""Groups from the constructor's argument: mappings, and ready groups that expand into mappings."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ if TYPE_CHECKING:
 __all__ = ["Groups", "extended", "specified"]
 
 Groups: TypeAlias = Sequence[Mapping[str, Any] | ReadyGroup]
-"""Groups as a constructor takes them."""
+"""Type of the constructors' argument `groups`."""
 
 
 def specified(owner: Owner, groups: Groups, leaves: Matching) -> list[Group]:
-    """The groups that are asked for, of these leaves.
+    """Groups made from `groups`, whose matches select among `leaves`.
 
     Raises
     ------
     TypeError, ValueError
-        For what is no group, matches nothing, or has a key or value that does not fit.
+        If an item is no group, matches nothing, or has an unknown key or invalid value.
     """
     if isinstance(groups, Mapping | str) or not isinstance(groups, Sequence):
         raise TypeError(f"groups must be a sequence of mappings, got {groups!r}")
@@ -55,7 +55,7 @@ def _group(owner: Owner, specification: dict[str, Any], leaves: Matching, what: 
 def extended(
     owner: Owner, groups: Sequence[Group], added: Matching, params: Matching
 ) -> list[Group]:
-    """The same groups of more parameters, some of which are added."""
+    """Copies of `groups` for the parameters `params`, which include those in `added`."""
     base, *others = groups
     made = [Group(owner, "*", params.params, values_of(base))]
     for group in others:

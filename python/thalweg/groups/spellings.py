@@ -1,4 +1,4 @@
-"""Names that other libraries have for what is here, and where it is."""
+"""Names that other libraries use, and the arguments or methods of thalweg they correspond to."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SPELLINGS = {
     "wd": "weight_decay",
     "nesterovs_momentum": "nesterov",
 }
-"""Hyperparameters of Keras, optax, scikit-learn and others by their names there."""
+"""Our hyperparameter for each name that Keras, optax, scikit-learn and others use."""
 
 STEP_ARGUMENTS = {
     **{key: key for key in ("max_norm", "max_tensor_norm", "max_value", "scale", "partial")},
@@ -59,7 +59,7 @@ ELSEWHERE = {
 
 @cache
 def ways(rule: Rule) -> Mapping[str, str]:
-    """What to do instead of setting an argument of an optimizer's constructor on it."""
+    """Advice against setting a constructor's argument as an attribute, by name; see `Fixed`."""
     found = {
         key: f"{way}, which can load this one's state_dict() with hyperparameters='current'"
         for key, way in from_the_start(rule.name, *rule.options).items()
@@ -76,7 +76,7 @@ def ways(rule: Rule) -> Mapping[str, str]:
 
 @cache
 def hints() -> Mapping[str, str]:
-    """What to do instead of setting what is elsewhere."""
+    """Advice for names that belong to a step, a group or another class; see `Fixed`."""
     in_step = {
         key: f"it is an argument of a step: opt.step(grads, {argument}=...)"
         for key, argument in STEP_ARGUMENTS.items()

@@ -1,4 +1,4 @@
-"""Hyperparameters of groups: what they may be, what those of several groups come to."""
+"""Hyperparameters of groups: validation, and the values that result from several groups."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ GROUP_KEYS = ("lr_scale", "frozen", "name")
 
 
 def check_value(rule: Rule, key: str, value: Any) -> Any:
-    """`value` as a group keeps it.
+    """`value`, checked and converted, as a group keeps it.
 
     Raises
     ------
     TypeError
-        For a key the rule does not have, or a value of the wrong type.
+        For a key that the rule does not have, or a value of the wrong type.
     ValueError
         For a value out of range.
     """
@@ -62,14 +62,14 @@ def check_value(rule: Rule, key: str, value: Any) -> Any:
 
 
 def _unknown_key(rule: Rule, key: str) -> str:
-    """Why a group cannot set `key`, and what it can."""
+    """Message for a key that a group cannot set."""
     if key in rule.options:
         return f"{key!r} holds for all parameters; pass it to {rule.name}(...)"
     return _unknown(rule, key, [*rule.keys, *GROUP_KEYS])
 
 
 def unknown_argument(rule: Rule, key: str, known: Sequence[str]) -> str:
-    """Why a constructor does not take `key`, and what it takes."""
+    """Message for an argument that a constructor does not take."""
     if key in GROUP_KEYS:
         return f"{key!r} is a key of a group: groups=[{{'match': ..., {key!r}: ...}}]"
     return _unknown(rule, key, known)
@@ -91,7 +91,7 @@ def check_number(key: str, value: Any) -> Kept:
     Raises
     ------
     TypeError, ValueError
-        For another type, a class in place of a schedule, or a number out of range.
+        For a wrong type, a schedule class instead of an instance, or a number out of range.
     """
     if isinstance(value, type) and issubclass(value, Schedule):
         name = value.__name__
@@ -100,7 +100,10 @@ def check_number(key: str, value: Any) -> Kept:
 
 
 def resolve(matching: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """What groups come to, later ones winning; ``lr_scale`` is the tuple of all of them."""
+    """Values that result from groups in order: the last one that sets a key wins.
+
+    ``lr_scale`` is the tuple of all factors.
+    """
     resolved: dict[str, Any] = {"frozen": False}
     for values in matching:
         resolved.update(values)
@@ -110,7 +113,7 @@ def resolve(matching: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def native(resolved: Mapping[str, Any]) -> dict[str, Any]:
-    """The same with each beta by itself."""
+    """`betas` split into ``betas[0]`` and ``betas[1]``, the core's names."""
     flat = {key: value for key, value in resolved.items() if key != "betas"}
     if "betas" in resolved:
         flat["betas[0]"], flat["betas[1]"] = resolved["betas"]
