@@ -1,1 +1,1 @@
-"""What an optimizer holds and remembers: shown, saved and loaded."""
+"""Data of an optimizer: live views of its state, state dicts, loading, copies and pickles."""

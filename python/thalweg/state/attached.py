@@ -1,4 +1,7 @@
-"""What follows an optimizer, and is saved and loaded with it: sums of gradients, averages."""
+"""Interfaces of objects attached to an optimizer: accumulators and averages.
+
+They follow the parameters that it trains, and are saved and loaded with it.
+"""
 
 from __future__ import annotations
 
@@ -12,44 +15,44 @@ if TYPE_CHECKING:
 __all__ = ["Attached", "Counts", "Planned"]
 
 Counts: TypeAlias = tuple[int, int, int, float]
-"""Steps, skips, skips since the last step; the weight of sums."""
+"""Steps, skips, skips since the last step, and the total weight of an accumulator."""
 
 
 class Planned(Protocol):
-    """What loading would do to something attached, or what stands against it."""
+    """Planned loading of one attached object, with the differences that were found."""
 
     differences: list[str]
     fits: bool
-    """False if nothing of it can be taken over; else what differs is left out."""
+    """False if nothing can be loaded; if True, only the entries that differ are left out."""
     changed: tuple[Any, Any] | None
-    """The decay here and the one that was saved, if they differ."""
+    """The present decay and the saved one, if they differ."""
 
     def prepared(self) -> tuple[_core.Updater, Counts, dict[str, Any]]:
-        """What is to take over state, and the state, once there are arrays for it."""
+        """Make missing arrays; return the native object, and counters and state to load into it."""
 
     def undo(self) -> None:
-        """Forget arrays that were made for what could not be loaded."""
+        """Drop the arrays that `prepared` made, after loading failed."""
 
     def finish(self) -> None:
-        """Set what is no array."""
+        """Set the values that are not arrays."""
 
 
 class Attached(Protocol):
-    """Something attached to an optimizer."""
+    """Object attached to an optimizer."""
 
     updater: _core.Updater
 
     def is_of(self, owner: object) -> bool:
-        """Whether it follows what this optimizer holds, as far as is known yet."""
+        """Whether it follows `owner`, a `Held`; True while its own owner is not unpickled yet."""
 
     def follow(self) -> None:
-        """Take in parameters that train by now."""
+        """Add arrays for parameters that now train."""
 
     def saved(self, counts: Counts, state: dict[str, Any]) -> dict[str, Any]:
-        """What is saved, from a snapshot."""
+        """The object's entry in a state dict, from a snapshot."""
 
     def plan(self, saved: Any, members: Mapping[str, Any], *, others: bool) -> Planned:
-        """What loading would do, with these parameters training.
+        """Plan the loading of `saved`; `members` are the parameters that train afterwards.
 
-        With `others` the saved hyperparameters count.
+        With `others`, the saved hyperparameters replace the present ones.
         """

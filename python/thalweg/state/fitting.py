@@ -1,4 +1,4 @@
-"""Whether what was saved of a parameter or hyperparameter fits what is here."""
+"""Comparison of saved entries, of one parameter or hyperparameter, with the present ones."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["could_train", "differences", "differs", "read", "restored"]
 
 
 def could_train(param: Any) -> bool:
-    """Whether a frozen parameter is an array that can be written."""
+    """Whether a frozen parameter is an array that could be written if thawed."""
     return (
         isinstance(param, np.ndarray)
         and not isinstance(param, np.ma.MaskedArray)
@@ -25,12 +25,12 @@ def could_train(param: Any) -> bool:
 
 
 def read(leaf: Mapping[str, Any]) -> dict[str, Any]:
-    """What is saved of a parameter; each item is asked for once, as it may be a view of a file."""
+    """Saved step and arrays of a parameter; each item is read once: it may be a view of a file."""
     return {key: value if key == "step" else readable(value) for key, value in leaf.items()}
 
 
 def differences(name: str, param: Any, saved: Mapping[str, Any], expected: set[str]) -> list[str]:
-    """Why saved arrays and step of a parameter do not fit."""
+    """Differences between the saved step and arrays of a parameter and those `expected`."""
     if not is_step(saved.get("step")):
         return [f"state of {name!r}: step is {saved.get('step')!r}"]
     keys = {key for key in saved if key != "step"}
@@ -41,7 +41,7 @@ def differences(name: str, param: Any, saved: Mapping[str, Any], expected: set[s
 
 
 def differs(what: str, param: Any, array: Any) -> str | None:
-    """Why a saved array is none for a parameter."""
+    """The reason why a saved array does not fit a parameter, or None."""
     if isinstance(array, np.ma.MaskedArray):
         return f"{what}: saved a masked array; fill it first (array.filled(0))"
     if isinstance(array, Unreadable):
@@ -54,7 +54,13 @@ def differs(what: str, param: Any, array: Any) -> str | None:
 
 
 def restored(recorded: Any, mine: Any) -> Any:
-    """What was recorded, or the callable that is here where one was that is no plain value."""
+    """The recorded value; `mine`, if the record is the name of a callable.
+
+    Raises
+    ------
+    ValueError
+        If the record is the name of a callable and `mine` is not callable.
+    """
     if isinstance(recorded, Mapping) and "schedule" in recorded:
         return from_json(recorded["schedule"])
     if not (isinstance(recorded, Mapping) and "callable" in recorded):

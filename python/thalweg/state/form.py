@@ -1,4 +1,4 @@
-"""What has the form of a state dict; what is in it is judged when it is loaded."""
+"""Checks of the form of a state dict. `Plan` compares its contents with the optimizer."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ STEP_LIMIT = 2**63
 
 
 def whole(value: Any) -> int:
-    """A number of updates as an int, from what a file format made of it; -1 for anything else."""
+    """A count as an int, from an int, a NumPy scalar or an array without axes; otherwise -1.
+
+    File formats turn ints into the other two.
+    """
     if isinstance(value, int | np.integer) and not isinstance(value, bool):
         return int(value)
     array = readable(value)
@@ -33,27 +36,27 @@ def _is_whole(array: NDArray[Any]) -> bool:
 
 @dataclass(frozen=True)
 class Unreadable:
-    """In place of an array of another library that NumPy cannot read."""
+    """Placeholder for another library's array that NumPy cannot read."""
 
     kind: str
     reason: str
 
 
 def readable(value: Any) -> Any:
-    """`value`, or the ndarray of an array of another library: as gradients are read."""
+    """`value`, or, for another library's array, its ndarray; gradients are read in the same way."""
     if isinstance(value, np.ndarray) or not hasattr(type(value), "__array__"):
         return value
     try:
         return np.asarray(value)
     except (TypeError, ValueError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and type(error) is not RuntimeError:
-            raise  # which says something else
+            raise  # a subclass, such as RecursionError, has another cause
         reason = str(error).partition("\n")[0]
         return Unreadable(f"{type(value).__module__}.{type(value).__qualname__}", reason)
 
 
 def is_step(value: Any) -> bool:
-    """Whether it is a number of updates."""
+    """Whether `value` is a valid number of updates."""
     return 0 <= whole(value) < STEP_LIMIT
 
 
@@ -81,7 +84,7 @@ def _are_skips(value: Any) -> bool:
 
 
 def is_mirror(value: Any) -> bool:
-    """Whether it has the form of the state of an accumulator or average."""
+    """Whether `value` has the form of the state of an accumulator or average."""
     return (
         isinstance(value, Mapping)
         and isinstance(value.get("kind"), str)
@@ -91,7 +94,7 @@ def is_mirror(value: Any) -> bool:
 
 
 def check_form(saved: Mapping[str, Any]) -> None:
-    """Refuse what is no state dict of ours."""
+    """Raise ValueError if `saved` does not have the form of a state dict of thalweg."""
     checks: dict[str, Callable[[Any], object]] = {
         "format": is_step,
         "rule": lambda value: isinstance(value, str),
@@ -107,7 +110,7 @@ def check_form(saved: Mapping[str, Any]) -> None:
         ),
     }
     if not isinstance(saved, Mapping):
-        raise ValueError(f"not a state dict of thalweg: it is {type(saved).__name__}")  # noqa: TRY004 - as the other differences
+        raise ValueError(f"not a state dict of thalweg: it is {type(saved).__name__}")  # noqa: TRY004 - ValueError, as for all differences
     wrong = [key for key, fits in checks.items() if key not in saved or not fits(saved[key])]
     if wrong:
         listed = ", ".join(wrong)

@@ -1,4 +1,4 @@
-"""What an optimizer holds: parameters, groups and options, and what updates them."""
+"""`Held`: the data of an optimizer, and the methods that change it."""
 
 from __future__ import annotations
 
@@ -32,32 +32,36 @@ __all__ = ["Held", "held_by"]
 
 
 class Held:
-    """What an optimizer holds; users see the optimizer, and all else here works on this."""
+    """Data of an optimizer: parameters, groups, options and the native updater.
+
+    Users see `Optimizer`; all other modules of the package work on this.
+    """
 
     rule: Rule
     options: dict[str, Any]
     tree: Any
-    """The parameters as they were given."""
+    """The parameters as given."""
     params: dict[str, Any]
     """The parameters by name."""
     groups: tuple[Group, ...]
     cascade: Cascade
     attached: dict[str, Attached]
     files: StateDir | None
-    """Where parameters and state are files."""
+    """Directory of the memory-mapped parameters and state, if any."""
     revision: int
-    """Changes whenever other parameters may train."""
+    """Increases whenever the set of parameters that train may have changed."""
 
     def __init__(self, optimizer: Any, updater: _core.Updater) -> None:
         self.optimizer = optimizer
-        """What users have. It lives, and is copied and pickled, with all that refers to this."""
+        """The user's `Optimizer`, kept alive, copied and pickled with each reference to `Held`."""
         self.updater = updater
         self.state = States(self)
 
-    if not TYPE_CHECKING:  # for which every attribute would exist
+    if not TYPE_CHECKING:  # with `__getattr__`, a type checker accepts every name
 
         def __getattr__(self, name: str) -> Any:
-            # Before `start`: what is missing is something of the user's object.
+            # Reached before `start`, in a subclass that does not call the constructor: the message
+            # names the user's class.
             raise AttributeError(
                 f"{type(self.optimizer).__name__!r} object has no attribute '_{name}'"
             )
@@ -73,9 +77,9 @@ class Held:
         trained: Mapping[str, int] = MappingProxyType({}),
         state_dir: str | os.PathLike[str] | None = None,
     ) -> None:
-        """Take in parameters, groups and options.
+        """Store parameters, groups and options.
 
-        `trained` parameters get so many arrays of state, frozen or not.
+        `trained` maps parameters to a number of state arrays to make, even if they are frozen.
         """
         self.rule = rule
         values = {key: check_value(rule, key, value) for key, value in values.items()}
@@ -107,10 +111,10 @@ class Held:
     def _make(
         self, files: StateDir, asked: Iterable[tuple[str, NDArray[Any], list[str]]]
     ) -> list[list[NDArray[Any]]]:
-        """Make state that is files.
+        """Make state arrays that are files.
 
-        The native object has this method, and so keeps all this: what has it alone, as the block
-        of `EMA.swapped` has, is not to lose the lock of the directory.
+        A bound method, so that the updater, which calls it, keeps this object and with it the lock
+        of the directory: a block of `EMA.swapped` may refer to the updater alone.
         """
         return files.make(asked)
 
@@ -121,10 +125,10 @@ class Held:
         restored: Any = None,
         attached: Sequence[Any] = (),
     ) -> None:
-        """Make these the groups, or change nothing; groups that users hold live on.
+        """Replace the groups, or change nothing on error; `Group` objects of users stay valid.
 
-        State and counters that are `restored` are taken over in the same native call, and what is
-        for `attached` objects too.
+        The same native call loads counters and state: `restored` for the optimizer, `attached` for
+        its attached objects.
         """
         cascade = Cascade(groups, self.params)
         self.updater.configure(
@@ -144,7 +148,7 @@ class Held:
         self._changed()
 
     def _changed(self) -> None:
-        """Other parameters may train now: what mirrors them takes them in."""
+        """Tell files and attached objects that other parameters may train now."""
         self.revision += 1
         if self.files is not None:
             self.files.note(self)
@@ -152,7 +156,7 @@ class Held:
             attached.follow()
 
     def edit(self, group: Group, values: dict[str, Any]) -> None:
-        """Give a group other values, or change nothing."""
+        """Replace the values of a group, or change nothing on error."""
         self.updater.adjust(self.cascade.edited(group, values))
         before = values_of(group)
         set_values(group, values)
@@ -160,7 +164,7 @@ class Held:
             self._changed()
 
     def trained(self) -> dict[str, NDArray[Any]]:
-        """The parameters that train."""
+        """The parameters that train, by name."""
         return {name: self.params[name] for name in self.cascade.trains()}
 
     def resolve(self, name: str) -> dict[str, Any]:
@@ -211,7 +215,7 @@ class Held:
             self.files.let_go()
 
     def loaded(self, path: str | os.PathLike[str]) -> None:
-        """Take in that all parameters and state were loaded from a checkpoint there."""
+        """Record that all parameters and state were loaded from the checkpoint at `path`."""
         if self.files is not None:
             self.files.note_checkpoint(path)
             self.updater.mend()
@@ -222,7 +226,7 @@ class Held:
 
 
 held_by: Callable[[_core.Optimizer], Held] = operator.attrgetter("_held")
-"""What an optimizer that a user has holds.
+"""The `Held` of a user's optimizer; the only access to it.
 
-The only way in, as the optimizer has no public name for it: subclasses have names of their own.
+The attribute is private because subclasses may define any public name.
 """

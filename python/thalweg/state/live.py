@@ -1,4 +1,4 @@
-"""Live state of an optimizer, by parameter: views that look up what they are asked for."""
+"""Live views of an optimizer's state, by parameter, with lookup on access."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ __all__ = ["States"]
 
 
 class Owner(Protocol):
-    """What an optimizer holds."""
+    """The part of `Held` that the views use."""
 
     params: dict[str, Any]
     updater: _core.Updater
 
 
 class States(Mapping[str, "LeafState"]):
-    """State of the parameters that have any, in the order of the tree."""
+    """State of the parameters that have trained, in the order of the tree."""
 
     __slots__ = ("_owner",)
 
@@ -47,7 +47,7 @@ class States(Mapping[str, "LeafState"]):
 
 
 class LeafState(Mapping[str, Any]):
-    """State of one parameter."""
+    """State of one parameter: its step and its arrays."""
 
     __slots__ = ("_arrays", "_name", "_owner")
 

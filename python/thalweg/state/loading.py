@@ -1,7 +1,7 @@
-"""Taking over a state dict: plain dicts, lists, numbers and arrays, or those of a file.
+"""Loading of a state dict, from memory or from a checkpoint file.
 
-Everything is checked first. Differences are collected, not raised one by one, so that a user sees
-all of them at once; only then is anything changed.
+Everything is checked before the first change. Differences are collected and raised together, so
+that a user sees all of them at once.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ __all__ = ["Origin", "load_state_dict"]
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a state dict comes from, and what comes with it."""
+    """Source of a state dict, and the data that comes with it."""
 
     what: str = "the state dict"
-    """What it is in messages."""
+    """Name of the source in messages."""
     params: Mapping[str, Any] | None = None
-    """Of a file, the parameters too. Its arrays, and those of the state dict, are not read yet."""
+    """Parameters, if a file has them. Arrays of a file are not read yet."""
     extra: Any = None
-    """Of a file, what the user saved along with it."""
+    """The user's data in a file."""
     foreign: Sequence[str] | None = None
-    """Differences that were found before, if another library saved the state: it knows of no
-    accumulators and averages, and those here stay as they are."""
+    """For state of another library, the differences that its conversion found. Accumulators and
+    averages then stay unchanged, because the library has none."""
     stacklevel: int = 3
-    """Where the user's code is."""
+    """Level of the user's code, for warnings."""
 
 
 def load_state_dict(
@@ -47,7 +47,7 @@ def load_state_dict(
     strict: bool,
     origin: Origin | None = None,
 ) -> LoadReport:
-    """See `Optimizer.load_state_dict`; and `Origin`, if it does not come from there."""
+    """See `Optimizer.load_state_dict`; `origin` describes other sources."""
     origin = origin or Origin()
     if hyperparameters not in ("saved", "current"):
         raise ValueError(f"hyperparameters must be 'saved' or 'current', got {hyperparameters!r}")
@@ -66,7 +66,7 @@ def load_state_dict(
         plan.refuse(origin.what)
     if plan.changed:
         listed = ", ".join(f"{key}: {old!r} -> {new!r}" for key, (old, new) in plan.changed.items())
-        # Before anything is changed, because a warning can be an error.
+        # Before the first change, because a filter can make the warning an error.
         warnings.warn(f"loading changes hyperparameters: {listed}", stacklevel=origin.stacklevel)
     plan.carry_out()
     return LoadReport(

@@ -1,4 +1,4 @@
-"""What copies and pickles of an optimizer keep."""
+"""Contents of copies and pickles of an optimizer."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ __all__ = ["pickled", "unpickle"]
 
 
 def pickled(held: Held) -> dict[str, Any]:
-    """What `pickle` and `copy` keep: parameters and callables too, matchers as names.
+    """Contents of a copy or pickle, parameters and callables included; matches become names.
 
-    State without the array it is for is left out, or refused where that trains.
+    State whose parameter is no longer the array in the tree is left out. If that parameter trains,
+    ValueError is raised.
     """
     held.updater.check_current()
     live = flatten(held.tree)
@@ -37,12 +38,12 @@ def pickled(held: Held) -> dict[str, Any]:
 
 
 def unpickle(held: Held, rule: Rule, saved: dict[str, Any]) -> None:
-    """Fill what an optimizer holds with what `pickled` kept."""
+    """Restore `held` from a result of `pickled`."""
     (_, base), *others = saved["groups"]
     groups = [{"match": Names(tuple(names)), **values} for names, values in others]
     states = saved["state"]
     kept = {name: len(leaf) - 1 for name, leaf in states.items()}  # without the step
     held.start(rule, saved["params"], groups, base, options=saved["options"], trained=kept)
-    # A shallow copy leaves them to the original.
+    # After a shallow copy, attached objects stay with the original.
     held.attached = {name: one for name, one in saved["attached"].items() if one.is_of(held)}
     held.updater.restore(saved["counts"], states)

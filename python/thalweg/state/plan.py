@@ -1,4 +1,4 @@
-"""What loading a state dict would do, and what stands against it."""
+"""The plan of loading a state dict: changes to make, and differences found."""
 
 from __future__ import annotations
 
@@ -24,7 +24,10 @@ __all__ = ["Plan"]
 
 
 class Plan:
-    """What loading would do, and what stands against it."""
+    """Changes that loading would make, and the differences between saved and present data.
+
+    Each method `plan_...` compares one part and changes nothing; `carry_out` makes the changes.
+    """
 
     def __init__(
         self,
@@ -37,20 +40,20 @@ class Plan:
         self.held = held
         self.saved = saved
         self.params = params
-        self.others = others  # whether the saved hyperparameters count
+        self.others = others  # whether saved hyperparameters replace the present ones
         self.missing: dict[str, None] = {}
         self.unexpected: dict[str, None] = {}
-        self.strangers: dict[str, None] = {}  # names that only groups have
+        self.strangers: dict[str, None] = {}  # names in saved groups that have no other entry
         self.mismatched: list[str] = []
         self.changed: dict[str, tuple[Any, Any]] = {}
         self.groups: Sequence[Group] = held.groups
         self.cascade = held.cascade
         self.states: dict[str, dict[str, Any]] = {}
-        self.thaws: dict[str, int] = {}  # frozen parameters that get so many arrays of state
+        self.thaws: dict[str, int] = {}  # number of arrays to make for parameters without state
         self.attached: list[Planned] = []
 
     def check_header(self) -> None:
-        """Rule and options must be the same where the saved hyperparameters are to count."""
+        """Compare rule and options, which must be equal to load saved hyperparameters."""
         if self.saved["rule"] != self.held.rule.name:
             self.mismatched.append(
                 f"rule: saved {self.saved['rule']!r}, here {self.held.rule.name!r}"
@@ -61,7 +64,7 @@ class Plan:
                 self.mismatched.append(f"option {key}: saved {theirs!r}, here {ours!r}")
 
     def plan_groups(self) -> None:
-        """Groups with the saved values; callables stay where they are."""
+        """Make groups with the saved values; a callable saved by name alone is the present one."""
         groups: list[Group] = []
         before = len(self.mismatched)
         params = Matching(self.held.params)
@@ -78,7 +81,7 @@ class Plan:
             self.groups, self.cascade = groups, Cascade(groups, self.held.params)
 
     def _plan_strangers(self) -> None:
-        """Names that groups have and nothing else here, unless they were frozen."""
+        """Find names in saved groups with neither parameter nor saved state, except frozen ones."""
         frozen: dict[str, bool] = {}
         for recorded in self.saved["groups"]:
             told = {"frozen": bool(recorded["frozen"])} if "frozen" in recorded else {}
@@ -89,7 +92,7 @@ class Plan:
         self.unexpected |= self.strangers
 
     def _value(self, position: int, key: str, recorded: Any) -> Any:
-        """The value of a group's key, or None and a mismatch."""
+        """The value of a group's key; on a mismatch, record it and return None."""
         current = self.held.groups[position] if position < len(self.held.groups) else None
         mine = getattr(current, key, None)
         what = f"groups[{position}].{key}"
@@ -117,7 +120,7 @@ class Plan:
                     self.changed[f"groups[{i}].{key}"] = (before, after)
 
     def plan_state(self) -> None:
-        """Which arrays are copied where; what is missing, unexpected or of another shape."""
+        """Find the state to load, and state that is missing, unexpected or does not fit."""
         saved, params = self.saved["state"], self.held.params
         trains = self._trains()
         self.missing |= dict.fromkeys(name for name in trains if name not in saved)
@@ -137,7 +140,7 @@ class Plan:
         self._forget(trains)
 
     def plan_params(self) -> None:
-        """Which parameters are loaded; what is missing, unexpected or of another shape."""
+        """Find the parameters to load, and those that are missing, unexpected or do not fit."""
         if self.params is None:
             return
         trains = self._trains()
@@ -151,7 +154,7 @@ class Plan:
                 self.states.setdefault(name, {})["param"] = saved
 
     def _forget(self, trains: Mapping[str, Any]) -> None:
-        """What is frozen and had no history when it was saved has none once loaded."""
+        """Zero the state of frozen parameters that had none when the state dict was saved."""
         known = set(self.saved["groups"][0]["match"]) - set(self.saved["state"]) - set(trains)
         for name in known:
             arrays = self.held.updater.state(name) if name in self.held.params else None
@@ -162,7 +165,7 @@ class Plan:
                 self.states[name] = {**zeros, "step": 0}
 
     def plan_attached(self) -> None:
-        """Which accumulators and averages take over what was saved of them."""
+        """Plan the loading of accumulators and averages."""
         saved, attached = self.saved["attached"], self.held.attached
         trains = self._trains()
         self.unexpected |= dict.fromkeys(name for name in saved if name not in attached)
@@ -178,11 +181,11 @@ class Plan:
                     self.changed[f"{name}.decay"] = planned.changed
 
     def _trains(self) -> dict[str, Any]:
-        """The parameters that will train once loaded."""
+        """The parameters that train after loading."""
         return {name: self.held.params[name] for name in self.cascade.trains()}
 
     def _state_keys(self, name: str) -> set[str]:
-        """The state arrays that a parameter will have."""
+        """Names of the state arrays that a parameter has after loading."""
         arrays = self.held.updater.state(name)
         if arrays is not None:
             return set(arrays)
@@ -190,7 +193,7 @@ class Plan:
         return self.held.rule.state_names(self.held.options, applies)
 
     def refuse(self, what: str) -> None:
-        """Raise if anything is missing, unexpected or mismatched."""
+        """Raise ValueError if an entry is missing, unexpected or mismatched."""
         found = [
             *self.mismatched,
             *(f"nothing saved for {name!r}" for name in self.missing),
@@ -215,7 +218,7 @@ class Plan:
             raise ValueError(f"{what} does not fit; nothing was loaded:\n- {differences}")
 
     def carry_out(self) -> None:
-        """Change groups, counters and state, in one native call that nothing can interrupt."""
+        """Change groups, counters and state in one native call, which cannot be interrupted."""
         skips = self.saved["skips"]
         counts = whole(self.saved["step_count"]), whole(skips["total"]), whole(skips["consecutive"])
         try:

@@ -1,4 +1,4 @@
-"""What loading did, as users are told."""
+"""The report of loading."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ __all__ = ["LoadReport"]
 
 @dataclass(frozen=True)
 class LoadReport:
-    """What loading a state dict did."""
+    """Result of loading a state dict or checkpoint."""
 
     step: int
-    """Number of steps taken by the optimizer that was saved."""
+    """Number of steps that the saved optimizer had taken."""
     extra: Any = None
-    """What the user saved along with it."""
+    """Data that the user saved with it."""
     missing: tuple[str, ...] = ()
-    """Parameters that train and that nothing was saved of; names of accumulators and averages."""
+    """Names without a saved entry: parameters that train, accumulators, averages."""
     unexpected: tuple[str, ...] = ()
-    """Saved names that are no parameter, or a frozen one that could not train as it is."""
+    """Saved names without a counterpart here, or of a frozen parameter that could not train."""
     mismatched: tuple[str, ...] = ()
-    """Saved entries that do not fit, each with both sides."""
+    """Saved entries that do not fit, each with the saved and the present side."""
     changed: dict[str, tuple[Any, Any]] = field(default_factory=dict)
-    """Hyperparameters that changed: old value and new."""
+    """Hyperparameters that changed: old value and new value."""

@@ -1,4 +1,4 @@
-"""State dicts: what an optimizer remembers, as plain dicts, numbers and arrays."""
+"""State dicts: state and settings of an optimizer as plain dicts, numbers and arrays."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ def state_dict(held: Held, *, copy: bool) -> dict[str, Any]:
 
 
 def together(held: Held, work: Callable[[dict[str, Any]], Any], *, current: bool = False) -> Any:
-    """Call `work` with the state dict of live arrays, which nobody can change until it returns.
+    """Call `work` with the state dict of live arrays; they cannot change until it returns.
 
-    With `current`, parameters that train must be the arrays their containers hold.
+    With `current`, each parameter that trains must be the array that its container holds.
     """
     attached = dict(held.attached)
 
@@ -59,7 +59,7 @@ def together(held: Held, work: Callable[[dict[str, Any]], Any], *, current: bool
 
 
 def snapshot(updater: _core.Updater) -> tuple[Counts, dict[str, Any]]:
-    """Counters, and state by parameter with copies of the arrays, all of one moment."""
+    """Counters, and copies of the state by parameter, all from the same moment."""
 
     def copies(snapshots: list[tuple[Counts, dict[str, Any]]]) -> Any:
         counts, states = snapshots[0]
@@ -70,7 +70,7 @@ def snapshot(updater: _core.Updater) -> tuple[Counts, dict[str, Any]]:
 
 
 def copied(saved: Any) -> Any:
-    """The same dicts with copies of the arrays."""
+    """`saved` with new dicts and copies of the arrays."""
     if isinstance(saved, dict):
         return {key: copied(value) for key, value in saved.items()}
     return np.array(saved) if isinstance(saved, np.ndarray) else saved
@@ -85,7 +85,7 @@ def _recorded(group: Group) -> dict[str, Any]:
 
 
 def record(value: Any) -> Any:
-    """A hyperparameter as it is saved."""
+    """A hyperparameter in the form in which it is saved."""
     if isinstance(value, Schedule):
         return {"schedule": value.to_json()} if is_plain(value) else {"callable": repr(value)}
     return {"callable": name_of(value)} if callable(value) else value

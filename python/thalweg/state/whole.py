@@ -1,4 +1,4 @@
-"""State dicts within what a program saved around them: a checkpoint of a whole training."""
+"""State dicts inside a larger checkpoint, which a program saved for a whole training run."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 __all__ = ["hint"]
 
 DEPTH = 3
-"""As in Lightning's ``["optimizer_states"][0]``, and one more."""
+"""Levels to search: Lightning's ``["optimizer_states"][0]`` has two, and one more is allowed."""
 
 
 def hint(saved: Any, fits: Callable[[Any], bool]) -> str:
-    """What to give in place of a checkpoint that holds state dicts; nothing if it holds none."""
+    """Text for a message: the entries of `saved` that are state dicts; empty if there are none."""
     found = _inside(saved, fits, DEPTH)
     if not found:
         return ""
