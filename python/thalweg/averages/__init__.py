@@ -1,1 +1,1 @@
-"""Arrays that mirror parameters: averages of them, and sums of their gradients."""
+"""Averages of parameters and sums of their gradients, in one array per parameter."""

@@ -20,24 +20,25 @@ __all__ = ["Accumulator"]
 
 
 class Accumulator(Mirror):
-    """Weighted sums of gradients, in place: for batches that do not fit into memory at once.
+    """Weighted sums of gradients, in place, for batches that do not fit into memory at once.
 
-    Each `add` is one native pass over the gradients; `step` reads the sums without a copy.
+    Each `add` is one native pass over the gradients; a step reads the sums without a copy.
 
     Parameters
     ----------
     params : tree of ndarray, or Optimizer
         The parameters whose gradients are summed; sums have their shapes and dtypes. An optimizer
-        stands for what it trains, also after groups are frozen or thawed, and the sums are saved
-        and loaded with its state dict.
+        stands for the parameters that it trains, also after groups are frozen or thawed, and the
+        sums are saved and loaded with its state dict.
     name : str, default "accumulator"
-        Under which an optimizer saves it; a later one of the same name takes its place.
+        Key in the optimizer's state dict; a later object with the same name replaces this one.
 
     Notes
     -----
     ``s <- weight·g`` for the first gradient of a parameter and ``s <- s + weight·g`` after that,
     in the dtype of the parameter; `thalweg.reference.accumulate` gives the same bits. Gradients are
-    not judged here: NaN makes the sum NaN, and the step that uses it is refused.
+    not checked for NaN or infinity here: the sum becomes NaN or infinite, and a step that uses it
+    is refused.
 
     Examples
     --------
@@ -73,19 +74,19 @@ class Accumulator(Mirror):
         return {**made, **from_the_start(cls.__name__, "params")}
 
     def add(self, grads: Any, weight: Real = 1.0) -> None:
-        """Add gradients times ``weight``.
+        """Add gradients times `weight`.
 
         Parameters
         ----------
         grads : tree of ndarray, or dict of names
-            As for `Optimizer.step`: None skips what is below it.
+            As for `Optimizer.step`; a None skips its subtree.
         weight : float, default 1
-            Above 0: how many samples or tokens the gradient is the mean of.
+            Above 0; for a mean gradient, its number of samples or tokens.
 
         Raises
         ------
         ValueError, TypeError
-            As `Optimizer.step` does for gradients that do not fit; nothing is added then.
+            As `Optimizer.step`, for gradients that do not fit; nothing is added.
         """
         weight = _core.check_hyperparameter("weight", weight)
         self._mirrored.follow()
@@ -93,14 +94,14 @@ class Accumulator(Mirror):
 
     @property
     def grads(self) -> dict[str, NDArray[Any] | None]:
-        """The live sums by name; None where no gradient was added since `clear`."""
+        """The live sums by name; None for a parameter without a gradient since `clear`."""
         arrays, updater = self._mirrored.arrays, self._mirrored.updater
         steps = zip(updater.leaf_names(), updater.leaf_steps(), strict=True)
         return {name: arrays[name] if step else None for name, step in steps}
 
     @property
     def weight(self) -> float:
-        """The weights added up. ``opt.step(acc.grads, scale=1 / acc.weight)`` takes the mean."""
+        """Sum of the weights. ``opt.step(acc.grads, scale=1 / acc.weight)`` uses the mean."""
         return self._mirrored.updater.weight
 
     @property
@@ -109,7 +110,7 @@ class Accumulator(Mirror):
         return self._mirrored.updater.step_count
 
     def clear(self) -> None:
-        """Begin anew. The arrays keep their numbers until the next `add` overwrites them."""
+        """Start new sums. The next `add` overwrites the arrays; until then they are unchanged."""
         self._mirrored.updater.reset()
 
     def __repr__(self) -> str:

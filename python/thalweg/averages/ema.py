@@ -19,31 +19,31 @@ __all__ = ["EMA"]
 
 
 class EMA(Mirror):
-    """Exponential moving average of parameters, in place; often better than the parameters.
+    """Exponential moving average of parameters, in place; often better than the last parameters.
 
-    ``a <- decay·a + (1-decay)·p`` at every `update`, starting from the parameters as they are; or,
-    with bias correction, the average of the updates alone: what ``e <- decay·e + (1-decay)·p`` from
-    ``e = 0`` comes to, divided by ``1 - decay^t``.
+    ``a <- decay·a + (1-decay)·p`` at every `update`, starting from the parameters at construction.
+    With bias correction, the average of the updates alone: ``e/(1 - decay^t)`` with
+    ``e <- decay·e + (1-decay)·p`` from ``e = 0``.
 
     Parameters
     ----------
     params : tree of ndarray, or Optimizer
-        What is averaged. An optimizer stands for what it trains: parameters that are thawed or
-        added later join then, those that are frozen later stay. The average is saved and loaded
-        with the optimizer's state dict.
+        The parameters to average. An optimizer stands for the parameters that it trains: those
+        thawed or added later join, those frozen later stay. The average is saved and loaded with
+        the optimizer's state dict.
     decay : float or callable
-        In [0, 1); a callable of the 1-based number of the update, such as
+        In [0, 1). A callable takes the 1-based number of the update, such as
         ``lambda t: min(0.999, (1 + t) / (10 + t))``.
     bias_correction : bool, default False
-        Count the updates alone, not the parameters at the start.
+        Average the updates alone, without the parameters at construction.
     name : str, default "ema"
-        Under which an optimizer saves it; a later one of the same name takes its place.
+        Key in the optimizer's state dict; a later object with the same name replaces this one.
 
     Notes
     -----
-    The average is in the dtype of its parameter. With bias correction the corrected average itself
-    is kept, by the step ``a <- a + r·(p-a)`` with ``r = (1-decay)/(1-decay^t)``, which comes to the
-    same without a division. `thalweg.reference.average` gives the same bits.
+    The average has the dtype of its parameter. With bias correction the array holds the corrected
+    average: the step ``a <- a + r·(p-a)`` with ``r = (1-decay)/(1-decay^t)`` is equivalent, without
+    a division of the array. `thalweg.reference.average` gives the same bits.
 
     References
     ----------
@@ -94,7 +94,7 @@ class EMA(Mirror):
 
     @property
     def decay(self) -> Kept:
-        """The decay, edited live: ``ema.decay = 0.9999``."""
+        """The decay, which can be set at any time: ``ema.decay = 0.9999``."""
         return self._mirrored.decay
 
     @decay.setter
@@ -103,7 +103,7 @@ class EMA(Mirror):
 
     @property
     def bias_correction(self) -> bool:
-        """Whether the updates alone count."""
+        """Whether the average is of the updates alone."""
         return self._mirrored.bias_correction
 
     @property
@@ -112,7 +112,7 @@ class EMA(Mirror):
         return self._mirrored.updater.step_count
 
     def update(self) -> None:
-        """Move the averages towards the parameters as they are now.
+        """Move the averages towards the present parameters.
 
         Raises
         ------
@@ -125,17 +125,17 @@ class EMA(Mirror):
 
     @property
     def params(self) -> Any:
-        """The averages, as a tree like the parameters; what is not averaged is the array itself."""
+        """The averages, as a tree like the parameters; other leaves are those of the parameters."""
         tree = self._mirrored.tree
         return unflatten({**flatten(tree), **self._mirrored.arrays}, like=tree)
 
     def swapped(self) -> _core.Swapped:
-        """Parameters and averages change places inside a block, for evaluation.
+        """Context manager that swaps parameters and averages, for evaluation.
 
-        Used as ``with ema.swapped():``; it takes no memory. Inside, `params` holds the parameters,
-        and a step, an update, edits, loading and saving are refused, so that nothing is trained or
-        kept that was meant to be evaluated. The block gives the parameters' tree, whose arrays hold
-        the averages.
+        The swap needs no additional memory. ``with ema.swapped():`` returns the parameters' tree,
+        whose arrays hold the averages inside the block, while `EMA.params` holds the parameters.
+        Inside, steps, updates, edits, loading and saving are refused, so that averages are not
+        trained or saved by mistake.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""What users see of arrays that mirror parameters."""
+"""The public base class of `Accumulator` and `EMA`."""
 
 from __future__ import annotations
 
@@ -21,39 +21,39 @@ class Mirror(Fixed):
     """One array for each parameter of a tree, or for each that an optimizer trains."""
 
     kind: ClassVar[str]
-    """What it is, in saved state."""
+    """Kind of the object in saved state."""
     array_key: ClassVar[str]
-    """What its arrays are called there."""
+    """Name of its arrays in saved state."""
 
     _mirrored: Mirrored
-    """The arrays, and what works on them. What is attached to an optimizer is this."""
+    """The arrays, with the methods that change them; this object is attached to the optimizer."""
 
     @classmethod
     def _ways(cls) -> Mapping[str, str]:
         return from_the_start(cls.__name__, "name")
 
     def state_dict(self, *, copy: bool = True) -> dict[str, Any]:
-        """What it remembers, as plain dicts, numbers and arrays.
+        """Arrays, counters and settings, as plain dicts, numbers and arrays.
 
         Parameters
         ----------
         copy : bool, default True
-            False gives the live arrays instead of copies.
+            False returns the live arrays instead of copies.
         """
         return self._mirrored.state_dict(copy=copy)
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Take over what `state_dict` gave. Everything is checked before anything is changed.
+        """Load a result of `state_dict`. Everything is checked before the first change.
 
         Raises
         ------
         ValueError
-            If it does not fit, listing every difference.
+            If it does not fit, with a list of all differences; nothing is changed.
         """
         self._mirrored.load(state_dict)
 
     def __copy__(self) -> Self:
-        # The same arrays, and counters of its own.
+        # The copy shares the arrays and has its own counters.
         made = type(self).__new__(type(self))
         made.__dict__.update({**self.__dict__, "_mirrored": copies.copy(self._mirrored)})
         return made

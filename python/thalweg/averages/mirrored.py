@@ -1,8 +1,8 @@
-"""Arrays that mirror parameters: what sums of gradients and averages of parameters share.
+"""Mirrored arrays: the base of sums of gradients and averages of parameters.
 
-There is one array of the shape and dtype of each parameter, in a native object that updates them
-all in one call. They are made for a tree, or for an optimizer; then they follow what trains, and
-are saved, loaded, copied and pickled with it.
+Each parameter has one array of its shape and dtype, and a native object updates all of them in one
+call. Mirrored arrays are made for a tree or for an optimizer. With an optimizer they follow the
+parameters that it trains, and are saved, loaded, copied and pickled with it.
 """
 
 from __future__ import annotations
@@ -34,34 +34,34 @@ __all__ = ["Mirrored", "Planned"]
 
 @dataclass
 class Planned:
-    """What loading would do to mirrored arrays, or what stands against it."""
+    """Planned loading of mirrored arrays; see `thalweg.state.attached.Planned`."""
 
     mirrored: Mirrored
     differences: list[str]
     fits: bool = True
-    """False if nothing of it can be taken over; else what differs is left out."""
+    """False if nothing can be loaded; if True, only the entries that differ are left out."""
     count: int = 0
     states: dict[str, dict[str, Any]] = field(default_factory=dict)
     weight: float = 0.0
     values: dict[str, Any] = field(default_factory=dict)
     changed: tuple[Any, Any] | None = None
     before: frozenset[str] | None = None
-    """Names of the arrays, once it was prepared."""
+    """Names of the arrays before `prepared` added some; None before that call."""
 
     def prepared(self) -> tuple[_core.Updater, Counts, dict[str, Any]]:
-        """The native object and what it is to take over, once it has the arrays for it."""
+        """Make missing arrays; return the native object, and counters and state to load into it."""
         self.before = frozenset(self.mirrored.arrays)
         self.mirrored.follow(dict.fromkeys(self.states))
         states = {name: {**leaf, "step": whole(leaf["step"])} for name, leaf in self.states.items()}
         return self.mirrored.updater, (self.count, 0, 0, self.weight), states
 
     def undo(self) -> None:
-        """Forget arrays that were made for what could not be loaded."""
+        """Drop the arrays that `prepared` made, after loading failed."""
         if self.before is not None:
             self.mirrored.keep_only(self.before)
 
     def finish(self) -> None:
-        """Set what is no array."""
+        """Set the values that are not arrays."""
         for key, value in self.values.items():
             setattr(self.mirrored, key, value)
 
@@ -72,19 +72,19 @@ class Mirrored(ABC):
     Parameters
     ----------
     made : str
-        What the user made, in messages.
+        Name of the user's class, for messages.
     params : tree of ndarray, or Optimizer
-        What is mirrored.
+        The parameters to mirror.
     name : str
-        Under which an optimizer saves it.
+        Key in the optimizer's state dict.
     """
 
     kind: ClassVar[str]
-    """What it is, in saved state."""
+    """Kind of the object in saved state."""
     array_key: ClassVar[str]
-    """What its arrays are called there."""
+    """Name of its arrays in saved state."""
     keeps: ClassVar[bool] = False
-    """Whether a parameter that no longer trains is still mirrored."""
+    """Whether a parameter that is frozen later stays mirrored."""
 
     updater: _core.Updater
     arrays: dict[str, NDArray[Any]]
@@ -111,23 +111,23 @@ class Mirrored(ABC):
 
     @property
     def tree(self) -> Any:
-        """The parameters, as a tree."""
+        """The tree of parameters."""
         return self.given if self.owner is None else self.owner.tree
 
     def _members(self) -> dict[str, NDArray[Any]]:
-        """The parameters that are mirrored: all of a tree, or those that train."""
+        """The parameters to mirror: all of a tree, or those that an optimizer trains."""
         return flatten(self.given) if self.owner is None else self.owner.trained()
 
     def is_of(self, owner: object) -> bool:
-        """Whether it follows what this optimizer holds; so does what is about to be unpickled."""
+        """Whether it follows `owner`; True before `__setstate__` has set its own owner."""
         return self.__dict__.get("owner", owner) is owner
 
     def _start(self, param: NDArray[Any]) -> NDArray[Any]:
-        """The array that mirrors a new parameter."""
+        """Initial array for a new parameter."""
         return np.zeros_like(param, subok=False)
 
     def _started(self, name: str, param: Any) -> NDArray[Any]:
-        """The same, if it is an array; NumPy makes one of anything, and drops masks."""
+        """Initial array, for ndarrays only: NumPy would accept any object and drop masks."""
         if not isinstance(param, np.ndarray) or isinstance(param, np.ma.MaskedArray):
             raise TypeError(
                 f"parameter {name!r} is of type {type(param).__name__}; sums and averages are of "
@@ -137,10 +137,10 @@ class Mirrored(ABC):
 
     @abstractmethod
     def _bind(self, tree: Any) -> None:
-        """Hand the arrays over to the native object."""
+        """Bind the arrays to the native object."""
 
     def _values(self) -> dict[str, Any]:
-        """Hyperparameters, as the native object takes them."""
+        """Hyperparameters, in the form that the native object takes."""
         return {}
 
     def _set_up(self, tree: Any, members: Mapping[str, NDArray[Any]]) -> None:
@@ -156,11 +156,11 @@ class Mirrored(ABC):
         return [self._values(), {**self._values(), "frozen": True}]
 
     def _assignment(self, leaves: Mapping[str, Any], members: Mapping[str, Any]) -> list[int]:
-        """Leaves that are no members are frozen: whatever they are, they are left alone."""
+        """Class of each leaf: 0 for members, 1 (frozen) for all others, which are never touched."""
         return [int(name not in members) for name in leaves]
 
     def follow(self, more: Mapping[str, Any] = MappingProxyType({})) -> None:
-        """Take in parameters that the optimizer trains by now, and `more` that it will."""
+        """Add arrays for parameters that the optimizer now trains, and for `more` parameters."""
         if self.owner is None:
             return
         if self.owner.revision == self.revision and self.arrays.keys() >= more.keys():
@@ -177,7 +177,7 @@ class Mirrored(ABC):
         self.revision = self.owner.revision
 
     def keep_only(self, names: frozenset[str]) -> None:
-        """Forget all other arrays, until what trains is looked at again."""
+        """Drop all other arrays; the next `follow` adds those of parameters that train."""
         if names < self.arrays.keys():
             self.arrays = {name: a for name, a in self.arrays.items() if name in names}
             self.revision = -1
@@ -188,7 +188,7 @@ class Mirrored(ABC):
         return self.saved(*(snapshot(updater) if copy else updater.snapshot(list(self.arrays))))
 
     def saved(self, counts: Counts, state: dict[str, Any]) -> dict[str, Any]:
-        """What is saved, from a snapshot."""
+        """The object's entry in a state dict, from a snapshot."""
         ours = {name: state[name] for name in self.arrays}
         return {"kind": self.kind, "step_count": counts[0], **self._recorded(), "state": ours}
 
@@ -207,9 +207,9 @@ class Mirrored(ABC):
         planned.finish()
 
     def plan(self, saved: Any, members: Mapping[str, Any], *, others: bool) -> Planned:
-        """What loading would do, with these parameters training.
+        """Plan the loading of `saved`; `members` are the parameters that train afterwards.
 
-        With `others` the saved hyperparameters count.
+        With `others`, the saved hyperparameters replace the present ones.
         """
         if not is_mirror(saved) or saved["kind"] != self.kind:
             return Planned(self, [f"not the state of an {self.made}"], fits=False)
@@ -229,11 +229,11 @@ class Mirrored(ABC):
 
     @abstractmethod
     def _plan_values(self, saved: Mapping[str, Any], planned: Planned, *, others: bool) -> None:
-        """Compare what is saved beside counters and arrays; see `plan`."""
+        """Compare the saved values other than counters and arrays; see `plan`."""
 
     @abstractmethod
     def _recorded(self) -> dict[str, Any]:
-        """What is saved beside counters and arrays."""
+        """Values to save besides counters and arrays."""
 
     def __getstate__(self) -> dict[str, Any]:
         counts, state = self.updater.snapshot(list(self.arrays))
@@ -241,8 +241,8 @@ class Mirrored(ABC):
         return {"attributes": kept, "counts": counts, "state": state}
 
     def __setstate__(self, pickled: dict[str, Any]) -> None:
-        # Its optimizer may not be there yet, so the arrays are bound by their names alone until
-        # `follow` sees another revision.
+        # The optimizer may not be unpickled yet. So only the arrays are bound, by name;
+        # `follow` binds the rest, as the revision differs.
         self.__dict__.update(pickled["attributes"])
         self.revision = -1
         self.updater = _core.Updater()

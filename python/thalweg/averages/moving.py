@@ -26,7 +26,7 @@ __all__ = ["MovingAverages"]
 
 
 class MovingAverages(Mirrored):
-    """What an exponential moving average holds."""
+    """Mirrored arrays with the averages of an `EMA`."""
 
     kind: ClassVar[str] = "ema"
     array_key: ClassVar[str] = "average"
@@ -71,7 +71,7 @@ class MovingAverages(Mirrored):
     def swapped(self) -> _core.Swapped:
         """See `EMA.swapped`."""
         params = flatten(self.tree)
-        # Whoever keeps a record of the parameters has to know that they hold something else.
+        # An optimizer that keeps a record of progress for the parameters must note the swap.
         owner = owner_of(params) if self.owner is None else self.owner
         updater = None if owner is None else owner.updater
         return _core.Swapped(self.updater, updater, params, self.tree)

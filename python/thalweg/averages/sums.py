@@ -19,7 +19,7 @@ __all__ = ["Sums"]
 
 
 class Sums(Mirrored):
-    """What an accumulator holds."""
+    """Mirrored arrays with the sums of an `Accumulator`."""
 
     kind: ClassVar[str] = "accumulator"
     array_key: ClassVar[str] = "sum"
@@ -30,7 +30,7 @@ class Sums(Mirrored):
     def _recorded(self) -> dict[str, Any]:
         return {"weight": self.updater.weight}
 
-    def _plan_values(self, saved: Mapping[str, Any], planned: Planned, *, others: bool) -> None:  # noqa: ARG002 - it has none
+    def _plan_values(self, saved: Mapping[str, Any], planned: Planned, *, others: bool) -> None:  # noqa: ARG002 - sums have no hyperparameters
         weight = saved.get("weight")
         if _is_number(weight) and 0 <= weight < math.inf:
             planned.weight = float(weight)
