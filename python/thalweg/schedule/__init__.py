@@ -1,7 +1,7 @@
 """Schedules as values: hyperparameters that are functions of the step, saved with the optimizer.
 
 A schedule is called with the 1-based step. It is immutable, equal to any other with the same
-options, and survives state dicts, JSON and pickle. Peaks are 1 unless said otherwise, to be scaled:
+options, and saved in state dicts, JSON and pickles. The default peak is 1, for scaling:
 ``3e-3 * cosine(total=1000, warmup=100)``.
 """
 

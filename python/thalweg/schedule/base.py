@@ -1,7 +1,7 @@
-"""What all schedules have in common: the call, arithmetic, representation and JSON.
+"""The base class of schedules, with call, arithmetic, representation and JSON.
 
-A schedule is a value: a frozen dataclass of its options. Being called with the 1-based step is all
-that an optimizer asks of it; being a value is what lets it be compared, saved and restored.
+A schedule is a value: a frozen dataclass of its options. An optimizer only calls it with the
+1-based step. Because it is a value, it can be compared, saved and restored.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ STEP_LIMIT = 2**64
 
 
 class Schedule(ABC):
-    """A number for every step: a pure function of the 1-based step, and a value.
+    """A pure function of the 1-based step that is also a value.
 
-    Schedules are made by the functions of `thalweg.schedule`. They are immutable, hashable and
+    The functions of `thalweg.schedule` make schedules. Schedules are immutable, hashable and
     picklable; two are equal if their options are.
 
     Examples
@@ -41,7 +41,7 @@ class Schedule(ABC):
     """
 
     __array_ufunc__: ClassVar[None] = None
-    """NumPy's numbers leave `*` and `+` to the schedule."""
+    """With None, NumPy scalars leave `*` and `+` to the schedule."""
 
     def __call__(self, step: int) -> float:
         """Value at a step.
@@ -58,26 +58,26 @@ class Schedule(ABC):
         Raises
         ------
         TypeError, ValueError
-            If `step` is no whole number, or less than 1.
+            If `step` is not a whole number, or less than 1.
         """
-        # The check in Rust takes as long as a cosine; what an optimizer passes needs none.
+        # The check in Rust takes as long as a cosine; the ints of an optimizer do not need it.
         if type(step) is not int or not 0 < step < STEP_LIMIT:
             step = _core.check_whole("step", step, 1)
         return self._at(step)
 
     @abstractmethod
     def _at(self, step: int) -> float:
-        """Value at a step that is a whole number from 1 on."""
+        """Value at a step, which is checked: an int of at least 1."""
 
     def then(self, schedule: Schedule, *, at: int) -> Schedule:
-        """Go over to another schedule.
+        """Switch to another schedule at a step.
 
         Parameters
         ----------
         schedule : Schedule
-            What counts from step `at` on, with steps of its own: its step 1 is step `at`.
+            The schedule from step `at` on. Its step 1 is step `at`.
         at : int
-            Its first step, at least 2.
+            The first step of `schedule`, at least 2.
 
         Returns
         -------
@@ -99,12 +99,12 @@ class Schedule(ABC):
         -------
         dict
             ``{"schedule": name, option: value, ...}`` without options that have their default.
-            `from_json` makes an equal schedule of it.
+            `from_json` makes an equal schedule from it.
 
         Raises
         ------
         TypeError
-            If there is a `zero_based` function in it.
+            If the schedule contains a `zero_based` function or a foreign subclass of `Schedule`.
 
         Examples
         --------
@@ -131,7 +131,7 @@ class Schedule(ABC):
         return NotImplemented if operand is None else Sum(operand, self)
 
     def __format__(self, spec: str) -> str:
-        # As text, but not cut off: a precision is meant for a number.
+        # Width and alignment apply to the text. A precision is refused: it is meant for a number.
         if re.fullmatch(r"(.?[<>^])?\d*s?", spec) is None:
             raise TypeError(
                 f"a schedule is no number, to be formatted as {spec!r}: it has one for a step, as "
@@ -145,13 +145,13 @@ class Schedule(ABC):
 
 
 unchecked: Callable[[Schedule], Callable[[int], float]] = operator.attrgetter("_at")
-"""The function of a schedule for steps that are known to be whole numbers from 1 on."""
+"""A schedule's function for steps that are already checked."""
 
 
 class Warmed(Schedule):
-    """A schedule that rises from 0 to its peak, in proportion to the step, before it does its own.
+    """A schedule with a linear warmup from 0 to its peak in front.
 
-    ``peak·step/warmup`` up to step ``warmup``, which has the peak. Without warmup step 1 has it.
+    ``peak·step/warmup`` up to step ``warmup``. Without warmup, step 1 has the peak.
     """
 
     warmup: int
@@ -165,7 +165,7 @@ class Warmed(Schedule):
 
     @abstractmethod
     def _after(self, steps: int) -> float:
-        """Value so many steps after the peak; the peak itself for 0."""
+        """Value `steps` steps after the peak; 0 gives the peak."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -182,7 +182,7 @@ class _Pair(Schedule):
             if not isinstance(getattr(self, name), Schedule):
                 checks.number(self, name)
         if isinstance(self.left, float) and isinstance(self.right, float):
-            raise ValueError(  # noqa: TRY004 - either type is right, and both together are not
+            raise ValueError(  # noqa: TRY004 - each type is valid, their combination is not
                 f"one of two operands must be a schedule, got {self!r}"
             )
 
@@ -194,7 +194,7 @@ class _Pair(Schedule):
         )
 
     def __repr__(self) -> str:
-        # The left operand may bind as loosely as the operator itself: a + b + c is (a + b) + c.
+        # Operators are left-associative, so a left operand of equal precedence has no brackets.
         binding = _binding(self)
         left = _bracketed(self.left, binding)
         return f"{left} {self._sign} {_bracketed(self.right, binding + 1)}"
@@ -245,18 +245,18 @@ class Then(Schedule):
 
 
 def _binding(schedule: Schedule) -> int:
-    """How tightly a representation holds together: 1 a sum, 2 a product, 3 a call."""
+    """Precedence of a representation: 1 for a sum, 2 for a product, 3 for a call."""
     return 1 if isinstance(schedule, Sum) else 2 if isinstance(schedule, Product) else 3
 
 
 def _bracketed(operand: Schedule | float, binding: int) -> str:
-    """The representation of an operand, in brackets if it binds more loosely than that."""
+    """The representation of an operand, in brackets if its precedence is below `binding`."""
     loose = isinstance(operand, Schedule) and _binding(operand) < binding
     return f"({operand!r})" if loose else repr(operand)
 
 
 def only_schedule(name: str, value: object) -> None:
-    """Refuse what is no schedule."""
+    """Raise TypeError if `value` is not a schedule."""
     if not isinstance(value, Schedule):
         raise TypeError(
             f"{name} must be a schedule, got {value!r}; schedule.constant(x) makes one of a "
@@ -265,11 +265,11 @@ def only_schedule(name: str, value: object) -> None:
 
 
 def _operand(value: Any) -> Schedule | float | None:
-    """What can be multiplied with a schedule or added to one, a schedule or a number; else None."""
+    """An operand of a schedule's `*` and `+`: a schedule, a number, or None for anything else."""
     if callable(value):
         only_schedule("an operand", value)
         schedule: Schedule = value
         return schedule
     if not (hasattr(type(value), "__float__") or hasattr(type(value), "__index__")):
         return None
-    return _core.check_number("an operand", value)  # what a number's own code raises is passed on
+    return _core.check_number("an operand", value)  # errors of the number's own methods propagate

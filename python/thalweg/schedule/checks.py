@@ -1,8 +1,8 @@
-"""What the options of a schedule may be.
+"""Validation of the options of schedules.
 
-Everything is checked when a schedule is made, and kept as plain `int`, `float`, `str` and `bool`,
-so that equal schedules have equal representations and equal JSON. A refusal says the option's name,
-what came and what is allowed.
+Options are checked when a schedule is made, and kept as plain `int`, `float`, `str` and `bool`, so
+that equal schedules have equal representations and equal JSON. An error names the option, the given
+value and the allowed values.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 LARGEST = 1e300
-"""No number of a schedule is beyond, so that the difference of two is finite."""
+"""Largest magnitude of an option, so that the difference of two is finite."""
 
 
 def keep(schedule: Any, name: str, value: Any) -> None:
-    """Set an option of a schedule that is being made."""
+    """Set an option of a frozen dataclass during its construction."""
     object.__setattr__(schedule, name, value)
 
 
@@ -37,7 +37,7 @@ def number(
     above: bool = False,
     below: bool = False,
 ) -> None:
-    """Keep an option as a float in a range; `above` and `below` leave out its ends."""
+    """Keep an option as a float in a range; `above` and `below` exclude `low` and `high`."""
     keep(
         schedule, name, in_range(name, getattr(schedule, name), low, high, above=above, below=below)
     )
@@ -52,7 +52,7 @@ def in_range(
     above: bool = False,
     below: bool = False,
 ) -> float:
-    """Return a number as a float, never minus zero."""
+    """`given` as a float in a range; minus zero becomes zero."""
     value = _core.check_number(name, given) + 0.0
     if not (low < value if above else low <= value) or not (
         value < high if below else value <= high
@@ -64,7 +64,7 @@ def in_range(
 
 
 def choice(schedule: Any, name: str, *allowed: str) -> None:
-    """Keep an option that is one of the words allowed."""
+    """Keep an option that is one of the `allowed` strings."""
     value = getattr(schedule, name)
     if not isinstance(value, str) or value not in allowed:
         *words, last = map(repr, allowed)
@@ -73,13 +73,13 @@ def choice(schedule: Any, name: str, *allowed: str) -> None:
 
 
 def flag(schedule: Any, name: str) -> None:
-    """Refuse an option that is no boolean."""
+    """Raise TypeError if an option is not a bool."""
     if not isinstance(value := getattr(schedule, name), bool):
         raise TypeError(f"{name} must be True or False, got {value!r}")
 
 
 def span(schedule: Any) -> None:
-    """Keep ``total`` and ``warmup``, the warmup within the total."""
+    """Keep ``total`` and ``warmup``, which must be less than the total."""
     whole(schedule, "total", 2)
     whole(schedule, "warmup", 0)
     total, warmup = schedule.total, schedule.warmup
@@ -88,7 +88,7 @@ def span(schedule: Any) -> None:
 
 
 def points(schedule: Any, name: str) -> None:
-    """Keep a mapping of steps to numbers, or pairs of them, as a tuple of pairs in order."""
+    """Keep a mapping of steps to numbers, or pairs of both, as a tuple of pairs sorted by step."""
     given = getattr(schedule, name)
     try:
         pairs = [(step, value) for step, value in _items(given)]

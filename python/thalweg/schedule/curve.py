@@ -1,8 +1,8 @@
-"""The curves that schedules are made of, each stated once.
+"""The curves that the schedules share.
 
-A piece of a schedule goes from one value to another. How far it has come is known as two shares,
-`done` and `left`, each a quotient of exact numbers: neither is one minus the other, which would
-lose digits near an end.
+A segment of a schedule goes from one value to another. Its progress is given by two shares, `done`
+and `left`, each a quotient of exact numbers. Computing one as ``1 -`` the other would lose digits
+near an end.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ Shape: TypeAlias = Literal["linear", "cosine", "sqrt"]
 
 
 def mix(low: float, high: float, share: float) -> float:
-    """From `low` at share 0 to `high` at share 1, both exact, and never beyond the two.
+    """Interpolation from `low` at share 0 to `high` at share 1, exact at both and never outside.
 
-    Rounding may lengthen ``high - low`` by half a unit in its last place; a share below 1 is at
-    most ``1 - 2⁻⁵³``, which takes off as much, so there is nothing to clamp.
+    Rounding may lengthen ``high - low`` by half a unit in its last place. A share below 1 is at
+    most ``1 - 2⁻⁵³``, which shortens it by as much, so no clamp is needed.
     """
     return high if share == 1.0 else low + (high - low) * share
 
 
 def remaining(shape: Shape, done: float, left: float) -> float:
-    """What is left of a fall from 1 to 0.
+    """Height on a descent from 1 to 0.
 
-    ``linear`` is ``left``, ``cosine`` ``(1 + cos(π·done))/2``, and ``sqrt`` ``1 - √done``, as
-    ``left/(1 + √done)``, which does not cancel.
+    ``linear`` is ``left``, ``cosine`` is ``(1 + cos(π·done))/2``, and ``sqrt`` is ``1 - √done``,
+    computed as ``left/(1 + √done)`` to avoid cancellation.
     """
     if shape == "linear":
         return left
@@ -40,7 +40,10 @@ def remaining(shape: Shape, done: float, left: float) -> float:
 
 
 def interpolate(knots: Sequence[tuple[float, float]], position: float, shape: Shape) -> float:
-    """Go through all knots (position, value), and stay at the last."""
+    """Value at `position` of the curve through `knots`, pairs of position and value.
+
+    After the last knot the value is constant.
+    """
     after = bisect_right(knots, (position, math.inf))
     if after == len(knots):
         return knots[-1][1]

@@ -1,4 +1,4 @@
-"""Schedules that go up and down: restarts, one cycle, triangles."""
+"""Schedules that rise and fall: restarts, triangles, one cycle."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from thalweg.schedule.curve import interpolate, mix
 
 @dataclass(frozen=True, repr=False)
 class cosine_restarts(Warmed):
-    """Down half a cosine, and again from the top: SGDR of Loshchilov and Hutter.
+    """Half a cosine down, with warm restarts at the top: SGDR of Loshchilov and Hutter.
 
-    ``final + (top - final)·(1 + cos(π·T_cur/T_i))/2``, where ``T_cur`` is the steps since the last
-    restart, ``T_i = T_0·T_mult^i`` the length of cycle ``i`` from 0, and
+    ``final + (top - final)·(1 + cos(π·T_cur/T_i))/2``, where ``T_cur`` is the number of steps since
+    the last restart, ``T_i = T_0·T_mult^i`` the length of cycle ``i`` from 0, and
     ``top = final + (peak - final)·decay^i``.
 
     Parameters
@@ -25,13 +25,13 @@ class cosine_restarts(Warmed):
     T_0 : float
         Steps of the first cycle, at least 1e-9; with a fraction, restarts may fall between steps.
     T_mult : int, default 1
-        How many times as long each cycle is as the one before.
+        Length of each cycle divided by that of the previous one.
     warmup, peak
-        As in `linear`; the first cycle begins with the peak.
+        As in `linear`; the first cycle starts with the peak.
     final : float, default 0.0
-        Where the cycles end. The step that would have it has the restart instead.
+        Limit at the end of a cycle. The step that would reach it is the restart instead.
     decay : float, default 1.0
-        Above 0 and at most 1, on the height of the top at every restart.
+        Factor on the height of the top at every restart, above 0 and at most 1.
 
     Examples
     --------
@@ -67,7 +67,7 @@ class cosine_restarts(Warmed):
 
     def _place(self, steps: int) -> tuple[int, int, int]:
         """Number of the cycle, position in it and its length, exact in a common unit."""
-        # T_0 is length/unit, so in units of 1/unit everything is whole, however far the steps.
+        # T_0 is length/unit. In units of 1/unit all quantities are integers, exact for any step.
         length, unit = self.T_0.as_integer_ratio()
         position = steps * unit
         if self.T_mult == 1:
@@ -83,10 +83,10 @@ class cosine_restarts(Warmed):
 
 @dataclass(frozen=True, repr=False)
 class triangular(Schedule):
-    """Up and down straight lines, again and again, as torch's CyclicLR.
+    """Repeated straight lines up and down, as in torch's CyclicLR.
 
-    From ``start`` at step 1 to ``peak`` after ``up`` steps, back after ``down`` more, and so on;
-    cycle ``i`` from 0 climbs to ``start + (peak - start)·decay^i``.
+    From ``start`` at step 1 to ``peak`` after ``up`` steps, back after ``down`` more steps, and so
+    on; the top of cycle ``i`` from 0 is ``start + (peak - start)·decay^i``.
 
     Parameters
     ----------
@@ -98,9 +98,10 @@ class triangular(Schedule):
     up : int
         Steps from start to peak, at least 1.
     down : int or None
-        Steps back; as many as up if None.
+        Steps from peak to start; equal to `up` if None.
     decay : float, default 1.0
-        Above 0 and at most 1, on the height of the triangle at every cycle; 0.5 is ``triangular2``.
+        Factor on the height of the triangle after each cycle, above 0 and at most 1; 0.5 is torch's
+        ``triangular2``.
 
     Examples
     --------
@@ -133,7 +134,7 @@ class triangular(Schedule):
 
 
 class _Phased(Schedule):
-    """What a cycle of learning rates and its momentum share: where the phases end."""
+    """The phases that `one_cycle` and its momentum share."""
 
     total: int
     pct_start: float
@@ -154,13 +155,13 @@ class _Phased(Schedule):
             )
 
     def _ends(self) -> tuple[float, ...]:
-        """Where phases end, counting from 0 as torch does, whose float operations these are."""
+        """Ends of the phases in 0-based steps, with the float operations of torch."""
         first = self.pct_start * self.total
         last = float(self.total - 1)
         return (first - 1, 2 * first - 2, last) if self.three_phase else (first - 1, last)
 
     def _go_through(self, *values: float) -> None:
-        """Keep where the phases end and with which values; the first is that of step 1."""
+        """Keep the knots of the curve: `values` at step 1 and at the end of each phase."""
         checks.keep(self, "_knots", tuple(zip((0.0, *self._ends()), values, strict=True)))
 
     def _at(self, step: int) -> float:
@@ -169,27 +170,27 @@ class _Phased(Schedule):
 
 @dataclass(frozen=True, repr=False)
 class one_cycle(_Phased):
-    """Up and down once, to far below the start: Smith's policy, as torch's OneCycleLR.
+    """One rise, and one fall to far below the start: Smith's policy, as in torch's OneCycleLR.
 
     From ``peak/div`` at step 1 to ``peak`` at step ``pct_start·total`` (between two steps if that
-    is no whole number), and down to ``peak/div/final_div`` at step ``total``.
+    is not a whole number), and down to ``peak/div/final_div`` at step ``total``.
 
     Parameters
     ----------
     total : int
-        The step that first has the final value, at least 2.
+        The first step with the final value, at least 2.
     peak : float, default 1.0
         The highest value.
     pct_start : float, default 0.3
-        Share of the steps that the rise takes; ``pct_start·total`` is at least 1.
+        Share of the rise in the steps; ``pct_start·total`` must be at least 1.
     div : float, default 25.0
-        Peak by start, above 0.
+        Ratio of peak to start, above 0.
     final_div : float, default 1e4
-        Start by final value, above 0.
-    shape : {"cosine", "linear"}
-        How it goes up and down.
+        Ratio of start to final value, above 0.
+    shape : {"cosine", "linear"}, default "cosine"
+        Shape of rise and fall.
     three_phase : bool, default False
-        Whether it goes down to the start first, as steeply as it rose, and to the end from there.
+        True falls to the start first, as steeply as the rise, and from there to the final value.
 
     Examples
     --------
@@ -219,14 +220,14 @@ class one_cycle(_Phased):
         self._go_through(start, self.peak, *middle, final)
 
     def momentum(self, low: float = 0.85, high: float = 0.95) -> one_cycle_momentum:
-        """The mirrored momentum: low where the learning rate is high.
+        """The mirrored momentum, low where the learning rate is high.
 
         Parameters
         ----------
         low : float, default 0.85
-            Where the learning rate has its peak.
+            Value at the peak of the learning rate.
         high : float, default 0.95
-            At both ends.
+            Value at both ends.
 
         Returns
         -------
@@ -255,19 +256,19 @@ class one_cycle(_Phased):
 
 @dataclass(frozen=True, repr=False)
 class one_cycle_momentum(_Phased):
-    """The momentum that goes with `one_cycle`; see `one_cycle.momentum`.
+    """The momentum that mirrors `one_cycle`; see `one_cycle.momentum`.
 
-    ``high`` at step 1, ``low`` at step ``pct_start·total``, ``high`` again at the end of the next
-    phase and from there on.
+    ``high`` at step 1, ``low`` at step ``pct_start·total``, and ``high`` again from the end of the
+    next phase on.
 
     Parameters
     ----------
     total, pct_start, shape, three_phase
         As in `one_cycle`.
     low : float, default 0.85
-        Where the learning rate has its peak.
+        Value at the peak of the learning rate.
     high : float, default 0.95
-        At both ends.
+        Value at both ends.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Schedules that fall from a peak, once."""
+"""Schedules that fall once from a peak."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class constant(Schedule):
     value : float, default 1.0
         The value.
     warmup : int, default 0
-        The step that first has it; 0 as 1.
+        The first step with this value; 0 counts as 1.
 
     Examples
     --------
@@ -46,7 +46,7 @@ class constant(Schedule):
 
 @dataclass(frozen=True, repr=False)
 class linear(Warmed):
-    """Down a straight line.
+    """A straight line down.
 
     ``final + (peak - final)·(1 - progress)``, where ``progress`` goes from 0 at the peak to 1 at
     step ``total``.
@@ -54,9 +54,9 @@ class linear(Warmed):
     Parameters
     ----------
     total : int
-        The step that first has `final`, at least 2.
+        The first step with `final`, at least 2.
     warmup : int, default 0
-        The step that has `peak`; before, the values rise from 0 in proportion to the step.
+        The step with `peak`; before it, values rise from 0 in proportion to the step.
     peak : float, default 1.0
         Value at step ``max(warmup, 1)``.
     final : float, default 0.0
@@ -90,7 +90,7 @@ class linear(Warmed):
 
 @dataclass(frozen=True, repr=False)
 class polynomial(Warmed):
-    """Down a power of the rest of the way.
+    """A power of the remaining share of the steps.
 
     ``final + (peak - final)·(1 - progress)^power``, where ``progress`` goes from 0 at the peak to 1
     at step ``total``.
@@ -98,7 +98,7 @@ class polynomial(Warmed):
     Parameters
     ----------
     total : int
-        The step that first has `final`, at least 2.
+        The first step with `final`, at least 2.
     power : float
         Above 0; 1 is a straight line.
     warmup, peak, final
@@ -134,7 +134,7 @@ class polynomial(Warmed):
 
 @dataclass(frozen=True, repr=False)
 class cosine(Warmed):
-    """Down half a cosine: slowly, fast, slowly.
+    """Half a cosine down: flat at both ends, steepest in the middle.
 
     ``final + (peak - final)·((1 + cos(π·progress))/2)^exponent``, where ``progress`` goes from 0 at
     the peak to 1 at step ``total``.
@@ -142,15 +142,15 @@ class cosine(Warmed):
     Parameters
     ----------
     total : int
-        The step that first has `final`, at least 2.
+        The first step with `final`, at least 2.
     warmup, peak, final
         As in `linear`.
     exponent : float, default 1.0
-        Above 0. optax has it too; it bends the half cosine, not the difference to `final`.
+        Exponent of the half cosine, above 0, as in optax.
 
     Notes
     -----
-    torch's CosineAnnealingLR goes up again after ``T_max``; this stays at `final`.
+    torch's CosineAnnealingLR rises again after ``T_max``; this schedule stays at `final`.
 
     Examples
     --------
@@ -185,22 +185,22 @@ class cosine(Warmed):
 
 @dataclass(frozen=True, repr=False)
 class exponential(Warmed):
-    """Times the same factor again and again.
+    """Multiplication by a constant factor every `steps` steps.
 
-    ``peak·rate^(steps since the peak / steps)``, rounded down to whole powers by ``staircase``.
+    ``peak·rate^(steps since the peak / steps)``; ``staircase`` rounds the exponent down.
 
     Parameters
     ----------
     rate : float
-        Above 0; below 1 it decays.
+        The factor, above 0; below 1 the schedule decays.
     steps : int, default 1
-        How many steps one factor takes.
+        Number of steps per factor.
     staircase : bool, default False
-        Whether the whole factor comes at once, after every `steps` steps.
+        True applies the factor at once, after every `steps` steps.
     warmup, peak
         As in `linear`.
     final : float or None
-        Where it stops: at most the peak for a rate below 1, at least the peak for one above.
+        Bound of the value: at most the peak for a rate below 1, otherwise at least the peak.
 
     Examples
     --------
@@ -242,9 +242,9 @@ class exponential(Warmed):
 
 @dataclass(frozen=True, repr=False)
 class inverse_sqrt(Warmed):
-    """Down with the square root of the step, for ever.
+    """Decay with the square root of the step, without end.
 
-    ``peak·√(max(warmup, 1)/step)``, the schedule of the first Transformers.
+    ``peak·√(max(warmup, 1)/step)``, the schedule of the original Transformer.
 
     Parameters
     ----------
@@ -274,7 +274,7 @@ class inverse_sqrt(Warmed):
 
 @dataclass(frozen=True, repr=False)
 class warmup_stable_decay(Warmed):
-    """Up, along, down: the length of a run need not be known before the decay begins.
+    """Warmup, constant phase and decay; a run's length can stay open until the decay begins.
 
     ``peak`` from step ``warmup`` to step ``total - decay``, then down to ``final`` at step
     ``total`` by ``final + (peak - final)·left``, where ``left`` is ``1 - progress`` (``linear``),
@@ -284,15 +284,15 @@ class warmup_stable_decay(Warmed):
     Parameters
     ----------
     total : int
-        The step that first has `final`.
+        The first step with `final`.
     warmup : int
-        The step that first has `peak`; 0 as 1.
+        The first step with `peak`; 0 counts as 1.
     decay : int
-        How many steps the fall takes, at least 1; it begins after the warmup.
+        Number of steps of the decay, at least 1; it begins after the warmup.
     peak, final
         As in `linear`.
-    shape : {"linear", "cosine", "sqrt"}
-        How it falls.
+    shape : {"linear", "cosine", "sqrt"}, default "linear"
+        Shape of the decay.
 
     Examples
     --------

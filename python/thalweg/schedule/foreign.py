@@ -13,15 +13,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, repr=False)
 class zero_based(Schedule):
-    """A function of a 0-based step, as those of optax and Keras and the lambdas of torch are.
+    """A function of the 0-based step, as the schedules of optax and Keras and torch's lambdas are.
 
-    ``function(step - 1)``. It is no JSON value: state dicts record it by name, as they do with
-    other callables.
+    ``function(step - 1)``. JSON cannot represent it; state dicts record it by name, like other
+    callables.
 
     Parameters
     ----------
     function : callable
-        Number of the step, from 0, to value.
+        Maps the number of the step, from 0, to the value.
 
     Examples
     --------
@@ -47,7 +47,7 @@ class zero_based(Schedule):
 
 
 def name_of(value: object) -> str:
-    """Module and name of a callable; of its class, if it has none itself."""
+    """Module and name of a callable, or those of its class if it has none."""
     module = getattr(value, "__module__", None) or type(value).__module__
     name = getattr(value, "__qualname__", None) or type(value).__qualname__
     return f"{module}.{name}"

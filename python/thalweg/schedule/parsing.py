@@ -15,7 +15,7 @@ __all__ = ["from_json"]
 
 
 def from_json(value: Mapping[str, Any]) -> Schedule:
-    """Make the schedule whose `to_json` gave `value`.
+    """Make a schedule from a result of `Schedule.to_json`.
 
     Parameters
     ----------
@@ -25,12 +25,12 @@ def from_json(value: Mapping[str, Any]) -> Schedule:
     Returns
     -------
     Schedule
-        Equal to the one that was written.
+        Equal to the schedule that `to_json` wrote.
 
     Raises
     ------
     ValueError
-        If it is no schedule, saying what is wrong with it.
+        If `value` does not describe a schedule; the message gives the reason.
 
     Examples
     --------
@@ -46,7 +46,7 @@ def from_json(value: Mapping[str, Any]) -> Schedule:
 
 def _decoded(value: Any) -> Schedule:
     if not isinstance(value, Mapping) or not isinstance(value.get("schedule"), str):
-        raise ValueError(  # noqa: TRY004 - JSON is wrong as a value, whatever is wrong in it
+        raise ValueError(  # noqa: TRY004 - invalid JSON is a wrong value, whatever its type
             f"a schedule in JSON is a mapping with the key 'schedule', got {value!r}"
         )
     kind = value["schedule"]

@@ -1,4 +1,4 @@
-"""Pictures of schedules, with matplotlib where it is installed."""
+"""Plots of schedules, if matplotlib is installed."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ if TYPE_CHECKING:
 
     from matplotlib.axes import Axes
 
-# Colours of Okabe and Ito, which colour-blind readers tell apart, and line styles for grey prints.
+# Colours of Okabe and Ito, distinct for colour-blind readers, and line styles for grey prints.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 STYLES = ("-", "--", "-.", (0, (1, 1.2)))
 POINTS = 2000
-"""More than the dots of a picture's width would be drawn on top of each other."""
+"""Maximum number of points per curve; at 1,200 pixels, more would only overlap."""
 
 
 def plot(
@@ -26,26 +26,26 @@ def plot(
     path: str | os.PathLike[str] | None = None,
     axes: Axes | None = None,
 ) -> Axes:
-    """Draw schedules, one line each.
+    """Plot schedules, one line each.
 
     Parameters
     ----------
     *schedules : callable
         Schedules, or other functions of the 1-based step.
     steps : int
-        The last step of the picture.
+        The last step to plot.
     labels : sequence of str or None
-        What the legend calls them; their representations if None.
+        Labels of the legend; the schedules' representations if None.
     path : path-like or None
-        Where to save the picture, if anywhere; the ending says in which format.
+        File to save the figure to, if any; the extension selects the format.
     axes : matplotlib.axes.Axes or None
-        Where to draw; in a new figure if None.
+        Axes to draw on; those of a new figure if None.
 
     Returns
     -------
     matplotlib.axes.Axes
-        What was drawn on; ``plot(...).figure`` is the picture. Its values are logarithmic where
-        most of them would otherwise lie in the lowest fiftieth.
+        The axes; ``plot(...).figure`` is the figure. The value axis is logarithmic if most values
+        would otherwise lie in its lowest fiftieth.
 
     Raises
     ------
@@ -80,7 +80,7 @@ def plot(
         axes.set_yscale("log")
     _dress(axes, steps)
     if path is not None:
-        axes.figure.figure.savefig(path)  # that of a subfigure is the whole
+        axes.figure.figure.savefig(path)  # `figure.figure` of a subfigure is the whole
     return axes
 
 
@@ -104,6 +104,6 @@ def _dress(axes: Axes, steps: int) -> None:
     axes.set_xlim(1, max(steps, 2))
     axes.grid(color="0.9", linewidth=0.8)
     axes.set_axisbelow(True)
-    # Above, where no curve can be: representations are long.
+    # Above the axes, where it covers no curve: representations are long.
     axes.legend(loc=(0, 1), handlelength=3, frameon=False)
     axes.spines[["top", "right"]].set_visible(False)

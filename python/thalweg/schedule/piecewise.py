@@ -1,4 +1,4 @@
-"""Schedules written out: values from certain steps on, or knots to go through."""
+"""Schedules given point by point: values from certain steps on, or knots of a curve."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ Kept: TypeAlias = tuple[tuple[int, float], ...]
 
 @dataclass(frozen=True, repr=False)
 class piecewise_constant(Schedule):
-    """Values, each from a certain step on.
+    """Constant values, each from a given step on.
 
     Parameters
     ----------
     values : mapping of int to float, or pairs
-        The step where each value begins, one of them step 1. Kept as a tuple of pairs in order.
+        The first step of each value, one of them step 1. Kept as a tuple of pairs sorted by step.
 
     Examples
     --------
@@ -48,14 +48,14 @@ class piecewise_constant(Schedule):
 
 @dataclass(frozen=True, repr=False)
 class piecewise_interpolated(Schedule):
-    """Through knots, along straight lines or half cosines; the last value stays.
+    """Knots, joined by straight lines or half cosines; the last value stays.
 
     Parameters
     ----------
     knots : mapping of int to float, or pairs
-        Values at certain steps, one of them step 1. Kept as a tuple of pairs in order.
-    shape : {"linear", "cosine"}
-        How it goes from one to the next.
+        Values at given steps, one of them step 1. Kept as a tuple of pairs sorted by step.
+    shape : {"linear", "cosine"}, default "linear"
+        Shape of the curve between knots.
 
     Examples
     --------

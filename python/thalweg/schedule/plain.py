@@ -1,7 +1,7 @@
 """Schedules as plain values, for JSON.
 
-A schedule is its class and its options, so one function serves all of them. Options that have
-their default are left out, here and in `repr`: the defaults are part of the format.
+A schedule consists of its class and its options, so one function encodes all kinds. Options with
+their default value are left out, here and in `repr`: the defaults are part of the format.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from dataclasses import fields
 from typing import Any
 
 KINDS: dict[str, type[Any]] = {}
-"""The schedules that JSON can hold, by name."""
+"""The schedules that JSON can represent, by name."""
 
 
 def given(schedule: Any) -> dict[str, Any]:
-    """The options of a schedule that do not have their default."""
+    """The options of a schedule that differ from their default."""
     options = {
         field.name: (getattr(schedule, field.name), field.default) for field in fields(schedule)
     }
@@ -22,7 +22,7 @@ def given(schedule: Any) -> dict[str, Any]:
 
 
 def is_plain(schedule: Any) -> bool:
-    """Whether a schedule is a plain value with all that is in it."""
+    """Whether JSON can represent a schedule and all schedules among its options."""
     return KINDS.get(_kind(schedule)) is type(schedule) and all(
         is_plain(value) for value in given(schedule).values() if callable(value)
     )

@@ -1,4 +1,4 @@
-"""Warmups of other kinds than the straight one that most schedules have as an option."""
+"""Warmups other than the linear one, which most schedules have as an option."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from thalweg.schedule.curve import mix
 
 @dataclass(frozen=True, repr=False)
 class warmup(Schedule):
-    """Any warmup in front of any schedule.
+    """A warmup in front of a schedule.
 
-    From ``start·s(1)``, where step 0 would be, to ``s(1)`` at step ``steps``, which is step 1 of
-    the schedule ``s`` it leads into. With ``x = step/steps`` the way between is ``x`` (``linear``),
-    ``(1 - cos(π·x))/2`` (``cosine``), or the factor ``start^(1-x)`` on ``s(1)`` (``exponential``);
-    ``constant`` stays at ``start·s(1)`` until step ``steps``.
+    From ``start·s(1)`` at a virtual step 0 to ``s(1)`` at step ``steps``, which is step 1 of the
+    schedule ``s``. With ``x = step/steps`` the share of the rise is ``x`` (``linear``) or
+    ``(1 - cos(π·x))/2`` (``cosine``); ``exponential`` multiplies ``s(1)`` by ``start^(1-x)``;
+    ``constant`` stays at ``start·s(1)`` before step ``steps``.
 
     Parameters
     ----------
     into : Schedule
-        What comes after, and sets the height.
+        The schedule ``s`` after the warmup; its first value is the height of the warmup.
     steps : int
-        The step that is the schedule's first, at least 1; from there on it runs undisturbed.
-    kind : {"linear", "cosine", "exponential", "constant"}
-        How it rises.
+        The first step of `into`, at least 1.
+    kind : {"linear", "cosine", "exponential", "constant"}, default "linear"
+        Shape of the rise.
     start : float, default 0.0
-        Share of the height to begin from, from 0 to 1; above 0 for ``exponential``.
+        Share of the height at the beginning, from 0 to 1; above 0 for ``exponential``.
 
     Notes
     -----
