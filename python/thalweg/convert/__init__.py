@@ -1,8 +1,8 @@
-"""States of optimizers from torch and optax to thalweg, and back.
+"""Conversion of optimizer state between thalweg and torch or optax.
 
-A run that was begun in one library goes on in another: moments, momentum buffers and counts of
-steps are carried over, of torch hyperparameters too. Parameters are not part of such a state, and
-are carried over by themselves. Neither library is imported here.
+A run of one library continues in another: moments, momentum buffers and step counts are converted,
+and hyperparameters of torch too. Parameters are not part of the state; copy them separately.
+Neither library is imported here, unless ``tensors=True`` asks for torch tensors.
 """
 
 from thalweg.convert.loading import ConvertReport

@@ -1,6 +1,7 @@
-"""Arrays and counts of other libraries, as NumPy has them. What has no exact form stays as it is.
+"""Arrays and counts of other libraries, converted to NumPy arrays and Python numbers.
 
-What stays is refused where state dicts are compared, together with all other differences.
+A value without an exact conversion stays unchanged. The comparison of state dicts then refuses it,
+together with all other differences.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ __all__ = ["fitted", "number", "whole"]
 
 
 def fitted(value: Any, dtype: Any) -> Any:
-    """`value` as an array of `dtype`, where that changes no number in it."""
+    """`value` as an array of `dtype` if that changes no number in it, otherwise as it is."""
     array = _array(value)
     if not isinstance(array, np.ndarray) or isinstance(array, np.ma.MaskedArray):
         return array
@@ -27,7 +28,7 @@ def fitted(value: Any, dtype: Any) -> Any:
 
 
 def number(value: Any) -> Any:
-    """What an array or tensor of one element holds; of others a form that compares as a whole."""
+    """The element of an array or tensor of one element; of others, a value that ``==`` compares."""
     array = _array(value)
     if isinstance(array, np.ndarray | np.generic) and not isinstance(array, np.ma.MaskedArray):
         return array.item() if array.size == 1 else array.tolist()
@@ -35,7 +36,7 @@ def number(value: Any) -> Any:
 
 
 def whole(value: Any) -> Any:
-    """A count as an int, where it is whole."""
+    """A count as an int if it is a whole number, otherwise as it is."""
     value = number(value)
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
@@ -43,15 +44,15 @@ def whole(value: Any) -> Any:
 def _array(value: Any) -> Any:
     torch: Any = sys.modules.get("torch")
     if torch is not None and isinstance(value, torch.Tensor):
-        # Sparse and quantized numbers are none of an array, and those of a distributed tensor are
-        # elsewhere.
+        # Not converted: sparse and quantized tensors, whose numbers are in no plain array, and meta
+        # and distributed tensors, whose numbers are not in this process.
         elsewhere = value.is_meta or hasattr(value, "full_tensor")
         if value.layout != torch.strided or value.is_quantized or elsewhere:
             return value
         known = (torch.float16, torch.float32, torch.float64)
         if value.is_floating_point() and value.dtype not in known:
-            value = value.detach().float()  # bfloat16, of which every number is one of float32
-        return value.numpy(force=True)  # wherever it is
+            value = value.detach().float()  # bfloat16: each number is exact in float32
+        return value.numpy(force=True)  # from any device, with or without a graph
     if isinstance(value, np.ndarray | np.generic):
         return value
     if hasattr(value, "__array__") and hasattr(value, "dtype"):
@@ -60,5 +61,5 @@ def _array(value: Any) -> Any:
 
 
 def _is_real(dtype: np.dtype[Any]) -> bool:
-    # NumPy does not know the kind of the types that JAX adds.
+    # For the dtypes that JAX adds, NumPy's `kind` is not "f".
     return dtype.kind == "f" or dtype.name.startswith(("bfloat", "float"))

@@ -1,4 +1,4 @@
-"""What another library saved, loaded as a state dict of thalweg, whose checks all apply."""
+"""State of another library as a state dict of thalweg, so that all checks of loading apply."""
 
 from __future__ import annotations
 
@@ -19,30 +19,30 @@ __all__ = ["ConvertReport", "Found", "checked_count", "is_count", "zeros"]
 
 @dataclass(frozen=True)
 class ConvertReport(LoadReport):
-    """What taking over a state of another library did: a `LoadReport`, and how it was read."""
+    """A `LoadReport` of a conversion, with the names used and the entries ignored."""
 
     names: tuple[str, ...] = ()
-    """Names of the parameters here, in the order of the other library."""
+    """Names of our parameters, in the order of the other library."""
     ignored: dict[str, Any] = field(default_factory=dict)
-    """Entries that have no counterpart and change no number, by where they are."""
+    """Entries without a counterpart, which change no number, by their path."""
 
 
 @dataclass
 class Found:
-    """What was read, under the names of the parameters here."""
+    """The converted state, by the names of our parameters."""
 
     state: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Arrays and step of each parameter."""
     names: list[str] = field(default_factory=list)
     groups: list[dict[str, Any]] = field(default_factory=list)
-    """In the form of a state dict; none where hyperparameters stay as they are."""
+    """Groups in the form of a state dict; empty if hyperparameters stay unchanged."""
     mismatched: list[str] = field(default_factory=list)
     ignored: dict[str, Any] = field(default_factory=dict)
 
     def state_dict(self, held: Held, step_count: int | None) -> dict[str, Any]:
-        """As the optimizer would have saved it.
+        """The state dict that the optimizer would have saved, without sums and averages.
 
-        Sums and averages are no part of it: whoever loads it leaves them as they are.
+        Load it with `Origin.foreign` set, so that those of the optimizer stay unchanged.
         """
         steps = [leaf["step"] for leaf in self.state.values() if is_count(leaf["step"])]
         first = {"match": self.names}
@@ -58,7 +58,7 @@ class Found:
         }
 
     def report(self, loaded: LoadReport) -> ConvertReport:
-        """The same for users."""
+        """The report of the conversion, from the report of loading."""
         return ConvertReport(
             step=loaded.step,
             missing=loaded.missing,
@@ -71,12 +71,12 @@ class Found:
 
 
 def is_count(value: Any) -> bool:
-    """Whether it can be a number of steps; what is not is refused where it is compared."""
+    """Whether `value` is a valid number of steps; the comparison of state dicts refuses others."""
     return type(value) is int and 0 <= value < STEP_LIMIT
 
 
 def zeros(held: Held, name: str, step: int = 0) -> dict[str, Any] | None:
-    """State of a parameter that has no history, or None if it has no state here either."""
+    """Zero state for a parameter without a history, or None if it has no state here."""
     live = held.updater.state(name)
     if live is None:
         return None
@@ -87,5 +87,5 @@ def zeros(held: Held, name: str, step: int = 0) -> dict[str, Any] | None:
 
 
 def checked_count(step_count: int | None) -> int | None:
-    """The number of steps that a caller gives."""
+    """The caller's number of steps, checked; None stays None."""
     return None if step_count is None else _core.check_whole("step_count", step_count, 0)

@@ -1,4 +1,4 @@
-"""Which parameter of one library is which of the other."""
+"""Correspondence between the parameters of thalweg and those of another library."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 __all__ = ["Order", "convertible", "differences", "flat", "held_of", "transposed_names"]
 
 Order: TypeAlias = Sequence[str] | Sequence[Sequence[str]]
-"""Names in the order of torch's parameters: all in one, or group by group."""
+"""Names in the order of torch's parameters, in one sequence or one per group."""
 
 
 def held_of(opt: Any) -> Held:
-    """What an optimizer of thalweg holds; anything else is refused."""
+    """The `Held` of an optimizer of thalweg; TypeError for anything else."""
     if not isinstance(opt, Optimizer):
         raise TypeError(
             f"opt must be one of thalweg.AdamW, Adam, SGDW and SGD, got {type(opt).__name__}"
@@ -42,7 +42,7 @@ def convertible(held: Held) -> list[str]:
 
 
 def flat(params: Any) -> tuple[list[str], list[int] | None]:
-    """The names of an `Order`, and the sizes of its groups if it has any."""
+    """The names of an `Order`, and the sizes of its groups, or None for one sequence."""
     given = [] if isinstance(params, str) or not isinstance(params, Sequence) else list(params)
     if given and all(isinstance(name, str) for name in given):
         return given, None
@@ -57,7 +57,7 @@ def flat(params: Any) -> tuple[list[str], list[int] | None]:
 
 
 def differences(held: Held, names: Sequence[str]) -> list[str]:
-    """What is wrong with names that were given."""
+    """Messages for names that are repeated or unknown."""
     found = [f"{name!r} is there {n} times" for name, n in Counter(names).items() if n > 1]
     for name in dict.fromkeys(names):
         if name not in held.params:
@@ -68,7 +68,7 @@ def differences(held: Held, names: Sequence[str]) -> list[str]:
 
 
 def transposed_names(held: Held, transpose: Match | None) -> set[str]:
-    """The matrices that are transposed in the other library."""
+    """Names of the matrices that are transposed in the other library."""
     if transpose is None:
         return set()
     params: Mapping[str, Any] = held.params

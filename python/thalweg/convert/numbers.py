@@ -1,4 +1,4 @@
-"""Hyperparameters as other libraries have them: numbers of one step, for each parameter."""
+"""Hyperparameters in the form of other libraries: numbers at one step, per parameter."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["Values"]
 
 
 class Values:
-    """The hyperparameters of each parameter at a step; callables are called once for a class."""
+    """The hyperparameters of each parameter at a step; callables are called once per class."""
 
     def __init__(self, held: Held, step: int) -> None:
         self.held, self.step = held, step
@@ -29,12 +29,12 @@ class Values:
         return {key: value for key, value in native(resolved).items() if key != "frozen"}
 
     def plain(self, name: str) -> bool:
-        """Whether none is a callable."""
+        """Whether no hyperparameter of the parameter is a callable."""
         resolved = self._resolved(name)
         return not any(map(callable, [*resolved.pop("lr_scale"), *resolved.values()]))
 
     def of(self, name: str) -> dict[str, Any]:
-        """Those of one parameter, ``lr_scale`` multiplied into ``lr``."""
+        """Hyperparameters of one parameter, with ``lr_scale`` multiplied into ``lr``."""
         matching = self.held.cascade.matching(name)
         if matching not in self.known:
             self.known[matching] = _numbers(self._resolved(name), self.step)
@@ -43,7 +43,7 @@ class Values:
 
 def _numbers(resolved: Mapping[str, Any], step: int) -> dict[str, Any]:
     numbers = {key: _at(key, v, step) for key, v in resolved.items() if key != "lr_scale"}
-    for scale in resolved["lr_scale"]:  # one by one, as a step does
+    for scale in resolved["lr_scale"]:  # in the order of a step, for the same bits
         numbers["lr"] *= _at("lr_scale", scale, step)
     if "betas[0]" not in numbers:
         return numbers

@@ -1,4 +1,4 @@
-"""State of optax, taken over."""
+"""Conversion of optax's state to thalweg."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ __all__ = ["from_optax"]
 def from_optax(
     state: Any, opt: Optimizer, *, step_count: int | None = None, strict: bool = True
 ) -> ConvertReport:
-    """Take over the state of ``optax.adamw``, ``optax.adam`` or ``optax.sgd``.
+    """Load the state of ``optax.adamw``, ``optax.adam`` or ``optax.sgd``.
 
-    Everything is checked before anything is changed.
+    Everything is checked before the first change.
 
     Parameters
     ----------
     state : tree
-        What ``tx.init`` or ``tx.update`` returned, alone or among other states, as in a chain; or
-        the same as nested tuples, lists and dicts with optax's names of fields. Arrays are those of
-        JAX or NumPy. Numbers of another type are taken over where that is exact, as from bfloat16.
+        The state from ``tx.init`` or ``tx.update``, alone or among other states, as in a chain; or
+        the same state as nested tuples, lists and dicts with optax's field names. Arrays are those
+        of JAX or NumPy. Other dtypes, such as bfloat16, are converted where that is exact.
     opt : AdamW, Adam, SGDW or SGD
-        Made for parameters in a tree of the same structure. Its hyperparameters stay: there are
-        none in optax's state.
+        Made for parameters in a tree of the same structure. Its hyperparameters stay, because
+        optax's state has none.
     step_count : int
-        Number of steps taken. Default is the largest count in the state; if there is none, 1 if any
+        Number of steps taken. Default is the largest count in the state; without one, 1 if any
         momentum buffer is not zero, else 0.
     strict : bool, default True
-        False takes over what fits and reports the rest.
+        False loads the entries that fit and reports the others.
 
     Returns
     -------
@@ -52,14 +52,14 @@ def from_optax(
     Raises
     ------
     ValueError
-        If there is no such state, or it does not fit, listing every difference; or for AMSGrad,
-        ``maximize=True`` and dampening. Nothing is changed then.
+        If `state` contains no such state or does not fit, with a list of all differences; for
+        AMSGrad, ``maximize=True`` and dampening. Nothing is changed.
     TypeError
-        If `opt` is no optimizer.
+        If `opt` is no optimizer of thalweg, or `state` no container.
 
     Notes
     -----
-    Accumulators and averages of the optimizer stay as they are; `skip_count` is zero.
+    Accumulators and averages of the optimizer stay unchanged; `skip_count` becomes zero.
 
     Examples
     --------
@@ -105,7 +105,7 @@ def from_optax(
 def _parts(
     node: Any, path: str, ignored: dict[str, Any]
 ) -> list[tuple[str, set[str], Mapping[str, Any]]]:
-    """The states of known kinds, and where they are."""
+    """The states of known kinds: path, kind and fields of each."""
     content = fields(node)
     if content is None:
         if node is not None:
@@ -124,7 +124,7 @@ def _parts(
 
 
 def _add(held: Held, found: Found, path: str, trees: Mapping[str, Any], step: int | None) -> None:
-    """State of the parameters that a part has."""
+    """Add the state of the parameters in a part to `found`."""
     flat = {key: flatten(tree) for key, tree in trees.items()}
     names = list(dict.fromkeys(name for leaves in flat.values() for name in leaves))
     for name in names:
@@ -140,11 +140,11 @@ def _add(held: Held, found: Found, path: str, trees: Mapping[str, Any], step: in
 
 
 def _check_found(held: Held, found: Found) -> None:
-    """Refuse what holds no state of the optimizer's rule."""
+    """Raise ValueError if no state of the optimizer's rule was found and the rule keeps state."""
     trained = held.trained()
     keeps = any(held.updater.state(name) for name in trained)
     if found.state or not keeps:
-        if not found.state:  # SGD without momentum, which has nothing but its count
+        if not found.state:  # SGD without momentum: a step count is its only state
             found.names = list(trained)
             found.state = {name: {"step": None} for name in trained}
         return
@@ -153,7 +153,7 @@ def _check_found(held: Held, found: Found) -> None:
 
 
 def _counted(found: Found, counts: list[Any]) -> int:
-    """The number of steps that the state tells."""
+    """The number of steps according to the state; see `from_optax`."""
     known: list[int] = [count for count in counts if is_count(count)]
     if known:
         return max(known)

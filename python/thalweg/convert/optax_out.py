@@ -1,4 +1,4 @@
-"""State of an optimizer in the form of optax."""
+"""Conversion of an optimizer's state to optax."""
 
 from __future__ import annotations
 
@@ -20,36 +20,37 @@ if TYPE_CHECKING:
 __all__ = ["to_optax"]
 
 COUNT_LIMIT = 2**31 - 1
-"""optax counts in int32."""
+"""Largest count of optax, an int32."""
 
 
 def to_optax(opt: Optimizer, *, like: Any = None) -> Any:
-    """A state for ``optax.adamw``, ``optax.adam`` or ``optax.sgd``, of an optimizer's state.
+    """State for ``optax.adamw``, ``optax.adam`` or ``optax.sgd`` from an optimizer's state.
 
     Parameters
     ----------
     opt : AdamW, Adam, SGDW or SGD
-        Read, not changed.
+        The optimizer; only read.
     like : tree
-        A state of the transformation that is to go on, as ``tx.init(params)``: the result is the
-        same, with moments, momentum buffers and counts of `opt`. Default is the structure of
-        ``optax.adamw``, ``adam`` or ``sgd``, with a schedule's count if `lr` is a callable.
+        A state of the transformation that continues the run, such as ``tx.init(params)``. The
+        result has its structure, with moments, momentum buffers and counts of `opt`. Default is the
+        structure of ``optax.adamw``, ``adam`` or ``sgd``, with a schedule's count if `lr` is a
+        callable.
 
     Returns
     -------
     tuple
-        What ``tx.update(grads, state, params)`` takes; arrays are NumPy's, and copies. Without
-        `like` the classes are those of optax if the program has imported it, else namedtuples of
-        the same names and fields. There are no hyperparameters in it.
+        The state for ``tx.update(grads, state, params)``, with NumPy arrays that are copies.
+        Without `like` the classes are those of optax if the program has imported it, else
+        namedtuples with the same names and fields. It contains no hyperparameters.
 
     Raises
     ------
     ValueError
-        For AMSGrad, ``maximize=True`` and dampening, which optax does otherwise or not at all; if
-        parameters have taken different numbers of steps, of which optax has one; or if `like` has
-        other parameters.
+        For AMSGrad, ``maximize=True`` and dampening, which optax computes differently or does not
+        have; if parameters have different step counts, because optax has one count; or if `like`
+        has other parameters.
     TypeError
-        If `opt` is no optimizer.
+        If `opt` is no optimizer of thalweg.
 
     Examples
     --------
@@ -80,14 +81,14 @@ def _count(step: int) -> Any:
 
 
 class _State:
-    """State by parameter, on its way into trees."""
+    """State by parameter, to be arranged as states of optax."""
 
     def __init__(self, held: Held, states: Mapping[str, Any], step_count: Any) -> None:
         self.held, self.states, self.step_count = held, states, step_count
         self.taken: set[str] = set()
 
     def plain(self) -> Any:
-        """As the plain optimizers of optax have it."""
+        """The structure of ``optax.adamw``, ``adam`` or ``sgd``."""
         optax, held = classes(), self.held
         empty = optax.EmptyState()
         last = optax.ScaleByScheduleState(self.step_count) if callable(held.groups[0].lr) else empty
@@ -109,7 +110,7 @@ class _State:
         return (optax.TraceState(self._tree(names, like, key)), *decay, last)
 
     def filled(self, node: Any) -> Any:
-        """The same state of optax, with what is known in its place."""
+        """A copy of the state `node`, with moments, momentum buffers and counts replaced."""
         content = fields(node)
         if content is None:
             return node
@@ -130,7 +131,7 @@ class _State:
         return rebuilt(node, lambda key: made[key] if key in made else self.filled(content[key]))
 
     def _names(self, like: Any, key: str) -> list[str]:
-        """Parameters in a part of a state."""
+        """Names of the parameters in a part of `like`, which must have state of the same shape."""
         found = flatten(like)
         for name, leaf in found.items():
             if key not in self.states.get(name, {}):
@@ -142,7 +143,7 @@ class _State:
         return list(found)
 
     def _step(self, names: Collection[str]) -> Any:
-        """The step that they have in common."""
+        """The step count that the parameters share."""
         steps = {self.states[name]["step"]: name for name in reversed([*names])}
         if len(steps) > 1:
             counts = ", ".join(f"{name!r} {step}" for step, name in sorted(steps.items()))

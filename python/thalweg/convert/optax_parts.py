@@ -1,7 +1,7 @@
-"""States of optax: what they are called, and what of them is a state of thalweg's rules.
+"""States of optax: their classes and fields, and the kinds that thalweg's rules can use.
 
-A chain of optax has a tuple of states, and wrappers have states that hold others. All are
-namedtuples; a checkpoint may give them back as dicts of their fields.
+A chain of optax has a tuple of states, and wrappers have states that contain others. All are
+namedtuples; a checkpoint may return them as dicts of their fields.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ COUNT = {"count"}
 
 
 class ScaleByAdamState(NamedTuple):
-    """As optax has it: number of updates, first and second moments."""
+    """optax's fields: number of updates, first and second moments."""
 
     count: Any
     mu: Any
@@ -29,28 +29,28 @@ class ScaleByAdamState(NamedTuple):
 
 
 class TraceState(NamedTuple):
-    """As optax has it: momentum buffers."""
+    """optax's field: momentum buffers."""
 
     trace: Any
 
 
 class ScaleByScheduleState(NamedTuple):
-    """As optax has it: number of updates."""
+    """optax's field: number of updates."""
 
     count: Any
 
 
 class EmptyState(NamedTuple):
-    """As optax has it."""
+    """A state without fields."""
 
 
 def classes() -> Any:
-    """Where the states are: optax, if the program has imported it."""
+    """The module with the state classes: optax if the program has imported it, else this one."""
     return sys.modules.get("optax") or sys.modules[__name__]
 
 
 def fields(node: Any) -> Mapping[str, Any] | None:
-    """What a container holds by name, or None if it is none."""
+    """The items of a container by name, or None if `node` is not a container."""
     if isinstance(node, tuple) and hasattr(node, "_asdict"):
         content: dict[str, Any] = node._asdict()
         return content
@@ -67,7 +67,7 @@ def kind(node: Any, content: Mapping[str, Any]) -> set[str] | None:
     Raises
     ------
     ValueError
-        For the state of another rule that has the same fields, or of optax's AMSGrad.
+        For optax's AMSGrad, and for another rule whose state has the same fields.
     """
     keys, name = set(content), type(node).__name__
     if keys == {*ADAM, "nu_max"}:
@@ -86,7 +86,7 @@ def kind(node: Any, content: Mapping[str, Any]) -> set[str] | None:
 
 
 def rebuilt(node: Any, change: Callable[[str], Any]) -> Any:
-    """The same container with what `change` makes of each field."""
+    """A container like `node`, with ``change(key)`` as each item."""
     if isinstance(node, tuple) and hasattr(node, "_fields"):
         return type(node)(**{key: change(key) for key in node._fields})
     if isinstance(node, Mapping):
@@ -95,7 +95,7 @@ def rebuilt(node: Any, change: Callable[[str], Any]) -> Any:
 
 
 def refuse(held: Held) -> None:
-    """Refuse what optax does otherwise, or not at all."""
+    """Raise ValueError for settings that optax treats differently or does not have."""
     if held.options["amsgrad"]:
         raise ValueError(
             "amsgrad=True: optax's AMSGrad keeps the maximum of the corrected second moment, here "

@@ -1,4 +1,4 @@
-"""Groups of `torch.optim`: whose parameters they have, and which hyperparameters."""
+"""Groups of `torch.optim`: their parameters under our names, and their hyperparameters."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ __all__ = ["checked", "names", "read_groups"]
 ADAM = ("lr", "betas", "eps", "weight_decay", "amsgrad")
 SGD = ("lr", "momentum", "dampening", "weight_decay", "nesterov")
 NO_NUMBERS = ("params", "param_names", "maximize", "decoupled_weight_decay")
-"""Keys of a group that are read otherwise."""
+"""Keys of a group that are not hyperparameters; other code reads them."""
 GIVE = "; give what the optimizer's state_dict() returned"
 
 
 def checked(saved: Any) -> tuple[list[Mapping[str, Any]], bool]:
-    """The groups of a state dict, and whether it is of Adam. Their keys are numbers or names."""
+    """The groups of a state dict, and whether it is of Adam; ``params`` are numbers or names."""
     if not isinstance(saved, Mapping):
         raise TypeError(
             f"state_dict must be what state_dict() of torch.optim returns, got "
@@ -72,7 +72,7 @@ def _is_group(value: Any) -> bool:
 
 
 def names(held: Held, groups: list[Mapping[str, Any]], params: Order | None) -> list[str]:
-    """The parameter at each of torch's positions."""
+    """Our name of each of torch's parameters, in torch's order."""
     sizes = [len(group["params"]) for group in groups]
     if params is not None:
         return _asked(held, sizes, params)
@@ -88,7 +88,7 @@ def names(held: Held, groups: list[Mapping[str, Any]], params: Order | None) -> 
 
 
 def _by_name(held: Held, keys: list[str]) -> list[str]:
-    """The parameters of a state dict whose keys are names."""
+    """The names for a state dict whose keys are names."""
     wrong = differences(held, keys)
     if wrong:
         listed = "\n- ".join(wrong)
@@ -101,7 +101,7 @@ def _by_name(held: Held, keys: list[str]) -> list[str]:
 
 
 def _asked(held: Held, sizes: list[int], params: Order) -> list[str]:
-    """The parameters as the caller has ordered them."""
+    """The names in the order that the caller gave."""
     ours, asked = flat(params)
     wrong = differences(held, ours)
     if (asked or [len(ours)]) != (sizes if asked else [sum(sizes)]):
@@ -113,7 +113,7 @@ def _asked(held: Held, sizes: list[int], params: Order) -> list[str]:
 
 
 def _ordered(held: Held, sizes: list[int], theirs: list[str]) -> list[str]:
-    """The parameters in the order of the tree."""
+    """The names in the order of the tree, for one group."""
     if len(sizes) > 1:
         raise ValueError(
             f"torch has {len(sizes)} groups, whose order is not that of the tree; say which names "
@@ -136,7 +136,7 @@ def _ordered(held: Held, sizes: list[int], theirs: list[str]) -> list[str]:
 
 
 def read_groups(held: Held, groups: list[Mapping[str, Any]], adam: bool, found: Found) -> None:
-    """Hyperparameters, if they differ from those here."""
+    """Read rule, options and hyperparameters; keep groups in `found` if any number differs."""
     before = len(found.mismatched)
     rule = _rule(held, groups, adam)
     if rule != held.rule.name:
@@ -162,7 +162,7 @@ def read_groups(held: Held, groups: list[Mapping[str, Any]], adam: bool, found: 
 
 
 def _rule(held: Held, groups: list[Mapping[str, Any]], adam: bool) -> str:
-    """The rule that the groups are of; AdamW and Adam are the same where nothing decays."""
+    """The rule of the groups; without decay, AdamW and Adam are the same."""
     if not adam:
         return "SGD"
     told = [
@@ -175,7 +175,7 @@ def _rule(held: Held, groups: list[Mapping[str, Any]], adam: bool) -> str:
 
 
 def _made(held: Held, groups: list[Mapping[str, Any]], order: list[str]) -> list[dict[str, Any]]:
-    """Groups as a state dict here has them; none if the numbers here are those already."""
+    """Groups in the form of our state dicts; none if the optimizer has the same numbers."""
     rest = iter(order)
     members = [[next(rest) for _ in group["params"]] for group in groups]
     values = [_values(held, group) for group in groups]

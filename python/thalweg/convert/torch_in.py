@@ -1,4 +1,4 @@
-"""State of `torch.optim`, taken over."""
+"""Conversion of the state of `torch.optim` to thalweg."""
 
 from __future__ import annotations
 
@@ -33,33 +33,33 @@ def from_torch(
     step_count: int | None = None,
     strict: bool = True,
 ) -> ConvertReport:
-    """Take over a state dict of ``torch.optim.AdamW``, ``Adam`` or ``SGD``.
+    """Load a state dict of ``torch.optim.AdamW``, ``Adam`` or ``SGD``.
 
-    Everything is checked before anything is changed.
+    Everything is checked before the first change.
 
     Parameters
     ----------
     state_dict : mapping
-        As ``state_dict()`` returns it, of tensors or arrays, or FSDP and distributed checkpoints,
-        whose keys are names; flattened or not. Numbers of another type are taken over where that is
-        exact, as from bfloat16 or float16.
+        A result of ``state_dict()``, with tensors or arrays; or one of FSDP or a distributed
+        checkpoint, whose keys are names, flattened or not. Other dtypes, such as bfloat16 or
+        float16, are converted where that is exact.
     opt : AdamW, Adam, SGD or SGDW
         Made for the same parameters.
     params : sequence of str, or sequence of sequences of str
-        Names here in the order of torch's parameters, all in one or group by group. Default is
-        the names that are keys of the state dict; or ``param_names`` if torch wrote them and all
-        are names here; else, for one group, the order of the tree.
+        Our names in the order of torch's parameters, in one sequence or one per group. Default is
+        the names that are keys of the state dict; else ``param_names``, if torch wrote them and the
+        optimizer has all of them; else, for one group, the order of the tree.
     transpose : str, sequence of str or callable
-        Matrices that torch's model has transposed; a match as in a group. Without it shapes must be
-        equal.
-    hyperparameters : {"saved", "current"}
-        Whose hyperparameters count from now on. With ``"saved"`` torch's groups replace those here
-        if any number differs, and a warning lists what changed; what is frozen stays so.
+        Matrices that torch's model has transposed; a match as in a group. Without it, shapes must
+        be equal.
+    hyperparameters : {"saved", "current"}, default "saved"
+        Hyperparameters to use from now on. With ``"saved"``, torch's groups replace the present
+        ones if any number differs, and a warning lists the changes; frozen parameters stay frozen.
     step_count : int
-        Number of steps taken; default is that of the parameter that was updated most often. torch's
-        SGD keeps no count: there the default is 1 if it has a momentum buffer, else 0.
+        Number of steps taken. Default is the largest step count of a parameter. torch's SGD has
+        none: there the default is 1 if any parameter has a momentum buffer, else 0.
     strict : bool, default True
-        False takes over what fits and reports the rest.
+        False loads the entries that fit and reports the others.
 
     Returns
     -------
@@ -69,14 +69,14 @@ def from_torch(
     Raises
     ------
     ValueError
-        If it is no such state dict, or does not fit, listing every difference; nothing is changed
-        then.
+        If `state_dict` is not of these optimizers or does not fit, with a list of all differences;
+        nothing is changed.
     TypeError
-        If an argument is of another type.
+        If an argument has the wrong type.
 
     Notes
     -----
-    Accumulators and averages of the optimizer stay as they are; `skip_count` is zero.
+    Accumulators and averages of the optimizer stay unchanged; `skip_count` becomes zero.
 
     Examples
     --------
@@ -122,7 +122,7 @@ def _read_state(
     transposed: set[str],
     step_count: int | None,
 ) -> None:
-    """Arrays and steps, under the names here."""
+    """Read arrays and steps into `found`, under our names."""
     states, groups = state_dict["state"], state_dict["param_groups"]
     keys = [key for group in groups for key in group["params"]]
     repeated = [key for key, times in Counter(keys).items() if times > 1]
@@ -145,13 +145,13 @@ def _read_state(
         else:
             never = zeros(held, name)
             if never is not None:
-                # Without state torch's SGD does not tell whether it was updated.
+                # torch's SGD without state does not tell whether the parameter was updated.
                 stateless = len(never) == 1
                 found.state[name] = {**never, "step": (step_count or 0) if stateless else 0}
 
 
 def _hint(name: str, param: Any, leaf: dict[str, Any]) -> list[str]:
-    """How to read state of a matrix that is transposed here."""
+    """Advice for a matrix that is transposed in torch."""
     shapes = {np.shape(array) for array in leaf.values() if isinstance(array, np.ndarray)}
     shape = np.shape(param)
     if shape == shape[::-1] or shapes != {shape[::-1]}:

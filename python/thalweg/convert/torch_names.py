@@ -1,4 +1,4 @@
-"""State dicts of torch whose keys are names, as FSDP and distributed checkpoints have them."""
+"""State dicts of torch with names as keys, as in FSDP and distributed checkpoints."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ STATE, GROUPS = "state.", "param_groups."
 
 
 def is_state_dict(value: Any) -> bool:
-    """Whether it has the form of one, flattened or not."""
+    """Whether `value` has the form of a state dict of torch, flattened or not."""
     if not isinstance(value, Mapping):
         return False
     states, groups = value.get("state"), value.get("param_groups")
@@ -27,7 +27,7 @@ def is_flat(value: Mapping[Any, Any]) -> bool:
 
 
 def nested(flat: Mapping[str, Any]) -> dict[str, Any]:
-    """The same with a dict of each name; names of equal hyperparameters make a group."""
+    """The nested form of a flat state dict; names with equal hyperparameters form a group."""
     state: dict[str, dict[str, Any]] = {}
     values: dict[str, dict[str, Any]] = {}
     for key, value in flat.items():

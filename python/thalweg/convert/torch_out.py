@@ -1,4 +1,4 @@
-"""State of an optimizer in the form of `torch.optim`."""
+"""Conversion of an optimizer's state to `torch.optim`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["to_torch"]
 
 FLOAT32_WHOLE = 2**24
-"""Whole numbers up to this one are float32 numbers."""
+"""Largest integer up to which all integers are exact in float32."""
 
 
 def to_torch(
@@ -31,37 +31,37 @@ def to_torch(
     transpose: Match | None = None,
     tensors: bool | None = None,
 ) -> dict[str, Any]:
-    """A state dict for ``torch.optim.AdamW``, ``Adam`` or ``SGD``, of an optimizer of that name.
+    """State dict for ``torch.optim.AdamW``, ``Adam`` or ``SGD`` from an optimizer of that name.
 
     Parameters
     ----------
     opt : AdamW, Adam or SGD
-        Read, not changed.
+        The optimizer; only read.
     params : sequence of str, or sequence of sequences of str
-        Names in the order of torch's parameters; for several groups, one sequence for each. Default
-        is the order of the tree, and a group for each set of hyperparameters, in the order in which
-        they are met; the result says so under ``param_names``. By default those are listed that
-        train or have trained.
+        Names in the order of torch's parameters; for several groups, one sequence per group.
+        Default is the parameters that train or have trained, in the order of the tree, with one
+        group per set of hyperparameters, in the order of first occurrence. ``param_names`` of the
+        result lists them.
     transpose : str, sequence of str or callable
         Matrices that torch's model has transposed; a match as in a group.
     tensors : bool
-        True for torch tensors, False for NumPy arrays. Default is tensors if the program has
-        imported torch. Either is a copy.
+        True for torch tensors, False for NumPy arrays; both are copies. Default is tensors if the
+        program has imported torch.
 
     Returns
     -------
     dict
-        ``state`` and ``param_groups``, as ``load_state_dict`` takes them. A hyperparameter that is
-        a callable of the step has the number that it had at the last step (before the first step:
-        at the first), and ``lr_scale`` is multiplied into ``lr``.
+        ``state`` and ``param_groups`` for ``load_state_dict``. A callable hyperparameter becomes
+        its value at the last step (before the first step: at step 1), and ``lr_scale`` is
+        multiplied into ``lr``.
 
     Raises
     ------
     TypeError
-        If `opt` is no optimizer, or `params` or `tensors` no such thing.
+        If `opt` is no optimizer of thalweg, or `params` or `tensors` has the wrong type.
     ValueError
         For SGDW and ``independent=True``, which torch does not have; for names that are unknown,
-        left out, or together in one group with other hyperparameters.
+        left out, or in one group despite different hyperparameters.
     ImportError
         For ``tensors=True`` without torch.
 
@@ -137,7 +137,7 @@ def _asked(held: Held, params: Order, values: Values) -> list[list[str]]:
 
 
 def _mixed(group: Sequence[str], values: Values) -> list[str]:
-    """Hyperparameters that differ within a group."""
+    """Messages for hyperparameters that differ within a group."""
     found = []
     for name in group[1:]:
         first, own = values.of(group[0]), values.of(name)
@@ -150,7 +150,7 @@ def _mixed(group: Sequence[str], values: Values) -> list[str]:
 
 
 def _group(held: Held, values: dict[str, Any]) -> dict[str, Any]:
-    """A group, with every key that torch gives it."""
+    """A group of torch with all of its keys."""
     known = {("weight_decay" if key == "l2" else key): value for key, value in values.items()}
     flags = (key for key in held.rule.choices if key != "independent")
     known |= {key: held.options[key] for key in flags}
@@ -161,7 +161,7 @@ def _group(held: Held, values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _entry(leaf: dict[str, Any], rule: str, transposed: bool, as_torch: Any) -> dict[str, Any]:
-    """State of one parameter, contiguous as torch's own."""
+    """State of one parameter, contiguous as in torch."""
     step = leaf["step"]
     dtype = np.float32 if step <= FLOAT32_WHOLE else np.float64
     counted = {} if rule == "SGD" else {"step": np.array(step, dtype)}
@@ -172,7 +172,7 @@ def _entry(leaf: dict[str, Any], rule: str, transposed: bool, as_torch: Any) -> 
 
 def _tensor() -> Any:
     try:
-        import torch  # noqa: PLC0415 - not before it is needed
+        import torch  # noqa: PLC0415 - an optional dependency
     except ImportError as error:
         raise ImportError(
             "tensors=True needs PyTorch: pip install 'thalweg[torch]'", name="torch"
