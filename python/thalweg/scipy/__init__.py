@@ -1,11 +1,11 @@
 """The optimizers as methods of `scipy.optimize.minimize`.
 
-``scipy.optimize.minimize(fun, x0, jac=True, method=thalweg.scipy.adamw)``; `adam`, `sgdw` and `sgd`
-in the same way. Each can be called by itself too: ``thalweg.scipy.adamw(fun, x0, jac=True)``.
+``scipy.optimize.minimize(fun, x0, jac=True, method=thalweg.scipy.adamw)``; likewise `adam`, `sgdw`
+and `sgd`. Each can also be called directly: ``thalweg.scipy.adamw(fun, x0, jac=True)``.
 """
 
 try:
-    import scipy.optimize as _  # noqa: F401 - whether it is there is the question
+    import scipy.optimize as _  # noqa: F401 - tests whether SciPy is installed
 except ModuleNotFoundError as error:
     raise ImportError("thalweg.scipy needs SciPy: pip install 'thalweg[scipy]'") from error
 

@@ -1,4 +1,4 @@
-"""Where the search starts and may go: x0 and bounds."""
+"""Validation of x0 and bounds."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Box:
-    """``lower <= x <= upper``, element by element; infinite where there is no bound."""
+    """``lower <= x <= upper`` for each element; infinite without a bound."""
 
     lower: NDArray[np.float64]
     upper: NDArray[np.float64]
     bounded: bool
-    """False leaves everything as it is, to the bit."""
+    """False if there are no bounds at all: projections then change no bit."""
 
     @property
     def free(self) -> NDArray[np.bool_]:
-        """Which elements can move."""
+        """Mask of the elements that can move."""
         return self.lower < self.upper
 
     def project(self, x: NDArray[np.float64]) -> None:
-        """Move `x` to the nearest point of the box, in place."""
+        """Project `x` to the nearest point of the box, in place."""
         if self.bounded:
             np.clip(x, self.lower, self.upper, out=x)
 
     def slope(self, x: NDArray[np.float64], gradient: NDArray[np.float64]) -> float:
-        """Largest element of the projected gradient, which is zero where only a bound stops `x`.
+        """Largest magnitude in the projected gradient, which is zero where a bound stops `x`.
 
-        As L-BFGS-B has it: each element is no larger than the distance to the bound it leads to.
+        As in L-BFGS-B, each element is at most the distance to the bound in its direction.
         """
         if self.bounded:
             gradient = np.clip(gradient, x - self.upper, x - self.lower)
@@ -42,12 +42,12 @@ class Box:
 
 
 def start(x0: Any) -> NDArray[np.float64]:
-    """A copy of x0 of one dimension, float64.
+    """A one-dimensional float64 copy of x0.
 
     Raises
     ------
     TypeError, ValueError
-        If it is not real, or not finite.
+        If x0 is not real or not finite.
     """
     given = np.asarray(x0)
     if given.dtype.kind not in "biuf":
@@ -59,12 +59,12 @@ def start(x0: Any) -> NDArray[np.float64]:
 
 
 def make_box(bounds: Any, size: int) -> Box:
-    """What SciPy's `bounds` mean for `size` variables.
+    """The box of SciPy's `bounds` for `size` variables.
 
     Raises
     ------
     TypeError, ValueError
-        If they are of another kind, do not fit, are NaN or leave no point.
+        If they have the wrong type or size, are NaN, or leave no point.
     """
     if bounds is None:
         return Box(np.full(size, -np.inf), np.full(size, np.inf), bounded=False)
@@ -72,7 +72,7 @@ def make_box(bounds: Any, size: int) -> Box:
     if lower.size != size and not (isinstance(bounds, Bounds) and lower.size == 1):
         raise ValueError(f"bounds are for {lower.size} variables, x0 has {size}")
     lower, upper = np.broadcast_to(lower, size), np.broadcast_to(upper, size)
-    # Written so that NaN is refused too.
+    # In this form, a comparison with NaN counts as empty.
     empty = ~((lower <= upper) & (lower < np.inf) & (upper > -np.inf))
     if empty.any():
         at = int(np.flatnonzero(empty)[0])
@@ -81,7 +81,7 @@ def make_box(bounds: Any, size: int) -> Box:
 
 
 def ends(bounds: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Lower and upper bounds."""
+    """Lower and upper bounds as float64 arrays."""
     if isinstance(bounds, Bounds):
         lower, upper = np.broadcast_arrays(bounds.lb, bounds.ub)
         return lower.astype(np.float64).ravel(), upper.astype(np.float64).ravel()
@@ -100,5 +100,5 @@ def ends(bounds: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
 
 
 def some_of(numbers: NDArray[np.float64]) -> str:
-    """The first few of them, for a message."""
+    """The first three numbers, for a message."""
     return ", ".join(map(str, numbers[:3])) + (", ..." if numbers.size > 3 else "")

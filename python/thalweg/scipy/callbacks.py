@@ -1,4 +1,4 @@
-"""The user's callback, in the two forms that SciPy has; `minimize` leaves them to its methods."""
+"""The user's callback in SciPy's two forms, which `minimize` does not unify for custom methods."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if sys.version_info >= (3, 14):
     from annotationlib import Format
 
     def _parameters(function: Callable[..., Any]) -> set[str]:
-        """Names of parameters; their annotations may name what only a type checker knows."""
+        """Names of parameters; annotations that exist for type checkers only are not evaluated."""
         signature = inspect.signature(function, annotation_format=Format.FORWARDREF)
         return set(signature.parameters)
 else:
@@ -26,12 +26,12 @@ else:
 
 
 def make_callback(callback: Any) -> Callable[[OptimizeResult], bool] | None:
-    """A function that calls `callback` and says whether it stops the run; None for None.
+    """A function that calls `callback` and returns whether it stops the run; None for None.
 
     Raises
     ------
     TypeError
-        If it is no function.
+        If `callback` is not callable.
     """
     if callback is None:
         return None

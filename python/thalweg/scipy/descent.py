@@ -1,4 +1,4 @@
-"""The one loop of all methods."""
+"""The loop that all methods share."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def solve(
     problem: Problem,
     options: Mapping[str, Any],
 ) -> OptimizeResult:
-    """Minimize with an optimizer class; everything is checked before `fun` is called."""
+    """Minimize with an optimizer class; all arguments are checked before `fun` is called."""
     name = optimizer.rule.name.lower()
     unknown = unknown_options(optimizer.rule, hyperparameters, options)
     settings = make_settings(options)
@@ -90,9 +90,9 @@ def _descend(
 
 
 class _Watch:
-    """What looks at every point: it keeps the one to return, calls back, and ends the run.
+    """Observer of every point: it keeps the point to return, calls back, and ends the run.
 
-    `x`, `fun` and `jac` are the point that is kept.
+    `x`, `fun` and `jac` are the point to return.
     """
 
     x: NDArray[np.float64]
@@ -111,7 +111,7 @@ class _Watch:
     def look(
         self, nit: int, x: NDArray[np.float64], value: float, gradient: NDArray[np.float64]
     ) -> Ending | None:
-        """How the run ends at this point, or None."""
+        """The ending of the run at this point, or None."""
         if nit > self._nit:
             self._nit, self._in_a_row = nit, 0
         finite = np.isfinite(value) and np.isfinite(gradient).all()
@@ -121,7 +121,7 @@ class _Watch:
             return NOT_FINITE
         if self._settings.stochastic or value <= self.fun:
             self._keep(x, value, gradient)
-        if nit > self._called:  # a sample that turned out too large was taken again
+        if nit > self._called:  # once per iteration, even if its first sample was unusable
             self._called = nit
             if self._halts(nit, x, value, gradient):
                 return HALTED
@@ -131,13 +131,13 @@ class _Watch:
         return ending
 
     def leave_out(self) -> Ending | None:
-        """Count a sample that cannot be used: how the run ends with it, or None."""
+        """Count an unusable sample; return the ending of the run, or None."""
         self._skips += 1
         self._in_a_row += 1
         return NO_SAMPLE if self._in_a_row >= self._settings.n_iter_no_change else None
 
     def outcome(self, ending: Ending) -> dict[str, Any]:
-        """What the result says of the end, and of samples that were left out."""
+        """Entries of the result about the ending and about samples that were left out."""
         if self._settings.nonfinite != "skip":
             return {"message": ending.message}
         left_out = f" Samples left out, as they were not finite or too large: {self._skips}."
@@ -158,7 +158,7 @@ class _Watch:
 
 
 def _check_unused(name: str, problem: Problem, unknown: str | None) -> None:
-    """Say what is not used: derivatives do no harm, constraints would be violated."""
+    """Warn of unused derivatives and options; refuse constraints, which would be violated."""
     constraints = problem.constraints
     none = constraints is None or (isinstance(constraints, tuple | list) and not constraints)
     if not none:
@@ -168,18 +168,18 @@ def _check_unused(name: str, problem: Problem, unknown: str | None) -> None:
         )
     for key in ("hess", "hessp"):
         if getattr(problem, key) is not None:
-            # From here over the method and `minimize` to the line that called that.
+            # The level of the caller of `minimize`, above the method.
             warnings.warn(f"{name} does not use {key}", RuntimeWarning, stacklevel=5)
     if unknown:
         warnings.warn(OptimizeWarning(unknown), stacklevel=5)
 
 
 def _display(result: OptimizeResult) -> None:
-    print(result.message)  # noqa: T201 - `disp` asks for it
+    print(result.message)  # noqa: T201 - requested by `disp`
     for label, key in (
         ("Current function value", "fun"),
         ("Iterations", "nit"),
         ("Function evaluations", "nfev"),
         ("Gradient evaluations", "njev"),
     ):
-        print(f"         {label}: {result[key]}")  # noqa: T201 - as above
+        print(f"         {label}: {result[key]}")  # noqa: T201 - requested by `disp`

@@ -1,4 +1,4 @@
-"""The methods: each is an optimizer of `thalweg` as `scipy.optimize.minimize` calls it."""
+"""The methods: optimizers of thalweg with the signature that `scipy.optimize.minimize` calls."""
 
 from __future__ import annotations
 
@@ -51,81 +51,82 @@ def adamw(
         ``fun(x, *args) -> float``, or ``-> (float, gradient)`` with ``jac=True``. `x` has shape
         (n,) and is float64, a copy that `fun` may keep.
     x0 : array_like of real numbers
-        Where to start: finite, of any shape, taken as float64 of shape (n,). Outside `bounds`
-        the nearest point within them is taken, as L-BFGS-B does.
+        Initial point: finite, of any shape, converted to float64 of shape (n,). A point outside
+        `bounds` is projected to the nearest one inside, as in L-BFGS-B.
     args : tuple
-        More arguments of `fun` and `jac`.
+        Additional arguments of `fun` and `jac`.
     jac : True, callable, None, "2-point", "3-point" or "cs"
         True if `fun` returns value and gradient; ``jac(x, *args) -> gradient`` of shape (n,);
         None or a scheme for SciPy's finite differences with relative steps, which stay within
-        `bounds`. `minimize` turns a scheme into None before it gets here: use
+        `bounds`. `minimize` replaces a scheme by None before it calls the method: use
         `finite_diff_method`.
     bounds : scipy.optimize.Bounds or sequence of (low, high)
-        None in a pair is no bound. Every update is followed by a projection.
+        None in a pair means no bound. `x` is projected after every update.
     callback : callable
-        ``callback(xk)``, or ``callback(intermediate_result)`` with that very name, called after
+        ``callback(xk)``, or ``callback(intermediate_result)`` with exactly this name, called after
         every iteration with `x`, `fun`, `jac` and `nit`. `StopIteration` ends the run.
     hess, hessp
-        Not used; a warning says so.
+        Unused, with a warning.
     constraints
         Refused, unless empty.
     lr : float, callable, or array_like of them, default 0.01
-        Learning rate: about how far an element of `x` moves in one iteration. A callable of the
-        1-based iteration, such as a `thalweg.schedule`, as any other hyperparameter may be. Or one
-        for each variable, where their scales differ: an array of the shape of `x`, or a list of
-        schedules.
+        Learning rate: about the distance that an element of `x` moves in one iteration. Like any
+        other hyperparameter it may be a callable of the 1-based iteration, such as a
+        `thalweg.schedule`. If scales differ, one for each variable: an array of the shape of `x`,
+        or a list of schedules.
     betas, eps, independent, amsgrad
         As for `thalweg.AdamW`. `eps` is the rule's, not the step of finite differences.
     weight_decay : float or callable, default 0
-        As for `thalweg.AdamW`, but for the default. With decay the result is not the minimum of
+        As for `thalweg.AdamW`, except for the default. With decay the result is not the minimum of
         `fun`.
     maxiter : int, default 15000
-        Iterations; each is one update and one evaluation. As in SciPy it may be a float, such as
-        1e3; None is the default.
+        Maximum number of iterations, each with one update and one evaluation. As in SciPy it may be
+        a float, such as 1e3; None is the default.
     gtol : float or None, default 1e-5
-        Converged once no element of the gradient is larger (the infinity norm). With bounds it is
-        the projected gradient: each element is at most the distance to the bound it leads to.
+        The run has converged once no element of the gradient is larger (the infinity norm). With
+        bounds, the projected gradient counts: each element is at most the distance to the bound in
+        its direction.
     ftol : float or None, default 2.2e-9
-        Without a value lower by more than ``ftol * max(1, |fun|)`` for `n_iter_no_change`
-        iterations the run ends, without success: the learning rate may be too small, or too
-        large. None switches the test off.
+        The run ends without success if no value is lower by more than ``ftol * max(1, |fun|)`` for
+        `n_iter_no_change` iterations: the learning rate may be too small or too large. None
+        disables the test.
     n_iter_no_change : int, default 500
-        Patience of `ftol`, and of ``nonfinite="skip"``.
+        Patience of `ftol` and of ``nonfinite="skip"``.
     tol : float
-        `gtol` and `ftol`, where they are not given.
+        Default of `gtol` and `ftol`.
     stochastic : bool, default False
-        `fun` is a sample, such as a mini-batch's loss: its values are not compared. The last
-        point is returned, and `gtol` and `ftol` do not end the run.
+        True if `fun` is a sample, such as a mini-batch's loss. Its values are then not compared,
+        the last point is returned, and `gtol` and `ftol` do not end the run.
     nonfinite : {"stop", "skip"}, default "stop"
-        Whether a value or gradient that is NaN, infinite or too large ends the run, or, of a
-        `stochastic` objective, is left out: `fun` is called again at the same `x`, and no iteration
-        is counted. After `n_iter_no_change` of them in a row the run ends.
+        Treatment of a value or gradient that is NaN, infinite or too large. "stop" ends the run.
+        "skip", for a `stochastic` objective, leaves the sample out: `fun` is called again at the
+        same `x`, and no iteration is counted. `n_iter_no_change` of them in a row end the run.
     max_norm, max_value : float
         Clip the gradient by its Euclidean norm, or each element; at most one of them.
     finite_diff_method : {"2-point", "3-point", "cs"}
         Scheme of finite differences.
     finite_diff_rel_step : float or array_like
-        Their relative step; by default SciPy's.
+        Relative step of finite differences; by default SciPy's.
     disp : bool, default False
-        Print how the run ended.
+        Print the result of the run.
     **options
-        Any other name is not used, and said by a `scipy.optimize.OptimizeWarning`, as in SciPy.
+        Other names are unused, with a `scipy.optimize.OptimizeWarning`, as in SciPy.
 
     Returns
     -------
     scipy.optimize.OptimizeResult
-        `x`, `fun` and `jac` belong together: the point that met `gtol`, else the best one seen,
-        else (`stochastic`) the last finite one. `nit`, `nfev`, `njev`, `message`, and `status`: 0
+        `x`, `fun` and `jac` are of one point: the one that met `gtol`, else the best one seen; with
+        `stochastic`, the last finite one. `nit`, `nfev`, `njev`, `message`, and `status`: 0
         converged, 1 `maxiter` reached, 2 no progress, 3 objective or gradient not finite (or too
         large to be squared), 99 stopped by the callback. `success` is ``status == 0``. With
-        ``nonfinite="skip"`` also `nskip`, how many samples were left out.
+        ``nonfinite="skip"`` also `nskip`, the number of samples left out.
 
     Raises
     ------
     TypeError, ValueError
-        For arguments and options that do not fit, or that another method of thalweg's has, before
-        `fun` is called; and for what `fun` or `jac` return, if it is no real number or gradient of
-        the shape of `x`.
+        Before `fun` is called: for invalid arguments and options, and for options of another method
+        of thalweg. Later: if `fun` or `jac` does not return a real number, or a gradient of the
+        shape of `x`.
 
     Examples
     --------
@@ -179,8 +180,8 @@ def adam(
     betas, eps, amsgrad
         As for `thalweg.Adam`.
     l2 : float or callable, default 0
-        Its gradient ``l2·x`` is added to that of `fun`; it is in neither `fun` nor `jac` of the
-        result, nor in what `gtol` and `ftol` look at.
+        Penalty: ``l2·x`` is added to the gradient of `fun`. It is in neither `fun` nor `jac` of the
+        result, and `gtol` and `ftol` ignore it.
     **options
         As for `adamw`.
 
@@ -238,7 +239,7 @@ def sgdw(
     momentum, dampening, nesterov, independent
         As for `thalweg.SGDW`.
     weight_decay : float or callable, default 0
-        As for `thalweg.SGDW`, but for the default.
+        As for `thalweg.SGDW`, except for the default.
     **options
         As for `adamw`.
 
@@ -327,5 +328,5 @@ def sgd(
 
 
 def _decay(weight_decay: Number | None, independent: bool) -> Number | None:
-    """No decay by default: what `minimize` promises is the minimum of `fun`."""
+    """No decay by default: `minimize` promises the minimum of `fun`."""
     return 0.0 if weight_decay is None and not independent else weight_decay

@@ -1,4 +1,4 @@
-"""What is minimized: the user's functions, called as SciPy calls them, and what they return."""
+"""The objective: calls of the user's functions as SciPy makes them, with checks of the results."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import sparse
 
-# The only one of SciPy's finite differences that stays within bounds; `approx_fprime` does not.
+# Private, but SciPy's only finite differences within bounds: `approx_fprime` does not take bounds.
 from scipy.optimize._numdiff import approx_derivative
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ SCHEMES = ("2-point", "3-point", "cs")
 
 @dataclass(frozen=True)
 class Problem:
-    """What `scipy.optimize.minimize` passes to a method, options aside."""
+    """The arguments that `scipy.optimize.minimize` passes to a method, without options."""
 
     fun: Any
     x0: Any
@@ -70,12 +70,12 @@ class Objective:
         return as_value(returned[0]), as_gradient(returned[1], x.size)
 
     def shown(self, gradient: NDArray[np.float64]) -> NDArray[np.float64]:
-        """A gradient as the result shows it."""
+        """A gradient in the form of the result."""
         return gradient
 
 
 class SeparateGradient(Objective):
-    """A function and another one for its gradient."""
+    """A function, and a second one for its gradient."""
 
     def __init__(
         self, fun: Callable[..., Any], args: tuple[Any, ...], jac: Callable[..., Any]
@@ -84,7 +84,7 @@ class SeparateGradient(Objective):
         self._jac = jac
 
     def at(self, x: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        """Value and gradient; where the value is not finite there is no gradient, but NaN."""
+        """Value and gradient; if the value is not finite, the gradient is NaN without a call."""
         value = self._value(x)
         if not np.isfinite(value):
             return value, np.full(x.size, np.nan)
@@ -116,7 +116,7 @@ class FiniteDifferences(SeparateGradient):
         self._box = box
 
     def _gradient(self, x: NDArray[np.float64], value: float) -> NDArray[np.float64]:
-        # Between equal bounds there is no room for a difference.
+        # Variables with equal bounds leave no room for a difference, so they are excluded.
         free = self._box.free
         gradient = np.zeros(x.size)
 
@@ -138,17 +138,17 @@ class FiniteDifferences(SeparateGradient):
         return gradient
 
     def shown(self, gradient: NDArray[np.float64]) -> NDArray[np.float64]:
-        """With NaN where no difference was taken, as SciPy has it."""
+        """The gradient with NaN for variables without a difference, as in SciPy."""
         return np.where(self._box.free, gradient, np.nan)
 
 
 def make_objective(problem: Problem, settings: Settings, box: Box) -> Objective:
-    """What SciPy's `fun` and `jac` mean.
+    """The objective for SciPy's `fun` and `jac`.
 
     Raises
     ------
     TypeError, ValueError
-        For a `fun` or `jac` of another kind, and options of finite differences beside a gradient.
+        For an invalid `fun` or `jac`, and for options of finite differences beside a gradient.
     """
     fun, jac = problem.fun, problem.jac
     args = problem.args if isinstance(problem.args, tuple) else (problem.args,)
@@ -161,8 +161,8 @@ def make_objective(problem: Problem, settings: Settings, box: Box) -> Objective:
             raise ValueError(
                 f"{key} is for finite differences, but jac gives the gradient; leave one out"
             )
-    # `minimize` makes two functions of one: back to the one, which is called once a step even where
-    # x did not change, as a sampled objective must be.
+    # With jac=True, `minimize` splits the user's function in two that cache the last `x`. The
+    # original must be called once per step even if `x` did not change: it may be a sample.
     memo = type(fun).__module__.startswith("scipy.") and getattr(jac, "__self__", None) is fun
     if memo and hasattr(fun, "fun"):
         return Objective(fun.fun, args)
@@ -197,12 +197,12 @@ def _rel_step(given: Any, box: Box) -> NDArray[Any] | None:
 
 
 def as_value(returned: Any) -> float:
-    """What an objective returned, as a number."""
+    """The returned value of an objective, as a float."""
     return float(as_number(returned))
 
 
 def as_number(returned: Any, *, complex_too: bool = False) -> Any:
-    """A number, from a scalar or an array of one element as SciPy takes it.
+    """A number from a scalar or an array of one element, which SciPy accepts too.
 
     Raises
     ------
@@ -228,7 +228,7 @@ def as_gradient(returned: Any, size: int) -> NDArray[np.float64]:
     Raises
     ------
     TypeError, ValueError
-        For a sparse one, other than real numbers, or another shape.
+        For a sparse array, a dtype that is not real, or another shape.
     """
     if sparse.issparse(returned):
         raise TypeError("the gradient is sparse; return gradient.toarray().ravel()")
@@ -241,6 +241,6 @@ def as_gradient(returned: Any, size: int) -> NDArray[np.float64]:
 
 
 def kind(returned: Any) -> str:
-    """The type of a value, and of its elements if it is an array."""
+    """The name of a value's type, with the dtype if it is an array."""
     name = type(returned).__name__
     return f"{name} of {returned.dtype}" if isinstance(returned, np.ndarray) else name

@@ -1,4 +1,4 @@
-"""What `options` may say beside hyperparameters, checked before anything is called."""
+"""The options that are not hyperparameters, checked before the user's functions are called."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 MAXITER = 15_000
 GTOL = 1e-5
 FTOL = 2.220446049250313e-09
-"""All three are those of SciPy's L-BFGS-B."""
+"""The defaults of SciPy's L-BFGS-B, as `MAXITER` and `GTOL`."""
 
 OURS = {
     *(key for kind in (AdamW, Adam, SGD) for key in kind.rule.keys),
@@ -30,11 +30,14 @@ OURS = {
     *GROUP_KEYS,
     "groups",
 } - {"eps"}
-"""Names that only thalweg has. Another is one of SciPy's many options: `eps` is too."""
+"""Names that thalweg has and SciPy has not: as unknown options they are errors, not warnings.
+
+`eps` is an option of SciPy too.
+"""
 
 
 class Options(TypedDict, total=False):
-    """The options that all methods have; `thalweg.scipy.adamw` says what they mean."""
+    """The options that all methods have; `thalweg.scipy.adamw` documents them."""
 
     tol: Real | None
     maxiter: Real | None
@@ -52,7 +55,7 @@ class Options(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class Settings:
-    """The options of a run, each with its value."""
+    """The values of the options of a run."""
 
     maxiter: float = MAXITER
     gtol: float | None = GTOL
@@ -68,7 +71,7 @@ class Settings:
 
     @property
     def limits(self) -> dict[str, Any]:
-        """What a step clips by."""
+        """Arguments of a step that clip the gradient."""
         return {"max_norm": self.max_norm, "max_value": self.max_value}
 
 
@@ -78,12 +81,12 @@ KNOWN = ("tol", *(field.name for field in fields(Settings)))
 def unknown_options(
     rule: Rule, hyperparameters: Iterable[str], options: Mapping[str, Any]
 ) -> str | None:
-    """What to say of options that there are not, as SciPy says it; None if there are none.
+    """Text of the warning about unknown options, in SciPy's words; None without any.
 
     Raises
     ------
     TypeError
-        For one that thalweg has elsewhere, and SciPy nowhere.
+        For a name in `OURS`, which belongs to another method of thalweg.
     """
     every = [*hyperparameters, *KNOWN]
     unknown = [key for key in options if key not in KNOWN]
@@ -98,12 +101,12 @@ def unknown_options(
 
 
 def make_settings(options: Mapping[str, Any]) -> Settings:
-    """The settings that `options` ask for; one that there is not is left out.
+    """The settings from `options`; unknown options are ignored.
 
     Raises
     ------
     TypeError, ValueError
-        For a value that does not fit.
+        For a value of the wrong type or out of range.
     """
     given = {key: value for key, value in options.items() if key in KNOWN}
     tol = given.pop("tol", None)
@@ -118,7 +121,7 @@ def make_settings(options: Mapping[str, Any]) -> Settings:
     if not _is_number(settings.disp):  # a level, in some of SciPy's methods
         raise TypeError(f"disp must be True or False, or a number, got {settings.disp!r}")
     _check_nonfinite(settings)
-    # The core checks limits when it steps: here it does before any function was called.
+    # The core checks limits in a step; this dummy step checks them before `fun` is called.
     SGD(np.zeros(1), lr=0.0).step(np.zeros(1), **settings.limits)
     return settings
 
@@ -150,7 +153,7 @@ def _is_number(value: Any) -> bool:
 def _check_count(key: str, value: Any, least: int) -> None:
     if not _is_number(value):
         raise TypeError(f"{key} must be a number, got {value!r}")
-    if not value >= least:  # NaN is not either
+    if not value >= least:  # `not >=` refuses NaN too
         raise ValueError(f"{key} must be at least {least}, got {value!r}")
 
 

@@ -1,4 +1,4 @@
-"""Learning rates of single variables: an optimizer over the parts of `x` that share one."""
+"""Learning rates per variable, by an optimizer with one parameter per run of equal rates."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ Rates: TypeAlias = "Number | Sequence[Number] | NDArray[Any]"
 
 
 class Stepper:
-    """An optimizer over `x`, which it cuts where the learning rate changes."""
+    """An optimizer over `x`, cut into slices where the learning rate changes."""
 
     def __init__(
         self, kind: type[Optimizer], x: NDArray[np.float64], hyperparameters: Mapping[str, Any]
     ) -> None:
-        # A gradient that it cannot use is no exception here.
+        # A gradient that cannot be used is reported, not raised.
         options = {**hyperparameters, "nonfinite": "skip"}
         rates = each_rate(options["lr"], x.size)
         cuts = [i for i in range(1, len(rates)) if rates[i] != rates[i - 1]]
@@ -44,12 +44,12 @@ class Stepper:
 
 
 def each_rate(lr: Any, size: int) -> list[Number]:
-    """The learning rate of each of `size` variables, or the one that all have.
+    """The learning rates of `size` variables, or a list with the one that all share.
 
     Raises
     ------
     TypeError, ValueError
-        For another number of them, or what is no learning rate.
+        For another number of rates, or an invalid rate.
     """
     if callable(lr) or np.ndim(lr) == 0:
         return [lr]

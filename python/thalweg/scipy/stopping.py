@@ -1,4 +1,4 @@
-"""When a run ends, and what it is called."""
+"""The conditions that end a run, with their status and message."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 class Ending(NamedTuple):
-    """How a run ended; `status` 0 is success. The numbers are those of SciPy's BFGS."""
+    """An ending of a run; `status` 0 is success. The numbers are those of SciPy's BFGS."""
 
     status: int
     message: str
@@ -31,8 +31,8 @@ HALTED = Ending(99, "`callback` raised `StopIteration`.")
 class Stopping:
     """The tests after every iteration.
 
-    Only the gradient says that a run has converged. An objective that falls no more does not: the
-    learning rate may be too small, or too large.
+    Only the gradient shows that a run has converged. An objective that no longer falls does not:
+    the learning rate may be too small or too large.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -41,7 +41,7 @@ class Stopping:
         self._since = 0
 
     def test(self, nit: int, value: float, slope: float) -> Ending | None:
-        """How the run ends at iteration `nit`, with this objective and largest slope, or None."""
+        """The ending of the run at iteration `nit`, with this objective and slope, or None."""
         gtol, ftol = self._settings.gtol, self._settings.ftol
         if gtol is not None and slope <= gtol:
             return GRADIENT
@@ -50,7 +50,7 @@ class Stopping:
         return MAXITER if nit >= self._settings.maxiter else None
 
     def _progress(self, nit: int, value: float, ftol: float) -> bool:
-        # From a value that is kept, so that many small improvements add up.
+        # The reference value changes only on progress, so that many small improvements add up.
         if nit == 0 or value < self._lowest - ftol * max(1.0, abs(self._lowest)):
             self._lowest = value
             self._since = nit
