@@ -1,13 +1,13 @@
 """scikit-learn's multi-layer perceptrons, trained by thalweg.
 
-`MLPClassifier` and `MLPRegressor` are scikit-learn's own estimators, with its networks, losses and
-checks; only what updates the weights is thalweg's. `epsilon_hat` is scikit-learn's ε for thalweg.
+`MLPClassifier` and `MLPRegressor` are scikit-learn's estimators, with its networks, losses and
+checks; thalweg updates the weights. `epsilon_hat` converts scikit-learn's ``epsilon``.
 """
 
 from __future__ import annotations
 
 try:
-    import sklearn as _sklearn  # noqa: F401 - to say what is missing
+    import sklearn as _sklearn  # noqa: F401 - for the message below
 except ModuleNotFoundError as error:
     raise ImportError(
         "thalweg.sklearn needs scikit-learn: pip install 'thalweg[sklearn]'"

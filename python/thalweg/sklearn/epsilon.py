@@ -1,4 +1,4 @@
-"""The ε of scikit-learn and of Adam's paper, which is added before bias correction."""
+"""Conversion of the ε of scikit-learn and of Adam's paper, added before bias correction."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ __all__ = ["epsilon_hat"]
 
 
 @dataclass(frozen=True, repr=False)
-class epsilon_hat(Schedule):  # noqa: N801 - a schedule is a value that is made like a function call
-    """scikit-learn's ``epsilon`` as a schedule of thalweg's.
+class epsilon_hat(Schedule):  # noqa: N801 - the constructor of a schedule reads like a function call
+    """scikit-learn's ``epsilon`` as a schedule of thalweg.
 
-    scikit-learn adds ε̂ to the root before it corrects the bias, thalweg (as torch and optax) adds
-    ε after. ``ε = ε̂/√(1 - beta_2^step)`` makes the same of both::
+    scikit-learn adds ε̂ to the root before bias correction; thalweg, like torch and optax, adds ε
+    after it. With ``ε = ε̂/√(1 - beta_2^step)`` both are equal::
 
         lr·√(1-β2^t)/(1-β1^t) · m / (√v + ε̂)  =  lr/(1-β1^t) · m / (√v/√(1-β2^t) + ε)
 
@@ -25,7 +25,7 @@ class epsilon_hat(Schedule):  # noqa: N801 - a schedule is a value that is made 
     epsilon : float, default 1e-8
         scikit-learn's ``epsilon``, above 0.
     beta_2 : float, default 0.999
-        That of the estimator, in [0, 1).
+        The estimator's ``beta_2``, in [0, 1).
 
     References
     ----------

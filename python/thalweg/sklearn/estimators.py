@@ -1,4 +1,4 @@
-"""The estimators: their parameters, and what these may be."""
+"""The estimators, with their parameters and the constraints on them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["MLPClassifier", "MLPRegressor"]
 
 ABSENT = {"power_t", "max_fun"}
-"""Parameters of scikit-learn's for what is not here: ``invscaling`` and L-BFGS."""
+"""scikit-learn's parameters for features that thalweg does not have: invscaling and L-BFGS."""
 
 SHARE = [Interval(Real, 0, 1, closed="left"), callable]
 CONSTRAINTS: dict[str, Any] = {
@@ -37,7 +37,7 @@ CONSTRAINTS: dict[str, Any] = {
 
 
 def constraints(theirs: Mapping[str, Any]) -> dict[str, Any]:
-    """What parameters may be: as in scikit-learn, or as here."""
+    """Constraints on parameters: those of scikit-learn, with ours added or replaced."""
     kept = {name: allowed for name, allowed in theirs.items() if name not in ABSENT}
     return {**kept, **CONSTRAINTS}
 
@@ -45,78 +45,79 @@ def constraints(theirs: Mapping[str, Any]) -> dict[str, Any]:
 class MLPClassifier(ThalwegMixin, neural_network.MLPClassifier):
     """scikit-learn's ``MLPClassifier``, trained by thalweg.
 
-    Everything that is not said here is as in `sklearn.neural_network.MLPClassifier`: networks,
-    losses, methods, fitted attributes. Weights have the type of `X`, float32 or float64.
+    Networks, losses, methods, fitted attributes and all else that is not described here are those
+    of `sklearn.neural_network.MLPClassifier`. Weights have the dtype of `X`, float32 or float64.
 
     Parameters
     ----------
     hidden_layer_sizes : array-like of int, default (100,)
         Units of each hidden layer.
     activation : {"identity", "logistic", "tanh", "relu"}, default "relu"
-        Of the hidden layers.
+        Activation of the hidden layers.
     solver : {"adamw", "adam", "sgdw", "sgd"}, default "adamw"
-        Which of thalweg's optimizers. ``"adam"`` and ``"sgd"`` are the rules of scikit-learn's
-        solvers of that name, and do not use `weight_decay`.
+        Optimizer of thalweg. ``"adam"`` and ``"sgd"`` are the rules of scikit-learn's solvers with
+        these names, and do not use `weight_decay`.
     alpha : float, default 0.0
         scikit-learn's penalty: ``alpha·Σw²/2`` over the weights, divided by the number of samples
-        of the batch (the sum of their weights), is part of the loss and of its gradients, and so of
+        in the batch (the sum of their weights), is part of the loss and of its gradients, and so of
         the moments. scikit-learn's default is 1e-4.
     weight_decay : float or callable, default 1e-2
-        Decoupled decay: a step takes ``learning_rate·weight_decay·w`` off each weight, beside the
-        gradients and whatever the batch size is. Not of the intercepts, unless a group says so.
-        Only used by ``"adamw"`` and ``"sgdw"``. Where `alpha` is above 0 too, both act.
+        Decoupled decay: a step subtracts ``learning_rate·weight_decay·w`` from each weight,
+        independently of gradients and batch size. Intercepts do not decay, unless a group sets it.
+        Only used by ``"adamw"`` and ``"sgdw"``. An `alpha` above 0 acts in addition.
     batch_size : int or "auto", default "auto"
-        Samples of a step; ``"auto"`` is ``min(200, n_samples)``.
+        Samples per step; ``"auto"`` is ``min(200, n_samples)``.
     learning_rate : {"constant", "adaptive"}, default "constant"
-        ``"constant"`` leaves `learning_rate_init` as it is. ``"adaptive"`` divides it by 5 where
+        ``"constant"`` uses `learning_rate_init` unchanged. ``"adaptive"`` divides it by 5 where
         training would stop, until it is at most 1e-6; with every solver.
     learning_rate_init : float or callable, default 1e-3
         Learning rate: a number, or a schedule or callable of the 1-based step. A step is a batch.
     max_iter : int, default 200
-        Most passes over the samples.
+        Maximum number of passes over the samples.
     shuffle : bool, default True
-        Whether samples are taken in another order in each pass.
+        Shuffle the samples before each pass.
     random_state : int, RandomState or None, default None
-        Of the first weights, the order, and the split of `early_stopping`.
+        Random numbers for initial weights, shuffling, and the split of `early_stopping`.
     tol : float, default 1e-4
-        What counts as better.
+        Smallest change of loss or score that counts as an improvement.
     verbose : bool, default False
         Print the loss of each pass.
     warm_start : bool, default False
-        Let `fit` begin with the weights there are. The optimizer is a new one nevertheless;
-        `partial_fit` goes on with the same.
+        Let `fit` start from the present weights, with a new optimizer. `partial_fit` continues with
+        the same optimizer.
     momentum : float or callable, default 0.9
-        In [0, 1]. Only used by ``"sgdw"`` and ``"sgd"``, as `nesterovs_momentum`.
+        In [0, 1]. Only used by ``"sgdw"`` and ``"sgd"``, like `nesterovs_momentum`.
     nesterovs_momentum : bool, default True
-        Nesterov's form, where the momentum is above 0.
+        Nesterov's form, if the momentum is above 0.
     early_stopping : bool, default False
-        Stop by the score of a part that is set aside, and take the weights that had the best.
+        Stop by the score of a validation set, and restore the weights with the best score.
     validation_fraction : float, default 0.1
-        How large that part is.
+        Share of the samples in the validation set.
     beta_1, beta_2 : float or callable, default 0.9 and 0.999
-        Decay of the moments, each in [0, 1). Only used by ``"adamw"`` and ``"adam"``, as `epsilon`
-        and `amsgrad`.
+        Decay of the moments, each in [0, 1). Only used by ``"adamw"`` and ``"adam"``, like
+        `epsilon` and `amsgrad`.
     epsilon : float or callable, default 1e-8
-        Added to the root after bias correction. scikit-learn adds it before: `epsilon_hat` is that.
+        Added to the root after bias correction. scikit-learn adds it before; `epsilon_hat` converts
+        its value.
     amsgrad : bool, default False
         Keep the running maximum of the second moment.
     groups : list or tuple of groups, default ()
-        As of `thalweg.AdamW`. Arrays are called ``coefs.0``, ``intercepts.0`` and so on; keys have
-        thalweg's names: ``lr``, ``lr_scale``, ``weight_decay``, ``frozen``.
+        As of `thalweg.AdamW`. Names of arrays are ``coefs.0``, ``intercepts.0`` and so on; keys
+        have thalweg's names: ``lr``, ``lr_scale``, ``weight_decay``, ``frozen``.
     max_norm : float or None, default None
-        Gradients are scaled down to this global norm.
+        Maximum global norm; larger gradients are scaled down to it.
     n_iter_no_change : int, default 10
-        Stop after so many passes that were not better.
+        Number of passes without an improvement after which training stops.
 
     Attributes
     ----------
     optimizer_ : thalweg.Optimizer
-        What trains `coefs_` and `intercepts_`, the arrays themselves: groups and learning rate to
-        look at and to edit between calls of `partial_fit`, state and state dict.
+        The optimizer of the arrays in `coefs_` and `intercepts_`. Its groups and learning rate can
+        be read and edited between calls of `partial_fit`; it has state and a state dict.
     coefs_, intercepts_ : list of ndarray
         Weights; always the arrays of `optimizer_`.
     loss_curve_, loss_, best_loss_, validation_scores_, best_validation_score_, n_iter_, t_
-        And all others, as in scikit-learn.
+        These and all others as in scikit-learn.
 
     Raises
     ------
@@ -124,9 +125,9 @@ class MLPClassifier(ThalwegMixin, neural_network.MLPClassifier):
         By `optimizer_`, before the first fit.
     ValueError
         By `fit` and `partial_fit`, for a gradient that is NaN, infinite or too large; the weights
-        are then as they were before that step. Its ``__cause__`` is the `thalweg.NonFiniteError`,
-        with names and step. With `early_stopping`, training stops there instead, with the best
-        weights and a `ConvergenceWarning`.
+        are those before that step. Its ``__cause__`` is the `thalweg.NonFiniteError`, with names
+        and step. With `early_stopping`, training stops instead, with the best weights and a
+        `ConvergenceWarning`.
 
     Notes
     -----
@@ -149,7 +150,7 @@ class MLPClassifier(ThalwegMixin, neural_network.MLPClassifier):
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = constraints(
-        neural_network.MLPClassifier._parameter_constraints  # noqa: SLF001 - what it checks by
+        neural_network.MLPClassifier._parameter_constraints  # noqa: SLF001 - scikit-learn's validation reads it
     )
     loss = "log_loss"
 
@@ -188,19 +189,19 @@ class MLPClassifier(ThalwegMixin, neural_network.MLPClassifier):
 class MLPRegressor(ThalwegMixin, neural_network.MLPRegressor):
     """scikit-learn's ``MLPRegressor``, trained by thalweg.
 
-    Everything that is not said here is as in `sklearn.neural_network.MLPRegressor`.
+    All else that is not described here is as in `sklearn.neural_network.MLPRegressor`.
 
     Parameters
     ----------
     loss : {"squared_error", "poisson"}, default "squared_error"
-        Half the mean squared error, or the deviance of counts, which has an exponential output.
+        Half the mean squared error, or the Poisson deviance for counts, with an exponential output.
     hidden_layer_sizes, activation, solver, ...
         All others as for `MLPClassifier`.
 
     Attributes
     ----------
     optimizer_ : thalweg.Optimizer
-        And all others, as of `MLPClassifier`.
+        This and all others as of `MLPClassifier`.
 
     Examples
     --------

@@ -1,10 +1,11 @@
-"""Where scikit-learn's training meets thalweg: all that is known of its inner workings is here.
+"""Connection of scikit-learn's training loop to thalweg.
 
-Its loop over passes and batches, losses, gradients, stopping and checks are used as they are. The
-loop calls three methods of ``self._optimizer``, which is a `Loop` here; its `learning_rate` is what
-programs read after a fit. `_fit` runs the loop for a ``self.solver`` that it knows to be
-stochastic, and the loop, `_fit_stochastic`, first makes an optimizer for a solver that it knows by
-name; so ``solver`` reads differently in each of them.
+Only this module uses the internals of the loop. scikit-learn's loop over passes and batches, its
+losses, gradients, stopping and checks run unchanged. The loop calls three methods of
+``self._optimizer``, which is a `Loop` here; programs read its `learning_rate` after a fit. `_fit`
+runs the loop, `_fit_stochastic`, if ``self.solver`` is one of its stochastic solvers. The loop
+first makes an optimizer if ``self.solver`` is a name that it knows. So ``self.solver`` is `RUNS` in
+the former and `MAKES_NONE` in the latter.
 """
 
 from __future__ import annotations
@@ -30,10 +31,10 @@ if TYPE_CHECKING:
 __all__ = ["ThalwegMixin"]
 
 RUNS = "adam"
-"""A solver for which scikit-learn runs its loop."""
+"""Value of ``solver`` for which scikit-learn runs its loop."""
 
 MAKES_NONE = "thalweg"
-"""A solver for which it makes no optimizer of its own."""
+"""Value of ``solver`` for which the loop makes no optimizer."""
 
 PLAIN: dict[str, Callable[..., Optimizer]] = {"adam": Adam, "sgd": SGD}
 DECOUPLED: dict[str, Callable[..., Optimizer]] = {"adamw": AdamW, "sgdw": SGDW}
@@ -41,11 +42,11 @@ DECOUPLED: dict[str, Callable[..., Optimizer]] = {"adamw": AdamW, "sgdw": SGDW}
 NO_DECAY = {"match": "intercepts.*", "weight_decay": 0.0, "name": "intercepts"}
 
 SMALLEST_RATE = 1e-6
-"""What ``learning_rate="adaptive"`` goes down to, as in scikit-learn."""
+"""Rate at which ``learning_rate="adaptive"`` stops, as in scikit-learn."""
 
 
 class ThalwegMixin:
-    """What the estimators share; it goes before scikit-learn's class among the bases."""
+    """Mixin of the estimators; it precedes scikit-learn's class among the bases."""
 
     solver: str
     learning_rate: str
@@ -66,17 +67,18 @@ class ThalwegMixin:
 
     _no_improvement_count: float
     _loop: Loop
-    """Only during a fit."""
+    """Set during a fit only."""
     _held: Any
-    """The optimizer; in a copy, or from a file, what makes it, as the arrays may be read-only."""
+    """The optimizer. In a copy or pickle, its `__reduce__` tuple: `optimizer_` makes it on first
+    access, because the arrays may be read-only."""
 
     def _store(self, arguments: Mapping[str, Any]) -> None:
-        """Keep the arguments of a constructor as they are."""
+        """Store the arguments of a constructor unchanged, as scikit-learn requires."""
         vars(self).update({name: value for name, value in arguments.items() if name != "self"})
 
     @property
     def optimizer_(self) -> Optimizer:
-        """One of thalweg's optimizers, over the arrays of `coefs_` and `intercepts_` themselves."""
+        """The optimizer of thalweg that trains the arrays of `coefs_` and `intercepts_`."""
         check_is_fitted(self, "_held")
         if isinstance(self._held, tuple):
             make, arguments, state = self._held
@@ -92,7 +94,7 @@ class ThalwegMixin:
 
     @property
     def _optimizer(self) -> Loop:
-        """What scikit-learn's loop steps with, and where its `learning_rate` is read."""
+        """The `Loop` that scikit-learn's loop calls; outside a fit, for its `learning_rate`."""
         if "_loop" in vars(self):
             return self._loop
         check_is_fitted(self, "_held")
@@ -128,7 +130,7 @@ class ThalwegMixin:
         try:
             return super()._fit(X, y, sample_weight, incremental)  # type: ignore[misc]  # the next base
         except BaseException:
-            if loop.rate is None:  # no step was made, so the estimator is what it was
+            if loop.rate is None:  # before the first step, an error leaves the estimator unchanged
                 vars(self).clear()
                 vars(self).update(before)
             raise
@@ -137,7 +139,7 @@ class ThalwegMixin:
             vars(self).pop("_loop", None)
 
     def _score(self, *arguments: Any, **weights: Any) -> float:
-        if self._optimizer.diverged:  # as what weights that are not finite predict
+        if self._optimizer.diverged:  # the score of non-finite weights
             return float("nan")
         score: float = super()._score(*arguments, **weights)  # type: ignore[misc]  # the next base
         return score
@@ -147,7 +149,7 @@ class ThalwegMixin:
         self._optimizer.start()
         self.solver = MAKES_NONE
         super()._fit_stochastic(*arguments)  # type: ignore[misc]  # the next base
-        if self.coefs_ is not coefs:  # early stopping: these are copies of the best weights
+        if self.coefs_ is not coefs:  # early stopping put copies of the best weights there
             best = self.coefs_ + self.intercepts_
             for array, value in zip(coefs + intercepts, best, strict=True):
                 array[...] = value
@@ -155,13 +157,13 @@ class ThalwegMixin:
 
 
 class Loop:
-    """One call of `fit` or `partial_fit`, as scikit-learn's loop sees it."""
+    """One call of `fit` or `partial_fit`, in the role of scikit-learn's optimizer."""
 
     rate: float | None = None
     """Learning rate of the last step; None before the first."""
 
     diverged = False
-    """Whether a gradient was not finite, with early stopping; no further step is made then."""
+    """Whether, with early stopping, a gradient was not finite; then no further step is made."""
 
     def __init__(self, estimator: ThalwegMixin, *, continues: bool) -> None:
         self._estimator = estimator
@@ -169,7 +171,7 @@ class Loop:
         self._solver = estimator.solver
 
     def start(self) -> None:
-        """Make the optimizer, or go on with the one there is."""
+        """Make the optimizer, or continue with the present one."""
         estimator = self._estimator
         if not (self._continues and "_held" in vars(estimator)):
             vars(estimator)["_held"] = optimizer(estimator, self._solver)
@@ -177,7 +179,7 @@ class Loop:
         self._names = list(self._optimizer.params)
 
     def update_params(self, _params: Sequence[NDArray[Any]], grads: Sequence[NDArray[Any]]) -> None:
-        """Make a step; the gradients are those of the coefs, then those of the intercepts."""
+        """Take a step; `grads` has the gradients of all coefs, then those of all intercepts."""
         if self.diverged:
             return
         named = dict(zip(self._names, grads, strict=True))
@@ -189,7 +191,7 @@ class Loop:
             self.rate = report.lr
 
     def _diverges(self, error: NonFiniteError) -> None:
-        """Raise what scikit-learn raises; where it takes the best weights instead, only warn."""
+        """Raise scikit-learn's error; with early stopping, only warn: it has the best weights."""
         arrays = ", ".join(f"{name} ({count})" for name, count in error.nonfinite.items())
         if not self._estimator.early_stopping:
             raise ValueError(
@@ -210,7 +212,7 @@ class Loop:
 
     @property
     def learning_rate(self) -> float:
-        """The rate in force: of the last step, with what was lowered or assigned since."""
+        """The rate of the last step, with later changes of ``lr`` and ``lr_scale``."""
         step, group = max(self._optimizer.step_count, 1), self._optimizer.groups[0]
         rate, scale = (
             float(value(step) if callable(value) else value)
@@ -219,13 +221,13 @@ class Loop:
         return rate * scale
 
     def iteration_ends(self, _time_step: int) -> None:
-        """Have it stop where it diverged; schedules follow the steps and need nothing."""
+        """Stop a run that diverged. Schedules need nothing here: they follow the steps."""
         if self.diverged:
             enough = self._estimator.n_iter_no_change + 1
-            self._estimator._no_improvement_count = enough  # noqa: SLF001 - what its loop reads
+            self._estimator._no_improvement_count = enough  # noqa: SLF001 - scikit-learn's loop reads it
 
     def trigger_stopping(self, msg: str, verbose: bool) -> bool:
-        """Whether training stops, now that it has not got better for a while."""
+        """Whether training stops after a period without improvement."""
         if self.diverged:
             return True
         adaptive = self._estimator.learning_rate == "adaptive"
@@ -237,17 +239,17 @@ class Loop:
         else:
             outcome = "Learning rate too small. Stopping." if adaptive else "Stopping."
         if verbose:
-            print(msg, outcome)  # noqa: T201 - what `verbose` asks for
+            print(msg, outcome)  # noqa: T201 - requested by `verbose`
         return outcome.endswith("Stopping.")
 
 
 def tree(estimator: ThalwegMixin) -> dict[str, Any]:
-    """The arrays of a network, which are called ``coefs.0`` and so on."""
+    """The arrays of a network as a tree, with the names ``coefs.0`` and so on."""
     return {"coefs": estimator.coefs_, "intercepts": estimator.intercepts_}
 
 
 def optimizer(estimator: ThalwegMixin, solver: str) -> Optimizer:
-    """An optimizer over the arrays of a network, as the estimator's parameters ask for."""
+    """An optimizer over the arrays of a network, from the estimator's parameters."""
     options: dict[str, Any]
     if solver.startswith("adam"):
         betas = (estimator.beta_1, estimator.beta_2)
@@ -260,6 +262,6 @@ def optimizer(estimator: ThalwegMixin, solver: str) -> Optimizer:
     if solver in PLAIN:
         return PLAIN[solver](params, groups=groups, **options)
     options["weight_decay"] = estimator.weight_decay
-    if groups:  # checked by themselves, so that a refusal counts them from 0
+    if groups:  # checked alone first, so that messages number them from 0
         DECOUPLED[solver](params, groups=groups, **options)
     return DECOUPLED[solver](params, groups=[NO_DECAY, *groups], **options)
