@@ -1,12 +1,12 @@
-"""PyTorch on the CPU: `AdamW`, `Adam` and `SGD` in place of those of `torch.optim`.
+"""`AdamW`, `Adam` and `SGD` for PyTorch on the CPU, as replacements for those of `torch.optim`.
 
-They take torch's arguments and have torch's groups, hooks and state dicts; a step is thalweg's.
+They have torch's arguments, groups, hooks and state dicts; the step is thalweg's.
 """
 
 from __future__ import annotations
 
 try:
-    import torch as _torch  # noqa: F401 - to say what is missing
+    import torch as _torch  # noqa: F401 - for the message below
 except ModuleNotFoundError as error:
     raise ImportError("thalweg.torch needs PyTorch: pip install 'thalweg[torch]'") from error
 

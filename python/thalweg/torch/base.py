@@ -1,4 +1,4 @@
-"""What the optimizers have in common: a `torch.optim.Optimizer` whose step is one native call."""
+"""The base class of the optimizers: a `torch.optim.Optimizer` whose step is one native call."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ __all__ = ["Optimizer"]
 
 
 class Optimizer(torch.optim.Optimizer):
-    """What the optimizers have in common. Make one of `AdamW`, `Adam` and `SGD`."""
+    """Base class of `AdamW`, `Adam` and `SGD`."""
 
     report: StepReport | None
-    """What the last step did; None before the first, where it raised, and without a gradient."""
+    """Report of the last step; None before the first, and if it raised or found no gradient."""
 
     state: defaultdict[Any, dict[str, Any]]
-    """By parameter, from its first update on: what torch has there. The tensors are live; what is
-    put in the place of one, or of an entry, is copied into the live ones when a step begins."""
+    """State by parameter, from its first update on, with torch's keys. The tensors are live. A
+    tensor or entry assigned in their place is copied into them when the next step begins."""
 
     _nonfinite: str
     _bound: Bound | None
     _asleep: list[tuple[str, Any, int]]
-    """Parameters that never had a gradient: no array and no state is made for them."""
+    """Parameters that require no grad and have no state: no arrays are made before a gradient."""
     _members: list[tuple[Any, ...]]
     """The parameters of each group."""
     _shown: Shown
@@ -51,17 +51,17 @@ class Optimizer(torch.optim.Optimizer):
 
     @abstractmethod
     def _read(self, groups: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-        """Hyperparameters of each group, and options of all, as the core takes them."""
+        """Hyperparameters of each group and common options, in the form that the core takes."""
 
     def _assemble(
         self, groups: list[dict[str, Any]], saved: Mapping[Any, Any], counts: Counts | None = None
     ) -> None:
-        """Make the native optimizer of these groups with this state, or change nothing."""
+        """Make the native optimizer for `groups` with the `saved` state, or change nothing."""
         leaves = named(groups)
         classes, options = self._read(groups)
         awake = [leaf for leaf in leaves if leaf[1].requires_grad or saved.get(leaf[1])]
         slots = [Slot.of(*leaf) for leaf in awake]
-        # Without a parameter that trains, the numbers are checked on one that is no one's.
+        # If no parameter trains, an empty tensor lets the core check the hyperparameters.
         bound = Bound(slots or [Slot.of("", torch.zeros(0), 0)], classes, options)
         params = {id(leaf[1]) for leaf in leaves}
         state = defaultdict(dict, {k: v for k, v in saved.items() if id(k) not in params})
@@ -83,20 +83,20 @@ class Optimizer(torch.optim.Optimizer):
         self._show(states)
 
     def _show(self, names: Collection[str]) -> None:
-        """Have `state` show these, with counts that have room for all parameters."""
+        """Make `state` show the parameters `names`, with step counts for all parameters."""
         room = sum(map(len, self._members))
         self._shown = Shown(self.state, self._bound, room, names)
 
     def _adopt(self, *, saving: bool = False) -> None:
-        """Take over what others have put into `state`."""
+        """Copy tensors and entries that were assigned in `state` into the live ones."""
         if self._bound:
             self._shown.adopt(self.state, self._bound)
             if saving:
-                # At each step this would take as long as all else that is asked.
+                # Not at each step: there it would take as long as all other checks together.
                 self._shown.show_again(self.state, self._bound)
 
     def _current(self) -> Bound | None:
-        """The native optimizer, once it has taken over what was changed since the last step."""
+        """The native optimizer, updated with all changes since the last step."""
         groups = self.param_groups
         check_params(groups, self._members)
         classes, options = self._read(groups)
@@ -141,12 +141,12 @@ class Optimizer(torch.optim.Optimizer):
             Computes the loss and the gradients again, and returns the loss.
         max_norm : float, optional
             Clips by the norm of all gradients together, ``min(1, max_norm / norm)``, inside the
-            update; the gradients stay as they are. `torch.nn.utils.clip_grad_norm_` has
+            update; the gradients stay unchanged. `torch.nn.utils.clip_grad_norm_` has
             ``max_norm / (norm + 1e-6)``.
         max_tensor_norm : float, optional
             Clips each gradient by its own norm.
         max_value : float, optional
-            Brings each element into ``[-max_value, max_value]``. At most one of the three limits.
+            Clips each element to ``[-max_value, max_value]``. At most one of the three limits.
         scale : float, default 1
             Factor on all gradients, finite and above 0; applied before clipping.
         stats : bool, default False
@@ -155,7 +155,7 @@ class Optimizer(torch.optim.Optimizer):
         Returns
         -------
         Any
-            What `closure` returned, else None. `report` has what the step did.
+            The result of `closure`, else None. `report` describes the step.
 
         Raises
         ------
@@ -175,7 +175,7 @@ class Optimizer(torch.optim.Optimizer):
             "max_value": max_value,
         }
         if not self._step(scale=scale, stats=stats, **limits):
-            # Through the frames of hooks and of this call.
+            # The level of the caller, above torch's hooks and this call.
             warnings.warn(
                 "no parameter of the optimizer has a gradient, so nothing was updated; if the "
                 "model has other parameters by now (load_state_dict with assign=True makes them), "
@@ -185,7 +185,7 @@ class Optimizer(torch.optim.Optimizer):
         return loss
 
     def _take(self, **arguments: Any) -> bool:
-        """Whether any parameter had a gradient, and so a step was taken."""
+        """Take a step; return False, without a step, if no parameter has a gradient."""
         self.report = None
         bound = self._current()
         if bound is None:
@@ -197,28 +197,28 @@ class Optimizer(torch.optim.Optimizer):
             return False
         self.report = bound.native.step(grads, **arguments)
         if not self.report.skipped:
-            # So that autograd refuses a backward pass through what was saved before.
+            # Autograd then refuses a backward pass through values saved before the step.
             count_write(given)
             every = len(given) == len(bound.slots)
             show = self._shown.count_all if every else self._shown.count
             show(self.state, bound)
         return True
 
-    # A compiled step would have copies of the arrays.
+    # A compiled step would work on copies of the arrays.
     _step = torch.compiler.disable(_take)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Train more parameters, with a group of their own; the others keep their state.
+        """Add a group with further parameters; the others keep their state.
 
         Parameters
         ----------
         param_group : dict
-            ``params``, and hyperparameters where they differ from the constructor's.
+            ``params``, and hyperparameters that differ from the constructor's.
 
         Raises
         ------
         TypeError, ValueError
-            For what the constructor would refuse; nothing is changed then.
+            As the constructor; nothing is changed.
         """
         super().add_param_group(param_group)
         params = self.param_groups[-1]["params"]
@@ -228,7 +228,7 @@ class Optimizer(torch.optim.Optimizer):
                 "it once for each time",
                 stacklevel=2,
             )
-        if "_members" not in self.__dict__:  # the constructor is at work
+        if "_members" not in self.__dict__:  # called by torch's constructor
             return
         try:
             self._join()
@@ -237,7 +237,7 @@ class Optimizer(torch.optim.Optimizer):
             raise
 
     def _join(self) -> None:
-        """Take in the last group."""
+        """Bind the parameters of the last group."""
         self._adopt()
         shown = self._shown.names(self.state, self._bound) if self._bound else set()
         position = len(self.param_groups) - 1
@@ -254,12 +254,12 @@ class Optimizer(torch.optim.Optimizer):
         self._shown.wake(slot.name for slot in slots)
 
     def state_dict(self, *, copy: bool = True) -> dict[str, Any]:
-        """State and groups, in the form of `torch.optim`, which can load them.
+        """State and groups in the form of `torch.optim`, which can load them.
 
         Parameters
         ----------
         copy : bool, default True
-            False gives the live tensors, as torch does: they go on changing with each step.
+            False returns the live tensors, as torch does: they change with each step.
 
         Returns
         -------
@@ -271,17 +271,17 @@ class Optimizer(torch.optim.Optimizer):
         return deepcopy(saved) if copy else saved
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over state and groups that `state_dict` of this or of torch's optimizer returned.
+        """Load state and groups from a `state_dict` of this optimizer or of torch's.
 
         Parameters
         ----------
         state_dict : dict
-            Not changed; what is in it is copied.
+            Only read; its contents are copied.
 
         Raises
         ------
         TypeError, ValueError
-            If it does not fit; nothing is changed then.
+            If it does not fit; nothing is changed.
         """
         check_state_dict(state_dict)
         super().load_state_dict(state_dict)
@@ -293,7 +293,7 @@ class Optimizer(torch.optim.Optimizer):
         return {**super().__getstate__(), **own}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        # Of a pickle or copy, or of `load_state_dict`, which has checked that the groups fit.
+        # Called for pickles and copies, and by torch's `load_state_dict` after its check of groups.
         if "_bound" not in self.__dict__:
             self._nonfinite = state["_nonfinite"]
             self.report = None

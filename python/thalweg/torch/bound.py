@@ -1,4 +1,4 @@
-"""The tensors that train, as the native optimizer has them."""
+"""The native optimizer, bound to the memory of the tensors that train."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Counts = tuple[int, int, int, float]
 
 
 class Slot(NamedTuple):
-    """A parameter that trains, and its memory as it was when it was last looked at."""
+    """A parameter that trains, with the array of its memory at the last check."""
 
     name: str
     param: Any
@@ -30,7 +30,7 @@ class Slot(NamedTuple):
 
     @classmethod
     def of(cls, name: str, param: Any, group: int) -> Slot:
-        """The slot of a parameter, which is checked."""
+        """The slot of a parameter, after checking it."""
         return cls(name, param, group, parameter_array(name, param))
 
 
@@ -44,7 +44,7 @@ class Bound:
     classes : list of dict
         Hyperparameters of each group.
     options : mapping
-        What holds for all groups: the rule, its choices, what to do about bad gradients.
+        Settings that all groups share: the rule, its choices, the treatment of bad gradients.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Bound:
         self.native = _core.Updater()
         rule, nonfinite = Rule.named(options["rule"]), options["nonfinite"]
         self.counted = rule.keeps("exp_avg")
-        """Whether torch keeps the number of updates of a parameter in its state."""
+        """Whether the state of torch's optimizer has a step count per parameter."""
         choices = {key: options.get(key, False) for key in rule.choices}
         arrays = {slot.name: slot.array for slot in slots}
         self.native.bind(arrays, rule.name, choices, nonfinite)
@@ -71,12 +71,12 @@ class Bound:
         self._pointers, self._strides = self._places()
 
     def _places(self) -> tuple[list[int], list[tuple[int, ...]]]:
-        # A model may have thousands of parameters, and `map` takes half as long as a loop.
+        # For models with thousands of parameters, `map` takes half the time of a loop.
         tensor = torch.Tensor
         return [*map(tensor.data_ptr, self._params)], [*map(tensor.stride, self._params)]
 
     def extend(self, more: Sequence[Slot], classes: list[dict[str, Any]]) -> None:
-        """Take more slots, and the memory that the others have by now, or change nothing."""
+        """Add slots, and adopt the present memory of the others, or change nothing."""
         slots = [*(Slot.of(*slot[:3]) for slot in self.slots), *more]
         tree = {slot.name: slot.array for slot in slots}
         with in_torchs_words(classes, self.options):
@@ -84,20 +84,20 @@ class Bound:
         self._take(slots, classes)
 
     def lacks_momentum(self, classes: list[dict[str, Any]]) -> bool:
-        """Whether a group gets momentum that had none, and so has no buffers."""
+        """Whether a group has momentum now and had none before, so that buffers are missing."""
         pairs = zip(self.classes, classes, strict=False)
         return any(new.get("momentum") and not old["momentum"] for old, new in pairs)
 
     def configure(self, classes: list[dict[str, Any]]) -> None:
-        """Take other hyperparameters, or change nothing."""
+        """Replace the hyperparameters, or change nothing on error."""
         if classes != self.classes:
             with in_torchs_words(classes, self.options):
                 self.native.configure(classes, [slot.group for slot in self.slots])
             self.classes = classes
 
     def look_again(self) -> None:
-        """Adopt the memory that parameters have by now, as after ``p.data = ...``."""
-        # Not an optimization: `share_memory` frees the memory that a view has.
+        """Adopt the present memory of parameters, as after ``p.data = ...``."""
+        # Required before each step: `share_memory_` frees memory that an array still views.
         if self._places() != (self._pointers, self._strides):
             self.extend([], self.classes)
 
@@ -121,6 +121,6 @@ class Bound:
         return grads, [param for param, gradient in pairs if gradient is not None]
 
     def tensors(self, slot: Slot) -> dict[str, Any]:
-        """The state of a parameter, as tensors that share the memory of the live arrays."""
+        """The state of a parameter, as tensors that share memory with the live arrays."""
         arrays = self.native.state(slot.name) or {}
         return {key: torch.from_numpy(array) for key, array in arrays.items()}

@@ -1,4 +1,4 @@
-"""Parameter groups of torch: what they hold, and what must not differ between them."""
+"""Parameter groups of torch: their parameters, and checks of options that groups must share."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def named(groups: list[dict[str, Any]]) -> list[tuple[str, Any, int]]:
-    """Name, parameter and group of each parameter, once; names are unique."""
+    """Unique name, tensor and number of the group of each parameter, without repetition."""
     found: dict[str, tuple[str, Any, int]] = {}
     known: set[int] = set()
     for number, group in enumerate(groups):
@@ -28,12 +28,12 @@ def named(groups: list[dict[str, Any]]) -> list[tuple[str, Any, int]]:
 
 
 def same(groups: list[dict[str, Any]], key: str) -> bool:
-    """An option that must not differ between groups.
+    """The value of an option that all groups must share.
 
     Raises
     ------
     ValueError
-        If it does.
+        If groups differ.
     """
     first = groups[0][key]
     for position, group in enumerate(groups):
@@ -47,12 +47,12 @@ def same(groups: list[dict[str, Any]], key: str) -> bool:
 
 
 def check_options(groups: list[dict[str, Any]]) -> None:
-    """Refuse what only torch's optimizers have.
+    """Check that no group asks for a feature that only torch's optimizers have.
 
     Raises
     ------
     ValueError
-        For groups that are to be captured or differentiated through.
+        If ``capturable`` or ``differentiable`` is set.
     """
     for position, group in enumerate(groups):
         for key in ("capturable", "differentiable"):
@@ -64,12 +64,12 @@ def check_options(groups: list[dict[str, Any]]) -> None:
 
 
 def check_params(groups: list[dict[str, Any]], members: Sequence[tuple[Any, ...]]) -> None:
-    """Refuse groups whose parameters are no longer these very tensors.
+    """Check that the groups still have exactly the tensors in `members`.
 
     Raises
     ------
     ValueError
-        If they are not.
+        If they have not.
     """
     for position, group in enumerate(groups):
         params = group["params"]

@@ -1,4 +1,4 @@
-"""Hyperparameters of torch's groups as the core takes them, and torch's words for refusals."""
+"""Hyperparameters of torch's groups in the form of the core, and errors in torch's words."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ WORDS = {
 
 @contextmanager
 def in_torchs_words(classes: list[dict[str, Any]], options: Mapping[str, Any]) -> Iterator[None]:
-    """What the core refuses among hyperparameters is told as torch's constructors tell it."""
+    """Context manager that rewords the core's errors on hyperparameters as torch words them."""
     try:
         yield
     except (TypeError, ValueError) as error:
@@ -54,12 +54,12 @@ def _check(position: int, values: dict[str, Any]) -> None:
 
 
 def number(key: str, group: int, value: Any) -> Any:
-    """A hyperparameter, out of its tensor if it is in one; the core checks the rest.
+    """A hyperparameter, taken out of a tensor of one element; the core checks its value.
 
     Raises
     ------
     ValueError
-        For a tensor of several numbers.
+        For a tensor of another size.
     """
     if isinstance(value, torch.Tensor):
         if value.numel() != 1:
@@ -72,7 +72,7 @@ def number(key: str, group: int, value: Any) -> Any:
 
 
 def learning_rate(group: int, value: Any) -> Any:
-    """The learning rate, 0 where a scheduler of torch that ends at 0 missed it by its rounding."""
+    """The learning rate, with 0 in place of a tiny negative number from a scheduler's rounding."""
     lr = number("lr", group, value)
-    # LinearLR(end_factor=0) was seen to end at -5e-17.
+    # LinearLR(end_factor=0) was observed to end at -5e-17.
     return 0.0 if isinstance(lr, float) and -1e-12 < lr < 0 else lr

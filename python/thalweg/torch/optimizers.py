@@ -1,4 +1,4 @@
-"""The optimizers, with the arguments, defaults and meanings that torch gives them."""
+"""The optimizers, with torch's arguments, defaults and semantics."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ __all__ = ["SGD", "Adam", "AdamW"]
 class Adam(Optimizer):
     """Adam for PyTorch tensors on the CPU; AMSGrad with ``amsgrad=True``.
 
-    In place of `torch.optim.Adam`: the same arguments, groups, hooks and state dicts. A step is
-    that of `thalweg.Adam`, with its bits; with ``decoupled_weight_decay=True`` of `thalweg.AdamW`.
+    It replaces `torch.optim.Adam`, with the same arguments, groups, hooks and state dicts. A step
+    has the bits of `thalweg.Adam`; with ``decoupled_weight_decay=True``, those of `thalweg.AdamW`.
 
     Parameters
     ----------
     params : iterable of Tensor, of (str, Tensor), or of dict
-        float32 or float64 tensors on the CPU, of any strides; or parameter groups. Names, from
-        ``model.named_parameters()`` where torch is 2.5 or newer, are used in messages.
+        float32 or float64 tensors on the CPU, with any strides; or parameter groups. Names, from
+        ``model.named_parameters()`` with torch 2.5 or newer, are used in messages.
     lr : float or Tensor, default 1e-3
         Learning rate, at least 0.
     betas : tuple of two floats, default (0.9, 0.999)
@@ -40,23 +40,23 @@ class Adam(Optimizer):
     maximize : bool, default False
         Ascend instead of descend.
     capturable, differentiable : bool, default False
-        Refused where True.
+        True is refused.
     decoupled_weight_decay : bool, default False
-        Decouple the decay from the gradient, as `AdamW` does.
-    nonfinite : {"raise", "skip", "ignore"}
-        What to do about gradients that are NaN, infinite or too large to be squared. torch lets
-        them through, as ``"ignore"`` does.
+        Decouple the decay from the gradient, as in `AdamW`.
+    nonfinite : {"raise", "skip", "ignore"}, default "raise"
+        Treatment of gradients that are NaN, infinite or too large to be squared. ``"ignore"`` uses
+        them, as torch does.
 
     Raises
     ------
     TypeError, ValueError
         For values out of range, and for tensors whose memory cannot be updated: on another device,
-        sparse, of another type, overlapping.
+        sparse, of another dtype, overlapping.
 
     Notes
     -----
-    A parameter that does not require grad costs nothing until it has a gradient. The others get
-    their state when the optimizer is made, and show it in `state` from their first update on.
+    A parameter that does not require grad needs no memory until it has a gradient. The others get
+    their state when the optimizer is made; `state` has it from their first update on.
 
     Examples
     --------
@@ -134,15 +134,15 @@ def _adam(position: int, group: dict[str, Any]) -> dict[str, Any]:
 class AdamW(Adam):
     """Adam with decoupled weight decay, for PyTorch tensors on the CPU.
 
-    In place of `torch.optim.AdamW`: the same arguments, groups, hooks and state dicts. A step is
-    that of `thalweg.AdamW`, with its bits.
+    It replaces `torch.optim.AdamW`, with the same arguments, groups, hooks and state dicts. A step
+    has the bits of `thalweg.AdamW`.
 
     Parameters
     ----------
     params, lr, betas, eps, amsgrad, maximize, foreach, capturable, differentiable, fused, nonfinite
         As for `Adam`.
     weight_decay : float, default 1e-2
-        At least 0; a weight shrinks by ``lr·weight_decay`` of itself, whatever its gradients were.
+        At least 0; a step subtracts ``lr·weight_decay·p``, independently of the gradients.
 
     Examples
     --------
@@ -189,7 +189,7 @@ class AdamW(Adam):
 
     def _read(self, groups: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
         for group in groups:
-            # A state dict of an older torch, or of Adam, says otherwise.
+            # State dicts of Adam, and of AdamW in older versions of torch, have another value.
             group["decoupled_weight_decay"] = True
         return super()._read(groups)
 
@@ -197,8 +197,8 @@ class AdamW(Adam):
 class SGD(Optimizer):
     """Stochastic gradient descent, with momentum, for PyTorch tensors on the CPU.
 
-    In place of `torch.optim.SGD`: the same arguments, groups, hooks and state dicts. A step is
-    that of `thalweg.SGD`, with its bits.
+    It replaces `torch.optim.SGD`, with the same arguments, groups, hooks and state dicts. A step
+    has the bits of `thalweg.SGD`.
 
     Parameters
     ----------
@@ -207,7 +207,7 @@ class SGD(Optimizer):
     lr : float or Tensor, default 1e-3
         Learning rate, at least 0.
     momentum : float, default 0
-        In [0, 1]; torch takes more.
+        In [0, 1]; torch accepts larger values.
     dampening : float, default 0
         In [0, 1]; ignored without momentum.
     weight_decay : float, default 0
@@ -219,8 +219,8 @@ class SGD(Optimizer):
 
     Notes
     -----
-    `state` has what torch has there, which is no ``step``: after a state dict is loaded, steps are
-    counted from 1 in `report` (from 2 with a momentum buffer). No number depends on that.
+    As in torch, `state` has no ``step``. After a state dict is loaded, `report` counts steps from 1
+    (from 2 with a momentum buffer). No update depends on this count.
 
     Examples
     --------

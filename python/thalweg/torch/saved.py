@@ -1,4 +1,4 @@
-"""State as torch saves it, or as others put it into `state`, and as the core takes it over."""
+"""Checks and conversion of torch's state, from a state dict or assigned in `state`."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ STEP_LIMIT = 2**63
 
 
 def check_state_dict(saved: Any) -> None:
-    """Refuse what is no state dict of one optimizer.
+    """Check that `saved` is a state dict of one optimizer.
 
     Raises
     ------
     ValueError
-        With the way, for a whole checkpoint and for one that is flattened.
+        With a remedy, if it is a whole checkpoint or flattened.
     """
     if not isinstance(saved, Mapping):
-        return  # which torch refuses
+        return  # torch refuses it
     if is_flat(saved):
         raise ValueError(
             "the state dict is flattened; load it by torch.distributed.checkpoint.state_dict."
@@ -46,12 +46,12 @@ def check_state_dict(saved: Any) -> None:
 
 
 def own_keys(bound: Bound, slot: Slot) -> list[str]:
-    """What `state` has of a parameter that was updated, as torch has it."""
+    """Keys of the `state` of an updated parameter, as in torch."""
     return [*(["step"] if bound.counted else []), *(bound.native.state(slot.name) or {})]
 
 
 def extras(entry: Mapping[Any, Any], own: Iterable[str]) -> dict[Any, Any]:
-    """What others keep there."""
+    """Entries that other programs keep in `state`."""
     return {key: value for key, value in entry.items() if key not in own}
 
 
@@ -67,14 +67,14 @@ def restored(
     slot : Slot
         The parameter.
     entry : mapping
-        What was saved of it, or `state` has of it.
+        The parameter's entry in a state dict or in `state`.
     live : bool
-        Whether it is of `state`.
+        True if `entry` is from `state`.
 
     Raises
     ------
     TypeError, ValueError
-        If it is not what the rule needs.
+        If `entry` does not fit the rule or the parameter.
     """
     where = "opt.state" if live else "the saved state"
     if not isinstance(entry, dict):
@@ -92,7 +92,7 @@ def restored(
             f"{where} of {slot.name!r} has {', '.join(map(str, entry))}, and needs "
             f"{', '.join(own)}; {way}{'' if live else ', or of other options'}"
         )
-    # torch's SGD keeps no count; that there is a buffer tells the first step from later ones.
+    # torch's SGD has no count. Any count above 0 is right: only the first step is different.
     step = _whole(f"{where} of {slot.name!r}", entry["step"]) if adam else 1
     arrays = {
         key: _array(f"{key} of {slot.name!r} in {where}", slot.param, entry[key], live)

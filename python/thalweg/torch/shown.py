@@ -1,4 +1,4 @@
-"""What `state` of an optimizer shows of the native one, and what others have put there."""
+"""Synchronisation between an optimizer's `state` and the state of the native optimizer."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ __all__ = ["Shown"]
 
 
 class Shown:
-    """Counts of updates for `state` to show, and what `state` was when it was last looked at.
+    """Step counts that `state` shows, and a record of `state` at the last check.
 
     Parameters
     ----------
     state : dict
-        By parameter, as of torch's optimizers.
+        State by parameter, as in torch's optimizers.
     bound : Bound, optional
-        The native optimizer, if anything trains.
+        The native optimizer, if any parameter trains.
     room : int
-        How many parameters may train.
+        Maximum number of parameters that can train.
     names : collection of str
-        The parameters whose state is shown from now on, updated or not.
+        Parameters whose state is shown at once, even if they have no update yet.
     """
 
     def __init__(
@@ -58,15 +58,15 @@ class Shown:
             state.setdefault(slot.param, {}).update(live)
 
     def count_all(self, state: dict[Any, Any], bound: Bound) -> None:
-        """Show that every parameter was updated once more."""
+        """Update the shown counts after a step of all parameters."""
         if self._updated == len(bound.slots):
-            self._counts[: self._updated] += 1  # in a tenth of the time
+            self._counts[: self._updated] += 1  # a tenth of the time of `count`
             self._told = self._counts.tobytes()
         else:
             self.count(state, bound)
 
     def count(self, state: dict[Any, Any], bound: Bound, *, again: bool = False) -> None:
-        """Show what the core has counted, and the state of what was updated for the first time."""
+        """Show the core's counts, and the state of parameters after their first update."""
         steps = bound.native.leaf_steps()
         self._counts[: len(steps)] = steps
         self._told = self._counts.tobytes()
@@ -88,7 +88,7 @@ class Shown:
         return [*map(torch.Tensor.data_ptr, self._live)]
 
     def show_again(self, state: dict[Any, Any], bound: Bound) -> None:
-        """Show the live tensors where others gave what was shown other memory, and say so."""
+        """Show the live tensors again, with a warning, if shown tensors got other memory."""
         if self._places_now() == self._places:
             return
         warnings.warn(
@@ -106,25 +106,25 @@ class Shown:
 
     @staticmethod
     def names(state: dict[Any, Any], bound: Bound) -> set[str]:
-        """The parameters whose state is shown."""
+        """Names of the parameters whose state is shown."""
         first = "step" if bound.counted else "momentum_buffer"
         return {slot.name for slot in bound.slots if first in state.get(slot.param, ())}
 
     def shows(self, state: Any) -> bool:
-        """Whether `state` has the very tensors that it showed, and their counts."""
+        """Whether `state` still has exactly the tensors shown, with unchanged counts."""
         return self._counts.tobytes() == self._told and holds(state, self._known)
 
     def wake(self, names: Iterable[str]) -> None:
-        """Parameters train that did not; `state` shows nothing of them so far."""
+        """Note parameters that have begun to train and are not shown yet."""
         self._woken.update(names)
 
     def adopt(self, state: Any, bound: Bound) -> None:
-        """Take over what others have put into `state`, or change nothing.
+        """Copy tensors and entries assigned in `state` into the live ones, or change nothing.
 
         Raises
         ------
         TypeError, ValueError
-            If it is not what the rule needs.
+            If they do not fit the rule or the parameter.
         """
         if not self._woken and self.shows(state):
             return

@@ -1,4 +1,4 @@
-"""Tensors as NumPy arrays that share their memory, or the reason why not."""
+"""NumPy arrays that share the memory of tensors, with errors for tensors that allow none."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TRAINABLE = (torch.float32, torch.float64)
 
 
 def _counts_lists() -> bool:
-    """Whether `increment_version` takes several tensors in one call; it did not at first."""
+    """Whether `increment_version` accepts several tensors; that of older versions does not."""
     try:
         increment_version([torch.empty(0)])
     except (TypeError, RuntimeError):
@@ -28,22 +28,22 @@ COUNTS_LISTS = _counts_lists()
 
 
 def count_write(params: Iterable[Any]) -> None:
-    """Tell autograd that parameters were written."""
+    """Tell autograd that parameters have been written."""
     if COUNTS_LISTS:
         increment_version(params)
         return
     for param in params:
-        if not param.is_inference():  # which has no counter
+        if not param.is_inference():  # inference tensors have no version counter
             increment_version(param)
 
 
 def parameter_array(name: str, param: Any) -> NDArray[Any]:
-    """The memory of a parameter.
+    """An array that shares the memory of a parameter.
 
     Raises
     ------
     TypeError, ValueError
-        For a tensor whose memory cannot be updated here.
+        For a tensor whose memory cannot be updated.
     """
     what = f"parameter {name!r}"
     _check_kind(what, param)
@@ -61,12 +61,12 @@ def parameter_array(name: str, param: Any) -> NDArray[Any]:
 
 
 def gradient_array(name: str, gradient: Any) -> NDArray[Any]:
-    """The memory of a gradient that `Tensor.numpy` does not give.
+    """An array of a gradient for which `Tensor.numpy` raises.
 
     Raises
     ------
     TypeError, ValueError
-        For a gradient that is not dense, or not on the CPU.
+        For a gradient that is not dense, not on the CPU, or of another dtype.
     """
     what = f"the gradient of {name!r}"
     _check_kind(what, gradient)
@@ -75,13 +75,13 @@ def gradient_array(name: str, gradient: Any) -> NDArray[Any]:
             f"{what} is {gradient.dtype}, must be torch.float32 or torch.float64; assign "
             "p.grad = p.grad.float() before the step"
         )
-    # It may require grad, or be a negated view.
+    # `numpy` refuses a tensor that requires grad, and a negated view.
     array: NDArray[Any] = gradient.detach().resolve_neg().numpy()
     return array
 
 
 def _check_kind(what: str, tensor: Any) -> None:
-    """Refuse what keeps its numbers elsewhere than in dense memory of the CPU."""
+    """Raise an error unless the numbers of `tensor` are in dense memory of the CPU."""
     if type(tensor).__torch_dispatch__ is not torch.Tensor.__torch_dispatch__:
         raise TypeError(
             f"{what} is a {type(tensor).__name__}, must be a plain torch.Tensor or nn.Parameter; "
