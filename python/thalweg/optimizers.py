@@ -1,4 +1,4 @@
-"""The optimizers: one class a rule, with its formula, its hyperparameters and their defaults."""
+"""The optimizers: one class per rule, with its formula, hyperparameters and defaults."""
 
 from __future__ import annotations
 

@@ -87,7 +87,7 @@ def plot(
 def _new_axes() -> Axes:
     try:
         from matplotlib.figure import Figure  # noqa: PLC0415 - an optional dependency
-        from matplotlib.layout_engine import ConstrainedLayoutEngine  # noqa: PLC0415 - the same
+        from matplotlib.layout_engine import ConstrainedLayoutEngine  # noqa: PLC0415 - an optional dependency
     except ImportError as error:
         raise ImportError("a plot needs matplotlib: pip install 'thalweg[demo]'") from error
     margins = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.08)

@@ -234,8 +234,8 @@ def sgdw(
     fun, x0, args, jac, hess, hessp, bounds, constraints, callback
         As for `adamw`.
     lr : float or callable
-        Learning rate; it has no default, because it depends on the scale of the gradient: below 2
-        divided by the largest curvature.
+        Learning rate, without a default because it depends on the scale of the gradient. It should
+        be below 2 divided by the largest curvature.
     momentum, dampening, nesterov, independent
         As for `thalweg.SGDW`.
     weight_decay : float or callable, default 0
@@ -295,8 +295,8 @@ def sgd(
     fun, x0, args, jac, hess, hessp, bounds, constraints, callback
         As for `adamw`.
     lr : float or callable
-        Learning rate; it has no default, because it depends on the scale of the gradient: below 2
-        divided by the largest curvature.
+        Learning rate, without a default because it depends on the scale of the gradient. It should
+        be below 2 divided by the largest curvature.
     momentum, dampening, nesterov
         As for `thalweg.SGD`.
     l2 : float or callable, default 0

@@ -50,12 +50,12 @@ class Objective:
         self.njev = 0
 
     def at(self, x: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        """Value and gradient at `x`; non-finite ones are returned as they are.
+        """Value and gradient at `x`; NaN and infinity are returned unchanged.
 
         Raises
         ------
         TypeError, ValueError
-            If they are not a real number and a real array of the shape of `x`.
+            If they are not a real number, and a real array of the shape of `x`.
         """
         self.nfev += 1
         self.njev += 1

@@ -115,7 +115,7 @@ class Adam(Optimizer):
 
 
 def _adam(position: int, group: dict[str, Any]) -> dict[str, Any]:
-    """The hyperparameters of a group, as the core takes them."""
+    """The hyperparameters of a group, in the form that the core takes."""
     betas = group["betas"]
     if not isinstance(betas, tuple | list) or len(betas) != 2:
         raise ValueError(f"betas of param_groups[{position}] must be two numbers, got {betas!r}")
@@ -273,7 +273,7 @@ class SGD(Optimizer):
 
 
 def _sgd(position: int, group: dict[str, Any]) -> dict[str, Any]:
-    """The hyperparameters of a group, as the core takes them."""
+    """The hyperparameters of a group, in the form that the core takes."""
     return {
         "lr": learning_rate(position, group["lr"]),
         "momentum": number("momentum", position, group["momentum"]),
