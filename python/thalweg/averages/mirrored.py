@@ -194,7 +194,7 @@ class Mirrored(ABC):
 
     def load(self, saved: Any) -> None:
         """See `Mirror.load_state_dict`."""
-        planned = self.plan(saved, self._members(), others=True)
+        planned = self.plan(saved, self._members(), use_saved=True)
         if planned.differences:
             listed = "\n- ".join(planned.differences)
             raise ValueError(f"the state dict does not fit; nothing was loaded:\n- {listed}")
@@ -206,17 +206,17 @@ class Mirrored(ABC):
             raise
         planned.finish()
 
-    def plan(self, saved: Any, members: Mapping[str, Any], *, others: bool) -> Planned:
+    def plan(self, saved: Any, members: Mapping[str, Any], *, use_saved: bool) -> Planned:
         """Plan the loading of `saved`; `members` are the parameters that train afterwards.
 
-        With `others`, the saved hyperparameters replace the present ones.
+        With `use_saved`, the saved hyperparameters replace the present ones.
         """
         if not is_mirror(saved) or saved["kind"] != self.kind:
             return Planned(self, [f"not the state of an {self.made}"], fits=False)
         params = members if self.owner is None else self.owner.params
         found = [f"{name!r} was not saved" for name in members if name not in saved["state"]]
         planned = Planned(self, found, count=whole(saved["step_count"]))
-        self._plan_values(saved, planned, others=others)
+        self._plan_values(saved, planned, use_saved=use_saved)
         for name, kept in saved["state"].items():
             leaf = read(kept)
             if not isinstance(params.get(name), np.ndarray):
@@ -228,7 +228,7 @@ class Mirrored(ABC):
         return planned
 
     @abstractmethod
-    def _plan_values(self, saved: Mapping[str, Any], planned: Planned, *, others: bool) -> None:
+    def _plan_values(self, saved: Mapping[str, Any], planned: Planned, *, use_saved: bool) -> None:
         """Compare the saved values other than counters and arrays; see `plan`."""
 
     @abstractmethod

@@ -76,12 +76,12 @@ class MovingAverages(Mirrored):
         updater = None if owner is None else owner.updater
         return _core.Swapped(self.updater, updater, params, self.tree)
 
-    def _plan_values(self, saved: Mapping[str, Any], planned: Planned, *, others: bool) -> None:
+    def _plan_values(self, saved: Mapping[str, Any], planned: Planned, *, use_saved: bool) -> None:
         theirs, ours = saved.get("bias_correction"), self.bias_correction
         if not isinstance(theirs, bool | np.bool_) or bool(theirs) != ours:
             planned.differences.append(f"bias_correction: saved {theirs!r}, here {ours!r}")
             planned.fits = False
-        if not others:
+        if not use_saved:
             return
         try:
             decay = check_number("decay", restored(saved.get("decay"), self._decay))

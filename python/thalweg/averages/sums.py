@@ -30,7 +30,7 @@ class Sums(Mirrored):
     def _recorded(self) -> dict[str, Any]:
         return {"weight": self.updater.weight}
 
-    def _plan_values(self, saved: Mapping[str, Any], planned: Planned, *, others: bool) -> None:  # noqa: ARG002 - sums have no hyperparameters
+    def _plan_values(self, saved: Mapping[str, Any], planned: Planned, *, use_saved: bool) -> None:  # noqa: ARG002 - sums have no hyperparameters
         weight = saved.get("weight")
         if _is_number(weight) and 0 <= weight < math.inf:
             planned.weight = float(weight)

@@ -51,8 +51,8 @@ class Attached(Protocol):
     def saved(self, counts: Counts, state: dict[str, Any]) -> dict[str, Any]:
         """The object's entry in a state dict, from a snapshot."""
 
-    def plan(self, saved: Any, members: Mapping[str, Any], *, others: bool) -> Planned:
+    def plan(self, saved: Any, members: Mapping[str, Any], *, use_saved: bool) -> Planned:
         """Plan the loading of `saved`; `members` are the parameters that train afterwards.
 
-        With `others`, the saved hyperparameters replace the present ones.
+        With `use_saved`, the saved hyperparameters replace the present ones.
         """

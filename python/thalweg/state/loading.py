@@ -52,8 +52,8 @@ def load_state_dict(
     if hyperparameters not in ("saved", "current"):
         raise ValueError(f"hyperparameters must be 'saved' or 'current', got {hyperparameters!r}")
     check_form(saved)
-    plan = Plan(held, saved, origin.params, others=hyperparameters == "saved")
-    if plan.others:
+    plan = Plan(held, saved, origin.params, use_saved=hyperparameters == "saved")
+    if plan.use_saved:
         plan.check_header()
         plan.plan_groups()
     plan.plan_state()

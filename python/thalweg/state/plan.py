@@ -35,15 +35,15 @@ class Plan:
         saved: Mapping[str, Any],
         params: Mapping[str, Any] | None,
         *,
-        others: bool,
+        use_saved: bool,
     ) -> None:
         self.held = held
         self.saved = saved
         self.params = params
-        self.others = others  # whether saved hyperparameters replace the present ones
+        self.use_saved = use_saved  # whether saved hyperparameters replace the present ones
         self.missing: dict[str, None] = {}
         self.unexpected: dict[str, None] = {}
-        self.strangers: dict[str, None] = {}  # names in saved groups that have no other entry
+        self.unmatched: dict[str, None] = {}  # names in saved groups that have no other entry
         self.mismatched: list[str] = []
         self.changed: dict[str, tuple[Any, Any]] = {}
         self.groups: Sequence[Group] = held.groups
@@ -75,12 +75,12 @@ class Plan:
             values = {key: self._value(i, key, recorded.get(key)) for key in keys}
             names = list(params.params) if i == 0 else params.ordered(recorded["match"])
             groups.append(Group(self.held, "*" if i == 0 else Names(tuple(names)), names, values))
-        self._plan_strangers()
+        self._plan_unmatched()
         if len(self.mismatched) == before:
             self._compare(groups)
             self.groups, self.cascade = groups, Cascade(groups, self.held.params)
 
-    def _plan_strangers(self) -> None:
+    def _plan_unmatched(self) -> None:
         """Find names in saved groups with neither parameter nor saved state, except frozen ones."""
         frozen: dict[str, bool] = {}
         for recorded in self.saved["groups"]:
@@ -88,8 +88,8 @@ class Plan:
             for name in recorded["match"]:
                 if name not in self.held.params and name not in self.saved["state"]:
                     frozen[name] = told.get("frozen", frozen.get(name, False))
-        self.strangers = dict.fromkeys(name for name, is_frozen in frozen.items() if not is_frozen)
-        self.unexpected |= self.strangers
+        self.unmatched = dict.fromkeys(name for name, is_frozen in frozen.items() if not is_frozen)
+        self.unexpected |= self.unmatched
 
     def _value(self, position: int, key: str, recorded: Any) -> Any:
         """The value of a group's key; on a mismatch, record it and return None."""
@@ -173,7 +173,7 @@ class Plan:
             if name not in saved:
                 self.missing[name] = None
                 continue
-            planned = mirror.plan(saved[name], trains, others=self.others)
+            planned = mirror.plan(saved[name], trains, use_saved=self.use_saved)
             self.mismatched += [f"{name}: {difference}" for difference in planned.differences]
             if planned.fits:
                 self.attached.append(planned)
@@ -200,11 +200,11 @@ class Plan:
             *(
                 f"saved {name!r}, which is no parameter that can train here"
                 for name in self.unexpected
-                if name not in self.saved["attached"] and name not in self.strangers
+                if name not in self.saved["attached"] and name not in self.unmatched
             ),
             *(
                 f"saved groups are for {name!r}, which is no parameter here"
-                for name in self.strangers
+                for name in self.unmatched
             ),
             *(
                 f"saved {name!r}, an accumulator or average that is not here; make it first, as "
