@@ -9,26 +9,23 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-import thalweg
 from thalweg.cli.bench.formulas import (
     ADAMW,
     ADAMW_EPS_HAT,
     AMSGRAD,
-    LR,
     MAX_NORM,
-    MOMENTUM,
     SGD,
-    WEIGHT_DECAY,
     Arrays,
     Formula,
 )
 from thalweg.cli.bench.limit import Traffic
 from thalweg.cli.bench.loops import NumpyLoop, Reference
-from thalweg.cli.bench.native import Thalweg
+from thalweg.cli.bench.native import Thalweg, adamw, amsgrad, sgd
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    import thalweg
     from thalweg.cli.bench.stepper import Stepper
 
 FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
@@ -93,16 +90,37 @@ class Contender:
         return self.package is None or find_spec(self.package) is not None
 
 
-_ADAMW = partial(thalweg.AdamW, lr=LR, weight_decay=WEIGHT_DECAY)
-_UNGUARDED = partial(_ADAMW, nonfinite="ignore")
-_AMSGRAD = partial(_ADAMW, amsgrad=True)
-_SGD = partial(thalweg.SGD, lr=LR, momentum=MOMENTUM)
+def ours(
+    name: str,
+    label: str,
+    make: Callable[..., thalweg.Optimizer],
+    rule: Formula = ADAMW,
+    *,
+    nonfinite: str = "raise",
+    max_norm: float | None = None,
+    dtype: np.dtype[Any] = FLOAT32,
+    **options: Any,
+) -> Contender:
+    """Return one of thalweg's optimizers as a contender; `options` are those of `Thalweg`."""
+    looks = nonfinite != "ignore" or max_norm is not None
+    if max_norm is not None:
+        options["max_norm"] = max_norm
+    return Contender(
+        name,
+        label,
+        partial(Thalweg, partial(make, nonfinite=nonfinite), **options),
+        rule,
+        max_norm,
+        dtype,
+        ours=True,
+        gradient_reads=2 if looks else 1,
+    )
 
 
 def _torch(params: Arrays, *, fused: bool) -> Stepper:
     from thalweg.cli.bench.torch_adamw import TorchAdamW  # noqa: PLC0415 - if it is installed
 
-    return TorchAdamW(params, fused=fused)
+    return TorchAdamW(params, foreach=False, fused=fused)
 
 
 def _thinc(params: Arrays) -> Stepper:
@@ -119,28 +137,13 @@ def _optax(params: Arrays) -> Stepper:
 
 BASELINE = "thalweg"
 
-_ours = partial(Contender, ours=True)
-
 _TABLE = (
-    _ours(BASELINE, "thalweg AdamW", partial(Thalweg, _ADAMW), gradient_reads=2),
-    _ours("thalweg-ignore", "thalweg AdamW, ignore", partial(Thalweg, _UNGUARDED)),
-    _ours(
-        "thalweg-clip",
-        "thalweg AdamW, clipped",
-        partial(Thalweg, _ADAMW, max_norm=MAX_NORM),
-        max_norm=MAX_NORM,
-        gradient_reads=2,
-    ),
-    _ours(
-        "thalweg-float64",
-        "thalweg AdamW, float64",
-        partial(Thalweg, _UNGUARDED),
-        dtype=FLOAT64,
-    ),
-    _ours(
-        "thalweg-amsgrad", "thalweg AMSGrad", partial(Thalweg, _AMSGRAD), AMSGRAD, gradient_reads=2
-    ),
-    _ours("thalweg-sgd", "thalweg SGD, momentum", partial(Thalweg, _SGD), SGD, gradient_reads=2),
+    ours(BASELINE, "thalweg AdamW", adamw),
+    ours("thalweg-ignore", "thalweg AdamW, ignore", adamw, nonfinite="ignore"),
+    ours("thalweg-clip", "thalweg AdamW, clipped", adamw, max_norm=MAX_NORM),
+    ours("thalweg-float64", "thalweg AdamW, float64", adamw, nonfinite="ignore", dtype=FLOAT64),
+    ours("thalweg-amsgrad", "thalweg AMSGrad", amsgrad, AMSGRAD),
+    ours("thalweg-sgd", "thalweg SGD, momentum", sgd, SGD),
     Contender("torch-fused", "torch AdamW, fused", partial(_torch, fused=True), package="torch"),
     Contender(
         "torch-loop",

@@ -1,4 +1,4 @@
-"""What the benchmark shows in a terminal: progress while it measures, then a table a case."""
+"""The benchmark in a terminal: progress while it measures, then a table a case."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rich.table import Table
 from thalweg.cli.bench.tables import HEADINGS, rows
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from typing_extensions import Self
 
@@ -27,7 +27,7 @@ of limit   the time that the same reads and writes take with trivial arithmetic,
 x thalweg  the step's time, divided by that of thalweg AdamW in the same round
 ignore     nonfinite="ignore": gradients are not looked at first; float64 as well
 clipped    by max_norm"""
-WIDTH = 80
+WIDTH = 1_000
 REDRAWN_SECONDS = 0.2
 # The load average of a machine that is not quite idle.
 BUSY = 0.5
@@ -90,21 +90,25 @@ def print_setting(facts: Mapping[str, Any], missing: Iterable[str]) -> None:
 
 def print_result(result: CaseResult) -> None:
     """Print the table of a case, and below it who is not in it and why."""
-    console = Console(highlight=False)
-    # In a narrow terminal whole numbers on broken lines say more than cut ones.
-    console.width = max(console.width, WIDTH)
-    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
-    table.add_column(HEADINGS[0], no_wrap=True)
-    for heading in HEADINGS[1:]:
-        table.add_column("\n".join(heading.rsplit(" ", 1)), justify="right", no_wrap=True)
-    # Not every encoding that a pipe may have knows the letter.
-    micro = "µ" if console.encoding.startswith("utf") else "u"
-    for row in rows(result):
-        table.add_row(*(cell.replace("µ", micro) for cell in row))
-    print(f"\n{result.case.title}\n")
-    console.print(table)
+    print_table(result.case.title, HEADINGS, rows(result))
     for contender in result.failed:
         verdict = result.checked[contender]
         print(f"{contender.label} failed its check and is not timed: {verdict}")
     for contender, reason in result.skipped.items():
         print(f"{contender.label} is not measured: {reason}")
+
+
+def print_table(title: str, headings: Sequence[str], cells: Iterable[Sequence[str]]) -> None:
+    """Print a table of names and numbers under its title."""
+    # In a narrow terminal whole numbers on broken lines say more than cut ones.
+    console = Console(highlight=False, width=WIDTH)
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
+    table.add_column(headings[0], no_wrap=True)
+    for heading in headings[1:]:
+        table.add_column("\n".join(heading.rsplit(" ", 1)), justify="right", no_wrap=True)
+    # Not every encoding that a pipe may have knows the letter.
+    micro = "µ" if console.encoding.startswith("utf") else "u"
+    for row in cells:
+        table.add_row(*(cell.replace("µ", micro) for cell in row))
+    print(f"\n{title}\n")
+    console.print(table)

@@ -69,8 +69,8 @@ def _adamw_eps_hat(p: Array, g: Array, *state: Array, step: int, scale: float) -
 
 
 def _sgd(p: Array, g: Array, *state: Array, step: int, scale: float) -> tuple[Array, ...]:
-    (momentum_buffer,) = state
-    return reference.sgd(p, g, momentum_buffer, step, lr=LR, momentum=MOMENTUM, scale=scale)
+    momentum_buffer, momentum = (state[0], MOMENTUM) if state else (None, 0.0)
+    return reference.sgd(p, g, momentum_buffer, step, lr=LR, momentum=momentum, scale=scale)
 
 
 ADAMW = Formula(_adamw, states=2)
@@ -78,3 +78,4 @@ ADAMW = Formula(_adamw, states=2)
 ADAMW_EPS_HAT = Formula(_adamw_eps_hat, states=2)
 AMSGRAD = Formula(_adamw, states=3)
 SGD = Formula(_sgd, states=1)
+PLAIN_SGD = Formula(_sgd, states=0)

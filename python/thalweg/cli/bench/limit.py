@@ -60,7 +60,7 @@ def of(stepper: Stepper, grads: Arrays) -> Step:
     def run() -> None:
         written = [stepper.parameters()[name], *stepper.state()[name]]
         for _ in range(2):
-            _core.stream([array.reshape(-1) for array in written], grads[name].reshape(-1))
+            _core.stream([array.ravel("K") for array in written], grads[name].ravel("K"))
 
     return Step(run, turns=2)
 

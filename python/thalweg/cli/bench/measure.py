@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from thalweg.cli.bench import cases, limit
 from thalweg.cli.bench.check import Checker, Verdict
 from thalweg.cli.bench.contenders import Contender
+from thalweg.cli.bench.display import CaseProgress
 from thalweg.cli.bench.limit import Traffic
 from thalweg.cli.bench.results import CaseResult, Own
 from thalweg.cli.bench.rounds import Effort, Entry, Measurement
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from thalweg.cli.bench.cases import Case
-    from thalweg.cli.bench.display import CaseProgress
 
 Entries: TypeAlias = dict[Contender | Traffic | Own, Entry]
 
@@ -26,19 +26,20 @@ OWN_MINIMUM = 2**22
 def measure(
     case: Case,
     contenders: Sequence[Contender],
-    skipped: dict[Contender, str],
     effort: Effort,
-    progress: CaseProgress,
+    skipped: dict[Contender, str] | None = None,
 ) -> CaseResult:
     """Check and time the contenders in a case; who was skipped is only reported."""
-    checked = _check(case, contenders, progress)
-    passed = [contender for contender, verdict in checked.items() if verdict.passed]
-    if not passed:
-        return CaseResult(case, 0, {}, checked, {}, skipped)
-    progress.note("warming up")
-    measurement = Measurement(_entries(case, passed), effort)
-    progress.expect(sum(measurement.samples.values()))
-    samples = measurement.run(progress.advance)
+    skipped = skipped or {}
+    with CaseProgress(case.title) as progress:
+        checked = _check(case, contenders, progress)
+        passed = [contender for contender, verdict in checked.items() if verdict.passed]
+        if not passed:
+            return CaseResult(case, 0, {}, checked, {}, skipped)
+        progress.note("warming up")
+        measurement = Measurement(_entries(case, passed), effort)
+        progress.expect(sum(measurement.samples.values()))
+        samples = measurement.run(progress.advance)
     return CaseResult(
         case,
         measurement.rounds,

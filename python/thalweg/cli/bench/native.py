@@ -7,41 +7,62 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+import thalweg
+from thalweg.cli.bench.formulas import LR, MOMENTUM, WEIGHT_DECAY
 from thalweg.cli.bench.stepper import Step
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import thalweg
     from thalweg.cli.bench.formulas import Array, Arrays
+
+adamw = partial(thalweg.AdamW, lr=LR, weight_decay=WEIGHT_DECAY)
+amsgrad = partial(adamw, amsgrad=True)
+plain_sgd = partial(thalweg.SGD, lr=LR)
+sgd = partial(plain_sgd, momentum=MOMENTUM)
 
 
 class Thalweg:
-    """One of thalweg's optimizers."""
+    """One of thalweg's optimizers.
+
+    Parameters
+    ----------
+    make : callable
+        Makes the optimizer of the parameters.
+    params : dict
+        The parameters, which the optimizer updates in place.
+    arrange : callable, optional
+        Makes of the gradients what a step is given.
+    **options
+        Of each step.
+    """
 
     def __init__(
         self,
         make: Callable[[Arrays], thalweg.Optimizer],
         params: Arrays,
         *,
-        max_norm: float | None = None,
+        arrange: Callable[[Arrays], Any] | None = None,
+        **options: Any,
     ) -> None:
         self._params = params
         self._optimizer = make(params)
-        self._options: dict[str, Any] = {} if max_norm is None else {"max_norm": max_norm}
+        self._arrange = arrange
+        self._options = options
 
     def bind(self, grads: Arrays) -> Step:
         """Return the native call itself."""
-        return Step(partial(self._optimizer.step, grads, **self._options))
+        given = grads if self._arrange is None else self._arrange(grads)
+        return Step(partial(self._optimizer.step, given, **self._options))
 
     def parameters(self) -> Arrays:
         """Return the arrays that are updated in place."""
         return self._params
 
     def state(self) -> dict[str, list[Array]]:
-        """Return the live arrays of the optimizer."""
-        live = self._optimizer.state
+        """Return the live arrays of the optimizer, which may have names of its own for them."""
+        live = zip(self._params, self._optimizer.state.values(), strict=True)
         return {
-            name: [value for value in live[name].values() if isinstance(value, np.ndarray)]
-            for name in self._params
+            name: [value for value in leaf.values() if isinstance(value, np.ndarray)]
+            for name, leaf in live
         }

@@ -7,7 +7,7 @@ to all of them then cancels, and what it does to one is outvoted.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import repeat
 from statistics import median
 from time import perf_counter
@@ -40,6 +40,13 @@ class Effort:
     fewest_rounds: int
     most_rounds: int
     sample_seconds: float = 1e-2
+
+    def limited(self, rounds: int | None) -> Effort:
+        """Return the effort of exactly `rounds`, or this one if that is None."""
+        return self if rounds is None else replace(self, fewest_rounds=rounds, most_rounds=rounds)
+
+
+FULL, QUICK = Effort(30.0, 15, 51), Effort(0.15, 3, 11, sample_seconds=1e-3)
 
 
 @dataclass
@@ -133,6 +140,15 @@ class Measurement(Generic[Key]):
         return _time(step, pace.steps) / (pace.steps * step.turns)
 
 
+def race(
+    steps: Mapping[Key, Step], rounds: int, sample_seconds: float = FULL.sample_seconds
+) -> dict[Key, Series]:
+    """Take a sample of every step in each round."""
+    entries = {key: Entry(step, always=True) for key, step in steps.items()}
+    effort = Effort(0.0, rounds, rounds, sample_seconds)
+    return Measurement(entries, effort).run(lambda: None)
+
+
 def _pace(step: Step, sample_seconds: float) -> _Pace:
     """Touch all memory, compile what is compiled at first, and see how long a step takes."""
     _time(step, 1)
@@ -145,8 +161,10 @@ def _pace(step: Step, sample_seconds: float) -> _Pace:
 
 
 def _time(step: Step, steps: int) -> float:
-    """Return the seconds that so many steps take, without what prepares them."""
+    """Return the seconds that `steps` runs take, without what settles or prepares them."""
     run, prepare = step.run, step.prepare
+    if step.settle is not None:
+        step.settle()
     if prepare is not None:
         return sum(_time_prepared(run, prepare) for _ in range(steps))
     begun = perf_counter()

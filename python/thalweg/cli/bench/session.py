@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import thalweg
@@ -11,7 +10,7 @@ from thalweg import machine
 from thalweg.cli.bench import cases, display, figure, memory, tables
 from thalweg.cli.bench.contenders import CONTENDERS, Contender
 from thalweg.cli.bench.measure import measure
-from thalweg.cli.bench.rounds import Effort
+from thalweg.cli.bench.rounds import FULL, QUICK
 from thalweg.cli.errors import CommandError
 from thalweg.cli.output import check_writable, writing
 
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
     from thalweg.cli.bench.cases import Case
     from thalweg.cli.bench.results import CaseResult
 
-FULL, QUICK = Effort(30.0, 15, 51), Effort(0.15, 3, 11, sample_seconds=1e-3)
 ELEMENTS, QUICK_ELEMENTS = 64 * 2**20, 4 * 2**20
 # Compiling a step for more takes longer than the rest of a quick run.
 QUICK_TENSORS = 100
@@ -96,15 +94,8 @@ def _measure(case: Case, contenders: list[Contender], arguments: argparse.Namesp
         reason = "compiling it for so many tensors takes too long for a quick run"
         skipped = {contender: reason for contender in contenders if contender.compiles}
     present = [contender for contender in contenders if contender not in skipped]
-    with display.CaseProgress(case.title) as progress:
-        return measure(case, present, skipped, _effort(arguments), progress)
-
-
-def _effort(arguments: argparse.Namespace) -> Effort:
     effort = QUICK if arguments.quick else FULL
-    if arguments.rounds is None:
-        return effort
-    return replace(effort, fewest_rounds=arguments.rounds, most_rounds=arguments.rounds)
+    return measure(case, present, effort.limited(arguments.rounds), skipped)
 
 
 def _save(

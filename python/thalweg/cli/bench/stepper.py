@@ -18,7 +18,9 @@ class Step:
     run: Callable[[], Any]
     """What is timed."""
     prepare: Callable[[], Any] | None = None
-    """What must happen before each run and is not timed."""
+    """Called before each run, outside the time."""
+    settle: Callable[[], Any] | None = None
+    """Called before each sample, outside the time."""
     turns: int = 1
     """How often a run does what is measured."""
 
