@@ -16,21 +16,22 @@ import tempfile
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from statistics import median
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 import thalweg
-from tables import Table
-from timing import Timed, interleaved, ratio
+from thalweg import machine
+from thalweg.cli.arguments import integer
+from thalweg.cli.bench.display import print_setting, print_table
+from thalweg.cli.bench.rounds import race
+from thalweg.cli.bench.stepper import Step
+from thalweg.cli.bench.tables import format_time, three_digits
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from numpy.typing import NDArray
-
-Arrays = dict[str, "NDArray[Any]"]
+    from thalweg.cli.bench.formulas import Array, Arrays
 
 BYTES = 256 << 20
 """Of parameters and state."""
@@ -59,37 +60,37 @@ class Subject:
             for name in ("own.safetensors", "plain", "torch.pt", "safe.safetensors")
         )
 
-    def writers(self) -> dict[str, Timed]:
+    def writers(self) -> dict[str, Step]:
         """By name; the first is what the others are compared with."""
-        timed = {"NumPy, tofile": Timed(self._plainly), "opt.save": Timed(self._save)}
+        timed = {"NumPy, tofile": Step(self._plainly), "opt.save": Step(self._save)}
         if find_spec("safetensors"):
             from safetensors.numpy import save_file  # noqa: PLC0415 - if it is installed
 
             write = partial(save_file, self.arrays, self.safe)
-            timed["safetensors, save_file"] = Timed(partial(flushed, write, self.safe))
+            timed["safetensors, save_file"] = Step(partial(flushed, write, self.safe))
         if find_spec("torch"):
             import torch  # noqa: PLC0415 - if it is installed
 
             tensors = {name: torch.from_numpy(array) for name, array in self.arrays.items()}
             write = partial(torch.save, tensors, self.torch)
-            timed["torch.save"] = Timed(partial(flushed, write, self.torch))
+            timed["torch.save"] = Step(partial(flushed, write, self.torch))
         return timed
 
-    def readers(self) -> dict[str, Timed]:
+    def readers(self) -> dict[str, Step]:
         """The same, of what the writers have written."""
         timed = {
-            "NumPy, fromfile": Timed(self._read_plainly),
-            "opt.load": Timed(partial(self.opt.load, self.own)),
-            "read_checkpoint": Timed(partial(thalweg.read_checkpoint, self.own)),
+            "NumPy, fromfile": Step(self._read_plainly),
+            "opt.load": Step(partial(self.opt.load, self.own)),
+            "read_checkpoint": Step(partial(thalweg.read_checkpoint, self.own)),
         }
         if self.safe.exists():
             from safetensors.numpy import load_file  # noqa: PLC0415 - if it is installed
 
-            timed["safetensors, load_file"] = Timed(partial(load_file, self.safe))
+            timed["safetensors, load_file"] = Step(partial(load_file, self.safe))
         if self.torch.exists():
             import torch  # noqa: PLC0415 - if it is installed
 
-            timed["torch.load"] = Timed(partial(torch.load, self.torch, weights_only=True))
+            timed["torch.load"] = Step(partial(torch.load, self.torch, weights_only=True))
         return timed
 
     def check(self) -> None:
@@ -116,7 +117,7 @@ class Subject:
             file.flush()
             os.fsync(file.fileno())
 
-    def _read_plainly(self) -> list[NDArray[Any]]:
+    def _read_plainly(self) -> list[Array]:
         with self.plain.open("rb") as file:
             return [np.fromfile(file, a.dtype, a.size) for a in self.arrays.values()]
 
@@ -131,15 +132,15 @@ def flushed(write: partial[Any], path: Path) -> None:
         os.fsync(file.fileno())
 
 
-def show(timed: dict[str, Timed], size: int, rounds: int) -> None:
+def show(title: str, steps: dict[str, Step], size: int, rounds: int) -> None:
     """Time all in turn and print a table; the speed is a share of that of the first."""
-    times = interleaved(timed, rounds)
+    times = race(steps, rounds)
     base, *_ = times.values()
-    table = Table("", "ms", "MB/s", "speed")
+    cells = []
     for name, taken in times.items():
-        middle = median(taken)
-        table.row(name, middle / 1e6, int(size / middle * 1e3), ratio(base, taken))
-    print()
+        speed = f"{size / taken.median / 1e6:,.0f}"
+        cells.append((name, format_time(taken.median), speed, three_digits(base.ratio(taken))))
+    print_table(title, ("", "time", "MB/s", "speed"), cells)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -147,15 +148,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     size = 1 << 20 if arguments.tiny else BYTES
     rounds = arguments.rounds or (1 if arguments.tiny else ROUNDS)
-    print(f"thalweg {thalweg.__version__}, NumPy {np.__version__}, {rounds} rounds\n")
+    packages = [name for name in ("safetensors", "torch") if find_spec(name)]
+    print_setting(machine.facts(packages), [])
     for name in arguments.only or MODELS:
         with tempfile.TemporaryDirectory(dir=arguments.directory) as directory:
-            tensors = MODELS[name]
+            tensors = min(MODELS[name], 8) if arguments.tiny else MODELS[name]
             subject = Subject(Path(directory), tensors, size)
             subject.check()
-            print(f"{name}: {STATES * tensors:,} tensors, {subject.bytes:,} bytes\n")
-            show(subject.writers(), subject.bytes, rounds)
-            show(subject.readers(), subject.bytes, rounds)
+            print(f"\n{name}: {STATES * tensors:,} tensors, {subject.bytes:,} bytes")
+            show("to the disk", subject.writers(), subject.bytes, rounds)
+            show("from the page cache", subject.readers(), subject.bytes, rounds)
     return 0
 
 
@@ -167,7 +169,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--only", nargs="+", choices=MODELS, help="which models")
     parser.add_argument("--tiny", action="store_true", help="everything small, in a few seconds")
-    parser.add_argument("--rounds", type=int, help=f"samples of each time (default: {ROUNDS})")
+    parser.add_argument(
+        "--rounds", type=integer(1), help=f"samples of each time (default: {ROUNDS})"
+    )
     return parser
 
 

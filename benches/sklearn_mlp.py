@@ -9,15 +9,21 @@ from __future__ import annotations
 import argparse
 import sys
 from functools import partial
-from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sklearn import neural_network
 from sklearn.datasets import load_digits
 
+from thalweg.cli.arguments import integer
+from thalweg.cli.bench.display import print_table
+from thalweg.cli.bench.rounds import race
+from thalweg.cli.bench.stepper import Step
+from thalweg.cli.bench.tables import format_time, three_digits
 from thalweg.sklearn import MLPClassifier, epsilon_hat
-from timing import Timed, interleaved, ratio
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 NETWORKS = {
     "784-1000-200-10, 988,210 parameters": (28, (1000, 200)),
@@ -47,12 +53,14 @@ def check(models: dict[str, Any], dtype: str) -> None:
         sys.exit(f"the losses differ: {theirs} and {ours}; nothing was timed")
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> int:
     """Print a table for each network and type."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=15, help="samples of each (default 15)")
+    parser.add_argument(
+        "--rounds", type=integer(1), default=15, help="samples of each (default 15)"
+    )
     parser.add_argument("--small", action="store_true", help="the small network only")
-    given = parser.parse_args()
+    given = parser.parse_args(argv)
     for title, (side, hidden) in [*NETWORKS.items()][given.small :]:
         for dtype in TOLERANCE:
             x, y = digits(side, dtype)
@@ -61,14 +69,17 @@ def main() -> None:
                 for _ in range(3):
                     model.partial_fit(x, y, classes=range(10))
             check(models, dtype)
-            passes = {name: Timed(partial(m.partial_fit, x, y)) for name, m in models.items()}
-            times = interleaved(passes, given.rounds)
+            passes = {name: Step(partial(m.partial_fit, x, y)) for name, m in models.items()}
+            times = race(passes, given.rounds)
             base = times["scikit-learn"]
-            print(f"{title}, {dtype}: a pass, 9 batches of 200")
-            for name, taken in times.items():
-                share = f"{ratio(base, taken):.2f} x" if taken is not base else ""
-                print(f"  {name:16}{median(taken) / 1e6:8.1f} ms  {share}")
+            cells = [
+                (name, format_time(taken.median), three_digits(base.ratio(taken)))
+                for name, taken in times.items()
+            ]
+            headings = ("9 batches of 200", "time", "speed")
+            print_table(f"{title}, {dtype}", headings, cells)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import subprocess
 import sys
 from dataclasses import replace
 from functools import partial
@@ -15,8 +14,8 @@ import numpy as np
 import pytest
 
 import thalweg
-from thalweg.cli import main
-from thalweg.cli.bench import cases, contenders, limit, measure, memory, rounds, session
+from thalweg.cli import bench, main
+from thalweg.cli.bench import cases, contenders, display, limit, measure, memory, rounds, session
 from thalweg.cli.bench.contenders import CONTENDERS
 from thalweg.cli.bench.loops import NumpyLoop
 from thalweg.cli.bench.native import Thalweg
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
 
 PEERS = ("torch", "optax", "thinc")
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-TINY = ("bench", "--elements", "4096", "--rounds", "2")
+TINY = ("bench", "--quick", "--elements", "4096", "--rounds", "2")
 QUICKEST = (*TINY, "--cases", "large", "--contenders")
 
 
@@ -142,16 +141,18 @@ def test_the_limit_of_own_memory_moves_what_a_step_moves_and_changes_nothing(
     (key,) = grads
     arrays = [stepper.parameters()[key], *stepper.state()[key]]
     before = [array.copy() for array in arrays]
-    streamed: list[int] = []
+    streamed: list[list[int]] = []
     stream = limit._core.stream
 
     def count(written: list[Any], read: Any) -> None:
         stream(written, read)
-        streamed.append(sum(not np.array_equal(a, b) for a, b in zip(arrays, before, strict=True)))
+        pairs = zip(arrays, before, strict=True)
+        streamed.append([int(np.count_nonzero(a != b)) for a, b in pairs])
 
     monkeypatch.setattr(limit._core, "stream", count)
     limit.of(stepper, grads).run()
-    assert streamed == [contender.traffic.written, 0]
+    assert len(arrays) == contender.traffic.written
+    assert streamed == [[5_000] * len(arrays), [0] * len(arrays)]
 
 
 @pytest.mark.parametrize("package", PEERS)
@@ -182,7 +183,7 @@ def test_what_compiles_long_is_left_out_of_a_quick_run(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(contenders, "find_spec", lambda _: True)
-    assert main([*TINY, "--quick", "--cases", "many", "--contenders", "optax", "thalweg"]) == 0
+    assert main([*TINY, "--cases", "many", "--contenders", "optax", "thalweg"]) == 0
     assert "optax adamw, jit is not measured: compiling it" in capsys.readouterr().out
 
 
@@ -298,16 +299,20 @@ def test_an_output_that_cannot_be_written_is_refused_before_the_work(
 
 
 @pytest.mark.parametrize("module", ["matplotlib", "rich"])
-def test_a_missing_extra_is_named_with_its_remedy(module: str) -> None:
-    program = (
-        f"import sys; sys.modules[{module!r}] = None\n"
-        "from thalweg.cli import main; sys.exit(main(['bench']))"
-    )
-    ended = subprocess.run(  # noqa: S603 - our own command
-        [sys.executable, "-c", program], capture_output=True, text=True, check=False
-    )
-    assert (ended.returncode, ended.stdout) == (2, "")
-    assert ended.stderr == (
+def test_a_missing_extra_is_named_with_its_remedy(
+    module: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # As in a fresh interpreter, where neither is imported yet.
+    for name in ("session", "display", "figure"):
+        monkeypatch.delattr(bench, name)
+        monkeypatch.delitem(sys.modules, f"thalweg.cli.bench.{name}")
+    monkeypatch.setitem(sys.modules, module, None)
+    for submodule in [name for name in sys.modules if name.startswith(f"{module}.")]:
+        monkeypatch.delitem(sys.modules, submodule)
+    assert main(["bench"]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err == (
         f"thalweg bench: error: the module {module!r} is missing; pip install 'thalweg[bench]'\n"
     )
 
@@ -380,3 +385,29 @@ def test_short_steps_are_timed_in_batches_without_what_prepares_them(
     }
     assert samples["short"].median == 2**-17
     assert samples["prepared"].best == 2**-13
+
+
+def test_what_settles_precedes_each_sample_outside_its_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = Clock(monkeypatch)
+    step = Step(partial(clock.spend, "step", 2**-4), settle=partial(clock.spend, "settle", 5.0))
+    (series,) = rounds.race({"": step}, rounds=3).values()
+    assert series.seconds == dict.fromkeys(range(3), 2**-4)
+    assert clock.taken == 5 * ["settle", "step"]  # two to find the pace
+
+
+def test_a_large_matrix_is_checked_on_its_first_rows() -> None:
+    assert cases.Case("", "", ((4_096, 4_096),)).small_copy().shapes == ((32, 4_096),)
+
+
+def test_a_table_is_whole_in_a_narrow_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "20")
+    display.print_table("title", ("name", "a long heading"), [("a name of some length", "12345")])
+    assert capsys.readouterr().out.split() == [
+        *("title", "a", "long", "name", "heading"),
+        "─" * len("a name of some length  heading"),
+        *("a", "name", "of", "some", "length", "12345"),
+    ]

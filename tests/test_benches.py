@@ -1,111 +1,152 @@
-"""The benchmarks of steps and checkpoints run, and their figures that are no times are right."""
+"""The programs of `benches` run, and their figures that are no times are right."""
 
 from __future__ import annotations
 
+import importlib
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import pytest
+from threadpoolctl import threadpool_limits
 
-Rows: TypeAlias = list[tuple[str, list[float]]]
+import thalweg
+from thalweg.cli.bench.contenders import CONTENDERS
+from thalweg.cli.bench.loops import NumpyLoop
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Run: TypeAlias = Callable[..., str]
 
 BENCHES = Path(__file__).parents[1] / "benches"
-FORMS = ["flat dict", "list", "nested", "nested, gradients by name"]
-LAYOUTS = ["C order", "transposed gradient", "every second column", "both in Fortran order"]
 STATE = {"AdamW": 2, "AMSGrad": 3, "SGD momentum": 1, "SGD": 0}
 SIZES = {"float32": 4, "float64": 8}
 
 
-def run(*arguments: str | Path, program: str = "steps.py") -> dict[str, str]:
-    """What the benchmark prints, by section."""
-    ended = subprocess.run(  # noqa: S603 - our own program
-        [sys.executable, BENCHES / program, *arguments], capture_output=True, text=True, check=False
-    )
-    assert (ended.returncode, ended.stderr) == (0, "")
-    _, *parts = re.split(r"^(\w+): .*\n", ended.stdout, flags=re.MULTILINE)
-    return dict(zip(parts[::2], parts[1::2], strict=True))
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs a program in this process and returns what it prints."""
+    monkeypatch.syspath_prepend(BENCHES)
+
+    def run(program: str, *arguments: str | Path) -> str:
+        assert importlib.import_module(program).main([*map(str, arguments)]) == 0
+        printed = capsys.readouterr()
+        assert printed.err == ""
+        return printed.out
+
+    return run
 
 
-def rows_of(text: str) -> Rows:
-    """Names and numbers of the rows below the headings of tables."""
-    cells = [re.split(" {2,}", line) for line in text.splitlines()]
-    number = re.compile(r"-?[\d,]+(\.\d\d)?")
-    return [
-        (name, [float(cell.replace(",", "")) for cell in rest])
-        for name, *rest in cells
-        if rest and all(map(number.fullmatch, rest))
-    ]
+def rows_of(printed: str) -> list[list[str]]:
+    """The cells of all tables, without headings and memory limits."""
+    tables = re.findall(r"^─+\n((?:.+\n)+)", printed, re.MULTILINE)
+    rows = [re.split(" {2,}", line.rstrip()) for table in tables for line in table.splitlines()]
+    return [row for row in rows if len(row) > 1 and not row[0].startswith("memory limit")]
 
 
-@pytest.fixture(scope="module")
-def printed() -> dict[str, str]:
-    return run("--tiny")
+def names_of(printed: str) -> list[str]:
+    return [name for name, *_ in rows_of(printed)]
 
 
-EXPECTED = {
-    "forms": [*FORMS, *FORMS],
+FORMS = [
+    f"{form}{kind}"
+    for form in ("flat dict", "list", "nested", "nested, gradients by name")
+    for kind in ("", ", ignore")
+]
+LAYOUTS = ["C order", "transposed gradient", "every second column", "both in Fortran order"]
+ROWS = {
+    "forms": 2 * FORMS,
     "magnitudes": 2 * 3 * ["1e-45", "1e-23", "1e-1", "1e-320", "1e-160", "1e0"],
     "layouts": [*LAYOUTS[:3], "float64 gradient", *LAYOUTS[3:], *LAYOUTS],
     "rules": [
-        "AdamW, ignore",
-        "AdamW, default",
-        "AdamW, default, max_norm",
-        "AMSGrad, ignore",
-        "SGD momentum, ignore",
-        "SGD, ignore",
-        "AdamW, ignore",
+        "thalweg AdamW",
+        "thalweg AdamW, ignore",
+        "thalweg AdamW, clipped",
+        "thalweg AdamW, float64",
+        "thalweg AMSGrad, ignore",
+        "thalweg SGD, momentum, ignore",
+        "thalweg SGD, ignore",
     ],
-    "loop": ["AdamW, default", "AdamW, ignore", *2 * ["Accumulator.add", "EMA.update"]],
+    "loop": [
+        *("AdamW, default", "AdamW, default, stats", "AdamW, ignore", "AdamW, ignore, stats"),
+        *(f"{name}, {dtype}" for dtype in SIZES for name in ("Accumulator.add", "EMA.update")),
+    ],
     "memory": [f"{rule} {dtype}" for dtype in SIZES for rule in STATE],
     "imports": ["numpy", "thalweg", "thalweg over numpy"],
     "threads": 4 * ["8,192", "16,384"],
 }
 
 
-def test_there_is_no_other_section(printed: dict[str, str]) -> None:
-    assert list(printed) == list(EXPECTED)
+@pytest.mark.parametrize("section", ROWS)
+def test_a_section_prints_its_rows(section: str, run: Run) -> None:
+    printed = run("steps", "--tiny", "--rounds", "1", "--only", section)
+    assert f"\n{section}: " in printed
+    assert names_of(printed) == ROWS[section]
+    if section == "magnitudes":
+        for line in (r"after 70 zero gradients: \d+\.\d\d", r"worst \d+\.\d\d, .* at 1e-?\d+; .*"):
+            assert len(re.findall(f"^{line}$", printed, re.MULTILINE)) == 2 * 3 * len(SIZES)
+    if section == "memory":
+        for name, *cells in rows_of(printed):
+            state, growth, array = (float(cell.replace(",", "")) for cell in cells)
+            rule, dtype = name.rsplit(" ", 1)
+            assert state == STATE[rule] * SIZES[dtype]
+            assert growth < array
 
 
-@pytest.mark.parametrize("section", EXPECTED)
-def test_a_section_prints_its_rows(printed: dict[str, str], section: str) -> None:
-    assert [name for name, _ in rows_of(printed[section])] == EXPECTED[section]
+@pytest.mark.usefixtures("run")
+def test_there_is_no_other_section() -> None:
+    assert list(importlib.import_module("steps").SECTIONS) == list(ROWS)
 
 
-def test_magnitudes_tell_the_worst_and_what_zero_gradients_leave(printed: dict[str, str]) -> None:
-    for line in (r"after 70,000 zero gradients: \d+\.\d\d", r"worst \d+\.\d\d, .* at 1e-?\d+; .*"):
-        found = re.findall(f"^{line}$", printed["magnitudes"], re.MULTILINE)
-        assert len(found) == 2 * 3 * len(SIZES)
+def test_a_program_of_its_own_measures_what_was_chosen() -> None:
+    chosen = ("--tiny", "--rounds", "1", "--only", "rules", "--elements", "1000")
+    ended = subprocess.run(  # noqa: S603 - our own program
+        [sys.executable, BENCHES / "steps.py", *chosen], capture_output=True, text=True, check=False
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert names_of(ended.stdout) == ROWS["rules"]
+    assert "\none tensor of 1,000\n" in ended.stdout
 
 
-def test_state_has_the_size_that_its_rule_needs(printed: dict[str, str]) -> None:
-    found = {name: numbers[0] for name, numbers in rows_of(printed["memory"])}
-    assert found == {
-        f"{rule} {dtype}": size * arrays
-        for dtype, size in SIZES.items()
-        for rule, arrays in STATE.items()
-    }
+def test_a_wrong_result_ends_the_program(
+    run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wrong = replace(CONTENDERS["thalweg"], build=NumpyLoop)
+    monkeypatch.setattr(importlib.import_module("sections.rules"), "RULES", [wrong])
+    with pytest.raises(SystemExit) as end:
+        run("steps", "--tiny", "--only", "rules")
+    assert end.value.code == 1
+    assert "thalweg AdamW failed its check and is not timed" in capsys.readouterr().out
 
 
-def test_steps_allocate_less_than_an_array(printed: dict[str, str]) -> None:
-    for _, (_, growth, array) in rows_of(printed["memory"]):
-        assert growth < array
-
-
-def test_sections_and_rounds_can_be_chosen() -> None:
-    printed = run("--tiny", "--rounds", "1", "--only", "rules", "--elements", "1000")
-    assert list(printed) == ["rules"]
-    assert "1,000 float32" in printed["rules"]
-
-
-def test_checkpoints_are_timed_and_nothing_is_left(tmp_path: Path) -> None:
-    printed = run(tmp_path, "--tiny", program="checkpoints.py")
-    assert list(printed) == ["few", "many"]
-    for text in printed.values():
-        rows = dict(rows_of(text))
-        ours = ["NumPy, tofile", "opt.save", "NumPy, fromfile", "opt.load", "read_checkpoint"]
-        assert [name for name in rows if name in ours] == ours
-        assert rows["NumPy, tofile"][2] == rows["NumPy, fromfile"][2] == 1.0
+def test_checkpoints_are_timed_and_nothing_is_left(tmp_path: Path, run: Run) -> None:
+    printed = run("checkpoints", tmp_path, "--tiny")
+    ours = ["NumPy, tofile", "opt.save", "NumPy, fromfile", "opt.load", "read_checkpoint"]
+    assert [name for name in names_of(printed) if name in ours] == 2 * ours
+    for name, *_, speed in rows_of(printed):
+        if name.startswith("NumPy"):
+            assert speed == "1.00"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_estimators_are_timed(run: Run) -> None:
+    # More threads wait for each other where other tests run too.
+    with threadpool_limits(1):
+        printed = run("sklearn_mlp", "--small", "--rounds", "1")
+    assert names_of(printed) == 2 * ["scikit-learn", "thalweg", "thalweg, adamw"]
+
+
+def test_optimizers_of_tensors_are_timed(run: Run) -> None:
+    pytest.importorskip("torch", reason="torch is not installed")
+    thalweg.set_num_threads(1)  # torch takes as many
+    assert names_of(run("torch_steps", "--only", "mlp", "--rounds", "1")) == [
+        "thalweg.torch.AdamW",
+        "the same, ignore",
+        "torch AdamW, fused",
+        "torch AdamW, foreach",
+        "torch AdamW, for-loop",
+    ]

@@ -5,47 +5,34 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from functools import partial
 from statistics import median
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from tables import Table
+from thalweg.cli.bench.display import print_table
+from thalweg.cli.bench.rounds import race
+from thalweg.cli.bench.stepper import Step
+from thalweg.cli.bench.tables import format_time
 
 if TYPE_CHECKING:
     from sections import Options
 
-TITLE = "milliseconds in a fresh interpreter"
-PROGRAM = """
-from time import perf_counter_ns
-start = perf_counter_ns()
-import {module}
-print(perf_counter_ns() - start)
-"""
+TITLE = "fresh interpreters that import a module and end"
 MODULES = ("numpy", "thalweg")
+# As an installed package has it: compiled once, not at each import.
+ENVIRONMENT = {**os.environ, "PYTHONDONTWRITEBYTECODE": ""}
 
 
-def _milliseconds(module: str, cache: str) -> float:
-    program = PROGRAM.format(module=module)
-    # As an installed package has it: compiled once, not at each import.
-    environment = {**os.environ, "PYTHONPYCACHEPREFIX": cache, "PYTHONDONTWRITEBYTECODE": ""}
-    ended = subprocess.run(  # noqa: S603 - our own interpreter and program
-        [sys.executable, "-c", program],
-        capture_output=True,
-        check=True,
-        env=environment,
-        text=True,
-    )
-    return int(ended.stdout) / 1e6
+def _start(module: str) -> None:
+    command = [sys.executable, "-c", f"import {module}"]
+    subprocess.run(command, check=True, env=ENVIRONMENT)  # noqa: S603 - our own interpreter
 
 
 def run(options: Options) -> None:
-    """Measure both in pairs, after one that fills the caches."""
-    with TemporaryDirectory() as cache:
-        pairs = [
-            tuple(_milliseconds(module, cache) for module in MODULES)
-            for _ in range(1 + options.rounds_or(21))
-        ][1:]
-    table = Table("import", "ms")
-    for module, times in zip(MODULES, zip(*pairs, strict=True), strict=True):
-        table.row(module, median(times))
-    table.row("thalweg over numpy", median(ours - base for base, ours in pairs))
+    """Measure both in turn."""
+    steps = {module: Step(partial(_start, module)) for module in MODULES}
+    times = race(steps, options.rounds_or(21))
+    base, ours = (series.seconds for series in times.values())
+    cells = [(module, format_time(series.median)) for module, series in times.items()]
+    over = median(ours[number] - base[number] for number in base)
+    print_table("medians", ("import", "time"), [*cells, ("thalweg over numpy", format_time(over))])

@@ -8,70 +8,86 @@ get every order of magnitude; then there is the state that 70,000 zero gradients
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from subjects import ADAMW, AMSGRAD, MOMENTUM_SGD, TYPES, Array, Rule, filled, state_of
-from tables import Table
-from timing import Timed, against
+from thalweg.cli.bench.contenders import CONTENDERS, FLOAT32, FLOAT64, Contender
+from thalweg.cli.bench.display import print_table
+from thalweg.cli.bench.rounds import race
+from thalweg.cli.bench.stepper import Step
+from thalweg.cli.bench.tables import three_digits
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from numpy.typing import DTypeLike
 
     from sections import Options
+    from thalweg.cli.bench.formulas import Array, Arrays
 
 TITLE = "time of a step over that of an ordinary one"
-RULES = (ADAMW, AMSGRAD, MOMENTUM_SGD)
+RULES = ("thalweg", "thalweg-amsgrad", "thalweg-sgd")
 SIZES = (4 << 20, 4_096)
-EXPONENTS = {"float32": range(-45, 1), "float64": range(-320, 1, 8)}
+EXPONENTS: dict[np.dtype[Any], range] = {FLOAT32: range(-45, 1), FLOAT64: range(-320, 1, 8)}
 ZERO_STEPS = 70_000
+STATES = {1: ("b",), 2: ("m", "v"), 3: ("m", "v", "u")}
+SQUARES = {"v", "u"}
 ALL = "all but p"
-SQUARES = {"exp_avg_sq", "max_exp_avg_sq"}
-SHORT = {"exp_avg": "m", "exp_avg_sq": "v", "max_exp_avg_sq": "u", "momentum_buffer": "b"}
+SAMPLE_SECONDS = 1e-4
+"""As what precedes each step takes longer than the step."""
 AGAIN = 4
 """The worst of hundreds of noisy ratios is mostly noise, so it gets so many times the rounds."""
-
-Contents = dict[str, Array]
 
 
 class Bed:
     """An optimizer of one array, whose arrays are written anew before every step."""
 
-    def __init__(self, rule: Rule, dtype: DTypeLike, elements: int) -> None:
-        self.title = f"{rule.name} {dtype}, {elements:,}"
-        self.elements = elements
-        self._p = np.empty(elements, dtype)
-        self._opt = rule.make(self._p)
-        self._live = {"p": self._p, **state_of(self._opt, "0")}
-        self.ordinary = {name: _ordinary(name, elements, dtype) for name in [*self._live, "g"]}
+    def __init__(self, contender: Contender, dtype: DTypeLike, elements: int) -> None:
+        self.title = f"{contender.label} {dtype}, {elements:,}"
+        self._elements, self._dtype = elements, dtype
+        self._contender = contender
+        self._states = STATES[contender.rule.states]
+        names = ("p", *self._states, "g")
+        self._ordinary = {name: _ordinary(name, elements, dtype) for name in names}
+        self._step, self._live = self._built(self._ordinary)
+        self.roles = (*names, ALL)
 
-    def timed(self, changed: Contents) -> Timed:
+    def step(self, changed: Arrays) -> Step:
         """Return a step on ordinary contents but for those that are `changed`."""
-        contents = {**self.ordinary, **changed}
+        contents = {**self._ordinary, **changed}
         pairs = [(array, contents[name]) for name, array in self._live.items()]
-        return Timed(partial(self._opt.step, contents["g"]), prepare=partial(_restore, pairs))
+        return Step(self._step.run, prepare=partial(_restore, pairs))
 
-    def scaled(self, role: str, exponent: int) -> Contents:
+    def scaled(self, role: str, exponent: int) -> Arrays:
         """Return arrays of magnitudes from ``10**exponent`` to ten times that."""
-        names = [name for name in self.ordinary if name != "p"] if role == ALL else [role]
+        names = ("g", *self._states) if role == ALL else (role,)
         return {
-            name: _decade(exponent, self.elements, self._p.dtype, signed=name not in SQUARES)
+            name: _decade(exponent, self._elements, self._dtype, signed=name not in SQUARES)
             for name in names
         }
 
-    @property
-    def roles(self) -> list[str]:
-        """What can be of another magnitude than the rest."""
-        return [*self.ordinary, ALL]
+    def after_zero_gradients(self, steps: int) -> Arrays:
+        """Return what an ordinary array becomes; a small one, tiled, has the same values."""
+        step, live = self._built({name: a[:256] for name, a in self._ordinary.items()})
+        step.run()
+        live["g"].fill(0)
+        for _ in range(steps):
+            step.run()
+        return {name: np.resize(array, self._elements) for name, array in live.items()}
+
+    def _built(self, contents: Arrays) -> tuple[Step, Arrays]:
+        """Return a step of a new optimizer, and its live arrays."""
+        p, g = contents["p"].copy(), contents["g"].copy()
+        stepper = self._contender.build({"0": p})
+        step = stepper.bind({"0": g})
+        state = zip(self._states, stepper.state()["0"], strict=True)
+        return step, {"p": p, **dict(state), "g": g}
 
 
 def _ordinary(name: str, elements: int, dtype: DTypeLike) -> Array:
-    if name in SQUARES:
-        return np.square(filled(elements, dtype, 0.01))
-    return filled(elements, dtype, 1.0 if name == "p" else 0.01)
+    values = np.random.default_rng(0).standard_normal(4_093)
+    if name != "p":
+        values *= 0.01
+    return np.resize((values**2 if name in SQUARES else values).astype(dtype), elements)
 
 
 def _decade(exponent: int, elements: int, dtype: DTypeLike, *, signed: bool) -> Array:
@@ -87,60 +103,54 @@ def _restore(pairs: list[tuple[Array, Array]]) -> None:
         live[...] = contents
 
 
-def _after_zero_gradients(rule: Rule, bed: Bed) -> Contents:
-    """Return what an ordinary array has become; a small one, tiled, has the same values."""
-    small = {name: array[:256].copy() for name, array in bed.ordinary.items()}
-    opt = rule.make(small["p"], nonfinite="ignore")
-    opt.step(small["g"])
-    zero = np.zeros_like(small["g"])
-    for _ in range(ZERO_STEPS):
-        opt.step(zero)
-    left = {"p": small["p"], **state_of(opt, "0"), "g": zero}
-    return {name: np.resize(array, bed.elements) for name, array in left.items()}
+def _over(ordinary: Step, others: dict[Any, Step], rounds: int) -> dict[Any, float]:
+    """Return the ratios of times, all taken in turn."""
+    times = race({None: ordinary, **others}, rounds, SAMPLE_SECONDS)
+    return {key: times[key].ratio(times[None]) for key in others}
 
 
 def _penalty(elements: int) -> float:
-    """How many times as long NumPy takes to divide subnormal numbers."""
+    """Return how many times as long NumPy takes to divide subnormal numbers."""
     normal, out = np.full(elements, 0.7, np.float32), np.empty(elements, np.float32)
-    quotients = [partial(np.divide, x, normal, out=out) for x in (normal * 1e-40, normal)]
-    subnormal, ordinary = map(Timed, quotients)
-    return against(subnormal, ordinary, rounds=9)
+    subnormal, ordinary = (
+        Step(partial(np.divide, x, normal, out=out)) for x in (normal * np.float32(1e-40), normal)
+    )
+    return _over(ordinary, {"": subnormal}, rounds=9)[""]
 
 
-def _sweep(bed: Bed, exponents: range, rounds: int) -> Mapping[tuple[str, int], float]:
-    """Print and return the ratios of all roles and exponents."""
-    roles = bed.roles
-    table = Table(bed.title, *(SHORT.get(role, role) for role in roles))
-    ordinary = bed.timed({})
-    found = {}
+def _measure(bed: Bed, exponents: range, zero_steps: int, rounds: int) -> None:
+    """Print the ratios of all roles and exponents, and again the worst."""
+    ordinary = bed.step({})
+    found: dict[tuple[str, int], float] = {}
     for exponent in exponents:
-        for role in roles:
-            case = bed.timed(bed.scaled(role, exponent))
-            found[role, exponent] = against(case, ordinary, rounds)
-        table.row(f"1e{exponent}", *(found[role, exponent] for role in roles))
-    return found
-
-
-def _one(rule: Rule, bed: Bed, exponents: range, rounds: int) -> None:
-    found = _sweep(bed, exponents, rounds)
-    ordinary = bed.timed({})
-    zeros = against(bed.timed(_after_zero_gradients(rule, bed)), ordinary, rounds)
+        steps = {(role, exponent): bed.step(bed.scaled(role, exponent)) for role in bed.roles}
+        found |= _over(ordinary, steps, rounds)
+    cells = [
+        (f"1e{exponent}", *(three_digits(found[role, exponent]) for role in bed.roles))
+        for exponent in exponents
+    ]
+    print_table(bed.title, ("magnitude", *bed.roles), cells)
     worst = max(found, key=lambda case: found[case])
-    again = against(bed.timed(bed.scaled(*worst)), ordinary, AGAIN * rounds)
+    last = {
+        "zeros": bed.step(bed.after_zero_gradients(zero_steps)),
+        "worst": bed.step(bed.scaled(*worst)),
+    }
+    again = _over(ordinary, last, AGAIN * rounds)
     role, exponent = worst
-    print(f"after {ZERO_STEPS:,} zero gradients: {zeros:.2f}")
+    print(f"after {zero_steps:,} zero gradients: {again['zeros']:.2f}")
     print(
-        f"worst {found[worst]:.2f}, {SHORT.get(role, role)} at 1e{exponent}; "
-        f"with {AGAIN} times the rounds {again:.2f}\n"
+        f"worst {found[worst]:.2f}, {role} at 1e{exponent}; "
+        f"with {AGAIN} times the rounds {again['worst']:.2f}"
     )
 
 
 def run(options: Options) -> None:
     """Measure each rule with both types, in memory and in cache."""
-    print(f"NumPy divides subnormal numbers in {_penalty(4_096):.2f} times the time of others\n")
+    print(f"NumPy divides subnormal numbers in {_penalty(4_096):.2f} times the time of others")
+    zero_steps = options.pick(ZERO_STEPS, 70)
     for elements in options.pick(SIZES, (1_024, 64)):
-        for rule in RULES:
-            for dtype in map(np.dtype, TYPES):
-                exponents = EXPONENTS[dtype.name]
+        for name in RULES:
+            for dtype, exponents in EXPONENTS.items():
                 chosen = options.pick(exponents, exponents[:: (len(exponents) - 1) // 2])
-                _one(rule, Bed(rule, dtype, elements), chosen, options.rounds_or(5))
+                bed = Bed(CONTENDERS[name], dtype, elements)
+                _measure(bed, chosen, zero_steps, options.rounds_or(9))

@@ -6,16 +6,30 @@ import multiprocessing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from subjects import ADAMW, AMSGRAD, MOMENTUM_SGD, PLAIN_SGD, filled, state_of
-from tables import Table
+from thalweg.cli.bench.cases import convert, draw_gradients, draw_parameters, large
+from thalweg.cli.bench.contenders import FLOAT32, FLOAT64
+from thalweg.cli.bench.display import print_table
+from thalweg.cli.bench.native import Thalweg, adamw, amsgrad, plain_sgd, sgd
+from thalweg.cli.bench.tables import three_digits
 
 if TYPE_CHECKING:
-    from sections import Options
+    from collections.abc import Callable
 
-TITLE = "bytes: state a parameter, growth of the peak over 20 steps, one array"
-RULES = {rule.name: rule for rule in (ADAMW, AMSGRAD, MOMENTUM_SGD, PLAIN_SGD)}
+    from numpy.typing import DTypeLike
+
+    import thalweg
+    from sections import Options
+    from thalweg.cli.bench.formulas import Arrays
+    from thalweg.cli.bench.stepper import Step
+
+TITLE = "state, and growth of the peak over 20 steps"
+RULES: dict[str, Callable[[Arrays], thalweg.Optimizer]] = {
+    "AdamW": adamw,
+    "AMSGrad": amsgrad,
+    "SGD momentum": sgd,
+    "SGD": plain_sgd,
+}
+HEADINGS = ("bytes of", "state a parameter", "growth", "one array")
 ELEMENTS = 16 << 20
 STEPS = 20
 
@@ -34,27 +48,37 @@ def _forget_peak() -> None:
     Path("/proc/self/clear_refs").write_text("5")
 
 
-def measure(name: str, dtype: str, elements: int) -> tuple[float, int]:
-    """Return bytes of state a parameter, and the growth of the peak; for a process of its own."""
-    rule = RULES[name]
-    p, g = filled(elements, dtype), filled(elements, dtype, 0.01)
+def _subject(name: str, dtype: DTypeLike, elements: int) -> tuple[Thalweg, Step]:
+    case = large(elements)
+    stepper = Thalweg(RULES[name], convert(draw_parameters(case), dtype), max_norm=1.0)
+    return stepper, stepper.bind(convert(draw_gradients(case), dtype))
+
+
+def measure(name: str, dtype: DTypeLike, elements: int) -> tuple[float, int]:
+    """Return bytes of state a parameter, and the growth of the peak; for a fresh process."""
     # Starts the threads, whose stacks are no allocation of a step.
-    rule.make(filled(1 << 17, dtype)).step(filled(1 << 17, dtype, 0.01), max_norm=1.0)
-    opt = rule.make(p)
+    _, warm = _subject(name, dtype, 1 << 17)
+    warm.run()
+    stepper, step = _subject(name, dtype, elements)
     _forget_peak()
     before = _resident("VmRSS")
     for _ in range(STEPS):
-        opt.step(g, max_norm=1.0)
+        step.run()
     grown = _resident("VmHWM") - before
-    return sum(array.nbytes for array in state_of(opt, "0").values()) / p.size, grown
+    (state,) = stepper.state().values()
+    return sum(array.nbytes for array in state) / elements, grown
 
 
 def run(options: Options) -> None:
     """Measure each rule in a process of its own: what one leaves behind is no room for the next."""
     elements = options.pick(ELEMENTS, 1 << 20)
-    table = Table(f"{elements:,} elements", "state", "growth", "array")
-    for dtype in ("float32", "float64"):
-        for name in RULES:
-            with multiprocessing.get_context("spawn").Pool(1) as fresh:
-                state, growth = fresh.apply(measure, (name, dtype, elements))
-            table.row(f"{name} {dtype}", state, growth, elements * np.dtype(dtype).itemsize)
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["thalweg.cli.bench.measure"])
+    cases = [(name, dtype, elements) for dtype in (FLOAT32, FLOAT64) for name in RULES]
+    with context.Pool(1, maxtasksperchild=1) as fresh:
+        measured = fresh.starmap(measure, cases, chunksize=1)
+    cells = [
+        (f"{name} {dtype}", three_digits(state), f"{growth:,}", f"{elements * dtype.itemsize:,}")
+        for (name, dtype, _), (state, growth) in zip(cases, measured, strict=True)
+    ]
+    print_table(f"{elements:,} elements", HEADINGS, cells)

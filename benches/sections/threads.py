@@ -10,64 +10,54 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from functools import partial
-from statistics import median
-from time import perf_counter_ns
-from typing import TYPE_CHECKING, NamedTuple
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 import thalweg
-from subjects import ADAMW, filled, values
-from tables import Table
-from timing import Call, Timed, interleaved, ratio
+from thalweg.cli.bench.cases import Case, draw_gradients, draw_parameters
+from thalweg.cli.bench.contenders import BASELINE, CONTENDERS
+from thalweg.cli.bench.display import print_table
+from thalweg.cli.bench.rounds import race
+from thalweg.cli.bench.stepper import Step
+from thalweg.cli.bench.tables import format_time, three_digits
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from sections import Options
 
-TITLE = "nanoseconds a step of AdamW on one thread and on two"
+TITLE = "a step of AdamW on one thread and on two"
+HEADINGS = ("elements", "1 thread", "2 threads", "2 over 1")
 TOTALS = [1 << exponent for exponent in range(13, 21)]
 SMALL = 256
-PAUSE_NS = 1_000_000
-NOISE = values(2_048, "float64")
+PAUSE_SECONDS = 1e-3
+SAMPLE_SECONDS = 1e-4
+"""As a pause before each step makes a sample much longer."""
+NOISE = np.random.default_rng(0).standard_normal(2_048)
 THREADS = (1, 2)
 
 
-class Case(NamedTuple):
-    """A model of so many elements, in tensors of one size, and what is between its steps."""
-
-    total: int
-    tensor: int
-    pause: Call | None
-
-
 def _pause() -> None:
-    until = perf_counter_ns() + PAUSE_NS
-    while perf_counter_ns() < until:
+    until = perf_counter() + PAUSE_SECONDS
+    while perf_counter() < until:
         np.sort(NOISE)
 
 
-def _step(total: int, tensor: int) -> Call:
-    count = total // tensor
-    opt = ADAMW.make([filled(tensor, "float32") for _ in range(count)])
-    return partial(opt.step, [filled(tensor, "float32", 0.01) for _ in range(count)])
+PAUSES: dict[str, Callable[[], None] | None] = {"at once": None, "after 1 ms": _pause}
 
 
-def _settle(threads: int, step: Call, wake: Call) -> None:
+def _step(total: int, tensor: int) -> Callable[[], Any]:
+    case = Case("threads", "", ((tensor,),) * (total // tensor))
+    stepper = CONTENDERS[BASELINE].build(draw_parameters(case))
+    return stepper.bind(draw_gradients(case)).run
+
+
+def _settle(threads: int, *steps: Callable[[], Any]) -> None:
     thalweg.set_num_threads(threads)
-    step()
-    wake()
-
-
-def _timed(case: Case, wake: Call) -> dict[int, Timed]:
-    step = _step(case.total, case.tensor)
-    return {
-        n: Timed(step, prepare=case.pause, settle=partial(_settle, n, step, wake)) for n in THREADS
-    }
-
-
-PAUSES: dict[str, Call | None] = {"at once": None, "after 1 ms": _pause}
+    for step in steps:
+        step()
 
 
 @contextmanager
@@ -80,14 +70,22 @@ def _threads_kept() -> Iterator[None]:
 
 
 def _sweep(tensor: int | None, between: str, options: Options) -> None:
-    form = "one tensor" if tensor is None else f"tensors of {tensor}"
-    table = Table(f"{form}, {between}", "1 thread", "2 threads", "2 over 1")
     wake = _step(TOTALS[-1], TOTALS[-1])
-    for total in options.pick(TOTALS, TOTALS[:2]):
-        case = Case(total, tensor or total, PAUSES[between])
-        one, two = interleaved(_timed(case, wake), options.rounds_or(15)).values()
-        table.row(f"{total:,}", round(median(one)), round(median(two)), ratio(two, one))
-    print()
+    totals = options.pick(TOTALS, TOTALS[:2])
+    steps = {}
+    for total in totals:
+        run = _step(total, tensor or total)
+        for threads in THREADS:
+            settle = partial(_settle, threads, run, wake)
+            steps[total, threads] = Step(run, PAUSES[between], settle)
+    times = race(steps, options.rounds_or(15), SAMPLE_SECONDS)
+    cells = []
+    for total in totals:
+        one, two = (times[total, threads] for threads in THREADS)
+        medians = format_time(one.median), format_time(two.median)
+        cells.append((f"{total:,}", *medians, three_digits(two.ratio(one))))
+    form = "one tensor" if tensor is None else f"tensors of {tensor}"
+    print_table(f"{form}, {between}", HEADINGS, cells)
 
 
 def run(options: Options) -> None:

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import copy
-import os
 import pickle
 import re
 import runpy
-import subprocess
-import sys
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -539,26 +536,8 @@ def test_epsilon_hat_is_a_value() -> None:
 
 
 EXAMPLE = ROOT / "examples" / "sklearn_digits.py"
-BENCHMARK = ROOT / "benches" / "sklearn_mlp.py"
 
 
 def test_the_example_has_the_accuracy_that_the_page_states() -> None:
     accuracy = runpy.run_path(str(EXAMPLE))["main"]()
     assert accuracy == pytest.approx(0.98, abs=0.01)
-
-
-def test_the_benchmark_runs() -> None:
-    command = [sys.executable, str(BENCHMARK), "--small", "--rounds", "1"]
-    ended = subprocess.run(  # noqa: S603 - our own program
-        command,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert (ended.returncode, ended.stderr) == (0, "")
-    assert re.findall(r"^  (\w\S+)", ended.stdout, re.MULTILINE) == 2 * [
-        "scikit-learn",
-        "thalweg",
-        "thalweg,",
-    ]
