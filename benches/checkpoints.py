@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 BYTES = 256 << 20
 """Of parameters and state."""
 MODELS = {"few": 4, "many": 2000}
-"""How many tensors the parameters are."""
+"""Tensors of the parameters."""
 STATES = 3
 """Arrays of a parameter: itself and two of state."""
 ROUNDS = 11

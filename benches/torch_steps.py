@@ -3,7 +3,7 @@
     python benches/torch_steps.py                    # three minutes
     python benches/torch_steps.py --only mlp many    # these models
 
-The gradients are given; what is timed is `step`. Before that all are checked against the reference.
+The gradients are given and `step` is timed, after all are checked against the reference.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -140,8 +141,9 @@ def test_estimators_are_timed(run: Run) -> None:
     assert names_of(printed) == 2 * ["scikit-learn", "thalweg", "thalweg, adamw"]
 
 
-def test_optimizers_of_tensors_are_timed(run: Run) -> None:
-    pytest.importorskip("torch", reason="torch is not installed")
+def test_optimizers_of_tensors_are_timed(run: Run, request: pytest.FixtureRequest) -> None:
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    request.addfinalizer(partial(torch.set_num_threads, torch.get_num_threads()))
     thalweg.set_num_threads(1)  # torch takes as many
     assert names_of(run("torch_steps", "--only", "mlp", "--rounds", "1")) == [
         "thalweg.torch.AdamW",

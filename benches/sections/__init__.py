@@ -1,4 +1,4 @@
-"""The sections of `steps.py`, one a module, and what they are given."""
+"""The sections of `steps.py`, one a module, and the options that they are given."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TINY = Effort(0.0, 2, 2, sample_seconds=1e-4)
 
 @dataclass(frozen=True)
 class Options:
-    """What the command line asks for."""
+    """The wishes of the command line."""
 
     tiny: bool
     rounds: int | None
@@ -44,7 +44,7 @@ class Options:
 
 
 class Section(Protocol):
-    """What a module must offer to be a section."""
+    """The interface of a module that is a section."""
 
     TITLE: str
 

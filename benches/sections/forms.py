@@ -1,4 +1,4 @@
-"""What a step costs besides arithmetic: many small tensors in containers of several forms."""
+"""The cost of a step besides arithmetic: many small tensors in containers of several forms."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def _by_name(arrays: Arrays) -> Arrays:
 
 
 class Form(NamedTuple):
-    """How arrays become the tree of parameters, and that of gradients."""
+    """The functions that make trees of parameters and of gradients out of arrays."""
 
     params: Callable[[Arrays], Any]
     grads: Callable[[Arrays], Any]

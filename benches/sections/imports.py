@@ -1,4 +1,4 @@
-"""What `import thalweg` costs a program that imports NumPy anyway."""
+"""The cost of `import thalweg` to a program that imports NumPy anyway."""
 
 from __future__ import annotations
 

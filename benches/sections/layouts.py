@@ -26,7 +26,7 @@ SIDE = 4_096
 
 
 class Layout(NamedTuple):
-    """How a gradient and its parameter lie, for which types."""
+    """The order of a gradient and its parameter in memory, and the types that have it."""
 
     gradient: Callable[[Array], Array]
     param: Callable[[Array], Array] = np.ascontiguousarray

@@ -1,4 +1,4 @@
-"""What a training loop does beside the update: statistics, sums of gradients, averages."""
+"""The work of a training loop beside the update: statistics, sums of gradients, averages."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Average:
         self._average = thalweg.EMA(params, DECAY)
 
     def bind(self, grads: Arrays) -> Step:
-        """Write what is averaged, and return the update."""
+        """Write the gradients where the average reads, and return the update."""
         for name, g in grads.items():
             self._read[name][...] = g
         return Step(self._average.update)

@@ -35,7 +35,7 @@ ALL = "all but p"
 SAMPLE_SECONDS = 1e-4
 """As what precedes each step takes longer than the step."""
 AGAIN = 4
-"""The worst of hundreds of noisy ratios is mostly noise, so it gets so many times the rounds."""
+"""Factor of rounds for the worst ratio, which among hundreds of noisy ones is mostly noise."""
 
 
 class Bed:
@@ -110,7 +110,7 @@ def _over(ordinary: Step, others: dict[Any, Step], rounds: int) -> dict[Any, flo
 
 
 def _penalty(elements: int) -> float:
-    """Return how many times as long NumPy takes to divide subnormal numbers."""
+    """Return NumPy's time to divide subnormal numbers, over that of others."""
     normal, out = np.full(elements, 0.7, np.float32), np.empty(elements, np.float32)
     subnormal, ordinary = (
         Step(partial(np.divide, x, normal, out=out)) for x in (normal * np.float32(1e-40), normal)

@@ -35,7 +35,7 @@ STEPS = 20
 
 
 def _resident(field: str) -> int:
-    """Bytes by Linux's account: VmRSS now, VmHWM at the peak.
+    """Return bytes by Linux's account: VmRSS now, VmHWM at the peak.
 
     `ru_maxrss` would not do: a child begins with its parent's.
     """
@@ -70,7 +70,7 @@ def measure(name: str, dtype: DTypeLike, elements: int) -> tuple[float, int]:
 
 
 def run(options: Options) -> None:
-    """Measure each rule in a process of its own: what one leaves behind is no room for the next."""
+    """Measure each rule in a fresh process, so that none finds room that another has freed."""
     elements = options.pick(ELEMENTS, 1 << 20)
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["thalweg.cli.bench.measure"])

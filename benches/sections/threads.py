@@ -1,4 +1,4 @@
-"""From how many elements on a second thread pays.
+"""The number of elements from which a second thread pays.
 
 Below `PARALLEL_MIN` of src/machine/threads.rs, or `PARALLEL_MIN_AWAKE` where helpers are awake, a
 step stays on the calling thread and the ratio is 1; a number is right if the ratio leaves 1

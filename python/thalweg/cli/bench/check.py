@@ -1,4 +1,4 @@
-"""Whether a contender computes what it should, before anybody looks at its time."""
+"""The check of a contender's results, before its time counts."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Verdict:
 
     @property
     def passed(self) -> bool:
-        """Whether it may be timed; a deviation that is NaN is none."""
+        """True if the contender may be timed; NaN as deviation does not pass."""
         return self.error is None and self.deviation <= self.allowed
 
     def __str__(self) -> str:

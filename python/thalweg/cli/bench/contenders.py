@@ -1,4 +1,4 @@
-"""Who is measured: one table, with what each needs to be built, checked and compared."""
+"""The contenders: one table, with all that builds, checks and compares them."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Contender:
     ours : bool
         Whether it must equal the reference exactly, and joins every round.
     gradient_reads : int
-        How often a step reads the gradients; more than once is the price of looking at them first.
+        Reads of the gradients in a step; more than one is the price of looking at them first.
     scratch : int
         Arrays as large as the parameters that it needs beside parameters and state, about.
     package : str
@@ -71,7 +71,7 @@ class Contender:
 
     @property
     def traffic(self) -> Traffic:
-        """What any implementation of the rule must read and write."""
+        """The reads and writes of any implementation of the rule."""
         return Traffic(self.rule.written, self.dtype)
 
     @property
@@ -86,7 +86,7 @@ class Contender:
 
     @property
     def is_installed(self) -> bool:
-        """Whether its package is there; nothing is imported to find out."""
+        """True if its package is found; nothing is imported for that."""
         return self.package is None or find_spec(self.package) is not None
 
 

@@ -34,7 +34,7 @@ BUSY = 0.5
 
 
 class CaseProgress:
-    """The bar of a case, a context: first what is being prepared, then samples."""
+    """The bar of a case, a context: first preparations, then samples."""
 
     def __init__(self, title: str) -> None:
         # On stderr, so that `thalweg bench > tables.txt` keeps the tables alone.
@@ -46,7 +46,7 @@ class CaseProgress:
             TextColumn("{task.fields[note]}"),
             console=console,
             transient=True,
-            # A thread that draws would take its time from whoever is being timed.
+            # A thread that draws would take its time from the contender on the clock.
             auto_refresh=False,
             disable=not console.is_terminal,
         )
@@ -61,7 +61,7 @@ class CaseProgress:
         self._bars.stop()
 
     def note(self, text: str) -> None:
-        """Say what is going on."""
+        """Name the present preparation."""
         self._bars.update(self._task, note=text)
         self._bars.refresh()
 
@@ -78,7 +78,7 @@ class CaseProgress:
 
 
 def print_setting(facts: Mapping[str, Any], missing: Iterable[str]) -> None:
-    """Print what is measured on what, and what would be if it were installed."""
+    """Print the machine and the versions, and the packages that are missing."""
     print(f"{facts['cpu']}, {facts['cores']} cores, {facts['system']}")
     print(f"{facts['threads']} threads ({facts['threads_source']}), CPU level {facts['cpu_level']}")
     print(", ".join(f"{name} {version}" for name, version in facts["versions"].items()))
@@ -89,7 +89,7 @@ def print_setting(facts: Mapping[str, Any], missing: Iterable[str]) -> None:
 
 
 def print_result(result: CaseResult) -> None:
-    """Print the table of a case, and below it who is not in it and why."""
+    """Print the table of a case, and below it the contenders that are left out, with reasons."""
     print_table(result.case.title, HEADINGS, rows(result))
     for contender in result.failed:
         verdict = result.checked[contender]

@@ -33,7 +33,7 @@ class Update(Protocol):
 
 @dataclass(frozen=True)
 class Formula:
-    """An update and how many arrays of state it keeps."""
+    """An update and the number of its state arrays."""
 
     update: Update
     states: int

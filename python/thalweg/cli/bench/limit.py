@@ -1,4 +1,4 @@
-"""The memory limit: what it takes to read and write a step's arrays and do next to nothing."""
+"""The memory limit: a step's reads and writes with next to no arithmetic."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One case from shapes to samples: check everybody, then let those who passed take turns."""
+"""One case from shapes to samples: check all contenders, then let those that passed take turns."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 Entries: TypeAlias = dict[Contender | Traffic | Own, Entry]
 
-# From so many elements on arrays are in memory, not in caches that others take over.
+# From here on arrays are in memory, not in caches that others take over.
 OWN_MINIMUM = 2**22
 
 
@@ -29,7 +29,7 @@ def measure(
     effort: Effort,
     skipped: dict[Contender, str] | None = None,
 ) -> CaseResult:
-    """Check and time the contenders in a case; who was skipped is only reported."""
+    """Check and time the contenders in a case; `skipped` is only reported."""
     skipped = skipped or {}
     with CaseProgress(case.title) as progress:
         checked = _check(case, contenders, progress)

@@ -1,4 +1,4 @@
-"""How large a tensor may be for all contenders to hold theirs."""
+"""The size of tensor of which memory holds one for each contender."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def fitting_elements(wanted: int, contenders: Iterable[Contender]) -> int:
 
 
 def check_fits(elements: int, contenders: Iterable[Contender]) -> None:
-    """Raise `CommandError` if the contenders cannot hold so many parameters each."""
+    """Raise `CommandError` if memory cannot hold `elements` parameters for each contender."""
     needed, available = elements * bytes_per_element(contenders), available_memory()
     if needed > available:
         raise CommandError(

@@ -60,7 +60,7 @@ class Thalweg:
         return self._params
 
     def state(self) -> dict[str, list[Array]]:
-        """Return the live arrays of the optimizer, which may have names of its own for them."""
+        """Return the live arrays of the optimizer, whose names of them may differ."""
         live = zip(self._params, self._optimizer.state.values(), strict=True)
         return {
             name: [value for value in leaf.values() if isinstance(value, np.ndarray)]

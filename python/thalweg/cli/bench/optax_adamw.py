@@ -16,7 +16,7 @@ from thalweg.cli.bench.stepper import Step
 if TYPE_CHECKING:
     from thalweg.cli.bench.formulas import Array, Arrays
 
-# Before JAX looks for devices: an accelerator is not what is measured.
+# Before JAX looks for devices: an accelerator is not measured.
 jax.config.update("jax_platforms", "cpu")
 
 ADAMW = optax.adamw(LR, b1=BETAS[0], b2=BETAS[1], eps=EPS, weight_decay=WEIGHT_DECAY)
@@ -44,7 +44,7 @@ class OptaxAdamW:
         return {name: np.array(p) for name, p in self._params.items()}
 
     def state(self) -> dict[str, list[Array]]:
-        """Return nothing: JAX lets nobody else write to its memory."""
+        """Return nothing: only JAX writes to its memory."""
         return {}
 
     def _step(self, grads: Any) -> None:

@@ -1,4 +1,4 @@
-"""What a run found, and the same as plain data."""
+"""The results of a run, and the same as plain data."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Own:
 
 @dataclass(frozen=True)
 class CaseResult:
-    """A case: all who were checked, the samples of who passed, and why others were not asked."""
+    """A case: verdicts, samples of those that passed, reasons for those that were skipped."""
 
     case: Case
     rounds: int
@@ -36,7 +36,7 @@ class CaseResult:
 
     @property
     def failed(self) -> list[Contender]:
-        """Who failed the check and was not timed."""
+        """The contenders that failed the check and were not timed."""
         return [contender for contender, verdict in self.checked.items() if not verdict.passed]
 
     def limit(self, contender: Contender) -> Series:
@@ -52,7 +52,7 @@ class CaseResult:
         return self.limit(contender).best / self.series[contender].best
 
     def of_baseline(self, contender: Contender) -> float | None:
-        """Return how many times as long as thalweg's default it takes, if that was measured."""
+        """Return its time over that of thalweg's default, if that was measured."""
         baseline = next((one for one in self.series if one.name == BASELINE), None)
         return self.series[contender].ratio(self.series[baseline]) if baseline else None
 

@@ -30,7 +30,7 @@ FEWEST_SAMPLES = 3
 
 @dataclass(frozen=True)
 class Effort:
-    """How long to measure a case: a time, and rounds that are made whatever the time.
+    """The effort for a case: a time, and rounds that are made whatever the time.
 
     A sample is a batch of steps at least `sample_seconds` long, so that clock, call and the first
     steps after another contender are lost in it.
@@ -74,7 +74,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Entry:
-    """Who is measured, and whether in every round however long it takes."""
+    """A step to be measured; in every round, however long it takes, if `always`."""
 
     step: Step
     always: bool
@@ -82,7 +82,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class _Pace:
-    """How a sample is taken."""
+    """The steps of a sample, whether one more precedes it, and the seconds it takes."""
 
     steps: int
     warmed: bool
@@ -95,9 +95,9 @@ class Measurement(Generic[Key]):
     Attributes
     ----------
     rounds : int
-        How many there will be.
+        Their number.
     samples : dict
-        How many samples each entry will have, spread evenly over the rounds.
+        The number of samples of each entry, spread evenly over the rounds.
     """
 
     def __init__(self, entries: Mapping[Key, Entry], effort: Effort) -> None:
@@ -121,7 +121,7 @@ class Measurement(Generic[Key]):
         generator = np.random.default_rng(0)
         keys = list(self._entries)
         for number in range(self.rounds):
-            # In an order of its own each time: nobody always follows the same one.
+            # In another order each time: no entry always follows the same one.
             for index in generator.permutation(len(keys)):
                 key = keys[index]
                 if self._joins(key, number):
@@ -150,7 +150,7 @@ def race(
 
 
 def _pace(step: Step, sample_seconds: float) -> _Pace:
-    """Touch all memory, compile what is compiled at first, and see how long a step takes."""
+    """Touch all memory, let it compile what it compiles at first, and time a step."""
     _time(step, 1)
     seconds = _time(step, 1)
     if seconds < WARMED_SECONDS:

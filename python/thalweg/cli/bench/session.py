@@ -47,7 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _contenders(arguments: argparse.Namespace) -> tuple[list[Contender], list[str]]:
-    """Return who was chosen and is installed, and the packages of those who are not."""
+    """Return the chosen contenders that are installed, and the packages of the others."""
     # In the order of the table, however they were chosen.
     chosen = [
         contender

@@ -1,4 +1,4 @@
-"""What every contender looks like to the check and to the clock."""
+"""The face that every contender shows to the check and to the clock."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ class Step:
     """One step, ready to be taken any number of times with the same gradients."""
 
     run: Callable[[], Any]
-    """What is timed."""
+    """The call that is timed."""
     prepare: Callable[[], Any] | None = None
     """Called before each run, outside the time."""
     settle: Callable[[], Any] | None = None
     """Called before each sample, outside the time."""
     turns: int = 1
-    """How often a run does what is measured."""
+    """Steps in one run."""
 
 
 class Stepper(Protocol):

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class TorchAdamW:
-    """``torch.optim.AdamW``, or what is called like it, on tensors in memory of torch."""
+    """``torch.optim.AdamW``, or another maker with its arguments, on tensors in torch's memory."""
 
     def __init__(
         self,
