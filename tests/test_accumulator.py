@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import thalweg
-from test_bits import (
+from arrays import (
     assert_same_bits,
     bits,
     generators,
@@ -29,7 +29,7 @@ from thalweg import Accumulator, reference
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from test_bits import Array
+    from arrays import Array
 
 weights = st.sampled_from([1.0, 3.0, 1 / 3, 1e-6, 1e30, 1e-30])
 

@@ -11,7 +11,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import thalweg
-from test_bits import Rule, assert_same_bits, every_rule
+from arrays import assert_same_bits
+from rules import Rule, every_rule
 from thalweg import functional, reference
 
 betas = st.floats(0.0, 1.0, exclude_max=True)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import thalweg
-from test_bits import machine
+from arrays import machine
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

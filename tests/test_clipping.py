@@ -10,14 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import thalweg
+from arrays import assert_same_bits, generators, machine, numbers, place, readable, shapes, types
 from conftest import unchanged
-from test_bits import assert_same_bits, generators, machine, numbers, place, readable, shapes, types
 from thalweg import reference
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from test_bits import Array
+    from arrays import Array
 
 LIMITS = st.sampled_from([1e-3, 1 / 3, 1.0, 1e30, 1e-40, float("inf")])
 SCALES = st.sampled_from([1.0, 1 / 3, 3.7, 1e-6, 1e30])

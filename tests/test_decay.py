@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 
 import thalweg
-from test_bits import RULES, assert_same_bits
+from arrays import assert_same_bits
+from rules import RULES
 from thalweg import functional, reference
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from test_bits import Array
+    from arrays import Array
 
 CURVATURE = np.array([0.1, 1.0, 10.0])
 

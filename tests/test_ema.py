@@ -13,8 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import thalweg
-from conftest import snapshot
-from test_bits import (
+from arrays import (
     Array,
     assert_same_bits,
     generators,
@@ -25,6 +24,7 @@ from test_bits import (
     types,
     writable,
 )
+from conftest import snapshot
 from thalweg import EMA, reference
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import thalweg
+from arrays import assert_same_bits
 from conftest import unchanged
-from test_bits import assert_same_bits
 from test_freezing import EVERY_RULE, alone, assert_same, gradients, parameters
 
 if TYPE_CHECKING:

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 
 import thalweg
+from arrays import assert_same_bits
 from conftest import unchanged
-from test_bits import assert_same_bits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from test_bits import Array
+    from arrays import Array
 
     Make = Callable[..., thalweg.Optimizer]
 

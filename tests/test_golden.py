@@ -18,7 +18,7 @@ import thalweg
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from test_bits import Array
+    from arrays import Array
 
 SHAPES = {"w": (17, 5), "b": (33,), "s": (), "c": (2, 3, 4)}
 STORED = [1, 2, 10, 60]

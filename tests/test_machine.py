@@ -22,9 +22,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 import thalweg
+from arrays import assert_same_bits, generators, place, readable, types, writable
 from conftest import attached
 from model import DEFAULTS, STRUCTURAL, Model, Refused, Report, Saved, check_value
-from test_bits import assert_same_bits, generators, place, readable, types, writable
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 import thalweg
+from arrays import assert_same_bits
 from conftest import attached
-from test_bits import assert_same_bits
 from test_processes import in_fork, needs_fork
 from thalweg import EMA, Accumulator, AdamW
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import thalweg
-from test_bits import Array, assert_same_bits, generators, machine, numbers, place, readable, types
+from arrays import Array, assert_same_bits, generators, machine, numbers, place, readable, types
 from thalweg import functional, reference
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import thalweg
+from arrays import generators, machine, place, readable, types, writable
 from conftest import snapshot, unchanged
-from test_bits import generators, machine, place, readable, types, writable
 from test_freezing import EVERY_RULE
 
 if TYPE_CHECKING:

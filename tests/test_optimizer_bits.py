@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import thalweg
-from test_bits import RULES, Array, Options, Rule, assert_same_bits, machine
+from arrays import Array, assert_same_bits, machine
+from rules import RULES, Options, Rule
 from thalweg import reference
 
 Grads = dict[str, "Array | None"]

@@ -7,17 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import thalweg
-from test_bits import (
-    Array,
-    Rule,
-    assert_same_bits,
-    every_rule,
-    generators,
-    machine,
-    numbers,
-    steps,
-    types,
-)
+from arrays import Array, assert_same_bits, generators, machine, numbers, steps, types
+from rules import Rule, every_rule
 
 levels = st.sampled_from(thalweg.cpu_levels())
 

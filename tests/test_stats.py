@@ -13,22 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import thalweg
+from arrays import generators, machine, numbers, place, readable, shapes, types, writable
 from conftest import snapshot
-from test_bits import (
-    generators,
-    machine,
-    numbers,
-    place,
-    readable,
-    shapes,
-    types,
-    writable,
-)
 from test_freezing import EVERY_RULE
 from thalweg import TensorStats, reference
 
 if TYPE_CHECKING:
-    from test_bits import Array
+    from arrays import Array
     from test_freezing import Make
 
 POLICIES = ["raise", "ignore"]

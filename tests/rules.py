@@ -1,0 +1,82 @@
+"""The rules: each with its function, its definition in the reference, and options for tests."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import pytest
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from thalweg import functional, reference
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+Array = NDArray[Any]
+Options = dict[str, Any]
+
+
+class Rule(NamedTuple):
+    """An update, the function that defines it, how many state arrays, and its options."""
+
+    update: Callable[..., bool]
+    definition: Callable[..., tuple[Array, ...]]
+    states: int
+    typical: Options
+    options: dict[str, st.SearchStrategy[Any]]
+
+    def _arguments(self, p: Any, g: Any, state: Sequence[Any], step: int) -> tuple[Any, ...]:
+        if self.definition is reference.sgd:
+            return (p, g, *(state or [None]), step), {}
+        return (p, g, *state[:2], step), {"max_exp_avg_sq": (*state, None)[2]}
+
+    def define(
+        self, p: Array, g: Array, state: Sequence[Array], step: int, options: Options
+    ) -> list[Array]:
+        """New parameter and state, by the reference."""
+        arrays, more = self._arguments(p, g, state, step)
+        with np.errstate(all="ignore"):
+            return [np.asarray(x) for x in self.definition(*arrays, **more, **options)]
+
+    def apply(
+        self, p: Any, g: Any, state: Sequence[Any], step: int, options: Options, **how: Any
+    ) -> bool:
+        """Update in place, by the core; whether it did."""
+        arrays, more = self._arguments(p, g, state, step)
+        return self.update(*arrays, **more, **options, **{"nonfinite": "ignore", **how})
+
+
+# 1e-60 is zero in float32, and a term whose coefficient is zero is left out.
+RATES = st.sampled_from([0.0, 1e-60, 1e-3, 1 / 3, 1.0])
+BETAS = st.sampled_from([0.0, 0.3, np.nextafter(0.5, 0), 0.5, 0.7, 0.9, 0.999, 1 - 2**-53])
+COMMON = {
+    "lr": RATES,
+    "maximize": st.booleans(),
+    "scale": st.sampled_from([1.0, 0.5, 1 / 3, 3.7, 1e-6, 1e30, 1e-30]),
+}
+ADAM = {**COMMON, "betas": st.tuples(BETAS, BETAS), "eps": st.sampled_from([1e-8, 1e-15, 0.1])}
+MOMENTUM = {**COMMON, "momentum": BETAS, "dampening": st.sampled_from([0.0, 1 / 3, 1.0])}
+NESTEROV = {**COMMON, "momentum": BETAS.filter(bool), "nesterov": st.just(value=True)}
+L2 = {"l2": RATES}
+DECAY = {"weight_decay": RATES, "independent": st.booleans()}
+
+adam, adamw = (functional.adam, reference.adam), (functional.adamw, reference.adam)
+sgd, sgdw = (functional.sgd, reference.sgd), (functional.sgdw, reference.sgd)
+l2, decay = {"lr": 0.01, "l2": 0.1}, {"lr": 0.01, "weight_decay": 0.1}
+momentum = {"momentum": 0.9, "dampening": 0.1}
+nesterov = {"momentum": 0.9, "nesterov": True}
+RULES = {
+    "Adam": Rule(*adam, 2, l2, ADAM | L2),
+    "AMSGrad": Rule(*adam, 3, l2, ADAM | L2),
+    "AdamW": Rule(*adamw, 2, decay, ADAM | DECAY),
+    "AMSGradW": Rule(*adamw, 3, decay, ADAM | DECAY),
+    "SGD": Rule(*sgd, 0, l2, COMMON | L2),
+    "SGD, momentum": Rule(*sgd, 1, l2 | momentum, MOMENTUM | L2),
+    "SGD, Nesterov": Rule(*sgd, 1, l2 | nesterov, NESTEROV | L2),
+    "SGDW": Rule(*sgdw, 0, decay, COMMON | DECAY),
+    "SGDW, momentum": Rule(*sgdw, 1, decay | momentum, MOMENTUM | DECAY),
+    "SGDW, Nesterov": Rule(*sgdw, 1, decay | nesterov, NESTEROV | DECAY),
+}
+every_rule = pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
