@@ -7,16 +7,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import thalweg
+from rules import RULES
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-RULES: dict[str, tuple[type[thalweg.Optimizer], dict[str, Any]]] = {
-    "AdamW": (thalweg.AdamW, {"lr": 0.1}),
-    "AMSGrad": (thalweg.Adam, {"lr": 0.1, "amsgrad": True, "l2": 0.1}),
-    "SGD": (thalweg.SGD, {"lr": 0.1}),
-    "SGDW": (thalweg.SGDW, {"lr": 0.1, "momentum": 0.9, "nesterov": True}),
-}
 
 
 def start() -> dict[str, Any]:
@@ -42,15 +36,13 @@ def wide(step: int = 0) -> dict[str, Any]:
 def opened(
     directory: Path, rule: str = "AdamW", like: Any = None, **options: Any
 ) -> thalweg.Optimizer:
-    cls, values = RULES[rule]
     params = thalweg.map_params(directory, start() if like is None else like)
-    return cls(params, **values, **options, state_dir=directory)
+    return RULES[rule].make(params, **options, state_dir=directory)
 
 
 def undisturbed(rule: str, steps: int) -> thalweg.Optimizer:
     """An optimizer in memory after so many steps."""
-    cls, values = RULES[rule]
-    opt = cls(start(), **values)
+    opt = RULES[rule].make(start())
     for step in range(1, steps + 1):
         opt.step(gradients(step))
     return opt

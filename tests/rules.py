@@ -9,6 +9,7 @@ import pytest
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+import thalweg
 from thalweg import functional, reference
 
 if TYPE_CHECKING:
@@ -19,13 +20,22 @@ Options = dict[str, Any]
 
 
 class Rule(NamedTuple):
-    """An update, the function that defines it, how many state arrays, and its options."""
+    """One setting of an optimizer: its class, its function, its definition in the reference."""
 
+    cls: type[thalweg.Optimizer]
     update: Callable[..., bool]
     definition: Callable[..., tuple[Array, ...]]
-    states: int
+    state: tuple[str, ...]
     typical: Options
     options: dict[str, st.SearchStrategy[Any]]
+
+    def arguments(self, options: Options) -> Options:
+        """What the optimizer is made with: typical options, unless others are given."""
+        amsgrad = {"amsgrad": True} if "max_exp_avg_sq" in self.state else {}
+        return {**self.typical, **amsgrad, **options}
+
+    def make(self, params: Any, **options: Any) -> thalweg.Optimizer:
+        return self.cls(params, **self.arguments(options))
 
     def _arguments(self, p: Any, g: Any, state: Sequence[Any], step: int) -> tuple[Any, ...]:
         if self.definition is reference.sgd:
@@ -62,21 +72,26 @@ NESTEROV = {**COMMON, "momentum": BETAS.filter(bool), "nesterov": st.just(value=
 L2 = {"l2": RATES}
 DECAY = {"weight_decay": RATES, "independent": st.booleans()}
 
-adam, adamw = (functional.adam, reference.adam), (functional.adamw, reference.adam)
-sgd, sgdw = (functional.sgd, reference.sgd), (functional.sgdw, reference.sgd)
+Adam = (thalweg.Adam, functional.adam, reference.adam)
+AdamW = (thalweg.AdamW, functional.adamw, reference.adam)
+SGD = (thalweg.SGD, functional.sgd, reference.sgd)
+SGDW = (thalweg.SGDW, functional.sgdw, reference.sgd)
+moments = ("exp_avg", "exp_avg_sq")
+moments_and_maximum = (*moments, "max_exp_avg_sq")
+buffer = ("momentum_buffer",)
 l2, decay = {"lr": 0.01, "l2": 0.1}, {"lr": 0.01, "weight_decay": 0.1}
 momentum = {"momentum": 0.9, "dampening": 0.1}
 nesterov = {"momentum": 0.9, "nesterov": True}
 RULES = {
-    "Adam": Rule(*adam, 2, l2, ADAM | L2),
-    "AMSGrad": Rule(*adam, 3, l2, ADAM | L2),
-    "AdamW": Rule(*adamw, 2, decay, ADAM | DECAY),
-    "AMSGradW": Rule(*adamw, 3, decay, ADAM | DECAY),
-    "SGD": Rule(*sgd, 0, l2, COMMON | L2),
-    "SGD, momentum": Rule(*sgd, 1, l2 | momentum, MOMENTUM | L2),
-    "SGD, Nesterov": Rule(*sgd, 1, l2 | nesterov, NESTEROV | L2),
-    "SGDW": Rule(*sgdw, 0, decay, COMMON | DECAY),
-    "SGDW, momentum": Rule(*sgdw, 1, decay | momentum, MOMENTUM | DECAY),
-    "SGDW, Nesterov": Rule(*sgdw, 1, decay | nesterov, NESTEROV | DECAY),
+    "Adam": Rule(*Adam, moments, l2, ADAM | L2),
+    "AMSGrad": Rule(*Adam, moments_and_maximum, l2, ADAM | L2),
+    "AdamW": Rule(*AdamW, moments, decay, ADAM | DECAY),
+    "AMSGradW": Rule(*AdamW, moments_and_maximum, decay, ADAM | DECAY),
+    "SGD": Rule(*SGD, (), l2, COMMON | L2),
+    "SGD, momentum": Rule(*SGD, buffer, l2 | momentum, MOMENTUM | L2),
+    "SGD, Nesterov": Rule(*SGD, buffer, l2 | nesterov, NESTEROV | L2),
+    "SGDW": Rule(*SGDW, (), decay, COMMON | DECAY),
+    "SGDW, momentum": Rule(*SGDW, buffer, decay | momentum, MOMENTUM | DECAY),
+    "SGDW, Nesterov": Rule(*SGDW, buffer, decay | nesterov, NESTEROV | DECAY),
 }
 every_rule = pytest.mark.parametrize("rule", RULES.values(), ids=RULES)

@@ -45,7 +45,7 @@ def test_one_minus_power_loses_no_digits(beta: float, step: int) -> None:
 def test_tiny_gradients_and_state_count_as_zero(
     rule: Rule, dtype: type, tiny: float, tiny_square: float
 ) -> None:
-    values = [0.0, tiny, tiny_square, tiny_square][: 1 + rule.states]
+    values = [0.0, tiny, tiny_square, tiny_square][: 1 + len(rule.state)]
     p, *state = (np.full(20, value, dtype) for value in values)
     assert rule.apply(p, np.full(20, tiny, dtype), state, 2, rule.typical)
     for x in (p, *state):
@@ -68,11 +68,11 @@ def test_tiny_gradients_and_state_count_as_zero(
 def test_no_gradient_makes_a_parameter_nan(
     rule: Rule, dtype: type, huge: float, nonfinite: str
 ) -> None:
-    p, *state = np.zeros((1 + rule.states, 40), dtype)
+    p, *state = np.zeros((1 + len(rule.state), 40), dtype)
     for gradient in (1.0, huge, 1.0):
         g = np.ones(40, dtype)
         g[33] = gradient
-        refused = not np.isfinite(gradient) or (rule.states >= 2 and gradient == huge)
+        refused = not np.isfinite(gradient) or (len(rule.state) >= 2 and gradient == huge)
         before = [x.copy() for x in (p, *state)]
         raises = refused and nonfinite == "raise"
         with pytest.raises(thalweg.NonFiniteError) if raises else nullcontext():

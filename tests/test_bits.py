@@ -31,7 +31,9 @@ def test_core_equals_reference(rule: Rule, data: st.DataObject) -> None:
     options, step = data.draw(st.fixed_dictionaries(rule.options)), data.draw(steps)
     shape, dtype, gradient_type = data.draw(shapes), data.draw(types), data.draw(types)
     rng, threads = data.draw(generators), data.draw(st.sampled_from([1, 2, 3, 7]))
-    layouts = data.draw(st.lists(writable, min_size=1 + rule.states, max_size=1 + rule.states))
+    layouts = data.draw(
+        st.lists(writable, min_size=1 + len(rule.state), max_size=1 + len(rule.state))
+    )
 
     written = [numbers(rng, shape, dtype) for _ in layouts]
     written[2:] = map(np.abs, written[2:])  # the second moment and its maximum
@@ -58,7 +60,7 @@ def test_threads_share_large_arrays(
     rule: Rule, dtype: str, shape: tuple[int, ...], layout: str
 ) -> None:
     rng = np.random.default_rng(0)
-    written = [rng.standard_normal(shape).astype(dtype) for _ in range(1 + rule.states)]
+    written = [rng.standard_normal(shape).astype(dtype) for _ in range(1 + len(rule.state))]
     written[2:] = map(np.abs, written[2:])
     g = rng.standard_normal(shape).astype(dtype)
     expected = rule.define(written[0], g, written[1:], 3, rule.typical)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 import thalweg
 from arrays import assert_same_bits, generators, machine, numbers, place, readable, shapes, types
 from conftest import unchanged
+from rules import RULES, Rule
 from thalweg import reference
 
 if TYPE_CHECKING:
@@ -19,12 +20,13 @@ if TYPE_CHECKING:
 
     from arrays import Array
 
+ADAM, MOMENTUM = RULES["Adam"], RULES["SGD, momentum"]
 LIMITS = st.sampled_from([1e-3, 1 / 3, 1.0, 1e30, 1e-40, float("inf")])
 SCALES = st.sampled_from([1.0, 1 / 3, 3.7, 1e-6, 1e30])
 
 
 def stepped(
-    params: Mapping[str, Array], grads: Mapping[str, Array], limits: Any, scale: float, rule: str
+    params: Mapping[str, Array], grads: Mapping[str, Array], limits: Any, scale: float, rule: Rule
 ) -> tuple[dict[str, Array], float]:
     """New parameters after a first step by the reference, and the smallest factor."""
     new, least = {}, 1.0
@@ -34,28 +36,18 @@ def stepped(
         with np.errstate(all="ignore"):
             if max_norm is not None:
                 clip = reference.clip_factor({"g": g.astype(p.dtype)}, max_norm, scale)
-            how = {"lr": 0.1, "l2": 0.1, "scale": scale * clip, "max_value": max_value}
-            zeros = np.zeros_like(p)
-            if rule == "Adam":
-                new[name] = reference.adam(p, g, zeros, zeros, 1, **how)[0]
-            else:
-                new[name] = reference.sgd(p, g, zeros, 1, momentum=0.9, **how)[0]
+        how = {**rule.typical, "scale": scale * clip, "max_value": max_value}
+        new[name] = rule.define(p, g, [np.zeros_like(p) for _ in rule.state], 1, how)[0]
         least = np.nan if np.isnan(clip) else min(least, clip)
     return new, least
 
 
-def made(params: Any, rule: str, **rest: Any) -> thalweg.Optimizer:
-    if rule == "Adam":
-        return thalweg.Adam(params, lr=0.1, l2=0.1, **rest)
-    return thalweg.SGD(params, 0.1, l2=0.1, momentum=0.9, **rest)
-
-
-@pytest.mark.parametrize("rule", ["Adam", "SGD"])
+@pytest.mark.parametrize("rule", [ADAM, MOMENTUM], ids=["Adam", "SGD"])
 @pytest.mark.parametrize("limit", ["max_tensor_norm", "max_value"])
 @settings(max_examples=120, deadline=None)
 @given(data=st.data())
 def test_a_clipped_step_is_that_of_the_reference(
-    rule: str, limit: str, data: st.DataObject
+    rule: Rule, limit: str, data: st.DataObject
 ) -> None:
     rng, scale = data.draw(generators), data.draw(SCALES)
     limits = {limit: data.draw(LIMITS)}
@@ -68,7 +60,7 @@ def test_a_clipped_step_is_that_of_the_reference(
     expected, clip = stepped(start, grads, limits, scale, rule)
     for level in thalweg.cpu_levels():
         params = {name: p.copy() for name, p in start.items()}
-        opt = made(params, rule, nonfinite="ignore")
+        opt = rule.make(params, nonfinite="ignore")
         with machine(level, data.draw(st.sampled_from([1, 3]))):
             report = opt.step(grads, scale=scale, **limits)
         for name, p in params.items():
@@ -84,9 +76,9 @@ def test_threads_share_large_tensors(limits: Any, threads: int) -> None:
     rng = np.random.default_rng(0)
     params = {"w": np.ones((503, 499), np.float32), "b": np.ones(7)}
     grads = {"w": rng.standard_normal((499, 503)).T, "b": rng.standard_normal(7)}
-    expected, clip = stepped(params, grads, limits, 0.5, "Adam")
+    expected, clip = stepped(params, grads, limits, 0.5, ADAM)
     with machine(threads=threads):
-        report = made(params, "Adam").step(grads, scale=0.5, **limits)
+        report = ADAM.make(params).step(grads, scale=0.5, **limits)
     for name, p in params.items():
         assert_same_bits(p, expected[name])
     assert report.clip == clip
@@ -182,7 +174,7 @@ def test_hundreds_of_tensors_are_each_clipped_by_themselves() -> None:
     rng = np.random.default_rng(0)
     params = {f"p{i}": np.zeros(3, np.float32) for i in range(300)}
     grads = {name: rng.standard_normal(3).astype(np.float32) for name in params}
-    expected, clip = stepped(params, grads, {"max_tensor_norm": 1.0}, 1.0, "SGD")
-    assert made(params, "SGD").step(grads, max_tensor_norm=1.0).clip == clip
+    expected, clip = stepped(params, grads, {"max_tensor_norm": 1.0}, 1.0, MOMENTUM)
+    assert MOMENTUM.make(params).step(grads, max_tensor_norm=1.0).clip == clip
     for name, p in params.items():
         assert_same_bits(p, expected[name])

@@ -11,12 +11,11 @@ import pytest
 import thalweg
 from arrays import assert_same_bits
 from conftest import unchanged
-from test_freezing import EVERY_RULE, alone, assert_same, gradients, parameters
+from rules import Rule, every_rule
+from test_freezing import alone, assert_same, gradients, parameters
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from test_freezing import Make
 
 
 def grown(opt: thalweg.Optimizer, **more: Any) -> dict[str, Any]:
@@ -25,11 +24,11 @@ def grown(opt: thalweg.Optimizer, **more: Any) -> dict[str, Any]:
     return opt._held.tree
 
 
-@EVERY_RULE
-def test_the_others_go_on_and_the_added_start_at_their_own_first_step(make: Make) -> None:
+@every_rule
+def test_the_others_go_on_and_the_added_start_at_their_own_first_step(rule: Rule) -> None:
     params = parameters()
     added = params.pop("middle")
-    opt = make(params)
+    opt = rule.make(params)
     held = {(name, key): a for name, leaf in opt.state.items() for key, a in leaf.items()}
     for step in (1, 2, 3):
         opt.step({name: gradients(step)[name] for name in params})
@@ -37,8 +36,8 @@ def test_the_others_go_on_and_the_added_start_at_their_own_first_step(make: Make
     for step in (4, 5):
         opt.step(gradients(step))
     for name in ("low", "high"):
-        assert_same(opt, alone(make, name, range(1, 6)), name)
-    assert_same(opt, alone(make, "middle", (4, 5)), "middle")
+        assert_same(opt, alone(rule, name, range(1, 6)), name)
+    assert_same(opt, alone(rule, "middle", (4, 5)), "middle")
     assert opt.step_count == 5
     assert opt.params["middle"] is added
     assert all(opt.state[n][key] is a for (n, key), a in held.items() if key != "step")
@@ -178,16 +177,16 @@ def test_a_callable_match_that_raises_changes_nothing() -> None:
     assert calls == ["w", "v"]
 
 
-@EVERY_RULE
-def test_a_state_dict_knows_the_added_and_resumes_to_the_same_bits(make: Make) -> None:
+@every_rule
+def test_a_state_dict_knows_the_added_and_resumes_to_the_same_bits(rule: Rule) -> None:
     params = parameters()
     added = params.pop("middle")
-    opt = make(params)
+    opt = rule.make(params)
     opt.step({name: gradients(1)[name] for name in params})
     old = opt.state_dict()
     opt.extend(grown(opt, middle=added), groups=[{"match": "middle", "lr_scale": 0.5}])
     opt.step(gradients(2))
-    other = make(copy.deepcopy(opt._held.tree), groups=[{"match": "middle", "lr_scale": 0.5}])
+    other = rule.make(copy.deepcopy(opt._held.tree), groups=[{"match": "middle", "lr_scale": 0.5}])
     other.load_state_dict(opt.state_dict())
     for one in (opt, other):
         one.step(gradients(3))

@@ -3,58 +3,38 @@
 from __future__ import annotations
 
 from itertools import product
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pytest
 from numpy.lib.stride_tricks import as_strided
 
 from conftest import unchanged
-from thalweg import SGD, SGDW, Adam, AdamW, NonFiniteError, reference
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-RULES: dict[str, Callable[..., Any]] = {
-    "AdamW": AdamW,
-    "Adam": lambda p, **options: Adam(p, l2=1e-2, **options),
-    "AMSGrad": lambda p, **options: AdamW(p, amsgrad=True, **options),
-    "SGDW": lambda p, **options: SGDW(p, lr=0.1, **options),
-    "SGD with momentum": lambda p, **options: SGD(p, lr=0.1, momentum=0.9, l2=0.1, **options),
-    "Nesterov": lambda p, **options: SGD(p, lr=0.1, momentum=0.9, nesterov=True, **options),
-}
+from rules import Rule, every_rule
+from thalweg import AdamW, NonFiniteError
 
 
-def expected(opt: Any, name: str, g: Any) -> tuple[Any, ...]:
-    """What the reference makes of a parameter at its next step."""
-    resolved = opt.resolve(name)
-    values = {key: resolved[key] for key in opt.rule.keys}
-    done, *live = opt.state[name].values()
-    p, *state = (array.copy() for array in (opt.params[name], *live))
-    if isinstance(opt, Adam | AdamW):
-        more = {"max_exp_avg_sq": state[2]} if len(state) == 3 else {}
-        return reference.adam(p, g, *state[:2], done + 1, **values, **more)
-    values["nesterov"] = opt._held.options["nesterov"]
-    return reference.sgd(p, g, state[0] if state else None, done + 1, **values)
+def expected(rule: Rule, opt: Any, g: Any) -> list[Any]:
+    """Parameter `w` and its state after the next step, by the reference."""
+    done, *state = opt.state["w"].values()
+    return rule.define(opt.params["w"], g, state, done + 1, rule.typical)
 
 
-@pytest.mark.parametrize("rule", RULES)
+@every_rule
 @pytest.mark.parametrize("done", [2**31 - 1, 2**31, 2**32, 2**53 - 1, 2**53, 2**53 + 1, 2**62])
-def test_steps_are_counted_exactly(rule: str, done: int) -> None:
+def test_steps_are_counted_exactly(rule: Rule, done: int) -> None:
     asked = []
 
     def schedule(step: int) -> float:
         asked.append(step)
-        return 0.125
+        return rule.typical["lr"]
 
-    opt = RULES[rule]({"w": np.ones(5, np.float32)})
-    opt.groups[0].lr = schedule
+    opt = rule.make({"w": np.ones(5, np.float32)})
     opt.step({"w": np.linspace(-1, 1, 5)})
     saved = opt.state_dict()
     saved["step_count"] = saved["state"]["w"]["step"] = done
     opt.load_state_dict(saved)
-    opt.groups[0].lr = 0.125
-    result = expected(opt, "w", np.linspace(2, -1, 5))
+    result = expected(rule, opt, np.linspace(2, -1, 5))
     opt.groups[0].lr = schedule
     report = opt.step({"w": np.linspace(2, -1, 5)})
     assert (asked[-1], report.step, opt.step_count) == (done + 1,) * 3
@@ -71,16 +51,16 @@ def ends(dtype: Any) -> list[float]:
     return [0.0, *positive, *(-x for x in positive)]
 
 
-@pytest.mark.parametrize("rule", RULES)
+@every_rule
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.filterwarnings("ignore:.*encountered.*:RuntimeWarning")  # the reference's overflows
 def test_parameters_and_gradients_at_the_limits_have_the_bits_of_the_reference(
-    rule: str, dtype: Any
+    rule: Rule, dtype: Any
 ) -> None:
     pairs = np.array([*product([*ends(dtype), np.inf, np.nan], ends(dtype))], dtype)
-    opt = RULES[rule]({"w": pairs[:, 0].copy()}, nonfinite="ignore")
+    opt = rule.make({"w": pairs[:, 0].copy()}, nonfinite="ignore")
     for g in (pairs[:, 1], pairs[::-1, 1], np.zeros(len(pairs), dtype)):
-        p, *state = expected(opt, "w", g)
+        p, *state = expected(rule, opt, g)
         opt.step({"w": g})
         np.testing.assert_array_equal(opt.params["w"], p)
         for array, result in zip([*opt.state["w"].values()][1:], state, strict=True):

@@ -13,21 +13,12 @@ import pytest
 import thalweg
 from arrays import assert_same_bits
 from conftest import unchanged
+from rules import RULES, Rule, every_rule
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from arrays import Array
-
-    Make = Callable[..., thalweg.Optimizer]
-
-RULES: dict[str, Make] = {
-    "AdamW": lambda params, **rest: thalweg.AdamW(params, lr=0.1, weight_decay=0.1, **rest),
-    "AMSGrad": lambda params, **rest: thalweg.Adam(params, lr=0.1, amsgrad=True, **rest),
-    "SGDW": lambda params, **rest: thalweg.SGDW(params, lr=0.1, momentum=0.9, **rest),
-    "SGD": lambda params, **rest: thalweg.SGD(params, lr=0.1, **rest),
-}
-EVERY_RULE = pytest.mark.parametrize("make", RULES.values(), ids=RULES)
 
 NAMES = ("low", "middle", "high")
 STEPS = 9
@@ -66,20 +57,20 @@ def assert_same(opt: thalweg.Optimizer, other: thalweg.Optimizer, *names: str) -
             assert_same_bits(array, two[key])
 
 
-def alone(make: Make, name: str, steps: Sequence[int]) -> thalweg.Optimizer:
+def alone(rule: Rule, name: str, steps: Sequence[int]) -> thalweg.Optimizer:
     """An optimizer that never had any other parameter or step."""
-    opt = make({name: parameters()[name]})
+    opt = rule.make({name: parameters()[name]})
     for step in steps:
         opt.step({name: gradients(step)[name]})
     return opt
 
 
-@EVERY_RULE
+@every_rule
 def test_gradual_unfreezing_is_a_fresh_start_for_what_thaws_and_nothing_for_the_rest(
-    make: Make,
+    rule: Rule,
 ) -> None:
     params = parameters()
-    opt = make(params, groups=frozen("low", "middle"))
+    opt = rule.make(params, groups=frozen("low", "middle"))
     started = {"high": 1, "middle": 4, "low": 7}
     for step in range(1, STEPS + 1):
         for position, name in enumerate(NAMES, start=1):
@@ -90,12 +81,12 @@ def test_gradual_unfreezing_is_a_fresh_start_for_what_thaws_and_nothing_for_the_
     for name, start in started.items():
         steps = range(start, STEPS + 1)
         assert opt.state[name]["step"] == len(steps)
-        assert_same(opt, alone(make, name, steps), name)
+        assert_same(opt, alone(rule, name, steps), name)
 
 
-@EVERY_RULE
-def test_what_is_frozen_again_waits_and_goes_on_where_it_was(make: Make) -> None:
-    opt = make(parameters(), groups=frozen())
+@every_rule
+def test_what_is_frozen_again_waits_and_goes_on_where_it_was(rule: Rule) -> None:
+    opt = rule.make(parameters(), groups=frozen())
     train(opt, [1, 2, 3])
     live = arrays(opt, "middle")
     before = {key: array.copy() for key, array in live.items()}
@@ -105,13 +96,13 @@ def test_what_is_frozen_again_waits_and_goes_on_where_it_was(make: Make) -> None
         assert_same_bits(array, before[key])
     opt.groups[2].frozen = False
     train(opt, [6, 7])
-    assert_same(opt, alone(make, "middle", [1, 2, 3, 6, 7]), "middle")
-    assert_same(opt, alone(make, "high", range(1, 8)), "high")
+    assert_same(opt, alone(rule, "middle", [1, 2, 3, 6, 7]), "middle")
+    assert_same(opt, alone(rule, "high", range(1, 8)), "high")
     assert all(array is live[key] for key, array in arrays(opt, "middle").items())
 
 
 def test_a_frozen_gradient_is_outside_norm_clipping_and_judgement() -> None:
-    opt = RULES["SGD"](parameters(), groups=frozen("low"))
+    opt = RULES["SGD"].make(parameters(), groups=frozen("low"))
     grads = {"low": np.full((4, 5), np.nan), "middle": np.zeros((4, 5)), "high": np.ones((4, 5))}
     report = opt.step(grads, max_norm=1.0)
     assert report.grad_norm == pytest.approx(np.sqrt(20.0))
@@ -124,14 +115,14 @@ def test_a_frozen_gradient_is_outside_norm_clipping_and_judgement() -> None:
     assert report.grad_norm == pytest.approx(np.sqrt(40.0))
 
 
-@EVERY_RULE
-def test_clipping_is_that_of_an_optimizer_without_the_frozen(make: Make) -> None:
-    opt = make(parameters(), groups=frozen("low"))
+@every_rule
+def test_clipping_is_that_of_an_optimizer_without_the_frozen(rule: Rule) -> None:
+    opt = rule.make(parameters(), groups=frozen("low"))
     train(opt, [1, 2], max_norm=0.5)
     opt.groups[1].frozen = False
     opt.groups[2].frozen = True
     train(opt, [3], max_norm=0.5)
-    without_low = make({name: p for name, p in parameters().items() if name != "low"})
+    without_low = rule.make({name: p for name, p in parameters().items() if name != "low"})
     for step in (1, 2):
         grads = {name: g for name, g in gradients(step).items() if name != "low"}
         without_low.step(grads, max_norm=0.5)
@@ -139,13 +130,13 @@ def test_clipping_is_that_of_an_optimizer_without_the_frozen(make: Make) -> None
     start = {"low": parameters()["low"], "high": without_low.params["high"]}
     norm = thalweg.functional.global_norm([gradients(3)[name] for name in sorted(start)])
     assert norm > 0.5
-    fresh = make({"low": start["low"]})
+    fresh = rule.make({"low": start["low"]})
     fresh.step({"low": gradients(3)["low"]}, scale=0.5 / norm)
     assert_same(opt, fresh, "low")
 
 
 def test_a_missing_gradient_is_missed_from_the_thaw_on() -> None:
-    opt = RULES["AdamW"](parameters(), groups=frozen("low"))
+    opt = RULES["AdamW"].make(parameters(), groups=frozen("low"))
     grads = {name: g for name, g in gradients(1).items() if name != "low"}
     opt.step(grads)
     opt.groups[1].frozen = False
@@ -163,14 +154,14 @@ def test_schedules_go_by_the_step_of_the_run_and_bias_correction_by_that_of_the_
 
 
 @pytest.mark.parametrize("when", ["frozen", "thawed"])
-@EVERY_RULE
-def test_a_run_resumes_to_the_same_bits_on_either_side_of_a_thaw(make: Make, when: str) -> None:
-    opt = make(parameters(), groups=frozen("low"))
+@every_rule
+def test_a_run_resumes_to_the_same_bits_on_either_side_of_a_thaw(rule: Rule, when: str) -> None:
+    opt = rule.make(parameters(), groups=frozen("low"))
     train(opt, [1, 2])
     if when == "thawed":
         opt.groups[1].frozen = False
         train(opt, [3])
-    other = make({name: p.copy() for name, p in opt.params.items()}, groups=frozen("low"))
+    other = rule.make({name: p.copy() for name, p in opt.params.items()}, groups=frozen("low"))
     saved = opt.state_dict()
     assert ("low" in saved["state"]) == (when == "thawed")
     if when == "thawed":
@@ -185,9 +176,9 @@ def test_a_run_resumes_to_the_same_bits_on_either_side_of_a_thaw(make: Make, whe
 
 
 def test_a_state_dict_of_another_freeze_is_named() -> None:
-    opt = RULES["AdamW"](parameters(), groups=frozen())
+    opt = RULES["AdamW"].make(parameters(), groups=frozen())
     train(opt, [1])
-    other = RULES["AdamW"](parameters(), groups=frozen("low"))
+    other = RULES["AdamW"].make(parameters(), groups=frozen("low"))
     with unchanged(opt), pytest.raises(ValueError, match="nothing saved for 'low'"):
         opt.load_state_dict(other.state_dict(), hyperparameters="current")
     report = opt.load_state_dict(other.state_dict(), hyperparameters="current", strict=False)
@@ -197,17 +188,17 @@ def test_a_state_dict_of_another_freeze_is_named() -> None:
 @pytest.mark.parametrize("hyperparameters", ["saved", "current"])
 @pytest.mark.parametrize("here", ["fresh", "with a history of its own"])
 @pytest.mark.parametrize("there", ["trained", "frozen from the start"])
-@EVERY_RULE
+@every_rule
 def test_what_was_frozen_when_it_was_saved_thaws_as_in_the_run_that_went_on(
-    make: Make, there: str, here: str, hyperparameters: str
+    rule: Rule, there: str, here: str, hyperparameters: str
 ) -> None:
-    opt = make(parameters(), groups=frozen(*["low"] * (there != "trained")))
+    opt = rule.make(parameters(), groups=frozen(*["low"] * (there != "trained")))
     train(opt, [1, 2])
     opt.groups[1].frozen = True
     saved = opt.state_dict()
     assert ("low" in saved["state"]) == (there == "trained")
     params = {name: p.copy() for name, p in opt.params.items()}
-    other = make(params, groups=frozen(*["low"] * (here == "fresh")))
+    other = rule.make(params, groups=frozen(*["low"] * (here == "fresh")))
     if here != "fresh":
         train(other, [7])
         other.groups[1].frozen = True
@@ -234,11 +225,11 @@ UNFIT: dict[str, Callable[[Any], Any]] = {
 def test_state_of_what_could_not_train_as_it_is_here_is_refused_or_left_out(
     unfit: Callable[[Any], Any],
 ) -> None:
-    opt = RULES["AdamW"](parameters(), groups=frozen())
+    opt = RULES["AdamW"].make(parameters(), groups=frozen())
     train(opt, [1, 2])
     params = parameters()
     params["low"] = unfit(params["low"])
-    other = RULES["AdamW"](params, groups=frozen("low"))
+    other = RULES["AdamW"].make(params, groups=frozen("low"))
     how = {"hyperparameters": "current"}
     with pytest.raises(ValueError, match=r"nothing was loaded:\n.*'low'"):
         other.load_state_dict(opt.state_dict(), **how)
@@ -251,7 +242,7 @@ def test_state_of_what_could_not_train_as_it_is_here_is_refused_or_left_out(
 
 def test_what_becomes_of_an_array_while_it_is_frozen_does_not_hinder_saving() -> None:
     params = parameters()
-    opt = RULES["AdamW"](params, groups=frozen())
+    opt = RULES["AdamW"].make(params, groups=frozen())
     train(opt, [1])
     opt.groups[1].frozen = True
     before = opt.state_dict()["state"]["low"]
@@ -263,7 +254,7 @@ def test_what_becomes_of_an_array_while_it_is_frozen_does_not_hinder_saving() ->
 
 
 def test_a_frozen_leaf_is_reset_with_the_rest() -> None:
-    opt = RULES["AdamW"](parameters(), groups=frozen())
+    opt = RULES["AdamW"].make(parameters(), groups=frozen())
     train(opt, [1, 2])
     opt.groups[1].frozen = True
     opt.reset("low")
@@ -292,7 +283,7 @@ def test_what_changed_while_it_was_frozen_is_refused_once_it_would_be_written(
     change: Callable[[dict[str, Any]], None], message: str, *, trained: bool
 ) -> None:
     params = parameters()
-    opt = RULES["AdamW"](params, groups=frozen() if trained else frozen("low"))
+    opt = RULES["AdamW"].make(params, groups=frozen() if trained else frozen("low"))
     train(opt, [1])
     opt.groups[1].frozen = True
     change(params)
@@ -310,7 +301,7 @@ def test_what_changed_while_it_was_frozen_is_refused_once_it_would_be_written(
 
 def test_what_was_replaced_while_frozen_thaws_after_rebind() -> None:
     params = parameters()
-    opt = RULES["AdamW"](params, groups=frozen("low"))
+    opt = RULES["AdamW"].make(params, groups=frozen("low"))
     train(opt, [1])
     params["low"] = np.zeros((4, 5), np.float32)
     opt.rebind(params)

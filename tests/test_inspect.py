@@ -16,20 +16,12 @@ import pytest
 import safetensors.numpy
 
 import thalweg
-from thalweg import SGD, SGDW, Adam, AdamW, Optimizer, _core, schedule
+from rules import Rule, every_rule
+from thalweg import SGD, AdamW, Optimizer, _core, schedule
 from thalweg.cli import main
 from thalweg.cli.inspect import contents
 
 Capture = pytest.CaptureFixture[str]
-
-RULES: dict[str, tuple[Any, list[str]]] = {
-    "AdamW": (AdamW, ["exp_avg", "exp_avg_sq"]),
-    "AMSGrad": (lambda p: AdamW(p, amsgrad=True), ["exp_avg", "exp_avg_sq", "max_exp_avg_sq"]),
-    "Adam": (lambda p: Adam(p, l2=0.1), ["exp_avg", "exp_avg_sq"]),
-    "SGD": (lambda p: SGD(p, 0.1), []),
-    "SGD momentum": (lambda p: SGD(p, 0.1, momentum=0.9, nesterov=True), ["momentum_buffer"]),
-    "SGDW": (lambda p: SGDW(p, 0.1, momentum=0.9), ["momentum_buffer"]),
-}
 
 
 @pytest.fixture
@@ -110,11 +102,11 @@ def test_all_of_a_small_run(path: Path, capsys: Capture) -> None:
     )
 
 
-@pytest.mark.parametrize(("make", "keys"), RULES.values(), ids=RULES)
+@every_rule
 @pytest.mark.parametrize("params", [True, False])
-def test_every_rule(make: Any, keys: list[str], params: bool, path: Path, capsys: Capture) -> None:
+def test_every_rule(rule: Rule, params: bool, path: Path, capsys: Capture) -> None:
     rng = np.random.default_rng(0)
-    opt = step(step(make({"w": rng.normal(size=(30, 40)), "b": rng.normal(size=7)})))
+    opt = step(step(rule.make({"w": rng.normal(size=(30, 40)), "b": rng.normal(size=7)})))
     opt.save(path, params=params)
     printed = shown(path, capsys, "--verify")
     said = head(printed)
@@ -122,10 +114,10 @@ def test_every_rule(make: Any, keys: list[str], params: bool, path: Path, capsys
     assert said["rule"].startswith(f"{opt.rule.name}(lr=")
     assert said["step"] == "2"
     inside = "in the file" if params else "not in the file"
-    size = "1,207 in " if params or keys else ""
+    size = "1,207 in " if params or rule.state else ""
     assert said["parameters"] == f"{size}2 arrays, {inside}"
     for name, row in table(printed).items():
-        arrays = {key: opt.state[name][key] for key in keys}
+        arrays = {key: opt.state[name][key] for key in rule.state}
         if params:
             arrays = {"norm": opt.params[name], **arrays}
         assert list(row)[5:] == list(arrays)

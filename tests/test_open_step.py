@@ -18,12 +18,10 @@ from hypothesis import strategies as st
 import thalweg
 from arrays import generators, machine, place, readable, types, writable
 from conftest import snapshot, unchanged
-from test_freezing import EVERY_RULE
+from rules import Rule, every_rule
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from test_freezing import Make
 
 
 def model() -> dict[str, Any]:
@@ -55,16 +53,16 @@ def subtree(names: list[str], grads: dict[str, Any]) -> Any:
     return tree
 
 
-@EVERY_RULE
+@every_rule
 @settings(max_examples=40, deadline=None)
 @given(data=st.data())
 def test_any_order_and_any_cut_is_the_step_with_all_gradients(
-    make: Make, data: st.DataObject
+    rule: Rule, data: st.DataObject
 ) -> None:
     rng, dtype, layout = data.draw(generators), data.draw(types), data.draw(writable)
     params = {n: place(p, layout)[1] for n, p in thalweg.tree.flatten(model()).items()}
     tree = thalweg.tree.unflatten(params, like=model())
-    opt, other = make(tree), make(copy.deepcopy(tree))
+    opt, other = rule.make(tree), rule.make(copy.deepcopy(tree))
     for _ in range(3):
         grads = {n: rng.standard_normal(p.shape).astype(dtype) for n, p in params.items()}
         grads = {n: place(g, data.draw(readable))[1] for n, g in grads.items()}

@@ -15,7 +15,7 @@ levels = st.sampled_from(thalweg.cpu_levels())
 
 def arrays(rule: Rule, rng: np.random.Generator, n: int, dtype: np.dtype) -> list[Array]:
     """A parameter, its gradient and its state."""
-    p, g, *state = (numbers(rng, (3, n), dtype) for _ in range(2 + rule.states))
+    p, g, *state = (numbers(rng, (3, n), dtype) for _ in range(2 + len(rule.state)))
     return [p, g, *state[:1], *map(np.abs, state[1:])]
 
 
@@ -81,7 +81,7 @@ def test_a_list_of_arrays_equals_one_by_one(
     for tensor in one_by_one:
         update(rule, tensor, step, "baseline")
 
-    p, g, *state = map(list, zip(*together, strict=True)) if kinds else [[]] * (2 + rule.states)
+    p, g, *state = map(list, zip(*together, strict=True)) if kinds else [[]] * (2 + len(rule.state))
     with machine(level):
         assert rule.apply(p, g, state, step, rule.typical, threads=threads)
     for got, expected in zip(together, one_by_one, strict=True):

@@ -15,12 +15,11 @@ from hypothesis import strategies as st
 import thalweg
 from arrays import generators, machine, numbers, place, readable, shapes, types, writable
 from conftest import snapshot
-from test_freezing import EVERY_RULE
+from rules import Rule, every_rule
 from thalweg import TensorStats, reference
 
 if TYPE_CHECKING:
     from arrays import Array
-    from test_freezing import Make
 
 POLICIES = ["raise", "ignore"]
 
@@ -34,11 +33,11 @@ def finite(values: Array) -> Array:
     return np.where(np.isfinite(values) & (np.abs(values) < 1e10), values, values.dtype.type(1.5))
 
 
-@EVERY_RULE
+@every_rule
 @settings(max_examples=60, deadline=None)
 @given(data=st.data())
 def test_norms_are_those_of_the_reference_whatever_the_layout(
-    make: Make, data: st.DataObject
+    rule: Rule, data: st.DataObject
 ) -> None:
     shape, dtype, rng = data.draw(shapes), data.draw(types), data.draw(generators)
     policy, scale = data.draw(st.sampled_from(POLICIES)), data.draw(st.sampled_from([1.0, 1 / 3]))
@@ -51,8 +50,8 @@ def test_norms_are_those_of_the_reference_whatever_the_layout(
     for level in thalweg.cpu_levels():
         _, p = place(start, data.draw(writable))
         _, other = place(start, data.draw(writable))
-        opt = make({"p": p}, nonfinite=policy)
-        twin = make({"p": other}, nonfinite=policy)
+        opt = rule.make({"p": p}, nonfinite=policy)
+        twin = rule.make({"p": other}, nonfinite=policy)
         with machine(level, data.draw(st.sampled_from([1, 3]))):
             report = opt.step({"p": g}, scale=scale, stats=True, **limits)
             plain = twin.step({"p": g}, scale=scale, **limits)
