@@ -16,6 +16,8 @@ torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+from torch_rules import each_rule, in_thalweg  # noqa: E402
+
 import thalweg  # noqa: E402
 from conftest import unchanged  # noqa: E402
 from thalweg.convert import ConvertReport, from_torch, to_torch  # noqa: E402
@@ -30,21 +32,6 @@ def _one_thread() -> Iterator[None]:
 
 
 SHAPES = {"w": (4, 3), "scale": (), "late": (5,)}
-RULES: list[tuple[str, dict[str, Any]]] = [
-    ("AdamW", {"lr": 0.01}),
-    ("AdamW", {"lr": 0.01, "betas": (0.5, 0.8), "eps": 1e-3, "weight_decay": 0.1}),
-    ("AdamW", {"lr": 0.01, "amsgrad": True, "maximize": True}),
-    ("Adam", {"lr": 0.01, "l2": 0.1}),
-    ("Adam", {"lr": 0.01, "amsgrad": True}),
-    ("SGD", {"lr": 0.1}),
-    ("SGD", {"lr": 0.1, "l2": 0.1, "maximize": True}),
-    ("SGD", {"lr": 0.1, "momentum": 0.9, "l2": 0.1}),
-    ("SGD", {"lr": 0.1, "momentum": 0.9, "dampening": 0.5}),
-    ("SGD", {"lr": 0.1, "momentum": 0.9, "nesterov": True, "maximize": True}),
-]
-each_rule = pytest.mark.parametrize(
-    ("rule", "options"), RULES, ids=[f"{rule} {' '.join(options)}" for rule, options in RULES]
-)
 each_type = pytest.mark.parametrize("dtype", ["float32", "float64"])
 GROUPS = [["w", "scale"], ["late"]]
 """torch's groups; the second has a rate of its own."""
@@ -61,7 +48,6 @@ class Theirs:
     """torch's optimizer of a rule."""
 
     def __init__(self, rule: str, options: dict[str, Any], values: dict[str, Any]) -> None:
-        options = {("weight_decay" if key == "l2" else key): v for key, v in options.items()}
         self.params = {name: torch.tensor(value) for name, value in values.items()}
         groups: list[dict[str, Any]] = [
             {"params": [self.params[name] for name in names]} for names in GROUPS
@@ -86,7 +72,9 @@ class Ours:
 
     def __init__(self, rule: str, options: dict[str, Any], values: dict[str, Any]) -> None:
         self.opt = getattr(thalweg, rule)(
-            copy.deepcopy(values), **options, groups=[{"match": "late", "lr_scale": 0.5}]
+            copy.deepcopy(values),
+            **in_thalweg(rule, options),
+            groups=[{"match": "late", "lr_scale": 0.5}],
         )
 
     def train(self, steps: range, dtype: str) -> Ours:

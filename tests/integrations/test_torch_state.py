@@ -14,6 +14,8 @@ torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+from torch_rules import each_rule  # noqa: E402
+
 import thalweg  # noqa: E402
 import thalweg.torch  # noqa: E402
 
@@ -25,19 +27,6 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
-
-
-RULES: list[tuple[str, dict[str, Any]]] = [
-    ("AdamW", {}),
-    ("AdamW", {"amsgrad": True}),
-    ("Adam", {"weight_decay": 0.1, "maximize": True}),
-    ("SGD", {"lr": 0.1}),
-    ("SGD", {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.1}),
-    ("SGD", {"lr": 0.1, "momentum": 0.9, "dampening": 0.5}),
-    ("SGD", {"lr": 0.1, "momentum": 0.9, "nesterov": True}),
-]
-IDS = [f"{rule} {' '.join(options)}" for rule, options in RULES]
-each_rule = pytest.mark.parametrize(("rule", "options"), RULES, ids=IDS)
 
 
 class Run:

@@ -12,6 +12,8 @@ torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+from torch_rules import in_thalweg  # noqa: E402
+
 import thalweg  # noqa: E402
 import thalweg.torch  # noqa: E402
 
@@ -76,11 +78,6 @@ def give(params: dict[str, Any], grads: dict[str, Any]) -> None:
 def named(params: dict[str, Any]) -> dict[str, Any]:
     """What the optimizer takes, with names, also where torch does not know them."""
     return {"params": [*params.values()], "param_names": [*params]}
-
-
-def in_thalweg(rule: str, options: dict[str, Any]) -> dict[str, Any]:
-    decay = "weight_decay" if rule == "AdamW" else "l2"
-    return {{"weight_decay": decay}.get(key, key): value for key, value in options.items()}
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
