@@ -172,7 +172,7 @@ def test_a_group_stays_in_hand() -> None:
         ([{"match": "*.bias"}], ValueError, r"'\*.bias'"),
         ([{"match": ["*.b", "*.v"]}], ValueError, r"'\*.v'"),
         ([{"match": "FC.w"}], ValueError, "'FC.w'"),
-        ([{"match": lambda *_: False}], ValueError, "nothing"),
+        pytest.param([{"match": lambda *_: False}], ValueError, "nothing", id="a function"),
     ],
     ids=repr,
 )

@@ -99,7 +99,7 @@ CLOSED_FORMS: list[tuple[Schedule, Callable[[int], float]]] = [
 ]
 
 
-@pytest.mark.parametrize(("s", "form"), CLOSED_FORMS, ids=lambda value: repr(value)[:70])
+@pytest.mark.parametrize(("s", "form"), CLOSED_FORMS, ids=[repr(s) for s, _ in CLOSED_FORMS])
 def test_closed_forms(s: Schedule, form: Callable[[int], float]) -> None:
     for step in range(5, 42):
         assert s(step) == pytest.approx(form(step), rel=1e-13, abs=1e-15)
@@ -119,7 +119,7 @@ RAMPS: list[tuple[Schedule, Callable[[float], float]]] = [
 ]
 
 
-@pytest.mark.parametrize(("s", "form"), RAMPS, ids=lambda value: repr(value)[:70])
+@pytest.mark.parametrize(("s", "form"), RAMPS, ids=[repr(s) for s, _ in RAMPS])
 def test_warmups_rise_from_step_0_to_the_peak(s: Schedule, form: Callable[[float], float]) -> None:
     for step in range(1, 9):
         assert s(step) == pytest.approx(form(step / 8), rel=1e-13)

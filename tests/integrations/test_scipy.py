@@ -142,7 +142,7 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
 LIMITS: list[dict[str, float]] = [{}, {"max_norm": 2.0}, {"max_value": 0.5}]
 
 
-@pytest.mark.parametrize(("method", "hyperparameters"), VARIANTS, ids=str)
+@pytest.mark.parametrize(("method", "hyperparameters"), VARIANTS)
 @pytest.mark.parametrize("limit", LIMITS, ids=str)
 def test_the_path_has_the_bits_of_a_plain_loop(
     method: str, hyperparameters: dict[str, Any], limit: dict[str, float]

@@ -134,7 +134,9 @@ UNUSABLE = [(*method.values, bad) for method in METHODS for bad in BAD]
 UNUSABLE += [(*method.values, (1.0, 1e200)) for method in METHODS[:2]]  # only Adam squares it
 
 
-@pytest.mark.parametrize(("method", "lr", "bad"), UNUSABLE, ids=str)
+@pytest.mark.parametrize(
+    ("method", "lr", "bad"), UNUSABLE, ids=lambda value: getattr(value, "__name__", str(value))
+)
 def test_samples_that_cannot_be_used_are_left_out(method: Any, lr: float, bad: Any) -> None:
     """As if they had not been drawn: the points are those of a loop over the others."""
     rate = lr * schedule.cosine(total=20)
