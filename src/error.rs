@@ -1,27 +1,28 @@
-//! Every way an update can be refused. Nothing has been written when one of these is returned.
+//! The reasons to refuse an update. When an update returns one of these errors, it has written
+//! nothing.
 
 use std::fmt::{self, Write as _};
 
 use crate::number::element::Kind;
 
-/// Why an update was refused.
+/// The reason an update was refused.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Error {
     /// A hyperparameter is outside its range.
     Hyperparameter {
-        /// Its name, as users write it.
+        /// The name that users write.
         name: &'static str,
-        /// The value that was given.
+        /// The given value.
         value: f64,
-        /// The range, in words.
+        /// The allowed range, in words.
         allowed: String,
     },
-    /// `step` counts from one.
+    /// The step number is 0; steps count from 1.
     Step,
-    /// Arrays of one tensor differ in length or shape.
+    /// An array of a tensor has another length or shape than the parameter.
     Shape {
-        /// Which array.
+        /// The role of the array.
         array: &'static str,
         /// Its shape.
         got: Vec<usize>,
@@ -30,36 +31,37 @@ pub enum Error {
     },
     /// The number of state arrays does not fit the rule.
     State {
-        /// How many were given.
+        /// The number of arrays given.
         got: usize,
-        /// How many it may keep.
+        /// The numbers of arrays that the rule can have.
         expected: &'static [usize],
     },
-    /// The coefficients are for parameters of another type.
+    /// The coefficients are for another element type than the parameter's.
     Kind {
         /// The parameter's type.
         got: Kind,
         /// The coefficients' type.
         expected: Kind,
     },
-    /// Norms were asked for of an update that has none.
+    /// The update cannot report norms: its rule does not train, or a tensor is not bound in logical
+    /// order.
     Norms,
-    /// The requested CPU level does not exist or this machine lacks it.
+    /// The requested CPU level is unknown or not supported by this machine.
     Level {
-        /// Where the name came from.
+        /// The origin of the name, such as an environment variable.
         source: &'static str,
-        /// The name that was given.
+        /// The given name.
         name: String,
-        /// The names this machine has.
+        /// The levels of this machine.
         available: Vec<&'static str>,
     },
-    /// A thread count that is no number, or out of range.
+    /// A thread count that is not a whole number or is out of range.
     Threads {
-        /// What was given.
+        /// The given text.
         given: String,
-        /// Where it came from.
+        /// The origin of the text, such as an environment variable.
         source: &'static str,
-        /// The largest that is taken.
+        /// The largest count allowed.
         most: usize,
     },
 }
@@ -108,7 +110,7 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-/// A number as Python writes it.
+/// Displays a number as Python writes it.
 pub struct Number(pub f64);
 
 impl fmt::Display for Number {
@@ -117,7 +119,7 @@ impl fmt::Display for Number {
     }
 }
 
-/// A name as Python writes a string.
+/// Displays a name as Python writes a string.
 pub struct Quoted<'a>(pub &'a str);
 
 impl fmt::Display for Quoted<'_> {
@@ -136,7 +138,7 @@ impl fmt::Display for Quoted<'_> {
     }
 }
 
-/// Refuses an array of another shape than its parameter's.
+/// Returns [`Error::Shape`] if an array's shape differs from its parameter's.
 pub(crate) fn check_shape(
     array: &'static str,
     got: &[usize],

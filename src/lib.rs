@@ -1,45 +1,47 @@
 //! Adam, AdamW, AMSGrad and SGD updates in place: SIMD, multi-threaded, the same bits everywhere.
 //!
-//! This is the core of the Python package of the same name, and a crate that others can embed: it knows
-//! nothing of Python. The module that does is a crate of its own, in `src/python`.
+//! This crate is the core of the Python package of the same name. It has no dependency on Python,
+//! so other Rust programs can embed it. The native Python module is a separate crate in
+//! `src/python`.
 //!
 //! # The promise about numbers
 //!
-//! The result of an update is a function of its inputs alone: not of the instruction set, the number of
-//! threads, where an element lies in its array, how an array is cut into slices, or the floating-point
-//! mode of the calling thread. Only `+ - * /` and square root are used, in one fixed order, each
-//! rounded once to the parameter's type; no fused multiply-add, no approximation. The plain NumPy of
-//! `thalweg.reference` defines the bits.
+//! The result of an update depends on its inputs alone. It does not depend on the instruction set,
+//! the number of threads, the position of an element in its array, the way an array is cut into
+//! slices, or the floating-point mode of the calling thread. An update uses only `+ - * /` and
+//! square root, in one fixed order, each rounded once to the parameter's type. There is no fused
+//! multiply-add and no approximation. The plain NumPy code in `thalweg.reference` defines the bits.
 //!
 //! # The folders
 //!
-//! From the lowest to the highest; a folder uses those above it in this table.
+//! From the lowest to the highest: a folder uses only folders above it in this table.
 //!
-//! | folder | why it exists |
+//! | folder | contents |
 //! |---|---|
-//! | [`number`] | element types and what counts as zero; sums with definite bits; scalar functions; the floating-point mode |
-//! | [`error`] | every way an update can be refused |
-//! | [`mod@array`] | where arrays lie, in what order, and what their bytes mean; buffers for those that are no slice |
-//! | [`rule`] | each rule: hyperparameters, scalar math, formula; the table of them |
-//! | [`machine`] | CPU levels; portions of work and the threads that take them; forks; pages of files; the memory limit |
+//! | [`number`] | element types and the magnitudes that count as zero; sums with definite bits; scalar functions; the floating-point mode |
+//! | [`error`] | every reason to refuse an update |
+//! | [`mod@array`] | addresses, strides and encodings of arrays; buffers for arrays that are not plain slices |
+//! | [`rule`] | each rule: hyperparameters, scalar math, formula; the table of rules |
+//! | [`machine`] | CPU levels; portions of work and the thread pool; forks; pages of mapped files; the memory limit |
 //! | [`read`] | the pass that reads gradients: norm and largest magnitude |
-//! | [`update`] | the loop over a block; a parameter with gradient and state, and the passes over it; many of them |
-//! | `views` | arrays of the crate `ndarray`, a feature that is on by default |
-//! | [`checkpoint`] | files with tensors that are whole or not there |
+//! | [`update`] | the loop over a block; a parameter with gradient and state, and the passes over it; many tensors on many threads |
+//! | `views` | arrays of the crate `ndarray`; a feature that is on by default |
+//! | [`checkpoint`] | files of tensors, written completely or not at all |
 //!
-//! Data flows one way: hyperparameters become coefficients, tensors become portions, portions go to
-//! threads, a thread runs the kernel at a CPU level.
+//! Data flows one way: hyperparameters become coefficients, tensors are cut into portions, threads
+//! take portions, and each thread runs the kernel at a CPU level.
 //!
-//! `unsafe` is denied except in `machine::levels` (functions that enable an instruction set), `float_mode`
-//! (a register), `prefetch` (an instruction), `pointer`, `across`, `tensor`, `passes`, `norm` (elements of
-//! arrays given by address), `views`, `plan` (one thread an element), `pool` (pointers to a leaked pool
-//! and the region in it), `fork` (handlers that the C library calls), `checkpoint::record_locks`
-//! (which std lacks) and `pages` (advice about memory). The crate in `src/python` has it where it binds
-//! arrays.
+//! `unsafe` is denied except in `machine::levels` (functions that enable an instruction set),
+//! `float_mode` (a control register), `prefetch` (an instruction), `pointer`, `across`, `tensor`,
+//! `passes`, `apply`, `norm` and `views` (elements of arrays given by address), `plan` (each
+//! element goes to one thread), `pool` (pointers to a leaked pool and to its region), `fork`
+//! (handlers that the C library calls), `checkpoint::record_locks` (a system call without a
+//! function in std) and `pages` (advice about memory). The crate in `src/python` allows it in the
+//! files that bind arrays.
 //!
 //! # Examples
 //!
-//! One AdamW update of a slice, on the calling thread, without an allocation:
+//! One AdamW update of slices on the calling thread, without allocation:
 //!
 //! ```
 //! use thalweg::update::plan::{Plan, Task};

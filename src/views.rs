@@ -1,4 +1,4 @@
-//! Views of arrays of the crate `ndarray`.
+//! Tensors and inputs made from views of the crate `ndarray`.
 
 #![allow(unsafe_code)] // binds views by address
 
@@ -12,12 +12,12 @@ use crate::read::norm::Input;
 use crate::update::tensor::Tensor;
 
 impl<'a> Tensor<'a> {
-    /// Binds arrays of one shape and any strides; the gradient may be of another type. The order
-    /// decides nothing but speed, and whether norms can be had.
+    /// Binds arrays of one shape, with any strides; the gradient may have another element type. The
+    /// order affects speed only, except that norms of an update need [`Order::Logical`].
     ///
     /// # Errors
     ///
-    /// [`Error::Shape`] where shapes differ, [`Error::State`] for more than three arrays.
+    /// [`Error::Shape`] if shapes differ, [`Error::State`] for more than three state arrays.
     pub fn from_views<E: Element, G: Element, D: Dimension>(
         mut p: ArrayViewMut<'a, E, D>,
         g: ArrayView<'a, G, D>,
@@ -44,18 +44,19 @@ impl<'a> Tensor<'a> {
             strides[STATE + k] = bytes(s.strides(), E::KIND);
         }
         let strides = strides.each_ref().map(|s| &s[..]);
-        // SAFETY: views are valid for 'a, and the mutable ones are exclusive and overlap nothing.
+        // SAFETY: a view is valid for 'a; a mutable view is exclusive, so it overlaps no other
+        // array.
         Ok(unsafe { Tensor::new(&shape, pointers, strides, states, order) })
     }
 }
 
 impl<'a> Input<'a> {
-    /// An array of any strides.
+    /// Binds an array with any strides.
     pub fn from_view<E: Element, D: Dimension>(view: ArrayView<'a, E, D>) -> Self {
         let strides: Vec<isize> =
             view.strides().iter().map(|stride| stride * E::KIND.size() as isize).collect();
         let pointer = Pointer::of(view.as_ptr().cast_mut());
-        // SAFETY: a view is valid for 'a and not written.
+        // SAFETY: a view is valid for 'a, and nothing writes to it meanwhile.
         unsafe { Input::new(view.shape(), pointer, &strides, E::KIND) }
     }
 }

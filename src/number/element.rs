@@ -1,26 +1,27 @@
-//! Element types. A new one is one impl.
+//! Element types: the floating-point types in which rules compute. A new type is one line of
+//! `element!`, its `Sealed` impl and a [`Kind`].
 
 use std::ops::{Add, Div, Mul, Sub};
 
-/// Magnitudes below which a quantity is zero before it is used.
+/// Magnitudes below which a quantity is replaced by zero before it is used.
 ///
-/// Subnormal numbers cost a processor many times a normal one, and training produces them: under
-/// zero gradients a first moment decays into the subnormal range and would stay there for ever.
-/// The floors keep products of what is left normal at ordinary coefficients, and lie far below
-/// anything that moves a parameter.
+/// A processor takes many times longer for a subnormal number than for a normal one, and training
+/// produces subnormal numbers: under zero gradients a first moment decays into the subnormal range
+/// and would stay there for ever. The floors are high enough that products of the remaining numbers
+/// are normal for ordinary coefficients, and far below any magnitude that moves a parameter.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Floors<E> {
-    /// Smallest normal number.
+    /// The smallest normal number.
     pub tiny: E,
-    /// The scaled gradient, and the parameter in its decay and penalty terms.
+    /// Floor of the scaled gradient, and of the parameter in its decay and penalty terms.
     pub grad: E,
-    /// The gradient before it is squared.
+    /// Floor of the gradient before it is squared.
     pub square: E,
-    /// First moment and momentum buffer.
+    /// Floor of the first moment and of the momentum buffer.
     pub average: E,
-    /// Second moment and its running maximum.
+    /// Floor of the second moment and of its running maximum.
     pub average_sq: E,
-    /// The gradient in the norm, which is summed in `f64` for every type.
+    /// Floor of the gradient in the norm, whose squares are summed in `f64` for every type.
     pub norm: E,
 }
 
@@ -30,9 +31,9 @@ mod sealed {
     impl Sealed for f64 {}
 }
 
-/// A floating-point type that parameters can have.
+/// A floating-point type of parameters.
 ///
-/// Sealed: the core relies on every bit pattern being a valid value.
+/// Sealed, because the core relies on every bit pattern being a valid value.
 pub trait Element:
     sealed::Sealed
     + Copy
@@ -49,32 +50,32 @@ pub trait Element:
     const ZERO: Self;
     /// Infinity.
     const INFINITY: Self;
-    /// The magnitudes that count as zero.
+    /// Magnitudes below which numbers count as zero.
     const FLOORS: Floors<Self>;
-    /// Smallest power of two whose square overflows: the square root of the type's maximum.
+    /// The smallest power of two whose square overflows.
     const SQUARE_LIMIT: Self;
-    /// Smallest `eps` that does not drown in the floors.
+    /// The smallest `eps` allowed: large enough that the floors do not hide it.
     const EPS_MIN: f64;
-    /// The type at run time.
+    /// This type as a run-time value.
     const KIND: Kind;
 
-    /// Rounds once, to nearest.
+    /// Converts to this type, rounding once to nearest.
     fn from_f64(x: f64) -> Self;
-    /// Exact.
+    /// Converts to `f64`, exactly.
     fn to_f64(self) -> f64;
-    /// Correctly rounded square root.
+    /// Square root, correctly rounded.
     fn sqrt(self) -> Self;
-    /// Magnitude.
+    /// Absolute value.
     fn abs(self) -> Self;
 
-    /// Zero if the magnitude is below `floor`; NaN stays.
+    /// Zero if the magnitude is below `floor`, else the number itself; NaN is kept.
     #[inline(always)]
     fn flush(self, floor: Self) -> Self {
         if self.abs() < floor { Self::ZERO } else { self }
     }
 }
 
-/// An [`Element`] type at run time.
+/// An [`Element`] type as a run-time value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// `f32`
@@ -84,7 +85,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// NumPy's name of the type.
+    /// NumPy's name for the type.
     pub const fn name(self) -> &'static str {
         match self {
             Kind::F32 => "float32",
@@ -92,7 +93,7 @@ impl Kind {
         }
     }
 
-    /// Size of one element in bytes.
+    /// Bytes per element.
     pub const fn size(self) -> usize {
         match self {
             Kind::F32 => size_of::<f32>(),
@@ -100,7 +101,7 @@ impl Kind {
         }
     }
 
-    /// Smallest `eps` for parameters of this type.
+    /// The smallest `eps` allowed for parameters of this type.
     pub(crate) const fn eps_min(self) -> f64 {
         match self {
             Kind::F32 => f32::EPS_MIN,
@@ -109,7 +110,7 @@ impl Kind {
     }
 }
 
-/// `2^exponent` for a normal result, at compile time.
+/// `2^exponent` at compile time; the result must be a normal number.
 const fn exp2(exponent: i32) -> f64 {
     f64::from_bits(((exponent + 1023) as u64) << 52)
 }

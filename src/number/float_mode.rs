@@ -1,25 +1,27 @@
-//! The floating-point mode of a thread: what arithmetic does with subnormal numbers, how it rounds.
+//! The floating-point mode of a thread: how arithmetic treats subnormal numbers and how it rounds.
 //!
-//! Others may have set it: a library linked with `-ffast-math`, `torch.set_flush_denormal`, the
-//! program. Compiled code presumes the default (subnormal numbers are numbers, results are rounded to
-//! the nearest, nothing traps), and so does the promise about bits. So whatever computes does it
-//! inside [`in_default_mode`].
+//! Other code may have changed the mode: a library linked with `-ffast-math`,
+//! `torch.set_flush_denormal`, or the program itself. Compiled code and the promise about bits both
+//! presume the default mode: subnormal numbers are kept, results are rounded to nearest, nothing
+//! traps. All arithmetic of this crate therefore runs inside [`in_default_mode`].
 
 #![allow(unsafe_code)] // reads and writes the control register
 
 use std::hint::black_box;
 
-/// Does `work` in the default mode; afterwards the calling thread has the mode that it had.
+/// Runs `work` in the default mode, then restores the mode of the calling thread.
 ///
-/// Where the mode is the default, as nearly always, that costs reading a register.
+/// Where the mode is the default already, as nearly always, the cost is one read of the register.
 pub fn in_default_mode<T>(work: impl FnOnce() -> T) -> T {
     let _restore = Restore(set_default());
-    // The compiler knows nothing of modes: what the work sees is not there before the mode is set, and
-    // what comes of it is there before it is set back.
+    // The compiler does not know about modes. The black boxes and the call keep the arithmetic of
+    // `work` between the two writes of the register: its inputs are hidden until the mode is set,
+    // and its result is complete before the mode is restored.
     black_box(apart(black_box(work)))
 }
 
-/// Puts the calling thread into the default mode for good; the mode before, if it was another.
+/// Sets the default mode permanently for the calling thread. Returns the previous mode if it
+/// differed.
 pub(crate) fn set_default() -> Option<register::Mode> {
     let mode = register::read();
     let differs = mode & register::CONTROL != register::DEFAULT & register::CONTROL;
@@ -29,13 +31,13 @@ pub(crate) fn set_default() -> Option<register::Mode> {
     })
 }
 
-/// A call, so that no arithmetic is moved out of the default mode.
+/// Calls `work`. Never inlined, so that the compiler moves no arithmetic out of the default mode.
 #[inline(never)]
 fn apart<T>(work: impl FnOnce() -> T) -> T {
     work()
 }
 
-/// Sets the mode back, also where work panics.
+/// Restores the mode when dropped, also when `work` panics.
 struct Restore(Option<register::Mode>);
 
 impl Drop for Restore {
@@ -54,18 +56,19 @@ mod register {
 
     /// MXCSR: all exceptions masked, round to nearest, subnormal numbers kept.
     pub const DEFAULT: Mode = 0x1F80;
-    /// All but the flags that say what has happened.
+    /// Every bit except the exception flags, which record past events.
     pub const CONTROL: Mode = 0xFFC0;
 
     pub fn read() -> Mode {
         let mut mode: Mode = 0;
-        // SAFETY: stores the register, four bytes, into a local variable.
+        // SAFETY: stores the register's four bytes into a local variable.
         unsafe { asm!("stmxcsr [{}]", in(reg) &raw mut mode, options(nostack, preserves_flags)) }
         mode
     }
 
     pub fn write(mode: Mode) {
-        // SAFETY: what is written was read, or is the default that compiled code presumes.
+        // SAFETY: the value was read from the register or is the default that compiled code
+        // presumes.
         unsafe { asm!("ldmxcsr [{}]", in(reg) &raw const mode, options(nostack)) }
     }
 }
@@ -82,18 +85,20 @@ mod register {
 
     pub fn read() -> Mode {
         let mode: Mode;
-        // SAFETY: reads the register. Memory is named so that nothing is moved past it.
+        // SAFETY: only reads the register. The block is not `nomem`, so memory accesses are not
+        // moved across it.
         unsafe { asm!("mrs {}, fpcr", out(reg) mode, options(nostack, preserves_flags)) }
         mode
     }
 
     pub fn write(mode: Mode) {
-        // SAFETY: what is written was read, or is the default that compiled code presumes.
+        // SAFETY: the value was read from the register or is the default that compiled code
+        // presumes.
         unsafe { asm!("msr fpcr, {}", in(reg) mode, options(nostack)) }
     }
 }
 
-/// Elsewhere the mode is the caller's.
+/// On other architectures the caller's mode is used unchanged.
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 mod register {
     pub type Mode = u32;
@@ -113,7 +118,7 @@ mod tests {
 
     use super::*;
 
-    /// Flush results and operands to zero, round up.
+    /// Flushes subnormal results and operands to zero, rounds up.
     const OTHER: register::Mode = 0x1F80 | 0x8040 | 0x4000;
 
     fn halved() -> [f64; 2] {

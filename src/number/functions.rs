@@ -1,19 +1,18 @@
-//! Functions of scalars, with the same bits on every machine.
+//! Scalar functions with the same bits on every machine.
 //!
-//! The C library's `cos`, `sin` and `pow` differ in their last bit from one platform to the next. Those
-//! of the `libm` crate are plain Rust without platform code, so a run has the same learning rates
-//! wherever it goes on.
+//! The C library's `cos`, `sin` and `pow` differ in the last bit between platforms. Those of the
+//! `libm` crate are plain Rust without platform code, so learning rates are the same on every
+//! machine on which a run continues.
 
 use std::f64::consts::{FRAC_PI_2, PI};
 
 use crate::number::float_mode::in_default_mode;
 
-/// What is left of a fall along half a cosine: `(1 + cos(π·done))/2`, from 1 at `done = 0` to 0 at
-/// `done = 1`.
+/// Half a cosine from 1 to 0: `(1 + cos(π·done))/2` for `done` from 0 to 1.
 ///
-/// `left` is `1 - done`, which the caller knows without cancellation. In the second half it gives the
-/// same as `sin²(π·left/2)`, so the relative error stays below 2⁻⁵⁰ all the way to the end, where
-/// `1 + cos` would lose every digit. Both ends are exact.
+/// `left` is `1 - done`, passed separately because the caller knows it without cancellation. The
+/// second half computes the equal `sin²(π·left/2)`, which keeps the relative error below 2⁻⁵⁰ up to
+/// the end, where `1 + cos` would lose every digit. Both ends are exact.
 ///
 /// # Examples
 ///
@@ -33,7 +32,7 @@ pub fn half_cosine(done: f64, left: f64) -> f64 {
     })
 }
 
-/// `base` to the power of `exponent`, wrong by less than one unit in the last place.
+/// `base` to the power of `exponent`, with an error below one unit in the last place.
 ///
 /// # Examples
 ///
@@ -46,9 +45,9 @@ pub fn power(base: f64, exponent: f64) -> f64 {
 
 /// `1 - beta^step` without cancellation and without the platform's `pow`.
 ///
-/// With `x(t) = 1 - β^t`: `x(2t) = x·(2-x)` and `x(t+1) = x + (1-x)·(1-β)`, taken over the bits of
-/// `step` from the top. Up to `step = 10^12` the relative error is below 1e-15 for betas up to
-/// 0.9999 and below 1e-14 for any.
+/// With `x(t) = 1 - β^t`: `x(2t) = x·(2-x)` and `x(t+1) = x + (1-x)·(1-β)`, applied for the bits of
+/// `step` from the highest to the lowest. Up to `step = 10^12` the relative error is below 1e-15
+/// for betas up to 0.9999, and below 1e-14 for any beta.
 pub(crate) fn one_minus_power(beta: f64, step: u64) -> f64 {
     let mut x = 0.0;
     for bit in (0..u64::BITS - step.leading_zeros()).rev() {

@@ -1,4 +1,4 @@
-//! Numbers: the types of elements, sums with definite bits, functions, the floating-point mode.
+//! Numbers: element types, sums with definite bits, scalar functions, the floating-point mode.
 
 pub mod element;
 pub mod float_mode;

@@ -1,23 +1,24 @@
-//! Sums of squares with definite bits, whatever the threads, strides and CPU level.
+//! Sums of squares whose bits do not depend on threads, strides or CPU level.
 //!
-//! The sum of an array is float64, in logical order: over lanes in a block, lanes added in halves,
-//! blocks added in order. Threads store what they find in a block; the caller adds up.
+//! The sum of an array is `f64` and follows the logical order of its elements. An array is cut into
+//! blocks; a block has several running sums (lanes), which are added in halves; the sums of blocks
+//! are added in order. Threads store the sum of each block, and the caller adds them.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::number::element::Element;
 
-/// Elements a block of a sum.
+/// Elements per block.
 pub(crate) const BLOCK: usize = 16_384;
 
-/// Running sums in a block: element `i` of the block goes to sum `i % LANES`.
+/// Running sums per block: element `i` of the block is added to sum `i % LANES`.
 pub(crate) const LANES: usize = 16;
 const _: () = assert!(BLOCK.is_multiple_of(LANES));
 
-/// The running sums of a block.
+/// The running sums of one block.
 pub(crate) type Lanes = [f64; LANES];
 
-/// The sums with the squares of a row added, each number `scaled` first.
+/// `sums` plus the squares of a row; `scaled` is applied to each element before it is squared.
 #[inline(always)]
 pub(crate) fn with_squares<E: Element>(
     sums: Lanes,
@@ -31,7 +32,7 @@ pub(crate) fn with_squares<E: Element>(
     std::array::from_fn(|i| sums[i] + wide[i] * wide[i])
 }
 
-/// Adds the squares of elements that begin at a multiple of [`LANES`] in their block.
+/// Adds the squares of `elements`, the first of which lies at a multiple of [`LANES`] in its block.
 #[inline(always)]
 pub(crate) fn add_squares<E: Element>(sums: &mut Lanes, elements: &[E]) {
     let (rows, rest) = elements.as_chunks();
@@ -45,14 +46,14 @@ pub(crate) fn add_squares<E: Element>(sums: &mut Lanes, elements: &[E]) {
     *sums = lanes;
 }
 
-/// Rows whose squares are summed in the element's own type before they count in the `f64` sum: a
-/// relative error of a millionth at the most, where the type is `f32`.
+/// Rows per run. Squares of a run are summed in the element's own type, then added to the `f64`
+/// sum; for `f32` the relative error is at most about 1e-6.
 const RUN: usize = 16;
 
-/// Elements a run, counted from the beginning of a block.
+/// Elements per run; runs are counted from the start of a block.
 pub(crate) const RUN_LEN: usize = RUN * LANES;
 
-/// The last row of an array, with zeros after it.
+/// The last, incomplete row of an array, padded with zeros.
 #[inline(always)]
 pub(crate) fn padded<E: Element>(rest: &[E]) -> [E; LANES] {
     let mut row = [E::ZERO; LANES];
@@ -60,7 +61,7 @@ pub(crate) fn padded<E: Element>(rest: &[E]) -> [E; LANES] {
     row
 }
 
-/// Lanes are added in halves: 8 to 8, 4 to 4, 2 to 2, 1 to 1.
+/// The sum of the lanes, added in halves: 8 to 8, 4 to 4, 2 to 2, 1 to 1.
 #[inline(always)]
 pub(crate) fn halved(mut sums: Lanes) -> f64 {
     let mut half = LANES / 2;
@@ -73,15 +74,16 @@ pub(crate) fn halved(mut sums: Lanes) -> f64 {
     sums[0]
 }
 
-/// `N` numbers for each block of several arrays: threads store, the caller reads. It keeps its room.
+/// `N` numbers for each block of several arrays: threads store them, the caller reads them. The
+/// allocation is kept between passes.
 #[derive(Debug, Default)]
 pub(crate) struct Blocks<const N: usize> {
-    /// For each array, the number of blocks in it and all before it.
+    /// For each array, the number of blocks in it and in all arrays before it.
     ends: Vec<usize>,
     found: Vec<Found<N>>,
 }
 
-/// What was found in a block, as bits.
+/// The numbers of one block, as bits.
 #[derive(Debug)]
 pub(crate) struct Found<const N: usize>([AtomicU64; N]);
 
@@ -104,7 +106,7 @@ impl<const N: usize> Found<N> {
 }
 
 impl<const N: usize> Blocks<N> {
-    /// Makes room for arrays of these lengths.
+    /// Makes room for arrays of the given lengths.
     pub(crate) fn set(&mut self, lens: impl Iterator<Item = usize>) {
         self.ends.clear();
         self.ends.extend(lens.scan(0, |end, len| {
@@ -117,7 +119,7 @@ impl<const N: usize> Blocks<N> {
         }
     }
 
-    /// The blocks of one array.
+    /// The blocks of the array at `index`.
     pub(crate) fn of(&self, index: usize) -> &[Found<N>] {
         let start = if index == 0 { 0 } else { self.ends[index - 1] };
         &self.found[start..self.ends[index]]
