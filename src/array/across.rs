@@ -1,8 +1,8 @@
-//! A parameter and a gradient that run through memory along different axes, as with `dW.T`.
+//! A gradient that lies across: its memory order differs from its parameter's, as with `dW.T`.
 //!
-//! Taken along the parameter's axis, each element of such a gradient is on another cache line. So
-//! the two axes are cut into tiles of [`ROWS`] by [`COLUMNS`]: a line of the gradient is read once, as
-//! a whole, and its elements are put where the rows of the tile want them.
+//! Read along the parameter's fastest axis, each element of such a gradient lies on another cache
+//! line. The two axes are therefore cut into tiles of [`ROWS`] by [`COLUMNS`]: each cache line of
+//! the gradient is read once, completely, and its elements are copied into the rows of the tile.
 
 #![allow(unsafe_code)] // reads the arrays of a tensor
 
@@ -12,50 +12,50 @@ use crate::array::prefetch;
 use crate::array::storage::{Encoding, match_encoding};
 use crate::number::element::Element;
 
-/// Elements a tile along the axis on which the gradient is dense: a cache line of `f32`.
+/// Elements per tile along the axis on which the gradient is dense: one cache line of `f32`.
 pub(crate) const ROWS: usize = 16;
 
-/// Elements a tile along the axis on which the parameter is dense.
+/// Elements per tile along the axis on which the parameter is dense.
 pub(crate) const COLUMNS: usize = 256;
 
-/// Elements that a tile has room for.
+/// Capacity of a tile in elements.
 pub(crate) const AREA: usize = ROWS * COLUMNS;
 
-/// Columns ahead of the one that is read.
+/// Prefetch distance in columns.
 const AHEAD: isize = 16;
 
-/// A row of a gathered tile, longer than needed so that the rows do not all want the same places of
-/// the cache.
+/// A row of a gathered tile. The padding keeps the rows of a panel from competing for the same
+/// cache sets.
 type Row<E> = [E; COLUMNS + PADDING];
 const PADDING: usize = 16;
 
-/// The gradient of a tile, a row after the other.
+/// The gathered gradient of a tile, row by row.
 pub(crate) type Panel<E> = [Row<E>; ROWS];
 
-/// Two axes of a traversal, cut into tiles, for each index of the other axes.
+/// A traversal cut into tiles along two axes, repeated for each index of the other axes.
 #[derive(Clone, Debug)]
 pub(crate) struct Tiling {
     outer: Vec<Axis<ARRAYS>>,
-    /// On which the gradient has its smallest stride.
+    /// The axis on which the gradient has its smallest stride.
     rows: Axis<ARRAYS>,
-    /// On which the parameter has its smallest stride.
+    /// The axis on which the parameter has its smallest stride.
     columns: Axis<ARRAYS>,
-    /// Rows that the first tile lacks, so that tiles begin where cache lines do.
+    /// Rows missing from the first tile, so that tiles start where cache lines of the gradient do.
     skew: usize,
 }
 
-/// Elements of one tile.
+/// The position and extent of one tile.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Tile {
-    /// Bytes to the first element of each array.
+    /// Bytes from each array's address to its first element in the tile.
     offsets: [isize; ARRAYS],
     pub(crate) rows: usize,
     pub(crate) columns: usize,
 }
 
 impl Tiling {
-    /// The tiles of a traversal in the order of the parameter's memory, or `None` where the
-    /// gradient is as well taken in that order.
+    /// The tiles of a traversal in the order of the parameter's memory, or `None` if reading the
+    /// gradient in that order is as good.
     pub(crate) fn of(layout: &Layout<ARRAYS>, gradient: Pointer) -> Option<Self> {
         let reach = |axis: &Axis<ARRAYS>| axis.strides[GRADIENT].unsigned_abs();
         let (columns, others) = layout.axes().split_last()?;
@@ -82,13 +82,13 @@ impl Tiling {
         self.columns.len.div_ceil(COLUMNS)
     }
 
-    /// Number of tiles.
+    /// The number of tiles.
     pub(crate) fn count(&self) -> usize {
         let outer: usize = self.outer.iter().map(|axis| axis.len).product();
         outer * self.row_tiles() * self.column_tiles()
     }
 
-    /// Tile number `index`.
+    /// The tile numbered `index`.
     pub(crate) fn tile(&self, index: usize) -> Tile {
         let (index, column) = (index / self.column_tiles(), index % self.column_tiles());
         let (mut index, row) = (index / self.row_tiles(), index % self.row_tiles());
@@ -132,10 +132,10 @@ impl Tiling {
     }
 }
 
-/// Part of an array, of up to [`ROWS`] by [`COLUMNS`] elements, that lies across.
+/// A part of an array, up to [`ROWS`] by [`COLUMNS`] elements, that lies across.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Patch {
-    /// The first element.
+    /// Pointer to the first element.
     pub(crate) corner: Pointer,
     /// Bytes from one row to the next.
     pub(crate) down: isize,
@@ -146,14 +146,14 @@ pub(crate) struct Patch {
 }
 
 impl Patch {
-    /// Copies the patch, cast to `E`.
+    /// Copies the patch into `panel`, cast to `E`.
     ///
     /// # Safety
     ///
-    /// It is in an array that is valid and not written meanwhile.
+    /// The patch lies in an array that is valid and not written during the call.
     #[inline(always)]
     pub(crate) unsafe fn gather<E: Element>(self, panel: &mut Panel<E>) {
-        // SAFETY: the caller's promise; `storage` says which type the elements have.
+        // SAFETY: the caller's promise; `storage` names the type `S` of the elements.
         unsafe { match_encoding!(self.corner.storage, S => self.gather_from::<S, E>(panel)) }
     }
 
@@ -169,7 +169,7 @@ impl Patch {
             if whole {
                 let line = top.cast::<[S; ROWS]>();
                 prefetch::at(line.wrapping_byte_offset(AHEAD * right));
-                // SAFETY: in the array, because the patch is, and without gaps.
+                // SAFETY: the patch lies in the array, and its columns are dense.
                 let line = unsafe { line.read_unaligned() };
                 for (row, value) in panel.iter_mut().zip(line) {
                     row[column] = cast(value.decode());
@@ -177,7 +177,7 @@ impl Patch {
             } else {
                 for (i, row) in panel[..rows].iter_mut().enumerate() {
                     let at = top.wrapping_offset(i as isize * down).cast::<S>();
-                    // SAFETY: in the array, because the patch is.
+                    // SAFETY: the patch lies in the array.
                     row[column] = cast(unsafe { at.read_unaligned() }.decode());
                 }
             }
@@ -185,12 +185,12 @@ impl Patch {
     }
 }
 
-/// Zeros to gather into.
+/// A panel of zeros.
 pub(crate) fn panel<E: Element>() -> Panel<E> {
     [[E::ZERO; COLUMNS + PADDING]; ROWS]
 }
 
-/// Elements of a written array at equal distances.
+/// Elements of a written array at a constant stride.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Line {
     pointer: Pointer,
@@ -203,12 +203,12 @@ impl Line {
         self.pointer.storage.is_plain() && self.stride == self.pointer.storage.size() as isize
     }
 
-    /// The elements, in place or copied to `buffer`, which is as long.
+    /// The elements: in place if they are a slice, else copied to `buffer`, which has their length.
     ///
     /// # Safety
     ///
-    /// They are valid, `E` is their element, and nothing else reads or writes them meanwhile; those that
-    /// are stored as themselves are aligned.
+    /// The elements are valid, have the element type `E`, and nothing else reads or writes them
+    /// during the call. Plain elements are aligned.
     #[inline(always)]
     pub(crate) unsafe fn open<E: Element>(self, buffer: &mut [E]) -> &mut [E] {
         if self.is_slice() {
@@ -224,7 +224,7 @@ impl Line {
         buffer
     }
 
-    /// Writes the elements back from the buffer that they were copied to.
+    /// Writes the elements back from the buffer to which [`Line::open`] copied them.
     ///
     /// # Safety
     ///
@@ -247,25 +247,26 @@ impl Line {
     }
 }
 
-/// Whether an array in logical order has neighbours in memory on different rows.
+/// Whether neighbours in memory lie on different rows of the array's logical order.
 pub(crate) fn lies_across(layout: &Layout<1>) -> bool {
     let [.., rows, columns] = layout.axes() else { return false };
     crosses(rows, columns, 0)
 }
 
-/// Whether array `k` runs along the rows' axis rather than the columns', both long enough for tiles.
+/// Whether array `k` has a smaller stride along the rows' axis than along the columns', and both
+/// axes are long enough for tiles.
 fn crosses<const K: usize>(rows: &Axis<K>, columns: &Axis<K>, k: usize) -> bool {
     let reach = |axis: &Axis<K>| axis.strides[k].unsigned_abs();
     reach(rows) < reach(columns) && rows.len.min(columns.len) >= ROWS / 2
 }
 
-/// Copies elements `start..` of an array in logical order, cast to `E`; if it lies across, whole rows
-/// go patch by patch.
+/// Copies elements `start..` of an array in logical order, cast to `E`. If the array lies across,
+/// whole rows are copied patch by patch.
 ///
 /// # Safety
 ///
-/// The array lies at `pointer` in memory that is valid and not written meanwhile, and
-/// `start + to.len()` elements are in the layout.
+/// The array lies at `pointer` in memory that is valid and not written during the call, and the
+/// layout has `start + to.len()` elements.
 #[inline(always)]
 pub(crate) unsafe fn read<E: Element>(
     pointer: Pointer,
@@ -302,7 +303,7 @@ pub(crate) unsafe fn read<E: Element>(
                 rows: count,
                 columns: COLUMNS.min(width - column),
             };
-            // SAFETY: the rows are in the array.
+            // SAFETY: the rows of the patch lie in the array.
             unsafe { patch.gather(&mut panel) };
             for (i, row) in panel[..count].iter().enumerate() {
                 let at = (done + i) * width + column;

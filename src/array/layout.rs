@@ -1,24 +1,24 @@
 //! Shapes and strides: one traversal of several arrays of the same shape.
 //!
-//! Strides are in bytes, as NumPy has them, because a field of a structured array need not lie at
-//! a multiple of its own size. Axes are ordered, those of length one dropped, and neighbours that
-//! one stride spans in every array are joined. What is left is mostly one axis.
+//! Strides are in bytes, as in NumPy, because a field of a structured array may lie at any byte
+//! offset. Axes of length one are dropped, the others are ordered, and neighbouring axes that a
+//! single stride spans in every array are merged. Most traversals end up with one axis.
 
 /// An axis of a traversal of `K` arrays.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Axis<const K: usize> {
-    /// Number of elements along it; above 1.
+    /// Number of elements along the axis; never 1.
     pub(crate) len: usize,
     /// Bytes from one element to the next, for each array.
     pub(crate) strides: [isize; K],
 }
 
-/// In which order the elements of a traversal come.
+/// The order in which a traversal takes elements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
-    /// Last axis fastest: the logical order, whatever the strides.
+    /// Last axis fastest: the logical order, independent of the strides.
     Logical,
-    /// The axis with the smallest stride of the first array fastest: the order of its memory.
+    /// The axis with the smallest stride of the first array fastest: that array's memory order.
     Memory,
 }
 
@@ -29,7 +29,8 @@ pub struct Layout<const K: usize> {
 }
 
 impl<const K: usize> Layout<K> {
-    /// The traversal of arrays of this shape with these strides, each as long as `shape`.
+    /// The traversal of arrays of this shape; each array's strides have one entry per axis of
+    /// `shape`.
     pub fn new(shape: &[usize], strides: [&[isize]; K], order: Order) -> Self {
         let mut axes: Vec<Axis<K>> = (0..shape.len())
             .filter(|&i| shape[i] != 1)
@@ -55,8 +56,8 @@ impl<const K: usize> Layout<K> {
         &self.axes
     }
 
-    /// Whether array `k`, of elements of `size` bytes, lies in memory without gaps in the order of
-    /// this traversal.
+    /// Whether array `k`, with elements of `size` bytes, is contiguous in the order of this
+    /// traversal.
     pub fn is_dense(&self, k: usize, size: usize) -> bool {
         let mut stride = size as isize;
         self.axes.iter().rev().all(|axis| {
@@ -66,12 +67,12 @@ impl<const K: usize> Layout<K> {
         })
     }
 
-    /// Offset in bytes of element number `at` in array `k`.
+    /// Bytes from the address of array `k` to its element number `at`.
     pub(crate) fn offset(&self, k: usize, at: usize) -> isize {
         offset(&self.axes, k, at)
     }
 
-    /// Calls `run(offset, stride, count)` for the runs of array `k` that make up elements
+    /// Calls `run(offset, stride, count)` for each run of array `k` among elements
     /// `start..start + len` of the traversal; offset and stride are in bytes.
     #[inline(always)]
     pub fn runs(
@@ -96,7 +97,7 @@ impl<const K: usize> Layout<K> {
     }
 }
 
-/// Whether `outer` steps over exactly one whole `inner` in every array.
+/// Whether one step along `outer` covers the whole of `inner` in every array.
 fn spans<const K: usize>(outer: &Axis<K>, inner: &Axis<K>) -> bool {
     outer
         .strides
@@ -105,7 +106,7 @@ fn spans<const K: usize>(outer: &Axis<K>, inner: &Axis<K>) -> bool {
         .all(|(&o, &i)| i.checked_mul(inner.len as isize) == Some(o))
 }
 
-/// Offset in bytes of the given index, counted over the axes from the last.
+/// Bytes to element number `row` of array `k`, the last axis counting fastest.
 fn offset<const K: usize>(axes: &[Axis<K>], k: usize, mut row: usize) -> isize {
     let mut bytes = 0;
     for axis in axes.iter().rev() {

@@ -1,4 +1,5 @@
-//! Arrays: where they lie, in what order their elements are taken, and how they pass through buffers.
+//! Arrays: their addresses, the order in which their elements are taken, and buffers for strided or
+//! encoded ones.
 
 pub(crate) mod across;
 pub mod layout;

@@ -1,5 +1,5 @@
-//! Where arrays lie: slices of those without gaps, and elements of any stride and storage, copied to
-//! buffers that stay in cache and back.
+//! Addresses of arrays. Contiguous arrays are used as slices; elements with other strides or
+//! storages are copied to buffers that stay in cache, and back.
 
 #![allow(unsafe_code)] // reads and writes through the pointers of arrays
 
@@ -7,37 +7,37 @@ use crate::array::layout::Layout;
 use crate::array::storage::{Encoding, Storage, match_encoding};
 use crate::number::element::Element;
 
-/// The most state arrays a rule keeps.
+/// Largest number of state arrays of a rule.
 pub(crate) const MAX_STATE: usize = 3;
-/// Parameter, gradient and state: the arrays of an update, in this order.
+/// Number of arrays in an update: parameter, gradient and state, in this order.
 pub const ARRAYS: usize = 2 + MAX_STATE;
-/// Index of the parameter among them.
+/// Index of the parameter.
 pub const PARAMETER: usize = 0;
 /// Index of the gradient.
 pub const GRADIENT: usize = 1;
 /// Index of the first state array.
 pub const STATE: usize = 2;
 
-/// Elements a buffer holds: those of a whole AdamW update fit a first-level cache.
+/// Elements per buffer. The buffers of a whole AdamW update fit a first-level cache.
 pub(crate) const BUFFER: usize = 1024;
 
-/// Where an array's first element is, and what type its elements have.
+/// The address of an array and the storage of its elements.
 #[derive(Clone, Copy, Debug)]
 pub struct Pointer {
-    /// Address of the element at index zero; it need not be aligned.
+    /// Address of the element at index zero; any alignment.
     pub address: *mut u8,
-    /// What the bytes of the elements mean.
+    /// The meaning of the elements' bytes.
     pub storage: Storage,
 }
 
 impl Pointer {
-    /// To elements of type `E`.
+    /// A pointer to elements of type `E`.
     pub fn of<E: Element>(address: *mut E) -> Self {
         Pointer { address: address.cast(), storage: E::KIND.into() }
     }
 
-    /// Whether array `k` of a traversal, which lies here, is a slice of elements: stored as themselves,
-    /// without gaps in its order, and aligned.
+    /// Whether array `k` of a traversal, which lies at this address, is a slice: plain, dense in
+    /// the traversal's order, and aligned.
     pub(crate) fn is_slice<const K: usize>(self, layout: &Layout<K>, k: usize) -> bool {
         let size = self.storage.size();
         self.storage.is_plain()
@@ -49,7 +49,7 @@ impl Pointer {
     ///
     /// # Safety
     ///
-    /// They lie without gaps and aligned in memory that is valid and not written for `'a`, and `E`
+    /// The elements are dense and aligned in memory that is valid and not written for `'a`, and `E`
     /// is the array's type.
     pub(crate) unsafe fn slice<'a, E: Element>(self, start: usize, len: usize) -> &'a [E] {
         debug_assert_eq!(self.storage, E::KIND.into());
@@ -57,7 +57,7 @@ impl Pointer {
         unsafe { std::slice::from_raw_parts(self.address.cast::<E>().add(start), len) }
     }
 
-    /// Elements `start..start + len` of a dense array, to be written.
+    /// Elements `start..start + len` of a dense array, for writing.
     ///
     /// # Safety
     ///
@@ -72,8 +72,8 @@ impl Pointer {
     ///
     /// # Safety
     ///
-    /// Array `k` of `layout` lies at this pointer in memory that is valid and not written meanwhile,
-    /// and `start + buffer.len()` elements are in the traversal.
+    /// Array `k` of `layout` lies at this pointer in memory that is valid and not written during the
+    /// call, and the traversal has `start + buffer.len()` elements.
     #[inline(always)]
     pub(crate) unsafe fn read<E: Element, const K: usize>(
         self,
@@ -82,17 +82,17 @@ impl Pointer {
         start: usize,
         buffer: &mut [E],
     ) {
-        // SAFETY: the caller's promise; `storage` says which type the elements have.
+        // SAFETY: the caller's promise; `storage` names the type `S` of the elements.
         unsafe {
             match_encoding!(self.storage, S => read::<S, E, K>(self.address, layout, k, start, buffer));
         }
     }
 
-    /// The same for an array whose element is `E`, which takes half the code.
+    /// As [`Pointer::read`] for an array whose element type is `E`; half the code is generated.
     ///
     /// # Safety
     ///
-    /// As [`Pointer::read`], and `E` is the array's element.
+    /// As [`Pointer::read`], and the array's element type is `E`.
     #[inline(always)]
     pub(crate) unsafe fn read_own<E: Element, const K: usize>(
         self,
@@ -112,7 +112,7 @@ impl Pointer {
     ///
     /// # Safety
     ///
-    /// As [`Pointer::read_own`], and nothing else reads or writes them meanwhile.
+    /// As [`Pointer::read_own`], and nothing else reads or writes them during the call.
     #[inline(always)]
     pub(crate) unsafe fn write<E: Element, const K: usize>(
         self,
@@ -126,7 +126,7 @@ impl Pointer {
         match_encoding!(self.storage, S => if <S as Encoding>::Element::KIND == E::KIND {
             layout.runs(k, start, buffer.len(), |offset, stride, count| {
                 for (i, value) in values.by_ref().take(count).enumerate() {
-                    // SAFETY: inside the array, because the traversal is; the caller's promise.
+                    // SAFETY: the traversal lies in the array; the caller's promise.
                     unsafe {
                         let to = self.address.offset(offset + i as isize * stride).cast::<S>();
                         to.write_unaligned(S::encode(cast(*value)));
@@ -137,7 +137,7 @@ impl Pointer {
     }
 }
 
-/// An element as one of another type, rounded if it has fewer digits.
+/// Converts an element to another type, rounding if that type has fewer digits.
 #[inline(always)]
 pub(crate) fn cast<A: Element, B: Element>(x: A) -> B {
     B::from_f64(x.to_f64())
@@ -161,14 +161,15 @@ unsafe fn read<S: Encoding, E: Element, const K: usize>(
         rest = next;
         let copy = |places: &mut [E], stride: isize| {
             for (i, place) in places.iter_mut().enumerate() {
-                // SAFETY: inside the array, because the traversal is; the caller's promise.
+                // SAFETY: the traversal lies in the array; the caller's promise.
                 let value = unsafe {
                     address.offset(offset + i as isize * stride).cast::<S>().read_unaligned()
                 };
                 *place = cast(value.decode());
             }
         };
-        // The same loop with a stride that the compiler knows is one of vectors.
+        // A separate copy of the loop with the constant stride lets the compiler vectorise the
+        // dense case.
         match stride == size_of::<S>() as isize {
             true => copy(places, size_of::<S>() as isize),
             false => copy(places, stride),

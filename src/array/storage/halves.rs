@@ -1,9 +1,9 @@
-//! `f32` as two 16-bit halves, the high one first: a storage that changes no number, for tests that
-//! nothing but storages knows of them.
+//! `f32` as two 16-bit halves, the high one first. The encoding changes no number; tests use it to
+//! show that only this folder depends on storages.
 
 use super::Encoding;
 
-/// High half, low half.
+/// The high half, then the low half.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub(crate) struct Halves([u16; 2]);

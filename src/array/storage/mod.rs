@@ -1,9 +1,8 @@
-//! What the bytes of an array mean.
+//! Storages: the meaning of an array's bytes.
 //!
-//! A rule computes in an [`Element`]. What lies in memory may be the element itself, or something that it
-//! is decoded from and encoded to, in the buffers through which strided arrays go: so a storage knows
-//! nothing of rules, and rules nothing of storages. A new one is its file here and a row of
-//! `storages!`.
+//! A rule computes in an [`Element`]. Memory holds either the element itself or an encoding of it.
+//! Encodings are decoded and encoded in the buffers that strided arrays use, so storages do not
+//! depend on rules, nor rules on storages. A new storage is a file here and a row of `storages!`.
 
 #[cfg(feature = "toys")]
 mod halves;
@@ -15,53 +14,53 @@ use crate::number::element::{Element, Kind};
 
 /// An element as it lies in memory.
 pub(crate) trait Encoding: Copy + 'static {
-    /// What a rule computes in.
+    /// The type in which a rule computes.
     type Element: Element;
 
-    /// The element.
+    /// The element that these bytes encode.
     fn decode(self) -> Self::Element;
 
-    /// The nearest that can be stored.
+    /// The nearest value that can be stored.
     fn encode(element: Self::Element) -> Self;
 }
 
-/// The table of storages. A row is its name, what it looks like in memory, its element, and what NumPy
-/// and safetensors call it.
+/// The table of storages. A row has the storage's name, its type in memory, its element type, and
+/// its names in NumPy and in safetensors.
 macro_rules! storages {
     ($($(#[$doc:meta])* $storage:ident $(if $cfg:meta)?: $encoding:ty, $kind:ident, $numpy:literal,
         $dtype:ident;)*) => {
-        /// What the bytes of an array mean.
+        /// The meaning of an array's bytes.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub enum Storage {
             $($(#[cfg($cfg)])? $(#[$doc])* $storage,)*
         }
 
         impl Storage {
-            /// All of them.
+            /// Every storage.
             pub const ALL: &[Storage] = &[$($(#[cfg($cfg)])? Storage::$storage,)*];
 
-            /// What a rule computes in.
+            /// The type in which a rule computes.
             pub const fn element(self) -> Kind {
                 match self {
                     $($(#[cfg($cfg)])? Storage::$storage => Kind::$kind,)*
                 }
             }
 
-            /// Bytes of an element.
+            /// Bytes per element.
             pub const fn size(self) -> usize {
                 match self {
                     $($(#[cfg($cfg)])? Storage::$storage => size_of::<$encoding>(),)*
                 }
             }
 
-            /// NumPy's description of the type.
+            /// NumPy's name for the type.
             pub const fn numpy(self) -> &'static str {
                 match self {
                     $($(#[cfg($cfg)])? Storage::$storage => $numpy,)*
                 }
             }
 
-            /// The type in a checkpoint.
+            /// The dtype in a checkpoint.
             pub const fn dtype(self) -> Dtype {
                 match self {
                     $($(#[cfg($cfg)])? Storage::$storage => Dtype::$dtype,)*
@@ -69,7 +68,8 @@ macro_rules! storages {
             }
         }
 
-        /// `match_encoding!(storage, S => work)`: does the work with the type that elements have in memory.
+        /// `match_encoding!(storage, S => work)` runs `work` with `S` as the type of the elements
+        /// in memory.
         macro_rules! match_encoding {
             ($value:expr, $alias:ident => $work:expr) => {
                 match $value {
@@ -82,7 +82,7 @@ macro_rules! storages {
         }
         pub(crate) use match_encoding;
 
-        /// The types by the names of their storages.
+        /// The types in memory, by storage name.
         pub(crate) mod encodings {
             #[cfg(feature = "toys")]
             use super::halves;
@@ -97,12 +97,12 @@ storages! {
     F32: f32, F32, "float32", F32;
     /// `f64`
     F64: f64, F64, "float64", F64;
-    /// `f32` as two halves, of which tests have use.
+    /// `f32` as two halves; for tests only.
     Halves if feature = "toys": halves::Halves, F32, "u2,u2", I32;
 }
 
 impl Storage {
-    /// Whether elements are stored as themselves.
+    /// Whether memory holds the elements themselves.
     pub fn is_plain(self) -> bool {
         self == self.element().into()
     }

@@ -1,4 +1,4 @@
-//! Elements stored as themselves.
+//! Elements stored without encoding.
 
 use super::Encoding;
 
