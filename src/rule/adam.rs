@@ -9,9 +9,10 @@ use crate::number::element::Element;
 use crate::number::float_mode::in_default_mode;
 use crate::number::functions::one_minus_power;
 
-/// Hyperparameters of Adam (`l2`), AdamW (`weight_decay`) and, with a third state array, AMSGrad.
+/// Hyperparameters of Adam (`l2`), AdamW (`weight_decay`) and AMSGrad (a third state array).
 ///
-/// At step `t`, counted from 1 for each parameter, with `g <- ±scale·g + l2·p`:
+/// At step `t`, counted from 1 for each parameter, with `g <- ±scale·g + l2·p` and
+/// `mix(x, y, β) = β·x + (1-β)·y`:
 ///
 /// ```text
 /// m <- mix(m, g,  β1)
@@ -21,17 +22,17 @@ use crate::number::functions::one_minus_power;
 /// d  = lr·weight_decay, or weight_decay if independent
 /// ```
 ///
-/// Square brackets are scalars, computed in `f64` once a step and rounded once.
+/// Square brackets are scalars, computed in `f64` once per step and rounded once.
 ///
 /// Sources: Kingma and Ba, *Adam: A Method for Stochastic Optimization*, algorithm 1; Loshchilov
 /// and Hutter, *Decoupled Weight Decay Regularization*, algorithm 2; Reddi, Kale and Kumar, *On
 /// the Convergence of Adam and Beyond*, algorithm 2.
 ///
-/// Differences: `eps` is outside the bias-corrected root, as in PyTorch and optax, not the
-/// papers' `ε̂` (Keras, scikit-learn). AMSGrad takes the maximum of the raw `v`, as PyTorch and
-/// Keras do; optax takes it of the corrected one and the paper corrects nothing. `independent` is
-/// the paper's `η_t·λ`; otherwise decay is multiplied by `lr`, as in PyTorch, optax and Keras.
-/// Decay uses the old `p`.
+/// Differences: `eps` is added to the bias-corrected root, as in PyTorch and optax; Keras and
+/// scikit-learn add the paper's `ε̂` to the uncorrected root `√v`. AMSGrad takes the maximum of the
+/// raw `v`, as in PyTorch and Keras; optax takes it of the corrected `v`, and the paper has no
+/// correction. `independent` is the paper's `η_t·λ`; otherwise the decay is multiplied by `lr`, as
+/// in PyTorch, optax and Keras. Decay uses the old `p`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Adam {
     /// Learning rate, at least 0.
@@ -40,13 +41,13 @@ pub struct Adam {
     pub beta1: f64,
     /// Decay of the second moment, in `[0, 1)`.
     pub beta2: f64,
-    /// Added to the root; at least 1e-15 for `f32`, 1e-120 for `f64`.
+    /// Added to the root of the second moment; at least 1e-15 for `f32`, 1e-120 for `f64`.
     pub eps: f64,
     /// Penalty added to the gradient as `l2·p`, at least 0.
     pub l2: f64,
     /// Decoupled weight decay, at least 0.
     pub weight_decay: f64,
-    /// Shrink by `weight_decay` itself, not by `lr·weight_decay`.
+    /// Decay by `weight_decay` itself, not by `lr·weight_decay`.
     pub independent: bool,
     /// Ascend instead of descend.
     pub maximize: bool,
@@ -123,7 +124,7 @@ impl Hyperparameters for Adam {
 
 /// The coefficients of one [`Adam`] update.
 ///
-/// As a [`Formula`] with two numbers of state it is Adam, with three AMSGrad.
+/// The [`Formula`] with two state numbers is Adam, the one with three is AMSGrad.
 #[derive(Clone, Copy, Debug)]
 pub struct AdamStep<E> {
     gradient: Gradient<E>,
@@ -135,12 +136,12 @@ pub struct AdamStep<E> {
     descent: Descent<E>,
 }
 
-/// Coefficients without penalty, limit and betas below 1/2, and with decay.
+/// Usual coefficients: no penalty, no limit, both betas at least 1/2, and a nonzero decay.
 #[derive(Clone, Copy, Debug)]
 pub struct Usual<E>(AdamStep<E>);
 
 impl<E: Element> AdamStep<E> {
-    /// Whether there is no penalty, no limit, no beta below 1/2, and decay.
+    /// Whether there is no penalty, no limit, no beta below 1/2, and a nonzero decay.
     fn is_usual(&self) -> bool {
         let mixes = [self.first, self.second];
         self.gradient.is_usual()
@@ -174,15 +175,15 @@ impl<E: Element> AdamStep<E> {
     fn amsgrad<const USUAL: bool>(&self, p: E, g: E, [m, v, u]: [E; 3]) -> (E, [E; 3]) {
         let (m, v) = self.moments::<USUAL>(p, g, m, v);
         let u = u.flush(E::FLOORS.average_sq);
-        // Written so that a NaN in either reaches the result.
-        #[allow(clippy::eq_op)] // `u != u` is the test for NaN that vectorises
+        // A NaN in `u` or `v` reaches the result.
+        #[allow(clippy::eq_op)] // `u != u` is the NaN test that vectorises
         let u = if u > v || u != u { u } else { v };
         (self.descend::<USUAL>(p, m, u), [m, v, u])
     }
 }
 
 impl<E: Element> Step<E> for AdamStep<E> {
-    /// Whether a gradient of this magnitude is finite, and still is once scaled and squared.
+    /// Whether a gradient of this magnitude is finite, and stays finite when scaled and squared.
     #[inline(always)]
     fn admits(&self, magnitude: E) -> bool {
         self.gradient.admits(magnitude, E::SQUARE_LIMIT)

@@ -9,27 +9,27 @@ use crate::number::element::Element;
 use crate::number::float_mode::in_default_mode;
 use crate::number::functions::one_minus_power;
 
-/// Hyperparameters of an average; the "parameter" of the rule is the average, the "gradient" what is
-/// averaged.
+/// Hyperparameters of a moving average. The "parameter" of this rule is the average; its "gradient"
+/// is the averaged quantity.
 ///
 /// ```text
-/// a <- decay·a + (1-decay)·x       as a step of rate r = 1-decay from a to x
+/// a <- decay·a + (1-decay)·x       a step of rate r = 1-decay from a to x
 /// r  = (1-decay)/(1-decay^t)       with bias correction, at update t
 /// ```
 ///
-/// With bias correction the corrected average itself is kept. It is `c = e/(1-decay^t)` with
-/// `e <- decay·e + (1-decay)·x` from `e = 0`, and a line of algebra gives
-/// `c <- c + r·(x-c)`: the first update has rate 1, and later ones need no division.
+/// With bias correction the array holds the corrected average itself, which is
+/// `c = e/(1-decay^t)` with `e <- decay·e + (1-decay)·x` from `e = 0`. That is equivalent to
+/// `c <- c + r·(x-c)`: the first update has rate 1, and no update divides an element.
 ///
-/// The step is taken from the nearer end, so `x = a` is a fixed point. Magnitudes of `x` and `a`
-/// below the floors of gradients and averages count as zero.
+/// The step starts from the nearer of `a` and `x`, so `x = a` is a fixed point. Magnitudes of `x`
+/// and `a` below the floors of gradients and averages count as zero.
 ///
 /// Source: Kingma and Ba, *Adam*, section 3, for the correction.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Average {
-    /// In `[0, 1)`.
+    /// Decay of the average, in `[0, 1)`.
     pub decay: f64,
-    /// Count the updates alone, not what was there before.
+    /// Correct the bias: the initial content of the array has no weight.
     pub bias_correction: bool,
 }
 
@@ -52,7 +52,7 @@ impl Hyperparameters for Average {
         (choice == Choice::BiasCorrection).then_some(&mut self.bias_correction)
     }
 
-    /// What is averaged comes in as it is.
+    /// The averaged quantity is not scaled or clipped.
     fn at_step<E: Element>(
         &self,
         step: u64,

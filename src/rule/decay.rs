@@ -1,4 +1,4 @@
-//! Weight decay by itself.
+//! Weight decay alone.
 
 use super::hyperparameter::Hyperparameter::WeightDecay;
 use super::spec::{Hyperparameters, Step};
@@ -9,11 +9,11 @@ use crate::number::float_mode::in_default_mode;
 
 /// Hyperparameters of `p <- p - rate·p`; the gradient is not used.
 ///
-/// Source: Loshchilov and Hutter, *Decoupled Weight Decay Regularization*, equation 1: the decay
-/// of every rule, taken out of it.
+/// Source: Loshchilov and Hutter, *Decoupled Weight Decay Regularization*, equation 1. This is the
+/// decay term of the other rules.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Decay {
-    /// Finite and at least 0.
+    /// Decay rate, finite and at least 0.
     pub rate: f64,
 }
 
@@ -28,7 +28,7 @@ impl Hyperparameters for Decay {
 
     type Step<E: Element> = DecayStep<E>;
 
-    /// The same at every step.
+    /// Coefficients do not depend on the step.
     fn at_step<E: Element>(
         &self,
         _step: u64,

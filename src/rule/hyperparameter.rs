@@ -1,4 +1,4 @@
-//! Names and ranges of the numeric hyperparameters, stated once.
+//! Names and ranges of the hyperparameters, and names of the choices.
 
 use crate::error::Error;
 use crate::number::element::Kind;
@@ -8,7 +8,7 @@ use crate::number::element::Kind;
 pub enum Hyperparameter {
     /// Learning rate, at least 0.
     Lr,
-    /// Multiplies the learning rate of a parameter group, at least 0.
+    /// Factor on the learning rate of a parameter group, at least 0.
     LrScale,
     /// Decay of the first moment, in `[0, 1)`.
     Beta1,
@@ -26,7 +26,7 @@ pub enum Hyperparameter {
     Dampening,
     /// Factor on the gradients, above 0.
     Scale,
-    /// Factor on what is added to a sum of gradients, above 0.
+    /// Factor on a gradient that is added to a sum, above 0.
     Weight,
     /// Decay of a moving average, in `[0, 1)`.
     Decay,
@@ -36,23 +36,23 @@ use Hyperparameter::{
     Beta1, Beta2, Dampening, Decay, Eps, L2, Lr, LrScale, Momentum, Scale, Weight, WeightDecay,
 };
 
-/// What is chosen for all parameters, and is part of the formula.
+/// A yes-or-no option of the formula, the same for all parameters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Choice {
     /// Keep the running maximum of the second moment.
     Amsgrad,
     /// Nesterov's form of momentum.
     Nesterov,
-    /// Shrink by the decay itself, not by the learning rate times the decay.
+    /// Decay by `weight_decay` itself, not by `lr·weight_decay`.
     Independent,
     /// Ascend instead of descend.
     Maximize,
-    /// Count the updates alone, not what was there before.
+    /// Correct the bias of an average: its initial content has no weight.
     BiasCorrection,
 }
 
 impl Choice {
-    /// The name users write.
+    /// The name that users write.
     pub const fn name(self) -> &'static str {
         match self {
             Choice::Amsgrad => "amsgrad",
@@ -65,7 +65,7 @@ impl Choice {
 }
 
 impl Hyperparameter {
-    /// All of them.
+    /// Every hyperparameter.
     pub const ALL: [Self; 12] = [
         Lr,
         LrScale,
@@ -81,7 +81,7 @@ impl Hyperparameter {
         Decay,
     ];
 
-    /// The name users write.
+    /// The name that users write.
     pub const fn name(self) -> &'static str {
         match self {
             Lr => "lr",
@@ -99,7 +99,7 @@ impl Hyperparameter {
         }
     }
 
-    /// A value that is in range and contradicts no choice.
+    /// A value that is in range for every type and compatible with every choice.
     pub const fn harmless(self) -> f64 {
         match self {
             Dampening => 0.0,
@@ -107,7 +107,7 @@ impl Hyperparameter {
         }
     }
 
-    /// Checks that `value` is finite and in range; `kind` matters for `eps` only.
+    /// Returns `value` if it is finite and in range; the range of `eps` depends on `kind`.
     pub fn check(self, value: f64, kind: Kind) -> Result<f64, Error> {
         let (fits, allowed) = match self {
             Lr | LrScale | L2 | WeightDecay => (value >= 0.0, "finite and at least 0"),

@@ -1,10 +1,10 @@
-//! The update rules: one file each, with its formula, its hyperparameters and its scalar math; and the
-//! table of them, `rules!`, from which everything comes that goes by the rule.
+//! The update rules, one file each (hyperparameters, scalar math, formula), and `rules!`, the table
+//! of rules. All code that depends on the rule is generated from the table.
 //!
-//! A rule has two halves. Its hyperparameters are `f64`, validated, and know nothing of a type
-//! ([`Hyperparameters`]); at a step they become coefficients of one element type, each rounded once. The
-//! coefficients implement [`Formula`]: the new parameter and state of one element. Everything else in the
-//! crate (loops, threads, CPU levels, strides) is generic over that one function.
+//! A rule has two halves. Its hyperparameters are validated `f64` numbers, independent of the
+//! element type ([`Hyperparameters`]). At each step they become coefficients of one element type,
+//! each rounded once. The coefficients implement [`Formula`], the update of one element. All loops,
+//! threads, CPU levels and strides are generic over that function.
 
 mod adam;
 mod average;
@@ -38,28 +38,29 @@ use Choice::{Amsgrad, BiasCorrection, Independent, Maximize, Nesterov};
 use Hyperparameter as H;
 use When::{Always, Chosen, Nonzero};
 
-/// A row of the table: what there is to know of a rule by one of its names.
+/// A row of the table: a rule under one of its names.
 #[derive(Debug)]
 pub struct Rule {
-    /// As users write it.
+    /// The name that users write.
     pub name: &'static str,
     /// The hyperparameters that a parameter group may set.
     pub hyperparameters: &'static [Hyperparameter],
-    /// What is chosen for all parameters.
+    /// The choices that apply to all parameters.
     pub choices: &'static [Choice],
     /// The state arrays, in the order of the formula.
     pub state: &'static [StateSpec],
-    /// Its numbers before anything is set.
+    /// The hyperparameters before users set any.
     pub numbers: Numbers,
 }
 
-/// Work that is done with the formula of a rule, whichever it is.
+/// Work to do with a rule's formula; generic over the formula.
 pub(crate) trait Job<E: Element> {
-    /// Does it.
+    /// Does the work.
     fn run<F: Formula<E, N>, const N: usize>(self, formula: &F);
 }
 
-/// Does a job with the usual form of a formula if its coefficients are usual, else with the formula.
+/// Runs a job with the usual form of the formula if the coefficients allow it, else with the
+/// formula.
 fn run<E: Element, F: Formula<E, N>, const N: usize>(formula: &F, job: impl Job<E>) {
     match formula.usual() {
         Some(usual) => job.run(&usual),
@@ -84,18 +85,18 @@ impl<E: Element> Job<E> for OneElement<'_, E> {
 /// The table of rules. A row is
 ///
 /// ```text
-/// Type: Coefficients { formulas with so many state arrays } trains or not {
+/// Type: Coefficients { numbers of state arrays that have a formula } trains-or-holds {
 ///     "name" [hyperparameters] [choices] [state];
 /// }
 /// ```
 ///
-/// with a name for each way that users know the rule by. `Type if feature = "…"` makes a row one of a
-/// feature.
+/// with one line for each name of the rule. A rule that `trains` moves a parameter by its gradient;
+/// a rule that `holds` does not. `Type if feature = "…"` restricts a row to a feature.
 macro_rules! rules {
     ($($(#[$doc:meta])* $rule:ident $(if $cfg:meta)?: $step:ident { $($states:literal)+ } $trains:ident {
         $($name:literal [$($key:expr),*] [$($choice:expr),*] [$($state:literal $when:expr),*];)*
     })*) => {
-        /// Hyperparameters of one update, as numbers, whatever the rule.
+        /// The hyperparameters of any rule, with their values for one update.
         #[derive(Clone, Copy, Debug)]
         pub enum Numbers {
             $($(#[cfg($cfg)])? $(#[$doc])* $rule($rule),)*
@@ -107,7 +108,7 @@ macro_rules! rules {
             }
         })*
 
-        /// The rows by names, those of one type together.
+        /// The rows of the table, grouped by type.
         static RULES: &[&[Rule]] = &[$($(#[cfg($cfg)])? &[$(Rule {
             name: $name,
             hyperparameters: &[$($key),*],
@@ -122,21 +123,21 @@ macro_rules! rules {
         }
 
         impl Numbers {
-            /// The place of a hyperparameter, if the rule has it.
+            /// The value of a hyperparameter, or `None` if the rule lacks it.
             pub fn number(&mut self, key: Hyperparameter) -> Option<&mut f64> {
                 match self {
                     $($(#[cfg($cfg)])? Numbers::$rule(rule) => rule.number(key),)*
                 }
             }
 
-            /// The place of a choice, if the rule's formula has it.
+            /// The value of a choice, or `None` if the rule's formula lacks it.
             pub fn choice(&mut self, choice: Choice) -> Option<&mut bool> {
                 match self {
                     $($(#[cfg($cfg)])? Numbers::$rule(rule) => rule.choice(choice),)*
                 }
             }
 
-            /// Refuses numbers that contradict a choice.
+            /// Refuses hyperparameters that contradict a choice.
             ///
             /// # Errors
             ///
@@ -147,7 +148,7 @@ macro_rules! rules {
                 }
             }
 
-            /// The coefficients for parameters of a type.
+            /// The coefficients for parameters of type `kind`.
             ///
             /// # Errors
             ///
@@ -174,7 +175,7 @@ macro_rules! rules {
             }
         }
 
-        /// The coefficients of one update for one element type, whatever the rule.
+        /// The coefficients of one update by any rule, for one element type.
         #[derive(Clone, Copy, Debug)]
         pub enum Coefficients<E> {
             $($(#[cfg($cfg)])? $(#[$doc])* $rule($step<E>),)*
@@ -192,7 +193,7 @@ macro_rules! rules {
         )*
 
         impl<E: Element> Coefficients<E> {
-            /// How many state arrays a parameter may have.
+            /// The numbers of state arrays that a parameter can have.
             pub fn states(&self) -> &'static [usize] {
                 match self {
                     $($(#[cfg($cfg)])? Coefficients::$rule(_) => &[$($states),+],)*
@@ -206,8 +207,8 @@ macro_rules! rules {
                 }
             }
 
-            /// Whether the rule can take a gradient of this magnitude. Not if it is NaN or infinite, or
-            /// overflows once scaled or, for Adam, once scaled and squared.
+            /// Whether the rule can take a gradient of this magnitude. It cannot if the magnitude
+            /// is NaN or infinite, or overflows when scaled or, for Adam, when scaled and squared.
             #[inline(always)]
             pub fn admits(&self, magnitude: E) -> bool {
                 match self {
@@ -215,15 +216,16 @@ macro_rules! rules {
                 }
             }
 
-            /// The update of one element with its numbers of state, which is what every pass does to
-            /// each: the new parameter. Nothing is changed where there is no formula for so many.
+            /// Updates one element as every pass does: returns the new parameter and overwrites
+            /// `state`. If no formula has `state.len()` state arrays, the parameter is returned
+            /// unchanged.
             pub fn update_one(&self, p: E, g: E, state: &mut [E]) -> E {
                 let mut new = p;
                 self.formula(state.len(), OneElement { p: &mut new, g, state });
                 new
             }
 
-            /// Does a job with the formula for so many state arrays, if there is one.
+            /// Runs a job with the formula for `states` state arrays, if there is one.
             pub(crate) fn formula(&self, states: usize, job: impl Job<E>) {
                 match self {
                     $($(#[cfg($cfg)])? Coefficients::$rule(step) => match states {
@@ -233,7 +235,7 @@ macro_rules! rules {
                 }
             }
 
-            /// The same for rules that train.
+            /// As [`Coefficients::formula`], for rules that train only.
             pub(crate) fn training_formula(&self, states: usize, job: impl Job<E>) {
                 match self {
                     $($(#[cfg($cfg)])? Coefficients::$rule(step) => match states {
@@ -267,25 +269,26 @@ rules! {
         "SGDW" [H::Lr, H::Momentum, H::Dampening, H::WeightDecay] [Nesterov, Independent, Maximize]
             ["momentum_buffer" Nonzero(H::Momentum)];
     }
-    /// Weight decay by itself.
+    /// Weight decay alone.
     Decay: DecayStep { 0 } holds {}
-    /// A sum of gradients, in place of the parameter.
+    /// A sum of gradients; the sum takes the parameter's position.
     Sum: SumStep { 0 } holds {
         "sum" [] [] [];
     }
-    /// A moving average, in place of the parameter, of what is in place of the gradient.
+    /// A moving average. The average takes the parameter's position, the averaged quantity the
+    /// gradient's.
     Average: AverageStep { 0 } holds {
         "average" [H::Decay] [BiasCorrection] [];
     }
-    /// Parameter and state change places.
+    /// Exchanges the parameter and its state.
     Swap: SwapStep { 1 } holds {}
-    /// The rule of the tests.
+    /// A rule for tests only.
     Toy if feature = "toys": ToyStep { 1 } trains {
         "Toy" [H::Lr, H::Momentum, H::WeightDecay] [Maximize] ["toy_average" Always];
     }
 }
 
-/// Coefficients of one update, of either element type.
+/// The coefficients of one update, for either element type.
 #[derive(Clone, Copy, Debug)]
 pub enum Update {
     /// For `f32` parameters.
@@ -307,7 +310,7 @@ impl From<Coefficients<f64>> for Update {
 }
 
 impl Update {
-    /// The type of the parameters it is for.
+    /// The type of the parameters that these coefficients fit.
     pub fn kind(&self) -> Kind {
         match self {
             Update::F32(_) => Kind::F32,
@@ -315,8 +318,8 @@ impl Update {
         }
     }
 
-    /// Refuses a parameter of another type, or with another number of state arrays than the rule has a
-    /// formula for.
+    /// Refuses a parameter of another type, or with a number of state arrays for which the rule has
+    /// no formula.
     ///
     /// # Errors
     ///
@@ -343,7 +346,8 @@ impl Update {
         }
     }
 
-    /// Whether the rule can take a gradient of this magnitude; exact for numbers of its type.
+    /// Whether the rule can take a gradient of this magnitude; exact if `magnitude` is a number of
+    /// the update's type.
     pub fn admits(&self, magnitude: f64) -> bool {
         match self {
             Update::F32(coefficients) => coefficients.admits(magnitude as f32),

@@ -19,26 +19,28 @@ use crate::number::float_mode::in_default_mode;
 /// d  = lr·weight_decay, or weight_decay if independent
 /// ```
 ///
-/// Zero momentum ignores dampening; a buffer that is there then holds the gradient.
+/// With zero momentum, dampening is ignored and a buffer, if there is one, holds the gradient.
 ///
 /// Source: Loshchilov and Hutter, *Decoupled Weight Decay Regularization*, algorithm 1; Sutskever
-/// et al., *On the importance of initialization and momentum in deep learning*. The paper keeps
-/// `lr` inside the momentum buffer; PyTorch and we keep it outside.
+/// et al., *On the importance of initialization and momentum in deep learning*.
+///
+/// Difference: the former paper multiplies by `lr` inside the momentum buffer; thalweg and PyTorch
+/// multiply outside it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Sgd {
     /// Learning rate, at least 0.
     pub lr: f64,
-    /// Momentum, in `[0, 1]`; 1 sums the gradients up.
+    /// Momentum, in `[0, 1]`; with 1 and no dampening the buffer is the sum of the gradients.
     pub momentum: f64,
     /// Dampening, in `[0, 1]`.
     pub dampening: f64,
-    /// Nesterov's form; needs momentum above 0 and dampening 0.
+    /// Nesterov's form; requires momentum above 0 and dampening 0.
     pub nesterov: bool,
     /// Penalty added to the gradient as `l2·p`, at least 0.
     pub l2: f64,
     /// Decoupled weight decay, at least 0.
     pub weight_decay: f64,
-    /// Shrink by `weight_decay` itself, not by `lr·weight_decay`.
+    /// Decay by `weight_decay` itself, not by `lr·weight_decay`.
     pub independent: bool,
     /// Ascend instead of descend.
     pub maximize: bool,
@@ -129,7 +131,7 @@ impl Hyperparameters for Sgd {
 
 /// The coefficients of one [`Sgd`] update.
 ///
-/// As a [`Formula`] without state it is plain SGD, with one number of state SGD with momentum.
+/// The [`Formula`] without state is plain SGD, the one with a state number is SGD with momentum.
 #[derive(Clone, Copy, Debug)]
 pub struct SgdStep<E> {
     gradient: Gradient<E>,
@@ -142,7 +144,7 @@ pub struct SgdStep<E> {
 }
 
 impl<E: Element> Step<E> for SgdStep<E> {
-    /// Whether a gradient of this magnitude is finite, and still is once scaled.
+    /// Whether a gradient of this magnitude is finite, and stays finite when scaled.
     #[inline(always)]
     fn admits(&self, magnitude: E) -> bool {
         self.gradient.admits(magnitude, E::INFINITY)

@@ -1,29 +1,29 @@
-//! What a row of the table of rules says, and what a rule's hyperparameters can do.
+//! Traits of a rule's hyperparameters and coefficients, and the description of its state arrays.
 
 use super::hyperparameter::{Choice, Hyperparameter};
 use super::terms::Intake;
 use crate::error::Error;
 use crate::number::element::Element;
 
-/// The hyperparameters of a rule, as numbers of one update.
+/// The hyperparameters of a rule, with their values for one update.
 pub trait Hyperparameters: Copy {
-    /// Before anything is set: numbers and choices that users give are put in their places.
+    /// The values before users set any.
     const NEW: Self;
 
     /// The coefficients, for one element type.
     type Step<E: Element>;
 
-    /// The place of a hyperparameter, if the rule has it.
+    /// The value of a hyperparameter, or `None` if the rule lacks it.
     fn number(&mut self, _key: Hyperparameter) -> Option<&mut f64> {
         None
     }
 
-    /// The place of a choice, if the formula has it.
+    /// The value of a choice, or `None` if the formula lacks it.
     fn choice(&mut self, _choice: Choice) -> Option<&mut bool> {
         None
     }
 
-    /// Refuses numbers that contradict a choice.
+    /// Refuses hyperparameters that contradict a choice.
     ///
     /// # Errors
     ///
@@ -32,8 +32,8 @@ pub trait Hyperparameters: Copy {
         Ok(())
     }
 
-    /// The coefficients of update number `step`, counted from 1, of gradients that come in as `intake`
-    /// says: a scale, or a scale and a limit.
+    /// The coefficients of update number `step`, counted from 1. `intake` is applied to the
+    /// gradients first.
     ///
     /// # Errors
     ///
@@ -59,17 +59,17 @@ pub(crate) trait Step<E: Element> {
 pub struct StateSpec {
     /// Its name.
     pub name: &'static str,
-    /// Which parameters have it.
+    /// Parameters that have it.
     pub when: When,
 }
 
-/// Which parameters have a state array.
+/// Parameters that have a state array.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum When {
-    /// All.
+    /// All parameters.
     Always,
-    /// All, if this was chosen.
+    /// All parameters if this choice is set.
     Chosen(Choice),
-    /// Those for which this is not the number 0.
+    /// Parameters for which this hyperparameter is not 0.
     Nonzero(Hyperparameter),
 }

@@ -7,16 +7,16 @@ use crate::error::Error;
 use crate::number::element::Element;
 use crate::number::float_mode::in_default_mode;
 
-/// A sum of gradients, which has no hyperparameters; the "parameter" of the rule is the sum. The weight
-/// is the scale at which a gradient comes in.
+/// A weighted sum of gradients; it has no hyperparameters. The "parameter" of this rule is the sum,
+/// and the weight is the scale of the intake.
 ///
 /// ```text
-/// s <- weight·g       the first time
-/// s <- s + weight·g   after that
+/// s <- weight·g       first update
+/// s <- s + weight·g   later updates
 /// ```
 ///
-/// The first addition does not read the sum, so that there is nothing to set to zero before it.
-/// Magnitudes of `weight·g` below the floor of gradients count as zero, as in every rule.
+/// The first update does not read the sum, so the array needs no initialisation. Magnitudes of
+/// `weight·g` below the floor of gradients count as zero, as in every rule.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Sum;
 
@@ -32,7 +32,7 @@ impl Hyperparameters for Sum {
 
     type Step<E: Element> = SumStep<E>;
 
-    /// A weight is finite and above 0.
+    /// `intake.scale`, the weight, must be finite and above 0.
     fn at_step<E: Element>(
         &self,
         step: u64,

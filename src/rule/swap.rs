@@ -7,7 +7,7 @@ use super::terms::{Formula, Intake};
 use crate::error::Error;
 use crate::number::element::Element;
 
-/// `p <-> s`: the parameter and its one number of state change places, every bit kept.
+/// `p <-> s`: exchanges the parameter and its one state number; every bit is kept.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Swap;
 
@@ -20,7 +20,7 @@ impl Hyperparameters for Swap {
 
     type Step<E: Element> = SwapStep<E>;
 
-    /// The same at every step.
+    /// Coefficients do not depend on the step.
     fn at_step<E: Element>(
         &self,
         _step: u64,

@@ -1,36 +1,38 @@
-//! The terms that rules share: how a gradient is read, how averages move, how the parameter descends.
+//! Terms shared by the rules: the intake of a gradient, the step of an average, the descent of a
+//! parameter.
 
 use super::hyperparameter::Hyperparameter;
 use crate::error::{Error, Number};
 use crate::number::element::Element;
 
-/// The update of one element, with `N` numbers of state.
+/// The update of one element with `N` state numbers.
 pub trait Formula<E: Element, const N: usize>: Copy + Send + Sync {
-    /// The same for usual coefficients; the formula itself if it has no such form.
+    /// The form for usual coefficients; `Self` if there is no separate form.
     type Usual: Formula<E, N>;
 
-    /// Coefficients of which the branches are known to go the usual way, so that the loop around has
-    /// none. Measured in cache: SSE2 takes 0.75 of the time, AVX2 the same.
+    /// The usual form, if these coefficients take the usual side of every branch; the loop around
+    /// it then has no branches. Measured in cache: with SSE2 it takes 0.75 of the time, with AVX2
+    /// the same time.
     fn usual(&self) -> Option<Self::Usual> {
         None
     }
 
-    /// New parameter and state from the old ones and the gradient as it was given.
+    /// The new parameter and state, from the old ones and the unmodified gradient.
     ///
     /// Implementations are `#[inline(always)]` and branch only on coefficients, so that the loop
     /// around them vectorises.
     fn update(&self, p: E, g: E, state: [E; N]) -> (E, [E; N]);
 }
 
-/// What is done to a gradient before a rule sees it: `g <- scale·g`, then each element is brought into
+/// The operations on a gradient before a rule uses it: `g <- scale·g`, then `g` is clipped to
 /// `[-max_value, max_value]`.
 ///
-/// A number is a scale.
+/// An `f64` converts to a scale without a limit.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Intake {
     /// Factor, at least 0.
     pub scale: f64,
-    /// Largest magnitude that comes through, above 0; infinite for no limit.
+    /// Largest magnitude after clipping, above 0; infinity means no limit.
     pub max_value: f64,
 }
 
@@ -40,19 +42,19 @@ impl From<f64> for Intake {
     }
 }
 
-/// How a gradient enters a rule: `g <- ±clip(scale·g) + l2·p`, the sign negative to maximise.
+/// The gradient term of a rule: `g <- ±clip(scale·g) + l2·p`, with the negative sign to maximise.
 #[derive(Clone, Copy, Debug)]
 pub struct Gradient<E> {
     floor: E,
     factor: E,
     limit: E,
-    /// The limit, negative.
+    /// The negative limit.
     least: E,
     l2: E,
 }
 
 impl<E: Element> Gradient<E> {
-    /// NaN stays.
+    /// Clips to the limit; NaN is kept.
     #[inline(always)]
     fn clipped(&self, g: E) -> E {
         let g = if g > self.limit { self.limit } else { g };
@@ -64,7 +66,7 @@ impl<E: Element> Gradient<E> {
         let floors = E::FLOORS;
         let limit = E::from_f64(max_value).flush(floors.tiny);
         Ok(Gradient {
-            // Compared with the gradient as given, so that the product is no subnormal either.
+            // Compared with the unscaled gradient, so that the product is not subnormal either.
             floor: E::from_f64((floors.grad.to_f64() / scale).max(floors.tiny.to_f64())),
             factor: rounded(Hyperparameter::Scale, scale, if maximize { -scale } else { scale })?,
             limit,
@@ -73,12 +75,12 @@ impl<E: Element> Gradient<E> {
         })
     }
 
-    /// Whether nothing is added to the gradient and nothing cut off.
+    /// Whether there is neither penalty nor limit.
     pub(super) fn is_usual(&self) -> bool {
         self.l2 == E::ZERO && self.limit == E::INFINITY
     }
 
-    /// Whether a gradient of this magnitude is finite and, once it has come in, below `bound`.
+    /// Whether a gradient of this magnitude is finite and, after the intake, below `bound`.
     #[inline(always)]
     pub(super) fn admits(&self, magnitude: E, bound: E) -> bool {
         let scaled = self.factor.abs() * magnitude;
@@ -94,7 +96,7 @@ impl<E: Element> Gradient<E> {
     }
 }
 
-/// `β·x + (1-β)·y`, written as a step from the nearer end: `x + (1-β)·(y-x)` for `β ≥ 1/2`, else
+/// `β·x + (1-β)·y`, computed as a step from the nearer end: `x + (1-β)·(y-x)` for `β ≥ 1/2`, else
 /// `y - β·(y-x)`. The weights sum to one exactly.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Mix<E> {
@@ -108,7 +110,7 @@ impl<E: Element> Mix<E> {
         Mix { from_new, rate: E::from_f64(if from_new { -beta } else { 1.0 - beta }) }
     }
 
-    /// The same for `β = 1 - rate`, a rate that is known better than its difference to 1.
+    /// As [`Mix::new`] for `β = 1 - rate`, when `rate` is known more precisely than `β`.
     pub(super) fn with_rate(rate: f64) -> Self {
         let from_new = rate > 0.5;
         Mix { from_new, rate: E::from_f64(if from_new { rate - 1.0 } else { rate }) }
@@ -121,15 +123,15 @@ impl<E: Element> Mix<E> {
     }
 }
 
-/// `p <- p - (rate·p + change)`: decay and step are added up first, so that `p` is rounded once and
-/// a decay too small to move it alone still counts. With a rate of zero there is no decay term.
+/// `p <- p - (rate·p + change)`. Decay and change are added first, so `p` is rounded once, and a
+/// decay too small to move `p` alone still counts. A rate of zero omits the decay term.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Descent<E> {
     pub(super) rate: E,
 }
 
 impl<E: Element> Descent<E> {
-    /// Rate `weight_decay` if `independent`, else `lr·weight_decay`.
+    /// The rate is `weight_decay` if `independent`, else `lr·weight_decay`.
     pub(super) fn new(lr: f64, weight_decay: f64, independent: bool) -> Result<Self, Error> {
         let rate = if independent { weight_decay } else { lr * weight_decay };
         Ok(Descent { rate: rounded(Hyperparameter::WeightDecay, weight_decay, rate)? })
@@ -145,8 +147,8 @@ impl<E: Element> Descent<E> {
     }
 }
 
-/// A coefficient rounded to its type, refused if that makes it infinite; it comes from the `given`
-/// value of a hyperparameter.
+/// Rounds a coefficient to the element type and refuses an infinite result. `given` is the
+/// hyperparameter value to report.
 pub(super) fn rounded<E: Element>(
     name: Hyperparameter,
     given: f64,

@@ -1,4 +1,4 @@
-//! A rule that only tests have, to prove what it takes to add one.
+//! A rule for tests only: it shows the work needed to add one.
 
 use super::hyperparameter::Choice::{self, Maximize};
 use super::hyperparameter::Hyperparameter::{self, Lr, Momentum, WeightDecay};
@@ -8,7 +8,8 @@ use crate::error::Error;
 use crate::number::element::Element;
 use crate::number::float_mode::in_default_mode;
 
-/// Hyperparameters of a descent along an average of gradients, `g <- ±scale·g`:
+/// Hyperparameters of a descent along an average of gradients, with `g <- ±scale·g`
+/// and `mix(x, y, β) = β·x + (1-β)·y`:
 ///
 /// ```text
 /// a <- mix(a, g, momentum)
