@@ -1,10 +1,10 @@
-//! The read pass over gradients: sum of squares and largest magnitude, in one reading.
+//! The read pass over gradients: sum of squares and largest magnitude in one traversal.
 //!
-//! The sum is float64, in logical order whatever the strides, over blocks and lanes of fixed size;
-//! inputs are added in the order they are given. So the norm has the same bits for any number of
-//! threads, any strides and any CPU level.
+//! The sum is `f64` and follows the logical order of the elements over blocks and lanes of fixed
+//! size; inputs are added in the given order. The bits of the norm therefore do not depend on the
+//! number of threads, the strides or the CPU level.
 
-#![allow(unsafe_code)] // slices of the arrays an input holds
+#![allow(unsafe_code)] // takes slices of arrays given by address
 
 use std::marker::PhantomData;
 
@@ -21,44 +21,44 @@ use crate::number::float_mode::in_default_mode;
 use crate::number::sums::{self, BLOCK, Blocks, Found, LANES};
 use crate::rule::Update;
 
-/// Elements gathered at a time from an array whose neighbours in memory are on different rows: the
-/// more rows of it are gathered together, the more of each cache line is used.
+/// Elements gathered at a time from an array that lies across. The more rows are gathered together,
+/// the more of each cache line is used.
 const ACROSS: usize = 131_072;
 const _: () = assert!(ACROSS.is_multiple_of(BLOCK));
 
-/// Gradients are divided by this where the sum of their squares overflows: 2^600.
+/// Divisor of the gradients when the sum of their squares overflows: 2^600.
 const UNIT: f64 = f64::from_bits((600 + 1023) << 52);
 
-/// A gradient to read, as numbers of type `kind`.
+/// A gradient to read, its elements cast to type `kind`.
 #[derive(Debug)]
 pub struct Input<'a> {
     pointer: Pointer,
     kind: Kind,
     len: usize,
-    /// `None` where the elements are a slice of `kind` in logical order.
+    /// `None` if the elements are a slice of `kind` in logical order.
     layout: Option<Box<Layout<1>>>,
     borrow: PhantomData<&'a u8>,
 }
 
 // SAFETY: an Input is a shared borrow of plain numbers.
 unsafe impl Send for Input<'_> {}
-// SAFETY: as above; it is only read.
+// SAFETY: as above; methods only read the numbers.
 unsafe impl Sync for Input<'_> {}
 
 impl<'a> Input<'a> {
-    /// A slice. Nothing is allocated.
+    /// Binds a slice without allocation.
     pub fn from_slice<E: Element>(slice: &'a [E]) -> Self {
         let pointer = Pointer::of(slice.as_ptr().cast_mut());
-        // SAFETY: a slice is valid for 'a and not written, aligned and without gaps.
+        // SAFETY: a slice is aligned and dense, and for 'a it is valid and not written.
         unsafe { Input::dense(slice.len(), pointer) }
     }
 
-    /// An array by address, its numbers cast to `kind`.
+    /// Binds an array by address; its elements are read as type `kind`.
     ///
     /// # Safety
     ///
-    /// For `'a`, it is valid memory of this shape, strides (in bytes) and type, and nobody writes
-    /// it.
+    /// For `'a`, the array is valid memory of this shape, strides (in bytes) and storage, and
+    /// nothing writes to it.
     pub unsafe fn new(shape: &[usize], pointer: Pointer, strides: &[isize], kind: Kind) -> Self {
         let layout = Layout::new(shape, [strides], Order::Logical);
         let plain = pointer.storage.element() == kind && pointer.is_slice(&layout, 0);
@@ -67,17 +67,18 @@ impl<'a> Input<'a> {
         Input { pointer, kind, len, layout, borrow: PhantomData }
     }
 
-    /// As [`Input::new`] for a slice of `kind` in logical order: nothing is allocated.
+    /// As [`Input::new`] for a slice in logical order whose storage is an element type; allocates
+    /// nothing.
     ///
     /// # Safety
     ///
-    /// As [`Input::new`], and the array is aligned and without gaps.
+    /// As [`Input::new`], and the array is aligned and dense.
     pub unsafe fn dense(len: usize, pointer: Pointer) -> Self {
         let kind = pointer.storage.element();
         Input { pointer, kind, len, layout: None, borrow: PhantomData }
     }
 
-    /// Number of elements.
+    /// The number of elements.
     pub fn len(&self) -> usize {
         self.len
     }
@@ -87,7 +88,7 @@ impl<'a> Input<'a> {
         self.len == 0
     }
 
-    /// How many elements an update cannot take.
+    /// The number of elements that an update refuses.
     fn count_refused(&self, update: &Update) -> u64 {
         match update {
             Update::F32(coefficients) => self.count(|x: f32| !coefficients.admits(x.abs())),
@@ -95,7 +96,7 @@ impl<'a> Input<'a> {
         }
     }
 
-    /// Reads elements `start..start + len`, blocks but the last, every number divided by `unit`.
+    /// Reads the blocks of a piece, with every element divided by `unit`.
     fn read(&self, level: Level, piece: Piece, unit: f64, found: &[Found<2>]) {
         let Piece { start, len, .. } = piece;
         match self.kind {
@@ -110,15 +111,16 @@ impl<'a> Input<'a> {
         }
     }
 
-    /// Elements `start..start + len`, if they lie there as a slice.
+    /// Elements `start..start + len` as a slice, or `None` if they have to be gathered.
     #[inline(always)]
     fn slice<E: Element>(&self, start: usize, len: usize) -> Option<&[E]> {
         debug_assert!(self.kind == E::KIND && start + len <= self.len);
-        // SAFETY: the promise of `new`; without a layout the array is a slice of this type.
+        // SAFETY: the promise of `new` or `dense`; without a layout the array is a slice of this
+        // type.
         self.layout.is_none().then(|| unsafe { self.pointer.slice(start, len) })
     }
 
-    /// How many elements to gather at a time.
+    /// Elements to gather at a time.
     fn room(&self) -> usize {
         match self.layout.as_deref() {
             Some(layout) if across::lies_across(layout) => ACROSS,
@@ -126,7 +128,7 @@ impl<'a> Input<'a> {
         }
     }
 
-    /// Copies elements `start..` in logical order.
+    /// Copies elements `start..start + tile.len()` of the logical order.
     #[inline(always)]
     fn gather<E: Element>(&self, start: usize, tile: &mut [E]) {
         debug_assert!(self.kind == E::KIND && start + tile.len() <= self.len);
@@ -152,17 +154,17 @@ impl<'a> Input<'a> {
     }
 }
 
-/// What one reading of some gradients found.
+/// The result of one traversal of some gradients.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 struct Reading {
-    /// Sum of squares of the numbers divided by the unit; NaN if one of them is NaN.
+    /// Sum of squares of the elements divided by the unit; NaN if an element is NaN.
     sum: f64,
-    /// Largest magnitude among those that are not NaN.
+    /// Largest magnitude; NaNs are ignored.
     largest: f64,
 }
 
 impl Reading {
-    /// Whether it is too large for the sum though no number is infinite.
+    /// Whether the sum overflowed although every element is finite.
     fn overflows(&self) -> bool {
         self.sum == f64::INFINITY && self.largest.is_finite()
     }
@@ -177,7 +179,7 @@ struct ReadBlocks<'b, 'a, E> {
     start: usize,
     len: usize,
     unit: f64,
-    /// One for each block.
+    /// One entry per block.
     found: &'b [Found<2>],
     element: PhantomData<E>,
 }
@@ -204,7 +206,7 @@ impl<E: Element> Work for ReadBlocks<'_, '_, E> {
             };
             for (block, found) in elements.chunks(BLOCK).zip(&mut found) {
                 let mut lanes = Running { sums: [0.0; LANES], largest: [E::ZERO; LANES] };
-                // Without a unit there is nothing to multiply by, which is one product in four.
+                // Without a unit there is nothing to multiply, which saves one product in four.
                 match self.unit {
                     1.0 => lanes.add(block, |x| x),
                     unit => lanes.add(block, |x| x * (1.0 / unit)),
@@ -223,7 +225,7 @@ struct Running<E> {
 }
 
 impl<E: Element> Running<E> {
-    /// Adds elements from a multiple of [`LANES`] on.
+    /// Adds elements, the first of which lies at a multiple of [`LANES`] in its block.
     #[inline(always)]
     fn add(&mut self, elements: &[E], scaled: impl Fn(f64) -> f64) {
         let (rows, rest) = elements.as_chunks::<LANES>();
@@ -242,7 +244,7 @@ impl<E: Element> Running<E> {
     fn with(self, row: &[E; LANES], scaled: impl Fn(f64) -> f64) -> Self {
         let larger = |i: usize| {
             let (magnitude, largest) = (row[i].abs(), self.largest[i]);
-            // False for NaN, which the sum reports.
+            // False for NaN; the sum reports those.
             if magnitude > largest { magnitude } else { largest }
         };
         Running {
@@ -258,7 +260,7 @@ impl<E: Element> Running<E> {
     }
 }
 
-/// The Euclidean norm of several gradients, as `root·unit`.
+/// The Euclidean norm of several gradients, stored as `root·unit`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Norm {
     root: f64,
@@ -266,7 +268,7 @@ pub struct Norm {
 }
 
 impl Norm {
-    /// False if a gradient is NaN or infinite; true also where only the norm overflows.
+    /// False if a gradient has a NaN or infinite element. True if only the norm itself overflows.
     pub fn is_finite(&self) -> bool {
         self.root.is_finite()
     }
@@ -278,7 +280,7 @@ impl Norm {
 
     /// `min(1, max_norm / norm)` for gradients multiplied by `scale`; NaN if the norm is NaN.
     ///
-    /// Right also where the norm itself overflows.
+    /// The result is correct even if the norm itself overflows.
     pub fn clip(&self, max_norm: f64, scale: f64) -> f64 {
         in_default_mode(|| {
             let norm = self.of_scaled(scale);
@@ -293,20 +295,20 @@ impl Norm {
     }
 }
 
-/// Reads gradients; keeps its room between readings.
+/// The read pass; its buffers are kept between passes.
 #[derive(Debug, Default)]
 pub struct ReadPass {
-    /// What to let go of behind the pass; positions are those of inputs.
+    /// Pages to release behind the pass; positions are those of inputs.
     pub release: Release,
     portions: Portions,
     blocks: Blocks<2>,
     readings: Vec<Reading>,
-    /// Where squares overflow, what was found once more in another unit.
+    /// Readings in [`UNIT`], filled if squares overflow.
     scaled: Vec<Reading>,
 }
 
 impl ReadPass {
-    /// Reads all inputs once (twice where the squares overflow) and returns their norm, the inputs
+    /// Reads all inputs, a second time if squares overflow, and returns their norm. Inputs are
     /// added in the given order.
     pub fn read(&mut self, inputs: &[Input<'_>], level: Level, threads: usize) -> Norm {
         in_default_mode(|| self.norm(inputs, level, threads))
@@ -332,7 +334,7 @@ impl ReadPass {
         Norm { root: total.sum.sqrt(), unit: 1.0 }
     }
 
-    /// The norm of one of the inputs that were read, as if it had been read alone.
+    /// The norm of one of the inputs of the last [`ReadPass::read`], as if it were read alone.
     pub fn norm_of(&self, input: usize) -> Norm {
         match (&self.readings[input], self.scaled.get(input)) {
             (reading, Some(scaled)) if reading.overflows() => {
@@ -342,7 +344,8 @@ impl ReadPass {
         }
     }
 
-    /// Leaves with numbers that their update cannot take, and how many, after a reading of them.
+    /// Inputs with elements that their update refuses, and the number of these elements. `inputs`
+    /// are those of the last [`ReadPass::read`].
     pub fn refused<'u>(
         &self,
         inputs: &[Input<'_>],
@@ -385,7 +388,7 @@ impl ReadPass {
     }
 }
 
-/// The Euclidean norm of gradients; NaN or infinite where one of them is.
+/// The Euclidean norm of gradients; NaN or infinite if an element is.
 ///
 /// # Examples
 ///

@@ -1,6 +1,6 @@
-//! A rule and a pass brought together: the update of a block of a tensor, at a CPU level.
+//! Applies a rule with a pass: the update of a range of a tensor, at a CPU level.
 
-#![allow(unsafe_code)] // passes on what its caller promises
+#![allow(unsafe_code)] // passes on its caller's promises
 
 use crate::array::across;
 use crate::machine::levels::Level;
@@ -10,12 +10,12 @@ use crate::rule::{Coefficients, Formula, Job};
 use crate::update::passes::{Across, Block, Buffered, MeasuredBlock, Slices};
 use crate::update::tensor::{Course, Tensor};
 
-/// Updates positions `start..start + len` of a tensor, which begin at a multiple of
-/// [`GRAIN`](super::tensor::GRAIN) and end at one or at the last.
+/// Updates positions `start..start + len` of a tensor. The range starts at a multiple of
+/// [`GRAIN`](super::tensor::GRAIN) and ends at one or at the end of the tensor.
 ///
 /// # Safety
 ///
-/// The coefficients are for the tensor's type and number of state arrays, the range is inside the
+/// The coefficients fit the tensor's type and number of state arrays, the range is inside the
 /// tensor, and no other call for an overlapping range runs at the same time.
 pub(crate) unsafe fn update<E: Element>(
     tensor: &Tensor<'_>,
@@ -54,9 +54,9 @@ impl<E: Element> Job<E> for UpdateJob<'_, '_> {
     }
 }
 
-/// As [`update`] for positions that begin at a multiple of [`BLOCK`](crate::number::sums::BLOCK) and
-/// end at one or at the last, with sums of squares of each block in `found`, of the gradient too where
-/// `grads`. Elements are taken in logical order, and the rule is one that trains.
+/// As [`update`], and stores the sums of squares of each block in `found`; those of the gradient
+/// only if `grads`. The range starts at a multiple of [`BLOCK`](crate::number::sums::BLOCK) and
+/// ends at one or at the end of the tensor. The tensor is in logical order, and the rule trains.
 ///
 /// # Safety
 ///
@@ -93,7 +93,7 @@ impl<E: Element> Job<E> for MeasuredJob<'_, '_> {
                     let pass = Buffered::new(formula, tensor, layout);
                     level.run(MeasuredBlock::new(&pass, block, found, grads));
                 }
-                // Tiles are never in logical order.
+                // A tensor with tiles is never in logical order, so it does not get here.
                 None | Some(Course::Tiles(_)) => {
                     let pass = Slices::new(formula, tensor);
                     level.run(MeasuredBlock::new(&pass, block, found, grads));

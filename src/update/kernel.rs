@@ -1,19 +1,20 @@
-//! The one loop over a block of elements, generic over formula and element type.
+//! The only loop over a block of elements, generic over formula and element type.
 //!
-//! It works on chunks of a fixed size, copied into local arrays: the compiler then knows that
-//! nothing overlaps and turns a chunk into straight vector code at the full width of the CPU level
-//! it is compiled for. A tail is a chunk that is padded, so there is no second formula for it.
+//! The loop copies chunks of a fixed size into local arrays. The compiler then knows that they do
+//! not overlap, and turns a chunk into straight-line vector code at the full width of the CPU
+//! level. The tail is padded to a chunk, so it needs no second formula.
 
 use crate::array::prefetch;
 use crate::number::element::Element;
 use crate::rule::Formula;
 
-/// Elements a chunk. Measured with AVX2: 8 and 32 are as fast in cache, 64 takes 1.3 times as long.
+/// Elements per chunk. Measured in cache with AVX2: 8 and 32 are as fast, 64 takes 1.3 times as
+/// long.
 const CHUNK: usize = 16;
 
 /// Updates `p` and `state` in place. All slices have the length of `p`.
 ///
-/// Always inlined: [`crate::machine::levels`] compiles it once for each CPU level.
+/// Always inlined, so that [`crate::machine::levels`] compiles it for each CPU level.
 #[inline(always)]
 pub(crate) fn update<E: Element, F: Formula<E, N>, const N: usize>(
     formula: &F,
@@ -72,8 +73,9 @@ fn chunk<E: Element, F: Formula<E, N>, const N: usize>(
     state: &mut [[E; CHUNK]; N],
 ) {
     let old = *p;
-    // Written back at the end: with `p[i] = new` SGD and decay keep scalar arithmetic. AVX2 does not
-    // mind; Adam in cache takes 1.9 times as long with SSE2.
+    // Results go to `fresh` first. When first measured, `p[i] = new` in the loop kept SGD and decay
+    // scalar, and Adam in cache took 1.9 times as long with SSE2. Measured with rustc 1.95, both forms
+    // use full vectors and take the same time within 10 %.
     let mut fresh = [E::ZERO; CHUNK];
     for i in 0..CHUNK {
         let mut s = [E::ZERO; N];

@@ -1,4 +1,5 @@
-//! Updates: the loop over a block, a parameter with its gradient and state, many of them.
+//! Updates: the loop over a block, a parameter with its gradient and state, many tensors on many
+//! threads.
 
 pub(crate) mod apply;
 pub(crate) mod kernel;

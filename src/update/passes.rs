@@ -1,6 +1,6 @@
-//! Passes over a tensor: over slices, through buffers, along a gradient that lies across.
+//! Passes over a tensor: on slices, through buffers, or by tiles if the gradient lies across.
 
-#![allow(unsafe_code)] // slices of the arrays a tensor holds, one block at a time
+#![allow(unsafe_code)] // takes slices of a tensor's arrays, one block at a time
 
 use std::marker::PhantomData;
 use std::ops::Range;
@@ -18,7 +18,8 @@ use crate::update::tensor::Tensor;
 
 /// A pass that takes elements in the order of the tensor's traversal.
 pub(crate) trait Pass<E> {
-    /// Updates elements `start..start + len` of the traversal; `#[inline(always)]`.
+    /// Updates elements `start..start + len` of the traversal. Implementations are
+    /// `#[inline(always)]`.
     ///
     /// # Safety
     ///
@@ -53,12 +54,12 @@ impl<E: Element, P: Pass<E>> Work for Block<'_, E, P> {
     }
 }
 
-/// Elements `start..start + len` of a pass, in blocks; the sums of each are stored.
+/// Elements `start..start + len` of a pass, block by block; stores the sums of each block.
 pub(crate) struct MeasuredBlock<'b, E, P> {
     pass: &'b P,
     start: usize,
     len: usize,
-    /// One for each block.
+    /// One entry per block.
     found: &'b [Found<3>],
     /// Whether the gradient is summed too.
     grads: bool,
@@ -94,7 +95,7 @@ impl<E: Element, P: Pass<E>> Work for MeasuredBlock<'_, E, P> {
     }
 }
 
-/// All arrays are slices.
+/// A pass for tensors whose arrays are all slices.
 pub(crate) struct Slices<'b, 'a, E, F, const N: usize> {
     formula: &'b F,
     tensor: &'b Tensor<'a>,
@@ -115,8 +116,8 @@ impl<E: Element, F: Formula<E, N>, const N: usize> Pass<E> for Slices<'_, '_, E,
         let span = if S::TAKEN { SPAN } else { len.max(1) };
         for start in (start..end).step_by(span) {
             let len = span.min(end - start);
-            // SAFETY: without a course all arrays are dense and of this type; ranges are kept apart
-            // by the caller.
+            // SAFETY: without a course all arrays are dense and of this type; the caller keeps
+            // ranges disjoint.
             let (p, g, state) = unsafe {
                 (
                     pointers[PARAMETER].slice_mut(start, len),
@@ -131,7 +132,7 @@ impl<E: Element, F: Formula<E, N>, const N: usize> Pass<E> for Slices<'_, '_, E,
     }
 }
 
-/// Some arrays go through buffers.
+/// A pass that copies arrays through buffers unless they are slices.
 pub(crate) struct Buffered<'b, 'a, E, F, const N: usize> {
     formula: &'b F,
     tensor: &'b Tensor<'a>,
@@ -149,7 +150,8 @@ impl<'b, 'a, E: Element, F: Formula<E, N>, const N: usize> Buffered<'b, 'a, E, F
         Buffered { formula, tensor, layout, in_place, element: PhantomData }
     }
 
-    /// Elements `start..` of array `k`, to be written: in place, or copied to `buffer`, which is as long.
+    /// Elements `start..` of array `k` for writing: in place, or copied to `buffer`, which has
+    /// their length.
     ///
     /// # Safety
     ///
@@ -180,7 +182,7 @@ impl<E: Element, F: Formula<E, N>, const N: usize> Pass<E> for Buffered<'_, '_, 
         let end = start + len;
         for start in (start..end).step_by(BUFFER) {
             let len = BUFFER.min(end - start);
-            // SAFETY: the promise of `apply::update`; each array is opened once a buffer.
+            // SAFETY: the promise of `apply::update`; the loop opens each array once per buffer.
             unsafe {
                 let g = if in_place[GRADIENT] {
                     pointers[GRADIENT].slice(start, len)
@@ -213,7 +215,7 @@ impl<E: Element, F: Formula<E, N>, const N: usize> Pass<E> for Buffered<'_, '_, 
     }
 }
 
-/// Tiles of a tensor whose gradient lies across.
+/// Some tiles of a tensor whose gradient lies across.
 pub(crate) struct Across<'b, 'a, E, F, const N: usize> {
     formula: &'b F,
     tensor: &'b Tensor<'a>,
@@ -248,8 +250,8 @@ impl<E: Element, F: Formula<E, N>, const N: usize> Work for Across<'_, '_, E, F,
         let mut state_buffers = [[E::ZERO; across::COLUMNS]; N];
         for index in self.tiles {
             let tile = tiling.tile(index);
-            // SAFETY: the promise of `new`; tiles have no element in common, nor
-            // have the rows of a tile, and each array is opened once a row.
+            // SAFETY: the promise of `new`; tiles are disjoint, and so are the rows of a tile; the
+            // loop opens each array once per row.
             unsafe {
                 tiling.patch(gradient, tile).gather(&mut panel);
                 for (row, g) in panel[..tile.rows].iter().enumerate() {

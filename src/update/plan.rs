@@ -1,4 +1,4 @@
-//! Many tensors, spread over threads.
+//! Updates of many tensors, spread over threads.
 
 #![allow(unsafe_code)] // hands each element of a tensor to one thread
 
@@ -14,33 +14,33 @@ use crate::update::apply;
 use crate::update::statistics::Norms;
 use crate::update::tensor::{GRAIN, Tensor};
 
-/// A tensor and which of the updates it gets.
+/// A tensor and the update to apply to it.
 #[derive(Debug)]
 pub struct Task<'a> {
     /// The arrays.
     pub tensor: Tensor<'a>,
-    /// Index into the updates.
+    /// Index into the list of updates.
     pub update: usize,
 }
 
-/// Runs updates on tensors; keeps its room between calls.
+/// Runs updates on tensors; its buffers are kept between calls.
 #[derive(Debug, Default)]
 pub struct Plan {
-    /// What to let go of behind a pass; positions are those of tasks.
+    /// Pages to release behind a pass; positions are those of tasks.
     pub release: Release,
     portions: Portions,
     blocks: Blocks<3>,
 }
 
 impl Plan {
-    /// Updates all tensors in place, each once.
+    /// Updates every tensor in place, once.
     ///
-    /// With one thread it works on the calling thread and allocates nothing.
+    /// With one thread, all work is on the calling thread and nothing is allocated.
     ///
     /// # Errors
     ///
-    /// [`Error::State`] or [`Error::Kind`] where a tensor does not fit its update; nothing is
-    /// written then.
+    /// [`Error::State`] or [`Error::Kind`] if a tensor does not fit its update; then nothing is
+    /// written.
     pub fn run(
         &mut self,
         tasks: &mut [Task<'_>],
@@ -54,8 +54,8 @@ impl Plan {
         portions.set(positions, release.threads(threads), GRAIN);
         pool::for_each(portions.count(), threads, |portion| {
             for piece in portions.pieces(portion) {
-                // SAFETY: checked above; `tasks` is borrowed exclusively, each element is in one
-                // piece, and the pool hands out each number once.
+                // SAFETY: `check` passed; `tasks` is borrowed exclusively, each element is in one
+                // piece, and the pool hands out each portion once.
                 unsafe { run_piece(&tasks[piece.index], updates, level, piece, None) }
                 release.after(piece, tasks[piece.index].tensor.positions());
             }
@@ -63,13 +63,14 @@ impl Plan {
         Ok(())
     }
 
-    /// The same, and the norms of each tensor's parameter and change, in the same pass; with `grads` of
-    /// its gradient too, which somebody who has read it knows already.
+    /// As [`Plan::run`], and takes the norms of each tensor's parameter and change in the same
+    /// pass. With `grads` it also takes the norm of the gradient; a caller that has read the
+    /// gradient knows it already.
     ///
     /// # Errors
     ///
-    /// As [`Plan::run`], and [`Error::Norms`] where a tensor does not take its elements in logical
-    /// order or the rule is none that trains; nothing is written then.
+    /// As [`Plan::run`], and [`Error::Norms`] if a tensor is not in logical order or a rule does
+    /// not train; then nothing is written.
     pub fn run_measured(
         &mut self,
         tasks: &mut [Task<'_>],
@@ -91,7 +92,7 @@ impl Plan {
         pool::for_each(portions.count(), threads, |portion| {
             for piece in portions.pieces(portion) {
                 let found = &blocks.of(piece.index)[piece.start / BLOCK..];
-                // SAFETY: as in `run`; pieces begin at multiples of a block.
+                // SAFETY: as in `run`; pieces start at multiples of a block.
                 unsafe {
                     run_piece(&tasks[piece.index], updates, level, piece, Some((found, grads)))
                 }
@@ -113,8 +114,8 @@ fn check(tasks: &[Task<'_>], updates: &[Update]) -> Result<(), Error> {
 
 /// # Safety
 ///
-/// As [`apply::update`], or with `found` as [`apply::update_measured`], for these elements of the task's
-/// tensor.
+/// As [`apply::update`], or with `found` as [`apply::update_measured`], for the piece of this
+/// task's tensor.
 unsafe fn run_piece(
     Task { tensor, update }: &Task<'_>,
     updates: &[Update],

@@ -1,29 +1,29 @@
-//! Statistics of an update: norms of gradient, parameter and change, in the same pass.
+//! Statistics of an update: norms of gradient, parameter and change, taken in the same pass.
 //!
-//! They are summed as the norm of the read pass is, in logical order, so they have the same bits for
-//! any threads, strides and CPU level. Those of parameter and change are summed in the parameter's own
-//! type over runs of 16 rows first, which is half the work and exact enough for statistics.
+//! Sums follow the logical order, as in the read pass, so their bits do not depend on threads,
+//! strides or CPU level. Squares of parameter and change are first summed in the parameter's own
+//! type over runs of 16 rows, which halves the work and is precise enough for statistics.
 
 use crate::array::pointer::BUFFER;
 use crate::number::element::Element;
 use crate::number::sums::{self, Blocks, Found, LANES, Lanes, RUN_LEN};
 
-/// Elements after which sums are taken, of arrays that are slices. Fewer than the kernel asks for
-/// ahead, so that memory goes on working meanwhile.
+/// Elements of a slice between two updates of the sums. For `f32` this is less than the kernel's
+/// prefetch distance (384 elements), so memory stays busy during the sums.
 pub(crate) const SPAN: usize = 256;
 const _: () = assert!(SPAN.is_multiple_of(RUN_LEN) && BUFFER.is_multiple_of(SPAN));
 
 /// Euclidean norms over one tensor in one update, `f64` for every element type.
 ///
-/// Infinite where squares overflow, NaN where a number is NaN. Of parameter and change the squares are
-/// of their own type, and magnitudes that have no normal square there count as zero.
+/// Infinite if squares overflow, NaN if an element is NaN. Squares of parameter and change have the
+/// parameter's type; magnitudes whose square would not be normal there count as zero.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Norms {
-    /// Of the gradient as it was given, `‖g‖`; 0 where it was not asked for.
+    /// Of the given gradient, `‖g‖`; 0 if not requested.
     pub grad: f64,
     /// Of the parameter before the update, `‖p‖`.
     pub parameter: f64,
-    /// Of what the update added to it, `‖p' - p‖`, each difference rounded to the parameter's type.
+    /// Of the change, `‖p' - p‖`, with each difference rounded to the parameter's type.
     pub change: f64,
 }
 
@@ -36,14 +36,15 @@ impl Norms {
     }
 }
 
-/// What is summed up beside an update, some elements at a time.
+/// Statistics taken beside an update, some elements at a time.
 pub(crate) trait Statistics<E> {
-    /// Whether anything is.
+    /// Whether any statistics are taken.
     const TAKEN: bool;
 
-    /// The parameter before the update of some elements. Implementations are `#[inline(always)]`.
+    /// Takes the parameter before some elements are updated. Implementations are
+    /// `#[inline(always)]`.
     fn before(&mut self, p: &[E]);
-    /// Gradient and parameter after it.
+    /// Takes the gradient and the parameter after the update of these elements.
     fn after(&mut self, g: &[E], p: &[E]);
 }
 
@@ -58,18 +59,18 @@ impl<E> Statistics<E> for () {
     fn after(&mut self, _g: &[E], _p: &[E]) {}
 }
 
-/// The running sums of a block, and the parameter as it was.
+/// The running sums of a block, and a copy of the old parameter.
 ///
-/// Apart from the kernel, on elements that are in the first-level cache by then: sums beside the
-/// update want more registers than there are. Measured with AdamW in cache, what statistics add to an
-/// element of a step with AVX-512: 0.8 ns with `f64` sums in the kernel, 0.4 with `f64` sums here, 0.3
-/// with sums by runs.
+/// The sums are taken outside the kernel, on elements that are in the first-level cache by then,
+/// because inside it the update and the sums need more registers than there are. Measured with
+/// AdamW in cache and AVX-512, the statistics cost per element: 0.8 ns with `f64` sums in the
+/// kernel, 0.4 ns with `f64` sums here, 0.3 ns with sums by runs.
 pub(crate) struct Squares<E> {
     grad: Lanes,
     parameter: Lanes,
     change: Lanes,
     old: [E; BUFFER],
-    /// Whether the gradient is summed too.
+    /// Whether the gradient's squares are summed.
     grads: bool,
 }
 
@@ -80,7 +81,7 @@ impl<E: Element> Squares<E> {
         Squares { grad: none, parameter: none, change: none, old: [E::ZERO; BUFFER], grads }
     }
 
-    /// The sums of a block; then another begins.
+    /// Returns the sums of the block and resets them for the next block.
     #[inline(always)]
     pub(crate) fn take(&mut self) -> [f64; 3] {
         let lanes = [&mut self.grad, &mut self.parameter, &mut self.change];
@@ -120,11 +121,11 @@ impl<E: Element> Statistics<E> for Squares<E> {
     }
 }
 
-/// The sums of a run with the squares of a row before an update added, and those of its change. Squares
-/// that the type cannot hold are infinite, or zero.
+/// Adds the squares of a row of the old parameter, and of its change, to the sums of a run. Squares
+/// that overflow the type are infinite; those below its normal range are zero.
 ///
-/// No closure, which might be compiled apart, for no CPU level; and one loop, of which the compiler makes
-/// full vectors.
+/// Not a closure, because a closure may be compiled separately, for no CPU level. A single loop,
+/// because the compiler then uses full vectors.
 #[inline(always)]
 fn with_change<E: Element>(
     [old_sums, change_sums]: [[E; LANES]; 2],

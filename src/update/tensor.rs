@@ -1,4 +1,4 @@
-//! A parameter with its gradient and state, bound together for one update.
+//! The arrays of one update: a parameter with its gradient and state.
 
 #![allow(unsafe_code)] // binds arrays by address
 
@@ -10,38 +10,38 @@ use crate::array::pointer::{ARRAYS, GRADIENT, MAX_STATE, PARAMETER, Pointer, STA
 use crate::error::{Error, check_shape};
 use crate::number::element::{Element, Kind};
 
-/// A parameter with its gradient and state, bound together for one update.
+/// A parameter with its gradient and state, bound for one update.
 ///
-/// It holds the arrays for `'a`: parameter and state exclusively, the gradient to read.
+/// Borrows the arrays for `'a`: parameter and state exclusively, the gradient shared.
 #[derive(Debug)]
 pub struct Tensor<'a> {
     kind: Kind,
     len: usize,
     states: usize,
     pointers: [Pointer; ARRAYS],
-    /// `None` where every array is a slice of the parameter's type, all in the same order.
+    /// `None` if every array is a slice of the parameter's type, all in the same order.
     course: Option<Box<Course>>,
-    /// Whether elements are taken in logical order, as norms of an update need it.
+    /// Whether elements are taken in logical order; norms of an update require it.
     logical: bool,
     borrow: PhantomData<&'a mut u8>,
 }
 
-/// The order in which the elements of arrays are taken that are not all slices.
+/// The traversal of arrays that are not all slices.
 #[derive(Debug)]
 pub(crate) enum Course {
-    /// As the parameter lies in memory, or in logical order.
+    /// Element by element, in the order of the parameter's memory or in logical order.
     Lines(Layout<ARRAYS>),
     /// Tile by tile, for a gradient that lies across.
     Tiles(Tiling),
 }
 
-/// Positions are cut at multiples of this, so that tiles stay whole.
+/// A tensor is cut at multiples of this many positions, so that tiles stay whole.
 pub(crate) const GRAIN: usize = across::AREA;
 
 // SAFETY: a Tensor is an exclusive borrow of plain numbers, and a shared one of the gradient.
 unsafe impl Send for Tensor<'_> {}
-// SAFETY: a shared Tensor gives no access to its arrays; the passes over it, which have it, are unsafe
-// and their caller keeps blocks apart.
+// SAFETY: safe code cannot reach the arrays through a shared Tensor. The passes that can are
+// unsafe, and their callers keep blocks disjoint.
 unsafe impl Sync for Tensor<'_> {}
 
 impl<'a> Tensor<'a> {
@@ -49,7 +49,7 @@ impl<'a> Tensor<'a> {
     ///
     /// # Errors
     ///
-    /// [`Error::Shape`] where lengths differ.
+    /// [`Error::Shape`] if lengths differ.
     pub fn from_slices<E: Element, const N: usize>(
         p: &'a mut [E],
         g: &'a [E],
@@ -77,13 +77,14 @@ impl<'a> Tensor<'a> {
 
     /// Binds arrays by address.
     ///
-    /// Unused state has the parameter's pointer and strides.
+    /// Unused state arrays have the parameter's pointer and strides.
     ///
     /// # Safety
     ///
-    /// For `'a`, every array is valid memory of `shape` with its strides (in bytes) and type;
-    /// parameter and state have one type, are aligned, written by nobody else, and overlap neither
-    /// themselves nor another array; nobody writes the gradient.
+    /// For `'a`, every array is valid memory of `shape` with its strides (in bytes) and storage.
+    /// The parameter and the first `states` state arrays have one element type and are aligned;
+    /// nothing else writes them, and none of them overlaps itself, another of them or the gradient.
+    /// Nothing writes to the gradient.
     pub unsafe fn new(
         shape: &[usize],
         pointers: [Pointer; ARRAYS],
@@ -106,8 +107,8 @@ impl<'a> Tensor<'a> {
         Tensor { kind, len, states, pointers, course, logical, borrow: PhantomData }
     }
 
-    /// As [`Tensor::new`] where every array is dense, in the given order, and of the parameter's
-    /// type: nothing is allocated.
+    /// As [`Tensor::new`] if every array is plain, dense in the given order, and of the parameter's
+    /// type; allocates nothing.
     ///
     /// # Safety
     ///
@@ -123,12 +124,12 @@ impl<'a> Tensor<'a> {
         Tensor { kind, len, states, pointers, course: None, logical, borrow: PhantomData }
     }
 
-    /// What a rule computes in.
+    /// The type in which the rule computes.
     pub fn kind(&self) -> Kind {
         self.kind
     }
 
-    /// Number of elements.
+    /// The number of elements.
     pub fn len(&self) -> usize {
         self.len
     }
@@ -138,12 +139,12 @@ impl<'a> Tensor<'a> {
         self.len == 0
     }
 
-    /// How many state arrays there are.
+    /// The number of state arrays.
     pub(crate) fn states(&self) -> usize {
         self.states
     }
 
-    /// `None` where every array is a slice of the parameter's type, all in the same order.
+    /// `None` if every array is a slice of the parameter's type, all in the same order.
     pub(crate) fn course(&self) -> Option<&Course> {
         self.course.as_deref()
     }
@@ -157,12 +158,14 @@ impl<'a> Tensor<'a> {
         self.logical
     }
 
-    /// Whether positions are elements, in the order of the parameter's memory or in logical order.
+    /// Whether a position is an element, in the order of the parameter's memory or in logical
+    /// order.
     pub fn in_lines(&self) -> bool {
         !matches!(self.course.as_deref(), Some(Course::Tiles(_)))
     }
 
-    /// Number of positions at which it can be cut: the elements, and what tiles at a border lack.
+    /// The number of positions: the elements or, with tiles, the full area of every tile, although
+    /// tiles at a border have fewer elements.
     pub(crate) fn positions(&self) -> usize {
         match self.course.as_deref() {
             Some(Course::Tiles(tiling)) => tiling.count() * across::AREA,
