@@ -1,25 +1,25 @@
-//! Forks: what a child process may believe of the memory that it inherits.
+//! Forks: which memory a child process can rely on.
 //!
-//! A fork copies the memory of all threads and the thread that forks, no other. What another thread
-//! was doing is then half done for ever in the child: an update half written, a lock held by nobody.
-//! So a fork waits until work in other threads is whole ([`whole`]), and what threads own is marked
-//! with its holder and the process's generation, so that a child can tell whether the holder came
-//! along ([`Mark`]).
+//! A fork copies the memory of the process, but only the forking thread. Work that another thread
+//! was doing stays unfinished in the child: a half-written update, or a lock whose holder does not
+//! exist. Therefore a fork waits until work in other threads is complete ([`whole`]), and objects
+//! that a thread holds carry a mark of that thread and of the process's generation, so that a child
+//! can tell whether the holder still exists ([`Mark`]).
 //!
-//! That takes handlers around `fork` itself, which run whoever forks. Where there is no `fork` all
-//! of it is trivial.
+//! Handlers around `fork` itself implement this, whichever code forks. On platforms without `fork`,
+//! all of it is trivial.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, Once, PoisonError};
 
-/// Number of forks between this process and the one that loaded the crate.
+/// Number of forks between the process that loaded the crate and this one.
 static GENERATION: AtomicU32 = AtomicU32::new(0);
 
-/// The thread that made the last fork on the way to this process.
+/// The thread that made the most recent of these forks.
 static SURVIVOR: AtomicU32 = AtomicU32::new(0);
 
-/// How many threads are inside [`whole`], and how many wait to fork or do.
+/// The number of threads inside [`whole`], and of threads waiting to fork.
 struct Threads {
     working: usize,
     waiting: usize,
@@ -27,10 +27,10 @@ struct Threads {
 
 static THREADS: Mutex<Threads> = Mutex::new(Threads { working: 0, waiting: 0 });
 
-/// Told when one that works leaves while one waits.
+/// Notified when a thread leaves [`whole`] while another waits to fork.
 static FEWER: Condvar = Condvar::new();
 
-/// Told when nobody waits to fork any more.
+/// Notified when no thread waits to fork any more.
 static FORKED: Condvar = Condvar::new();
 
 thread_local! {
@@ -38,30 +38,30 @@ thread_local! {
         static LAST: AtomicU32 = AtomicU32::new(0);
         LAST.fetch_add(1, Ordering::Relaxed) + 1
     };
-    /// What a thread that forks holds while it does.
+    /// The guard that a forking thread holds during its fork.
     static FORKING: Cell<Option<MutexGuard<'static, Threads>>> = const { Cell::new(None) };
-    /// Depth of [`whole`] in this thread.
+    /// Nesting depth of [`whole`] in this thread.
     static DEPTH: Cell<usize> = const { Cell::new(0) };
 }
 
-/// Number of forks between this process and the one that loaded the crate.
+/// Number of forks between the process that loaded the crate and this one.
 pub fn generation() -> u32 {
     watch();
     GENERATION.load(Ordering::Relaxed)
 }
 
-/// Sees to it that forks are noticed. To be called before there are threads that might fork.
+/// Installs the fork handlers. Call it before any thread can fork.
 pub fn watch() {
     static WATCHING: Once = Once::new();
     WATCHING.call_once(handlers::install);
 }
 
-/// A thread of a process; tells a holder that came along in a fork from one that did not.
+/// A thread of a process. Tells whether the holder of an object survived a fork.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mark(u64);
 
 impl Mark {
-    /// Nobody.
+    /// No thread.
     pub const NOBODY: Mark = Mark(0);
 
     /// The calling thread.
@@ -69,27 +69,28 @@ impl Mark {
         Mark(u64::from(generation()) << 32 | u64::from(THREAD.with(|thread| *thread)))
     }
 
-    /// Whether the thread may be there. One of an older generation is only if it made the fork.
+    /// Whether the thread may exist. A thread of an older generation exists only if it made the
+    /// last fork.
     pub fn may_be_alive(self) -> bool {
         let (generation, thread) = ((self.0 >> 32) as u32, self.0 as u32);
         self != Self::NOBODY
             && (generation == self::generation() || thread == SURVIVOR.load(Ordering::Relaxed))
     }
 
-    /// As a number, to be kept in an atomic.
+    /// The mark as a number, for storage in an atomic.
     pub const fn bits(self) -> u64 {
         self.0
     }
 
-    /// From [`Mark::bits`].
+    /// The mark with these [`Mark::bits`].
     pub const fn from_bits(bits: u64) -> Self {
         Mark(bits)
     }
 }
 
-/// Does `work` while no thread forks: a fork waits until it is done, and new work until a fork that
-/// waits has been made. `work` must not wait for anything that a thread which forks may hold, Python's
-/// interpreter lock above all.
+/// Runs `work` while no thread forks: a fork waits until `work` is done, and new work waits for a
+/// fork that is already waiting. `work` must not wait for anything that a forking thread may hold,
+/// above all Python's interpreter lock.
 pub fn whole<T>(work: impl FnOnce() -> T) -> T {
     struct Working;
     impl Drop for Working {
@@ -104,7 +105,7 @@ pub fn whole<T>(work: impl FnOnce() -> T) -> T {
     }
     watch();
     let mut threads = lock();
-    // What is part of work that has begun must not wait for a fork, which waits for it.
+    // Nested calls must not wait for a fork, because that fork waits for the outer call.
     while threads.waiting > 0 && DEPTH.get() == 0 {
         threads = FORKED.wait(threads).unwrap_or_else(PoisonError::into_inner);
     }
@@ -128,7 +129,7 @@ mod handlers {
 
     use super::{DEPTH, FEWER, FORKED, FORKING, GENERATION, SURVIVOR, THREAD, lock};
 
-    /// Before a fork: waits for work in other threads, and keeps new work from beginning.
+    /// Before a fork: waits for work in other threads and keeps new work from starting.
     extern "C" fn before() {
         let mut threads = lock();
         threads.waiting += 1;
@@ -151,13 +152,14 @@ mod handlers {
         GENERATION.fetch_add(1, Ordering::Relaxed);
         SURVIVOR.store(THREAD.with(|thread| *thread), Ordering::Relaxed);
         if let Some(mut threads) = FORKING.take() {
-            threads.waiting = 0; // this fork is made, and others did not come along
+            threads.waiting = 0; // the child has no other threads that could wait
         }
     }
 
     pub(super) fn install() {
-        // SAFETY: the functions live as long as the process, and none of them unwinds. A failure
-        // (no memory) leaves forks unnoticed, which only those notice that fork.
+        // SAFETY: the functions live as long as the process, and none of them unwinds. If
+        // registration fails (out of memory), forks go undetected; this affects only programs that
+        // fork.
         unsafe {
             libc::pthread_atfork(Some(before), Some(in_parent), Some(in_child));
         }
@@ -178,9 +180,9 @@ mod tests {
 
     use super::*;
 
-    /// A child that does nothing.
+    /// Forks a child that exits at once.
     fn fork() {
-        // SAFETY: the child ends at once, and the parent waits for it.
+        // SAFETY: the child exits at once, and the parent waits for it.
         unsafe {
             match libc::fork() {
                 0 => libc::_exit(0),
@@ -189,8 +191,8 @@ mod tests {
         }
     }
 
-    /// A fork waits for work that has begun, work that begins then waits for the fork, and what belongs to
-    /// work that has begun waits for neither.
+    /// A fork waits for running work, new work waits for the fork, and nested work waits for
+    /// neither.
     #[test]
     fn a_fork_is_not_starved_by_new_work() {
         let (events, seen) = channel();
@@ -221,7 +223,7 @@ mod tests {
                 whole(|| told.send("new"))
             });
             enters.recv().unwrap_or_default();
-            // Time to go wrong in.
+            // Time for an error to show.
             (0..1_000).for_each(|_| thread::yield_now());
             assert!(seen.try_recv().is_err());
             drop(finish);
@@ -229,6 +231,6 @@ mod tests {
         let mut seen: Vec<_> = seen.try_iter().collect();
         assert_eq!(seen.remove(0), "old");
         seen.sort_unstable();
-        assert_eq!(seen, ["fork", "new"]); // told after the fork, which the new work may outrun
+        assert_eq!(seen, ["fork", "new"]); // both are sent after the fork, in either order
     }
 }

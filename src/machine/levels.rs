@@ -1,8 +1,8 @@
-//! CPU levels: the same code compiled for several instruction sets, one chosen at run time.
+//! CPU levels: the same code compiled for several instruction sets, one of them selected at run
+//! time.
 //!
-//! The scalar code of the rules is vectorised by the compiler inside functions that enable an
-//! instruction set. Results do not depend on the level, only speed does. A new level is one line
-//! of `levels!`.
+//! The compiler vectorises the scalar code of the rules inside functions that enable an instruction
+//! set. The level affects speed only, never results. A new level is one line of `levels!`.
 
 #![allow(unsafe_code)] // calls into functions that enable an instruction set
 
@@ -11,25 +11,25 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use crate::error::Error;
 
-/// Names the environment variable that forces a level, for example `baseline`.
+/// The environment variable that selects a level by name, for example `baseline`.
 const LEVEL_VARIABLE: &str = "THALWEG_CPU_LEVEL";
 
-/// Code to run at a level. `run` must be `#[inline(always)]`, and so must all it calls that is to
+/// Code to run at a level. `run` must be `#[inline(always)]`, and so must every callee that is to
 /// be compiled for the level.
 pub(crate) trait Work {
     type Output;
     fn run(self) -> Self::Output;
 }
 
-/// An instruction set that this machine has.
+/// An instruction set that this machine supports.
 ///
-/// Made only by detection, so that holding one proves that its code can run here.
+/// Only detection creates a Level, so a Level proves that its code can run here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Level(Isa);
 
 macro_rules! levels {
     ($($(#[$cfg:meta])* $isa:ident $name:literal $function:ident $feature:tt $detected:expr;)*) => {
-        /// Best first; the baseline, which every machine has, comes last.
+        /// Best first. The baseline, which every machine supports, is last.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         enum Isa {
             $($(#[$cfg])* $isa,)*
@@ -57,7 +57,7 @@ macro_rules! levels {
         $(
             $(#[$cfg])*
             #[target_feature(enable = $feature)]
-            #[inline(never)] // so that it keeps a symbol by which tests/vectorised.rs finds it
+            #[inline(never)] // keeps a symbol for tests/vectorised.rs to find
             fn $function<W: Work>(work: W) -> W::Output {
                 work.run()
             }
@@ -94,23 +94,23 @@ static CURRENT: AtomicU8 = AtomicU8::new(UNSET);
 const UNSET: u8 = u8::MAX;
 
 impl Level {
-    /// The levels this machine has, best first.
+    /// The levels of this machine, best first.
     pub fn available() -> impl Iterator<Item = Level> {
         Isa::ALL.iter().copied().filter(|isa| isa.detected()).map(Level)
     }
 
-    /// Its name: `baseline`, `avx2`, `avx512`.
+    /// The name: `baseline`, `avx2` or `avx512`.
     ///
     /// The baseline is SSE2 on x86-64 and NEON on AArch64.
     pub const fn name(self) -> &'static str {
         self.0.name()
     }
 
-    /// The level of that name.
+    /// The level with this name.
     ///
     /// # Errors
     ///
-    /// [`Error::Level`] if there is none of that name on this machine.
+    /// [`Error::Level`] if this machine has no level with this name.
     pub fn named(name: &str) -> Result<Level, Error> {
         Level::find(name, "the CPU level")
     }
@@ -123,11 +123,11 @@ impl Level {
         })
     }
 
-    /// The level updates run at: the one that was set, else the one the environment variable
-    /// `THALWEG_CPU_LEVEL` names, else the best.
+    /// The level at which updates run: the one last [`set`](Level::set), else the one named by the
+    /// environment variable `THALWEG_CPU_LEVEL`, else the best.
     ///
-    /// A variable that names no level of this machine counts as unset here;
-    /// [`Level::from_environment`] reports it.
+    /// A variable that names no level of this machine is ignored here; [`Level::from_environment`]
+    /// reports it.
     pub fn current() -> Level {
         let index = CURRENT.load(Ordering::Relaxed);
         match Isa::ALL.get(usize::from(index)) {
@@ -144,7 +144,7 @@ impl Level {
         })
     }
 
-    /// The level the environment asks for, if any.
+    /// The level named by the environment variable `THALWEG_CPU_LEVEL`, if it is set.
     ///
     /// # Errors
     ///
@@ -156,7 +156,7 @@ impl Level {
         }
     }
 
-    /// Makes this the level that updates run at.
+    /// Makes this the level at which updates run.
     pub fn set(self) {
         let index = Isa::ALL.iter().position(|isa| *isa == self.0);
         CURRENT.store(index.map_or(UNSET, |i| i as u8), Ordering::Relaxed);

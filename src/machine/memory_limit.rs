@@ -1,7 +1,7 @@
-//! The memory limit: a loop with the reads and writes of an update and next to no arithmetic.
+//! The memory limit: a loop with the memory traffic of an update and almost no arithmetic.
 //!
-//! No update of the same arrays can be faster once they are larger than the caches, so a benchmark
-//! divides by it. It runs on the threads an update uses.
+//! On arrays larger than the caches, no update can be faster than this loop, so benchmarks report
+//! times relative to it. It uses the same threads as an update.
 
 use std::hint::black_box;
 use std::sync::Mutex;
@@ -13,12 +13,12 @@ use crate::machine::portions::portion;
 use crate::machine::threads::useful_threads;
 use crate::number::element::Element;
 
-/// Elements a step of the loop.
+/// Elements per iteration of the loop.
 const CHUNK: usize = 16;
 
-/// A number whose bits can be combined with those of another.
+/// A number whose bits can be combined with another's.
 pub trait Word: Element {
-    /// The number whose bits are set in one of the two and not in both.
+    /// Bitwise exclusive or.
     fn xor(self, other: Self) -> Self;
 }
 
@@ -36,12 +36,12 @@ impl Word for f64 {
     }
 }
 
-/// Combines each number of every written array with that of the array that is read, bit by bit
-/// (exclusive or). So a second call undoes the first, and it may run on arrays that are in use.
+/// Replaces each number of every written array by its exclusive or with the same element of `read`.
+/// A second call undoes the first, so the loop can run on arrays that are in use.
 ///
 /// # Errors
 ///
-/// [`Error::Shape`] where lengths differ.
+/// [`Error::Shape`] if lengths differ.
 ///
 /// # Examples
 ///
@@ -96,8 +96,8 @@ impl<E: Word, const W: usize> Work for Portion<'_, E, W> {
         let (read, read_rest) = self.read.as_chunks::<CHUNK>();
         let mut written = self.written.map(|w| w.as_chunks_mut::<CHUNK>());
         for (i, r) in read.iter().enumerate() {
-            // One step of the loop at a time: with AVX-512 the compiler otherwise takes sixteen and
-            // gathers their numbers one by one, in ten times the time.
+            // Hides the iteration from the compiler: with AVX-512 it otherwise combines sixteen
+            // iterations and gathers their numbers one by one, which takes ten times as long.
             let r = black_box(r);
             for (chunks, _) in &mut written {
                 let w = chunks[i];

@@ -1,4 +1,4 @@
-//! The machine: CPU levels, threads and what they take of the work, forks, pages, the memory limit.
+//! The machine: CPU levels, threads and their portions of work, forks, pages, the memory limit.
 
 pub mod fork;
 pub mod levels;

@@ -1,16 +1,17 @@
-//! Helper threads, started on first use; the thread that calls works too.
+//! The thread pool: helper threads, started on first use. The calling thread works as well.
 //!
-//! Work is a region: a count, and a function of a number below it. Whoever is in the region takes
-//! the next number until none is left. The caller never waits for a helper to arrive, only for those
-//! that have: a parked thread takes some 40 us to wake, in which a small region is done.
+//! Work is a region: a count, and a function of a number below it. Every thread in the region takes
+//! the next number until none is left. The caller waits only for helpers that have entered the
+//! region, never for one to arrive, because a parked thread takes some 40 us to wake, enough time
+//! to finish a small region.
 //!
-//! A helper that has nothing to do looks for the next region for as long as waking it would take,
-//! then parks. So the second pass of a step, and a step that follows at once, find it awake.
+//! An idle helper looks for the next region for about as long as waking it would take, then parks.
+//! The second pass of a step, or a step that follows at once, finds it awake.
 //!
-//! A pool belongs to the process that built it: a forked child starts with a pool of its own and never
-//! touches the parent's, whose threads it does not have and whose locks may have been held.
+//! A pool belongs to the process that built it. A forked child builds a new one and never touches
+//! the parent's, whose threads do not exist in the child and whose locks may be held.
 
-#![allow(unsafe_code)] // pointers to a leaked, never freed pool and to the region in it
+#![allow(unsafe_code)] // pointers to a leaked, never freed pool and to its region
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -22,19 +23,20 @@ use std::time::{Duration, Instant};
 use crate::machine::fork;
 use crate::number::float_mode::{self, in_default_mode};
 
-/// How long an idle helper stays awake: about what waking it costs.
+/// Time for which an idle helper stays awake: about the cost of waking it.
 const LINGER: Duration = Duration::from_micros(40);
 
-/// More helpers than this are not started, whoever asks for them: no machine has the memory channels.
+/// Upper bound on helpers for any request: no machine has memory channels for more.
 const HELPERS_MAX: usize = 1_023;
 
-/// Looks between two readings of the clock, and before a waiting thread lets others run.
+/// Iterations of a spin loop between two readings of the clock, and between two yields of a waiting
+/// thread.
 const LOOKS: u32 = 64;
 
 /// Calls `work` once for each number below `count`, on up to `threads` threads.
 ///
-/// The calling thread takes numbers too, so all is done even where no thread can be started, or
-/// where another thread's region has the helpers.
+/// The calling thread takes numbers too, so all work is done even if no thread can be started or
+/// the helpers are in another thread's region.
 pub fn for_each(count: usize, threads: usize, work: impl Fn(usize) + Sync) {
     let helpers = threads.min(count).min(HELPERS_MAX + 1).saturating_sub(1);
     let region =
@@ -60,9 +62,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 struct Region<'a> {
     work: &'a (dyn Fn(usize) + Sync),
     count: usize,
-    /// The first number that nobody has taken.
+    /// The first number not yet taken.
     next: AtomicUsize,
-    /// How many more helpers may join.
+    /// The number of helpers that may still join.
     seats: AtomicUsize,
 }
 
@@ -83,7 +85,7 @@ impl Region<'_> {
     }
 }
 
-/// A counter on a cache line of its own: idle helpers read it all the time.
+/// A counter alone on its cache lines, because idle helpers read it continually.
 #[repr(align(128))]
 #[derive(Default)]
 struct Apart(AtomicUsize);
@@ -91,27 +93,27 @@ struct Apart(AtomicUsize);
 /// The helpers of one process.
 #[derive(Default)]
 struct Pool {
-    /// Of the process.
+    /// The generation of that process.
     generation: u32,
-    /// Whether some thread's region has the helpers.
+    /// Whether a region has the helpers.
     taken: AtomicBool,
-    /// That region, while it is open.
+    /// That region while it is open, else null.
     region: AtomicPtr<Region<'static>>,
     /// Number of regions opened so far.
     opened: Apart,
-    /// Helpers that may hold a pointer to the region.
+    /// The number of helpers that may hold a pointer to the region.
     inside: Apart,
-    /// What a helper panicked with in the region.
+    /// The payload of a helper's panic in the region.
     panic: Mutex<Option<Payload>>,
     started: AtomicUsize,
     parked: AtomicUsize,
-    /// Held to park, to start helpers and to wake them.
+    /// Guards parking, starting and waking helpers.
     door: Mutex<()>,
     wake: Condvar,
 }
 
 impl Pool {
-    /// This process's pool; the first call in a process makes it.
+    /// The pool of this process, built by the first call.
     fn current() -> &'static Pool {
         static CURRENT: AtomicPtr<Pool> = AtomicPtr::new(std::ptr::null_mut());
         let generation = fork::generation();
@@ -125,10 +127,10 @@ impl Pool {
             }
             let made = Box::into_raw(Box::new(Pool { generation, ..Pool::default() }));
             match CURRENT.compare_exchange(seen, made, Ordering::AcqRel, Ordering::Acquire) {
-                // SAFETY: just made, and never freed from here on.
+                // SAFETY: just allocated, and never freed from here on.
                 Ok(_) => return unsafe { &*made },
                 Err(other) => {
-                    // SAFETY: just made, and nobody else has seen it.
+                    // SAFETY: just allocated, and not yet shared.
                     drop(unsafe { Box::from_raw(made) });
                     seen = other;
                 }
@@ -136,7 +138,7 @@ impl Pool {
         }
     }
 
-    /// Lets helpers into a region until the result is dropped; `None` if they are with another.
+    /// Lets helpers into a region until the result is dropped; `None` if another region has them.
     fn open<'a>(&'static self, region: &'a Region<'a>) -> Option<Open<'a>> {
         if self.taken.swap(true, Ordering::Acquire) {
             return None;
@@ -148,8 +150,8 @@ impl Pool {
         }
         self.region.store(std::ptr::from_ref(region).cast_mut().cast(), Ordering::SeqCst);
         self.opened.0.fetch_add(1, Ordering::SeqCst);
-        // A helper that parks counts itself before it looks at `opened` for the last time, so one
-        // of the two sees the other.
+        // A parking helper counts itself as parked before its last look at `opened`. So either this
+        // thread sees it parked, or the helper sees the new region.
         if self.parked.load(Ordering::SeqCst) > 0 {
             let _door = lock(&self.door);
             (0..helpers).for_each(|_| self.wake.notify_one());
@@ -157,7 +159,7 @@ impl Pool {
         Some(open)
     }
 
-    /// Starts threads until there are so many helpers, or no more can be started.
+    /// Starts threads until there are `helpers` helpers or the system refuses.
     #[cold]
     fn start(&'static self, helpers: usize) {
         let _door = lock(&self.door);
@@ -170,21 +172,22 @@ impl Pool {
         }
     }
 
-    /// What a helper does, for ever.
+    /// The endless loop of a helper.
     fn help(&self) {
-        // The mode is inherited from the thread that started this one.
+        // The floating-point mode is inherited from the thread that started this one.
         float_mode::set_default();
         let mut seen = 0;
         loop {
             seen = self.next_region(seen);
             let _inside = Inside::enter(self);
             let region = self.region.load(Ordering::SeqCst);
-            // SAFETY: whoever opened the region first closes it and then waits until nobody is
-            // inside. This thread has been inside since before it read the pointer.
+            // SAFETY: the thread that opened the region closes it and then waits until no helper is
+            // inside. This helper counts as inside since before it read the pointer.
             if let Some(region) = unsafe { region.as_ref() }
                 && region.has_seat()
             {
-                // It may hold nothing torn: what it was at is lost to the caller, who panics too.
+                // Asserting unwind safety is sound: the caller panics too, so data left
+                // half-changed by the panic is not used afterwards.
                 if let Err(payload) = catch_unwind(AssertUnwindSafe(|| region.take_all())) {
                     *lock(&self.panic) = Some(payload);
                 }
@@ -192,7 +195,7 @@ impl Pool {
         }
     }
 
-    /// Waits until more than `seen` regions have been opened; how many it is.
+    /// Waits until the number of opened regions differs from `seen`, and returns it.
     fn next_region(&self, seen: usize) -> usize {
         let opened = || Some(self.opened.0.load(Ordering::SeqCst)).filter(|n| *n != seen);
         let since = Instant::now();
@@ -216,7 +219,7 @@ impl Pool {
     }
 }
 
-/// A helper that may hold a pointer to the region.
+/// The count of a helper in `inside`, for as long as it may hold a pointer to the region.
 struct Inside<'p>(&'p Pool);
 
 impl<'p> Inside<'p> {
@@ -232,17 +235,17 @@ impl Drop for Inside<'_> {
     }
 }
 
-/// A region that helpers may enter.
+/// A region that helpers may enter. Dropping it closes the region.
 struct Open<'a> {
     pool: &'static Pool,
     region: &'a Region<'a>,
 }
 
 impl Drop for Open<'_> {
-    /// Closes the region and waits for those inside, also where the caller's own work panicked.
+    /// Closes the region and waits for the helpers inside, also if the caller's own work panicked.
     fn drop(&mut self) {
         let Open { pool, region } = *self;
-        // Nobody is to begin with what is left after a panic.
+        // After a panic, no thread takes the remaining numbers.
         region.next.fetch_max(region.count, Ordering::Relaxed);
         pool.region.store(std::ptr::null_mut(), Ordering::SeqCst);
         let mut looks = 0;
@@ -281,7 +284,8 @@ mod tests {
         }
     }
 
-    /// Regions of several threads at once, at all distances in time, helpers awake and parked.
+    /// Several threads open regions at once, at varying distances in time, with helpers awake and
+    /// parked.
     #[test]
     fn regions_do_not_mix() {
         thread::scope(|scope| {

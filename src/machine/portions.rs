@@ -1,18 +1,21 @@
-//! Many arrays as one row of elements, cut into portions for threads to take.
+//! Portions of work: many arrays, laid end to end and cut for threads to take.
 //!
-//! A portion may hold many small arrays or a part of a large one, so the cost of taking one is the
-//! same for a model of one tensor and of a thousand.
+//! A portion holds many small arrays or a part of a large one, so the cost of taking portions does
+//! not depend on the number of tensors in a model.
 
 use std::iter;
 
-/// Portions per thread, so that all end at about the same time whoever starts late.
+/// Portions per thread: enough that all threads finish at about the same time, even if one starts
+/// late.
 const PORTIONS: usize = 8;
 
-/// Fewest elements per portion, if there are so many: taking one costs some 0.1 us.
+/// Minimum of elements per portion, unless there are fewer in all. Taking a portion costs some 0.1
+/// us.
 const SHORTEST: usize = 4_096;
 
-/// Most elements per portion, which keeps a large step balanced. Measured at 64 M elements: with 16,384 the
-/// processor's own prefetcher starts anew too often, 0.94 of the memory limit instead of 0.97.
+/// Maximum of elements per portion, which keeps a large step balanced. Measured at 64 M elements:
+/// portions of 16,384 restart the processor's own prefetcher too often and reach 0.94 of the memory
+/// limit instead of 0.97.
 const LONGEST: usize = 262_144;
 
 /// Elements per portion when `elements` are shared by `threads`.
@@ -23,28 +26,30 @@ pub(crate) fn portion(elements: usize, threads: usize) -> usize {
     }
 }
 
-/// Elements of one array.
+/// A range of elements of one array.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Piece {
-    /// Which array.
+    /// Index of the array.
     pub(crate) index: usize,
-    /// The first element.
+    /// Index of the first element.
     pub(crate) start: usize,
-    /// How many, at least 1.
+    /// Number of elements, at least 1.
     pub(crate) len: usize,
 }
 
-/// Arrays laid end to end and cut into portions of about equal size; keeps its room.
+/// Arrays laid end to end and cut into portions of about equal size. The allocation is kept between
+/// passes.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Portions {
-    /// For each array, the number of elements in it and all before it.
+    /// For each array, the number of elements in it and in all arrays before it.
     ends: Vec<usize>,
     portion: usize,
     grain: usize,
 }
 
 impl Portions {
-    /// Cuts arrays of these lengths for so many threads, each at multiples of `grain` only.
+    /// Cuts arrays of the given lengths for `threads` threads, each array only at multiples of
+    /// `grain`.
     pub(crate) fn set(&mut self, lens: impl Iterator<Item = usize>, threads: usize, grain: usize) {
         self.ends.clear();
         self.ends.extend(lens.scan(0, |end, len| {
@@ -59,12 +64,12 @@ impl Portions {
         self.ends.last().copied().unwrap_or(0)
     }
 
-    /// How many portions there are. Some may be empty.
+    /// The number of portions. Some may be empty.
     pub(crate) fn count(&self) -> usize {
         self.total().div_ceil(self.portion)
     }
 
-    /// What is in a portion.
+    /// The pieces of a portion.
     pub(crate) fn pieces(&self, portion: usize) -> impl Iterator<Item = Piece> {
         let (mut index, mut start) = self.border(portion * self.portion);
         let last = self.border((portion + 1) * self.portion);
@@ -89,7 +94,8 @@ impl Portions {
         if index == 0 { 0 } else { self.ends[index - 1] }
     }
 
-    /// The array and element where a portion begins that should begin at element `at` of all.
+    /// The array and element at which a portion starts: element number `at` of all, rounded down to
+    /// the grain of its array.
     fn border(&self, at: usize) -> (usize, usize) {
         let index = self.ends.partition_point(|end| *end <= at);
         match self.ends.get(index) {
@@ -103,7 +109,8 @@ impl Portions {
 mod tests {
     use super::*;
 
-    /// The portions hold every element once, in order, and are cut at multiples of the grain.
+    /// The portions hold every element once, in order, and cut arrays only at multiples of the
+    /// grain.
     #[test]
     fn portions_partition_the_arrays() {
         for lens in [
