@@ -1,7 +1,7 @@
-//! Updates of one tensor on one thread, in bytes a second, for each rule and element type at each CPU
-//! level, against a loop that moves the same bytes: the memory limit.
+//! Updates of one tensor on one thread, in bytes per second, for each rule, element type and CPU
+//! level, beside the memory limit: a loop that moves the same bytes.
 //!
-//! `cargo bench`; run as a test (`cargo test --benches`) it does each once, on a few elements.
+//! `cargo bench` measures; `cargo test --benches` runs each benchmark once on few elements.
 
 use divan::counter::BytesCount;
 use divan::{Bencher, black_box};
@@ -20,7 +20,8 @@ fn main() -> Result<(), Error> {
     Ok(())
 }
 
-/// Elements: a small tensor, one that fits a second-level cache, one in shared cache, one in memory.
+/// Elements per tensor: a small tensor, one that fits the second-level cache, one in shared cache,
+/// one in memory.
 fn sizes() -> Vec<usize> {
     if std::env::args().any(|argument| argument == "--bench") {
         vec![4_096, 32_768, 131_072, 1 << 24]
@@ -49,8 +50,8 @@ impl Subject {
         }
     }
 
-    /// Bytes that an update of so many elements moves: the gradient is read, the others are read and
-    /// written.
+    /// Bytes that an update of `len` elements moves: the gradient is read, the other arrays are
+    /// read and written.
     fn bytes<E>(self, len: usize) -> BytesCount {
         BytesCount::new((1 + 2 * (1 + self.states())) * len * size_of::<E>())
     }
@@ -92,7 +93,7 @@ impl<E: Element> Arrays<E> {
 }
 
 impl<E: Word> Arrays<E> {
-    /// The limit of a rule with so many state arrays.
+    /// The memory limit of a rule with `states` state arrays.
     fn stream(&mut self, states: usize, level: Level) -> Result<(), Error> {
         let Arrays { p, g, state: [m, v, u] } = self;
         match states {
@@ -104,7 +105,7 @@ impl<E: Word> Arrays<E> {
     }
 }
 
-/// All levels agree, and have moved the parameter, before anything is timed.
+/// Checks, before anything is timed, that all levels agree and that the parameter has moved.
 fn check<E: Element + PartialEq + std::fmt::Debug>() -> Result<(), Error> {
     for rule in Subject::ALL {
         let before = Arrays::<E>::new(1_000).p;
@@ -120,7 +121,7 @@ fn check<E: Element + PartialEq + std::fmt::Debug>() -> Result<(), Error> {
     Ok(())
 }
 
-/// A name that the table shows, with what it stands for.
+/// A row of the table; displayed by its name.
 struct Case {
     level: Level,
     rule: Subject,
@@ -155,7 +156,7 @@ fn limit<E: Word>(bencher: Bencher<'_, '_>, case: &Case) {
         .bench_local(|| black_box(&mut arrays).stream(case.rule.states(), case.level));
 }
 
-/// The read pass, in bytes a second of the gradient.
+/// The read pass, in bytes of the gradient per second.
 #[divan::bench(types = [f32, f64], args = sizes(), sample_count = 20)]
 fn norm<E: Element>(bencher: Bencher<'_, '_>, len: usize) {
     let gradient = vec![E::from_f64(0.01); len];

@@ -1,6 +1,6 @@
-//! What is saved is read again, and what is damaged is refused.
+//! Checkpoints: saved tensors are read back, and damaged files are refused.
 
-#![allow(clippy::unwrap_used, clippy::panic)] // what a test cannot set up fails it
+#![allow(clippy::unwrap_used, clippy::panic)] // a failed setup fails the test
 
 mod folder;
 
@@ -13,7 +13,7 @@ use proptest::prelude::*;
 use thalweg::checkpoint::{Checkpoint, Dtype, Error, Header, Interrupted, NewTensor, Source, save};
 use twox_hash::XxHash3_128;
 
-/// Where the digits of the checksum are.
+/// Position of the checksum's digits in a file.
 const DIGITS: std::ops::Range<usize> = 45..77;
 
 fn on() -> Result<(), Interrupted> {
@@ -62,7 +62,7 @@ fn noise(len: usize, seed: u32) -> Vec<u8> {
     std::iter::repeat_with(next).take(len).collect()
 }
 
-/// Gives a file the checksum that its other bytes have.
+/// Overwrites the checksum of a file with that of its other bytes.
 fn seal(file: &mut [u8]) {
     if file.len() >= DIGITS.end {
         file[DIGITS].fill(b'0');
@@ -71,7 +71,8 @@ fn seal(file: &mut [u8]) {
     }
 }
 
-/// A file with such a header after the checksum, padded and sealed.
+/// A sealed file whose header continues with `rest` after the checksum, padded, and followed by
+/// `body` bytes.
 fn forged(rest: &str, body: usize) -> Vec<u8> {
     let zeros = "0".repeat(32);
     let mut json = format!("{{\"__metadata__\":{{\"thalweg.checksum\":\"{zeros}{rest}");
@@ -206,7 +207,7 @@ fn golden() -> Vec<u8> {
     file
 }
 
-/// Saves what the golden file has, its tensors beginning with another one each time.
+/// Saves the content of the golden file, with its tensors rotated by `turn`.
 fn save_golden(path: &Path, turn: usize) {
     let (single, double) = ([-2.0_f32, 0.25], [1.5_f64]);
     let mut tensors: Vec<NewTensor<Box<dyn Source>>> = vec![
@@ -368,7 +369,7 @@ fn a_file_that_changes_after_it_was_opened_never_gives_other_bytes() {
     save(&folder.file(), &metadata(&[]), tensors(), &mut on).unwrap();
     let checkpoint = open(&folder.file()).unwrap();
     save(&folder.file(), &metadata(&[("new", "")]), tensors(), &mut on).unwrap();
-    assert!(bytes(&checkpoint, "t") == content); // replaced is not changed
+    assert!(bytes(&checkpoint, "t") == content); // the open file is unaffected
 
     let checkpoint = open(&folder.file()).unwrap();
     let whole = fs::read(folder.file()).unwrap();
@@ -397,13 +398,13 @@ fn a_file_that_changes_after_it_was_opened_never_gives_other_bytes() {
     }
 }
 
-/// A source that gives what it is told, and may fail after it.
+/// A source that gives these pieces and then fails if the flag is set.
 struct Told<'a>(&'a [&'a [u8]], bool);
 
 impl Source for Told<'_> {
     fn write_to(&self, sink: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
         for piece in self.0 {
-            let _ = sink(piece); // a source may swallow it
+            let _ = sink(piece); // a source may ignore errors
         }
         if self.1 { Err(io::Error::other("no more")) } else { Ok(()) }
     }
@@ -563,7 +564,7 @@ proptest! {
         prop_assert!(read_all(&folder.file()).is_err());
     }
 
-    /// A checksum is no signature: what else is wrong must be found too, or be right.
+    /// A valid checksum does not make a file valid: every other fault must be found.
     #[test]
     fn a_changed_file_with_the_right_checksum_does_no_harm(
         changes in proptest::collection::vec((any::<prop::sample::Index>(), mutation()), 1..4),
@@ -587,7 +588,7 @@ proptest! {
     }
 }
 
-/// What a header is made of, or any bytes; whether it is put in or written over.
+/// A replacement of a part of a header or of any bytes, and whether it is inserted or overwrites.
 fn mutation() -> impl Strategy<Value = (Vec<u8>, bool)> {
     let pieces =
         ["0", "9", "-1", "1e9", "\"", "{", "}", "[", "]", ",", ":", "\\u0000", "F32", "F64"];
@@ -595,7 +596,7 @@ fn mutation() -> impl Strategy<Value = (Vec<u8>, bool)> {
     (prop_oneof![piece, proptest::collection::vec(any::<u8>(), 1..9)], any::<bool>())
 }
 
-/// By hand: `cargo test --release --test checkpoint -- --ignored --nocapture`.
+/// For manual runs: `cargo test --release --test checkpoint -- --ignored --nocapture`.
 #[test]
 #[ignore = "measures"]
 fn speed_against_a_plain_file() {

@@ -1,7 +1,8 @@
-//! Where a checkpoint may be saved, who else is at it, and what a kill leaves.
+//! Places for checkpoints: links, devices, permissions, locks of other processes, and remains of a
+//! kill.
 
 #![cfg(unix)]
-#![allow(clippy::unwrap_used, clippy::panic)] // what a test cannot set up fails it
+#![allow(clippy::unwrap_used, clippy::panic)] // a failed setup fails the test
 
 mod folder;
 
@@ -33,7 +34,7 @@ fn got(path: &Path) -> f32 {
 fn a_link_is_followed_and_stays() {
     let folder = Folder::new();
     fs::create_dir(folder.at("elsewhere")).unwrap();
-    symlink("elsewhere/c", folder.at("relative")).unwrap(); // leads nowhere yet
+    symlink("elsewhere/c", folder.at("relative")).unwrap(); // the target does not exist yet
     symlink(folder.at("relative"), folder.at("twice")).unwrap();
     for (i, name) in ["relative", "twice", "elsewhere/c"].into_iter().enumerate() {
         put(&folder.at(name), i as f32).unwrap();
@@ -115,7 +116,7 @@ fn the_new_file_has_the_old_ones_permissions() {
         assert_eq!(mode("c") & 0o7777, bits);
         assert_eq!(got(&path), bits as f32);
     }
-    // Nor can others read what is being written in a private file's place.
+    // While a private file is replaced, other users cannot read the new content either.
     fs::set_permissions(&path, Permissions::from_mode(0o400)).unwrap();
     fs::write(folder.at("c.partial"), "left by a kill").unwrap();
     let none = Vec::<NewTensor<&[u8]>>::new();
@@ -136,7 +137,8 @@ fn a_longer_sibling_that_a_kill_has_left_is_used_again() {
     assert_eq!(folder.names(), ["c"]);
 }
 
-/// What another process does, told by two variables; no test by itself.
+/// The work of another process, selected by two environment variables. Does nothing in a normal
+/// test run.
 #[test]
 fn another_process() {
     let Ok(path) = std::env::var("THALWEG_TEST_PATH").map(PathBuf::from) else { return };
@@ -180,7 +182,7 @@ fn start(work: &str, path: &Path) -> Child {
         .unwrap()
 }
 
-/// The first line of a process that begins so.
+/// The first line of a process's output that starts with `begin`.
 fn line(child: &mut Child, begin: &str) -> String {
     let lines = BufReader::new(child.stdout.as_mut().unwrap()).lines();
     lines.map(Result::unwrap).find(|line| line.starts_with(begin)).unwrap()
@@ -204,7 +206,7 @@ fn a_lock_is_had_by_one_process_until_it_ends() {
 
     let lock = Lock::file(&path).unwrap();
     for _ in 0..2 {
-        // That another thread is refused must not lose the lock, whatever it calls the file.
+        // A refused attempt in this process, under any name of the file, must not lose the lock.
         let mut child = start("try", &path);
         assert_eq!(line(&mut child, "locked"), format!("locked by {}", std::process::id()));
         child.wait().unwrap();
@@ -226,7 +228,8 @@ fn a_directory_is_locked_whatever_its_path() {
     let lock = Lock::directory(&one, ".lock").unwrap();
     let pid = std::process::id();
     assert_eq!(fs::read_to_string(one.join(".lock")).unwrap(), format!("{pid}\n"));
-    assert!(lock.is_held() && lock.unlocked().is_none()); // read, and with that lost, and taken again
+    // Reading dropped the record lock; `is_held` takes it again.
+    assert!(lock.is_held() && lock.unlocked().is_none());
     let mut child = start("try", &one.join(".lock"));
     assert_eq!(line(&mut child, "locked"), format!("locked by {pid}"));
     child.wait().unwrap();

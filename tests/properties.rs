@@ -1,7 +1,7 @@
-//! A rule applied element by element is the oracle: CPU levels, threads, strides and cuts into
-//! slices all give its bits.
+//! Properties of updates: CPU levels, threads, strides and cuts into slices give the bits of the
+//! oracle, which applies a rule element by element.
 
-#![allow(clippy::unwrap_used)] // what a test cannot set up fails it
+#![allow(clippy::unwrap_used)] // a failed setup fails the test
 
 use std::fmt::Debug;
 
@@ -17,11 +17,11 @@ use thalweg::rule::{Coefficients, Decay, Hyperparameter, Numbers, Swap, Update, 
 use thalweg::update::plan::{Plan, Task};
 use thalweg::update::tensor::Tensor;
 
-/// Elements of the large cases: several blocks of a plan, and a rest.
+/// Elements of the large cases: several portions of a plan, and a rest.
 const LARGE: usize = 40_000;
 const THREADS: [usize; 4] = [1, 2, 3, 7];
 
-/// An element type with any number of it, NaN included.
+/// An element type with a strategy for all of its values, NaN included.
 trait Number: Element + Debug {
     fn any() -> BoxedStrategy<Self>;
     fn coefficients(update: Update) -> Coefficients<Self>;
@@ -46,7 +46,7 @@ macro_rules! number {
 
 number!(f32 F32 f64 F64);
 
-/// Values of a hyperparameter, all of them in range.
+/// Values of a hyperparameter, all in range.
 fn values(key: Hyperparameter) -> &'static [f64] {
     match key {
         Hyperparameter::Momentum => &[0.0, 0.3, 0.5, 0.9, 0.999, 1.0],
@@ -59,7 +59,7 @@ fn values(key: Hyperparameter) -> &'static [f64] {
     }
 }
 
-/// Any rule of the table, with any numbers and choices that go together.
+/// Any rule of the table, with any compatible values and choices.
 fn numbers() -> impl Strategy<Value = Numbers> {
     let picks = (vec(any::<Index>(), Hyperparameter::ALL.len()), vec(any::<bool>(), 5));
     let named = (any::<Index>(), picks).prop_map(|(rule, (picks, chosen))| {
@@ -92,10 +92,10 @@ fn update(kind: Kind) -> impl Strategy<Value = Update> {
         .prop_map(move |(numbers, t, scale)| numbers.at_step(kind, t, scale).unwrap())
 }
 
-/// Parameter, gradient, state: as many as the rule has.
+/// Parameter, gradient, and the state arrays of the rule.
 type Arrays<E> = Vec<Vec<E>>;
 
-/// An update and the arrays it is for.
+/// An update and its arrays.
 #[derive(Clone, Debug)]
 struct Case<E> {
     update: Update,
@@ -112,13 +112,13 @@ fn case<E: Number>() -> impl Strategy<Value = Case<E>> {
 }
 
 impl<E: Number> Case<E> {
-    /// The same numbers over and over.
+    /// The case with its elements repeated up to `len`.
     fn repeated(&self, len: usize) -> Self {
         let repeat = |array: &Vec<E>| array.iter().copied().cycle().take(len).collect();
         Case { arrays: self.arrays.iter().map(repeat).collect(), ..self.clone() }
     }
 
-    /// The oracle.
+    /// The expected arrays, computed element by element.
     fn expected(&self) -> Arrays<E> {
         let (mut arrays, coefficients) = (self.arrays.clone(), E::coefficients(self.update));
         for i in 0..arrays[0].len() {
@@ -150,7 +150,7 @@ fn tensor<'a, E: Number>(arrays: Vec<&'a mut [E]>) -> Tensor<'a> {
     .unwrap()
 }
 
-/// Exact, signs of zero included, all NaNs alike.
+/// The bits of the elements, with all NaNs alike. Zeros of different sign differ.
 fn bits<E: Number>(arrays: &Arrays<E>) -> Vec<Vec<u64>> {
     let bits = |x: &E| if x.to_f64().is_nan() { u64::MAX } else { x.to_f64().to_bits() };
     arrays.iter().map(|array| array.iter().map(bits).collect()).collect()
@@ -192,7 +192,7 @@ fn any_cut<E: Number>(case: &Case<E>, mut cuts: Vec<usize>) -> Result<(), TestCa
     Ok(())
 }
 
-/// How an array lies in memory.
+/// The arrangement of an array in memory.
 #[derive(Clone, Copy, Debug)]
 enum Place {
     Contiguous,
@@ -216,7 +216,7 @@ impl Place {
         )
     }
 
-    /// The array in its memory.
+    /// The array as a view of its memory.
     fn view<E>(self, memory: &mut Array2<E>) -> ArrayViewMut2<'_, E> {
         match self {
             Place::Contiguous => memory.view_mut(),
@@ -233,9 +233,9 @@ fn any_strides<E: Number, G: Element>(
     threads: usize,
     order: Order,
 ) -> Result<(), TestCaseError> {
-    let shape = (160, 107); // more than one block
+    let shape = (160, 107); // several portions and tiles
     let mut case = case.repeated(shape.0 * shape.1);
-    // The gradient may be of another type; what counts is its value in the parameter's.
+    // The gradient may have another type; the rule uses its values in the parameter's type.
     let gradient: Vec<G> = case.arrays[1].iter().map(|x| G::from_f64(x.to_f64())).collect();
     case.arrays[1] = gradient.iter().map(|x| E::from_f64(x.to_f64())).collect();
 

@@ -1,8 +1,8 @@
-//! Norms taken in the pass of an update are those of a plain loop over the elements, at every CPU
-//! level, on any number of threads, whatever the strides; and where there are none to take, nothing is
-//! written.
+//! Statistics: norms taken in the pass of an update equal those of a plain loop over the elements,
+//! at every CPU level, for any number of threads and any strides. Where norms are refused, nothing
+//! is written.
 
-#![allow(clippy::unwrap_used)] // what a test cannot set up fails it
+#![allow(clippy::unwrap_used)] // a failed setup fails the test
 
 use ndarray::Array2;
 use proptest::collection::vec;
@@ -23,7 +23,7 @@ const THREADS: [usize; 4] = [1, 2, 3, 7];
 /// More than two blocks of a sum, and a rest.
 const LARGE: (usize, usize) = (331, 107);
 
-/// The oracle: blocks of 16,384 elements, in each sixteen running sums, added in halves.
+/// The expected norm: blocks of 16,384 elements with sixteen running sums each, added in halves.
 fn norm<E: Element>(elements: &[E], add: impl Fn(&mut [f64; 16], &[E])) -> f64 {
     let mut total = 0.0;
     for block in elements.chunks(16_384) {
@@ -37,7 +37,7 @@ fn norm<E: Element>(elements: &[E], add: impl Fn(&mut [f64; 16], &[E])) -> f64 {
     total.sqrt()
 }
 
-/// Squares in `f64`.
+/// Adds squares in `f64`.
 fn add_wide<E: Element>(sums: &mut [f64; 16], block: &[E]) {
     for (i, x) in block.iter().enumerate() {
         let x = if x.abs() < E::FLOORS.norm { 0.0 } else { x.to_f64() };
@@ -45,7 +45,7 @@ fn add_wide<E: Element>(sums: &mut [f64; 16], block: &[E]) {
     }
 }
 
-/// Squares in the elements' own type, over runs of sixteen rows.
+/// Adds squares in the elements' own type, over runs of sixteen rows.
 fn add_own<E: Element>(sums: &mut [f64; 16], block: &[E]) {
     for run in block.chunks(256) {
         let mut own = [E::ZERO; 16];
@@ -65,13 +65,13 @@ fn bits_of(norms: &Norms) -> [u64; 3] {
     [norms.grad, norms.parameter, norms.change].map(bits)
 }
 
-/// What the norms must be, given the parameter before and after.
+/// Bits of the expected norms, from the parameter before and after the update.
 fn expected<E: Element>(g: &[E], old: &[E], new: &[E]) -> [u64; 3] {
     let change: Vec<E> = old.iter().zip(new).map(|(old, new)| *new - *old).collect();
     [norm(g, add_wide), norm(old, add_own), norm(&change, add_own)].map(bits)
 }
 
-/// Coefficients, and the numbers of state arrays that they can have.
+/// Coefficients of rules that train, with each number of state arrays that they can have.
 fn training<E: Element>() -> Vec<(Coefficients<E>, usize)> {
     let (adam, sgd) = (Adam::default(), Sgd { momentum: 0.9, ..Sgd::new(0.1) });
     let made: [Coefficients<E>; 4] = [
@@ -94,7 +94,7 @@ fn not_training<E: Element>() -> Vec<(Coefficients<E>, usize)> {
     made.into_iter().map(|c| (c, c.states()[0])).collect()
 }
 
-/// The same numbers over and over, in an array with these strides.
+/// An array of this shape, in row or column order, filled with repetitions of `numbers`.
 fn array<E: Element>(numbers: &[E], (rows, columns): (usize, usize), across: bool) -> Array2<E> {
     let mut numbers = numbers.iter().copied().cycle();
     let mut memory =
@@ -175,7 +175,7 @@ macro_rules! measured {
                 }
             }
 
-            /// What is left as it was, and what is said.
+            /// The error of a refused update; checks that nothing has changed.
             fn refused(coefficients: Coefficients<$float>, states: usize, order: Order) -> Error {
                 let numbers: Vec<$float> = (1_u8..90).map(<$float>::from).collect();
                 let mut made: Arrays = std::array::from_fn(|_| array(&numbers, (5, 3), true));

@@ -1,8 +1,8 @@
-//! The kernels stay vectorised, at the full width of every CPU level: this test disassembles its
-//! own executable. It also finds levels that this machine cannot run.
+//! Vectorisation: the kernels use the full vector width of every CPU level. The test disassembles
+//! its own executable, so it also covers levels that this machine cannot run.
 
 #![cfg(all(target_os = "linux", target_arch = "x86_64"))]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // what a test is made of
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // tests may panic
 
 use std::collections::BTreeSet;
 use std::process::Command;
@@ -13,11 +13,11 @@ use thalweg::rule::{Coefficients, Hyperparameters as _, Sgd};
 use thalweg::update::plan::{Plan, Task};
 use thalweg::update::tensor::Tensor;
 
-/// CPU levels and their registers.
+/// CPU levels and their vector registers.
 const LEVELS: [(&str, &str); 3] = [("baseline", "%xmm"), ("avx2", "%ymm"), ("avx512", "%zmm")];
 
-/// Loops of this kind of kernel are told by what they compute and what they do not; each is
-/// compiled so many times for a level.
+/// Kernels of one kind, recognised by the instructions that they have and lack; a level must have
+/// `count` of them.
 struct Kernel {
     name: &'static str,
     has: &'static [&'static str],
@@ -25,9 +25,9 @@ struct Kernel {
     count: usize,
 }
 
-/// A rule is compiled for a type five times: for slices, for arrays that are gathered, for gradients
-/// that lie across, and those that train for the first two with norms in the same pass. Adam is
-/// compiled twice as often, for usual coefficients and for any.
+/// A rule is compiled for each element type three times: for slices, for gathered arrays, and for
+/// gradients that lie across. Rules that train are compiled for the first two again, with norms in
+/// the same pass. Adam is compiled twice as often, for usual coefficients and for any.
 const KERNELS: [Kernel; 8] = [
     Kernel { name: "Adam, AMSGrad, f32", has: &["sqrtps", "divps"], lacks: &[], count: 20 },
     Kernel { name: "Adam, AMSGrad, f64", has: &["sqrtpd", "divpd"], lacks: &[], count: 20 },
@@ -57,13 +57,13 @@ const KERNELS: [Kernel; 8] = [
 #[derive(Clone, Copy, Debug)]
 struct Instruction<'a> {
     address: u64,
-    /// Without the `v` of the newer encoding.
+    /// The mnemonic, without the `v` of the AVX encoding.
     name: &'a str,
     operands: &'a str,
 }
 
 impl<'a> Instruction<'a> {
-    /// From `  1f0:\tvmulps %ymm0,%ymm1,%ymm2`.
+    /// Parses `  1f0:\tvmulps %ymm0,%ymm1,%ymm2`.
     fn parse(line: &'a str) -> Option<Self> {
         let (address, text) = line.split_once(":\t")?;
         let (name, operands) = text.split_once(' ').unwrap_or((text, ""));
@@ -90,7 +90,7 @@ impl<'a> Instruction<'a> {
     }
 }
 
-/// A function that was compiled for a level.
+/// A function compiled for a level.
 struct Function<'a> {
     level: &'a str,
     code: Vec<Instruction<'a>>,
@@ -115,8 +115,8 @@ fn functions(listing: &str) -> Vec<Function<'_>> {
 }
 
 impl<'a> Function<'a> {
-    /// The innermost loops that compute. The rest, such as the tail of a slice or the sum of the
-    /// lanes, runs once for many times of theirs.
+    /// The innermost loops that compute. Other code, such as the tail of a slice or the sum of the
+    /// lanes, runs once per many iterations of these loops.
     fn loops(&self) -> Vec<Vec<Instruction<'a>>> {
         let position = |address| self.code.binary_search_by_key(&address, |i| i.address).ok();
         let successors = |(index, i): (usize, &Instruction<'_>)| {
@@ -132,10 +132,10 @@ impl<'a> Function<'a> {
 
 type Nodes = BTreeSet<usize>;
 
-/// The smallest loops among `nodes` with a node of interest.
+/// The smallest loops among `nodes` that contain a wanted node.
 ///
-/// A loop is a set of nodes that all reach each other; the loops inside it are what is left when
-/// its head is taken out.
+/// A loop is a set of nodes that all reach each other. Its inner loops are the loops that remain
+/// when its head is removed.
 fn innermost(edges: &[Vec<usize>], nodes: Nodes, wanted: &dyn Fn(usize) -> bool) -> Vec<Nodes> {
     let mut reversed = vec![Vec::new(); edges.len()];
     for (from, targets) in edges.iter().enumerate() {
@@ -159,7 +159,7 @@ fn innermost(edges: &[Vec<usize>], nodes: Nodes, wanted: &dyn Fn(usize) -> bool)
     found
 }
 
-/// What can be reached from `node` inside `nodes`; the node itself only if it is on a loop.
+/// The nodes reachable from `node` inside `nodes`; includes `node` itself only if it is on a loop.
 fn reach(edges: &[Vec<usize>], nodes: &Nodes, node: usize) -> Nodes {
     let mut reached = Nodes::new();
     let mut open = vec![node];
@@ -170,7 +170,7 @@ fn reach(edges: &[Vec<usize>], nodes: &Nodes, node: usize) -> Nodes {
     reached
 }
 
-/// The disassembly of this executable.
+/// The disassembly of this executable, or `None` without objdump.
 fn disassemble() -> Option<String> {
     let executable = std::env::current_exe().unwrap();
     let mut objdump = Command::new("objdump");
@@ -187,7 +187,7 @@ fn disassemble() -> Option<String> {
     }
 }
 
-/// Makes the linker keep the kernels, all rules of which are reached from here.
+/// Makes the linker keep the kernels: this code reaches all rules.
 fn use_kernels() {
     let (mut p, g) = ([1.0_f32; 3], [0.5; 3]);
     let update = Coefficients::from(Sgd::new(0.5).at_step::<f32>(1, 1.0).unwrap()).into();
@@ -199,9 +199,9 @@ fn use_kernels() {
     assert!(global_norm(&[input], level, 1).of_scaled(1.0) > 1.0);
 }
 
-/// What a loop computes that it should not: all arithmetic is at full width. Loops of differences
-/// alone are not judged: loads and stores bound them, and the compiler adds a second one for arrays
-/// that overlap, which these never do.
+/// Arithmetic of a loop that is not at full width; empty if there is none. Loops with subtractions
+/// only are exempt: loads and stores bound them, and the compiler adds a second version for
+/// overlapping arrays, which does not occur here.
 fn narrow<'a>(body: &[Instruction<'a>], register: &str) -> Vec<Instruction<'a>> {
     let arithmetic = || body.iter().filter(|i| i.is_arithmetic());
     if arithmetic().all(|i| i.name.starts_with("sub")) {

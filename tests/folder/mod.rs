@@ -1,12 +1,12 @@
-//! Directories for tests that write files.
+//! Temporary directories for tests that write files.
 
-#![allow(dead_code)] // not every test uses all of it
+#![allow(dead_code)] // each test uses a part of it
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// A directory of the test's own.
+/// A temporary directory, removed when dropped.
 pub struct Folder(pub PathBuf);
 
 impl Folder {
@@ -26,7 +26,7 @@ impl Folder {
         self.at("c.safetensors")
     }
 
-    /// Names of what is in it.
+    /// Sorted names of the directory's entries.
     pub fn names(&self) -> Vec<String> {
         let entries = fs::read_dir(&self.0).unwrap();
         let mut names: Vec<_> =
