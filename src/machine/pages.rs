@@ -58,8 +58,8 @@ impl Release {
         for (_, span) in self.spans[first..].iter().take_while(|(i, _)| *i == piece.index) {
             let (low, high) = span.extent;
             match span.stride {
-                Some(stride) => let_go(low + piece.start * stride, high.min(low + end * stride)),
-                None if end == positions => let_go(low, high),
+                Some(stride) => release(low + piece.start * stride, high.min(low + end * stride)),
+                None if end == positions => release(low, high),
                 None => {}
             }
         }
@@ -68,7 +68,7 @@ impl Release {
 
 /// Releases the pages that overlap `low..high`, including the partial ones at both ends.
 #[cfg(target_os = "linux")]
-fn let_go(low: usize, high: usize) {
+fn release(low: usize, high: usize) {
     // SAFETY: only queries a number.
     let page = usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4_096);
     if low < high {
@@ -81,4 +81,4 @@ fn let_go(low: usize, high: usize) {
 }
 
 #[cfg(not(target_os = "linux"))]
-fn let_go(_low: usize, _high: usize) {}
+fn release(_low: usize, _high: usize) {}

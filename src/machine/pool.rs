@@ -31,7 +31,7 @@ const HELPERS_MAX: usize = 1_023;
 
 /// Iterations of a spin loop between two readings of the clock, and between two yields of a waiting
 /// thread.
-const LOOKS: u32 = 64;
+const SPINS: u32 = 64;
 
 /// Calls `work` once for each number below `count`, on up to `threads` threads.
 ///
@@ -88,7 +88,7 @@ impl Region<'_> {
 /// A counter alone on its cache lines, because idle helpers read it continually.
 #[repr(align(128))]
 #[derive(Default)]
-struct Apart(AtomicUsize);
+struct PaddedCounter(AtomicUsize);
 
 /// The helpers of one process.
 #[derive(Default)]
@@ -100,9 +100,9 @@ struct Pool {
     /// That region while it is open, else null.
     region: AtomicPtr<Region<'static>>,
     /// Number of regions opened so far.
-    opened: Apart,
+    opened: PaddedCounter,
     /// The number of helpers that may hold a pointer to the region.
-    inside: Apart,
+    inside: PaddedCounter,
     /// The payload of a helper's panic in the region.
     panic: Mutex<Option<Payload>>,
     started: AtomicUsize,
@@ -200,7 +200,7 @@ impl Pool {
         let opened = || Some(self.opened.0.load(Ordering::SeqCst)).filter(|n| *n != seen);
         let since = Instant::now();
         while since.elapsed() < LINGER {
-            for _ in 0..LOOKS {
+            for _ in 0..SPINS {
                 if let Some(number) = opened() {
                     return number;
                 }
@@ -248,10 +248,10 @@ impl Drop for Open<'_> {
         // After a panic, no thread takes the remaining numbers.
         region.next.fetch_max(region.count, Ordering::Relaxed);
         pool.region.store(std::ptr::null_mut(), Ordering::SeqCst);
-        let mut looks = 0;
+        let mut spins = 0;
         while pool.inside.0.load(Ordering::SeqCst) > 0 {
-            looks += 1;
-            if looks % LOOKS == 0 {
+            spins += 1;
+            if spins % SPINS == 0 {
                 thread::yield_now();
             } else {
                 std::hint::spin_loop();
