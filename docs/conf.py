@@ -1,4 +1,4 @@
-"""Settings of the site: `sphinx-build -W --keep-going -n -b html docs docs/_build`."""
+"""Sphinx configuration: `sphinx-build -W --keep-going -n -b html docs docs/_build`."""
 
 from __future__ import annotations
 
@@ -48,14 +48,14 @@ STANDS_FOR = {
     "project/changelog": "CHANGELOG.md",
     "project/contributing": "CONTRIBUTING.md",
 }
-"""Pages that are files of the repository outside `docs`."""
+"""Pages whose text is a file of the repository outside `docs`."""
 SHOWN = {file: page for page, file in STANDS_FOR.items()}
 SHOWN["python/thalweg/reference.py"] = "api/reference"
-"""Files of the repository that are shown as a page; links to others become downloads."""
+"""Files of the repository that have a page; links to other files become downloads."""
 
 
 def take_in(app: Sphinx, docname: str, source: list[str]) -> None:
-    """Read the pages that stand for a file from it, and lead links that leave `docs` to pages."""
+    """Read a page of `STANDS_FOR` from its file, and point links out of `docs` to pages."""
     docs, page = Path(app.srcdir), Path(app.srcdir, f"{docname}.md")
     folder = page.parent
     if docname in STANDS_FOR:
@@ -75,7 +75,7 @@ def take_in(app: Sphinx, docname: str, source: list[str]) -> None:
 
 
 def no_link(_app: Sphinx, _env: Any, reference: pending_xref, content: Element) -> Element | None:
-    """Single backquotes that name an argument, or something of another library."""
+    """No link for single backquotes that name an argument or an object of another library."""
     first, dot, _ = reference["reftarget"].partition(".")
     other = not dot or first in autodoc_mock_imports
     return content if reference["reftype"] == "obj" and other else None
@@ -84,7 +84,7 @@ def no_link(_app: Sphinx, _env: Any, reference: pending_xref, content: Element) 
 def as_called(
     _app: Sphinx, what: str, _name: str, made: Any, _options: Any, *signatures: str | None
 ) -> tuple[str | None, ...]:
-    """Signatures of classes whose base is not there, and none of keywords that are refused."""
+    """The signature of `__init__` where the base class is mocked, without refused keywords."""
     called, returned = signatures
     if what == "class" and called == "(*args, **kwargs)":
         own = signature(made.__init__, bound_method=True)
@@ -93,13 +93,13 @@ def as_called(
 
 
 def imported_from(_app: Sphinx, module: str, name: str) -> str | None:
-    """The native module has no source to link to, so it is not listed among the sources."""
+    """No source link for objects of the native module, which has no Python source."""
     native = getattr(getattr(thalweg, name, None), "__module__", None) == "thalweg._core"
     return module if native else None
 
 
 def setup(app: Sphinx) -> None:
-    """Connect the above."""
+    """Connect the handlers."""
     app.connect("source-read", take_in)
     app.connect("missing-reference", no_link)
     app.connect("autodoc-process-signature", as_called)

@@ -1,7 +1,7 @@
 """Draw the pictures of `schedules.md`: ``python docs/draw_schedules.py``, with matplotlib.
 
-Every picture is made by `thalweg.schedule.plot`, so its legend shows how to make what it shows. A
-palette of few colours, by Pillow, which matplotlib needs too, makes it a fifth of the size.
+`thalweg.schedule.plot` draws every picture, so each legend is the code of its curve. A palette of
+few colours makes a file a fifth of the size. Pillow reduces the colours; matplotlib needs it too.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ PICTURES: dict[str, list[Schedule]] = {
 
 
 def main() -> None:
-    """Draw all of them."""
+    """Draw all pictures."""
     FOLDER.mkdir(exist_ok=True)
     for name, schedules in PICTURES.items():
         margins = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.08)
