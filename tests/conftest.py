@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -36,6 +37,12 @@ def skip_without(name: str) -> list[pytest.MarkDecorator]:
     needed = NEEDS.get(name)
     absent = needed is not None and find_spec(needed) is None
     return [pytest.mark.skip(f"{needed} is not installed")] if absent else []
+
+
+def pytest_collection_finish() -> None:
+    """Full garbage collections look at what tests make, not at every module."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -174,6 +174,7 @@ def test_gradients_are_the_slopes_of_the_loss(part: str, leaf: str) -> None:
         assert slope == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_the_program_reaches_the_accuracies_that_the_page_states() -> None:
     ended = subprocess.run(  # noqa: S603
         [sys.executable, str(FOLDER / "tune.py")],
