@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 import re
 import subprocess
 import sys
 from dataclasses import replace
 from functools import partial
+from importlib import import_module
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -34,7 +35,13 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
     monkeypatch.syspath_prepend(BENCHES)
 
     def run(program: str, *arguments: str | Path) -> str:
-        assert importlib.import_module(program).main([*map(str, arguments)]) == 0
+        # By its path: `tests` has a module `checkpoints` too.
+        spec = spec_from_file_location(f"benches.{program}", BENCHES / f"{program}.py")
+        assert spec
+        assert spec.loader
+        module = module_from_spec(spec)
+        spec.loader.exec_module(module)
+        assert module.main([*map(str, arguments)]) == 0
         printed = capsys.readouterr()
         assert printed.err == ""
         return printed.out
@@ -100,7 +107,7 @@ def test_a_section_prints_its_rows(section: str, run: Run) -> None:
 
 @pytest.mark.usefixtures("run")
 def test_there_is_no_other_section() -> None:
-    assert list(importlib.import_module("steps").SECTIONS) == list(ROWS)
+    assert list(import_module("steps").SECTIONS) == list(ROWS)
 
 
 def test_a_program_of_its_own_measures_what_was_chosen() -> None:
@@ -117,7 +124,7 @@ def test_a_wrong_result_ends_the_program(
     run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     wrong = replace(CONTENDERS["thalweg"], build=NumpyLoop)
-    monkeypatch.setattr(importlib.import_module("sections.rules"), "RULES", [wrong])
+    monkeypatch.setattr(import_module("sections.rules"), "RULES", [wrong])
     with pytest.raises(SystemExit) as end:
         run("steps", "--tiny", "--only", "rules")
     assert end.value.code == 1

@@ -66,7 +66,7 @@ while saved < 30:
         opt.save(sys.argv[1])
         saved += 1
     except BusyError as error:
-        assert "is in use by process" in str(error)
+        assert "is in use by" in str(error)
         busy += 1
 print(saved, busy)
 """
@@ -311,7 +311,7 @@ def test_a_fork_while_another_thread_saves(path: Path, tmp_path: Path) -> None:
                 opt.save(path)
                 said.append("saved")
             except BusyError as error:
-                assert f"is in use by process {os.getppid()}" in str(error)  # noqa: PT017
+                assert "is in use by" in str(error)  # noqa: PT017
                 said.append("busy")
             crash.stepped(opt)
             opt.save(elsewhere)

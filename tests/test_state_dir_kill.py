@@ -14,6 +14,7 @@ import pytest
 
 import thalweg
 from mapping import bits, opened, undisturbed, wide
+from rules import RULES
 from thalweg.mapped import limits
 from thalweg.mapped.progress import Word
 
@@ -73,7 +74,7 @@ def test_killed_at_random_it_goes_on_with_the_same_bits_or_is_known_to_be_torn(
     tmp_path: Path,
 ) -> None:
     rng, whole, torn = random.Random(3), 0, 0  # noqa: S311 - no secret
-    usual = thalweg.AdamW(wide(), lr=0.1)
+    usual = RULES["AdamW"].make(wide())
     directory = tmp_path / "0"
     for attempt in range(30):
         child = run(LOOP, directory)
@@ -98,7 +99,7 @@ def test_killed_at_random_it_goes_on_with_the_same_bits_or_is_known_to_be_torn(
             torn += 1
             with pytest.raises(ValueError, match="cut short"):
                 opened(directory, like=wide())
-            directory, usual = tmp_path / str(attempt + 1), thalweg.AdamW(wide(), lr=0.1)
+            directory, usual = tmp_path / str(attempt + 1), RULES["AdamW"].make(wide())
     assert whole > 0
     assert torn > 0
 
