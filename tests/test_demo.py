@@ -7,9 +7,11 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 
 from thalweg.cli import main
+from thalweg.cli.demo import network
 from thalweg.cli.demo.schedules import SCHEDULES
 
 if TYPE_CHECKING:
@@ -48,6 +50,32 @@ def test_it_prints_a_table_and_saves_the_picture_it_names(tmp_path: Path) -> Non
     assert all(label in ended.stderr for label in LABELS), "every run has a progress bar"
     assert f"saved {picture}" in ended.stdout.splitlines()
     assert picture.read_bytes().startswith(PNG_SIGNATURE)
+
+
+def test_gradients_of_the_network_agree_with_finite_differences() -> None:
+    """In float64, along a direction in which every element of a leaf counts."""
+    generator = np.random.default_rng(3)
+    parameters = {
+        name: {kind: generator.standard_normal(leaf.shape) / 8 for kind, leaf in layer.items()}
+        for name, layer in network.initial(generator).items()
+    }
+    inputs, labels = generator.standard_normal((4, 64)), generator.integers(0, 10, 4)
+    gradients = network.gradients(parameters, inputs, labels)
+    assert list(gradients) == list(parameters)
+    for name, layer in parameters.items():
+        for kind, leaf in layer.items():
+            nudge = 1e-6 * generator.standard_normal(leaf.shape)
+            above, below = (
+                network.cross_entropy(
+                    network.log_probabilities(
+                        {**parameters, name: {**layer, kind: leaf + sign * nudge}}, inputs
+                    ),
+                    labels,
+                )
+                for sign in (1, -1)
+            )
+            change = 2 * np.vdot(gradients[name][kind], nudge)
+            assert above - below == pytest.approx(change, rel=1e-6), f"{name}.{kind}"
 
 
 def test_adamw_reaches_97_percent_by_default(

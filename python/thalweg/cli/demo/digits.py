@@ -10,7 +10,7 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
 if TYPE_CHECKING:
-    from thalweg.study.models import Floats, Integers
+    from thalweg.cli.demo.network import Floats, Integers
 
 
 @dataclass(frozen=True)

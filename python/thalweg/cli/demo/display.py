@@ -17,10 +17,11 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from thalweg.cli.demo.training import NETWORK, Plan, Run
+from thalweg.cli.demo.network import SIZES
 
 if TYPE_CHECKING:
     from thalweg.cli.demo.digits import Digits
+    from thalweg.cli.demo.training import Plan, Run
 
 NUMBERS = (
     "peak\nlr",
@@ -49,7 +50,7 @@ def progress() -> Progress:
 def print_setting(digits: Digits, plan: Plan) -> None:
     """Print what is trained on what."""
     train, test = len(digits.train.labels), len(digits.test.labels)
-    sizes = "-".join(map(str, NETWORK.sizes))
+    sizes = "-".join(map(str, SIZES))
     print(f"{train:,} handwritten digits to train on, {test} to test (one digit: {1 / test:.2%})")
     print(f"network {sizes}, {plan.epochs} epochs, batches of {plan.batch_size}, seed {plan.seed}")
     print(f"learning rate: its peak times {plan.factor(digits)!r}")

@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from thalweg.cli.demo.network import SIZES
 from thalweg.cli.demo.schedules import DEFAULT
-from thalweg.cli.demo.training import NETWORK, Plan, Run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from thalweg.cli.demo.digits import Digits
+    from thalweg.cli.demo.training import Plan, Run
 
 # Colours of Okabe and Ito, which colour-blind readers tell apart, and line styles for grey prints.
 STYLES = {
@@ -40,7 +41,7 @@ def draw(runs: list[Run], plan: Plan, digits: Digits) -> Figure:
     if plan.schedule != DEFAULT:
         panels.append(partial(_draw_factor, plan=plan, digits=digits))
     picture = Figure(figsize=(5 * len(panels), 4.4), dpi=150, layout=margins)
-    network = "-".join(map(str, NETWORK.sizes))
+    network = "-".join(map(str, SIZES))
     picture.suptitle(
         f"Handwritten digits: a {network} network, batches of {plan.batch_size}, seed {plan.seed}"
     )

@@ -15,8 +15,8 @@ import thalweg
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from thalweg.cli.demo.network import Parameters
     from thalweg.schedule import Schedule
-    from thalweg.study.models import Parameters
 
 
 @dataclass(frozen=True)

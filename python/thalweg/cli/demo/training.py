@@ -10,19 +10,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 import thalweg
+from thalweg.cli.demo import network
 from thalweg.cli.demo.schedules import SCHEDULES
-from thalweg.study.models import Mlp
-from thalweg.study.models.layers import cross_entropy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from thalweg.cli.demo.digits import Digits, Samples
+    from thalweg.cli.demo.network import Integers, Parameters
     from thalweg.cli.demo.recipes import Recipe
     from thalweg.schedule import Schedule
-    from thalweg.study.models import Integers, Parameters
-
-NETWORK = Mlp((64, 128, 64, 10))
 
 
 @dataclass(frozen=True)
@@ -69,7 +66,7 @@ class Run:
 def train(recipe: Recipe, digits: Digits, plan: Plan, after_epoch: Callable[[Run], None]) -> Run:
     """Train the network with one optimizer, calling ``after_epoch`` after every pass."""
     generator = np.random.default_rng(plan.seed)
-    parameters = NETWORK.initial(generator)
+    parameters = network.initial(generator)
     optimizer = recipe.build(parameters, recipe.lr * plan.factor(digits), recipe.decay)
     run = Run(recipe)
     # A run that diverges overflows on its way; thalweg reports it, NumPy need not warn as well.
@@ -96,9 +93,7 @@ def _train_one_epoch(
 ) -> None:
     for rows in batches:
         begun = perf_counter()
-        _, gradients = NETWORK.loss_and_gradients(
-            parameters, samples.pixels[rows], samples.labels[rows]
-        )
+        gradients = network.gradients(parameters, samples.pixels[rows], samples.labels[rows])
         ready = perf_counter()
         optimizer.step(gradients)
         done = perf_counter()
@@ -114,7 +109,7 @@ def _batches(count: int, size: int, generator: np.random.Generator) -> Iterator[
 
 def _evaluate(run: Run, parameters: Parameters, digits: Digits) -> None:
     train, test = digits.train, digits.test
-    log_probabilities = NETWORK.log_probabilities(parameters, train.pixels)
-    run.train_losses.append(cross_entropy(log_probabilities, train.labels))
-    right = NETWORK.log_probabilities(parameters, test.pixels).argmax(axis=1) == test.labels
+    log_probabilities = network.log_probabilities(parameters, train.pixels)
+    run.train_losses.append(network.cross_entropy(log_probabilities, train.labels))
+    right = network.log_probabilities(parameters, test.pixels).argmax(axis=1) == test.labels
     run.test_accuracies.append(float(right.mean()))
