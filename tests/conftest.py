@@ -1,4 +1,4 @@
-"""What the tests share: settings are put back, a refusal changes nothing, one browser for all."""
+"""What the tests share: settings are put back, a refusal changes nothing."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 import thalweg
-from browser import Browser, running
 from thalweg import EMA, Accumulator, _core
 
 if TYPE_CHECKING:
@@ -53,12 +52,6 @@ def _settings() -> Iterator[None]:
         thalweg.set_num_threads(threads)
     if thalweg.get_cpu_level() != level:
         thalweg.set_cpu_level(level)
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
-    with running() as browser:
-        yield browser
 
 
 def attached(opt: thalweg.Optimizer) -> dict[str, Any]:

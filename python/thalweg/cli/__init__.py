@@ -12,7 +12,7 @@ import sys
 from typing import TYPE_CHECKING, Protocol
 
 import thalweg
-from thalweg.cli import bench, demo, info, inspect, study
+from thalweg.cli import bench, demo, info, inspect
 from thalweg.cli.errors import CommandError
 
 if TYPE_CHECKING:
@@ -36,7 +36,6 @@ SUBCOMMANDS: dict[str, Subcommand] = {
     "demo": demo,
     "info": info,
     "inspect": inspect,
-    "study": study,
 }
 
 

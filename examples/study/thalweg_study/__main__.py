@@ -1,0 +1,130 @@
+"""The command ``thalweg-study``: its options, and how it ends.
+
+What the study needs is imported when it starts, so that ``--help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import os
+import sys
+import textwrap
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from thalweg_study.errors import StudyError
+from thalweg_study.names import SUMMARIES
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+DATA = ("digits", "mnist5k")
+EXIT_CODES = (
+    "Exit code: 0 if the study is finished, whatever its verdicts, 2 if the options are wrong, the "
+    "output cannot be written or the study cannot go on, 130 after Ctrl-C. Every finished run is "
+    "kept in the directory at once: the same command goes on from there."
+)
+MOST_JOBS = 1024
+WIDTH = 80
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code."""
+    arguments = _parser().parse_args(argv)
+    try:
+        code = _run(arguments)
+        sys.stdout.flush()
+    except StudyError as error:
+        print(f"thalweg-study: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # The reader (`| head`) has gone; what is still buffered must not complain at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return code
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from joblib import cpu_count  # noqa: PLC0415 - slow
+
+    from thalweg_study import session  # noqa: PLC0415 - slow
+
+    order = session.Order(
+        claims=tuple(name for name in SUMMARIES if name in arguments.claims),
+        data=arguments.data,
+        thorough=arguments.full,
+        jobs=arguments.jobs or cpu_count(),
+        out=arguments.out,
+    )
+    return session.run(order)
+
+
+def _parser() -> argparse.ArgumentParser:
+    claims = "\n".join(f"  {name:<16}  {summary}" for name, summary in SUMMARIES.items())
+    parser = argparse.ArgumentParser(
+        prog="thalweg-study",
+        description="reproduce what the sources of AdamW claim, with verdicts, pictures and a "
+        "report",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=f"claims:\n{claims}\n\n{textwrap.fill(EXIT_CODES, WIDTH)}",
+    )
+    parser.add_argument(
+        "claims",
+        nargs="*",
+        type=_claim,
+        metavar="CLAIM",
+        help="which claims to study, see below (default: all)",
+    )
+    scale = parser.add_mutually_exclusive_group()
+    scale.add_argument(
+        "--quick", action="store_true", help="about two minutes on two CPUs (the default)"
+    )
+    scale.add_argument(
+        "--full", action="store_true", help="more seeds and finer grids, for up to an hour"
+    )
+    parser.add_argument(
+        "--data",
+        choices=DATA,
+        default=DATA[0],
+        help="pictures of handwritten digits, 8 by 8 or 28 by 28 pixels (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--jobs",
+        type=_jobs,
+        metavar="N",
+        help="processes; numbers do not depend on it (default: CPUs that this one may use)",
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        default=Path("thalweg-study"),
+        help="the directory of the report and of all runs; one that is there is gone on with "
+        "(default: %(default)s)",
+    )
+    return parser
+
+
+def _claim(text: str) -> str:
+    """Convert to the name of a claim, for argparse."""
+    if text in SUMMARIES:
+        return text
+    near = difflib.get_close_matches(text.lower().replace("_", "-"), SUMMARIES, 1, 0.5)
+    guess = f" (did you mean {near[0]!r}?)" if near else ""
+    raise argparse.ArgumentTypeError(
+        f"{text!r} is no claim{guess}; claims are {', '.join(SUMMARIES)}"
+    )
+
+
+def _jobs(text: str) -> int:
+    """Convert to a number of processes, for argparse."""
+    if text.isdecimal() and 1 <= int(text) <= MOST_JOBS:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is not an integer from 1 to {MOST_JOBS}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

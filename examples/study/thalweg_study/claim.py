@@ -1,0 +1,95 @@
+"""What a claim is made of: a question, an experiment, pictures, and verdicts by stated rules."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
+
+from thalweg_study.task import Record, Task
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Outcome = Literal["holds", "does not hold", "undecided"]
+Perform: TypeAlias = Callable[[Sequence[Task]], list[Record]]
+"""Performs tasks and returns their records in the same order."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What the whole study shares."""
+
+    data: str
+    """Name of the data set."""
+
+    thorough: bool
+    """Whether to take the time for many seeds and fine grids."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the figures say about one sentence of a source, by a rule that was stated before."""
+
+    sentence: str
+    """What is claimed."""
+
+    rule: str
+    """When it is said to hold, when not to, and when the figures do not decide."""
+
+    outcome: Outcome
+    figures: str
+    """The figures that the rule was applied to, with their uncertainty."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture with what a reader needs to understand it."""
+
+    name: str
+    """The name of its files, without ending."""
+
+    figure: Figure
+    caption: str
+    description: str
+    """What it shows, for readers who cannot see it."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Figures in rows."""
+
+    caption: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """What a claim adds to the report."""
+
+    verdicts: tuple[Verdict, ...]
+    pictures: tuple[Picture, ...]
+    tables: tuple[Table, ...]
+    method: str
+    """How the experiment was done, in sentences, with all its settings."""
+
+
+class Claim(Protocol):
+    """What a module in `claims` must offer."""
+
+    NAME: str
+    """The name on the command line."""
+
+    TITLE: str
+    QUESTION: str
+    """What is asked, in a sentence or two."""
+
+    SOURCE: str
+    """Who claimed it, and where."""
+
+    def plan(self, setting: Setting, /) -> Sequence[Task]:
+        """Return all tasks; those that depend on others' results stand in with the same cost."""
+
+    def study(self, setting: Setting, perform: Perform, /) -> Chapter:
+        """Ask the question: perform the tasks, judge, draw."""
