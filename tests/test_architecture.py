@@ -14,7 +14,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 ROOT = Path(__file__).parent.parent
-PACKAGE = ROOT / "python" / "thalweg"
+PACKAGES = {
+    path.name: path
+    for path in (ROOT / "python" / "thalweg", ROOT / "examples" / "study" / "thalweg_study")
+}
 SOURCES = {".py", ".pyi"}
 
 
@@ -46,19 +49,19 @@ def between_rooms(graph: Mapping[str, set[str]], room: Mapping[str, str]) -> dic
     return rooms
 
 
-def python_modules() -> dict[str, Path]:
-    """The modules of the package by name; the native one is its stub."""
+def python_modules(package: Path) -> dict[str, Path]:
+    """The modules of a package by name; the native one is its stub."""
     found = {}
-    for path in PACKAGE.rglob("*"):
+    for path in package.rglob("*"):
         if path.suffix in SOURCES:
-            parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+            parts = path.relative_to(package.parent).with_suffix("").parts
             found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
     return found
 
 
-def python_imports() -> dict[str, set[str]]:
-    """What each module imports of the package, in functions and for type checkers too."""
-    modules = python_modules()
+def python_imports(package: Path) -> dict[str, set[str]]:
+    """What each module imports of its package, in functions and for type checkers too."""
+    modules = python_modules(package)
     return {
         name: {target for target in imported(name, path, modules) if target != name}
         for name, path in modules.items()
@@ -81,18 +84,21 @@ def imported(name: str, path: Path, modules: Mapping[str, Path]) -> Iterator[str
                     yield source
 
 
-def python_rooms() -> dict[str, str]:
+def python_rooms(package: Path) -> dict[str, str]:
     """The folder or flat file directly in the package that each module is in."""
-    return {name: ".".join(name.split(".")[:2]) for name in python_modules()}
+    return {name: ".".join(name.split(".")[:2]) for name in python_modules(package)}
 
 
-def test_no_circle_of_modules() -> None:
-    found = circle(python_imports())
+@pytest.mark.parametrize("package", PACKAGES)
+def test_no_circle_of_modules(package: str) -> None:
+    found = circle(python_imports(PACKAGES[package]))
     assert not found, " -> ".join(found)
 
 
-def test_no_circle_of_folders() -> None:
-    found = circle(between_rooms(python_imports(), python_rooms()))
+@pytest.mark.parametrize("package", PACKAGES)
+def test_no_circle_of_folders(package: str) -> None:
+    path = PACKAGES[package]
+    found = circle(between_rooms(python_imports(path), python_rooms(path)))
     assert not found, " -> ".join(found)
 
 
@@ -125,7 +131,7 @@ def test_few_files_lie_flat(folder: str, most: int) -> None:
 
 
 def test_imports_are_found_wherever_they_stand() -> None:
-    imports = python_imports()
+    imports = python_imports(PACKAGES["thalweg"])
     assert "thalweg.cli.bench.session" in imports["thalweg.cli.bench"]  # in a function
     assert "thalweg._core" in imports["thalweg.tree"]
     assert "thalweg" in imports["thalweg.cli"]

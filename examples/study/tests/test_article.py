@@ -7,6 +7,7 @@ import importlib.util
 import re
 from pathlib import Path
 
+from thalweg_study.__main__ import _parser
 from thalweg_study.claims import CLAIMS
 
 STUDY = Path(__file__).parent.parent
@@ -40,3 +41,10 @@ def test_the_pictures_of_article_and_readme_are_committed_and_no_others() -> Non
     shown = set(re.findall(r"\]\((?:docs/)?study/([\w-]+\.png)\)", PAGE + readme))
     assert shown == {path.name for path in show.FOLDER.glob("*.png")}
     assert "docs/study/heat-maps-pair.png" in readme
+
+
+def test_the_article_shows_every_option_and_claim() -> None:
+    options = {o for action in _parser()._actions for o in action.option_strings if o[:2] == "--"}
+    section = PAGE.partition("\n## The command\n")[2].partition("\n## ")[0]
+    assert set(re.findall(r"^\| `(--[\w-]+)", section, re.MULTILINE)) == options - {"--help"}
+    assert all(f"`{name}`" in section for name in CLAIMS)
