@@ -26,7 +26,7 @@ from threadpoolctl import threadpool_info
 
 import thalweg
 from thalweg_study.claim import Chapter, Picture, Setting, Verdict
-from thalweg_study.names import SUMMARIES
+from thalweg_study.claims import CLAIMS
 from thalweg_study.training import Training
 
 if TYPE_CHECKING:
@@ -108,6 +108,7 @@ class Fake:
     NAME: str
     tasks: tuple[Task, ...]
     outcome: Outcome = "holds"
+    SUMMARY: str = "A summary"
     TITLE: str = "A title"
     QUESTION: str = "Is it so?"
     SOURCE: str = "Somebody (2020)"
@@ -156,11 +157,8 @@ def faked() -> ExitStack:
     stack = ExitStack()
     from thalweg_study import session  # noqa: PLC0415 - imports what was replaced
 
-    stack.enter_context(patch.object(session, "CLAIMS", claims()))
+    stack.enter_context(patch.dict(CLAIMS, claims(), clear=True))
     stack.enter_context(patch.object(session, "report", report()))
-    stack.enter_context(patch.dict(SUMMARIES))
-    for name in SUMMARIES.keys() - claims():
-        del SUMMARIES[name]
     return stack
 
 

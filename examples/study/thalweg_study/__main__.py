@@ -1,25 +1,24 @@
-"""The command ``thalweg-study``: its options, and how it ends.
-
-What the study needs is imported when it starts, so that ``--help`` answers at once.
-"""
+"""The command ``thalweg-study``: its options, and how it ends."""
 
 from __future__ import annotations
 
 import argparse
 import difflib
-import os
 import sys
 import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from joblib import cpu_count
+
+from thalweg_study import session
+from thalweg_study.claims import CLAIMS
+from thalweg_study.data import DATA
 from thalweg_study.errors import StudyError
-from thalweg_study.names import SUMMARIES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-DATA = ("digits", "mnist5k")
 EXIT_CODES = (
     "Exit code: 0 if the study is finished, whatever its verdicts, 2 if the options are wrong, the "
     "output cannot be written or the study cannot go on, 130 after Ctrl-C. Every finished run is "
@@ -33,37 +32,26 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
     arguments = _parser().parse_args(argv)
     try:
-        code = _run(arguments)
-        sys.stdout.flush()
+        return session.run(_order(arguments))
     except StudyError as error:
         print(f"thalweg-study: error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        return 130
-    except BrokenPipeError:
-        # The reader (`| head`) has gone; what is still buffered must not complain at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    return code
+        return session.INTERRUPTED
 
 
-def _run(arguments: argparse.Namespace) -> int:
-    from joblib import cpu_count  # noqa: PLC0415 - slow
-
-    from thalweg_study import session  # noqa: PLC0415 - slow
-
-    order = session.Order(
-        claims=tuple(name for name in SUMMARIES if name in arguments.claims),
+def _order(arguments: argparse.Namespace) -> session.Order:
+    return session.Order(
+        claims=tuple(name for name in CLAIMS if name in arguments.claims),
         data=arguments.data,
         thorough=arguments.full,
         jobs=arguments.jobs or cpu_count(),
         out=arguments.out,
     )
-    return session.run(order)
 
 
 def _parser() -> argparse.ArgumentParser:
-    claims = "\n".join(f"  {name:<16}  {summary}" for name, summary in SUMMARIES.items())
+    claims = "\n".join(f"  {name:<16}  {claim.SUMMARY}" for name, claim in CLAIMS.items())
     parser = argparse.ArgumentParser(
         prog="thalweg-study",
         description="reproduce what the sources of AdamW claim, with verdicts, pictures and a "
@@ -88,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--data",
         choices=DATA,
-        default=DATA[0],
+        default="digits",
         help="pictures of handwritten digits, 8 by 8 or 28 by 28 pixels (default: %(default)s)",
     )
     parser.add_argument(
@@ -110,13 +98,11 @@ def _parser() -> argparse.ArgumentParser:
 
 def _claim(text: str) -> str:
     """Convert to the name of a claim, for argparse."""
-    if text in SUMMARIES:
+    if text in CLAIMS:
         return text
-    near = difflib.get_close_matches(text.lower().replace("_", "-"), SUMMARIES, 1, 0.5)
+    near = difflib.get_close_matches(text.lower().replace("_", "-"), CLAIMS, 1, 0.5)
     guess = f" (did you mean {near[0]!r}?)" if near else ""
-    raise argparse.ArgumentTypeError(
-        f"{text!r} is no claim{guess}; claims are {', '.join(SUMMARIES)}"
-    )
+    raise argparse.ArgumentTypeError(f"{text!r} is no claim{guess}; claims are {', '.join(CLAIMS)}")
 
 
 def _jobs(text: str) -> int:

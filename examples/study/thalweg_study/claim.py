@@ -81,6 +81,9 @@ class Claim(Protocol):
     NAME: str
     """The name on the command line."""
 
+    SUMMARY: str
+    """A line of the command's help."""
+
     TITLE: str
     QUESTION: str
     """What is asked, in a sentence or two."""

@@ -14,9 +14,10 @@ from thalweg_study.claims.amsgrad.experiment import plan
 if TYPE_CHECKING:
     from thalweg_study.claim import Perform, Setting
 
-__all__ = ["NAME", "QUESTION", "SOURCE", "TITLE", "plan", "study"]
+__all__ = ["NAME", "QUESTION", "SOURCE", "SUMMARY", "TITLE", "plan", "study"]
 
 NAME = "amsgrad"
+SUMMARY = "where Adam fails and AMSGrad does not; what it gains on data"
 TITLE = "AMSGrad: a proof that it is needed, and what it gains"
 QUESTION = (
     "Does Adam go to the worst point of a problem that AMSGrad solves? And does AMSGrad gain "

@@ -14,9 +14,10 @@ from thalweg_study.claims.equivalence.experiment import plan
 if TYPE_CHECKING:
     from thalweg_study.claim import Perform, Setting
 
-__all__ = ["NAME", "QUESTION", "SOURCE", "TITLE", "plan", "study"]
+__all__ = ["NAME", "QUESTION", "SOURCE", "SUMMARY", "TITLE", "plan", "study"]
 
 NAME = "equivalence"
+SUMMARY = "L2 and weight decay: one for SGD, two with momentum or Adam"
 TITLE = "When L2 is weight decay, and when it is not"
 QUESTION = (
     "Do a penalty and decoupled decay lead the weights along the same way, from the same start on "

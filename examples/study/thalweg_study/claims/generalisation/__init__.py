@@ -14,9 +14,10 @@ from thalweg_study.claims.generalisation.experiment import plan
 if TYPE_CHECKING:
     from thalweg_study.claim import Perform, Setting
 
-__all__ = ["NAME", "QUESTION", "SOURCE", "TITLE", "plan", "study"]
+__all__ = ["NAME", "QUESTION", "SOURCE", "SUMMARY", "TITLE", "plan", "study"]
 
 NAME = "generalisation"
+SUMMARY = "Adam + L2, AdamW and SGDW at their best, over many seeds"
 TITLE = "Generalisation of the best settings"
 QUESTION = (
     "Each method at its best: does AdamW recognise more digits that it has never seen than Adam "

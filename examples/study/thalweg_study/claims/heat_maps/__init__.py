@@ -15,9 +15,10 @@ from thalweg_study.claims.heat_maps.experiment import plan
 if TYPE_CHECKING:
     from thalweg_study.claim import Perform, Setting
 
-__all__ = ["NAME", "QUESTION", "SOURCE", "TITLE", "plan", "study"]
+__all__ = ["NAME", "QUESTION", "SOURCE", "SUMMARY", "TITLE", "plan", "study"]
 
 NAME = "heat-maps"
+SUMMARY = "test error over learning rate and decay: tuned apart or not"
 TITLE = "Heat maps over learning rate and decay"
 QUESTION = (
     "Where do the good settings lie? If the best decay moves with the learning rate, the two have "

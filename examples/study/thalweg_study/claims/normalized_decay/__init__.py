@@ -14,9 +14,10 @@ from thalweg_study.claims.normalized_decay.experiment import plan
 if TYPE_CHECKING:
     from thalweg_study.claim import Perform, Setting
 
-__all__ = ["NAME", "QUESTION", "SOURCE", "TITLE", "plan", "study"]
+__all__ = ["NAME", "QUESTION", "SOURCE", "SUMMARY", "TITLE", "plan", "study"]
 
 NAME = "normalized-decay"
+SUMMARY = "whether the best decay moves with the training budget"
 TITLE = "Normalized decay"
 QUESTION = (
     "Does the best decay λ of a run fall with the length of the run, and does the normalized decay "

@@ -14,9 +14,10 @@ from thalweg_study.claims.schedules.experiment import plan
 if TYPE_CHECKING:
     from thalweg_study.claim import Perform, Setting
 
-__all__ = ["NAME", "QUESTION", "SOURCE", "TITLE", "plan", "study"]
+__all__ = ["NAME", "QUESTION", "SOURCE", "SUMMARY", "TITLE", "plan", "study"]
 
 NAME = "schedules"
+SUMMARY = "fixed, step, cosine, restarts, one cycle: what is fast"
 TITLE = "Schedules of the learning rate"
 QUESTION = (
     "How many epochs does AdamW need to a given accuracy when its learning rate is fixed, drops in "
