@@ -97,7 +97,7 @@ def test_ctrl_c_keeps_what_is_finished_and_meanwhile_nobody_else_writes(
     printed, errors = started.communicate(timeout=TIMEOUT)
     assert (started.returncode, printed) == (130, "")
     assert "67 finished runs are kept in" in errors
-    assert errors.endswith("and the same command goes on from there\n")
+    assert errors.endswith("and the same command continues from there\n")
     assert "Traceback" not in errors
     # No terminal: plain lines.
     assert not {"\x1b", "\r"} & set(errors)

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 EXIT_CODES = (
     "Exit code: 0 if the study is finished, whatever its verdicts, 2 if the options are wrong, the "
-    "output cannot be written or the study cannot go on, 130 after Ctrl-C. Every finished run is "
-    "kept in the directory at once: the same command goes on from there."
+    "output cannot be written or the study cannot continue, 130 after Ctrl-C. Every finished run "
+    "is kept in the directory at once: the same command continues from there."
 )
 MOST_JOBS = 1024
 WIDTH = 80
@@ -90,7 +90,7 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         metavar="DIR",
         default=Path("thalweg-study"),
-        help="the directory of the report and of all runs; one that is there is gone on with "
+        help="the directory of the report and of all runs; a study in it is continued "
         "(default: %(default)s)",
     )
     return parser

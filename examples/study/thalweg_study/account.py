@@ -1,4 +1,4 @@
-"""How much of the work is done: by cost, since plans may name stand-ins for what is not known yet.
+"""Progress of the work, by cost: plans may name stand-ins for tasks that are not known yet.
 
 Work that the store spares does not count, so that the time left can be told from the pace.
 """
@@ -24,7 +24,7 @@ class Account:
     plans : mapping of str to sequence of task
         By claim, in the order of the study; what several claims plan is the first one's.
     store : Store
-        What is not work.
+        Its tasks are no work.
     """
 
     def __init__(self, plans: Mapping[str, Sequence[Task]], store: Store) -> None:
@@ -44,7 +44,7 @@ class Account:
         self._end = 0.0
 
     def begin(self, claim: str) -> None:
-        """Go on to a claim: what the last one planned and did not do is not to be done."""
+        """Begin a claim; tasks that the last one planned and did not need are dropped."""
         self.done = self._end
         self._end = min(self.done + self._shares[claim], self.total)
 
@@ -54,5 +54,5 @@ class Account:
             self.done = min(self.done + task.cost, self._end)
 
     def finish(self) -> None:
-        """Let everything be done."""
+        """Count all work as done."""
         self.done = self.total

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from thalweg_study.statistics import Floats
 
 NEAR = 1.4
-"""A learning rate, or decay, counts if its best error is at most so many times the best of all."""
+"""Learning rates and decays count up to this best error, in units of the best of all."""
 
 LOST = 0.5
 """An error beyond which a run has learnt nothing that counts."""
@@ -86,7 +86,7 @@ def basin(of: Map) -> Basin:
 
 
 def cost_of_tuning_apart(of: Map, seeds: NDArray[np.intp]) -> float:
-    """Return what is lost by tuning one after the other, in test error.
+    """Return the loss from tuning one after the other, in test error.
 
     First the learning rate with the smallest decay, then the decay with that learning rate, both by
     validation error; compared with the best of all pairs.
@@ -99,7 +99,7 @@ def cost_of_tuning_apart(of: Map, seeds: NDArray[np.intp]) -> float:
 
 
 def cost_from_anywhere(of: Map, seeds: NDArray[np.intp]) -> float:
-    """Return what is lost on average if the first decay is any that counts."""
+    """Return the average of that loss if the first decay is any that counts."""
     validation = of.validation[:, :, seeds].mean(axis=-1)
     test = of.test[:, :, seeds].mean(axis=-1)
     starts = validation.min(axis=0) <= NEAR * validation.min()

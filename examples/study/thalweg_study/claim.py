@@ -1,4 +1,4 @@
-"""What a claim is made of: a question, an experiment, pictures, and verdicts by stated rules."""
+"""Parts of a claim: a question, an experiment, pictures, and verdicts by stated rules."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Perform: TypeAlias = Callable[[Sequence[Task]], list[Record]]
 
 @dataclass(frozen=True)
 class Setting:
-    """What the whole study shares."""
+    """Data and scale, which all claims share."""
 
     data: str
     """Name of the data set."""
@@ -29,10 +29,10 @@ class Setting:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the figures say about one sentence of a source, by a rule that was stated before."""
+    """The judgement on one sentence of a source, by a rule that was stated before."""
 
     sentence: str
-    """What is claimed."""
+    """The claim."""
 
     rule: str
     """When it is said to hold, when not to, and when the figures do not decide."""
@@ -44,7 +44,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture with what a reader needs to understand it."""
+    """A picture with its caption and description."""
 
     name: str
     """The name of its files, without ending."""
@@ -52,7 +52,7 @@ class Picture:
     figure: Figure
     caption: str
     description: str
-    """What it shows, for readers who cannot see it."""
+    """Its content, for readers who cannot see it."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Chapter:
-    """What a claim adds to the report."""
+    """The part of the report about one claim."""
 
     verdicts: tuple[Verdict, ...]
     pictures: tuple[Picture, ...]
@@ -76,7 +76,7 @@ class Chapter:
 
 
 class Claim(Protocol):
-    """What a module in `claims` must offer."""
+    """The interface of a module in `claims`."""
 
     NAME: str
     """The name on the command line."""
@@ -86,10 +86,10 @@ class Claim(Protocol):
 
     TITLE: str
     QUESTION: str
-    """What is asked, in a sentence or two."""
+    """The question, in a sentence or two."""
 
     SOURCE: str
-    """Who claimed it, and where."""
+    """Authors and place of the claim."""
 
     def plan(self, setting: Setting, /) -> Sequence[Task]:
         """Return all tasks; those that depend on others' results stand in with the same cost."""

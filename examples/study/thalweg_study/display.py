@@ -1,4 +1,4 @@
-"""What the study says in a terminal, apart from progress."""
+"""Output in a terminal, apart from progress."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def say(text: str) -> None:
 
 
 def print_verdicts(chapters: Iterable[tuple[Claim, Chapter]]) -> None:
-    """Print what is claimed, the figures, and the verdict."""
+    """Print each claim with its figures and its verdict."""
     console = Console(highlight=False)
     # In a narrow terminal whole words on broken lines say more than cut ones.
     console.width = max(console.width, WIDTH)

@@ -58,10 +58,10 @@ MARKERS = {
     "adamw-independent": "^",
     "amsgrad": "X",
 }
-"""On the lines of methods; with them, nobody needs the colours."""
+"""On the lines of methods, which they tell apart without colours."""
 
 INK = "0.25"
-"""Of what frames data: axes, ticks and their labels."""
+"""Of the frame of data: axes, ticks and their labels."""
 
 
 def figure(width: float, height: float) -> Figure:

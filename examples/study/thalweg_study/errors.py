@@ -4,4 +4,4 @@ from __future__ import annotations
 
 
 class StudyError(Exception):
-    """The study cannot begin, or go on; the message is for the user. Finished runs are kept."""
+    """The study cannot begin or continue; the message is for the user. Finished runs are kept."""

@@ -14,7 +14,7 @@ class Findings:
     """The claims that were studied, in order, with their chapters, and how it was done."""
 
     command: str
-    """What to type to have the same again."""
+    """The command for the same numbers."""
 
     chapters: tuple[tuple[Claim, Chapter], ...]
 

@@ -95,7 +95,7 @@ class Grid:
 
 @dataclass(frozen=True)
 class Map:
-    """What a grid found; arrays are (learning rates, decays, seeds)."""
+    """Results of a grid; arrays are (learning rates, decays, seeds)."""
 
     grid: Grid
     train_loss: Floats

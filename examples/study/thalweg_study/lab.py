@@ -20,22 +20,22 @@ if TYPE_CHECKING:
     from thalweg_study.task import Record, Task
 
 CHUNK_SECONDS = 0.5
-"""Tasks are handed out in pieces of so much work: more would be lost by an interruption, with less
-the processes would wait for the next."""
+"""Work in one piece: with more, an interruption would lose more; with less, processes would wait
+for the next piece."""
 
 PIECES = 4
-"""But every process gets so many pieces, so that all finish at about the same time."""
+"""Least pieces per process, so that all finish at about the same time."""
 
 
 class Watch(Protocol):
-    """Who wants to know what has a record now."""
+    """A function that is told which tasks have a record."""
 
     def __call__(self, task: Task, /, *, made: bool) -> None:
-        """Take notice of a task that was made, or found in the store, for the first time."""
+        """Be told, once a task, that it was made or found in the store."""
 
 
 class TaskError(Exception):
-    """What a task raised, in another process: its traceback."""
+    """The traceback of a task that failed in another process."""
 
 
 class Lab:
@@ -44,7 +44,7 @@ class Lab:
     Parameters
     ----------
     store : Store
-        What is in it is not made again.
+        Runs in it are not made again.
     jobs : int
         Processes. Records do not depend on it.
     watch : callable
@@ -75,7 +75,7 @@ class Lab:
         Raises
         ------
         StudyError
-            If a task fails, a process dies, or records cannot be stored. What is finished is kept.
+            If a task fails, a process dies, or records cannot be stored. Finished runs are kept.
         """
         unique = {key_of(task): task for task in tasks}
         missing = [task for task in unique.values() if task not in self._store]
@@ -104,7 +104,7 @@ class Lab:
             raise problem
 
     def _keep(self, tasks: Sequence[Task], future: Future[Outcome]) -> StudyError | None:
-        """Store what is finished of some tasks, and return what went wrong."""
+        """Store the finished ones of some tasks, and return the failure, if any."""
         try:
             outcome = future.result()
         except BrokenProcessPool as error:
@@ -136,9 +136,9 @@ class Lab:
 
 
 def kept(store: Store) -> str:
-    """Say what happens to finished runs."""
+    """Say that finished runs are kept, and where."""
     runs = "1 finished run is" if len(store) == 1 else f"{len(store):,} finished runs are"
-    return f"{runs} kept in {str(store.path)!r}, and the same command goes on from there"
+    return f"{runs} kept in {str(store.path)!r}, and the same command continues from there"
 
 
 def _chunks(tasks: list[Task], jobs: int) -> Iterator[tuple[Task, ...]]:

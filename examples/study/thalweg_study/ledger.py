@@ -26,7 +26,7 @@ class Run:
 
 @dataclass
 class Ledger:
-    """Who asked for what."""
+    """The runs, and the claims that asked for each."""
 
     _runs: dict[str, Run] = field(default_factory=dict)
 
@@ -37,7 +37,7 @@ class Ledger:
         return iter(self._runs.values())
 
     def enter(self, claim: str, tasks: Sequence[Task], records: Sequence[Record]) -> None:
-        """Enter what a claim got."""
+        """Enter the records that a claim received."""
         for task, record in zip(tasks, records, strict=True):
             key = key_of(task)
             if key not in self._runs:

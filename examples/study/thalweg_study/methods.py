@@ -27,7 +27,7 @@ class Method:
 
     label: str
     decay: str
-    """What the number that is called decay is, in formulas: the term that it is a factor of."""
+    """The meaning of the number called decay in formulas: the term that it is a factor of."""
 
     build: Callable[[Any, float, float, Schedule], thalweg.Optimizer]
     """From parameters, learning rate, decay and the multiplier of the schedule."""

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from thalweg_study.task import Task
 
 MOST = 61 if sys.platform == "win32" else 4096
-"""What the system lets a process wait for."""
+"""Most processes that the system lets one wait for."""
 
 ONE_THREAD = dict.fromkeys(
     (
@@ -48,7 +48,7 @@ ONE_THREAD = dict.fromkeys(
 
 @dataclass(frozen=True)
 class Failure:
-    """What a task raised."""
+    """The exception of a task."""
 
     error: str
     """In a line, with where."""
@@ -58,14 +58,14 @@ class Failure:
 
 @dataclass(frozen=True)
 class Outcome:
-    """The records of the first tasks of several, as JSON, and what the next one raised, if any."""
+    """Records of the tasks that finished, as JSON, and the failure of the next, if any."""
 
     records: tuple[str, ...]
     failure: Failure | None = None
 
 
 class Pool:
-    """So many processes at most; they start with the first tasks."""
+    """At most ``jobs`` processes; they start with the first tasks."""
 
     def __init__(self, jobs: int) -> None:
         context = multiprocessing.get_context("spawn")
@@ -81,13 +81,13 @@ class Pool:
             return self._executor.submit(perform, tasks)
 
     def close(self) -> None:
-        """Wait for what is running."""
+        """Wait for running tasks, and end all processes."""
         self._executor.shutdown()
         self._lifeline.close()
         self._reading.close()
 
     def stop(self) -> None:
-        """End all processes, whatever they are doing."""
+        """End all processes at once, also those with a task."""
         self._lifeline.close()
         self._executor.shutdown(cancel_futures=True)
         self._reading.close()
@@ -100,7 +100,7 @@ def perform(tasks: Sequence[Task]) -> Outcome:
         for task in tasks:
             record = task.perform()
             records.append(json.dumps(record, allow_nan=False))
-    except Exception as error:  # noqa: BLE001 - whatever it is, it is told where it matters
+    except Exception as error:  # noqa: BLE001 - the parent reports any failure of a task
         return Outcome(tuple(records), _failure(error))
     return Outcome(tuple(records))
 
@@ -113,7 +113,7 @@ def _failure(error: Exception) -> Failure:
 
 @contextmanager
 def _setting_of_workers() -> Iterator[None]:
-    """Let what is started meanwhile inherit single threads and deafness to Ctrl-C.
+    """Let processes that start meanwhile inherit single threads and ignore Ctrl-C.
 
     The terminal sends that to all; a worker that is still importing would show a traceback.
     """

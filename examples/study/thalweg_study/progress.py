@@ -1,4 +1,4 @@
-"""What is shown on stderr while runs are made: a bar in a terminal, else a line now and then."""
+"""Progress on stderr while runs are made: a bar in a terminal, else a line now and then."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from thalweg_study.task import Task
 
 LINES = 10
-"""So many lines at most where there is no bar, apart from one a claim."""
+"""Most lines where there is no bar, apart from one a claim."""
 
 
 class Progressing:
-    """A context that shows how far the study is."""
+    """A context that shows the progress of the study."""
 
     def __init__(self, account: Account) -> None:
         self._account = account
@@ -42,7 +42,7 @@ class Progressing:
         self._display.stop()
 
     def begin(self, name: str) -> None:
-        """Go on to a claim."""
+        """Begin a claim."""
         self._account.begin(name)
         self._display.begin(name)
         self._show()

@@ -38,7 +38,7 @@ TRAINED_ON = 300
 
 @dataclass(frozen=True)
 class Order:
-    """What was asked for."""
+    """The options of a study."""
 
     claims: tuple[str, ...]
     """Names, in the order of the report; all if there are none."""
@@ -50,7 +50,7 @@ class Order:
 
     @property
     def command(self) -> str:
-        """What to type for the same numbers; they do not depend on the processes."""
+        """The command for the same numbers, which do not depend on the processes."""
         scale = "--full" if self.thorough else "--quick"
         options = [scale, "--data", self.data, "--out", str(self.out)]
         join = subprocess.list2cmdline if os.name == "nt" else shlex.join
@@ -63,7 +63,7 @@ def run(order: Order) -> int:
     Raises
     ------
     StudyError
-        If the study cannot begin or go on. Finished runs are kept.
+        If the study cannot begin or continue. Finished runs are kept.
     """
     _check_writable(order.out)
     with store.opened(order.out) as runs:

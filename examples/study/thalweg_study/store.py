@@ -1,7 +1,7 @@
 """Finished runs on disk: a line of JSON a run, appended when it is finished and never changed.
 
-A line carries a checksum of itself, so that a damaged one is known by looking at it alone. Whatever
-ends the process, at most the line that was being written is lost.
+A line carries a checksum of itself, so that a damaged one is recognised by itself. However
+the process ends, at most the line that was being written is lost.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ if TYPE_CHECKING:
 NAME = "runs.jsonl"
 BEGINNING = b'{"kind":"'
 LINE = re.compile(rb'(.*),"checksum":"([0-9a-f]{16})"\}', re.DOTALL)
-"""What the checksum is of, and the checksum."""
+"""The text under the checksum, and the checksum."""
 
 SHOWN = 5
-"""So many damaged lines are named."""
+"""Most damaged lines that are named."""
 
 
 @cache
 def environment() -> dict[str, str]:
-    """Return what makes the numbers, other than settings: versions.
+    """Return the versions that numbers depend on, beside settings.
 
     Data come with scikit-learn, and a search of a task is SciPy's.
     """
@@ -57,7 +57,7 @@ def settings_of(task: Task) -> dict[str, Any]:
 
 
 def key_of(task: Task) -> str:
-    """Return what is equal for equal tasks only."""
+    """Return a text that is equal for equal tasks only."""
     return _key(task.kind, settings_of(task))
 
 
@@ -80,7 +80,7 @@ def opened(directory: Path) -> Iterator[Store]:
         try:
             yield Store(path, file, content)
         finally:
-            # What was added is written already, or its failure was reported.
+            # All runs are written already, or the failure was reported.
             with suppress(OSError):
                 file.close()
     finally:
@@ -89,7 +89,7 @@ def opened(directory: Path) -> Iterator[Store]:
 
 @dataclass
 class _Content:
-    """What a file holds."""
+    """The content of a file."""
 
     records: dict[str, str] = field(default_factory=dict)
     """As JSON, by key: those of this environment."""
@@ -115,7 +115,7 @@ class Store:
         self._records = content.records
         self._environment = environment()
         self.notices = tuple(_notices(path, content))
-        """What the user should know about the file, in sentences."""
+        """Sentences about the file for the user."""
 
     def __len__(self) -> int:
         return len(self._records)
@@ -136,7 +136,7 @@ class Store:
         """Keep tasks with their records, which are JSON, and have them in the file on return."""
         runs = list(runs)
         lines = [_line(task, record, self._environment) for task, record in runs]
-        # What is left of a line must not damage the next.
+        # The rest of a torn line must not damage the next.
         start, self._torn = b"\n" * self._torn, False
         with _failing(self.path):
             self._file.write(start + b"".join(lines))
@@ -180,7 +180,7 @@ def _read(path: Path) -> _Content:
     with _failing(path):
         if not path.exists():
             return content
-        # Others may have no end, or wait for somebody.
+        # A device may have no end, and a pipe may wait for a writer.
         if not path.is_file():
             raise _no_store(path)
         with path.open("rb") as file:

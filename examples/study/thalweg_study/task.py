@@ -8,14 +8,14 @@ from __future__ import annotations
 from typing import Any, ClassVar, Protocol, TypeAlias
 
 Record: TypeAlias = dict[str, Any]
-"""What a task found: keys and what JSON can hold. Scalars are columns of the table of all runs."""
+"""Results of a task, as JSON can hold them. Scalars are columns of the table of all runs."""
 
 
 class Task(Protocol):
-    """What a frozen dataclass of JSON scalars must offer to be run, stored and found again."""
+    """A frozen dataclass of JSON scalars that can be run, stored and found again."""
 
     kind: ClassVar[str]
-    """Tells the tasks of one class from those of another in what is stored."""
+    """Name of the class of the task in the store."""
 
     @property
     def cost(self) -> float:

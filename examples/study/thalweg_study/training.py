@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from thalweg_study.task import Record
 
 CHANCE = {"loss": math.log(10), "error": 0.9}
-"""What a network knows that guesses, for runs that stopped."""
+"""Loss and error of a network that guesses, for runs that stopped."""
 
 PARTS = ("train", "validation", "test")
 GUESS = {f"{part}_{name}": value for part in PARTS for name, value in CHANCE.items()}
-"""What a look finds at such a network."""
+"""Results of a look at such a network."""
 
 
 class Pace(NamedTuple):

@@ -138,7 +138,7 @@ class Imitation:
     decay ends, ``b`` where the penalty does, ``n`` where training without either does. So 0 is
     perfect imitation and 1 is no better than no penalty. The record has the ``distance`` for
     ``factors``, the penalty in units of the decay, and the ``best_factor`` with the ``smallest``
-    distance of a search that goes on around the best of them.
+    distance of a search around the best of them.
     """
 
     kind: ClassVar[str] = "imitation"
@@ -206,7 +206,7 @@ class Imitation:
 
 
 class _Course:
-    """What all runs of a task share: pictures, batches, first weights."""
+    """Pictures, batches and first weights, which all runs of a task share."""
 
     def __init__(self, name: str, dtype: str, steps: int, seed: int) -> None:
         self.samples = data.load(name, SIZE, seed).train

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from thalweg_study.statistics import Interval
 
 NETWORKS = {"mlp": "multilayer perceptron", "conv": "convolutional network"}
-"""What the models are called."""
+"""Names of the models in sentences."""
 
 AT_AN_END = "A star marks a choice at an end of what was tried: beyond it may be better."
 """To be said where `choice` is used."""

@@ -23,7 +23,7 @@ __all__ = ["MODELS", "Conv", "Floats", "Integers", "Mlp", "Model", "Parameters"]
 
 
 class Model(Protocol):
-    """What a network offers; its parameters live outside of it, in a tree."""
+    """A network, whose parameters live outside of it, in a tree."""
 
     def initial(self, generator: np.random.Generator, dtype: DTypeLike = np.float32) -> Parameters:
         """Draw the first parameters."""

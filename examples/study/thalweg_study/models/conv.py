@@ -71,7 +71,7 @@ class Conv:
 
 @dataclass(frozen=True)
 class _Block:
-    """Filters, pooling, biases and a ReLU: what the way back through them needs."""
+    """Intermediate results of filters, pooling, biases and ReLU, for the way back."""
 
     windows: Floats
     filtered: Floats
@@ -89,7 +89,7 @@ def _block(layer: Layer, pictures: Floats) -> _Block:
 
 
 def _block_backward(block: _Block, to_active: Floats) -> tuple[Floats, Layer]:
-    """Return the gradient by what is filtered, and those of the filters and biases."""
+    """Return the gradient by the filtered pictures, and those of filters and biases."""
     to_pooled = to_active * (block.active > 0)
     to_filtered = layers.max_pool_backward(block.filtered, block.pooled, to_pooled)
     to_weights = np.tensordot(block.windows, to_filtered, ((3, 4, 5), (1, 2, 3)))

@@ -43,7 +43,7 @@ def affine_gradients(inputs: Floats, to_outputs: Floats) -> Layer:
 
 
 def relu(values: Floats) -> Floats:
-    """Return what is positive, zero elsewhere."""
+    """Return positive values as they are, zero elsewhere."""
     return np.maximum(values, 0)
 
 

@@ -1,4 +1,4 @@
-"""The page as text: what of the findings goes where is in ``page.html``."""
+"""The page as text; ``page.html`` says where each part of the findings is shown."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from thalweg_study.report.pictures import Rendered
 
 SIGNS: dict[Outcome, str] = {"holds": "✓", "does not hold": "✗", "undecided": "?"}
-"""Beside the word and the colour of an outcome, for who does not see the colour."""
+"""Beside the word and the colour of an outcome, for readers who do not see the colour."""
 
 NUMBER = re.compile(r"\W*\d[^a-df-z]*(to [^a-df-z]*)?\w{0,3}|\W*", re.IGNORECASE)
 """A number, perhaps with an exponent, an interval and a short unit; or a dash for none."""

@@ -1,6 +1,6 @@
 """Whether AMSGrad helps: where Adam is known to fail, and where networks are trained.
 
-``experiment`` says what is run and gathers it, ``judging`` applies the rules, ``pictures`` draws.
+``experiment`` plans runs and gathers results, ``judging`` applies the rules, ``pictures`` draws.
 """
 
 from __future__ import annotations

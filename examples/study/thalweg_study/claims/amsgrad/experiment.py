@@ -63,7 +63,7 @@ def scale_of(setting: Setting) -> Scale:
 
 @dataclass(frozen=True)
 class Network:
-    """What was found with one network."""
+    """Results with one network."""
 
     tuning: dict[str, dict[Pair, Floats]]
     """Validation errors of the seeds that choose, by method, learning rate and decay."""

@@ -1,6 +1,6 @@
 """Whether an L2 penalty is weight decay: for plain gradient descent, with momentum, for Adam.
 
-``experiment`` says what is run and gathers it, ``judging`` applies the rules, ``pictures`` draws.
+``experiment`` plans runs and gathers results, ``judging`` applies the rules, ``pictures`` draws.
 """
 
 from __future__ import annotations

@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from thalweg_study.statistics import Floats
 
 SAME = 10.0
-"""Up to so many times the control's, a distance is one of rounding."""
+"""Largest distance that is due to rounding, in units of the control's."""
 
 APART = 1000.0
-"""From so many times the control's, it is not."""
+"""Least distance that is not due to rounding, in the same units."""
 
 FOLLOWS = 0.1
 """A penalty follows the decay if it leaves no more than this of the decay's effect undone."""

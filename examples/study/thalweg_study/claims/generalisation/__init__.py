@@ -1,6 +1,6 @@
 """Generalisation: the best of each method, on seeds that tuned nothing, in pairs.
 
-``experiment`` says what is run and gathers it, ``judging`` applies the rules, ``pictures`` draws.
+``experiment`` plans runs and gathers results, ``judging`` applies the rules, ``pictures`` draws.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ FIRST_SEED = 1000
 
 LOOKS = 30
 CLOSE = 1.25
-"""Training losses are called equal if one is at most so many times the other."""
+"""Largest quotient of training losses that are called equal."""
 
 LEAST = 1e-12
 """Losses below have no logarithm of their own."""

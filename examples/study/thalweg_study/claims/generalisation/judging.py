@@ -1,4 +1,4 @@
-"""What the runs say: verdicts on paired differences, and the table of figures."""
+"""Judgement of the runs: verdicts on paired differences, and the table of figures."""
 
 from __future__ import annotations
 

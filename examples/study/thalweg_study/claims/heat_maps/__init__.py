@@ -1,6 +1,6 @@
 """Heat maps: where the good settings of each method lie, over learning rate and decay.
 
-``experiment`` says what is run and gathers it, ``judging`` applies the rules, ``pictures`` draws.
+``experiment`` plans runs and gathers results, ``judging`` applies the rules, ``pictures`` draws.
 """
 
 from __future__ import annotations

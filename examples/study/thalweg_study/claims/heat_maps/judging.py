@@ -1,4 +1,4 @@
-"""What the maps say: verdicts on how basins lie and on tuning apart, and the table of figures."""
+"""Judgement of the maps: verdicts on directions of basins and on tuning apart, and the table."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ CLAIMED = {
         "along the axes",
     ),
 }
-"""What is said of a method, and how its basin then lies. The last is practice, not the paper."""
+"""The claim about a method, and the direction of its basin. The last is practice, not the paper."""
 
 APART = {"SGD": ("sgd", "sgdw-independent"), "Adam": ("adam", "adamw-independent")}
 """Penalty and the paper's decay of each family."""

@@ -29,7 +29,7 @@ ROWS = (
 PAIR = ("adam", "adamw")
 
 CONTRAST = 1.6
-"""Colours end at so many times the best error."""
+"""End of the colours, in units of the best error."""
 
 
 def draw(maps: Mapping[str, Map], basins: Mapping[str, Basin]) -> tuple[Picture, ...]:

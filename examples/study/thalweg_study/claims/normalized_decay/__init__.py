@@ -1,6 +1,6 @@
 """Normalized decay: how the best decay moves with the length of a run.
 
-``experiment`` says what is run and gathers it, ``judging`` applies the rules, ``pictures`` draws.
+``experiment`` plans runs and gathers results, ``judging`` applies the rules, ``pictures`` draws.
 """
 
 from __future__ import annotations

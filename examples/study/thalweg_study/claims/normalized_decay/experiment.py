@@ -1,4 +1,4 @@
-"""What is run: budgets and decays on some seeds, and decays carried to the longest on others."""
+"""The runs: budgets and decays on some seeds, and decays carried to the longest on others."""
 
 from __future__ import annotations
 
@@ -22,26 +22,26 @@ BATCH_SIZE = 32
 STEPS_AN_EPOCH = 4
 
 KEPT = ("λ", "λ_norm", "λ·steps", "nothing")
-"""What may be kept when a run gets longer; who keeps nothing tunes anew."""
+"""Quantities to keep when a run gets longer; if nothing is kept, the decay is tuned anew."""
 
 MEASURES = {
     "validation_error": "validation error",
     "test_error": "test error",
     "validation_loss": "validation loss",
 }
-"""What the best decay may be best in; the first is what is judged."""
+"""Measures in which a decay may be best; the first is judged."""
 
 
 @dataclass(frozen=True)
 class Scale:
-    """How much is run."""
+    """Size of the experiment."""
 
     budgets: tuple[int, ...]
     """Epochs of a run."""
 
     decays: tuple[float, ...]
     lrs: tuple[float, ...]
-    """The first is what is judged; the others are looked at beside it."""
+    """The first is judged; the others are shown beside it."""
 
     tuning_seeds: int
     seeds: int
@@ -85,7 +85,7 @@ def tuning_tasks(setting: Setting, scale: Scale) -> list[Training]:
 
 
 def comparing_tasks(setting: Setting, scale: Scale, decays: Mapping[str, float]) -> list[Training]:
-    """Return the longest runs, with the decay that follows from what is kept."""
+    """Return the longest runs, with the decay that follows from the quantity kept."""
     first = scale.tuning_seeds
     return [
         _training(setting, LR, decays[kept], scale.budgets[-1], seed)
@@ -109,7 +109,7 @@ def _training(setting: Setting, lr: float, decay: float, budget: int, seed: int)
 
 
 class Grid:
-    """What the tuning seeds found, over budgets and decays."""
+    """Results of the tuning seeds, over budgets and decays."""
 
     def __init__(self, scale: Scale, tasks: Sequence[Training], records: list[Record]) -> None:
         self.budgets = scale.budgets

@@ -1,6 +1,6 @@
 """Schedules of the learning rate: how soon each reaches an accuracy, and how well it ends.
 
-``experiment`` says what is run and gathers it, ``judging`` applies the rules, ``pictures`` draws.
+``experiment`` plans runs and gathers results, ``judging`` applies the rules, ``pictures`` draws.
 """
 
 from __future__ import annotations

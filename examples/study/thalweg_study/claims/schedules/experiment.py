@@ -1,4 +1,4 @@
-"""What is run: budgets and learning rates on some seeds to choose by, the best on others."""
+"""The runs: budgets and learning rates on some seeds to choose by, the best on others."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from thalweg_study.statistics import Floats
 
 ALLOWANCE = 0.005
-"""What the target of all schedules is above the best error of the fixed learning rate."""
+"""Distance of the target of all schedules from the best error of the fixed learning rate."""
 
 NEAR = 0.005
 """How much worse than a cosine of just that length the end of a cycle may be."""

@@ -44,7 +44,7 @@ def _curves(tuning: Tuning, runs: Runs) -> Picture:
     panels = picture.subplots(2, len(LABELS), sharex=True, sharey="row", height_ratios=(3, 1))
     curves = {schedule: runs.on_the_way(schedule, runs.epochs) for schedule in LABELS}
     means = np.array([curve.mean(axis=0) for curve in curves.values()])
-    # The climb from a guess takes few epochs, and would press together what is compared.
+    # The climb from a guess takes few epochs, and would press the rest together.
     shown = [i for i, epoch in enumerate(runs.epochs) if epoch >= LONGEST / 15]
     for (schedule, label), above, below in zip(LABELS.items(), *panels, strict=True):
         for other in means:
