@@ -1,10 +1,10 @@
-"""Times saving and loading against NumPy, which writes and reads the same bytes and nothing else.
+"""Times of saving and loading, next to NumPy's for writing and reading the same bytes.
 
     python benches/checkpoints.py DIRECTORY           # on the disk of that directory, two minutes
     python benches/checkpoints.py DIRECTORY --tiny    # a test that it runs; its times mean nothing
 
-Everything that is written is flushed to the disk within its time, and everything that is read is in
-the page cache. `torch.save` and safetensors are timed where they are installed.
+The time of a write includes the flush to the disk; reads come from the page cache. `torch.save` and
+safetensors are timed where they are installed.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ if TYPE_CHECKING:
     from thalweg.cli.bench.formulas import Array, Arrays
 
 BYTES = 256 << 20
-"""Of parameters and state."""
+"""Bytes of parameters and state."""
 MODELS = {"few": 4, "many": 2000}
-"""Tensors of the parameters."""
+"""Number of parameters by model."""
 STATES = 3
-"""Arrays of a parameter: itself and two of state."""
+"""Arrays for each parameter: itself and two of state."""
 ROUNDS = 11
 
 
 class Subject:
-    """An optimizer, all its arrays by name, and what writes and reads them in a directory."""
+    """An optimizer, its arrays by name, and the functions that save and load them."""
 
     def __init__(self, directory: Path, tensors: int, size: int) -> None:
         rng = np.random.default_rng(0)
@@ -61,7 +61,7 @@ class Subject:
         )
 
     def writers(self) -> dict[str, Step]:
-        """By name; the first is what the others are compared with."""
+        """Writers by name; the others are compared with the first."""
         timed = {"NumPy, tofile": Step(self._plainly), "opt.save": Step(self._save)}
         if find_spec("safetensors"):
             from safetensors.numpy import save_file  # noqa: PLC0415 - if it is installed
@@ -77,7 +77,7 @@ class Subject:
         return timed
 
     def readers(self) -> dict[str, Step]:
-        """The same, of what the writers have written."""
+        """Readers of the files that the writers have written, by name."""
         timed = {
             "NumPy, fromfile": Step(self._read_plainly),
             "opt.load": Step(partial(self.opt.load, self.own)),
@@ -94,7 +94,7 @@ class Subject:
         return timed
 
     def check(self) -> None:
-        """End the benchmark unless what was saved comes back."""
+        """End the benchmark unless loading restores what was saved."""
         before = [array.copy() for array in self.arrays.values()]
         self._plainly()
         self._save()
@@ -133,7 +133,7 @@ def flushed(write: partial[Any], path: Path) -> None:
 
 
 def show(title: str, steps: dict[str, Step], size: int, rounds: int) -> None:
-    """Time all in turn and print a table; the speed is a share of that of the first."""
+    """Time all steps in turn and print a table; speed is relative to the first."""
     times = race(steps, rounds)
     base, *_ = times.values()
     cells = []

@@ -1,7 +1,7 @@
-"""A pass of scikit-learn's MLPClassifier over the digits, with its own Adam and with thalweg's.
+"""Times of a pass of MLPClassifier over the digits, with scikit-learn's Adam and with thalweg's.
 
-``python benches/sklearn_mlp.py``. Both do the same forward and backward passes; before anything is
-timed it is checked that they have the same losses.
+``python benches/sklearn_mlp.py``. Both do the same forward and backward passes; a check before the
+timing ensures that their losses are the same.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ TOLERANCE = {"float32": 1e-4, "float64": 1e-9}
 
 
 def digits(side: int, dtype: str) -> tuple[Any, Any]:
-    """The 1,797 digits in pictures of `side` by `side` pixels, between 0 and 1, and their names."""
+    """The 1,797 digits as images of `side` by `side` pixels from 0 to 1, and their labels."""
     pixels, names = load_digits(return_X_y=True)
     where = np.arange(side) * 8 // side
     pictures = pixels.reshape(-1, 8, 8)[:, where][:, :, where] / 16.0
@@ -47,7 +47,7 @@ def digits(side: int, dtype: str) -> tuple[Any, Any]:
 
 
 def check(models: dict[str, Any], dtype: str) -> None:
-    """End the benchmark unless the first two are the same computation."""
+    """End the benchmark unless the first two models have the same losses."""
     theirs, ours, _ = (model.loss_curve_ for model in models.values())
     if not np.allclose(ours, theirs, rtol=TOLERANCE[dtype], atol=0):
         sys.exit(f"the losses differ: {theirs} and {ours}; nothing was timed")

@@ -1,4 +1,4 @@
-"""Times whole steps from Python, against each other and against the memory limit.
+"""Times of whole steps from Python, next to each other and to the memory limit.
 
     python benches/steps.py                          # everything, about ten minutes
     python benches/steps.py --only rules layouts     # these sections

@@ -1,9 +1,9 @@
-"""Steps of thalweg.torch.AdamW and of torch's own AdamW, in memory that torch has allocated.
+"""Times of steps of thalweg.torch.AdamW and of torch's AdamW, in memory that torch has allocated.
 
     python benches/torch_steps.py                    # three minutes
     python benches/torch_steps.py --only mlp many    # these models
 
-The gradients are given and `step` is timed, after all are checked against the reference.
+Gradients are fixed, and only `step` is timed. All results are checked against the reference first.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ KINDS = [
 ]
 LARGE = 33_554_432
 SAMPLE_SECONDS = 0.05
-"""Each in turn for so long, as threads of OpenMP go on spinning for a while after a step."""
+"""Long samples, because threads of OpenMP spin for a while after a step."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -23,23 +23,23 @@ TINY = Effort(0.0, 2, 2, sample_seconds=1e-4)
 
 @dataclass(frozen=True)
 class Options:
-    """The wishes of the command line."""
+    """The options of the command line."""
 
     tiny: bool
     rounds: int | None
     elements: int | None
 
     def pick(self, full: T, tiny: T) -> T:
-        """Return the size that this run is to have."""
+        """Return `full`, or `tiny` in a tiny run."""
         return tiny if self.tiny else full
 
     def rounds_or(self, usual: int) -> int:
-        """Return the number of samples, which is `usual` unless the command line says else."""
+        """Return the number of samples: `usual` unless the command line sets another."""
         return self.rounds or self.pick(usual, 2)
 
     @property
     def effort(self) -> Effort:
-        """As in `thalweg bench`."""
+        """The effort for a case, as in `thalweg bench`."""
         return self.pick(FULL, TINY).limited(self.rounds)
 
 

@@ -25,7 +25,7 @@ ELEMENTS = 16
 
 
 class Layer(NamedTuple):
-    """A container as users have them; None is no leaf."""
+    """A typical container of a user; None is no leaf."""
 
     w: Array
     b: Array | None

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 TITLE = "fresh interpreters that import a module and end"
 MODULES = ("numpy", "thalweg")
-# As an installed package has it: compiled once, not at each import.
+# Bytecode is cached, as for an installed package, instead of compiled at each import.
 ENVIRONMENT = {**os.environ, "PYTHONDONTWRITEBYTECODE": ""}
 
 

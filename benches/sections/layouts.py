@@ -1,4 +1,4 @@
-"""Gradients and parameters as they come: transposed, sliced, of the other type."""
+"""Layouts of gradients and parameters: transposed, sliced, of the other type."""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
 """The promise of constant speed: no magnitude makes a step slow, however small.
 
-Subnormal numbers take some processors many times as long, others hardly longer: the section begins
-with what they cost here. Each part of a step's input in turn, and all but the parameter together,
-get every order of magnitude; then there is the state that 70,000 zero gradients leave.
+Subnormal numbers take many times as long on some processors and hardly longer on others, so the
+section first measures their cost on this one. Then each array of a step in turn, and all but the
+parameter together, get every order of magnitude. The last case is the state that 70,000 zero
+gradients leave.
 """
 
 from __future__ import annotations
@@ -33,13 +34,13 @@ STATES = {1: ("b",), 2: ("m", "v"), 3: ("m", "v", "u")}
 SQUARES = {"v", "u"}
 ALL = "all but p"
 SAMPLE_SECONDS = 1e-4
-"""As what precedes each step takes longer than the step."""
+"""Short samples, because the preparation of each step takes longer than the step."""
 AGAIN = 4
-"""Factor of rounds for the worst ratio, which among hundreds of noisy ones is mostly noise."""
+"""Times as many rounds for the worst ratio: the worst of hundreds is mostly noise."""
 
 
 class Bed:
-    """An optimizer of one array, whose arrays are written anew before every step."""
+    """An optimizer of one parameter whose arrays are reset before every step."""
 
     def __init__(self, contender: Contender, dtype: DTypeLike, elements: int) -> None:
         self.title = f"{contender.label} {dtype}, {elements:,}"
@@ -52,7 +53,7 @@ class Bed:
         self.roles = (*names, ALL)
 
     def step(self, changed: Arrays) -> Step:
-        """Return a step on ordinary contents but for those that are `changed`."""
+        """Return a step on the ordinary contents, replaced where `changed` has others."""
         contents = {**self._ordinary, **changed}
         pairs = [(array, contents[name]) for name, array in self._live.items()]
         return Step(self._step.run, prepare=partial(_restore, pairs))
@@ -66,7 +67,7 @@ class Bed:
         }
 
     def after_zero_gradients(self, steps: int) -> Arrays:
-        """Return what an ordinary array becomes; a small one, tiled, has the same values."""
+        """Return the arrays after `steps` zero gradients, computed on a small array and tiled."""
         step, live = self._built({name: a[:256] for name, a in self._ordinary.items()})
         step.run()
         live["g"].fill(0)
@@ -104,13 +105,13 @@ def _restore(pairs: list[tuple[Array, Array]]) -> None:
 
 
 def _over(ordinary: Step, others: dict[Any, Step], rounds: int) -> dict[Any, float]:
-    """Return the ratios of times, all taken in turn."""
+    """Return the time of each step over that of `ordinary`, measured in turn."""
     times = race({None: ordinary, **others}, rounds, SAMPLE_SECONDS)
     return {key: times[key].ratio(times[None]) for key in others}
 
 
 def _penalty(elements: int) -> float:
-    """Return NumPy's time to divide subnormal numbers, over that of others."""
+    """Return NumPy's time to divide subnormal numbers, over that for normal ones."""
     normal, out = np.full(elements, 0.7, np.float32), np.empty(elements, np.float32)
     subnormal, ordinary = (
         Step(partial(np.divide, x, normal, out=out)) for x in (normal * np.float32(1e-40), normal)
@@ -119,7 +120,7 @@ def _penalty(elements: int) -> float:
 
 
 def _measure(bed: Bed, exponents: range, zero_steps: int, rounds: int) -> None:
-    """Print the ratios of all roles and exponents, and again the worst."""
+    """Print the ratio of each role and exponent, then the worst with more rounds."""
     ordinary = bed.step({})
     found: dict[tuple[str, int], float] = {}
     for exponent in exponents:

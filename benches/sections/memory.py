@@ -1,4 +1,4 @@
-"""The promise that nothing is allocated: what steps add to the peak, and what state takes."""
+"""The promise that a step allocates nothing: growth of the peak by steps, and size of the state."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ STEPS = 20
 def _resident(field: str) -> int:
     """Return bytes by Linux's account: VmRSS now, VmHWM at the peak.
 
-    `ru_maxrss` would not do: a child begins with its parent's.
+    `ru_maxrss` cannot replace it: a child inherits its parent's.
     """
     status = Path("/proc/self/status").read_text()
     return 1024 * int(status.partition(f"{field}:")[2].split()[0])
 
 
 def _forget_peak() -> None:
-    # Otherwise what construction took and gave back hides what a step takes.
+    # Otherwise memory that construction used and freed hides the growth by a step.
     Path("/proc/self/clear_refs").write_text("5")
 
 
@@ -56,7 +56,7 @@ def _subject(name: str, dtype: DTypeLike, elements: int) -> tuple[Thalweg, Step]
 
 def measure(name: str, dtype: DTypeLike, elements: int) -> tuple[float, int]:
     """Return bytes of state a parameter, and the growth of the peak; for a fresh process."""
-    # Starts the threads, whose stacks are no allocation of a step.
+    # Start the threads first, since their stacks are no allocation of a step.
     _, warm = _subject(name, dtype, 1 << 17)
     warm.run()
     stepper, step = _subject(name, dtype, elements)
@@ -70,7 +70,7 @@ def measure(name: str, dtype: DTypeLike, elements: int) -> tuple[float, int]:
 
 
 def run(options: Options) -> None:
-    """Measure each rule in a fresh process, so that none finds room that another has freed."""
+    """Measure each rule in a fresh process, so that none reuses memory that another has freed."""
     elements = options.pick(ELEMENTS, 1 << 20)
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["thalweg.cli.bench.measure"])

@@ -1,9 +1,9 @@
 """The number of elements from which a second thread pays.
 
 Below `PARALLEL_MIN` of src/machine/threads.rs, or `PARALLEL_MIN_AWAKE` where helpers are awake, a
-step stays on the calling thread and the ratio is 1; a number is right if the ratio leaves 1
-downwards there. Steps that follow each other at once find the helper awake, once woken; a pause
-sends it to sleep.
+step stays on the calling thread and the ratio is 1. A constant is right if the ratio falls below 1
+from there on. Steps in direct succession find the helper awake once it was woken; a pause puts it
+to sleep.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ TOTALS = [1 << exponent for exponent in range(13, 21)]
 SMALL = 256
 PAUSE_SECONDS = 1e-3
 SAMPLE_SECONDS = 1e-4
-"""As a pause before each step makes a sample much longer."""
+"""Short samples, because the pause before each step makes them much longer."""
 NOISE = np.random.default_rng(0).standard_normal(2_048)
 THREADS = (1, 2)
 

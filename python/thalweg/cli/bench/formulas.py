@@ -74,7 +74,7 @@ def _sgd(p: Array, g: Array, *state: Array, step: int, scale: float) -> tuple[Ar
 
 
 ADAMW = Formula(_adamw, states=2)
-# The same with eps added before the bias correction.
+# AdamW with eps added before the bias correction.
 ADAMW_EPS_HAT = Formula(_adamw_eps_hat, states=2)
 AMSGRAD = Formula(_adamw, states=3)
 SGD = Formula(_sgd, states=1)

@@ -39,7 +39,7 @@ def memory(traffics: Iterable[Traffic]) -> int:
 def build(traffics: Iterable[Traffic], elements: int) -> dict[Traffic, Step]:
     """Return a stream for each traffic; those of one type share their arrays.
 
-    Tensors are not told apart: the limit of many is that of one as large as all.
+    The limit of many tensors is that of one tensor of their total size.
     """
     traffics = list(traffics)
     arrays = {
@@ -50,7 +50,7 @@ def build(traffics: Iterable[Traffic], elements: int) -> dict[Traffic, Step]:
 
 
 def of(stepper: Stepper, grads: Arrays) -> Step:
-    """Return the limit of one parameter and its state where they lie; twice, which changes nothing.
+    """Return the limit on a parameter and its state in place; two exclusive ors change nothing.
 
     Memory is not equally fast everywhere: the same loop took up to a sixth longer on other arrays
     of one size. So a large step is compared with the limit of its own memory.

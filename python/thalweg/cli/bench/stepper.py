@@ -1,4 +1,4 @@
-"""The face that every contender shows to the check and to the clock."""
+"""The interface of contenders to the check and to the clock."""
 
 from __future__ import annotations
 
