@@ -18,7 +18,7 @@ EPOCHS, BATCH = 10, 32
 
 
 def digits(rng: np.random.Generator) -> tuple[Any, ...]:
-    """Images of 8 x 8 with one channel and their labels; four fifths are for training."""
+    """Images of 8 x 8 with one channel, and their labels; 80 % for training, 20 % for testing."""
     images, labels = load_digits(return_X_y=True)
     images = (images / 16).astype(np.float32).reshape(-1, 8, 8, 1)
     order = rng.permutation(len(images))
@@ -39,7 +39,7 @@ def initial(rng: np.random.Generator) -> dict[str, dict[str, Any]]:
 
 
 def convolve(x: Any, w: Any, b: Any) -> Any:
-    """Every patch of `x`, (images, height, width, channels), times the kernel: one product."""
+    """Convolution without padding of `x`, (images, height, width, channels), as one product."""
     height, width = x.shape[1] - w.shape[0] + 1, x.shape[2] - w.shape[1] + 1
     shifts = [(i, j) for i in range(w.shape[0]) for j in range(w.shape[1])]
     patches = anp.concatenate([x[:, i : i + height, j : j + width] for i, j in shifts], axis=3)
@@ -62,7 +62,7 @@ def loss(params: dict[str, dict[str, Any]], images: Any, labels: Any) -> Any:
 
 
 def main() -> float:
-    """Train; return the accuracy on the images that were held out."""
+    """Train; return the accuracy on the test images."""
     rng = np.random.default_rng(0)
     images, labels, test_images, test_labels = digits(rng)
     params = initial(rng)

@@ -19,7 +19,7 @@ HIDDEN, EPOCHS, BATCH = 40, 10, 32
 
 
 def digits(rng: np.random.Generator) -> tuple[Any, ...]:
-    """Sequences of 8 rows of 8 pixels and their labels; four fifths are for training."""
+    """Sequences of 8 rows of 8 pixels, and their labels; 80 % for training, 20 % for testing."""
     images, labels = load_digits(return_X_y=True)
     rows = (images / 8 - 1).reshape(-1, 8, 8)
     order = rng.permutation(len(rows))
@@ -28,7 +28,7 @@ def digits(rng: np.random.Generator) -> tuple[Any, ...]:
 
 
 def initial(rng: np.random.Generator) -> dict[str, dict[str, Any]]:
-    """Float64 parameters, scaled to the number of inputs of their layer."""
+    """Float64 parameters by layer; weights have the variance 1/inputs."""
 
     def layer(inputs: int, outputs: int) -> dict[str, Any]:
         w = rng.standard_normal((inputs, outputs)) / np.sqrt(inputs)
@@ -44,12 +44,12 @@ def initial(rng: np.random.Generator) -> dict[str, dict[str, Any]]:
 
 
 def linear(x: Any, w: Any, b: Any) -> Any:
-    """One layer."""
+    """An affine layer, ``x @ w + b``."""
     return anp.dot(x, w) + b
 
 
 def sigmoid(x: Any) -> Any:
-    """A gate between closed, 0, and open, 1."""
+    """The logistic function, through `tanh`, which cannot overflow."""
     return 0.5 * (anp.tanh(0.5 * x) + 1)
 
 
@@ -76,7 +76,7 @@ def loss(params: dict[str, dict[str, Any]], sequences: Any, labels: Any) -> Any:
 
 
 def main() -> float:
-    """Train; return the accuracy on the sequences that were held out."""
+    """Train; return the accuracy on the test sequences."""
     rng = np.random.default_rng(0)
     sequences, labels, test_sequences, test_labels = digits(rng)
     params = initial(rng)

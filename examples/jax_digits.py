@@ -1,7 +1,7 @@
 """A convolutional network on handwritten digits: JAX compiles its gradients, thalweg trains it.
 
-The parameters are NumPy arrays all along. Needs JAX and scikit-learn (for the data). Takes a few
-seconds on one core, most of them to compile.
+The parameters stay NumPy arrays. Needs JAX and scikit-learn (for the data). Takes a few seconds on
+one core, mostly for compilation.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ EPOCHS, BATCH = 10, 32
 
 
 def digits(rng: np.random.Generator) -> tuple[Any, ...]:
-    """Images of 8 x 8 with one channel and their labels; four fifths are for training."""
+    """Images of 8 x 8 with one channel, and their labels; 80 % for training, 20 % for testing."""
     images, labels = load_digits(return_X_y=True)
     images = (images / 16).astype(np.float32).reshape(-1, 8, 8, 1)
     order = rng.permutation(len(images))
@@ -61,7 +61,7 @@ def loss_and_grads(params: dict[str, dict[str, Any]], images: Any, labels: Any) 
 
 
 def main() -> float:
-    """Train; return the accuracy on the images that were held out."""
+    """Train; return the accuracy on the test images."""
     rng = np.random.default_rng(0)
     images, labels, test_images, test_labels = digits(rng)
     params = initial(rng)
@@ -74,7 +74,7 @@ def main() -> float:
     for epoch in range(1, EPOCHS + 1):
         total = 0.0
         order = rng.permutation(len(images))[: len(images) // BATCH * BATCH]
-        for batch in order.reshape(-1, BATCH):  # one shape, so that it is compiled once
+        for batch in order.reshape(-1, BATCH):  # equal shapes, so that JAX compiles once
             value, grads = loss_and_grads(params, images[batch], labels[batch])
             opt.step(grads)
             total += float(value) * BATCH

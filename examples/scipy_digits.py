@@ -1,9 +1,9 @@
 """Logistic regression on handwritten digits through `scipy.optimize.minimize`.
 
-The same regularised objective, of 650 variables, is minimized by L-BFGS-B and by AdamW, first from
-all 1,257 training images, then from mini-batches of 64. On all images both find the same minimum,
-L-BFGS-B with a third of the evaluations. On mini-batches AdamW comes near it, and L-BFGS-B, whose
-line search compares values of different batches, does not.
+L-BFGS-B and AdamW minimize the same regularised objective of 650 variables, on all 1,257 training
+images and on mini-batches of 64. On all images, both find the same minimum, L-BFGS-B with a third
+of the evaluations. On mini-batches, AdamW comes close to the minimum. L-BFGS-B does not, because
+its line search compares values of different batches.
 
 Run it with ``python examples/scipy_digits.py``; it takes a second. Needs SciPy and scikit-learn.
 """
@@ -26,16 +26,16 @@ ITERATIONS = 1000
 
 
 class Figures(NamedTuple):
-    """What a run came to: objective on all training images, share of test images right."""
+    """Results of a run: objective on all training images, accuracy on the test images."""
 
     objective: float
     accuracy: float
     images: int
-    """Training images that were read, each as often as it was."""
+    """Training images read, counting repeated reads."""
 
 
 class Digits:
-    """Images of 8 x 8 pixels with a constant added, and their classes."""
+    """Images of 8 x 8 pixels with a constant feature for the bias, and their labels."""
 
     def __init__(self) -> None:
         pixels, labels = load_digits(return_X_y=True)
@@ -46,7 +46,7 @@ class Digits:
         self.read = 0
 
     def loss(self, x: Any, rows: Any = slice(None)) -> tuple[float, Any]:
-        """Mean cross-entropy of these images plus the penalty, and its gradient."""
+        """Mean cross-entropy of the images in `rows` plus the penalty, and its gradient."""
         images, targets = self.images[rows], self.targets[rows]
         self.read += len(images)
         logits = images @ x.reshape(-1, 10)
@@ -57,13 +57,13 @@ class Digits:
         return value, (images.T @ errors / len(images)).ravel() + PENALTY * x
 
     def accuracy(self, x: Any) -> float:
-        """Share of test images that are told right."""
+        """Share of test images that are classified correctly."""
         told = (self.test_images @ x.reshape(-1, 10)).argmax(axis=1)
         return float((told == self.test_labels).mean())
 
 
 def run(method: Any, options: dict[str, Any], *, sampled: bool) -> Figures:
-    """Minimize from zero, on all images or on random mini-batches of a fixed seed."""
+    """Minimize from zero, on all images or, if `sampled`, on random mini-batches."""
     digits = Digits()
     rng = np.random.default_rng(0)
 
@@ -79,7 +79,7 @@ def run(method: Any, options: dict[str, Any], *, sampled: bool) -> Figures:
 
 
 def main() -> dict[str, Figures]:
-    """Run all four and print a table."""
+    """Run both methods on all images and on mini-batches; print and return the results."""
     lr = 0.05 * schedule.cosine(total=ITERATIONS)
     sampled = {"lr": lr, "maxiter": ITERATIONS, "stochastic": True}
     figures = {

@@ -1,8 +1,8 @@
-"""Handwritten digits with scikit-learn: which decay, and how strong, in a search over a pipeline.
+"""Handwritten digits with scikit-learn: a grid search over the kind and strength of decay.
 
-``python examples/sklearn_digits.py``, a few seconds. The search compares decoupled decay
-(``weight_decay``) with scikit-learn's penalty in the loss (``alpha``) by cross-validation, and the
-best of all is tried on a quarter of the digits that the search has not seen.
+``python examples/sklearn_digits.py`` takes a few seconds. The search compares decoupled decay
+(``weight_decay``) with scikit-learn's penalty in the loss (``alpha``) by cross-validation. The best
+model is tested on a quarter of the digits that the search has not seen.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ GRID = [
 
 
 def main() -> float:
-    """Print what the search finds; return the accuracy on the digits that were set aside."""
+    """Print the scores of the search; return the accuracy on the test digits."""
     pixels, digits = load_digits(return_X_y=True)
     x, x_test, y, y_test = train_test_split(
         pixels.astype(np.float32), digits, test_size=0.25, stratify=digits, random_state=0

@@ -1,8 +1,8 @@
 """A small convolutional network reads handwritten digits, with PyTorch on the CPU.
 
-The optimizer is `thalweg.torch.AdamW`, the learning rate torch's own `OneCycleLR`. The data are
-the 1,797 digits of 8 x 8 pixels that come with scikit-learn; every fourth is kept for the test. It
-takes a few seconds and reads more than 98 of 100 unseen digits.
+The optimizer is `thalweg.torch.AdamW`, the learning rate torch's `OneCycleLR`. The data are the
+1,797 digits of 8 x 8 pixels of scikit-learn; every fourth is for testing. The program takes a few
+seconds and reads more than 98 % of the test digits correctly.
 
     pip install 'thalweg[torch]' scikit-learn
     python examples/torch_digits.py
@@ -19,7 +19,7 @@ BATCH = 64
 
 
 def data() -> tuple[torch.Tensor, torch.Tensor]:
-    """Images of shape (1797, 1, 8, 8), from 0 to 1, and the digits they show."""
+    """Images of shape (1797, 1, 8, 8) with values from 0 to 1, and their digits."""
     pixels, digits = load_digits(return_X_y=True)
     images = torch.tensor(pixels / 16, dtype=torch.float32).reshape(-1, 1, 8, 8)
     return images, torch.tensor(digits)
@@ -40,7 +40,7 @@ def network() -> nn.Module:
 
 
 def main() -> float:
-    """Train; return the share of unseen digits that are read correctly."""
+    """Train; return the accuracy on the test digits."""
     torch.manual_seed(0)
     torch.set_num_threads(1)  # faster for a network this small
     images, digits = data()

@@ -1,4 +1,4 @@
-"""What is shown: bars while it works, if that is a terminal, and a table at the end."""
+"""Output of the example: progress bars in a terminal, and the table of results."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ def bars() -> Progress:
 
 
 def documents_bar(shown: Progress, what: str, total: int) -> Callable[[int], None]:
-    """A bar that is moved on by a number of documents."""
+    """Add a bar; the returned function advances it by a number of documents."""
     task = shown.add_task(what, total=total, note="documents")
     return lambda count: shown.advance(task, count)
 
 
 def steps_bar(shown: Progress, total: int) -> Callable[[float], None]:
-    """A bar that is moved on by a step, given its loss."""
+    """Add a bar; the returned function advances it by a step and shows its smoothed loss."""
     task = shown.add_task("tuning", total=total, note="steps")
     average: list[float] = []
 
@@ -48,7 +48,7 @@ def steps_bar(shown: Progress, total: int) -> Callable[[float], None]:
 
 
 def print_results(rows: list[tuple[str, float, Run | None]]) -> None:
-    """Print what was trained, how well it does, and how long a step took."""
+    """Print a row per classifier: its accuracy, size of training, and times of a step."""
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("", no_wrap=True)
     for heading in (

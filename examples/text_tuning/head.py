@@ -1,4 +1,4 @@
-"""The classifier on top of embeddings: softmax regression that starts at the nearest centroid."""
+"""The classifier of embeddings: softmax regression, initialised at the class centroids."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 SHARPNESS = 16.0
-"""Length of a class's weights at the start. Embeddings have length 1, so that with weights of
-length 1 the likeliest of 50 classes would get a twentieth of the probability."""
+"""Initial length of a class's weights. Embeddings have length 1; with weights of length 1 too, the
+likeliest of 50 classes would get a probability of only 1/20."""
 
 
 def nearest_centroid(
     embeddings: Floats, labels: NDArray[np.intp], classes: int
 ) -> dict[str, Floats]:
-    """A head that picks the class whose mean embedding has the largest cosine."""
+    """A head that predicts the class whose mean embedding has the largest cosine."""
     centroids = np.zeros((classes, embeddings.shape[1]), embeddings.dtype)
     np.add.at(centroids, labels, embeddings)
     lengths = np.sqrt(np.square(centroids).sum(axis=1, keepdims=True))
@@ -27,13 +27,13 @@ def nearest_centroid(
 
 
 def logits(head: dict[str, Floats], embeddings: Floats) -> Floats:
-    """Of the classes, (documents, classes)."""
+    """Logits of shape (documents, classes)."""
     result: Floats = embeddings @ head["weight"].T + head["bias"]
     return result
 
 
 def accuracy(head: dict[str, Floats], embeddings: Floats, labels: NDArray[np.intp]) -> float:
-    """Share of documents whose likeliest class is theirs."""
+    """Share of documents whose likeliest class is their label."""
     return float((logits(head, embeddings).argmax(axis=1) == labels).mean())
 
 

@@ -1,8 +1,8 @@
-"""What a BERT layer is made of, forwards and backwards, in NumPy.
+"""The parts of a BERT layer in NumPy, forward and backward.
 
-Each `*_backward` takes the gradient with respect to the result and gives that with respect to the
-inputs, as far as something that is trained depends on them. Weights are frozen and get none.
-float32 stays float32; float64, in which the tests take differences, stays float64.
+Each `*_backward` takes the gradient with respect to the output and returns the gradients with
+respect to those inputs that depend on trained parameters. The weights of the layer are frozen and
+get no gradient. The dtype is kept: float32 in training, float64 for finite differences in tests.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ Mask: TypeAlias = NDArray[np.bool_]
 Weights: TypeAlias = dict[str, dict[str, Floats]]
 
 HEADS = 12
-"""Of attention; a model's `config.json` says it, as `num_attention_heads`."""
+"""Heads of the attention; `num_attention_heads` in the model's `config.json`."""
 EPS = 1e-12
-"""Of layer norms; `layer_norm_eps`."""
+"""Added to the variance in layer norms; `layer_norm_eps` in `config.json`."""
 
 
 def linear(x: Floats, weights: dict[str, Floats]) -> Floats:
@@ -32,13 +32,13 @@ def linear(x: Floats, weights: dict[str, Floats]) -> Floats:
 
 
 def gelu(x: Floats) -> tuple[Floats, Floats]:
-    """``x·Φ(x)``, exact, and ``Φ(x)``, the normal distribution's, for `gelu_backward`."""
+    """``x·Φ(x)`` without approximation, and ``Φ(x)``, the normal distribution, for the gradient."""
     phi = ndtr(x)
     return x * phi, phi
 
 
 def gelu_backward(gradient: Floats, x: Floats, phi: Floats) -> Floats:
-    """The derivative is ``Φ(x) + x·exp(-x²/2)/√(2π)``."""
+    """`gradient` times the derivative, ``Φ(x) + x·exp(-x²/2)/√(2π)``."""
     slope = np.square(x)
     slope *= -0.5
     np.exp(slope, out=slope)
@@ -50,7 +50,7 @@ def gelu_backward(gradient: Floats, x: Floats, phi: Floats) -> Floats:
 
 
 def layer_norm(x: Floats, weights: dict[str, Floats]) -> tuple[Floats, Floats, Floats]:
-    """The result; and for `layer_norm_backward` the standardised rows and 1/deviation of each."""
+    """The output, and for the gradient the standardised rows and 1/deviation of each row."""
     rows = x - x.mean(axis=-1, keepdims=True)
     inverse = 1 / np.sqrt(np.square(rows).mean(axis=-1, keepdims=True) + EPS)
     rows *= inverse
@@ -60,7 +60,7 @@ def layer_norm(x: Floats, weights: dict[str, Floats]) -> tuple[Floats, Floats, F
 def layer_norm_backward(
     gradient: Floats, weights: dict[str, Floats], rows: Floats, inverse: Floats
 ) -> Floats:
-    """Neither a row's mean nor its length moves the result, so those directions are taken out."""
+    """Project out a row's mean and length, since the output does not depend on them."""
     inner: Floats = gradient * weights["weight"]
     along = (inner * rows).mean(axis=-1, keepdims=True)
     inner -= inner.mean(axis=-1, keepdims=True)
@@ -75,18 +75,18 @@ def split_heads(x: Floats, mask: Mask) -> Floats:
 
 
 def join_heads(x: Floats) -> Floats:
-    """What `split_heads` came from."""
+    """The inverse of `split_heads`."""
     documents, heads, tokens, width = x.shape
     return x.swapaxes(1, 2).reshape(documents * tokens, heads * width)
 
 
 def attention(q: Floats, k: Floats, v: Floats, mask: Mask) -> tuple[Floats, Floats]:
-    """What each token takes from those of its document, and its share of each."""
+    """The attended values, and the attention weights of each token over its document."""
     shares: Floats = q @ k.swapaxes(-1, -2)
     shares *= 1 / math.sqrt(q.shape[-1])
     shares -= shares.max(axis=-1, keepdims=True)
     np.exp(shares, out=shares)
-    shares *= mask[:, None, None, :]  # nothing is taken from padding
+    shares *= mask[:, None, None, :]  # padding has no weight
     shares /= shares.sum(axis=-1, keepdims=True)
     return shares @ v, shares
 
@@ -94,7 +94,7 @@ def attention(q: Floats, k: Floats, v: Floats, mask: Mask) -> tuple[Floats, Floa
 def attention_backward(
     gradient: Floats, k: Floats, v: Floats, shares: Floats
 ) -> tuple[Floats, Floats]:
-    """With respect to `q` and `v`; no trained parameter is behind `k`."""
+    """Gradients with respect to `q` and `v`; `k` depends on no trained parameter."""
     inner: Floats = gradient @ v.swapaxes(-1, -2)
     inner -= (inner * shares).sum(axis=-1, keepdims=True)
     inner *= shares

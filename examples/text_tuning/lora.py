@@ -1,8 +1,8 @@
-"""The last layer with LoRA on its queries and values: forwards to embeddings, and backwards.
+"""The last layer with LoRA on its queries and values: forward to embeddings, and backward.
 
-A projection ``x @ W.T + bias`` becomes ``x @ W.T + bias + SCALE · (x @ a.T) @ b.T``, with `a` of
-shape (rank, inputs), random at first, and `b` of shape (outputs, rank), zero, so that the layer
-starts as it was. Hu et al., *LoRA: Low-Rank Adaptation of Large Language Models*, 2021.
+A projection ``x @ W.T + bias`` becomes ``x @ W.T + bias + SCALE · (x @ a.T) @ b.T``. `a`, of shape
+(rank, inputs), starts random; `b`, of shape (outputs, rank), starts at zero, so that the initial
+layer is the frozen one. Hu et al., *LoRA: Low-Rank Adaptation of Large Language Models*, 2021.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ SCALE = 2.0
 
 
 def initial(rank: int, width: int, generator: np.random.Generator) -> Weights:
-    """LoRA parameters that change nothing yet, float32."""
+    """Initial LoRA parameters in float32; they do not change the layer."""
     return {
         part: {
             "a": (generator.standard_normal((rank, width)) / math.sqrt(width)).astype(np.float32),
@@ -45,7 +45,7 @@ def initial(rank: int, width: int, generator: np.random.Generator) -> Weights:
 
 @dataclass
 class Pass:
-    """What the way back needs from the way there; `low` is ``x @ a.T``."""
+    """Values of a forward pass that the backward pass needs; `low` is ``x @ a.T``."""
 
     x: Floats
     mask: Mask
@@ -62,14 +62,16 @@ class Pass:
 
 
 def embed(params: dict[str, Any], x: Floats, mask: Mask) -> Pass:
-    """Through the layer, then the mean over tokens, at length 1.
+    """Apply the layer, take the mean over tokens, and scale it to length 1.
 
     Parameters
     ----------
     params : dict
-        ``layer``, frozen, and ``lora``.
+        The parameters ``layer`` (frozen) and ``lora``.
     x : ndarray, (documents · tokens, width)
-        What the layer before gave; padding where `mask`, (documents, tokens), is False.
+        Output of the layer below.
+    mask : ndarray of bool, (documents, tokens)
+        False at padding.
     """
     layer, lora = params["layer"], params["lora"]
     low = {part: x @ lora[part]["a"].T for part in TUNED}
@@ -104,7 +106,7 @@ def embed(params: dict[str, Any], x: Floats, mask: Mask) -> Pass:
 
 
 def gradients(params: dict[str, Any], kept: Pass, gradient: Floats) -> Weights:
-    """With respect to ``params["lora"]``, given that with respect to the embeddings."""
+    """Gradients of ``params["lora"]`` from `gradient`, that of the embeddings."""
     layer, lora = params["layer"], params["lora"]
     along = (gradient * kept.embeddings).sum(axis=1, keepdims=True)
     pooled = (gradient - along * kept.embeddings) * kept.inverse
@@ -126,7 +128,7 @@ def gradients(params: dict[str, Any], kept: Pass, gradient: Floats) -> Weights:
 
 
 def embed_all(params: dict[str, Any], states: list[Floats]) -> Floats:
-    """Embeddings of documents, (documents, width)."""
+    """Embeddings of documents, of shape (documents, width)."""
     found = np.empty((len(states), states[0].shape[1]), states[0].dtype)
     for batch in by_length(states):
         found[batch] = embed(params, *pad([states[i] for i in batch])).embeddings

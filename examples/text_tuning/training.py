@@ -1,6 +1,6 @@
-"""The two runs: the head alone, and the head with the LoRA of the layer below it.
+"""The two training runs: the head alone, and the head together with the LoRA of the last layer.
 
-Both get the same tree of parameters, the whole frozen layer included; groups say what trains.
+Both optimizers get the whole tree of parameters, with the frozen layer; groups select what trains.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ LORA_BATCH = 16
 
 @dataclass
 class Run:
-    """What a run trained, and how long its steps took."""
+    """The number of trained parameters, the batch size, and the times of the steps."""
 
     trained: int
     batch: int
@@ -46,19 +46,19 @@ class Run:
 
     @property
     def steps(self) -> int:
-        """How many there were."""
+        """Number of steps."""
         return len(self.step_seconds)
 
     @property
     def milliseconds(self) -> tuple[float, float]:
-        """Medians of forwards with backwards, and of the optimizer."""
+        """Median times of forward and backward pass, and of the optimizer's step."""
         return 1e3 * median(self.gradient_seconds), 1e3 * median(self.step_seconds)
 
 
 def train_head(
     params: dict[str, Any], embeddings: Floats, labels: Labels, generator: np.random.Generator
 ) -> Run:
-    """Train ``params["head"]`` on embeddings, which stay what they are."""
+    """Train ``params["head"]`` on fixed embeddings."""
 
     def gradients(rows: NDArray[np.intp]) -> tuple[float, dict[str, Any]]:
         loss, slope, _ = head.loss_and_gradients(params["head"], embeddings[rows], labels[rows])
@@ -77,9 +77,9 @@ def train_head_and_lora(
     steps: int,
     done: Callable[[float], Any] = lambda _: None,
 ) -> Run:
-    """Train ``params["head"]`` and ``params["lora"]`` on what the last layer gets.
+    """Train ``params["head"]`` and ``params["lora"]`` on `states`, the inputs of the last layer.
 
-    `done` is called with the loss of each step.
+    `done` is called after each step with its loss.
     """
 
     def gradients(rows: NDArray[np.intp]) -> tuple[float, dict[str, Any]]:
@@ -104,7 +104,7 @@ def _train(
         begun = perf_counter()
         loss, grads = gradients(rows)
         ready = perf_counter()
-        opt.step(grads, max_norm=1.0)  # what is frozen needs no gradient
+        opt.step(grads, max_norm=1.0)  # frozen parameters need no gradient
         run.step_seconds.append(perf_counter() - ready)
         run.gradient_seconds.append(ready - begun)
         run.batch = len(rows)
@@ -115,7 +115,7 @@ def _train(
 def batches(
     documents: int, size: int, count: int, generator: np.random.Generator
 ) -> Iterator[NDArray[np.intp]]:
-    """`count` batches; no document comes again before almost all have come."""
+    """`count` batches. Documents repeat only after a pass; its remainder is dropped."""
     size = min(size, documents)
     order = generator.permutation(documents)
     for _ in range(count):

