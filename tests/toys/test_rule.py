@@ -1,4 +1,4 @@
-"""What a row of the table of rules gives: a rule with all that others have, and no other edit."""
+"""A rule needs its own file and one row in the table, and has everything that other rules have."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_the_reference_gives_the_same_bits(dtype: Any, threads: int, maximize: b
         assert opt.state[name]["toy_average"].tobytes() == np.asarray(average).tobytes()
 
 
-def test_arrays_of_a_tool_are_updated() -> None:
+def test_the_function_updates_the_arrays_of_a_tool() -> None:
     p, g, average = numbers(100), numbers(100), np.zeros(100, np.float32)
     expected = reference_toy(p.copy(), g, average.copy(), **VALUES)
     assert functional_toy(p, g, average, 1, **VALUES)
@@ -74,7 +74,7 @@ def test_values_out_of_range_are_refused(key: str, value: float) -> None:
         Toy({"w": np.ones(3)}, **{**VALUES, key: value})
 
 
-def test_it_skips_clips_reports_and_sums(tmp_path: Path) -> None:
+def test_the_rule_skips_clips_reports_sums_averages_and_saves(tmp_path: Path) -> None:
     params = {"w": np.ones(3, np.float32), "b": np.ones(2)}
     opt = Toy(params, nonfinite="skip", groups=[thalweg.no_decay()], **VALUES)
     accumulator, average = thalweg.Accumulator(opt), thalweg.EMA(opt, decay=0.5)
@@ -98,7 +98,7 @@ def test_it_skips_clips_reports_and_sums(tmp_path: Path) -> None:
     assert all((params[name] == other.params[name]).all() for name in params)
 
 
-def test_a_directory_of_state_goes_on(tmp_path: Path) -> None:
+def test_a_directory_of_state_resumes(tmp_path: Path) -> None:
     values = {"lr": 0.1 * schedule.cosine(total=10), "momentum": 0.7}
     plain = {"w": np.ones(5, np.float32)}
     there = Toy(plain, **values)

@@ -1,6 +1,6 @@
-"""float32 kept as two halves, in parameters, gradients and state: the bits of float32, everywhere.
+"""A storage that keeps float32 as two 16-bit halves gives the bits of float32 everywhere.
 
-Nothing but the table of storages knows of it, so what holds here holds for any storage.
+Only the table of storages names it, so these tests hold for any storage.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ RNG = np.random.default_rng(1)
 
 
 def in_a_field(x: Any) -> Any:
-    """Elements of a record, not aligned."""
+    """The elements as a misaligned field of records."""
     records = np.zeros(x.shape, [("before", "u1"), ("x", x.dtype)])
     records["x"] = x
     return records["x"]
@@ -48,7 +48,7 @@ LAYOUTS: dict[str, Callable[[Any], Any]] = {
 
 
 def halves(x: Any) -> Any:
-    """The same numbers, each as two halves, the high one first."""
+    """Float32 numbers, each as two halves, the high half first."""
     bits = np.ascontiguousarray(x, np.float32).view(np.uint32)
     made = np.empty(np.shape(x), HALVES)
     made["f0"], made["f1"] = bits >> 16, bits & 0xFFFF
@@ -56,7 +56,7 @@ def halves(x: Any) -> Any:
 
 
 def whole(x: Any) -> Any:
-    """The numbers of halves."""
+    """Halves as float32."""
     return (x["f0"].astype(np.uint32) << 16 | x["f1"]).view(np.float32)
 
 
@@ -67,7 +67,7 @@ def numbers(*shape: int) -> Any:
 
 
 def same(one: Any, other: Any) -> None:
-    """Halves and float32 have the same bits."""
+    """Assert that halves and float32 have the same bits."""
     np.testing.assert_array_equal(
         whole(one).view(np.uint32), np.ascontiguousarray(other).view(np.uint32)
     )
@@ -85,7 +85,7 @@ def same_optimizers(one: thalweg.Optimizer, other: thalweg.Optimizer) -> None:
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("threads", [1, 3])
-def test_steps(rule: str, layout: str, threads: int) -> None:
+def test_steps_have_the_bits_of_float32(rule: str, layout: str, threads: int) -> None:
     thalweg.set_num_threads(threads)
     lay = LAYOUTS[layout]
     values = {"w": numbers(37, 53), "v": numbers(400, 353)}
@@ -100,7 +100,7 @@ def test_steps(rule: str, layout: str, threads: int) -> None:
 
 
 @pytest.mark.parametrize("level", thalweg.cpu_levels())
-def test_every_level_and_gradients_of_other_types(level: str) -> None:
+def test_every_cpu_level_and_gradient_dtype_has_the_bits_of_float32(level: str) -> None:
     thalweg.set_cpu_level(level)
     value = numbers(64, 300)
     opt, plain = AdamW({"w": halves(value)}), AdamW({"w": value})
@@ -113,14 +113,14 @@ def test_every_level_and_gradients_of_other_types(level: str) -> None:
     assert other.step({"w": halves(gradient)}).grad_norm == functional.global_norm(gradient)
 
 
-def test_what_no_rule_can_take_is_found() -> None:
+def test_a_nonfinite_gradient_is_detected() -> None:
     gradient = numbers(3, 5)
     gradient[1, 1] = np.nan
     with pytest.raises(thalweg.NonFiniteError, match="w \\(1\\)"):
         AdamW({"w": halves(numbers(3, 5))}).step({"w": halves(gradient)})
 
 
-def test_functions() -> None:
+def test_functions_have_the_bits_of_float32() -> None:
     p, g, m, v = (numbers(50) for _ in range(4))
     v = np.abs(v)
     arrays = [halves(x) for x in (p, g, m, v)]
@@ -136,7 +136,7 @@ def test_functions() -> None:
         functional.adamw(p, g, halves(m), v, 3, lr=0.1)
 
 
-def test_sums_averages_and_their_exchange() -> None:
+def test_sums_and_averages_have_the_bits_of_float32() -> None:
     values, grads = {"w": numbers(7, 9)}, {"w": numbers(7, 9)}
     opt, plain = AdamW({"w": halves(values["w"])}), AdamW({"w": values["w"].copy()})
     sums, averages = [], []
@@ -155,7 +155,7 @@ def test_sums_averages_and_their_exchange() -> None:
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_a_checkpoint(rule: str, tmp_path: Path) -> None:
+def test_a_checkpoint_restores_the_storage(rule: str, tmp_path: Path) -> None:
     value = numbers(17, 5)
     opt, plain = RULES[rule]({"w": LAYOUTS["transposed"](halves(value))}), RULES[rule]({"w": value})
     for one in (opt, plain):
@@ -174,7 +174,7 @@ def test_a_checkpoint(rule: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("rule", ["adamw", "nesterov", "toy"])
-def test_a_directory_of_state(rule: str, tmp_path: Path) -> None:
+def test_a_directory_of_state_resumes(rule: str, tmp_path: Path) -> None:
     values = {"adamw": AdamW, "nesterov": SGD, "toy": Toy}
     options: dict[str, Any] = {"momentum": 0.9, "nesterov": True} if rule == "nesterov" else {}
     value = numbers(31, 9)
@@ -188,7 +188,7 @@ def test_a_directory_of_state(rule: str, tmp_path: Path) -> None:
         opt.close()
 
 
-def test_memory_in_common_is_found() -> None:
+def test_overlapping_parameters_are_refused() -> None:
     memory = halves(numbers(10))
     with pytest.raises(ValueError, match="share memory"):
         AdamW({"a": memory[:6], "b": memory[5:]})

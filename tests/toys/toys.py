@@ -1,4 +1,4 @@
-"""The Python half of a rule: its class, its plain NumPy, its function."""
+"""The Python half of a rule: its class, its reference in plain NumPy, its function."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if "Toy" not in _core.rules():
 
 
 class Toy(Optimizer):
-    """Descent along an average of gradients."""
+    """Descent along an average of gradients, with weight decay."""
 
     rule = Rule.named("Toy")
 
@@ -52,7 +52,7 @@ def reference_toy(
     scale: float = 1.0,
     maximize: bool = False,
 ) -> tuple[NDArray[Any], NDArray[Any]]:
-    """The same in plain NumPy."""
+    """The toy rule in plain NumPy."""
     real, floors = p.dtype.type, reference.FLOORS[p.dtype]
     g = reference._gradient(p, g, scale=scale, max_value=float("inf"), maximize=maximize, l2=0.0)
     average = reference.mix(reference.flush(toy_average, floors.average), g, momentum)
@@ -60,7 +60,7 @@ def reference_toy(
 
 
 def functional_toy(p: Any, g: Any, toy_average: Any, step: int, **values: Any) -> bool:
-    """The same on arrays that a tool keeps itself."""
+    """The toy rule on arrays whose state the caller keeps."""
     return _core.apply(
         "Toy", p, g, (toy_average,), step, values, scale=1.0, nonfinite="raise", threads=None
     )
