@@ -1,4 +1,4 @@
-"""Gradients of HIPS autograd: trees and vectors, unused parameters, and its own optimizers."""
+"""Gradients of HIPS autograd: trees, vectors, unused parameters; parity with its optimizers."""
 
 from __future__ import annotations
 
@@ -35,7 +35,8 @@ def test_programs_reach_the_accuracy_that_the_page_states(name: str) -> None:
     pytest.importorskip("sklearn")
     ended = subprocess.run(  # noqa: S603 - our own program
         [sys.executable, "-W", "error", str(ROOT / "examples" / f"{name}.py")],
-        env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},  # small products, and others at work
+        # More threads of BLAS would slow the small products down, above all next to other programs.
+        env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
         check=True,
@@ -44,7 +45,8 @@ def test_programs_reach_the_accuracy_that_the_page_states(name: str) -> None:
     stated = re.search(rf"\[{name}.py\].*\| (.*) % \|", PAGE.read_text(encoding="utf-8"))
     assert said is not None
     assert stated is not None
-    assert float(said[1]) == pytest.approx(float(stated[1]), abs=0.6)  # two images, with other BLAS
+    # Rounding of another BLAS may change the result of two images.
+    assert float(said[1]) == pytest.approx(float(stated[1]), abs=0.6)
 
 
 def as_dict(dtype: Any) -> Any:
@@ -75,7 +77,7 @@ def loss(params: Any) -> Any:
 
     visit(params)
     w, *rest = leaves
-    scaled = w * np.linspace(0.5, 2, 5)  # of float64
+    scaled = w * np.linspace(0.5, 2, 5)  # the factor is float64
     return anp.mean((anp.dot(X, scaled) + sum(anp.tanh(b) for b in rest) - Y) ** 2)
 
 
@@ -85,7 +87,7 @@ def leaves_of(tree: Any) -> list[Any]:
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("make", [as_dict, as_list, as_tuple, as_array])
-def test_gradients_go_in_as_they_come(make: Callable[[Any], Any], dtype: Any) -> None:
+def test_gradients_are_accepted_unconverted(make: Callable[[Any], Any], dtype: Any) -> None:
     params = make(dtype)
     before = copy.deepcopy(params)
     _, grads = value_and_grad(loss)(params)
@@ -97,7 +99,7 @@ def test_gradients_go_in_as_they_come(make: Callable[[Any], Any], dtype: Any) ->
         np.testing.assert_array_equal(g, g_kept)
 
 
-def test_a_float32_array_by_itself_may_get_float64_gradients() -> None:
+def test_a_bare_float32_array_may_get_float64_gradients() -> None:
     assert grad(loss)(as_array(np.float32)).dtype == np.float64
     assert grad(loss)(as_list(np.float32))[0][0].dtype == np.float32
 
@@ -134,7 +136,7 @@ UNUSED: dict[str, tuple[Callable[[thalweg.Optimizer, Any], Any], int]] = {
 
 
 @pytest.mark.parametrize("how", UNUSED)
-def test_zeros_are_steps_and_what_is_left_out_is_not(how: str) -> None:
+def test_zero_gradients_count_as_steps_and_omitted_ones_do_not(how: str) -> None:
     step, counted = UNUSED[how]
     params = {"used": np.ones(2), "unused": np.ones(2)}
     opt = thalweg.AdamW(params, lr=0.1, weight_decay=0.1)
@@ -147,7 +149,7 @@ def test_zeros_are_steps_and_what_is_left_out_is_not(how: str) -> None:
     assert np.all(params["unused"] < start) == bool(counted)
 
 
-def test_a_flat_vector_trains_as_its_tree_does() -> None:
+def test_a_flat_vector_trains_like_its_tree() -> None:
     params = as_dict(np.float64)
     flat, unflatten = flatten(params)
     opt, other = thalweg.Adam(params, lr=0.1), thalweg.Adam(flat, lr=0.1)
@@ -179,7 +181,7 @@ MIGRATIONS: dict[str, tuple[Any, dict[str, Any], Callable[[Any], thalweg.Optimiz
 
 
 @pytest.mark.parametrize("name", MIGRATIONS)
-def test_trajectories_are_those_of_the_optimizers_of_autograd(name: str) -> None:
+def test_trajectories_equal_those_of_the_optimizers_of_autograd(name: str) -> None:
     optimize, settings, make = MIGRATIONS[name]
     visited: list[Any] = []
     optimize(
@@ -210,7 +212,7 @@ INSIDE: dict[str, Callable[[thalweg.Optimizer, Any], Any]] = {
 
 
 @pytest.mark.parametrize("what", INSIDE)
-def test_inside_the_differentiated_function_it_is_refused_with_the_way_out(what: str) -> None:
+def test_calls_inside_the_differentiated_function_are_refused_with_advice(what: str) -> None:
     params = {"w": np.ones(3)}
     opt = thalweg.AdamW(params)
 

@@ -1,4 +1,4 @@
-"""`thalweg.convert` and optax: runs go on on the other side, what does not fit is refused."""
+"""`thalweg.convert` and optax: runs continue in the other library; misfits are refused."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def model() -> dict[str, Any]:
 
 
 def typed(tree: Any) -> Any:
-    """With names in the order of JAX, which sorts them."""
+    """The tree in float32, with keys sorted as JAX sorts them."""
     return jax.tree.map(lambda a: np.array(a, np.float32), tree)
 
 
@@ -40,7 +40,7 @@ def gradients(step: int) -> Any:
 
 
 def warm(count: Any) -> Any:
-    """A schedule of optax, of the updates that were done."""
+    """A schedule of optax: a function of the number of updates done."""
     return 0.01 * (1 + count) / (2 + count)
 
 
@@ -124,7 +124,9 @@ def assert_close(one: Any, other: Any) -> None:
 
 @pytest.mark.parametrize("before", [0, 10])
 @each_form
-def test_a_run_of_optax_goes_on_here(transformation: Any, optimizer: Any, before: int) -> None:
+def test_a_run_of_optax_continues_in_thalweg(
+    transformation: Any, optimizer: Any, before: int
+) -> None:
     tx = transformation()
     params = typed(model())
     params, state = train_theirs(tx, tx.init(params), params, range(1, before + 1))
@@ -142,20 +144,20 @@ def test_a_run_of_optax_goes_on_here(transformation: Any, optimizer: Any, before
 @pytest.mark.parametrize("like", [True, False])
 @pytest.mark.parametrize("before", [0, 10])
 @each_rule
-def test_a_run_of_thalweg_goes_on_in_optax(
+def test_a_run_of_thalweg_continues_in_optax(
     transformation: Any, optimizer: Any, before: int, *, like: bool
 ) -> None:
-    goes_on(transformation(), optimizer(typed(model())), before, like=like)
+    assert_continues_in_optax(transformation(), optimizer(typed(model())), before, like=like)
 
 
 @pytest.mark.parametrize(
     ("transformation", "optimizer"), [f[1:] for f in FORMS], ids=[f[0] for f in FORMS]
 )
 def test_any_state_of_optax_can_be_filled(transformation: Any, optimizer: Any) -> None:
-    goes_on(transformation(), optimizer(typed(model())), 10, like=True)
+    assert_continues_in_optax(transformation(), optimizer(typed(model())), 10, like=True)
 
 
-def goes_on(tx: Any, opt: thalweg.Optimizer, before: int, *, like: bool) -> None:
+def assert_continues_in_optax(tx: Any, opt: thalweg.Optimizer, before: int, *, like: bool) -> None:
     train_ours(opt, range(1, before + 1))
     params = typed(opt._held.tree)
     fresh = tx.init(params)
@@ -171,7 +173,7 @@ def goes_on(tx: Any, opt: thalweg.Optimizer, before: int, *, like: bool) -> None
 
 
 @each_form
-def test_there_and_back_has_the_same_bits(transformation: Any, optimizer: Any) -> None:
+def test_a_round_trip_has_the_same_bits(transformation: Any, optimizer: Any) -> None:
     tx, params = transformation(), typed(model())
     _, state = train_theirs(tx, tx.init(params), params, range(1, 6))
     opt = optimizer(params)
@@ -183,7 +185,7 @@ def test_there_and_back_has_the_same_bits(transformation: Any, optimizer: Any) -
 
 
 def as_dicts(node: Any) -> Any:
-    """As a checkpoint without classes gives it back."""
+    """The state as a checkpoint without classes returns it."""
     if hasattr(node, "_asdict"):
         return {key: as_dicts(value) for key, value in node._asdict().items()}
     if isinstance(node, dict):
@@ -214,7 +216,7 @@ def test_half_precision_is_exact() -> None:
     assert np.array_equal(opt.state["head.0"]["exp_avg"], wanted)
 
 
-def test_classes_are_those_of_optax_if_it_is_there() -> None:
+def test_states_have_the_classes_of_optax_only_if_it_is_imported() -> None:
     code = """
 import sys
 import numpy as np, thalweg
@@ -229,7 +231,7 @@ print(type(adam).__name__, type(decay).__name__, type(last).__name__, "optax" in
     assert isinstance(to_optax(thalweg.AdamW(typed(model())))[0], optax.ScaleByAdamState)
 
 
-def test_what_is_frozen_has_no_place() -> None:
+def test_frozen_parameters_have_no_state_in_optax() -> None:
     params = typed(model())
     opt = thalweg.AdamW(params, groups=[{"match": "layers.*", "frozen": True}])
     assert jax.tree.structure(to_optax(opt)[0].mu) == jax.tree.structure(
@@ -242,7 +244,7 @@ def test_what_is_frozen_has_no_place() -> None:
     from_optax(made, opt)
 
 
-def test_accumulators_and_averages_stay() -> None:
+def test_accumulators_and_averages_are_kept() -> None:
     opt = thalweg.AdamW(typed(model()))
     ema = thalweg.EMA(opt, decay=0.9)
     ema.update()
@@ -250,7 +252,7 @@ def test_accumulators_and_averages_stay() -> None:
     assert ema.state_dict()["step_count"] == 1
 
 
-def test_what_is_not_read_is_listed() -> None:
+def test_ignored_entries_are_listed() -> None:
     params = typed(model())
     state = optax.inject_hyperparams(optax.adam)(learning_rate=0.1).init(params)
     ignored = from_optax(state, thalweg.Adam(params)).ignored
@@ -290,7 +292,7 @@ REFUSED: list[tuple[Callable[[Any], Any], str]] = [
 
 
 @pytest.mark.parametrize(("make", "message"), REFUSED, ids=[m for _, m in REFUSED])
-def test_what_does_not_fit_changes_nothing(make: Any, message: str) -> None:
+def test_a_state_that_does_not_fit_changes_nothing(make: Any, message: str) -> None:
     params = typed(model())
     opt = thalweg.AdamW(params)
     train_ours(opt, range(1, 3))
@@ -298,7 +300,7 @@ def test_what_does_not_fit_changes_nothing(make: Any, message: str) -> None:
         from_optax(make(params), opt)
 
 
-def test_what_fits_can_be_taken_over_alone() -> None:
+def test_not_strict_takes_over_the_states_that_fit() -> None:
     params = typed(model())
     opt = thalweg.AdamW(params)
     train_ours(opt, range(1, 3))
@@ -323,7 +325,9 @@ def test_what_fits_can_be_taken_over_alone() -> None:
         ),
     ],
 )
-def test_what_optax_does_otherwise_is_refused(options: dict[str, Any], message: str) -> None:
+def test_options_without_a_counterpart_in_optax_are_refused(
+    options: dict[str, Any], message: str
+) -> None:
     options = copy.copy(options)
     opt = options.pop("cls")(typed(model()), **options)
     with pytest.raises(ValueError, match=message):

@@ -1,4 +1,4 @@
-"""`thalweg.convert` and torch: runs go on on the other side, what does not fit is refused."""
+"""`thalweg.convert` and torch: runs continue in the other library; misfits are refused."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ def _one_thread() -> Iterator[None]:
 SHAPES = {"w": (4, 3), "scale": (), "late": (5,)}
 each_type = pytest.mark.parametrize("dtype", ["float32", "float64"])
 GROUPS = [["w", "scale"], ["late"]]
-"""torch's groups; the second has a rate of its own."""
+"""torch's groups; the second has another learning rate."""
 
 
 def gradients(step: int, dtype: str) -> dict[str, Any]:
-    """One parameter joins after eight steps."""
+    """Gradients of a step; `late` has none in the first eight."""
     rng = np.random.default_rng(step)
     grads = {name: rng.normal(size=shape).astype(dtype) for name, shape in SHAPES.items()}
     return {**grads, "late": grads["late"] if step > 8 else None}
 
 
 class Theirs:
-    """torch's optimizer of a rule."""
+    """A run of torch's optimizer."""
 
     def __init__(self, rule: str, options: dict[str, Any], values: dict[str, Any]) -> None:
         self.params = {name: torch.tensor(value) for name, value in values.items()}
@@ -68,7 +68,7 @@ class Theirs:
 
 
 class Ours:
-    """The same of thalweg."""
+    """A run of thalweg's optimizer with the same options."""
 
     def __init__(self, rule: str, options: dict[str, Any], values: dict[str, Any]) -> None:
         self.opt = getattr(thalweg, rule)(
@@ -101,7 +101,7 @@ def assert_close(one: dict[str, Any], other: dict[str, Any], dtype: str) -> None
 @pytest.mark.parametrize("before", [0, 3, 12])
 @each_type
 @each_rule
-def test_a_run_of_torch_goes_on_here(
+def test_a_run_of_torch_continues_in_thalweg(
     rule: str, options: dict[str, Any], dtype: str, before: int
 ) -> None:
     theirs = Theirs(rule, options, start(dtype)).train(range(1, before + 1), dtype)
@@ -123,7 +123,7 @@ def test_a_run_of_torch_goes_on_here(
 @pytest.mark.parametrize("before", [0, 3, 12])
 @each_type
 @each_rule
-def test_a_run_of_thalweg_goes_on_in_torch(
+def test_a_run_of_thalweg_continues_in_torch(
     rule: str, options: dict[str, Any], dtype: str, before: int
 ) -> None:
     ours = Ours(rule, options, start(dtype)).train(range(1, before + 1), dtype)
@@ -136,7 +136,7 @@ def test_a_run_of_thalweg_goes_on_in_torch(
 @pytest.mark.parametrize("tensors", [True, False])
 @each_type
 @each_rule
-def test_there_and_back_has_the_same_bits(
+def test_a_round_trip_has_the_same_bits(
     rule: str, options: dict[str, Any], dtype: str, *, tensors: bool
 ) -> None:
     theirs = Theirs(rule, options, start(dtype)).train(range(1, 6), dtype)
@@ -158,7 +158,9 @@ def test_there_and_back_has_the_same_bits(
 
 
 @each_rule
-def test_ours_to_ours_through_torch_has_the_same_bits(rule: str, options: dict[str, Any]) -> None:
+def test_thalweg_to_thalweg_through_torch_has_the_same_bits(
+    rule: str, options: dict[str, Any]
+) -> None:
     one = Ours(rule, options, start("float32")).train(range(1, 11), "float32")
     other = Ours(rule, {**options, "lr": 3.0}, one.values)
     with pytest.warns(UserWarning, match="loading changes hyperparameters"):
@@ -183,7 +185,7 @@ def fresh(**options: Any) -> thalweg.AdamW:
     )
 
 
-def test_groups_are_those_of_equal_hyperparameters() -> None:
+def test_parameters_of_equal_hyperparameters_are_one_group_in_torch() -> None:
     params = {name: np.ones(2) for name in ("a", "b", "c", "d")}
     groups: list[dict[str, Any]] = [
         {"match": ["b", "d"], "weight_decay": 0.0},
@@ -239,7 +241,7 @@ def test_counts_are_exact() -> None:
             assert int(to_torch(opt)["state"][0]["step"]) == step
 
 
-def test_tensors_are_made_if_torch_is_there() -> None:
+def test_tensors_are_made_only_if_torch_is_imported() -> None:
     code = """
 import sys
 import numpy as np, thalweg
@@ -259,7 +261,7 @@ except ImportError as error:
     assert isinstance(to_torch(simple())["state"][0]["exp_avg"], torch.Tensor)
 
 
-def test_matrices_that_lie_otherwise() -> None:
+def test_transpose_swaps_the_axes_of_matrices() -> None:
     opt = simple()
     opt.state["w"]["exp_avg"][...] = np.arange(6.0).reshape(2, 3)
     saved = to_torch(opt, transpose="w")
@@ -285,7 +287,7 @@ def test_types_of_less_precision_are_exact_in_more(half: str) -> None:
     assert np.array_equal(opt.state["w"]["exp_avg"], wanted.float().numpy())
 
 
-def test_views_of_torch_are_read_as_they_are() -> None:
+def test_conjugate_and_transposed_tensors_are_read_correctly() -> None:
     saved, opt = to_torch(simple()), fresh()
     negated = torch.view_as_complex(torch.ones(2, 3, 2)).conj().imag
     saved["state"][0]["exp_avg"] = negated
@@ -295,7 +297,7 @@ def test_views_of_torch_are_read_as_they_are() -> None:
     assert (opt.state["w"]["exp_avg_sq"] == 1).all()
 
 
-def test_types_of_more_precision_are_taken_over_where_that_is_exact() -> None:
+def test_types_of_more_precision_are_accepted_where_that_is_exact() -> None:
     saved = to_torch(simple())
     opt = fresh()
     saved["state"][0]["exp_avg"] = torch.full((2, 3), 0.25, dtype=torch.float64)
@@ -307,7 +309,7 @@ def test_types_of_more_precision_are_taken_over_where_that_is_exact() -> None:
         from_torch(saved, opt)
 
 
-def test_names_that_torch_wrote_count() -> None:
+def test_names_saved_by_torch_are_used() -> None:
     module = torch.nn.ParameterDict({"b": torch.zeros(3), "w": torch.ones(2, 3)})
     theirs = torch.optim.AdamW(module.named_parameters(), lr=0.25)
     for p in module.parameters():
@@ -318,7 +320,7 @@ def test_names_that_torch_wrote_count() -> None:
     assert opt.state["b"]["step"] == 1
 
 
-def test_without_names_the_order_of_the_tree_counts() -> None:
+def test_without_names_parameters_match_by_order() -> None:
     saved = to_torch(simple())
     del saved["param_groups"][0]["param_names"]
     opt = fresh()
@@ -338,7 +340,7 @@ def test_without_names_the_order_of_the_tree_counts() -> None:
         from_torch(two, opt)
 
 
-def test_hyperparameters_that_were_saved_count() -> None:
+def test_saved_hyperparameters_are_loaded() -> None:
     saved = to_torch(simple(lr=0.5, groups=[{"match": "b", "lr_scale": 0.5, "eps": 1e-4}]))
     saved["param_groups"][1]["lr"] = torch.tensor(0.25)
     saved["param_groups"][1]["betas"] = [torch.tensor(0.5), torch.tensor(0.75)]
@@ -355,14 +357,14 @@ def test_hyperparameters_that_were_saved_count() -> None:
     assert len(other.groups) == 1
 
 
-def test_groups_that_say_the_same_stay() -> None:
+def test_groups_with_equal_hyperparameters_are_kept() -> None:
     opt = fresh(lr=0.3, groups=[{"match": "b", "lr_scale": 0.1, "weight_decay": 0.0}])
     from_torch(to_torch(opt), opt)
     assert opt.groups[1].keys() == ["lr_scale", "weight_decay"]
     assert opt.groups[1].match == "b"
 
 
-def test_what_is_frozen_stays_so() -> None:
+def test_frozen_parameters_stay_frozen() -> None:
     frozen = [{"match": "b", "frozen": True}]
     trained = simple(lr=0.5)
     trained.groups[0].lr = 0.25
@@ -371,7 +373,7 @@ def test_what_is_frozen_stays_so() -> None:
     with pytest.warns(UserWarning, match="lr"):
         from_torch(saved, opt)
     assert opt.resolve("b")["frozen"]
-    assert opt.state["b"]["step"] == 1  # for the day when it is thawed
+    assert opt.state["b"]["step"] == 1  # its state is kept in case it is thawed
     assert to_torch(opt)["param_groups"][0]["param_names"] == ["w", "b"]
     never = fresh(groups=frozen)
     assert to_torch(never)["param_groups"][0]["param_names"] == ["w"]
@@ -385,7 +387,7 @@ def test_entries_without_a_counterpart_are_listed() -> None:
     assert report.ignored == {"param_groups[0].fused": True, "param_groups[0].initial_lr": 0.1}
 
 
-def test_sums_and_averages_stay_as_they_are() -> None:
+def test_sums_and_averages_are_kept() -> None:
     saved = to_torch(simple())
     opt = fresh()
     ema = thalweg.EMA(opt, decay=0.9)
@@ -395,7 +397,7 @@ def test_sums_and_averages_stay_as_they_are() -> None:
     assert opt.state["w"]["step"] == 1
 
 
-def test_decay_of_the_other_kind_is_refused_where_it_counts() -> None:
+def test_decay_of_the_other_kind_is_refused_unless_zero() -> None:
     params = {"w": torch.ones(2, 3), "b": torch.zeros(3)}
     for rule, decay, ours, fits in (
         ("AdamW", 0.1, thalweg.Adam, False),
@@ -417,7 +419,7 @@ def test_decay_of_the_other_kind_is_refused_where_it_counts() -> None:
         from_torch(saved, opt, hyperparameters="current")
 
 
-def test_decay_of_another_scale_is_refused() -> None:
+def test_independent_decay_is_refused() -> None:
     saved, opt = to_torch(simple()), fresh(weight_decay=1e-3, independent=True)
     with unchanged(opt), pytest.raises(ValueError, match="independent: saved False, here True"):
         from_torch(saved, opt)
@@ -429,7 +431,7 @@ def spoiled(change: Any) -> Any:
 
 
 def by_name(saved: Any) -> Any:
-    """As FSDP and distributed checkpoints have it."""
+    """The state dict with names as keys, as in FSDP and distributed checkpoints."""
     keys = ["w", "b"]
     groups = [{**g, "params": [keys[key] for key in g["params"]]} for g in saved["param_groups"]]
     groups[0].pop("param_names")
@@ -453,7 +455,7 @@ def flattened(saved: Any) -> Any:
 
 @pytest.mark.parametrize("flat", [False, True], ids=["whole", "flat"])
 @pytest.mark.parametrize("groups", [1, 2])
-def test_names_as_keys(groups: int, flat: bool) -> None:
+def test_state_dicts_with_names_as_keys_are_read(groups: int, flat: bool) -> None:
     apart: list[Any] = [{"match": "b", "lr": 0.5}] if groups == 2 else []
     source = simple(groups=apart)
     saved = by_name(to_torch(source))
@@ -467,7 +469,7 @@ def test_names_as_keys(groups: int, flat: bool) -> None:
         assert opt.state[name]["step"] == 1
 
 
-def test_names_that_are_not_here() -> None:
+def test_unknown_names_are_refused_with_advice() -> None:
     saved = by_name(to_torch(simple()))
     opt = thalweg.AdamW({"v": np.ones((2, 3), np.float32), "b": np.zeros(3, np.float32)})
     message = "say what 'w', 'b' are here, in this order, as params=.*\n- 'w' is no parameter"
@@ -484,7 +486,7 @@ def test_names_that_are_not_here() -> None:
         (lambda s: {"o": flattened(by_name(s))}, r'give checkpoint\["o"\]$'),
     ],
 )
-def test_a_whole_checkpoint_is_refused_with_what_to_take(wrap: Any, place: str) -> None:
+def test_a_whole_checkpoint_is_refused_naming_the_entry_to_load(wrap: Any, place: str) -> None:
     opt = fresh()
     with unchanged(opt), pytest.raises(ValueError, match=place):
         from_torch(wrap(to_torch(simple())), opt)
@@ -536,7 +538,7 @@ REFUSED: list[tuple[Any, str]] = [
 
 
 @pytest.mark.parametrize(("change", "message"), REFUSED, ids=[m for _, m in REFUSED])
-def test_what_does_not_fit_changes_nothing(change: Any, message: str) -> None:
+def test_a_state_dict_that_does_not_fit_changes_nothing(change: Any, message: str) -> None:
     opt = simple(lr=0.7)
     with unchanged(opt), pytest.raises((ValueError, TypeError), match=message):
         from_torch(spoiled(change), opt)
@@ -583,19 +585,19 @@ def test_states_of_other_rules_are_refused() -> None:
         (["w", "bb"], "'bb' is no parameter; did you mean 'b'"),
     ],
 )
-def test_names_that_do_not_fit(params: Any, message: str) -> None:
+def test_wrong_params_are_refused(params: Any, message: str) -> None:
     opt, saved = simple(), to_torch(simple())
     with unchanged(opt), pytest.raises((TypeError, ValueError), match=message):
         from_torch(saved, opt, params=params)
 
 
-def test_whose_hyperparameters_is_checked() -> None:
+def test_the_argument_hyperparameters_is_checked() -> None:
     opt, saved = simple(), to_torch(simple())
     with unchanged(opt), pytest.raises(ValueError, match="must be 'saved' or 'current'"):
         from_torch(saved, opt, hyperparameters="mine")  # type: ignore[arg-type]  # that is the test
 
 
-def test_counts_of_parameters_that_do_not_fit() -> None:
+def test_another_number_of_parameters_is_refused() -> None:
     saved = to_torch(simple(), params=["w", "b"])
     saved["param_groups"][0]["params"] = [0]
     del saved["param_groups"][0]["param_names"]
@@ -606,7 +608,7 @@ def test_counts_of_parameters_that_do_not_fit() -> None:
         from_torch(saved, opt, params=["w"])
 
 
-def test_what_torch_cannot_say_is_refused() -> None:
+def test_options_without_a_counterpart_in_torch_are_refused() -> None:
     params = {"w": np.ones(2), "b": np.ones(1)}
     sgdw = thalweg.SGDW(params, lr=0.1)
     with pytest.raises(ValueError, match=r"torch.optim has no SGDW"):
@@ -626,7 +628,7 @@ def test_what_torch_cannot_say_is_refused() -> None:
         to_torch(thalweg.AdamW(params, lr=lambda _: -1.0))
 
 
-def test_momentum_buffers_tell_the_first_step_from_later_ones() -> None:
+def test_a_momentum_buffer_tells_a_started_run_from_a_fresh_one() -> None:
     options = {"lr": 0.1, "momentum": 0.9, "dampening": 0.5}
     w = torch.ones(2)
     theirs = torch.optim.SGD([w], **options)

@@ -1,4 +1,4 @@
-"""Modules that need another library: there when they are asked for, and not before."""
+"""Modules that need another library are imported on first use, not by `import thalweg`."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ def test_thalweg_imports_none_of_the_libraries() -> None:
 
 
 @pytest.mark.parametrize(("name", "member"), MODULES.items())
-def test_they_are_imported_when_they_are_asked_for(name: str, member: str) -> None:
+def test_a_module_is_imported_on_first_use(name: str, member: str) -> None:
     if importlib.util.find_spec(name) is None:
         pytest.skip(f"{name} is not installed")
     assert run(f"import thalweg; print(thalweg.{name}.{member}.__name__)") == f"{member}\n"
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_where_the_library_is_missing_that_is_said(name: str) -> None:
+def test_a_missing_library_is_named_with_the_extra_to_install(name: str) -> None:
     code = f"""
 import sys
 sys.modules[{name!r}] = None
@@ -47,7 +47,7 @@ except ImportError as error:
     assert f"pip install 'thalweg[{name}]'" in run(code)
 
 
-def test_other_names_are_refused_as_ever() -> None:
+def test_unknown_names_raise_attribute_error() -> None:
     with pytest.raises(AttributeError, match="module 'thalweg' has no attribute 'numpy'"):
         _ = thalweg.numpy  # type: ignore[attr-defined]  # that is the test
     assert not hasattr(thalweg, "adamw")

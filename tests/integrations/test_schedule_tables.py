@@ -1,7 +1,7 @@
-"""The tables of `docs/schedules.md` and `docs/coming_from.md` against the schedules of others.
+"""The tables of `docs/schedules.md` and `docs/coming_from.md` against schedules of other libraries.
 
-Cells are evaluated as they stand. optax is asked where it is installed; of Keras there are the
-formulas that it publishes in its docstrings.
+The cells of the tables are evaluated as code. Values of optax are computed by optax where it is
+installed; those of Keras by the formulas in its docstrings.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def keras_cosine(
 
 
 def as_warmup_cosine(arguments: dict[str, Any]) -> schedule.Schedule:
-    """The row of `warmup_cosine_decay_schedule`, with the arguments of that function."""
+    """thalweg's schedule for `warmup_cosine_decay_schedule` with these arguments."""
     names = {
         "i": arguments["init_value"],
         "a": arguments["peak_value"],
@@ -91,13 +91,13 @@ def assert_equal_steps(ours: Any, theirs: Callable[[int], Any], tolerance: float
 
 
 @pytest.mark.parametrize(("ours", "theirs"), WHOLE, ids=str)
-def test_rows_of_optax_have_its_values(ours: str, theirs: str) -> None:
+def test_rows_for_optax_have_the_values_of_optax(ours: str, theirs: str) -> None:
     optax = pytest.importorskip("optax")
     other = eval(f"optax.{theirs}", {"optax": optax, **NUMBERS, **COUNTS})  # noqa: S307 - our own page
-    assert_equal_steps(here(ours), other, 1e-5)  # optax has float32
+    assert_equal_steps(here(ours), other, 1e-5)  # optax computes in float32
 
 
-def test_cycles_of_optax_are_joined_by_then() -> None:
+def test_sgdr_of_optax_is_schedules_joined_by_then() -> None:
     optax = pytest.importorskip("optax")
     (row,) = (row for row in SCHEDULES if "sgdr_schedule" in row[2])
     code = ONE.match(row[0])
@@ -106,7 +106,7 @@ def test_cycles_of_optax_are_joined_by_then() -> None:
     assert_equal_steps(joined, optax.sgdr_schedule([OF_S, OF_T]), 1e-5)
 
 
-def test_the_page_for_those_who_come_from_optax_has_the_same_code() -> None:
+def test_the_page_coming_from_optax_has_the_values_of_optax() -> None:
     optax = pytest.importorskip("optax")
     (row,) = (r for r in rows("coming_from.md") if "warmup_cosine_decay_schedule" in r[0])
     theirs, ours = (cell.strip("`") for cell in row)
@@ -115,7 +115,7 @@ def test_the_page_for_those_who_come_from_optax_has_the_same_code() -> None:
 
 
 @pytest.mark.parametrize("page", ["schedules.md", "coming_from.md"])
-def test_rows_of_keras_have_its_values(page: str) -> None:
+def test_rows_for_keras_have_the_values_of_keras(page: str) -> None:
     names = {"InverseTimeDecay": keras_inverse_time, "CosineDecay": keras_cosine}
     checked = 0
     for row in rows(page):

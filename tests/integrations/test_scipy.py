@@ -1,4 +1,4 @@
-"""`scipy.optimize.minimize` with the methods of `thalweg.scipy`: where they lead, and with what."""
+"""`scipy.optimize.minimize` with the methods of `thalweg.scipy`: minima, paths and decay."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def name(request: pytest.FixtureRequest) -> str:
 
 
 class Case(NamedTuple):
-    """A function of the optimizer's literature: value and gradient, a start, and the minimum."""
+    """A test function of optimization: value and gradient, start, and minimum."""
 
     fun: Callable[[Any], tuple[float, Any]]
     x0: list[float]
@@ -90,7 +90,7 @@ CASES = {
 
 
 def minimize(name: str, fun: Any, x0: Any, **arguments: Any) -> Any:
-    """SciPy's `minimize`, with the options of the table and those given."""
+    """SciPy's `minimize` with the options of `METHODS` and the given ones."""
     arguments = {"jac": True, **arguments}
     options = {**METHODS[name], **arguments.pop("options", {})}
     return optimize.minimize(fun, x0, method=getattr(methods, name), options=options, **arguments)
@@ -207,19 +207,19 @@ def test_the_default_has_no_decay_and_decay_moves_the_minimum() -> None:
 
 
 def test_decay_keeps_adamw_within_one_over_decay() -> None:
-    """There the decay balances an update that is the sign of a gradient which stays."""
+    """At 1/decay, the decay balances the update by the sign of a constant gradient."""
     options = {"lr": 0.1, "weight_decay": 0.5, "maxiter": 500, "stochastic": True}
     found = methods.adamw(lambda x: (-x.sum(), -np.ones(2)), [0.0, 5.0], jac=True, **options)
     assert found.x == pytest.approx([2.0, 2.0], rel=1e-6)
 
 
-def test_penalty_is_not_in_the_value() -> None:
+def test_the_l2_penalty_is_not_in_the_value() -> None:
     found = methods.sgd(sphere, [1.0], jac=True, lr=0.1, l2=2.0, maxiter=1)
     assert found.x == pytest.approx([1 - 0.1 * (2 + 2)])
     assert found.fun == found.x @ found.x
 
 
-def test_other_solvers_of_scipy_can_use_it() -> None:
+def test_other_solvers_of_scipy_can_use_the_methods() -> None:
     rng = np.random.default_rng(0)
     minimizer = {"method": methods.adamw, "jac": True, "options": {"lr": 0.1, "maxiter": 500}}
     found = optimize.basinhopping(
@@ -233,7 +233,7 @@ def test_other_solvers_of_scipy_can_use_it() -> None:
     assert found.x == pytest.approx([-2.903534] * 2, abs=1e-3)
 
 
-def test_the_example_reaches_what_it_states() -> None:
+def test_the_example_reaches_its_stated_results() -> None:
     main = runpy.run_path(str(ROOT / "examples" / "scipy_digits.py"))["main"]
     figures = main()
     assert figures["L-BFGS-B"].accuracy > 0.965

@@ -1,4 +1,4 @@
-"""What `thalweg.scipy` keeps of SciPy's contract: derivatives, bounds, callbacks, endings."""
+"""`thalweg.scipy` keeps SciPy's contract: derivatives, bounds, callbacks, termination."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def minimize(method: Any, fun: Any, x0: Any = (0.0, 0.0, 0.0), **arguments: Any)
 @pytest.mark.parametrize(("method", "lr"), METHODS)
 @pytest.mark.parametrize("through", [True, False], ids=["minimize", "direct"])
 @pytest.mark.parametrize("jac", ["pair", "function", None, "2-point", "3-point", "cs"])
-def test_derivatives_come_as_in_scipy(method: Any, lr: float, through: bool, jac: Any) -> None:
+def test_derivatives_are_given_as_in_scipy(method: Any, lr: float, through: bool, jac: Any) -> None:
     bowl = Bowl()
     fun = bowl.both if jac == "pair" else bowl.value
     given = {"pair": True, "function": bowl.gradient}.get(jac, jac)
@@ -71,13 +71,13 @@ def test_derivatives_come_as_in_scipy(method: Any, lr: float, through: bool, jac
         assert found.njev == bowl.gradients
         assert found.nfev == found.nit + 1
     else:
-        # `minimize` leaves a scheme out before it calls a method of the user's.
+        # `minimize` does not pass a difference scheme on to a custom method.
         per_gradient = 6 if jac == "3-point" and not through else 3
         assert found.nfev == (found.nit + 1) * (1 + per_gradient)
 
 
 @pytest.mark.parametrize(("scheme", "error"), [("2-point", 1e-4), ("3-point", 1e-8), ("cs", 1e-14)])
-def test_the_option_chooses_a_scheme_that_minimize_would_leave_out(
+def test_finite_diff_method_chooses_the_scheme_that_minimize_drops(
     scheme: str, error: float
 ) -> None:
     options = {"finite_diff_method": scheme, "maxiter": 0}
@@ -99,7 +99,7 @@ def test_a_single_argument_needs_no_tuple() -> None:
 @pytest.mark.parametrize(
     "x0", [[1, 2], (1.0, 2.0), np.array([1, 2], np.int8), np.array([1, 2], np.float32)], ids=repr
 )
-def test_any_real_start_is_taken_as_float64(x0: Any) -> None:
+def test_any_real_start_is_converted_to_float64(x0: Any) -> None:
     seen = set()
 
     def fun(x: Any) -> tuple[float, Any]:
@@ -118,7 +118,7 @@ def test_a_direct_call_ravels_and_a_scalar_is_one_variable() -> None:
     assert found.x == pytest.approx([1.0], abs=1e-4)
 
 
-def test_no_variables_are_minimal_already() -> None:
+def test_a_problem_without_variables_converges_at_once() -> None:
     found = methods.adamw(lambda x: (2.0, x), [], jac=True)
     assert (found.success, found.fun, found.x.shape) == (True, 2.0, (0,))
 
@@ -143,13 +143,13 @@ def test_bounds_hold_in_every_call_and_at_the_solution(
         assert (x <= upper).all()
         return bowl.both(x) if jac else bowl.value(x)
 
-    x0 = [9.0, 0.0, 0.0]  # outside: the nearest point within, as L-BFGS-B
+    x0 = [9.0, 0.0, 0.0]  # outside: moved to the nearest point inside, as in L-BFGS-B
     found = minimize(method, fun, x0, jac=jac, bounds=bounds, options={"lr": lr})
     reference = minimize("L-BFGS-B", fun, x0, jac=jac, bounds=bounds)
     assert found.success
     assert found.x == pytest.approx([0.5, -1.0, 3.5])
     assert found.x == pytest.approx(reference.x)
-    assert found.jac == pytest.approx([-1.0, 2.0, 1.0], abs=1e-6)  # not zero: bounds stop it
+    assert found.jac == pytest.approx([-1.0, 2.0, 1.0], abs=1e-6)  # not zero: the bounds are active
 
 
 @pytest.mark.parametrize("jac", [True, None], ids=["gradient", "differences"])
@@ -160,10 +160,10 @@ def test_equal_bounds_fix_a_variable(jac: Any) -> None:
     found = minimize(methods.adamw, fun, jac=jac, bounds=bounds, options={"lr": 0.1})
     assert found.success
     assert found.x == pytest.approx([1.0, 7.0, 3.0], abs=1e-4)
-    assert np.isnan(found.jac[1]) == (jac is None)  # where SciPy takes no difference either
+    assert np.isnan(found.jac[1]) == (jac is None)  # SciPy computes no difference here either
 
 
-def test_bounds_that_are_infinite_change_no_bit() -> None:
+def test_infinite_bounds_change_no_bit() -> None:
     runs = [
         minimize(methods.adamw, Bowl().both, jac=True, bounds=bounds, options={"maxiter": 40})
         for bounds in (
@@ -178,7 +178,7 @@ def test_bounds_that_are_infinite_change_no_bit() -> None:
 
 @pytest.mark.parametrize(("method", "lr"), METHODS)
 @pytest.mark.parametrize("through", [True, False], ids=["minimize", "direct"])
-def test_callbacks_have_both_forms_of_scipy(method: Any, lr: float, through: bool) -> None:
+def test_callbacks_may_have_both_forms_of_scipy(method: Any, lr: float, through: bool) -> None:
     points: list[Any] = []
     results: list[Any] = []
 
@@ -225,9 +225,9 @@ def test_a_callback_ends_the_run_as_in_scipy(through: bool) -> None:
     assert (found.status, found.success, found.nit) == (99, False, 3)
 
 
-def test_the_result_is_the_best_point_and_a_stochastic_one_the_last() -> None:
+def test_the_result_is_the_best_point_or_the_last_if_stochastic() -> None:
     path: list[Any] = []
-    options = {"lr": 1.5, "maxiter": 30}  # too large a step: values go up and down
+    options = {"lr": 1.5, "maxiter": 30}  # a step so large that values rise and fall
 
     def run(**more: Any) -> Any:
         path.clear()
@@ -246,7 +246,7 @@ def test_the_result_is_the_best_point_and_a_stochastic_one_the_last() -> None:
     assert last.fun == Bowl().value(path[-1].copy())
 
 
-def test_a_stochastic_objective_is_sampled_anew_even_where_x_stands_still() -> None:
+def test_a_stochastic_objective_is_sampled_again_even_if_x_does_not_move() -> None:
     samples: Iterator[float] = iter(np.arange(100.0))
     seen: list[float] = []
 
@@ -260,7 +260,7 @@ def test_a_stochastic_objective_is_sampled_anew_even_where_x_stands_still() -> N
     assert (found.fun, found.nfev, found.status) == (5.0, 6, 1)
 
 
-def test_the_gradient_alone_is_convergence() -> None:
+def test_only_a_small_gradient_is_convergence() -> None:
     for gtol in (1e-1, 1e-3, 1e-6):
         options = {"lr": 0.2, "gtol": gtol, "ftol": None}
         found = minimize(methods.sgd, Bowl().both, jac=True, options=options)
@@ -271,7 +271,7 @@ def test_the_gradient_alone_is_convergence() -> None:
 
 
 def test_no_progress_ends_without_success_after_the_patience() -> None:
-    for lr in (1e-14, 1.0):  # too small to move the value, and back and forth for ever
+    for lr in (1e-14, 1.0):  # too small to change the value; oscillates forever
         options = {"lr": lr, "n_iter_no_change": 20}
         found = minimize(methods.sgd, Bowl().both, jac=True, options=options)
         assert (found.status, found.success, found.nit) == (2, False, 20)
@@ -279,13 +279,13 @@ def test_no_progress_ends_without_success_after_the_patience() -> None:
 
 
 def test_small_improvements_add_up_to_progress() -> None:
-    # Each is a third of the tolerance.
+    # Each improvement is a third of the tolerance.
     options = {"lr": 1e-4, "ftol": 3e-4, "n_iter_no_change": 10, "maxiter": 50}
     found = methods.sgd(lambda x: (float(x[0]), np.ones(1)), [0.0], jac=True, **options)
     assert found.status == 1
 
 
-def test_tol_is_both_tolerances_where_they_are_not_given() -> None:
+def test_tol_sets_both_tolerances_unless_given() -> None:
     def run(tol: float, **options: Any) -> Any:
         options = {"lr": 0.01, "n_iter_no_change": 5, **options}
         return minimize(methods.sgd, Bowl().both, jac=True, tol=tol, options=options)
@@ -317,7 +317,7 @@ def test_maxiter_counts_updates(method: Any, lr: float) -> None:
     [(np.nan, 1.0), (np.inf, 1.0), (-np.inf, 1.0), (0.0, np.nan), (0.0, -np.inf)],
 )
 @pytest.mark.parametrize("separate", [True, False])
-def test_what_is_not_finite_ends_the_run_at_the_best_point(
+def test_nonfinite_values_end_the_run_at_the_best_point(
     value: float, gradient: float, separate: bool
 ) -> None:
     def fun(x: Any) -> Any:
@@ -337,7 +337,7 @@ def test_what_is_not_finite_ends_the_run_at_the_best_point(
     assert (at_once.status, at_once.nit, at_once.x.tolist()) == (3, 0, [0.2])
 
 
-def test_a_run_that_flies_away_ends_and_is_no_exception() -> None:
+def test_a_diverging_run_ends_without_an_exception() -> None:
     with np.errstate(over="ignore", invalid="ignore"):
         found = minimize(methods.sgd, Bowl().both, jac=True, options={"lr": 1e3})
     assert (found.status, found.x.tolist()) == (3, [0.0, 0.0, 0.0])
@@ -356,7 +356,7 @@ def test_a_gradient_whose_square_overflows_ends_the_run_unless_it_is_clipped() -
     assert (clipped.status, clipped.nit) == (1, 3)
 
 
-def test_display_says_how_it_ended(capsys: pytest.CaptureFixture[str]) -> None:
+def test_display_prints_the_result(capsys: pytest.CaptureFixture[str]) -> None:
     found = minimize(methods.sgd, Bowl().both, jac=True, options={"lr": 0.2, "disp": True})
     printed = capsys.readouterr().out
     assert printed.startswith(found.message)
@@ -374,11 +374,11 @@ def test_second_derivatives_are_not_used_and_the_warning_points_at_the_call(key:
 
 
 @pytest.mark.parametrize("constraints", [(), [], None])
-def test_no_constraints_are_no_constraints(constraints: Any) -> None:
+def test_empty_constraints_are_accepted(constraints: Any) -> None:
     assert minimize(methods.adam, Bowl().both, jac=True, constraints=constraints).success
 
 
-def test_an_objective_with_a_gradient_of_its_own_is_not_taken_for_a_pair() -> None:
+def test_an_objective_with_a_method_gradient_is_not_mistaken_for_a_pair() -> None:
     class Model:
         def fun(self, _: Any) -> float:
             raise AssertionError
@@ -395,7 +395,7 @@ def test_an_objective_with_a_gradient_of_its_own_is_not_taken_for_a_pair() -> No
 
 
 @pytest.mark.parametrize("method", [methods.adamw, methods.adam, methods.sgdw, methods.sgd])
-def test_what_fun_raises_comes_out(method: Any) -> None:
+def test_an_exception_of_the_objective_passes_through(method: Any) -> None:
     def broken(_: Any) -> float:
         raise ZeroDivisionError("mine")
 

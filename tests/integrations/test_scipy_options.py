@@ -1,4 +1,4 @@
-"""Options of `thalweg.scipy`: SciPy's own, samples that are left out, rates of single variables."""
+"""Options of `thalweg.scipy`: those of SciPy, skipped samples, learning rates by variable."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_wrong_options_are_refused_before_the_objective_is_called(wrong: dict[st
 
 
 @pytest.mark.parametrize("maxiter", [7, 7.0, 6.5, np.int64(7), np.float32(7.0), True], ids=repr)
-def test_maxiter_means_what_it_means_in_scipy(maxiter: Any) -> None:
+def test_maxiter_means_the_same_as_in_scipy(maxiter: Any) -> None:
     options = {"maxiter": maxiter}
     runs = [
         minimize(method, optimize.rosen, [-1.2, 1.0], options=options)
@@ -71,7 +71,7 @@ def test_maxiter_means_what_it_means_in_scipy(maxiter: Any) -> None:
 
 
 @pytest.mark.parametrize("maxiter", [None, 1e3, np.inf])
-def test_a_limit_that_is_not_met_changes_nothing(maxiter: Any) -> None:
+def test_a_limit_that_is_not_reached_changes_nothing(maxiter: Any) -> None:
     options = {"lr": 0.2, "maxiter": maxiter}
     assert minimize(methods.sgd, Bowl().both, jac=True, options=options).success
 
@@ -91,7 +91,7 @@ OF_OTHERS = [
 
 
 @pytest.mark.parametrize(("options", "without"), OF_OTHERS, ids=str)
-def test_options_of_other_methods_are_warned_of_as_in_scipy(
+def test_options_of_other_methods_give_the_warning_of_scipy(
     options: dict[str, Any], without: str
 ) -> None:
     plain = minimize(methods.sgd, Bowl().both, jac=True, options={"lr": 0.2})
@@ -107,13 +107,13 @@ def test_options_of_other_methods_are_warned_of_as_in_scipy(
     assert caught[0].filename == __file__
 
 
-def test_a_misspelled_option_comes_with_what_may_be_meant() -> None:
+def test_a_misspelled_option_is_warned_of_with_a_suggestion() -> None:
     with pytest.warns(optimize.OptimizeWarning, match=r"max_iter \(did you mean 'maxiter'\?\)"):
         minimize(methods.adam, Bowl().both, CENTRE, jac=True, options={"max_iter": 5})
 
 
 class Noisy:
-    """Gradients of a bowl, of which some cannot be used, and the last of which counts."""
+    """Gradients of a bowl that grow with each call; the calls in `at` return `bad` instead."""
 
     def __init__(self, bad: Any, at: set[int]) -> None:
         self.bad = bad
@@ -131,14 +131,15 @@ class Noisy:
 
 BAD = [(np.nan, np.nan), (np.nan, 1.0), (np.inf, 1.0), (1.0, np.inf)]
 UNUSABLE = [(*method.values, bad) for method in METHODS for bad in BAD]
-UNUSABLE += [(*method.values, (1.0, 1e200)) for method in METHODS[:2]]  # only Adam squares it
+# Only Adam squares the gradient.
+UNUSABLE += [(*method.values, (1.0, 1e200)) for method in METHODS[:2]]
 
 
 @pytest.mark.parametrize(
     ("method", "lr", "bad"), UNUSABLE, ids=lambda value: getattr(value, "__name__", str(value))
 )
-def test_samples_that_cannot_be_used_are_left_out(method: Any, lr: float, bad: Any) -> None:
-    """As if they had not been drawn: the points are those of a loop over the others."""
+def test_unusable_samples_are_skipped(method: Any, lr: float, bad: Any) -> None:
+    """The points are those of a loop over the usable samples."""
     rate = lr * schedule.cosine(total=20)
     points: list[Any] = []
     sampled = Noisy(bad, at={1, 2, 8, 13, 14, 24})
@@ -160,7 +161,7 @@ def test_samples_that_cannot_be_used_are_left_out(method: Any, lr: float, bad: A
     assert found.x.tobytes() == x.tobytes()
 
 
-def test_a_run_of_samples_that_cannot_be_used_ends() -> None:
+def test_a_series_of_unusable_samples_ends_the_run() -> None:
     options = {"maxiter": 50, "stochastic": True, "nonfinite": "skip", "n_iter_no_change": 5}
     sampled = Noisy((np.nan, np.nan), at={4, 5, *range(9, 100)})
     found = minimize(methods.adam, sampled, jac=True, options=options)
@@ -200,12 +201,13 @@ RATES = {
         (methods.adam, thalweg.Adam, {"amsgrad": True}),
     ],
 )
-def test_each_variable_may_have_its_rate_with_the_bits_of_a_loop_over_views(
+def test_rates_by_variable_have_the_bits_of_a_loop_over_views(
     method: Any, kind: Any, options: dict[str, Any], limit: dict[str, float], rates: Any
 ) -> None:
     x = np.array([-0.3, 0.5, 0.2])
     cuts = [1, 2]
-    if "max_norm" in limit:  # whose last bit depends on the arrays: one for a row of equal rates
+    # The norm's last bit depends on the split, and the method has one array per run of equal rates.
+    if "max_norm" in limit:
         cuts = [i for i in cuts if rates[i] != rates[i - 1]]
     groups = [{"match": str(k), "lr": rates[i]} for k, i in enumerate([0, *cuts])]
     opt = kind(np.split(x, cuts), lr=0.0, groups=groups, **options)
@@ -222,7 +224,7 @@ def test_each_variable_may_have_its_rate_with_the_bits_of_a_loop_over_views(
     assert found.x.tobytes() == x.tobytes()
 
 
-def test_rates_of_variables_suit_their_scales() -> None:
+def test_rates_by_variable_fit_variables_of_different_scale() -> None:
     scale = np.array([1.0, 1e-3, 1e3])
 
     def fun(x: Any) -> tuple[float, Any]:
@@ -233,5 +235,5 @@ def test_rates_of_variables_suit_their_scales() -> None:
     assert found.x == pytest.approx(scale)
 
 
-def test_no_variables_have_no_rates() -> None:
+def test_a_problem_without_variables_accepts_an_empty_list_of_rates() -> None:
     assert methods.adam(lambda x: (2.0, x), [], jac=True, lr=[], gtol=None, maxiter=2).nit == 2

@@ -1,4 +1,4 @@
-"""scikit-learn's estimators trained by thalweg: the same losses, and at home in scikit-learn."""
+"""`thalweg.sklearn` has the losses of scikit-learn's estimators and keeps its conventions."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ PATIENTS, PROGRESS = StandardScaler().fit_transform(PATIENTS), (PROGRESS - 152.0
 SMALL = {"hidden_layer_sizes": (16,), "max_iter": 5, "random_state": 0}
 
 pytestmark = pytest.mark.filterwarnings(
-    "ignore::sklearn.exceptions.ConvergenceWarning"  # a few passes are enough to see
+    "ignore::sklearn.exceptions.ConvergenceWarning"  # a few passes are enough for these tests
 )
 
 
@@ -56,7 +56,9 @@ CHECKS = [
 
 
 @pytest.mark.parametrize(("estimator", "check"), CHECKS)
-def test_scikit_learn_accepts_them(estimator: Any, check: Callable[[Any], None]) -> None:
+def test_estimators_pass_the_checks_of_scikit_learn(
+    estimator: Any, check: Callable[[Any], None]
+) -> None:
     check(estimator)
 
 
@@ -97,7 +99,7 @@ COMMON = {"hidden_layer_sizes": (16, 8), "alpha": 1e-2, "max_iter": 15, "random_
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 @pytest.mark.parametrize(("rule", "task"), CASES)
-def test_the_same_rule_has_scikit_learns_losses(rule: str, task: str, dtype: type) -> None:
+def test_each_rule_has_the_losses_of_scikit_learn(rule: str, task: str, dtype: type) -> None:
     kind, x, y, options = TASKS[task]
     shared, mine = RULES[rule]
     x = x.astype(dtype)
@@ -126,7 +128,7 @@ def weights(estimator: Any) -> list[Any]:
 
 
 @pytest.mark.parametrize("learning_rate", ["constant", "adaptive"])
-def test_the_rate_in_force_is_where_scikit_learn_has_it(learning_rate: str) -> None:
+def test_the_current_rate_is_in_the_attribute_that_scikit_learn_uses(learning_rate: str) -> None:
     options = {**COMMON, **ADAPTIVE, "learning_rate": learning_rate}
     wanted = theirs.MLPClassifier(**options).fit(DIGITS, DIGIT)
     got = MLPClassifier(**options)
@@ -137,7 +139,7 @@ def test_the_rate_in_force_is_where_scikit_learn_has_it(learning_rate: str) -> N
         assert model._optimizer.learning_rate == pytest.approx(wanted._optimizer.learning_rate)
 
 
-def test_the_rate_in_force_follows_schedules_and_assignments() -> None:
+def test_the_current_rate_follows_schedules_and_assignments() -> None:
     model = MLPClassifier(**SMALL, learning_rate_init=lambda step: 1 / step).fit(DIGITS, DIGIT)
     assert model._optimizer.learning_rate == 1 / 10
     model.optimizer_.lr = 0.5
@@ -148,7 +150,7 @@ def test_the_rate_in_force_follows_schedules_and_assignments() -> None:
 @pytest.mark.parametrize(
     "options", [{"early_stopping": True}, {"shuffle": False, "batch_size": 64}, {"tol": 0.05}]
 )
-def test_the_loop_is_scikit_learns(options: dict[str, Any]) -> None:
+def test_the_training_loop_is_that_of_scikit_learn(options: dict[str, Any]) -> None:
     weight = np.linspace(0.5, 1.5, 400)
     options = {**PARITY, **options, "n_iter_no_change": 3}
     wanted = theirs.MLPClassifier(**options).fit(DIGITS, DIGIT, sample_weight=weight)
@@ -159,18 +161,18 @@ def test_the_loop_is_scikit_learns(options: dict[str, Any]) -> None:
     np.testing.assert_allclose(weights(got)[0], weights(wanted)[0], rtol=0, atol=1e-8)
 
 
-def test_partial_fit_and_warm_start_are_scikit_learns() -> None:
+def test_partial_fit_and_warm_start_are_those_of_scikit_learn() -> None:
     wanted = theirs.MLPClassifier(**PARITY, warm_start=True)
     got = MLPClassifier(**PARITY, **HAT, warm_start=True)
     for model in (wanted, got):
         for rows in np.array_split(np.arange(400), 4):
             model.partial_fit(DIGITS[rows], DIGIT[rows], classes=range(10))
-        model.fit(DIGITS, DIGIT)  # warm, with an optimizer that begins anew
+        model.fit(DIGITS, DIGIT)  # a warm start, with a new optimizer
     np.testing.assert_allclose(got.loss_curve_, wanted.loss_curve_, rtol=1e-9)
     assert got.optimizer_.step_count == 15 * 2
 
 
-def test_partial_fit_goes_on_with_the_optimizer() -> None:
+def test_partial_fit_continues_with_the_same_optimizer() -> None:
     model = MLPRegressor(**SMALL).partial_fit(PATIENTS, PROGRESS)
     optimizer, arrays = model.optimizer_, weights(model)
     optimizer.lr = 0.5  # edited between calls
@@ -206,8 +208,8 @@ def test_parameters_reach_the_optimizer(solver: str) -> None:
         assert optimizer.state_dict()["options"]["nesterov"]
 
 
-def test_decay_is_of_weights_and_does_not_depend_on_the_batch() -> None:
-    """With gradients of zero only decay acts."""
+def test_decay_acts_on_weights_alone_and_does_not_depend_on_the_batch_size() -> None:
+    """With zero gradients, a step is the decay alone."""
     still = {"solver": "adamw", "learning_rate_init": 0.1, "weight_decay": 0.5, "max_iter": 1}
     for batch_size in (10, 40):
         options = {**SMALL, **still, "batch_size": batch_size}
@@ -222,7 +224,7 @@ def test_decay_is_of_weights_and_does_not_depend_on_the_batch() -> None:
         assert not model.intercepts_[0].any()
 
 
-def test_groups_cascade_after_that_of_the_intercepts() -> None:
+def test_given_groups_override_the_group_of_the_intercepts() -> None:
     groups = [
         {"match": "*.1", "lr_scale": 0.1, "weight_decay": 0.25},
         {"match": "coefs.0", "frozen": True},
@@ -231,14 +233,14 @@ def test_groups_cascade_after_that_of_the_intercepts() -> None:
     first = MLPClassifier(**{**SMALL, "max_iter": 1, "learning_rate_init": 1e-300})
     first.fit(DIGITS, DIGIT)
     optimizer = model.fit(DIGITS, DIGIT).optimizer_
-    assert np.array_equal(model.coefs_[0], first.coefs_[0])  # as it was drawn
+    assert np.array_equal(model.coefs_[0], first.coefs_[0])  # the initial values
     assert not np.array_equal(model.coefs_[1], first.coefs_[1])
     assert optimizer.resolve("intercepts.1")["weight_decay"] == 0.25
     assert optimizer.resolve("intercepts.0")["weight_decay"] == 0.0
     assert optimizer.groups[1].name == "intercepts"
 
 
-def test_gradients_are_limited() -> None:
+def test_max_norm_clips_gradients() -> None:
     options = {**SMALL, "solver": "sgd", "momentum": 0.0, "learning_rate_init": 1.0, "max_iter": 1}
     options["batch_size"] = 400
     free = MLPClassifier(**options).fit(DIGITS, DIGIT)
@@ -254,7 +256,7 @@ def test_gradients_are_limited() -> None:
     assert moved(free) > 0.01
 
 
-def test_schedules_are_of_the_step() -> None:
+def test_schedules_are_called_with_the_step() -> None:
     seen = []
 
     def rate(step: int) -> float:
@@ -266,7 +268,7 @@ def test_schedules_are_of_the_step() -> None:
 
 
 def is_live(model: Any) -> bool:
-    """Whether the optimizer trains the arrays of the network, and these themselves."""
+    """Whether the optimizer updates the very arrays of the network in place."""
     optimizer, arrays = model.optimizer_, weights(model)
     before = [array.copy() for array in arrays]
     optimizer.step({name: np.ones_like(array) for name, array in optimizer.params.items()})
@@ -316,7 +318,7 @@ def test_the_optimizer_trains_the_arrays_of_the_network(
     model = WAYS[way](model.fit(DIGITS, DIGIT), tmp_path)
     assert model.optimizer_.step_count == 10
     assert is_live(model)
-    if not early_stopping:  # which scikit-learn's partial_fit refuses
+    if not early_stopping:  # with early stopping, scikit-learn refuses partial_fit
         model.partial_fit(DIGITS, DIGIT)
         assert model.optimizer_.step_count == 10 + 1 + 2
         assert is_live(model)
@@ -325,7 +327,7 @@ def test_the_optimizer_trains_the_arrays_of_the_network(
 WILD = {**PARITY, "early_stopping": True, "max_iter": 25, "n_iter_no_change": 25}
 
 
-def test_early_stopping_takes_the_best_weights() -> None:
+def test_early_stopping_restores_the_best_weights() -> None:
     options = {**WILD, "learning_rate_init": 0.2}
     wanted = theirs.MLPClassifier(**options).fit(DIGITS, DIGIT)
     got = MLPClassifier(**options, **HAT).fit(DIGITS, DIGIT)
@@ -342,7 +344,7 @@ def test_a_warm_start_keeps_the_best_weights_and_the_arrays() -> None:
     assert all(np.array_equal(a, b) for a, b in zip(arrays, best, strict=True))
 
 
-def test_a_copy_is_independent_and_goes_on_alike() -> None:
+def test_a_copy_is_independent_and_continues_with_the_same_bits() -> None:
     model = MLPClassifier(**SMALL).partial_fit(DIGITS, DIGIT, classes=range(10))
     other = copy.deepcopy(model)
     before = [array.copy() for array in weights(other)]
@@ -353,7 +355,7 @@ def test_a_copy_is_independent_and_goes_on_alike() -> None:
 
 
 def test_a_model_over_read_only_arrays_predicts(tmp_path: Path) -> None:
-    """As joblib gives large ones to its workers, and from files with `mmap_mode`."""
+    """joblib makes arrays read-only for its workers and with `mmap_mode`."""
     model = MLPClassifier(**SMALL).fit(DIGITS, DIGIT)
     joblib.dump(model, tmp_path / "model.joblib")
     loaded = joblib.load(tmp_path / "model.joblib", mmap_mode="r")
@@ -376,7 +378,7 @@ def test_clones_are_equal_and_unfitted() -> None:
         _ = other.optimizer_
 
 
-def test_a_search_in_a_pipeline() -> None:
+def test_a_grid_search_over_a_pipeline_works() -> None:
     grid = {
         "mlpclassifier__weight_decay": [0.0, 0.5],
         "mlpclassifier__learning_rate_init": [1e-3, 3e-2 * schedule.cosine(total=50)],
@@ -396,7 +398,7 @@ def test_fit_changes_no_parameter() -> None:
 
 
 def interrupted(_: int) -> float:
-    raise SystemExit("by the user")  # KeyboardInterrupt is scikit-learn's early end
+    raise SystemExit("by the user")  # scikit-learn takes KeyboardInterrupt as the end of the fit
 
 
 REFUSED: list[tuple[dict[str, Any], type[BaseException], str]] = [
@@ -417,7 +419,7 @@ REFUSED: list[tuple[dict[str, Any], type[BaseException], str]] = [
 
 
 @pytest.mark.parametrize(("options", "kind", "match"), REFUSED)
-def test_a_refusal_leaves_a_fitted_model_as_it_was(
+def test_a_refusal_leaves_a_fitted_model_unchanged(
     options: dict[str, Any], kind: type[BaseException], match: str
 ) -> None:
     model = MLPClassifier(**SMALL).fit(DIGITS, DIGIT)
@@ -443,7 +445,7 @@ DIVERGING = {
 
 
 def ending(model: Any, x: Any, y: Any) -> tuple[str, str]:
-    """The exception of a fit, in the words that are in both, and whether it warns."""
+    """The outcome of a fit: an exception by its common words, or whether it warned."""
     with np.errstate(all="ignore"), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
@@ -459,7 +461,7 @@ def ending(model: Any, x: Any, y: Any) -> tuple[str, str]:
 @pytest.mark.parametrize(
     ("task", "factor"), [("multiclass", 100), ("regression", 100), ("outputs", 1), ("binary", 100)]
 )
-def test_a_fit_that_diverges_ends_as_scikit_learns(
+def test_a_diverging_fit_ends_as_in_scikit_learn(
     task: str, factor: int, dtype: type, early_stopping: bool
 ) -> None:
     kind, x, y, options = TASKS[task]
@@ -467,7 +469,8 @@ def test_a_fit_that_diverges_ends_as_scikit_learns(
     options = {**DIVERGING, **options, "early_stopping": early_stopping}
     wanted, got = getattr(theirs, kind)(**options), getattr(ours, kind)(**options, alpha=1e-4)
     outcome, words = ending(wanted, x, y)
-    if kind == "MLPClassifier" and early_stopping:  # it takes the class of NaN for a score
+    # scikit-learn scores the class that it predicts from NaN.
+    if kind == "MLPClassifier" and early_stopping:
         words = "True"
     assert ending(got, x, y) == (outcome, words)
     assert outcome == ("fitted" if early_stopping else "ValueError")
@@ -477,7 +480,7 @@ def test_a_fit_that_diverges_ends_as_scikit_learns(
         assert is_live(got)
 
 
-def test_a_fit_that_diverges_stops_at_once_and_says_why() -> None:
+def test_a_diverging_fit_stops_at_once_and_names_the_arrays() -> None:
     model = MLPRegressor(**{**DIVERGING, "learning_rate_init": 1.0}, early_stopping=True)
     x = 10 * PATIENTS
     with np.errstate(all="ignore"), pytest.warns(ConvergenceWarning) as caught:
@@ -491,7 +494,7 @@ def test_a_fit_that_diverges_stops_at_once_and_says_why() -> None:
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
-def test_a_bad_gradient_names_the_arrays_and_keeps_the_weights_before(solver: str) -> None:
+def test_a_nonfinite_gradient_names_the_arrays_and_keeps_the_weights(solver: str) -> None:
     model = MLPRegressor(**SMALL, solver=solver).partial_fit(PATIENTS, PROGRESS)
     before = [array.copy() for array in weights(model)]
     with np.errstate(all="ignore"), pytest.raises(ValueError, match=r"coefs\.0") as caught:
@@ -505,7 +508,7 @@ def test_a_bad_gradient_names_the_arrays_and_keeps_the_weights_before(solver: st
     assert model.optimizer_.step_count == 6
 
 
-def test_verbose_tells_what_scikit_learn_tells(capsys: pytest.CaptureFixture[str]) -> None:
+def test_verbose_prints_the_lines_of_scikit_learn(capsys: pytest.CaptureFixture[str]) -> None:
     told = []
     for model in (theirs.MLPClassifier, MLPClassifier):
         for rule in (ADAPTIVE, {**SGD, "tol": 1.0, "n_iter_no_change": 2}):
@@ -516,7 +519,7 @@ def test_verbose_tells_what_scikit_learn_tells(capsys: pytest.CaptureFixture[str
     assert told[0].count("Stopping.") >= 1
 
 
-def test_scikit_learns_warning_is_still_given() -> None:
+def test_the_convergence_warning_of_scikit_learn_is_given() -> None:
     with pytest.warns(ConvergenceWarning):
         MLPClassifier(**SMALL).fit(DIGITS, DIGIT)
 

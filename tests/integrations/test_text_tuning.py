@@ -1,4 +1,4 @@
-"""The example that tunes a sentence-embedding model: its model, its gradients, its result."""
+"""The example that tunes a sentence-embedding model: the model, gradients, results, options."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def embeddings(sentences: list[str]) -> Any:
 
 
 def parameters(generator: np.random.Generator) -> dict[str, dict[str, dict[str, Any]]]:
-    """The last layer in float64, with a LoRA that is not what it starts as."""
+    """The last layer in float64, with a LoRA moved away from its initial zeros."""
     tree = {
         "layer": minilm.layer_weights(WEIGHTS, minilm.LAYERS - 1),
         "lora": lora.initial(4, 384, generator),
@@ -67,7 +67,7 @@ def parameters(generator: np.random.Generator) -> dict[str, dict[str, dict[str, 
     }
 
 
-def test_the_weights_are_those_of_the_file() -> None:
+def test_the_weights_equal_those_that_safetensors_reads() -> None:
     safetensors = pytest.importorskip("safetensors.numpy")
     loaded = safetensors.load_file(minilm.folder() / "model.safetensors")
     floats = {name: array for name, array in loaded.items() if array.dtype == np.float32}
@@ -77,13 +77,13 @@ def test_the_weights_are_those_of_the_file() -> None:
         assert not WEIGHTS[name].flags.writeable
 
 
-def test_paraphrases_are_nearer_than_other_sentences() -> None:
+def test_paraphrases_have_a_larger_cosine_than_other_sentences() -> None:
     cosines = embeddings(SENTENCES) @ embeddings(SENTENCES).T
     assert min(cosines[0, 1], cosines[2, 3]) > 0.5
     assert cosines[:2, 2:].max() < 0.2
 
 
-def test_the_model_is_that_of_torch() -> None:
+def test_embeddings_equal_those_of_the_model_in_torch() -> None:
     torch = pytest.importorskip("torch")
     tokens, mask = minilm.pad(minilm.tokenize(SENTENCES, 64))
     assert not mask.all()
@@ -126,7 +126,7 @@ def test_the_model_is_that_of_torch() -> None:
 QKV = ("query", "key", "value")
 
 
-def test_a_lora_starts_as_the_frozen_layer() -> None:
+def test_an_initial_lora_does_not_change_embeddings() -> None:
     generator = np.random.default_rng(0)
     params = {
         "layer": minilm.layer_weights(WEIGHTS, minilm.LAYERS - 1),
@@ -147,7 +147,7 @@ def test_a_lora_starts_as_the_frozen_layer() -> None:
         ("head", "bias"),
     ],
 )
-def test_gradients_are_the_slopes_of_the_loss(part: str, leaf: str) -> None:
+def test_gradients_equal_finite_differences_of_the_loss(part: str, leaf: str) -> None:
     generator = np.random.default_rng(0)
     params = parameters(generator)
     classifier = {"weight": generator.standard_normal((3, 384)), "bias": np.ones(3)}
@@ -178,21 +178,21 @@ def test_gradients_are_the_slopes_of_the_loss(part: str, leaf: str) -> None:
 def test_the_program_reaches_the_accuracies_that_the_page_states() -> None:
     ended = subprocess.run(  # noqa: S603
         [sys.executable, str(FOLDER / "tune.py")],
-        # Two threads that wait for each other gain nothing on a machine with other work.
+        # Two threads of BLAS wait for each other on a machine with other work.
         env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
         check=True,
         timeout=900,
     )
-    assert ended.stderr == ""  # bars are for terminals
+    assert ended.stderr == ""  # progress bars appear in terminals only
     assert "trained on 2,000 of 6,532 documents, scored on 2,568 test documents" in ended.stdout
     page = (ROOT / "docs" / "integrations" / "text_tuning.md").read_text(encoding="utf-8")
     shown = page.partition("```text\n")[2].partition("\n```")[0]
     stated = [float(share) for share in re.findall(r"([\d.]+)%", shown)]
     reached = [float(share) for share in re.findall(r"([\d.]+)%", ended.stdout)]
     assert len(stated) == 3
-    # A matrix product may round otherwise with another BLAS, and training carries that on.
+    # Another BLAS rounds matrix products differently, and training amplifies the difference.
     assert reached == pytest.approx(stated, abs=0.5)
     _, alone, tuned = reached
     assert tuned > alone + 0.5
@@ -200,7 +200,7 @@ def test_the_program_reaches_the_accuracies_that_the_page_states() -> None:
     assert re.search(r"LoRA of rank 8 and head +[\d.]+% +32,308 +300 x 16 ", ended.stdout)
 
 
-def test_choices_are_scored_on_training_documents_that_are_left_over() -> None:
+def test_validation_scores_on_the_remaining_training_documents() -> None:
     train, test, _ = reuters.load()
     parser = tune._parser()
     options = parser.parse_args(["--validate", "--documents", "600"])
@@ -209,7 +209,7 @@ def test_choices_are_scored_on_training_documents_that_are_left_over() -> None:
     of_train = set(train.texts)
     assert set(scored.texts) <= of_train
     unseen = [text for text in scored.texts if text not in set(chosen.texts)]
-    assert len(unseen) > 590  # a few texts are there twice
+    assert len(unseen) > 590  # the corpus has a few texts twice
 
 
 @pytest.mark.parametrize(
@@ -231,7 +231,7 @@ def test_wrong_options_are_refused(
     assert message in capsys.readouterr().err
 
 
-def test_what_is_not_installed_is_named_with_what_to_install(
+def test_missing_packages_are_named_with_the_command_to_install_them(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "scipy" else 1)

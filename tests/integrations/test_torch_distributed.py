@@ -37,14 +37,14 @@ def train(model: Any, opt: Any, steps: int) -> None:
 @pytest.mark.parametrize("after", LIBRARIES)
 @pytest.mark.parametrize("before", LIBRARIES)
 @each_rule
-def test_checkpoints_go_both_ways(
+def test_checkpoints_move_between_both_libraries(
     rule: str, options: dict[str, Any], before: str, after: str, flat: bool
 ) -> None:
     stateful = rule != "SGD" or "momentum" in options
     how = parts.StateDictOptions(flatten_optimizer_state_dict=flat, strict=stateful)
     model, opt = made(before, rule, options)
     train(model, opt, 3)
-    # A copy, because torch's optimizer would train on what it gave.
+    # A copy, because torch's state dict shares its tensors with the optimizer.
     saved = copy.deepcopy(parts.get_optimizer_state_dict(model, opt, options=how))
     same = {key: value.clone() for key, value in model.state_dict().items()}
     other_model, other = made(after, rule, options)
@@ -63,7 +63,7 @@ def test_checkpoints_go_both_ways(
         assert its[key] == pytest.approx(entry, rel=1e-4, abs=1e-6)
 
 
-def test_a_flattened_state_dict_is_loaded_by_torchs_function() -> None:
+def test_loading_a_flattened_state_dict_directly_is_refused_with_advice() -> None:
     how = parts.StateDictOptions(flatten_optimizer_state_dict=True)
     model, opt = made("thalweg", "AdamW", {"lr": 0.1})
     train(model, opt, 1)
@@ -72,7 +72,7 @@ def test_a_flattened_state_dict_is_loaded_by_torchs_function() -> None:
         opt.load_state_dict(saved)
 
 
-def test_a_whole_checkpoint_is_refused_with_what_to_take() -> None:
+def test_a_whole_checkpoint_is_refused_naming_the_entry_to_load() -> None:
     _, opt = made("thalweg", "AdamW", {"lr": 0.1})
     saved = opt.state_dict()
     for whole, place in (

@@ -1,4 +1,4 @@
-"""What others put into `opt.state` of `thalweg.torch` is used as torch uses it, or refused."""
+"""Edits of `opt.state` in `thalweg.torch` have the effect they have in torch, or are refused."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ import thalweg.torch  # noqa: E402
 
 @pytest.fixture(autouse=True, scope="module")
 def _one_thread() -> Iterator[None]:
-    """A few numbers are computed faster on one, above all where other programs run."""
+    """Small tensors are faster on one thread, above all next to other programs."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -71,7 +71,7 @@ def replace(run: Run) -> None:
     run.opt.state = type(run.opt.state)(dict)
 
 
-def zero_buffers(run: Run) -> None:  # as Lookahead's reset
+def zero_buffers(run: Run) -> None:  # like the reset of Lookahead
     for entry in run.opt.state.values():
         if "momentum_buffer" in entry:
             entry["momentum_buffer"] = torch.zeros_like(entry["momentum_buffer"])
@@ -95,7 +95,7 @@ def new_step(run: Run) -> None:
             entry["step"] = torch.tensor(41.0)
 
 
-def other_keys(run: Run) -> None:  # as wrappers keep
+def other_keys(run: Run) -> None:  # like entries of optimizer wrappers
     for param, entry in run.opt.state.items():
         if entry:
             entry["slow"] = param.detach().clone()
@@ -137,7 +137,7 @@ def check_same_state(ours: Run, theirs: Run) -> None:
 
 @each_edit
 @each_rule
-def test_edits_do_what_they_do_in_torch(
+def test_edits_have_the_effect_they_have_in_torch(
     rule: str, options: dict[str, Any], edit: Callable[[Run], None]
 ) -> None:
     ours, theirs = (Run(library, rule, options) for library in (thalweg.torch, torch.optim))
@@ -154,7 +154,7 @@ def test_edits_do_what_they_do_in_torch(
 
 @pytest.mark.parametrize("how", ["state_dict", "pickle", "deepcopy"])
 @each_edit
-def test_what_is_saved_is_what_goes_on(how: str, edit: Callable[[Run], None]) -> None:
+def test_edited_state_survives_saving_and_copying(how: str, edit: Callable[[Run], None]) -> None:
     for rule, options in (("AdamW", {}), ("SGD", {"lr": 0.1, "momentum": 0.9})):
         run = Run(thalweg.torch, rule, options).train(4)
         edit(run)
@@ -170,7 +170,7 @@ def test_what_is_saved_is_what_goes_on(how: str, edit: Callable[[Run], None]) ->
         check_same_state(run, other)
 
 
-def test_state_is_live_again_once_it_was_taken_over() -> None:
+def test_state_is_live_again_after_an_edit_was_taken_over() -> None:
     run = Run(thalweg.torch, "AdamW", {}).train(2)
     entry, given = run.opt.state[run.params[0]], torch.ones(4, 3)
     entry["exp_avg"] = given
@@ -189,7 +189,7 @@ def test_state_is_live_again_once_it_was_taken_over() -> None:
 
 
 @pytest.mark.parametrize("when", ["at first", "woken", "joined"])
-def test_state_that_is_there_before_the_first_update(when: str) -> None:
+def test_state_set_before_the_first_update_is_used(when: str) -> None:
     results = []
     for library in (thalweg.torch, torch.optim):
         params = [torch.ones(3).requires_grad_() for _ in range(2)]
@@ -213,7 +213,7 @@ def test_state_that_is_there_before_the_first_update(when: str) -> None:
         assert torch.allclose(ours.detach(), theirs.detach().to(ours.dtype))
 
 
-def test_states_may_be_exchanged() -> None:
+def test_buffers_may_be_exchanged_between_parameters() -> None:
     params = [torch.ones(3).requires_grad_() for _ in range(2)]
     opt = thalweg.torch.SGD(params, lr=0.1, momentum=0.5)
     for factor, param in enumerate(params, 1):
@@ -252,7 +252,7 @@ REFUSED: list[tuple[Callable[[dict[str, Any]], Any], type[Exception], str]] = [
 
 
 @pytest.mark.parametrize(("edit", "exception", "message"), REFUSED)
-def test_what_does_not_fit_is_refused_and_changes_nothing(
+def test_state_that_does_not_fit_is_refused_and_changes_nothing(
     edit: Callable[[dict[str, Any]], Any], exception: type[Exception], message: str
 ) -> None:
     w, b = torch.ones(3).requires_grad_(), torch.ones(2).requires_grad_()
@@ -284,7 +284,7 @@ def test_a_state_that_is_no_dict_is_refused() -> None:
         run.train(1)
 
 
-def test_state_in_other_memory_is_not_used_and_saving_says_so() -> None:
+def test_state_moved_to_other_memory_is_not_used_and_saving_warns() -> None:
     run, twin = (Run(thalweg.torch, "AdamW", {}).train(2) for _ in range(2))
     entry = run.opt.state[run.params[0]]
     entry["exp_avg"].data = torch.zeros(4, 3)
@@ -297,7 +297,7 @@ def test_state_in_other_memory_is_not_used_and_saving_says_so() -> None:
     assert run.train(2).equal(twin.train(2))
 
 
-def test_keys_of_others_are_kept_through_a_state_dict() -> None:
+def test_unknown_keys_are_kept_through_a_state_dict() -> None:
     ours, theirs = (Run(library, "Adam", {}).train(2) for library in (thalweg.torch, torch.optim))
     for run in (ours, theirs):
         other_keys(run)

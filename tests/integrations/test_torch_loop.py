@@ -19,7 +19,7 @@ import thalweg.torch  # noqa: E402
 
 @pytest.fixture(autouse=True, scope="module")
 def _one_thread() -> Iterator[None]:
-    """A few numbers are computed faster on one, above all where other programs run."""
+    """Small tensors are faster on one thread, above all next to other programs."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -46,7 +46,7 @@ OPTIMIZERS: list[tuple[str, dict[str, Any]]] = [("AdamW", {}), ("SGD", {})]
 
 
 class Pair:
-    """The same small model twice: with the optimizer of torch and with ours."""
+    """A small model twice: with torch's optimizer and with thalweg's."""
 
     def __init__(self, rule: str = "AdamW", **options: Any) -> None:
         torch.manual_seed(0)
@@ -55,7 +55,7 @@ class Pair:
         )
         self.models = [first, copy.deepcopy(first)]
         self.theirs = getattr(torch.optim, rule)(first.parameters(), **options)
-        options = copy.deepcopy(options)  # a tensor would be edited by both
+        options = copy.deepcopy(options)  # both would edit a shared tensor
         self.ours = getattr(thalweg.torch, rule)(self.models[1].parameters(), **options)
         self.opts = [self.theirs, self.ours]
         self.x, self.y = torch.randn(20, 6), torch.randn(20, 1)
@@ -75,10 +75,10 @@ class Pair:
         return all(torch.allclose(a, b, rtol=1e-4, atol=1e-5) for a, b in pairs)
 
 
-@pytest.mark.filterwarnings("ignore:The epoch parameter")  # of torch 2.4 about itself
+@pytest.mark.filterwarnings("ignore:The epoch parameter")  # torch 2.4 warns about its own call
 @pytest.mark.parametrize("make", SCHEDULERS.values(), ids=SCHEDULERS)
 @pytest.mark.parametrize(("rule", "options"), OPTIMIZERS, ids=["AdamW", "SGD"])
-def test_schedulers_of_torch(rule: str, options: dict[str, Any], make: Any) -> None:
+def test_schedulers_of_torch_set_the_rate(rule: str, options: dict[str, Any], make: Any) -> None:
     pair = Pair(rule, lr=0.05, **options)
     schedulers = [make(opt) for opt in pair.opts]
     for _ in range(20):
@@ -121,7 +121,7 @@ def test_gradients_accumulate_and_are_cleared(set_to_none: bool) -> None:
     assert pair.close()
 
 
-def test_clipping_inside_the_step_is_that_of_torch_before_it() -> None:
+def test_max_norm_equals_clip_grad_norm_of_torch() -> None:
     pair = Pair("SGD", lr=0.1)
     pair.backward()
     norm = torch.nn.utils.clip_grad_norm_(pair.models[0].parameters(), 0.1)
@@ -132,7 +132,7 @@ def test_clipping_inside_the_step_is_that_of_torch_before_it() -> None:
     assert pair.close()
 
 
-def test_hooks_and_closures_through_them() -> None:
+def test_hooks_of_torch_are_called() -> None:
     pair = Pair()
     seen: list[str] = []
     pair.ours.register_step_pre_hook(lambda *given: seen.append(f"pre {given[2]}"))
@@ -184,7 +184,7 @@ def test_a_group_that_is_refused_changes_nothing() -> None:
     assert pair.ours.report.step == 2
 
 
-def test_what_needs_no_gradient_costs_nothing_until_it_has_one() -> None:
+def test_a_parameter_has_no_state_until_it_requires_a_gradient() -> None:
     pair = Pair()
     for model in pair.models:
         model[0].requires_grad_(False)
@@ -215,7 +215,7 @@ def test_frozen_tensors_may_be_of_any_kind() -> None:
     assert thalweg.torch.SGD([half]).param_groups[0]["params"][0] is half
 
 
-def test_no_gradient_at_all_is_told() -> None:
+def test_a_step_without_any_gradient_warns() -> None:
     opt = thalweg.torch.AdamW([torch.ones(3, requires_grad=True)])
     with pytest.warns(UserWarning, match="no parameter of the optimizer has a gradient") as caught:
         opt.step()
@@ -223,7 +223,7 @@ def test_no_gradient_at_all_is_told() -> None:
     assert opt.report is None
 
 
-def test_autograd_refuses_to_go_back_through_what_was_stepped() -> None:
+def test_autograd_detects_the_in_place_update() -> None:
     pair = Pair()
     for model, opt in zip(pair.models, pair.opts, strict=True):
         loss = pair.loss(model)
@@ -233,7 +233,7 @@ def test_autograd_refuses_to_go_back_through_what_was_stepped() -> None:
             loss.backward()
 
 
-def test_other_memory_under_the_same_parameter_is_adopted() -> None:
+def test_new_memory_of_a_parameter_is_adopted() -> None:
     pair = Pair()
     for step in range(6):
         for model in pair.models:
@@ -252,7 +252,7 @@ def test_other_memory_under_the_same_parameter_is_adopted() -> None:
 
 
 @pytest.mark.parametrize("joins", [True, False])
-def test_other_memory_is_adopted_while_others_join(joins: bool) -> None:
+def test_new_memory_is_adopted_when_another_parameter_joins(joins: bool) -> None:
     first, late = torch.ones(3, requires_grad=True), torch.ones(3)
     opt = thalweg.torch.SGD([first] if joins else [first, late], lr=0.25)
     first.data = torch.zeros(3)
@@ -264,7 +264,7 @@ def test_other_memory_is_adopted_while_others_join(joins: bool) -> None:
     assert (first.tolist(), late.tolist()) == ([-0.25] * 3, [0.75] * 3)
 
 
-def test_other_strides_over_the_same_memory_are_adopted() -> None:
+def test_new_strides_over_the_same_memory_are_adopted() -> None:
     ours, theirs = (torch.arange(9.0).reshape(3, 3).requires_grad_() for _ in range(2))
     opts = [thalweg.torch.AdamW([ours], lr=0.1), torch.optim.AdamW([theirs], lr=0.1)]
     gradient = torch.tensor([[1.0, -2.0, 3.0], [4.0, -5.0, -6.0], [7.0, 8.0, -9.0]])
@@ -288,7 +288,7 @@ def test_momentum_may_begin_and_end_in_mid_run() -> None:
     assert pair.close()
 
 
-def test_convolutions_in_channels_last() -> None:
+def test_convolutions_in_channels_last_equal_torch() -> None:
     torch.manual_seed(0)
     model = torch.nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last)
     other = copy.deepcopy(model)
@@ -304,7 +304,7 @@ def test_convolutions_in_channels_last() -> None:
     assert torch.allclose(model.weight, other.weight, atol=1e-6)
 
 
-def test_parameters_and_steps_in_inference_mode() -> None:
+def test_parameters_and_steps_in_inference_mode_work() -> None:
     with torch.inference_mode():
         born = torch.ones(2, requires_grad=True)
         born.grad = torch.ones(2)
@@ -334,7 +334,7 @@ def test_an_optimizer_for_each_parameter_steps_inside_the_backward_pass() -> Non
     assert all(param.grad is None for param in opts)
 
 
-def test_averages_of_weights() -> None:
+def test_averaged_models_of_torch_work() -> None:
     pair = Pair()
     averages = [torch.optim.swa_utils.AveragedModel(model) for model in pair.models]
     schedulers = [torch.optim.swa_utils.SWALR(opt, 0.05, anneal_epochs=3) for opt in pair.opts]
@@ -350,7 +350,7 @@ def test_averages_of_weights() -> None:
     assert all(torch.allclose(a, b, rtol=1e-4, atol=1e-5) for a, b in pairs)
 
 
-def test_a_gradient_scaler_on_the_cpu_leaves_out_bad_steps() -> None:
+def test_a_gradient_scaler_on_the_cpu_skips_bad_steps() -> None:
     pair = Pair()
     scalers = [torch.amp.GradScaler("cpu", init_scale=8.0) for _ in pair.opts]
     for step in range(4):
@@ -365,7 +365,7 @@ def test_a_gradient_scaler_on_the_cpu_leaves_out_bad_steps() -> None:
     assert pair.ours.report.step == 3
 
 
-def test_compiled_models_and_steps() -> None:
+def test_compiled_models_and_steps_work() -> None:
     pair = Pair()
     compiled = [torch.compile(model, backend="eager") for model in pair.models]
 
@@ -387,10 +387,10 @@ def test_compiled_models_and_steps() -> None:
         update()
     assert pair.close()
     assert pair.ours.report.step == 2
-    assert traced == []  # NumPy in a traced step would be copies of tensors
+    assert traced == []  # a traced step would give NumPy copies of tensors
 
 
-def test_names_are_those_of_the_model_or_the_place_in_the_groups() -> None:
+def test_reports_name_parameters_by_param_names_or_position() -> None:
     nan = torch.full((2,), float("nan"))
     w, b = (torch.ones(2, requires_grad=True) for _ in range(2))
     w.grad = b.grad = nan
@@ -410,7 +410,7 @@ def test_names_are_those_of_the_model_or_the_place_in_the_groups() -> None:
 @pytest.mark.skipif(
     tuple(map(int, torch.__version__.split(".")[:2])) < (2, 5), reason="torch has no names yet"
 )
-def test_named_parameters() -> None:
+def test_named_parameters_are_named_in_errors() -> None:
     model = torch.nn.Linear(2, 1)
     model(torch.full((1, 2), float("inf"))).sum().backward()
     opt = thalweg.torch.AdamW(model.named_parameters())

@@ -1,4 +1,4 @@
-"""What `thalweg.torch` refuses, before it has changed anything; and its example."""
+"""`thalweg.torch` refuses wrong input before it changes anything; and its example."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ import thalweg.torch  # noqa: E402
 
 @pytest.fixture(autouse=True, scope="module")
 def _one_thread() -> Iterator[None]:
-    """A few numbers are computed faster on one, above all where other programs run."""
+    """Small tensors are faster on one thread, above all next to other programs."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -27,13 +27,13 @@ def _one_thread() -> Iterator[None]:
 
 
 class OnCuda(torch.Tensor):  # type: ignore[misc]
-    """A tensor that says it is elsewhere, because no GPU is needed to refuse it."""
+    """A CPU tensor that claims to be on a GPU, so that the test needs none."""
 
     device = property(lambda _: torch.device("cuda", 0))
 
 
 class Dispatched(torch.Tensor):  # type: ignore[misc]
-    """A tensor that keeps its numbers elsewhere, as DTensor does."""
+    """A tensor without plain storage, like DTensor."""
 
     @classmethod
     def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -74,7 +74,9 @@ STRANGE = {
 
 
 @pytest.mark.parametrize(("make", "exception", "message"), STRANGE.values(), ids=STRANGE)
-def test_tensors_that_cannot_be_updated(make: Any, exception: type, message: str) -> None:
+def test_tensors_that_cannot_be_updated_are_refused(
+    make: Any, exception: type, message: str
+) -> None:
     usual, group = one(), {"params": [make()], "param_names": ["odd"]}
     with pytest.raises(exception, match=message):
         thalweg.torch.AdamW([group])
@@ -86,7 +88,7 @@ def test_tensors_that_cannot_be_updated(make: Any, exception: type, message: str
     assert (opt.report.step, len(opt.param_groups)) == (1, 1)
 
 
-def test_parameters_that_overlap() -> None:
+def test_overlapping_parameters_are_refused() -> None:
     memory = torch.zeros(6)
     for halves in ((memory[:4], memory[2:]), (memory, memory.view(2, 3))):
         params = [half.detach().requires_grad_() for half in halves]
@@ -101,7 +103,7 @@ def test_parameters_that_overlap() -> None:
     assert memory.eq(0).all()
 
 
-def test_a_parameter_that_is_given_twice() -> None:
+def test_a_parameter_given_twice_is_updated_once_with_a_warning() -> None:
     param, other = one(), one()
     with (
         pytest.warns(UserWarning, match="a parameter group with duplicate parameters"),
@@ -128,7 +130,7 @@ BAD_GRADIENTS = {
 @pytest.mark.parametrize(
     ("make", "exception", "message"), BAD_GRADIENTS.values(), ids=BAD_GRADIENTS
 )
-def test_a_bad_gradient_in_one_group_leaves_all_groups_alone(
+def test_a_bad_gradient_in_one_group_leaves_all_groups_unchanged(
     make: Any, exception: type, message: str
 ) -> None:
     first, second = one(), one()
@@ -149,7 +151,7 @@ def test_a_bad_gradient_in_one_group_leaves_all_groups_alone(
     assert str(now) == str(kept)
 
 
-def test_a_model_that_changes_its_type() -> None:
+def test_a_model_that_changed_its_dtype_is_refused() -> None:
     model = torch.nn.Linear(2, 1)
     opt = thalweg.torch.AdamW(model.parameters())
     model.double()
@@ -158,7 +160,7 @@ def test_a_model_that_changes_its_type() -> None:
         opt.step()
 
 
-def test_groups_whose_parameters_were_exchanged() -> None:
+def test_groups_whose_parameters_were_replaced_are_refused() -> None:
     first, second = one(), one()
     opt = thalweg.torch.AdamW([first])
     first.grad = second.grad = torch.ones(3)
@@ -187,7 +189,9 @@ def test_groups_whose_parameters_were_exchanged() -> None:
         ("differentiable", True, "differentiable=True"),
     ],
 )
-def test_hyperparameters_in_the_constructor_and_later(key: str, value: Any, message: str) -> None:
+def test_wrong_hyperparameters_are_refused_in_the_constructor_and_later(
+    key: str, value: Any, message: str
+) -> None:
     param, frozen = one(), torch.ones(3)
     for params in ([param], [frozen]):
         with pytest.raises((TypeError, ValueError), match=message):
@@ -204,7 +208,7 @@ def test_hyperparameters_in_the_constructor_and_later(key: str, value: Any, mess
     assert opt.report.step == 1
 
 
-def test_options_that_hold_for_all_groups() -> None:
+def test_options_must_be_the_same_in_all_groups_and_valid() -> None:
     groups = [{"params": [one()]}, {"params": [one()], "amsgrad": True}]
     with pytest.raises(ValueError, match=r"amsgrad is False in .* True in param_groups\[1\]"):
         thalweg.torch.Adam(groups)
@@ -220,7 +224,7 @@ def test_options_that_hold_for_all_groups() -> None:
         thalweg.torch.SGD([one()], weight_decay=-1)
 
 
-def test_the_example_reads_digits() -> None:
+def test_the_example_reaches_its_stated_accuracy() -> None:
     pytest.importorskip("sklearn", reason="scikit-learn is not installed")
     path = Path(__file__).parents[2] / "examples" / "torch_digits.py"
     assert runpy.run_path(str(path))["main"]() > 0.98

@@ -1,4 +1,4 @@
-"""The torch column of the table in `docs/schedules.md`: the same learning rates, step by step."""
+"""The torch column of the table in `docs/schedules.md` has torch's learning rates."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ ROWS: dict[str, tuple[Any, float, Any]] = {
 
 
 def values(make: Any, lr: float, key: str = "lr") -> list[float]:
-    """What the first N steps of torch's SGD use."""
+    """The values that the first N steps of torch's SGD use."""
     opt = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=lr, momentum=0.9)
     scheduler = make(opt)
     used = []
@@ -126,11 +126,11 @@ def values(make: Any, lr: float, key: str = "lr") -> list[float]:
     return used
 
 
-@pytest.mark.filterwarnings("ignore:The epoch parameter")  # of torch 2.4 about itself
+@pytest.mark.filterwarnings("ignore:The epoch parameter")  # torch 2.4 warns about its own call
 @pytest.mark.parametrize(("ours", "lr", "theirs"), ROWS.values(), ids=ROWS)
-def test_learning_rates_are_those_of_torch(ours: Any, lr: float, theirs: Any) -> None:
+def test_learning_rates_equal_those_of_torch(ours: Any, lr: float, theirs: Any) -> None:
     mine = [ours(step) for step in range(1, N + 1)]
-    # What torch computes from the step before collects rounding; near 0 it is that of the peak.
+    # torch computes a rate from the one before, so rounding errors of the peak's size add up.
     assert mine == pytest.approx(values(theirs, lr), rel=1e-12, abs=1e-15)
 
 

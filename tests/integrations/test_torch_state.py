@@ -1,4 +1,4 @@
-"""State of `thalweg.torch`: torch's form, both ways, and nothing lost."""
+"""State of `thalweg.torch` is in torch's form, and resumes in both libraries."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ import thalweg.torch  # noqa: E402
 
 @pytest.fixture(autouse=True, scope="module")
 def _one_thread() -> Iterator[None]:
-    """A few numbers are computed faster on one, above all where other programs run."""
+    """Small tensors are faster on one thread, above all next to other programs."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -84,7 +84,9 @@ class Run:
 
 @pytest.mark.parametrize("before", [3, 12])
 @each_rule
-def test_a_run_of_torch_goes_on_in_thalweg(rule: str, options: dict[str, Any], before: int) -> None:
+def test_a_run_of_torch_continues_in_thalweg(
+    rule: str, options: dict[str, Any], before: int
+) -> None:
     theirs = Run(torch.optim, rule, options).train(before)
     ours = theirs.resumed(thalweg.torch, rule, options).train(15)
     assert ours.close(theirs.train(15))
@@ -98,7 +100,9 @@ def test_a_run_of_torch_goes_on_in_thalweg(rule: str, options: dict[str, Any], b
 
 @pytest.mark.parametrize("before", [3, 12])
 @each_rule
-def test_a_run_of_thalweg_goes_on_in_torch(rule: str, options: dict[str, Any], before: int) -> None:
+def test_a_run_of_thalweg_continues_in_torch(
+    rule: str, options: dict[str, Any], before: int
+) -> None:
     ours = Run(thalweg.torch, rule, options).train(before)
     theirs = ours.resumed(torch.optim, rule, options).train(15)
     assert theirs.close(ours.train(15))
@@ -128,7 +132,7 @@ def test_a_run_of_thalweg_resumes_to_the_same_bits(
         for one in (run, other)
     )
     if rule == "SGD" and how in ("file", "live"):
-        # A state dict of torch's SGD has no count.
+        # torch's state dict of SGD has no step count.
         begun = before > 0 and "momentum" in options
         assert its.pop("step") == mine.pop("step") - before + begun
     assert its == mine
@@ -151,14 +155,14 @@ def test_counts_beyond_what_float32_holds_are_exact() -> None:
     run = Run(thalweg.torch, "AdamW", {}).train(1)
     saved = run.opt.state_dict()
     saved["state"][0]["step"] = torch.tensor(2.0**24 + 1, dtype=torch.float64)
-    saved["state"][1]["step"] = 2**40 + 1  # a plain int, as old checkpoints have
+    saved["state"][1]["step"] = 2**40 + 1  # a plain int, as in old checkpoints
     run.opt.load_state_dict(saved)
     run.train(1)
     steps = [run.opt.state[param]["step"].item() for param in run.params[:2]]
     assert steps == [2**24 + 2, 2**40 + 2]
 
 
-def test_counts_read_right_at_any_time_and_skip_what_has_no_gradient() -> None:
+def test_step_counts_are_live_and_count_only_steps_with_a_gradient() -> None:
     run = Run(thalweg.torch, "AdamW", {})
     assert len(run.opt.state) == 0
     run.train(1)
@@ -172,7 +176,7 @@ def test_counts_read_right_at_any_time_and_skip_what_has_no_gradient() -> None:
     assert run.opt.state[run.params[0]]["step"].item() == 11
 
 
-def test_hyperparameters_that_were_saved_count() -> None:
+def test_saved_hyperparameters_are_loaded() -> None:
     saved = Run(thalweg.torch, "Adam", {"lr": 0.3, "amsgrad": True}).train(2).opt.state_dict()
     run = Run(thalweg.torch, "Adam", {"lr": 0.1})
     run.opt.load_state_dict(saved)
@@ -190,7 +194,7 @@ def test_adamw_stays_decoupled_whatever_was_saved() -> None:
     coupled = Run(torch.optim, "Adam", {"weight_decay": 0.5}).train(2)
     ours, theirs = (coupled.resumed(lib, "AdamW", {}) for lib in (thalweg.torch, torch.optim))
     for group in theirs.opt.param_groups:
-        group["decoupled_weight_decay"] = True  # as torch has it since 2.6
+        group["decoupled_weight_decay"] = True  # a key of torch since 2.6
     assert ours.train(5).close(theirs.train(5))
 
 
@@ -203,7 +207,7 @@ def test_adamw_stays_decoupled_whatever_was_saved() -> None:
     ],
     ids=["clear", "assign", "pop"],
 )
-def test_what_is_deleted_from_state_starts_anew(forget: Any) -> None:
+def test_state_that_was_deleted_starts_from_zero(forget: Any) -> None:
     ours, theirs = Run(thalweg.torch, "AdamW", {}).train(3), Run(torch.optim, "AdamW", {}).train(3)
     for run in (ours, theirs):
         forget(run.opt, run.params)
@@ -212,13 +216,14 @@ def test_what_is_deleted_from_state_starts_anew(forget: Any) -> None:
     assert ours.opt.state[ours.params[0]]["step"].item() == 3
 
 
-def test_looking_at_state_that_is_not_there_changes_nothing() -> None:
+def test_reading_missing_state_changes_no_update() -> None:
     run = Run(thalweg.torch, "AdamW", {})
     assert [run.opt.state[param] for param in run.params] == [{}, {}, {}]
     run.train(2)
     assert run.opt.state[run.params[0]]["step"].item() == 2
     assert run.opt.state[run.params[2]] == {}
-    assert run.equal(Run(thalweg.torch, "AdamW", {}).train(2)) is False  # an entry that is empty
+    # Reading has added an empty entry.
+    assert run.equal(Run(thalweg.torch, "AdamW", {}).train(2)) is False
     run.opt.state.pop(run.params[2])
     assert run.equal(Run(thalweg.torch, "AdamW", {}).train(2))
 

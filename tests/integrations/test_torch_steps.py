@@ -1,4 +1,4 @@
-"""Steps of `thalweg.torch`: the bits of thalweg, the rules of torch."""
+"""Steps of `thalweg.torch` have the bits of thalweg and follow the rules of torch."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ import thalweg.torch  # noqa: E402
 
 @pytest.fixture(autouse=True, scope="module")
 def _one_thread() -> Iterator[None]:
-    """A few numbers are computed faster on one, above all where other programs run."""
+    """Small tensors are faster on one thread, above all next to other programs."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -76,7 +76,7 @@ def give(params: dict[str, Any], grads: dict[str, Any]) -> None:
 
 
 def named(params: dict[str, Any]) -> dict[str, Any]:
-    """What the optimizer takes, with names, also where torch does not know them."""
+    """A parameter group with names; also works in a torch without named parameters."""
     return {"params": [*params.values()], "param_names": [*params]}
 
 
@@ -100,7 +100,7 @@ def test_steps_have_the_bits_of_thalweg(rule: str, options: dict[str, Any], dtyp
         assert np.array_equal(param.detach().numpy(), arrays[name])
         live = dict(plain.state[name])
         if rule == "SGD":
-            live.pop("step")  # torch's keeps no count
+            live.pop("step")  # torch's SGD keeps no step count
         assert opt.state.get(param, {}).keys() == live.keys()
         assert all(np.array_equal(opt.state[param][key], value) for key, value in live.items())
 
@@ -116,19 +116,19 @@ def test_steps_are_close_to_those_of_torch(rule: str, options: dict[str, Any], d
         for params, optimizer in ((ours, opt), (theirs, other)):
             give(params, grads)
             optimizer.step()
-    # Each rounds a parameter to half a unit in its last place a step, what it subtracts to a few
-    # units of that, which is far smaller: 50 steps can make 50 units of difference.
+    # In each step, both libraries round the parameter by up to half a unit in the last place. The
+    # errors of the much smaller update are negligible. So 50 steps may differ by 50 units.
     limit = 50 * torch.finfo(dtype).eps
     for mine, its in zip(ours.values(), theirs.values(), strict=True):
         assert ((mine - its).abs() <= limit * its.abs().clamp(min=1)).all()
-        assert (mine != parameters(dtype)["bias"]).all()  # they moved
+        assert (mine != parameters(dtype)["bias"]).all()  # the parameters have moved
 
 
 @pytest.mark.parametrize("rule", ["Adam", "AdamW", "SGD"])
 def test_arguments_and_defaults_are_those_of_torch(rule: str) -> None:
     ours = getattr(thalweg.torch, rule)(parameters().values())
     theirs = getattr(torch.optim, rule)(parameters().values())
-    new = {"decoupled_weight_decay"}  # which torch has since 2.6
+    new = {"decoupled_weight_decay"}  # in torch since 2.6
     assert {**theirs.defaults, **{key: ours.defaults[key] for key in new & {*ours.defaults}}} == (
         ours.defaults
     )
@@ -140,7 +140,7 @@ def test_arguments_and_defaults_are_those_of_torch(rule: str) -> None:
     assert {key: ours.defaults[key] for key in theirs.defaults} == theirs.defaults
 
 
-def test_adam_decouples_the_decay_where_it_is_asked_to() -> None:
+def test_adam_decouples_the_decay_if_asked() -> None:
     ours, theirs = parameters(), parameters()
     opt = thalweg.torch.Adam(ours.values(), weight_decay=0.1, decoupled_weight_decay=True)
     other = thalweg.torch.AdamW(theirs.values(), weight_decay=0.1)
@@ -150,7 +150,7 @@ def test_adam_decouples_the_decay_where_it_is_asked_to() -> None:
     assert all(torch.equal(ours[name], theirs[name]) for name in SHAPES)
 
 
-def test_groups_have_hyperparameters_of_their_own() -> None:
+def test_groups_may_have_different_hyperparameters() -> None:
     params, arrays = parameters(), {k: v.detach().numpy().copy() for k, v in parameters().items()}
     groups = [
         {"params": [params["body.w"], params["head"]]},
@@ -171,7 +171,7 @@ def test_groups_have_hyperparameters_of_their_own() -> None:
         give(params, grads)
         opt.step()
         plain.step({name: grad.numpy() for name, grad in grads.items()})
-        opt.param_groups[0]["lr"] = plain.lr = 0.01  # edited live
+        opt.param_groups[0]["lr"] = plain.lr = 0.01  # edited between steps
     assert all(np.array_equal(params[name].detach(), arrays[name]) for name in SHAPES)
 
 
@@ -189,7 +189,7 @@ def test_one_group_may_ascend_and_another_descend() -> None:
     assert all(np.array_equal(params[name].detach(), arrays[name]) for name in SHAPES)
 
 
-def test_memory_is_shared() -> None:
+def test_tensors_share_memory_with_the_optimizer() -> None:
     params = parameters()
     views = {name: param.detach().numpy() for name, param in params.items()}
     opt = thalweg.torch.AdamW(params.values(), lr=0.1)
@@ -219,7 +219,7 @@ def test_memory_is_shared() -> None:
     ],
     ids=["channels_last", "transposed", "sliced", "empty", "0-d"],
 )
-def test_any_strides(tensor: Any) -> None:
+def test_tensors_of_any_strides_are_updated(tensor: Any) -> None:
     param = tensor.detach().requires_grad_()
     array = np.zeros(param.shape, np.float32)
     opt, plain = thalweg.torch.AdamW([param], lr=0.1), thalweg.AdamW(array, lr=0.1)
@@ -240,14 +240,14 @@ def test_any_strides(tensor: Any) -> None:
     ],
     ids=["expanded", "requires grad", "negated"],
 )
-def test_any_dense_gradient(gradient: Any) -> None:
+def test_any_dense_gradient_is_accepted(gradient: Any) -> None:
     param = torch.ones(3, requires_grad=True)
     param.grad = gradient
     thalweg.torch.SGD([param], lr=0.25).step()
     assert param.tolist() == [0.5] * 3
 
 
-def test_float32_and_float64_side_by_side() -> None:
+def test_float32_and_float64_may_be_mixed() -> None:
     params = [torch.ones(2, requires_grad=True), torch.ones(2, dtype=torch.float64)]
     params[1].requires_grad_()
     opt = thalweg.torch.AdamW(params, lr=0.1)
@@ -287,7 +287,7 @@ def test_limits_scale_and_statistics_reach_the_report() -> None:
     assert w.tolist() == pytest.approx([-3 - 0.5 - 0.6, -4 - 0.5 - 0.8])
 
 
-def test_nonfinite_gradients_are_refused_skipped_or_let_through() -> None:
+def test_nonfinite_gradients_are_refused_skipped_or_applied() -> None:
     outcomes = {}
     for policy in ("raise", "skip", "ignore"):
         params = [torch.ones(2, requires_grad=True), torch.ones(2, requires_grad=True)]

@@ -1,4 +1,4 @@
-"""torch's rules with options in torch's words, for all tests that run them in both libraries."""
+"""torch's rules with torch's names of options, for tests that run both libraries."""
 
 from __future__ import annotations
 
@@ -24,6 +24,6 @@ each_rule = pytest.mark.parametrize(
 
 
 def in_thalweg(rule: str, options: dict[str, Any]) -> dict[str, Any]:
-    """The options in the words of `thalweg`, where `weight_decay` is decoupled."""
+    """The options under thalweg's names; thalweg's `weight_decay` is always decoupled."""
     decay = "weight_decay" if rule == "AdamW" else "l2"
     return {{"weight_decay": decay}.get(key, key): value for key, value in options.items()}
