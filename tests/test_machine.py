@@ -1,8 +1,8 @@
-"""A whole optimizer does what a plain NumPy model of it does, whatever is done to it, in any order.
+"""Random sequences of actions on an optimizer and on a plain NumPy model of it give the same bits.
 
-After every action all parameters, state, counters, groups and reports are compared, bits exactly;
-what the model refuses the optimizer refuses, with the same exception and nothing changed.
-``THALWEG_EXAMPLES=5000 pytest tests/test_machine.py`` tries that many sequences, new ones each run.
+After every action, parameters, state, counters, groups and reports are compared bit by bit. An
+action that the model refuses must raise the same exception in the optimizer and change nothing.
+``THALWEG_EXAMPLES=5000 pytest tests/test_machine.py`` tries 5000 sequences, new ones in each run.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ trees = st.recursive(arrays(), containers, max_leaves=4)
 
 
 def matches(names: list[str]) -> st.SearchStrategy[Any]:
-    """Globs that find something."""
+    """Globs that match at least one name."""
     exact = [name.replace("[", "?").replace("]", "?") for name in names]
     parts = [glob for name in exact for glob in (f"{name[:2]}*", f"*{name[-1]}")]
     globs = st.sampled_from([*exact, *parts, "*"])
@@ -101,7 +101,7 @@ def matches(names: list[str]) -> st.SearchStrategy[Any]:
 
 @dataclass(frozen=True)
 class World:
-    """What an optimizer is made of."""
+    """The arguments that an optimizer is made from."""
 
     rule: str
     tree: Any
@@ -150,7 +150,7 @@ def worlds(draw: st.DrawFn) -> World:
 
 
 def holder(tree: Any, name: str) -> tuple[Any, Any]:
-    """The container of a leaf, and its key there."""
+    """The container of a leaf, and the leaf's key in it."""
     *path, last = name.split(".")
     for key in path:
         tree = tree[key] if isinstance(tree, dict) else tree[int(key)]
@@ -158,7 +158,7 @@ def holder(tree: Any, name: str) -> tuple[Any, Any]:
 
 
 def swapped(tree: Any) -> Any:
-    """Other containers with the same names in them."""
+    """The same names in containers of another type and order."""
     if isinstance(tree, dict):
         return {key: swapped(child) for key, child in reversed(tree.items())}
     if isinstance(tree, list | tuple):
@@ -167,7 +167,7 @@ def swapped(tree: Any) -> Any:
 
 
 def collapsed(tree: Any) -> Any:
-    """None above what is None throughout."""
+    """None in place of every container whose leaves are all None."""
     if isinstance(tree, dict):
         children = {key: collapsed(child) for key, child in tree.items()}
         return children if any(c is not None for c in children.values()) else None
@@ -199,7 +199,7 @@ COPIES: dict[str, Callable[[Any], Any]] = {
 
 
 class Machine(RuleBasedStateMachine):
-    """One optimizer and its model; each rule does the same to both."""
+    """One optimizer and its model; each rule acts on both."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -211,7 +211,7 @@ class Machine(RuleBasedStateMachine):
         thalweg.set_cpu_level(self.level)
 
     def both(self, real: Callable[[], Any], model: Callable[[], Any]) -> tuple[Any, Any] | None:
-        """What both return, or None if both refuse."""
+        """The results of both, or None if both refuse."""
         refused = expected = None
         try:
             with np.errstate(all="ignore"):
@@ -240,7 +240,7 @@ class Machine(RuleBasedStateMachine):
 
     @initialize(world=worlds(), data=st.data(), steps=st.integers(0, 4))
     def begin(self, world: World, data: st.DataObject, steps: int) -> None:
-        # What is refused leaves nothing to go on with; its parameters alone will do.
+        # If the options are refused, start with the same parameters and default options.
         frozen = [group for group in world.groups if group is FROZEN]
         plain = replace(world, values={"lr": 0.1}, groups=frozen, options={})
         assert self.start(world) or self.start(plain)
@@ -262,7 +262,7 @@ class Machine(RuleBasedStateMachine):
         return grads
 
     def step(self, data: st.DataObject, grads: dict[str, Any], **arguments: Any) -> None:
-        """The model takes gradients by name, the real optimizer in some container too."""
+        """Step both; the optimizer gets the gradients in a random container, the model by name."""
         given: Any = grads
         form = data.draw(st.sampled_from(["by name", *FORMS]))
         if form in FORMS and grads.keys() == self.model.leaves.keys():
@@ -275,7 +275,7 @@ class Machine(RuleBasedStateMachine):
         )
 
     def compare(self, steps: tuple[Any, Report] | None) -> None:
-        """The reports of a step, if it was not refused."""
+        """Compare the reports of a step unless both refused it."""
         if steps is not None:
             report, expected = steps
             fields = Report(*(getattr(report, key) for key in Report._fields))
@@ -509,11 +509,11 @@ class Machine(RuleBasedStateMachine):
             assert len(warned) == bool(expected.changed)
 
     @rule(data=st.data())
-    def load_what_was_saved(self, data: st.DataObject) -> None:
+    def load_a_saved_state(self, data: st.DataObject) -> None:
         self.load(data)
 
     @rule(data=st.data())
-    def load_into_a_fresh_one(self, data: st.DataObject) -> None:
+    def load_into_a_fresh_optimizer(self, data: st.DataObject) -> None:
         average = self.model.average
         if self.start(replace(self.world, tree=copy.deepcopy(self.tree))):
             if average is not None:
@@ -521,14 +521,14 @@ class Machine(RuleBasedStateMachine):
                 self.model.make_average(0.9, bias_correction=average.bias_correction)
             self.load(data)
 
-    # A copy while the tree holds other arrays is refused; test_state_dict.py has that by itself.
+    # A copy is refused while the tree holds other arrays; test_state_dict.py tests that.
     @precondition(lambda self: not self.model.rebound)
     @rule(how=st.sampled_from(list(COPIES)))
-    def go_on_with_a_copy(self, how: str) -> None:
+    def continue_with_a_copy(self, how: str) -> None:
         self.tree, self.opt = COPIES[how]((self.tree, self.opt))
         self.model = copy.deepcopy(self.model)
         for group in self.model.groups[1:]:
-            group.match = None  # from now on it matches what it matched
+            group.match = None  # a copy keeps the names that were matched
         self.ema = attached(self.opt).get("ema")
         if how == "shallow":  # the average stays with the original
             assert self.ema is None
@@ -590,5 +590,5 @@ TestMachine.settings = settings(
     stateful_step_count=40,
     deadline=None,
     derandomize="THALWEG_EXAMPLES" not in os.environ,
-    report_multiple_bugs=False,  # to make one sequence short takes minutes
+    report_multiple_bugs=False,  # shrinking one sequence takes minutes
 )

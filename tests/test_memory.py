@@ -1,12 +1,12 @@
-"""A step allocates nothing that grows with the model (peak resident memory, as Linux tells it)."""
+"""A step allocates nothing that grows with the model: peak resident memory, read from Linux."""
 
 import subprocess
 import sys
 
 import pytest
 
-# Peak resident memory never falls, so each case has a process of its own. The kernel's `ru_maxrss`
-# would not do: a child begins with its parent's.
+# Peak resident memory never falls, so each case runs in a fresh process. `VmHWM` instead of
+# `ru_maxrss`: a child inherits the `ru_maxrss` of its parent.
 PROGRAM = """
 import re
 from pathlib import Path
@@ -56,7 +56,7 @@ CASES = {
 
 
 def growth(make: str, gradient: str, act: str) -> int:
-    """Kibibytes that the peak grew by while it was done three times."""
+    """Growth of the peak in KiB while `act` runs three times."""
     program = PROGRAM.format(make=make, gradient=gradient, act=act)
     done = subprocess.run(  # noqa: S603 - our own interpreter and program
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
@@ -65,11 +65,13 @@ def growth(make: str, gradient: str, act: str) -> int:
 
 
 @pytest.mark.parametrize(("make", "gradient", "act"), CASES.values(), ids=CASES)
-def test_a_step_needs_no_room_that_grows_with_the_model(make: str, gradient: str, act: str) -> None:
-    # The parameter alone has 35,000; what little there is are thread stacks and page tables.
+def test_a_step_allocates_nothing_that_grows_with_the_model(
+    make: str, gradient: str, act: str
+) -> None:
+    # The parameter alone takes 35,000 KiB; the limit leaves room for thread stacks and page tables.
     assert growth(make, gradient, act) < 2_000
 
 
-def test_the_measure_sees_a_temporary() -> None:
+def test_the_measurement_detects_a_temporary_array() -> None:
     make, gradient, _ = CASES["default"]
     assert growth(make, gradient, "made.step({'w': g}, scale=float((g * g).max() * 4.0))") > 20_000

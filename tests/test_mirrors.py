@@ -1,4 +1,4 @@
-"""What sums and averages share: they follow an optimizer, and are saved and loaded with it."""
+"""Sums and averages (mirrors) follow an optimizer, and are saved and loaded with it."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def advance(mirror: Mirror, params: Any, seed: int) -> None:
 
 
 def run(opt: thalweg.Optimizer, mirror: Mirror, steps: range) -> None:
-    """Steps with two additions or updates between them, the last steps' left over."""
+    """Take steps, each followed by two additions or updates; sums are applied every third step."""
     for step in steps:
         opt.step(gradients(opt._held.tree, step))
         for half in (0, 1):
@@ -129,7 +129,9 @@ def test_a_run_resumes_to_the_same_bits(
 
 @pytest.mark.parametrize("transport", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))])  # noqa: S301 - our own bytes
 @EVERY_KIND
-def test_one_of_a_tree_goes_on_as_a_copy(make: Make, transport: Callable[[Any], Any]) -> None:
+def test_a_copy_of_a_mirror_of_a_tree_continues(
+    make: Make, transport: Callable[[Any], Any]
+) -> None:
     params = model()
     one = make(params)
     advance(one, params, 0)
@@ -144,7 +146,7 @@ def test_one_of_a_tree_goes_on_as_a_copy(make: Make, transport: Callable[[Any], 
 
 
 @EVERY_KIND
-def test_one_of_a_tree_has_a_state_dict_of_its_own(make: Make) -> None:
+def test_a_mirror_of_a_tree_has_its_own_state_dict(make: Make) -> None:
     params = model()
     one, other = make(params), make(copy.deepcopy(params))
     advance(one, params, 0)
@@ -156,7 +158,7 @@ def test_one_of_a_tree_has_a_state_dict_of_its_own(make: Make) -> None:
 
 
 @EVERY_KIND
-def test_a_copy_with_frozen_parameters_takes_the_gradients_of_all(make: Make) -> None:
+def test_a_copy_with_frozen_parameters_accepts_gradients_of_all(make: Make) -> None:
     opt = AdamW(model(), groups=[{"match": "body.*", "frozen": True}])
     mirror = make(opt)
     run(opt, mirror, range(1))
@@ -167,7 +169,7 @@ def test_a_copy_with_frozen_parameters_takes_the_gradients_of_all(make: Make) ->
 
 
 @EVERY_KIND
-def test_a_copy_of_one_that_mirrors_nothing_yet_follows_too(make: Make) -> None:
+def test_a_copy_of_a_mirror_without_arrays_follows_thawed_parameters(make: Make) -> None:
     opt = AdamW(model(), groups=[{"match": "*", "frozen": True}])
     mirror = make(opt)
     other, copied = deep_copied(opt, make)
@@ -177,7 +179,7 @@ def test_a_copy_of_one_that_mirrors_nothing_yet_follows_too(make: Make) -> None:
     assert contents(mirror) == contents(copied)
 
 
-def test_a_shallow_copy_has_none_of_its_own_and_leaves_the_originals() -> None:
+def test_a_shallow_copy_has_no_mirrors_and_leaves_those_of_the_original() -> None:
     opt = AdamW(model())
     ema = EMA(opt, 0.9)
     other = copy.copy(opt)
@@ -187,7 +189,7 @@ def test_a_shallow_copy_has_none_of_its_own_and_leaves_the_originals() -> None:
     assert opt._held.attached == {"ema": ema._mirrored}
 
 
-def test_a_later_one_of_the_same_name_takes_its_place() -> None:
+def test_a_later_mirror_of_the_same_name_replaces_the_earlier() -> None:
     opt = AdamW(model())
     EMA(opt, 0.9)
     slow, other = EMA(opt, 0.999), EMA(opt, 0.5, name="fast")
@@ -196,10 +198,7 @@ def test_a_later_one_of_the_same_name_takes_its_place() -> None:
         EMA(opt, 0.9, name=3)
 
 
-# Following what trains.
-
-
-def test_an_average_takes_in_what_thaws_as_it_is_then_and_keeps_what_freezes() -> None:
+def test_an_average_starts_at_the_thawed_value_and_keeps_frozen_ones() -> None:
     params = model()
     opt = AdamW(params, lr=0.1, groups=[{"match": "head.w", "frozen": True}])
     ema = EMA(opt, 0.5)
@@ -229,7 +228,7 @@ def test_an_average_takes_in_what_thaws_as_it_is_then_and_keeps_what_freezes() -
     assert ema.params["head"]["w"] is held
 
 
-def test_a_sum_is_of_what_trains_now() -> None:
+def test_a_sum_is_of_the_parameters_that_train_now() -> None:
     params = model()
     opt = AdamW(params, groups=[{"match": "head.w", "frozen": True}])
     acc = Accumulator(opt)
@@ -245,7 +244,7 @@ def test_a_sum_is_of_what_trains_now() -> None:
 
 
 @EVERY_KIND
-def test_it_takes_in_added_parameters_and_follows_rebound_ones(make: Make) -> None:
+def test_a_mirror_includes_added_parameters_and_follows_rebound_ones(make: Make) -> None:
     params = model()
     opt = AdamW(params)
     mirror = make(opt)
@@ -267,16 +266,13 @@ def test_it_takes_in_added_parameters_and_follows_rebound_ones(make: Make) -> No
 
 
 @EVERY_KIND
-def test_editing_numbers_leaves_it_alone(make: Make) -> None:
+def test_editing_hyperparameters_does_not_rebuild_a_mirror(make: Make) -> None:
     opt = AdamW(model())
     mirror = make(opt)
     updater, revision = mirror._mirrored.updater, mirror._mirrored.revision
     for lr in (0.1, 0.2):
         opt.lr = lr
     assert (mirror._mirrored.updater, mirror._mirrored.revision) == (updater, revision)
-
-
-# Loading what does not fit.
 
 
 def without(name: str) -> Callable[[Any], None]:
@@ -341,7 +337,7 @@ ONLY = {
 
 @pytest.mark.parametrize(("damage", "messages"), MISFITS.values(), ids=MISFITS)
 @EVERY_KIND
-def test_what_does_not_fit_is_refused_whole_and_listed(
+def test_saved_mirrors_that_do_not_fit_are_refused_and_every_misfit_listed(
     make: Make, damage: Callable[[Any], Any], messages: list[str]
 ) -> None:
     opt = AdamW(model())
@@ -364,7 +360,7 @@ def test_what_does_not_fit_is_refused_whole_and_listed(
 
 
 @pytest.mark.parametrize(("kind", "damage", "message", "rest_fits"), ONLY.values(), ids=ONLY)
-def test_what_only_one_kind_has_is_compared_too(
+def test_values_that_only_one_kind_has_are_compared_too(
     kind: str, damage: Callable[[Any], Any], message: str, *, rest_fits: bool
 ) -> None:
     opt = AdamW(model())
@@ -403,7 +399,7 @@ def test_without_strict_the_rest_is_loaded(make: Make) -> None:
     assert (fresh.count, other.step_count) == (mirror.count, opt.step_count)
 
 
-def test_one_that_is_not_here_and_one_that_was_not_saved_are_named() -> None:
+def test_missing_and_unexpected_mirrors_are_named() -> None:
     with_ema, without_any = AdamW(model()), AdamW(model())
     EMA(with_ema, 0.9)
     with pytest.raises(
@@ -417,7 +413,7 @@ def test_one_that_is_not_here_and_one_that_was_not_saved_are_named() -> None:
 
 
 @pytest.mark.parametrize("hyperparameters", ["saved", "current"])
-def test_whose_decay_counts(hyperparameters: Any) -> None:
+def test_the_decay_is_the_saved_or_the_current_one_as_asked(hyperparameters: Any) -> None:
     opt, other = AdamW(model()), AdamW(model())
     EMA(opt, 0.9)
     ema = EMA(other, 0.5)
@@ -430,7 +426,7 @@ def test_whose_decay_counts(hyperparameters: Any) -> None:
     assert len(warned) == counts
 
 
-def test_a_callable_decay_is_recorded_by_name_and_stays() -> None:
+def test_a_callable_decay_is_saved_by_name_and_kept_when_loading() -> None:
     opt, other = AdamW(model()), AdamW(model())
     EMA(opt, rising)
     ema = EMA(other, rising)
@@ -456,12 +452,9 @@ def test_an_array_that_cannot_be_written_is_refused_with_nothing_loaded(make: Ma
     assert (contents(mirror), opt.step_count, opt.state["body.0"]["exp_avg"].tobytes()) == before
 
 
-# Threads and processes.
-
-
 @EVERY_KIND
-def test_another_thread_in_the_middle_is_told_apart(make: Make) -> None:
-    """From a schedule or a mapping, where Python code runs in the middle of a call."""
+def test_another_thread_in_the_middle_of_a_call_gets_busy_error(make: Make) -> None:
+    """A schedule or a mapping runs Python code, and so other threads, in the middle of a call."""
     params = {"w": np.ones(3)}
     told: list[type[BaseException] | None] = []
 
@@ -501,7 +494,7 @@ def test_another_thread_in_the_middle_is_told_apart(make: Make) -> None:
 
 @needs_fork
 @EVERY_KIND
-def test_a_forked_child_goes_on_by_itself(make: Make) -> None:
+def test_a_forked_child_continues_independently(make: Make) -> None:
     opt = AdamW({"w": np.ones(300_000, np.float32)})
     mirror = make(opt)
     run(opt, mirror, range(1))

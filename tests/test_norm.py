@@ -1,4 +1,4 @@
-"""The global norm: the reference's bits whatever the machine and layout; clipping by it."""
+"""The global norm has the reference's bits on every machine and layout; clipping by it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from thalweg import functional, reference
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# That squares overflow is what the reference looks for.
+# The reference lets squares overflow in order to detect it.
 pytestmark = pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")
 
 levels = st.sampled_from(thalweg.cpu_levels())
@@ -27,7 +27,7 @@ shapes = sizes.flatmap(lambda n: st.sampled_from([(n,), (3, n), (n, 2)]))
 
 
 def leaf(rng: np.random.Generator, shape: tuple[int, ...], dtype: np.dtype) -> Array:
-    """Numbers of magnitudes so different that every order of adding has its own bits."""
+    """Numbers of such different magnitudes that each order of addition gives other bits."""
     return (rng.standard_normal(shape) * 10.0 ** rng.integers(-6, 2, shape)).astype(dtype)
 
 
@@ -37,7 +37,7 @@ def assert_same(got: float, expected: float) -> None:
 
 
 def norms(grads: dict[str, Array]) -> Iterator[float]:
-    """The core's, on every machine."""
+    """Norms by the core at every CPU level with 1, 2, 3 and 7 threads."""
     for level in thalweg.cpu_levels():
         for threads in (1, 2, 3, 7):
             with machine(level, threads):
@@ -101,10 +101,10 @@ def test_norm_of_any_numbers_equals_reference(
 @pytest.mark.parametrize(
     ("values", "dtype", "norm"),
     [
-        ([3e200, 4e200], "float64", 5e200),  # the squares overflow, the norm does not
-        ([1e308] * 4, "float64", np.inf),  # nor need the norm be a number
+        ([3e200, 4e200], "float64", 5e200),  # the squares overflow but the norm does not
+        ([1e308] * 4, "float64", np.inf),  # the norm overflows too
         ([1e38] * 4, "float32", float(np.float32(1e38)) * 2),
-        ([1e-40, 1e-45], "float32", 0.0),  # subnormal is too small to matter
+        ([1e-40, 1e-45], "float32", 0.0),  # subnormal numbers count as zero
         ([3.0, np.inf], "float64", np.inf),
         ([3.0, np.nan, np.inf], "float32", np.nan),
         ([1e200, np.nan], "float64", np.nan),

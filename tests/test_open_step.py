@@ -1,4 +1,4 @@
-"""A step that is taken tensor by tensor is one step; each call of it is all or nothing."""
+"""An open step takes its gradients in parts: it counts as one step, and each call is atomic."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ NAMES = list(gradients(0))
 
 
 def values(opt: thalweg.Optimizer) -> Any:
-    """What it holds, whichever arrays hold it."""
+    """The contents of parameters and state, without the identity of their arrays."""
     step, counts, arrays, groups = snapshot(opt)
     return step, counts, {name: content for name, (_, content) in arrays.items()}, groups
 
 
 def subtree(names: list[str], grads: dict[str, Any]) -> Any:
-    """The same gradients in the parameters' tree, where a dict can leave things out."""
+    """The named gradients in nested dicts; a dict can leave out the other names."""
     tree: dict[str, Any] = {}
     for name in names:
         above, _, last = name.partition(".")
@@ -56,7 +56,7 @@ def subtree(names: list[str], grads: dict[str, Any]) -> Any:
 @every_rule
 @settings(max_examples=40, deadline=None)
 @given(data=st.data())
-def test_any_order_and_any_cut_is_the_step_with_all_gradients(
+def test_parts_in_any_order_equal_one_step_with_all_gradients(
     rule: Rule, data: st.DataObject
 ) -> None:
     rng, dtype, layout = data.draw(generators), data.draw(types), data.draw(writable)
@@ -78,7 +78,7 @@ def test_any_order_and_any_cut_is_the_step_with_all_gradients(
         assert values(opt) == values(other)
 
 
-def test_it_is_one_step_for_schedules_reports_and_counters() -> None:
+def test_an_open_step_is_one_step_for_schedules_reports_and_counters() -> None:
     asked: list[int] = []
     opt = thalweg.AdamW(model(), lr=lambda step: asked.append(step) or 0.1 / step)
     opt.step(gradients(0))
@@ -93,7 +93,7 @@ def test_it_is_one_step_for_schedules_reports_and_counters() -> None:
     assert opt.step(gradients(2)).step == 3
 
 
-def test_what_is_given_none_or_nothing_is_skipped() -> None:
+def test_parameters_given_none_or_nothing_are_skipped() -> None:
     opt = thalweg.AdamW(model())
     with opt.open_step() as step:
         step({"fc.w": np.ones((3, 4)), "fc.b": None})
@@ -134,7 +134,7 @@ BAD: dict[str, tuple[Any, dict[str, Any], type[Exception], str]] = {
 
 
 @pytest.mark.parametrize(("grads", "options", "error", "message"), BAD.values(), ids=BAD)
-def test_a_bad_call_leaves_what_the_calls_before_it_did_and_no_more(
+def test_a_bad_call_keeps_the_calls_before_it_and_changes_nothing_else(
     grads: Any, options: dict[str, Any], error: type[Exception], message: str
 ) -> None:
     opt, twin = thalweg.AdamW(model()), thalweg.AdamW(model())
@@ -155,7 +155,7 @@ def test_a_bad_first_call_is_no_step() -> None:
     assert opt.step_count == 0
 
 
-def test_ignore_lets_everything_pass_and_skip_is_refused_at_opening() -> None:
+def test_policy_ignore_accepts_nonfinite_gradients_and_skip_is_refused_at_opening() -> None:
     opt = thalweg.AdamW(model(), nonfinite="ignore")
     with opt.open_step() as step:
         report = step({"fc.b": np.full(4, np.nan)}, max_value=1.0)
@@ -183,7 +183,7 @@ def test_leaving_by_an_exception_closes_the_step(error: type[BaseException]) -> 
     assert [opt.state[name]["step"] for name in NAMES] == [2, 1, 1, 1]
 
 
-def test_a_step_is_of_no_use_outside_its_block_nor_in_a_later_one() -> None:
+def test_a_closed_step_is_refused_outside_its_block_and_in_a_later_one() -> None:
     opt = thalweg.AdamW(model())
     context = opt.open_step()
     grads = {"fc.w": np.ones((3, 4))}
@@ -196,7 +196,7 @@ def test_a_step_is_of_no_use_outside_its_block_nor_in_a_later_one() -> None:
         with opt.open_step(), unchanged(opt), pytest.raises(thalweg.BusyError, match="closed"):
             attempt()
     with opt.open_step() as step:
-        closed.__exit__(None, None, None)  # another's
+        closed.__exit__(None, None, None)  # the manager of an earlier step
         step(grads)
     assert opt.step_count == 1
 
@@ -232,7 +232,7 @@ REFUSED_INSIDE: dict[str, Callable[[Any], Callable[[], Any]]] = {
 
 
 @pytest.mark.parametrize("prepare", REFUSED_INSIDE.values(), ids=REFUSED_INSIDE)
-def test_nothing_else_is_done_in_the_middle(
+def test_other_actions_are_refused_while_a_step_is_open(
     prepare: Callable[[Any], Callable[[], Any]],
 ) -> None:
     opt, twin = thalweg.AdamW(model()), thalweg.AdamW(model())
@@ -266,7 +266,7 @@ def test_frozen_parameters_are_ignored_and_reading_is_allowed() -> None:
         (lambda params: params.pop("fc"), "fc"),
     ],
 )
-def test_what_was_replaced_is_refused_where_it_is_given(
+def test_a_gradient_for_a_replaced_array_is_refused(
     replace: Callable[[Any], Any], name: str
 ) -> None:
     params = model()
@@ -279,7 +279,7 @@ def test_what_was_replaced_is_refused_where_it_is_given(
 
 
 class Counting(UserDict):
-    """A container that counts how often something is looked up in it."""
+    """A container that counts its lookups."""
 
     lookups = 0
 
@@ -289,7 +289,7 @@ class Counting(UserDict):
 
 
 @pytest.mark.parametrize("size", [10, 1000])
-def test_a_call_looks_at_the_parameters_it_is_given_alone(size: int) -> None:
+def test_a_call_looks_up_only_the_parameters_it_is_given(size: int) -> None:
     params = Counting({f"p{i}": np.ones(2) for i in range(size)})
     opt = thalweg.AdamW(params)
     with opt.open_step() as step:
@@ -338,7 +338,7 @@ def test_a_manager_that_is_freed_inside_closes_the_step() -> None:
     assert opt.step({"w": np.ones(3), "b": np.ones(3)}).step == 2
 
 
-def test_a_manager_that_was_left_closes_no_other_step() -> None:
+def test_freeing_a_closed_manager_leaves_a_later_step_open() -> None:
     opt = thalweg.SGD({"w": np.ones(3)}, 0.5)
     with opt.open_step() as first:
         first({"w": np.ones(3)})

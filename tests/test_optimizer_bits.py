@@ -1,4 +1,4 @@
-"""The optimizers equal the model, which applies the reference leaf by leaf, bit for bit."""
+"""Optimizers have the same bits as the model, which applies the reference leaf by leaf."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ STEPS: list[tuple[float | None, float, str]] = [  # max_norm, scale, names witho
 
 
 def make_params(rng: np.random.Generator) -> dict[str, Any]:
-    """A tree with every kind of leaf, one of them large enough for several threads."""
+    """A tree with every kind of leaf; one leaf is large enough for several threads."""
     return {
         "layers": [
             {"w": rng.standard_normal((7, 5)).astype(np.float32).T, "b": rng.standard_normal(5)},

@@ -1,4 +1,4 @@
-"""Arrays that share memory: refused where one is written, trained where no element is shared."""
+"""Arrays that share an element are refused if one is written; other views of a buffer train."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def off_diagonal(square: Array) -> Array:
 
 
 def bytes_from(dtype: Any, *starts: int) -> Any:
-    """Three elements from each of these bytes on; any bytes of the arena make a finite number."""
+    """Three elements at each of these byte offsets; any bytes of the buffer make finite numbers."""
     whole = (np.arange(256) * 7 % 4 + 0x3C).astype(np.uint8)
     size = 3 * np.dtype(dtype).itemsize
     return tuple(whole[start : start + size].view(dtype) for start in starts)
@@ -101,7 +101,7 @@ DISJOINT: dict[str, Callable[[], Pair]] = {
         arena(F4), lambda w: w[::2].view(TakesFunctions), np.s_[1::2]
     ),
 }
-# Misaligned, so only for what is read.
+# Misaligned views, which thalweg reads but does not write.
 ONE_BYTE_APART: dict[str, tuple[Callable[[], Pair], bool]] = {
     "last byte in common": (lambda: bytes_from(F4, 4, 15), True),
     "first byte in common": (lambda: bytes_from(F8, 24, 1), True),
@@ -121,7 +121,7 @@ class Role(NamedTuple):
     advice: str
     scene: Callable[[Any, Any], Scene]
     alike: bool = False
-    """Whether both must have one shape, and what is written one type."""
+    """Both arrays must have the same shape and dtype."""
 
 
 def gradients(a: Array, b: Array) -> dict[str, Array]:
@@ -266,7 +266,7 @@ def table() -> list[Any]:
 
 
 @pytest.mark.parametrize(("make", "role", "refused"), table())
-def test_only_an_element_in_common_is_refused(
+def test_arrays_are_refused_only_if_they_share_an_element(
     make: Callable[[], Pair], role: Role, refused: bool
 ) -> None:
     a, b = make()
@@ -292,7 +292,7 @@ def test_only_an_element_in_common_is_refused(
 @pytest.mark.parametrize(
     "make", [lambda p: AdamW(p, amsgrad=True), lambda p: SGD(p, 0.1, momentum=0.9)]
 )
-def test_a_gradient_may_not_be_what_is_written_elsewhere(make: Any) -> None:
+def test_a_gradient_may_not_overlap_a_parameter_or_state(make: Any) -> None:
     opt = make({"w": numbers((4, 4), F4), "v": numbers(4, F4), "s": numbers((), F4)})
     grads = {name: numbers(p.shape, F8, 1) for name, p in opt.params.items()}
     opt.step(grads)
@@ -322,10 +322,11 @@ def test_the_two_that_overlap_are_named_among_many() -> None:
 
 
 N = 3000
-"""Elements of a map: more than a page of memory."""
+"""Elements in each mapping: more than a page of memory."""
 
-# Modes of two maps of one file, the second from an element on, and whether they share what is
-# written. A private map shows what others write to the file until it is written itself.
+# Each row: the modes of two mappings of one file, the first element of the second mapping, and
+# whether a write through one can show in the other. A private mapping (mode "c") shows writes to
+# the file until its own page is written.
 MAPS = {
     "same region": ("r+", "r+", 0, True),
     "moved by part": ("r+", "r+", 1000, True),
@@ -361,7 +362,7 @@ MAPS = {
         if row[1] != "r" or not ROLES[where].writes[1]
     ],
 )
-def test_maps_of_one_file_overlap_by_its_bytes(
+def test_mappings_of_one_file_overlap_by_their_bytes_in_the_file(
     row: tuple[Any, Any, int, bool], role: Role, tmp_path: Path
 ) -> None:
     one, other, start, shared = row
@@ -420,7 +421,7 @@ def test_leaves_that_share_may_train_in_turn() -> None:
         opt.groups[1].frozen = False
 
 
-def test_a_gradient_may_be_what_is_frozen_now() -> None:
+def test_a_gradient_may_be_a_frozen_parameter() -> None:
     params = {"w": numbers(5, F4), "ice": numbers(5, F4, 1)}
     opt = SGD(params, lr=0.5, groups=[{"match": "ice"}])
     opt.groups[1].frozen = True
@@ -461,7 +462,7 @@ needs_table = pytest.mark.skipif(
 
 
 def mapped_twice(path: Path) -> Iterator[tuple[Array, Array]]:
-    """Two mappings of the same bytes, made in ways that NumPy does not know of."""
+    """Two mappings of the same bytes, in two ways that `np.shares_memory` cannot see."""
     with path.open("r+b") as file:
         one, other = (mmap.mmap(file.fileno(), 0) for _ in range(2))
         yield np.frombuffer(one, F4), np.frombuffer(other, F4)
@@ -471,7 +472,7 @@ def mapped_twice(path: Path) -> Iterator[tuple[Array, Array]]:
 
 
 @needs_table
-def test_mappings_that_numpy_does_not_know_are_compared_too(tmp_path: Path) -> None:
+def test_mappings_that_numpy_cannot_compare_are_compared(tmp_path: Path) -> None:
     path = tmp_path / "weights"
     numbers(6, F4).tofile(path)
     for a, b in mapped_twice(path):
@@ -484,7 +485,7 @@ def test_mappings_that_numpy_does_not_know_are_compared_too(tmp_path: Path) -> N
 
 
 @needs_table
-def test_shared_memory_is_attached_once() -> None:
+def test_two_attachments_of_shared_memory_are_compared() -> None:
     owner = SharedMemory(create=True, size=64)
     other = SharedMemory(owner.name)
     try:
@@ -495,13 +496,13 @@ def test_shared_memory_is_attached_once() -> None:
         assert b.tolist() == [-1.0] * 8 + [-2.0] * 8
     finally:
         del a, b
-        gc.collect()  # optimizers and their groups hold each other
+        gc.collect()  # optimizers and their groups form a reference cycle
         other.close()
         owner.close()
         owner.unlink()
 
 
-def test_a_memmap_knows_its_place_where_the_system_does_not_tell(tmp_path: Path) -> None:
+def test_the_file_offset_of_a_memmap_is_known_without_the_table_of_mappings(tmp_path: Path) -> None:
     path = tmp_path / "weights"
     numbers(3 * N, F4).tofile(path)
     for mode, start in (("r+", 0), ("r+", 3), ("c", N), ("r", 2 * N)):
@@ -518,7 +519,7 @@ def test_a_memmap_knows_its_place_where_the_system_does_not_tell(tmp_path: Path)
         assert file_place(array) is None
 
 
-def test_rebinding_in_another_order_keeps_what_is_written_apart() -> None:
+def test_overlap_is_checked_against_the_right_arrays_after_rebinding_in_another_order() -> None:
     opt = SGD(
         {"w": numbers(5, F4), "ice": numbers(5, F4)},
         lr=0.5,
@@ -535,7 +536,7 @@ def test_rebinding_in_another_order_keeps_what_is_written_apart() -> None:
 
 
 def interleaved() -> tuple[Any, Any]:
-    """Views whose extents meet, with strides that do not show at a glance that no element does."""
+    """Disjoint views with overlapping extents; only solving for the strides proves it."""
     buffer = np.zeros(60)
     return buffer[0:12:6], buffer[3:13:5]
 
@@ -560,7 +561,7 @@ def ways_in() -> dict[str, Callable[[], Any]]:
 
 @pytest.mark.parametrize("way", ways_in())
 def test_no_python_code_runs_between_check_and_write(way: str) -> None:
-    """A profile hook, a signal handler or another thread there could resize an array."""
+    """Code that runs there (profile hook, signal handler, thread) could resize an array."""
     act = ways_in()[way]
     called = []
 
@@ -568,7 +569,7 @@ def test_no_python_code_runs_between_check_and_write(way: str) -> None:
         if event == "call" and "thalweg" not in frame.f_code.co_filename:
             called.append(frame.f_code.co_name)
 
-    act()  # what is imported on first use
+    act()  # lazy imports run before the hook is set
     act = ways_in()[way]
     sys.setprofile(hook)
     try:
@@ -580,7 +581,7 @@ def test_no_python_code_runs_between_check_and_write(way: str) -> None:
 
 @given(data=st.data())
 @settings(max_examples=400, deadline=None)
-def test_overlap_is_decided_as_numpy_does(data: st.DataObject) -> None:
+def test_overlap_agrees_with_numpy_shares_memory(data: st.DataObject) -> None:
     buffer = np.zeros(1000, np.uint8)
 
     def view() -> Any:

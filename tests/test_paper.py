@@ -1,4 +1,4 @@
-"""Loshchilov and Hutter's method as their paper lists it, step by step, against ours in float64.
+"""thalweg against the listings of Loshchilov and Hutter's paper, step by step, in float64.
 
 *Decoupled Weight Decay Regularization* (2019): algorithm 1 (SGDW), algorithm 2 (AdamW), and both
 with warm restarts (SGDWR, AdamWR). The listings are transcribed with the paper's symbols.
@@ -27,7 +27,7 @@ ALPHA, LAMBDA = 0.05, 0.003
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 
 BOUND = 4e-15
-"""In units of 2⁻⁵² of the largest parameter 18; over six seeds the worst was 9, AdamW's 4."""
+"""18 units of 2⁻⁵², relative to the largest parameter; the worst of six seeds was 9, AdamW's 4."""
 
 
 def constant(_: int) -> float:
@@ -39,7 +39,7 @@ def annealed(t: int) -> float:
 
 
 def restarted(t: int) -> float:
-    """Cycles of 100, 200 and 400 steps, each from one towards zero."""
+    """Cosine cycles of 100, 200 and 400 steps, each falling from one towards zero."""
     t_cur, t_i = t - 1, 100
     while t_cur >= t_i:
         t_cur, t_i = t_cur - t_i, 2 * t_i
@@ -51,7 +51,7 @@ SCHEDULES = {
     annealed: schedule.cosine(total=STEPS + 1),
     restarted: schedule.cosine_restarts(100, T_mult=2),
 }
-"""What is handed to ours for a multiplier of the paper."""
+"""thalweg's schedule for each multiplier η_t of the paper."""
 
 
 def times(eta: Multiplier, factor: float) -> schedule.Schedule:
@@ -63,7 +63,7 @@ MULTIPLIERS = pytest.mark.parametrize("eta", [constant, annealed, restarted])
 
 
 def problem() -> tuple[Array, Gradient]:
-    """A start, and the noisy gradient of a badly scaled quadratic."""
+    """Initial parameters, and the noisy gradient of an ill-conditioned quadratic."""
     rng = np.random.default_rng(0)
     curvature = 10.0 ** rng.uniform(-2, 1, 50)
     start, optimum = rng.standard_normal((2, 50))
@@ -83,7 +83,7 @@ def algorithm_1(eta: Multiplier) -> Iterable[Array]:
 
 
 def multiplier_outside(eta: Multiplier) -> Iterable[Array]:
-    """The same with the multiplier outside the buffer, as in the authors' published code."""
+    """SGDW with the multiplier outside the buffer, as in the authors' published code."""
     theta, gradient = problem()
     b = np.zeros(theta.size)
     for t in range(1, STEPS + 1):
@@ -132,7 +132,7 @@ def ours(
 
 
 def distance(one: Iterable[Array], other: Iterable[Array]) -> float:
-    """The largest difference of two paths, relative to the largest parameter."""
+    """The largest difference between two paths, relative to the largest parameter of `other`."""
     first, second = np.array([*one]), np.array([*other])
     return float(np.abs(first - second).max() / np.abs(second).max())
 
@@ -162,7 +162,7 @@ def test_independent_adamw_is_algorithm_2(eta: Multiplier) -> None:
 
 
 @MULTIPLIERS
-def test_so_is_coupled_adamw_with_the_decay_divided_by_alpha(eta: Multiplier) -> None:
+def test_coupled_adamw_with_the_decay_divided_by_alpha_is_algorithm_2(eta: Multiplier) -> None:
     make = adamw(eta, weight_decay=LAMBDA / ALPHA)
     assert distance(ours(make), algorithm_2(eta)) < BOUND
 
@@ -183,7 +183,7 @@ def test_sgdw_keeps_the_multiplier_outside_the_buffer(eta: Multiplier) -> None:
     assert distance(ours(sgdw(eta)), multiplier_outside(eta)) < BOUND
 
 
-def test_sgdw_is_algorithm_1_while_the_multiplier_is_constant_and_no_longer() -> None:
+def test_sgdw_is_algorithm_1_only_for_a_constant_multiplier() -> None:
     assert distance(ours(sgdw(constant)), algorithm_1(constant)) < BOUND
     for eta in (annealed, restarted):
         paths = zip(ours(sgdw(eta)), algorithm_1(eta), strict=True)
@@ -194,7 +194,7 @@ def test_sgdw_is_algorithm_1_while_the_multiplier_is_constant_and_no_longer() ->
 
 
 @MULTIPLIERS
-def test_sgdw_is_algorithm_1_where_the_buffer_follows_the_multiplier(eta: Multiplier) -> None:
+def test_sgdw_is_algorithm_1_if_the_buffer_is_rescaled_with_the_multiplier(eta: Multiplier) -> None:
     def rescale(opt: thalweg.Optimizer, t: int) -> None:
         if t > 1:
             opt.state["0"]["momentum_buffer"][...] *= eta(t - 1) / eta(t)
@@ -203,8 +203,8 @@ def test_sgdw_is_algorithm_1_where_the_buffer_follows_the_multiplier(eta: Multip
 
 
 @MULTIPLIERS
-def test_without_momentum_decay_is_a_penalty_divided_by_alpha(eta: Multiplier) -> None:
-    """Proposition 1, which has no multiplier, holds with one."""
+def test_without_momentum_decay_equals_an_l2_penalty_divided_by_alpha(eta: Multiplier) -> None:
+    """Proposition 1 has no multiplier; it holds with one too."""
     lr = times(eta, ALPHA)
     decay = {"weight_decay": times(eta, LAMBDA), "independent": True}
     penalty = ours(lambda theta: thalweg.SGD(theta, lr, l2=LAMBDA / ALPHA))

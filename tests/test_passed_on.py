@@ -1,4 +1,4 @@
-"""What a program's own code raises comes out as it is, and nothing has changed."""
+"""An exception from the caller's code passes through unchanged, and nothing has changed."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 
 class OwnError(Exception):
-    """An error that nobody asks about."""
+    """An exception that thalweg does not handle."""
 
 
 class Hostile:
-    """Whatever is asked of it raises; it can be taken for most things."""
+    """An object that can stand for many kinds of argument and raises in each use."""
 
     def __init__(self, error: type[BaseException]) -> None:
         self.error = error
@@ -100,7 +100,7 @@ PLACES: dict[str, Callable[[AdamW, type[BaseException], Path], object]] = {
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, OwnError])
 @pytest.mark.parametrize("place", PLACES.values(), ids=PLACES)
-def test_what_is_not_asked_about_is_passed_on(
+def test_exceptions_that_are_not_handled_pass_through(
     place: Callable[..., object], error: type[BaseException], tmp_path: Path
 ) -> None:
     opt = AdamW({"w": np.ones(3)})
@@ -110,13 +110,13 @@ def test_what_is_not_asked_about_is_passed_on(
         place(opt, error, tmp_path / "run")
 
 
-def test_an_error_of_the_kind_that_is_asked_about_stays_the_cause() -> None:
+def test_a_handled_exception_becomes_the_cause() -> None:
     with pytest.raises(TypeError, match="must map steps to numbers") as told:
         schedule.piecewise_constant(Hostile(ValueError))
     assert isinstance(told.value.__cause__, ValueError)
 
 
-def test_what_is_meant_as_a_number_is_told_why_it_is_none() -> None:
+def test_an_operand_that_is_no_number_is_refused_with_the_reason() -> None:
     with pytest.raises(TypeError, match="an operand must be a number, got True"):
         True * schedule.cosine(total=10)
     with pytest.raises(TypeError, match="unsupported operand"):

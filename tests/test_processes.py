@@ -1,4 +1,4 @@
-"""Whatever happens to the process around a step: fork, spawn, pools, interrupts, exit."""
+"""Steps in a process that forks, spawns, uses pools, is interrupted or exits."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def gradients(size: int) -> dict[str, np.ndarray]:
 
 
 def digest(opt: thalweg.Optimizer) -> str:
-    """Parameters, state and counters, as one word."""
+    """A hash of parameters, state and counters."""
     found = hashlib.sha256(repr(opt.step_count).encode())
     for name, leaf in opt.state.items():
         found.update(opt.params[name])
@@ -53,7 +53,7 @@ def digest(opt: thalweg.Optimizer) -> str:
 
 @cache
 def whole_numbers_of_steps(size: int, most: int) -> list[str]:
-    """What an optimizer may look like: after no step, after one, and so on."""
+    """Digests of an optimizer after 0, 1, ..., `most` steps."""
     opt, grads = made(size), gradients(size)
     looks = [digest(opt)]
     for _ in range(most):
@@ -89,7 +89,7 @@ def in_fork(work: Callable[[], str]) -> str:
 
 @contextlib.contextmanager
 def interrupts() -> Iterator[Callable[[], object]]:
-    """A function after which an interrupt comes within 10 ms, each time at another instant."""
+    """A function that schedules an interrupt at a random instant within 10 ms."""
     rng = random.Random(3)  # noqa: S311 - instants, not secrets
 
     def interrupt(*_: Any) -> None:
@@ -104,7 +104,7 @@ def interrupts() -> Iterator[Callable[[], object]]:
 
 
 @needs_fork
-def test_a_fork_in_the_middle_of_another_threads_step_sees_whole_steps() -> None:
+def test_a_fork_during_a_step_of_another_thread_sees_whole_steps() -> None:
     thalweg.set_num_threads(3)
     steps = 400
     looks = whole_numbers_of_steps(LARGE, steps + 2)
@@ -137,7 +137,7 @@ def test_a_fork_in_the_middle_of_another_threads_step_sees_whole_steps() -> None
 
 
 @needs_fork
-def test_a_child_of_a_schedule_is_inside_the_step() -> None:
+def test_a_child_forked_in_a_schedule_cannot_step() -> None:
     said = []
 
     def forking(step: int) -> float:
@@ -182,12 +182,12 @@ print("whole", flush=True)
 
 
 @needs_fork
-def test_both_sides_of_a_schedules_fork_finish_the_step() -> None:
+def test_parent_and_child_of_a_fork_in_a_schedule_finish_the_step() -> None:
     assert run(PROGRAM) == "whole\nwhole\n"
 
 
 def run(program: str, *arguments: str) -> str:
-    """What a program of its own prints."""
+    """The output of `program` in a new interpreter."""
     ended = subprocess.run(  # noqa: S603 - our own program
         [sys.executable, "-W", "ignore::DeprecationWarning", "-c", program, *arguments],
         capture_output=True,
@@ -219,7 +219,7 @@ def test_optimizers_reports_and_errors_cross_process_pools(method: str) -> None:
     context = multiprocessing.get_context(method)
     sizes = [SMALL] * 200 + [LARGE] * 4
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # as above
+        warnings.simplefilter("ignore", DeprecationWarning)  # forking with threads is the point
         with ProcessPoolExecutor(2, mp_context=context) as pool:
             trained = pool.map(train_one, [made(size) for size in sizes], sizes, timeout=TIMEOUT)
             for size, (opt, report) in zip(sizes, trained, strict=True):
@@ -251,7 +251,7 @@ print(opt.step_count, float(params[0]), float(params[-1]))
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="nothing tells the memory")
-def test_a_step_does_without_threads_that_cannot_be_started() -> None:
+def test_a_step_works_if_threads_cannot_be_started() -> None:
     assert run(THREADLESS, "150") == run(THREADLESS, "1")
 
 
@@ -321,7 +321,7 @@ def test_an_interrupt_leaves_no_step_open_and_no_average_in_the_parameters(size:
             assert steps["a"] in {steps["b"], steps["b"] - 1}
             counts = {**steps, "average": ema.count}
             assert look(opt, ema) == {name: looks[name][count] for name, count in counts.items()}
-            train(opt, ema)  # nothing is open
+            train(opt, ema)  # no step and no exchange is open
     assert interrupted
 
 
@@ -382,12 +382,12 @@ inside.wait()
 """
 
 
-def test_a_schedule_that_waits_for_ever_does_not_keep_the_interpreter() -> None:
+def test_a_schedule_that_waits_forever_does_not_block_interpreter_exit() -> None:
     assert run(WAITING) == ""
 
 
 def resident() -> int:
-    """Bytes of memory that the process has."""
+    """Resident memory of the process, in bytes."""
     pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE")
 
@@ -408,12 +408,13 @@ def test_memory_does_not_grow(size: int, steps: int) -> None:
                 opt.step({"layers.0.w": grads["layers.0.w"]})
 
     train(5)
-    gc.collect()  # what pytest.raises leaves behind holds itself, and is no growth
+    gc.collect()  # pytest.raises leaves reference cycles behind, which are no growth
     memory, blocks = resident(), sys.getallocatedblocks()
     references = [sys.getrefcount(array) for array in (*grads.values(), *opt.params.values())]
     train(steps)
     now = [sys.getrefcount(array) for array in (*grads.values(), *opt.params.values())]
     assert now == references
     gc.collect()
-    assert sys.getallocatedblocks() - blocks < 100  # not one a step
+    # A leak in each of 10,000 steps would exceed this.
+    assert sys.getallocatedblocks() - blocks < 100
     assert resident() - memory < 2_000_000

@@ -1,4 +1,4 @@
-"""N steps, a save, another process, N steps: the bits of 2N steps."""
+"""A run that is saved and resumed in another process ends with the bits of an uninterrupted run."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ import thalweg
 from runs import RUNS, Run
 
 PROGRAM = Path(__file__).parent / "runs.py"
-BEFORE, AFTER = 21, 25  # the first is odd: an accumulator is half full
+BEFORE, AFTER = 21, 25  # micro-steps; BEFORE is odd, so the accumulator is half full
 
 
 @pytest.fixture(scope="module")
 def expected(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
-    """A directory of checkpoints in mid-run, and how each run ends if it is not interrupted."""
+    """A directory of checkpoints in mid-run, and the fingerprint of each uninterrupted run."""
     directory, ends = tmp_path_factory.mktemp("runs"), {}
     for name in RUNS:
         run = Run(name)
@@ -53,7 +53,7 @@ def test_another_process_ends_with_the_same_bits(
 
 
 @pytest.mark.parametrize("name", RUNS)
-def test_every_micro_step_can_be_the_last_before_a_save(name: str, tmp_path: Path) -> None:
+def test_a_run_can_be_saved_after_any_micro_step(name: str, tmp_path: Path) -> None:
     straight = Run(name, size=100)
     straight.advance(24)
     for at in range(1, 24):

@@ -1,4 +1,4 @@
-"""Schedules as values: made, compared, combined, written down and read back."""
+"""Schedules as values: construction, comparison, arithmetic, representation, JSON, copies."""
 
 from __future__ import annotations
 
@@ -194,7 +194,9 @@ def test_a_schedule_depends_on_the_step_alone(s: Schedule) -> None:
         (None, TypeError),
     ],
 )
-def test_a_step_is_a_whole_number_from_1_on(s: Schedule, step: Any, error: type[Exception]) -> None:
+def test_a_step_must_be_a_whole_number_from_1(
+    s: Schedule, step: Any, error: type[Exception]
+) -> None:
     with pytest.raises(error, match=r"^step must be a whole number"):
         s(step)
 
@@ -209,7 +211,7 @@ def test_arithmetic_is_that_of_the_values() -> None:
 
 
 @pytest.mark.parametrize("s", [cosine(total=10), 0.1 * cosine(total=10), zero_based(math.sqrt)])
-def test_as_text_it_is_its_representation(s: Schedule) -> None:
+def test_formatted_as_text_a_schedule_is_its_representation(s: Schedule) -> None:
     assert f"{s}" == f"{s!s}" == repr(s)
     assert f"{s:>40}" == repr(s).rjust(40)
     assert f"{s:.^40s}" == repr(s).center(40, ".")
@@ -217,7 +219,7 @@ def test_as_text_it_is_its_representation(s: Schedule) -> None:
 
 
 @pytest.mark.parametrize("spec", [".4f", ".4", "g", "e", ".2%", ",", "+", "8.3f", "<8.3"])
-def test_a_format_of_numbers_is_told_what_has_one(spec: str) -> None:
+def test_a_number_format_is_refused_with_advice(spec: str) -> None:
     params = np.ones(3)
     opt = thalweg.AdamW(params, lr=0.1 * cosine(total=10))
     with pytest.raises(TypeError, match=f"^a schedule is no number.*'{re.escape(spec)}'"):
@@ -248,7 +250,7 @@ def test_functions_are_no_operands(function: Any) -> None:
 
 
 @pytest.mark.parametrize("other", ["2", None, True, [2.0], np.ones(3), 2j])
-def test_what_is_neither_number_nor_schedule_is_no_operand(other: Any) -> None:
+def test_other_objects_are_no_operands(other: Any) -> None:
     for operation in (lambda: a * other, lambda: other * a, lambda: a + other, lambda: other + a):
         with pytest.raises(TypeError):
             operation()
@@ -264,7 +266,7 @@ PLAIN = {"total": 10, "warmup": 2, "peak": 0.5, "final": 0.25}
 FLOATS = {"peak": (), "final": ()}
 SPAN = {"total": (1, 0, -1), "warmup": (10, 11, -1)}
 OPTIONS: list[tuple[Any, dict[str, Any], dict[str, tuple[Any, ...]]]] = [
-    # kind, options that are fine, options with finite numbers of the right type that are not
+    # kind, valid options, and for each of them finite values of the right type that are invalid
     (constant, {"value": 1.0, "warmup": 1}, {"value": (), "warmup": (-1,)}),
     (linear, PLAIN, {**FLOATS, **SPAN}),
     (polynomial, {**PLAIN, "power": 2.0}, {**FLOATS, **SPAN, "power": (0, -1)}),
@@ -394,8 +396,8 @@ def test_a_function_that_counts_from_0_is_adapted() -> None:
             one.to_json()
 
 
-def test_classes_that_are_not_ours_are_no_json_values() -> None:
-    class steeper(linear):  # noqa: N801 - as the schedules
+def test_a_schedule_of_another_class_has_no_json() -> None:
+    class steeper(linear):  # noqa: N801 - lower case like the schedules
         pass
 
     with pytest.raises(TypeError, match=r"steeper.*is no JSON value"):
@@ -446,7 +448,7 @@ def test_json_that_is_no_schedule_is_refused(value: Any) -> None:
         from_json(value)
 
 
-def test_importing_thalweg_stays_light() -> None:
+def test_importing_thalweg_does_not_import_matplotlib() -> None:
     program = "import sys, thalweg; print('matplotlib' in sys.modules, thalweg.schedule.linear(9))"
     ended = subprocess.run(  # noqa: S603
         [sys.executable, "-c", program], capture_output=True, text=True, check=True

@@ -1,4 +1,4 @@
-"""`schedule.plot`: what it draws, where, and what it says without matplotlib."""
+"""`schedule.plot`: its lines, labels and axes, its file, and its error without matplotlib."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_many_steps_are_sampled_from_first_to_last() -> None:
     assert len(x) <= 2000
 
 
-def test_it_draws_where_it_is_told_and_saves(tmp_path: Path) -> None:
+def test_plot_draws_on_given_axes_and_saves(tmp_path: Path) -> None:
     axes = Figure().subplots(2)[1]
     path = tmp_path / "both.png"
     drawn = plot(linear(9), lambda step: 1 / step, steps=9, labels=["a", "b"], path=path, axes=axes)
@@ -50,7 +50,7 @@ def test_it_draws_where_it_is_told_and_saves(tmp_path: Path) -> None:
     assert path.read_bytes().startswith(b"\x89PNG")
 
 
-def test_values_are_logarithmic_where_most_would_lie_at_the_bottom() -> None:
+def test_the_axis_is_logarithmic_if_most_values_would_lie_at_the_bottom() -> None:
     assert plot(exponential(0.9), steps=200).get_yscale() == "log"
     for s in (exponential(0.99), cosine(100), linear(100, peak=-1), 0 * cosine(100)):
         assert plot(s, steps=200).get_yscale() == "linear"

@@ -1,8 +1,8 @@
-"""Figures that other libraries publish for their schedules, with their settings translated.
+"""Schedules give the values that other libraries publish for theirs, with settings translated.
 
-Those of torch are from its `test/optim/test_lrscheduler.py`, or computed by torch 2.13 and printed
-with nine digits; those of optax, in float32, of thinc and of MLX are from their tests of their own
-schedules. All of them count from 0: their step `n` is step `n + 1` here.
+The values of torch are from its `test/optim/test_lrscheduler.py`, or computed by torch 2.13 and
+printed with nine digits. Those of optax (float32), thinc and MLX are from the libraries' tests of
+their schedules. All these libraries count from 0: their step `n` is step `n + 1` here.
 """
 
 from __future__ import annotations
@@ -226,7 +226,7 @@ def test_restarts_follow_the_loop_of_torch(lr: float, multiple: int, steps_an_ep
 
 
 JUMPS: list[Any] = [
-    # T_mult; epochs, as a schedule that is asked out of order is given them; T_cur and T_i
+    # T_mult; epochs, out of order; T_cur and T_i at each epoch
     (
         3,
         [0.1, 0.2, 0.3, 1.3, 2.3, 17.5, 18.5, 19.5, 29.5, 30.5, 31.5, 50],

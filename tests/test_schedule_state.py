@@ -1,4 +1,4 @@
-"""Schedules in an optimizer: saved, restored, compared; a resumed run has the same bits."""
+"""Schedules are saved and loaded with an optimizer; a resumed run has the same bits."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def numbers_instead(options: Any) -> Any:
 
 @pytest.mark.parametrize("transport", [copy.deepcopy, through_json])
 @pytest.mark.parametrize(("cls", "options"), RUNS, ids=lambda value: repr(value)[:60])
-def test_a_run_goes_on_in_the_middle_of_a_schedule(
+def test_a_run_resumes_in_the_middle_of_a_schedule(
     cls: Any, options: dict[str, Any], transport: Callable[[Any], Any]
 ) -> None:
     straight = cls(model(), **options)
@@ -89,7 +89,7 @@ def test_a_run_goes_on_in_the_middle_of_a_schedule(
     ids=["deepcopy", "pickle"],
 )
 @pytest.mark.parametrize(("cls", "options"), RUNS, ids=lambda value: repr(value)[:60])
-def test_a_copy_goes_on_in_the_middle_of_a_schedule(
+def test_a_copy_continues_in_the_middle_of_a_schedule(
     cls: Any, options: dict[str, Any], duplicate: Callable[[Any], Any]
 ) -> None:
     straight = cls(model(), **options)
@@ -102,7 +102,7 @@ def test_a_copy_goes_on_in_the_middle_of_a_schedule(
     assert same_bits(other, straight)
 
 
-def test_a_step_uses_the_value_of_its_number() -> None:
+def test_step_t_uses_the_value_at_t() -> None:
     s = 0.1 * cosine(20, warmup=5)
     opt = AdamW(model(), lr=s)
     for step in range(1, 25):
@@ -137,7 +137,7 @@ def load(opt: Optimizer, saved: Any) -> Any:
         (cosine(20), lambda step: 1 / step, True),
     ],
 )
-def test_what_was_saved_wins_and_is_listed_where_it_differs(
+def test_a_saved_schedule_replaces_another_and_the_change_is_listed(
     saved: Any, mine: Any, changed: bool
 ) -> None:
     opt = AdamW(model(), lr=mine)
@@ -154,7 +154,7 @@ def halve(epoch: int) -> float:
 
 
 @pytest.mark.parametrize("s", [zero_based(halve), 0.1 * zero_based(halve) + 0.2])
-def test_a_function_within_a_schedule_is_recorded_by_name_and_stays(s: Schedule) -> None:
+def test_a_function_in_a_schedule_is_saved_by_name_and_kept_when_loading(s: Schedule) -> None:
     saved = AdamW(model(), lr=s).state_dict()
     assert saved["groups"][0]["lr"] == {"callable": repr(s)}
     assert f"{__name__}.halve" in repr(s)
@@ -182,7 +182,7 @@ def test_a_function_within_a_schedule_is_recorded_by_name_and_stays(s: Schedule)
     ids=repr,
 )
 @pytest.mark.parametrize("key", ["lr", "betas", "lr_scale"])
-def test_a_damaged_schedule_is_listed_with_the_rest_and_nothing_is_loaded(
+def test_a_damaged_schedule_is_listed_with_other_damage_and_nothing_is_loaded(
     key: str, damage: Any
 ) -> None:
     saved = AdamW(model(), groups=[{"match": "fc.*", "lr_scale": cosine(20)}]).state_dict()
@@ -198,7 +198,7 @@ def test_a_damaged_schedule_is_listed_with_the_rest_and_nothing_is_loaded(
     assert "\n- state of 'out.0': step is -1" in str(told.value)
 
 
-def test_a_schedule_of_the_wrong_range_is_refused_by_the_step_that_meets_it() -> None:
+def test_a_schedule_that_leaves_its_range_is_refused_at_that_step() -> None:
     opt = AdamW(model(), lr=linear(5, peak=0.1, final=-0.1))
     grads = {"out.0": np.ones(2)}
     for _ in range(3):

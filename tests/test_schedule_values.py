@@ -1,4 +1,4 @@
-"""What schedules are worth: closed forms, ends, joins, bounds, and the exact bits."""
+"""Values of schedules: closed forms, ends, joins, bounds, and the exact bits."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def test_warmups_rise_from_step_0_to_the_peak(s: Schedule, form: Callable[[float
     st.fixed_dictionaries({"peak": numbers, "final": numbers}),
     st.integers(1, 2 * FAR),
 )
-def test_a_warmup_in_front_is_the_warmup_within(
+def test_function_warmup_equals_the_argument_warmup(
     kind: Any, steps: int, total: int, ends: dict[str, float], step: int
 ) -> None:
     within = kind(total=total + steps - 1, warmup=steps, **ends)
@@ -150,7 +150,7 @@ def test_a_warmup_in_front_is_the_warmup_within(
     ),
     st.data(),
 )
-def test_ends_are_exact_and_bound_what_is_between(s: Any, data: st.DataObject) -> None:
+def test_ends_are_exact_and_bound_the_values_between(s: Any, data: st.DataObject) -> None:
     first = max(s.warmup, 1)
     assert s(first) == s.peak
     assert s(s.total) == s(s.total + 1) == s(10 * FAR) == s.final
@@ -188,7 +188,7 @@ def test_restarts_stay_between_final_and_peak(
 
 
 JOINS = [
-    # schedule with a scale of n steps, and steps where two pieces meet
+    # a schedule whose pieces scale with n, and the multiples of n where two pieces meet
     (lambda n: cosine(2 * n, warmup=n), [1, 2]),
     (lambda n: linear(2 * n, warmup=n), [1, 2]),
     (lambda n: polynomial(2 * n, 2, warmup=n), [1, 2]),
@@ -207,7 +207,7 @@ JOINS = [
 
 
 @pytest.mark.parametrize(("make", "multiples"), JOINS)
-def test_pieces_meet(make: Callable[[int], Schedule], multiples: list[int]) -> None:
+def test_pieces_join_without_a_jump(make: Callable[[int], Schedule], multiples: list[int]) -> None:
     n = 10**6
     for multiple in multiples:
         around = [make(n)(multiple * n + i) for i in range(-3, 4)]
@@ -239,8 +239,8 @@ def test_the_last_steps_of_a_cosine_keep_their_digits() -> None:
 
 
 @given(numbers, numbers, st.integers(2, 60))
-def test_the_steps_next_to_the_peak_are_not_beyond_it(peak: float, final: float, step: int) -> None:
-    for total in (10**8, 10**9, 2**60):  # where the half cosine is as near to 1 as a float can be
+def test_steps_next_to_the_peak_do_not_exceed_it(peak: float, final: float, step: int) -> None:
+    for total in (10**8, 10**9, 2**60):  # near the peak, the half cosine rounds to 1 or next to it
         for s in (cosine(total, peak=peak, final=final), linear(total, peak=peak, final=final)):
             assert min(peak, final) <= s(step) <= max(peak, final)
 
@@ -317,7 +317,7 @@ def test_values_have_the_same_bits_on_every_machine(text: str, values: dict[str,
     assert {step: s(int(step)).hex() for step in values} == values
 
 
-def test_the_pinned_values_are_of_all_examples() -> None:
+def test_every_example_has_pinned_values() -> None:
     assert list(json.loads(PINNED.read_text("utf-8"))) == [repr(s) for s in EXAMPLES]
 
 

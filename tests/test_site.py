@@ -1,4 +1,4 @@
-"""The site shows everything public. That it builds without a warning is checked by `.ci/run`."""
+"""The site documents every public name; `.ci/run` checks that it builds without a warning."""
 
 from __future__ import annotations
 
@@ -41,17 +41,17 @@ INTEGRATIONS = sorted(
 )
 
 
-def test_every_name_of_the_package_has_its_place_in_the_api() -> None:
+def test_every_name_of_the_package_is_in_the_api() -> None:
     assert [name for name in thalweg.__all__ if f"thalweg.{name}" not in SHOWN] == []
     assert len(SHOWN) == len(set(SHOWN))
 
 
-def test_every_module_that_needs_another_library_has_its_place_in_the_api() -> None:
+def test_every_module_that_needs_another_library_is_in_the_api() -> None:
     assert [name for name in INTEGRATIONS if f"thalweg.{name}" not in MODULES] == []
 
 
 def documented_data(module: str) -> set[str]:
-    """Names that are assigned and followed by a docstring."""
+    """Names of module data: assignments followed by a docstring."""
     body = ast.parse(inspect.getsource(importlib.import_module(module))).body
     return {
         ast.unparse(target)
@@ -63,7 +63,7 @@ def documented_data(module: str) -> set[str]:
 
 
 @pytest.mark.parametrize("name", PUBLIC)
-def test_every_name_of_a_module_is_shown_because_it_has_a_docstring(name: str) -> None:
+def test_every_name_of_a_module_has_a_docstring(name: str) -> None:
     module = importlib.import_module(f"thalweg.{name}")
     silent = [
         name
@@ -76,7 +76,7 @@ def test_every_name_of_a_module_is_shown_because_it_has_a_docstring(name: str) -
 
 def test_the_optimizer_shows_every_method_and_attribute_it_has() -> None:
     public = {name for name in dir(thalweg.Optimizer) if not name.startswith("_")}
-    # `rule` is for the package itself.
+    # `rule` is private to the package.
     assert public - {"rule"} <= set(SHOWN)
 
 

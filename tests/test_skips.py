@@ -1,4 +1,4 @@
-"""How many steps were skipped, in all and since the last one taken."""
+"""Counters of skipped steps: the total, and those since the last step that was taken."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def run(opt: thalweg.Optimizer, word: str) -> list[tuple[int, int, int]]:
     return seen
 
 
-def test_they_count_skips_and_a_step_that_is_taken_ends_a_series() -> None:
+def test_counters_count_skips_and_a_taken_step_resets_the_consecutive_ones() -> None:
     opt = thalweg.AdamW(np.ones(2), nonfinite="skip")
     assert (opt.skip_count, opt.consecutive_skips) == (0, 0)
     assert run(opt, "bbgbgg") == [(0, 1, 1), (0, 2, 2), (1, 2, 0), (1, 3, 1), (2, 3, 0), (3, 3, 0)]
@@ -41,7 +41,7 @@ def test_nothing_is_skipped_under_another_policy(nonfinite: str) -> None:
     assert (opt.skip_count, opt.consecutive_skips) == (0, 0)
 
 
-def test_a_step_that_is_refused_is_none_that_was_skipped() -> None:
+def test_a_refused_step_does_not_count_as_skipped() -> None:
     opt = thalweg.AdamW(np.ones(2), nonfinite="skip")
     run(opt, "b")
     with pytest.raises(ValueError, match="shape"):
@@ -63,7 +63,7 @@ COPIES: dict[str, Callable[[Any], Any]] = {
 
 
 @pytest.mark.parametrize("transport", COPIES.values(), ids=COPIES)
-def test_they_are_saved_with_the_optimizer(transport: Callable[[Any], Any]) -> None:
+def test_counters_are_saved_with_the_optimizer(transport: Callable[[Any], Any]) -> None:
     opt = thalweg.AdamW(np.ones(2), nonfinite="skip")
     run(opt, "bgbb")
     other = transport(opt)
@@ -71,7 +71,7 @@ def test_they_are_saved_with_the_optimizer(transport: Callable[[Any], Any]) -> N
     assert run(other, "bgb") == run(opt, "bgb")
 
 
-def test_reset_of_everything_counts_anew_and_of_some_does_not() -> None:
+def test_only_a_reset_of_everything_resets_the_counters() -> None:
     opt = thalweg.AdamW({"w": np.ones(2)}, nonfinite="skip")
     opt.step({"w": BAD})
     opt.reset("w")
@@ -89,7 +89,7 @@ def test_damaged_counters_are_refused(skips: Any) -> None:
     assert (opt.skip_count, opt.consecutive_skips) == (2, 2)
 
 
-def test_they_are_read_only() -> None:
+def test_counters_are_read_only() -> None:
     opt = thalweg.AdamW(np.ones(2))
     for key in ("skip_count", "consecutive_skips"):
         with pytest.raises(AttributeError):

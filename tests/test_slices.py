@@ -1,4 +1,4 @@
-"""However arrays are cut, and whether they come alone or in a list: the same bits."""
+"""Functions give the same bits for slices and for lists of arrays as for whole, single arrays."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""State dicts, pickles and copies: a run that was interrupted goes on to the same bits."""
+"""State dicts, pickles and copies: an interrupted run resumes with the same bits."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_an_interrupted_run_has_the_same_bits(
 
 
 class Dataset:
-    """An array of another library, as HDF5 has it."""
+    """An array of another library, for example a dataset of HDF5."""
 
     def __init__(self, array: Any) -> None:
         self.array = np.array(array)
@@ -87,7 +87,7 @@ class Dataset:
 
 
 def numbers(saved: Any, whole: Callable[[int], Any], array: Callable[[Any], Any]) -> Any:
-    """The same with other whole numbers and arrays, and what else NumPy makes of numbers."""
+    """The state dict with its integers, arrays and other numbers as other types."""
     if isinstance(saved, dict):
         return {key: numbers(value, whole, array) for key, value in saved.items()}
     if isinstance(saved, list | tuple):
@@ -121,14 +121,14 @@ def test_numbers_and_arrays_may_come_back_as_other_types(
 
 
 @pytest.mark.parametrize("count", [np.float64(2.0), np.array([2]), np.True_, "2", np.array(2.0)])
-def test_what_is_no_whole_number_is_no_step_count(count: Any) -> None:
+def test_a_step_count_must_be_a_whole_number(count: Any) -> None:
     opt = AdamW(model())
     saved = opt.state_dict()
     with unchanged(opt), pytest.raises(ValueError, match="step_count missing or malformed"):
         opt.load_state_dict({**saved, "step_count": count})
 
 
-def test_arrays_that_cannot_be_read_are_differences() -> None:
+def test_arrays_that_cannot_be_read_are_listed() -> None:
     class Sparse:
         def __array__(self, *_: Any, **__: Any) -> Any:
             raise TypeError("sparse arrays have to be made dense\nand more")
@@ -148,7 +148,7 @@ def test_arrays_that_cannot_be_read_are_differences() -> None:
         opt.load_state_dict(saved)
 
 
-def test_copies_and_views() -> None:
+def test_state_dict_copies_unless_copy_is_false() -> None:
     opt = AdamW(model())
     copied, live = opt.state_dict(), opt.state_dict(copy=False)
     exp_avg = opt.state["fc.w"]["exp_avg"]
@@ -166,7 +166,7 @@ def halve(step: int) -> float:
     return 0.5**step
 
 
-def test_what_was_saved_wins_and_is_listed_once() -> None:
+def test_saved_hyperparameters_replace_others_and_changes_are_listed_once() -> None:
     saved = AdamW(model(), lr=0.5, groups=[{"match": "*.b", "eps": 1e-6}]).state_dict()
     opt = AdamW(model(), lr=0.25, groups=[{"match": "*.b", "eps": 1e-7, "lr_scale": 2.0}])
     with pytest.warns(UserWarning, match=r"lr: 0\.25 -> 0\.5.*eps: 1e-07 -> 1e-06") as warned:
@@ -194,7 +194,7 @@ def test_groups_are_saved_by_the_names_they_matched() -> None:
     assert same_bits(copy.deepcopy(opt), opt)
 
 
-def test_current_keeps_what_the_optimizer_has() -> None:
+def test_current_keeps_the_hyperparameters_of_the_optimizer() -> None:
     first = AdamW(model(), lr=0.5)
     train(first, 3)
     opt = AdamW(model(), lr=0.25, maximize=True)
@@ -206,7 +206,7 @@ def test_current_keeps_what_the_optimizer_has() -> None:
         opt.load_state_dict(first.state_dict(), hyperparameters="mine")  # type: ignore[arg-type]
 
 
-def test_callables_are_recorded_by_name_and_stay() -> None:
+def test_callables_are_saved_by_name_and_kept_when_loading() -> None:
     saved = AdamW(model(), lr=halve, betas=(0.9, halve)).state_dict()
     assert saved["groups"][0]["lr"] == {"callable": f"{__name__}.halve"}
     json.dumps(saved["groups"])
@@ -330,13 +330,13 @@ def test_malformed_dicts_are_refused(malform: Callable[[Any], object]) -> None:
 
 
 @pytest.mark.parametrize("saved", [None, [], {}, 3, {"state": {}, "param_groups": []}])
-def test_what_is_no_state_dict_is_refused(saved: Any) -> None:
+def test_other_objects_are_refused_as_state_dicts(saved: Any) -> None:
     opt = AdamW(model())
     with unchanged(opt), pytest.raises(ValueError, match="not a state dict"):
         opt.load_state_dict(saved)
 
 
-def test_a_whole_checkpoint_is_refused_with_what_to_take() -> None:
+def test_a_whole_checkpoint_is_refused_naming_the_entry_to_load() -> None:
     opt = AdamW(model())
     for wrap, place in (
         (
@@ -355,7 +355,7 @@ def test_a_whole_checkpoint_is_refused_with_what_to_take() -> None:
     ids=["deepcopy", "pickle"],
 )
 @pytest.mark.parametrize(("cls", "options"), RUNS)
-def test_copies_share_arrays_and_go_on_to_the_same_bits(
+def test_copies_share_arrays_and_continue_with_the_same_bits(
     cls: Any, options: dict[str, Any], duplicate: Callable[[Any], Any]
 ) -> None:
     straight = cls(model(), **options)
@@ -374,7 +374,7 @@ def test_copies_share_arrays_and_go_on_to_the_same_bits(
     assert opt.step_count == 10
 
 
-def test_a_shallow_copy_has_a_history_of_its_own() -> None:
+def test_a_shallow_copy_has_its_own_state() -> None:
     params = model()
     opt = AdamW(params)
     train(opt, 2)
@@ -404,7 +404,7 @@ def test_a_copy_has_the_state_that_the_original_has(duplicate: Callable[[Any], A
     opt = SGD(model(), lr=0.1, groups=[{"match": "fc.*", "frozen": False}])
     train(opt, 2)
     opt.groups[1].frozen = True
-    opt.groups[1].momentum = 0.5  # fits no state, but is for nobody while they are frozen
+    opt.groups[1].momentum = 0.5  # no buffer exists for it, which is allowed while frozen
     for one in (opt, duplicate(opt)):
         assert list(one.state["fc.w"]) == ["step"]
         with unchanged(one), pytest.raises(ValueError, match="momentum"):
@@ -413,7 +413,7 @@ def test_a_copy_has_the_state_that_the_original_has(duplicate: Callable[[Any], A
 
 @pytest.mark.parametrize("array", [np.ones((3, 2)), np.ones(2, np.float32), np.ones(2), None])
 @pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy])
-def test_a_copy_does_not_pair_state_with_an_array_it_is_not_of(
+def test_a_copy_is_refused_while_the_tree_holds_another_array(
     duplicate: Callable[[Any], Any], array: Any
 ) -> None:
     params = model()
@@ -442,7 +442,7 @@ def test_the_state_of_a_leaf_that_was_frozen_again_survives_a_copy() -> None:
     assert same_bits(other, opt)
 
 
-def test_what_loading_thaws_is_checked_too() -> None:
+def test_state_that_loading_thaws_is_checked() -> None:
     first = AdamW(model())
     train(first, 2)
     saved = first.state_dict()
@@ -459,7 +459,7 @@ def test_what_loading_thaws_is_checked_too() -> None:
 
 
 class Lazy(UserDict[str, Any]):
-    """A leaf whose arrays are made when they are asked for, as those of a file are."""
+    """A leaf that records lookups; one backed by a file reads an array at each lookup."""
 
     def __getitem__(self, key: str) -> Any:
         self.asked.append(key)
@@ -470,7 +470,7 @@ class Lazy(UserDict[str, Any]):
         super().__init__(leaf)
 
 
-def test_saved_arrays_are_asked_for_once() -> None:
+def test_saved_arrays_are_looked_up_once() -> None:
     opt = AdamW({"w": np.ones(3)})
     opt.step({"w": np.ones(3)})
     saved = opt.state_dict()
@@ -493,7 +493,7 @@ def test_a_refused_load_changes_no_group_either() -> None:
     assert opt.step({"w": np.ones(3)}).lr == 0.5
 
 
-def test_names_that_only_groups_have_are_differences_too() -> None:
+def test_names_that_only_groups_have_are_listed() -> None:
     groups = [{"match": "b", "weight_decay": 0.0}, {"match": "ice", "frozen": True}]
     saved = AdamW({"w": np.ones(3), "b": np.ones(2), "ice": np.ones(1)}, groups=groups).state_dict()
     saved["state"] = {f"module.{name}": leaf for name, leaf in saved["state"].items()}
@@ -503,7 +503,7 @@ def test_names_that_only_groups_have_are_differences_too() -> None:
         pytest.raises(ValueError, match=r"groups are for 'b', which is no") as told,
     ):
         opt.load_state_dict(saved)
-    assert "'ice'" not in str(told.value)  # that it was frozen is no loss
+    assert "'ice'" not in str(told.value)  # a frozen name that is missing loses nothing
     assert opt.load_state_dict(saved, hyperparameters="current").unexpected == ()
     with pytest.warns(UserWarning, match="number of groups"):
         assert opt.load_state_dict(saved, strict=False).unexpected == ("w", "b")

@@ -1,4 +1,4 @@
-"""Norms of each gradient, parameter and update in the pass of the update."""
+"""`stats=True`: norms of each gradient, parameter and update, measured in the update's pass."""
 
 from __future__ import annotations
 
@@ -57,13 +57,13 @@ def test_norms_are_those_of_the_reference_whatever_the_layout(
             plain = twin.step({"p": g}, scale=scale, **limits)
         assert dict(report.stats) == {"p": expected(start, g, p, scale)}
         assert plain.stats is None
-        # They change nothing.
+        # Statistics change nothing else.
         assert snapshot_values(opt) == snapshot_values(twin)
         assert repr(plain) == repr(report).partition(", stats=")[0] + ")"
 
 
 def snapshot_values(opt: thalweg.Optimizer) -> Any:
-    """Contents, whichever arrays hold them; NaNs all the same."""
+    """Contents without the identity of arrays; all NaNs are equal."""
     step, counts, _, groups = snapshot(opt)
     arrays = [*opt.params.values()]
     arrays += [a for leaf in opt.state.values() for key, a in leaf.items() if key != "step"]
@@ -109,7 +109,7 @@ def test_an_infinite_gradient_has_an_infinite_norm_beside_a_huge_one() -> None:
     assert math.isnan(stats["nan"].grad_norm)
 
 
-def test_norms_are_of_the_scaled_gradient_before_clipping_and_of_what_was_added() -> None:
+def test_norms_are_of_the_scaled_unclipped_gradient_and_the_applied_update() -> None:
     params = {"w": np.array([6.0, 8.0]), "b": np.ones(2), "frozen": np.ones(2)}
     opt = thalweg.SGD(params, 1.0, groups=[{"match": "frozen", "frozen": True}])
     grads = {"w": np.array([3.0, 4.0]), "b": None, "frozen": np.ones(2)}
@@ -123,7 +123,7 @@ def test_norms_are_of_the_scaled_gradient_before_clipping_and_of_what_was_added(
         report.stats["w"] = None
 
 
-def test_a_skipped_step_has_none() -> None:
+def test_a_skipped_step_has_no_statistics() -> None:
     opt = thalweg.AdamW(np.ones(2), nonfinite="skip")
     assert opt.step(np.array([1.0, np.nan]), stats=True).stats is None
     assert opt.step(np.ones(2), stats=True).stats is not None
@@ -135,7 +135,7 @@ def test_stats_is_true_or_false(stats: Any) -> None:
         thalweg.AdamW(np.ones(2)).step(np.ones(2), stats=stats)
 
 
-def test_an_open_step_reports_them_for_each_call() -> None:
+def test_an_open_step_reports_statistics_for_each_call() -> None:
     rng = np.random.default_rng(0)
     start, g = rng.standard_normal((2, 5))
     params = {"a": start.copy(), "b": start.copy()}
@@ -149,7 +149,7 @@ def test_an_open_step_reports_them_for_each_call() -> None:
     ("param", "update", "ratio"),
     [(2.0, 1.0, 0.5), (0.0, 1.0, math.inf), (0.0, 0.0, math.nan), (math.inf, math.inf, math.nan)],
 )
-def test_the_ratio_at_its_corners(param: float, update: float, ratio: float) -> None:
+def test_the_update_ratio_of_zero_and_infinity(param: float, update: float, ratio: float) -> None:
     found = TensorStats(1.0, param, update).update_ratio
     assert repr(found) == repr(ratio)
 

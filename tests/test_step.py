@@ -1,4 +1,4 @@
-"""A step: what it reads, what it writes, what it reports, and what it refuses unchanged."""
+"""A step: the arrays it reads and writes, its report, and refusals that change nothing."""
 
 from __future__ import annotations
 
@@ -124,7 +124,8 @@ def test_each_parameter_counts_its_own_steps() -> None:
         opt.step({"always": vector(1.0), "later": vector(1.0) if step == 3 else None})
     assert opt.step_count == 3
     assert {name: leaf["step"] for name, leaf in opt.state.items()} == {"always": 3, "later": 1}
-    assert np.allclose(params["later"], 0.9)  # a first step, whatever the others did
+    # The bias correction is that of step 1, although the optimizer is at step 3.
+    assert np.allclose(params["later"], 0.9)
 
 
 def test_a_zero_gradient_is_a_real_step() -> None:
@@ -166,7 +167,7 @@ def test_a_non_finite_gradient_changes_nothing(
     assert opt.step(good).step == 2
 
 
-def test_only_gradients_that_are_taken_are_judged() -> None:
+def test_gradients_of_frozen_and_skipped_parameters_may_be_nonfinite() -> None:
     nan = np.full(3, np.nan)
     opt = AdamW(
         {"w": single(), "v": single(), "ice": single()}, groups=[{"match": "ice", "frozen": True}]
@@ -174,7 +175,7 @@ def test_only_gradients_that_are_taken_are_judged() -> None:
     assert opt.step({"w": single(), "v": None, "ice": nan}).nonfinite == {}
 
 
-def test_what_is_too_large_depends_on_rule_scale_and_type() -> None:
+def test_the_largest_gradient_depends_on_rule_scale_and_type() -> None:
     large = {"w": np.full(3, 2e19, np.float32)}
     assert SGD({"w": single()}, lr=1e-30).step(large).step == 1
     assert AdamW({"w": single()}).step(large, scale=0.1).step == 1
@@ -184,7 +185,7 @@ def test_what_is_too_large_depends_on_rule_scale_and_type() -> None:
         AdamW({"w": single()}).step({"w": np.full(3, 1e18)}, scale=100.0)
 
 
-def test_ignore_lets_it_pass() -> None:
+def test_policy_ignore_applies_a_nonfinite_gradient() -> None:
     params = {"w": single(), "v": single()}
     report = AdamW(params, nonfinite="ignore").step({"w": vector(1, np.nan, 1), "v": single()})
     assert (report.step, report.skipped, report.nonfinite) == (1, False, {})
@@ -243,13 +244,13 @@ def test_rebind_adopts_new_arrays_and_keeps_the_state() -> None:
     assert (params["w"] < before).all()
 
 
-def test_rebind_refuses_what_does_not_fit() -> None:
+def test_rebind_refuses_a_tree_that_does_not_fit() -> None:
     opt = AdamW(nested())
     with unchanged(opt), pytest.raises(ValueError, match=r"'extra'.*opt\.extend"):
         opt.rebind({**nested(), "extra": single()})
 
 
-def test_reset_forgets_the_history_only() -> None:
+def test_reset_clears_state_and_keeps_parameters() -> None:
     params = {"fc.w": single(), "fc.b": single()}
     opt = AdamW(params, amsgrad=True)
     grads = {"fc.w": single(), "fc.b": single()}
@@ -282,7 +283,7 @@ def test_maximize_ascends() -> None:
     assert params["up"] == params["down"] == 1.5
 
 
-def test_empty_and_single_elements_among_others() -> None:
+def test_empty_arrays_and_single_elements_are_updated() -> None:
     params = {"none": np.ones((0, 3)), "one": np.ones((1, 1)), "zero": np.array(1.0)}
     report = SGD(params, lr=1.0).step({name: np.ones_like(p) for name, p in params.items()})
     assert report.grad_norm == np.sqrt(2.0)

@@ -1,4 +1,4 @@
-"""Threads and processes: how many, from where, after a fork, and one stepping at a time."""
+"""Number of threads and CPU level, forked children, and one thread at a time in an optimizer."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_set_num_threads() -> None:
         (True, TypeError),
     ],
 )
-def test_set_num_threads_wants_a_whole_number(n: Any, error: type[Exception]) -> None:
+def test_set_num_threads_needs_a_whole_number(n: Any, error: type[Exception]) -> None:
     before = thalweg.get_num_threads()
     with pytest.raises(error, match=r"number of threads|'n'"):
         thalweg.set_num_threads(n)
@@ -84,7 +84,7 @@ MACHINE = str(len(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") 
         ({"OMP_NUM_THREADS": "5"}, "5"),
         ({"OMP_NUM_THREADS": "5,2"}, "5"),
         ({"THALWEG_NUM_THREADS": "", "OMP_NUM_THREADS": "5"}, "5"),
-        ({"OMP_NUM_THREADS": "dynamic"}, None),  # OpenMP's to refuse, not ours
+        ({"OMP_NUM_THREADS": "dynamic"}, None),  # left to OpenMP to report
         ({"THALWEG_CPU_LEVEL": ""}, None),
         ({}, None),
     ],
@@ -114,7 +114,9 @@ def test_the_cpu_level_comes_from_the_environment() -> None:
         ("THALWEG_CPU_LEVEL", "mmx", "baseline"),
     ],
 )
-def test_a_wrong_environment_is_told_at_import(variable: str, value: str, advice: str) -> None:
+def test_a_wrong_environment_variable_is_an_error_at_import(
+    variable: str, value: str, advice: str
+) -> None:
     ended = in_environment(**{variable: value})
     assert ended.returncode == 1
     last = ended.stderr.splitlines()[-1]
@@ -142,7 +144,7 @@ needs_fork = pytest.mark.skipif(
 
 
 def in_child(work: Any, *arguments: Any) -> bytes:
-    """What `work` sends from a forked child; fails if it does not end."""
+    """The bytes that `work` sends from a forked child; fails if the child does not exit."""
     context = multiprocessing.get_context("fork")
     receiver, sender = context.Pipe(duplex=False)
     child = context.Process(target=work, args=(sender, *arguments))
@@ -161,7 +163,7 @@ def in_child(work: Any, *arguments: Any) -> bytes:
 
 
 @needs_fork
-def test_a_forked_child_steps_with_threads_of_its_own() -> None:
+def test_a_forked_child_steps_with_its_own_threads() -> None:
     thalweg.set_num_threads(4)
     expected = trained().tobytes()
     assert in_child(send_trained) == expected
@@ -239,7 +241,7 @@ def test_the_number_of_threads_may_change_between_steps() -> None:
 
 
 def hammered(act: Any) -> tuple[thalweg.AdamW, list[Any]]:
-    """An optimizer on which several threads have stepped and acted, and what acting returned."""
+    """An optimizer after `step` and `act` in four threads, and the results of `act`."""
     opt = thalweg.AdamW(np.ones(LARGE, np.float32))
     grads, enough, returned = np.ones(LARGE, np.float32), threading.Event(), []
 
@@ -247,7 +249,7 @@ def hammered(act: Any) -> tuple[thalweg.AdamW, list[Any]]:
         while len(returned) < CALLS and not enough.is_set():
             with contextlib.suppress(thalweg.BusyError):
                 returned.append(work())
-            time.sleep(0)  # lets the others in
+            time.sleep(0)  # yields to the other threads
 
     with ThreadPoolExecutor(4) as threads:
         works = (lambda: opt.step(grads), lambda: act(opt))
@@ -261,14 +263,14 @@ def hammered(act: Any) -> tuple[thalweg.AdamW, list[Any]]:
 
 
 def whole(step: int) -> dict[str, np.ndarray]:
-    """State after so many steps on gradients of one."""
+    """Parameter and state after `step` steps with gradients of one."""
     opt = thalweg.AdamW(np.ones(1, np.float32))
     for _ in range(step):
         opt.step(np.ones(1, np.float32))
     return {"p": opt.params["0"], **opt.state["0"]}
 
 
-def test_nothing_is_torn_between_threads() -> None:
+def test_a_state_dict_is_consistent_while_other_threads_step() -> None:
     opt, saved = hammered(lambda opt: opt.state_dict())
     expected = whole(opt.step_count)
     assert (opt.params["0"] == expected["p"]).all()
@@ -282,7 +284,7 @@ def test_nothing_is_torn_between_threads() -> None:
         assert (leaf["exp_avg_sq"] == expected["exp_avg_sq"]).all()
 
 
-def test_loading_is_not_torn_between_threads() -> None:
+def test_loading_is_atomic_while_other_threads_step() -> None:
     source = thalweg.AdamW(np.ones(LARGE, np.float32))
     source.step(np.full(LARGE, -1.0, np.float32))
     saved = source.state_dict()

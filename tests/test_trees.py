@@ -1,4 +1,4 @@
-"""Trees: which containers hold parameters, what leaves are called, which gradients fit."""
+"""Trees: containers of parameters, names of leaves, and gradients that fit."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ def cycle() -> list[Any]:
     ],
     ids=repr,
 )
-def test_trees_that_name_nothing_are_refused(
+def test_trees_without_arrays_or_unique_names_are_refused(
     tree: Any, error: type[Exception], message: str
 ) -> None:
     with pytest.raises(error, match=message):

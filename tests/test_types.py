@@ -1,6 +1,6 @@
-"""What is a number when it runs is one for a type checker too; mypy checks this file.
+"""Type hints accept every number that thalweg accepts at run time; mypy checks this file.
 
-A line with ``type: ignore`` is one that it must refuse.
+mypy must report an error on each line with ``type: ignore``.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def rate(step: int) -> np.float32:
     return np.float32(1.0 / step)
 
 
-def test_hyperparameters_are_whatever_is_a_number() -> None:
+def test_hyperparameters_may_be_any_kind_of_number() -> None:
     AdamW(w, lr=single, betas=(single, double), eps=single, weight_decay=place)
     AdamW(w, lr=rate, betas=(rate, part), weight_decay=lambda _: single)
     Adam(w, lr=place, l2=part)
@@ -43,7 +43,7 @@ def test_hyperparameters_are_whatever_is_a_number() -> None:
     Accumulator(w).add(g, weight=single)
 
 
-def test_functions_take_them_too() -> None:
+def test_functions_accept_any_kind_of_number() -> None:
     p, m, v = (np.zeros(3) for _ in range(3))
     d = np.ones(3)
     betas = (single, double)
@@ -60,7 +60,7 @@ def test_functions_take_them_too() -> None:
     assert product(1) == 0.25 * 0.25 + 0.25
 
 
-def test_what_is_none_is_refused() -> None:
+def test_other_types_and_unknown_attributes_are_refused() -> None:
     opt = AdamW(w)
     with contextlib.suppress(TypeError):
         AdamW(w, lr="0.1")  # type: ignore[arg-type]

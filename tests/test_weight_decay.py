@@ -1,4 +1,4 @@
-"""How strong a weight decay is: `normalized_decay` and `averaging_time`."""
+"""The strength of weight decay: `normalized_decay` and `averaging_time`."""
 
 from __future__ import annotations
 
@@ -66,15 +66,15 @@ def test_averaging_time(
         ((math.inf, math.inf), "no decay: weights add up the updates of all steps"),
     ],
 )
-def test_it_says_what_it_means(time: tuple[float, ...], sentence: str) -> None:
+def test_an_averaging_time_prints_as_a_sentence(time: tuple[float, ...], sentence: str) -> None:
     assert sentence in str(thalweg.AveragingTime(*time))
 
 
 @pytest.mark.parametrize(("lr", "weight_decay"), [(0.01, 1.0), (0.1, 0.05)])
-def test_what_a_weight_remembers_falls_to_a_third_within_the_time(
+def test_the_effect_of_an_update_falls_to_one_over_e_within_the_averaging_time(
     lr: float, weight_decay: float
 ) -> None:
-    """An update that all later ones lack fades as the average says: by ``e`` in its time."""
+    """The effect of one update decays to 1/e of its size within the averaging time."""
     time = thalweg.averaging_time(lr, weight_decay)
     once, never = np.zeros(1), np.zeros(1)
     optimizers = [thalweg.SGDW(p, lr, weight_decay=weight_decay) for p in (once, never)]
@@ -99,7 +99,9 @@ def test_what_a_weight_remembers_falls_to_a_third_within_the_time(
         (None, TypeError),
     ],
 )
-def test_numbers_that_are_refused(size: str, value: Any, error: type[Exception]) -> None:
+def test_normalized_decay_refuses_wrong_numbers(
+    size: str, value: Any, error: type[Exception]
+) -> None:
     with pytest.raises(error, match=f"^{size} "):
         thalweg.normalized_decay(**{"lambda_norm": 0.05, **RUN, size: value})
 
@@ -118,7 +120,7 @@ def test_numbers_that_are_refused(size: str, value: Any, error: type[Exception])
         ({"batch_size": 1.0, "samples": 9}, TypeError, "^batch_size "),
     ],
 )
-def test_times_that_are_refused(
+def test_averaging_time_refuses_wrong_arguments(
     changed: dict[str, Any], error: type[Exception], message: str
 ) -> None:
     with pytest.raises(error, match=message):
