@@ -111,7 +111,7 @@ def test_norm_of_any_numbers_equals_reference(
         ([], "float32", 0.0),
     ],
 )
-def test_extreme_norms(values: list[float], dtype: str, norm: float) -> None:
+def test_extreme_norms_equal_the_reference(values: list[float], dtype: str, norm: float) -> None:
     g = np.array(values, dtype)
     assert_same(functional.global_norm(g), reference.global_norm({"g": g}))
     assert functional.global_norm(g) == pytest.approx(norm, rel=1e-15, nan_ok=True)
@@ -170,7 +170,7 @@ def test_the_norm_is_of_gradients_cast_to_the_type_of_their_parameters() -> None
 
 @settings(max_examples=60, deadline=None)
 @given(rng=generators, shape=shapes, dtype=types, max_norm=st.sampled_from([1e-3, 1 / 3, 1e12]))
-def test_clip_by_global_norm(
+def test_clip_by_global_norm_equals_the_reference(
     rng: np.random.Generator, shape: tuple[int, ...], dtype: np.dtype, max_norm: float
 ) -> None:
     grads = {"w": leaf(rng, shape, dtype), "b": leaf(rng, (3, 2), np.float64).T[::-1]}

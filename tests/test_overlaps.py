@@ -313,7 +313,7 @@ def test_a_gradient_may_not_overlap_a_parameter_or_state(make: Any) -> None:
     assert opt.step(grads).step == 2
 
 
-def test_the_two_that_overlap_are_named_among_many() -> None:
+def test_the_two_overlapping_parameters_are_named_among_many() -> None:
     w = arena(F4)
     params = {"a": w[:9], "b": [w[9:20], w[30:]], "c": w[20:31]}
     with pytest.raises(ValueError, match=r"'b\.1' and parameter 'c' share memory"):
@@ -536,7 +536,7 @@ def test_overlap_is_checked_against_the_right_arrays_after_rebinding_in_another_
 
 
 def interleaved() -> tuple[Any, Any]:
-    """Disjoint views with overlapping extents; only solving for the strides proves it."""
+    """Disjoint views of overlapping extents; only exact arithmetic on strides shows it."""
     buffer = np.zeros(60)
     return buffer[0:12:6], buffer[3:13:5]
 

@@ -156,7 +156,7 @@ FROM_STEP_1: dict[str, tuple[Schedule, Sequence[float]]] = {
 
 
 @pytest.mark.parametrize("name", FROM_STEP_1)
-def test_published_values_from_step_1_on(name: str) -> None:
+def test_values_from_step_1_are_those_published(name: str) -> None:
     s, published = FROM_STEP_1[name]
     got = [s(step) for step in range(1, len(published) + 1)]
     assert got == pytest.approx(published, rel=1e-12, abs=1e-9)
@@ -198,7 +198,7 @@ AT_STEPS: dict[str, tuple[Schedule, dict[int, float]]] = {
 
 
 @pytest.mark.parametrize("name", AT_STEPS)
-def test_published_values_at_certain_steps(name: str) -> None:
+def test_values_at_certain_steps_are_those_published(name: str) -> None:
     s, published = AT_STEPS[name]
     assert {n: s(n + 1) for n in published} == pytest.approx(published, rel=1e-6, abs=1e-15)
 
@@ -243,7 +243,7 @@ JUMPS: list[Any] = [
 
 
 @pytest.mark.parametrize(("multiple", "epochs", "positions", "lengths"), JUMPS)
-def test_restarts_after_a_jump(
+def test_restarts_asked_out_of_order_are_those_of_torch(
     multiple: int, epochs: list[float], positions: list[float], lengths: list[int]
 ) -> None:
     s = cosine_restarts(100, T_mult=multiple, peak=0.5, final=1e-10)  # ten steps an epoch

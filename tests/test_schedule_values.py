@@ -100,7 +100,7 @@ CLOSED_FORMS: list[tuple[Schedule, Callable[[int], float]]] = [
 
 
 @pytest.mark.parametrize(("s", "form"), CLOSED_FORMS, ids=[repr(s) for s, _ in CLOSED_FORMS])
-def test_closed_forms(s: Schedule, form: Callable[[int], float]) -> None:
+def test_schedules_equal_their_closed_forms(s: Schedule, form: Callable[[int], float]) -> None:
     for step in range(5, 42):
         assert s(step) == pytest.approx(form(step), rel=1e-13, abs=1e-15)
 
@@ -264,7 +264,7 @@ def test_the_first_update_has_the_peak_without_a_warmup() -> None:
         assert none(1) == 1.0
 
 
-def test_the_shortest_schedules() -> None:
+def test_the_shortest_schedules_have_their_ends() -> None:
     for s in (linear(2), cosine(2), polynomial(2, 3), warmup_stable_decay(2, warmup=0, decay=1)):
         assert [s(step) for step in (1, 2, 3)] == [1.0, 0.0, 0.0]
     for s in (linear(3, warmup=2), cosine(3, warmup=2), polynomial(3, 1, warmup=2)):

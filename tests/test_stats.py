@@ -149,7 +149,9 @@ def test_an_open_step_reports_statistics_for_each_call() -> None:
     ("param", "update", "ratio"),
     [(2.0, 1.0, 0.5), (0.0, 1.0, math.inf), (0.0, 0.0, math.nan), (math.inf, math.inf, math.nan)],
 )
-def test_the_update_ratio_of_zero_and_infinity(param: float, update: float, ratio: float) -> None:
+def test_the_update_ratio_of_zero_and_infinite_norms_is_defined(
+    param: float, update: float, ratio: float
+) -> None:
     found = TensorStats(1.0, param, update).update_ratio
     assert repr(found) == repr(ratio)
 

@@ -23,7 +23,7 @@ TIMEOUT = 30
 CALLS = 200
 
 
-def test_set_num_threads() -> None:
+def test_the_number_of_threads_can_be_set() -> None:
     for n in (1, 3, np.int64(2)):
         thalweg.set_num_threads(n)
         assert thalweg.get_num_threads() == n
@@ -48,7 +48,7 @@ def test_set_num_threads_needs_a_whole_number(n: Any, error: type[Exception]) ->
     assert thalweg.get_num_threads() == before
 
 
-def test_set_cpu_level() -> None:
+def test_the_cpu_level_can_be_set_to_a_known_one() -> None:
     for level in thalweg.cpu_levels():
         thalweg.set_cpu_level(level)
         assert thalweg.get_cpu_level() == level

@@ -27,7 +27,7 @@ RUN = {"batch_size": 128, "samples": 50_000, "epochs": 100}
         ({"samples": 10**19, "batch_size": 10**17, "epochs": 1}, 0.005),
     ],
 )
-def test_normalized_decay(changed: dict[str, Any], expected: float) -> None:
+def test_normalized_decay_equals_its_formula(changed: dict[str, Any], expected: float) -> None:
     decay = thalweg.normalized_decay(**{"lambda_norm": 0.05, **RUN, **changed})
     assert decay == pytest.approx(expected, rel=1e-15)
     assert type(decay) is float
@@ -46,7 +46,7 @@ def test_normalized_decay(changed: dict[str, Any], expected: float) -> None:
         ((0.0, 0.1), {"independent": True}, 10.0, None),
     ],
 )
-def test_averaging_time(
+def test_averaging_time_equals_its_formula(
     arguments: tuple[float, float], options: dict[str, Any], steps: float, epochs: float | None
 ) -> None:
     time = thalweg.averaging_time(*arguments, **options)

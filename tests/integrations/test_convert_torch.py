@@ -203,7 +203,7 @@ def test_parameters_of_equal_hyperparameters_are_one_group_in_torch() -> None:
     ]
 
 
-def test_the_order_can_be_given() -> None:
+def test_params_sets_order_and_groups() -> None:
     opt = simple()
     saved = to_torch(opt, params=["b", "w"])
     assert saved["param_groups"][0]["param_names"] == ["b", "w"]
@@ -212,7 +212,7 @@ def test_the_order_can_be_given() -> None:
     assert [group["params"] for group in two["param_groups"]] == [[0], [1]]
 
 
-def test_a_schedule_has_the_value_of_the_last_step() -> None:
+def test_a_schedule_is_converted_to_its_value_at_the_last_step() -> None:
     opt = fresh(lr=lambda step: 0.5**step)
     assert to_torch(opt)["param_groups"][0]["lr"] == 0.5
     for _ in range(3):
@@ -230,7 +230,7 @@ def test_the_result_is_a_contiguous_copy_of_the_right_type() -> None:
     assert opt.state["w"]["exp_avg"][0, 0] == pytest.approx(0.1)
 
 
-def test_counts_are_exact() -> None:
+def test_large_step_counts_are_exact() -> None:
     saved = to_torch(simple())
     for step in (2**24, 2**24 + 1, 2**40 + 1):
         for kind in (int, float, np.int64, lambda s: torch.tensor(s, dtype=torch.float64)):

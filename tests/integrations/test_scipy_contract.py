@@ -85,7 +85,7 @@ def test_finite_diff_method_chooses_the_scheme_that_minimize_drops(
     assert 0 <= np.abs(found.jac - np.exp([1.0, 2.0])).max() < error
 
 
-def test_the_step_of_differences_can_be_given_for_each_variable() -> None:
+def test_finite_diff_rel_step_may_differ_by_variable() -> None:
     options = {"finite_diff_rel_step": [0.1, 0.01], "maxiter": 0}
     found = minimize(methods.adam, lambda x: x @ x, [1.0, 1.0], options=options)
     assert found.jac == pytest.approx([2.1, 2.01])
