@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import platform
 import re
@@ -14,6 +13,7 @@ import numpy as np
 
 import thalweg
 from thalweg import _core
+from thalweg.mapped.limits import memory_limit
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -44,7 +44,7 @@ def facts(packages: Iterable[str]) -> dict[str, Any]:
 
 def available_memory() -> int:
     """Return the bytes that can be used now, without swapping and within a container's limit."""
-    return int(min(_system_memory(), _container_memory()))
+    return min(_system_memory(), memory_limit())
 
 
 def _version(package: str) -> str:
@@ -62,11 +62,6 @@ def _cpu_model() -> str:
 def _system_memory() -> int:
     available = re.search(r"^MemAvailable: *(\d+) kB$", _read("/proc/meminfo"), re.MULTILINE)
     return int(available[1]) * 1024 if available else ASSUMED
-
-
-def _container_memory() -> float:
-    most = _read("/sys/fs/cgroup/memory.max").strip()
-    return int(most) if most.isdigit() else math.inf
 
 
 def _read(path: str) -> str:
