@@ -1,18 +1,15 @@
 //! Where a checkpoint goes: what a path may be, the sibling that is written, and how it takes the file's
 //! place.
 
-use std::ffi::OsString;
 use std::fs::{self, Permissions};
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::io::{self, ErrorKind, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
-use super::error::Error;
+use super::error::{Error, check_regular, failed};
 use super::leftover::Leftover;
-use super::lock::{Lock, unique};
+use super::lock::Lock;
 use super::write::Medium;
-
-/// What is appended to the name of the file for the sibling.
-const PARTIAL: &str = ".partial";
 
 /// Symbolic links that are followed, as many as Linux does.
 const LINKS: usize = 40;
@@ -30,25 +27,22 @@ pub(super) struct Destination {
 
 impl Destination {
     pub(super) fn of(path: &Path) -> Result<Self, Error> {
-        let not_a_file = |what| Err(Error::NotAFile { path: path.to_owned(), what });
         let permissions = match fs::metadata(path) {
-            Ok(found) if found.is_dir() => return not_a_file("a directory"),
-            Ok(found) if !found.is_file() => return not_a_file("a device, a pipe or a socket"),
-            Ok(found) => Some(found.permissions()),
-            Err(error) if error.kind() == ErrorKind::NotFound => None,
-            Err(source) => {
-                return Err(Error::Io { path: path.to_owned(), operation: "look at", source });
+            Ok(found) => {
+                check_regular(path, &found)?;
+                Some(found.permissions())
             }
+            Err(error) if error.kind() == ErrorKind::NotFound => None,
+            Err(error) => return Err(failed(path, "look at")(error)),
         };
         let target = followed(path)?;
         let last = path.as_os_str().as_encoded_bytes().last();
         let ends_in_separator = last.is_some_and(|&byte| std::path::is_separator(byte.into()));
-        let (Some(name), false) = (target.file_name(), ends_in_separator) else {
-            return not_a_file("a path without a file name");
-        };
-        let mut sibling = OsString::from(name);
-        sibling.push(PARTIAL);
-        let sibling = target.with_file_name(sibling);
+        if target.file_name().is_none() || ends_in_separator {
+            let what = "a path without a file name";
+            return Err(Error::NotAFile { path: path.to_owned(), what });
+        }
+        let sibling = with_ending(&target, &ending(true));
         let directory = match target.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
             _ => PathBuf::from("."),
@@ -58,10 +52,25 @@ impl Destination {
 
     /// A sibling for one writer alone, where no lock keeps others away from the usual one.
     fn own_sibling(&self) -> PathBuf {
-        let mut name = OsString::from(self.target.file_name().unwrap_or_default());
-        name.push(format!(".{}{PARTIAL}", unique()));
-        self.target.with_file_name(name)
+        with_ending(&self.target, &ending(false))
     }
+}
+
+fn with_ending(target: &Path, ending: &str) -> PathBuf {
+    let mut name = target.file_name().unwrap_or_default().to_owned();
+    name.push(ending);
+    target.with_file_name(name)
+}
+
+/// What is appended to the name of a file for its sibling. Without a lock it has 16 digits that no other
+/// process, thread or call makes up.
+pub fn ending(locked: bool) -> String {
+    if locked {
+        return ".partial".to_owned();
+    }
+    let mut hasher = RandomState::new().build_hasher();
+    hasher.write_u32(std::process::id()); // a forked child begins with the same seeds
+    format!(".{:016x}.partial", hasher.finish())
 }
 
 /// Where symbolic links lead, the file need not exist.
@@ -71,9 +80,7 @@ fn followed(path: &Path) -> Result<PathBuf, Error> {
         if !path.is_symlink() {
             break;
         }
-        let link = fs::read_link(&path);
-        let link =
-            link.map_err(|source| Error::Io { path: path.clone(), operation: "follow", source })?;
+        let link = fs::read_link(&path).map_err(failed(&path, "follow"))?;
         path.pop();
         path.push(link);
     }
@@ -96,10 +103,7 @@ impl Sibling {
                 match Lock::discard(&place.sibling)? {
                     Leftover::Gone => Lock::file(&place.sibling),
                     Leftover::Unlocked => Lock::file(&place.own_sibling()),
-                    Leftover::Stays => {
-                        let path = place.sibling.clone();
-                        Err(Error::Io { path, operation: "open", source })
-                    }
+                    Leftover::Stays => Err(failed(&place.sibling, "open")(source)),
                 }
             }
             result => result,
@@ -194,8 +198,7 @@ impl Medium for Sibling {
 ///
 /// [`Error::Io`].
 pub fn sync_directory(path: &Path) -> Result<(), Error> {
-    let failed = |source| Error::Io { path: path.to_owned(), operation: "flush", source };
-    Directory::open(path)?.sync().map_err(failed)
+    Directory::open(path)?.sync().map_err(failed(path, "flush"))
 }
 
 /// A directory that is to be flushed, opened before anything is written: whether it is there is known
@@ -219,7 +222,7 @@ impl Directory {
             {
                 Ok(Directory(None))
             }
-            Err(source) => Err(Error::Io { path: path.to_owned(), operation: "open", source }),
+            Err(error) => Err(failed(path, "open")(error)),
         }
     }
 

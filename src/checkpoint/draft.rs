@@ -5,10 +5,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::destination::{Destination, Sibling};
-use super::error::{Error, Interrupted};
+use super::error::{Error, Interrupted, failed};
 use super::header;
 use super::source::{NewTensor, Source};
-use super::write::{Partial, write};
+use super::write::{Medium as _, Partial, put, write};
 
 /// A file that is about to be saved: its sibling is there, empty, and is removed again if nothing comes
 /// of it.
@@ -57,6 +57,17 @@ impl Draft {
         let parts: Vec<_> = tensors.iter().map(header::Part::of).collect();
         let (header, stored) = header::make(metadata, &parts)?;
         write(self.partial, &self.path, &header, &tensors, &stored, pause)
+    }
+
+    /// Saves these bytes instead, for files beside checkpoints that are whole or not there too.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`], as of [`save`].
+    pub fn replace(self, content: &[u8]) -> Result<(), Error> {
+        put(self.partial, &self.path, &mut || Ok(()), |medium, _| {
+            medium.append(content).map_err(failed(&self.path, "write"))
+        })
     }
 }
 

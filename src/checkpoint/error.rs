@@ -1,6 +1,7 @@
 //! Every way a checkpoint can be refused. A save that returns one of these has left the old file as it
 //! was, except where [`Error::Io`] says otherwise.
 
+use std::fs::Metadata;
 use std::path::{Path, PathBuf};
 use std::{fmt, io};
 
@@ -134,6 +135,20 @@ impl fmt::Display for Error {
             ),
         }
     }
+}
+
+/// What makes an error of the operating system one of a file.
+pub(super) fn failed(path: &Path, operation: &'static str) -> impl Fn(io::Error) -> Error {
+    move |source| Error::Io { path: path.to_owned(), operation, source }
+}
+
+/// Refuses what is no regular file.
+pub(super) fn check_regular(path: &Path, found: &Metadata) -> Result<(), Error> {
+    if found.is_file() {
+        return Ok(());
+    }
+    let what = if found.is_dir() { "a directory" } else { "a device, a pipe or a socket" };
+    Err(Error::NotAFile { path: path.to_owned(), what })
 }
 
 /// A path as Python writes a string.

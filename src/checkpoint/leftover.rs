@@ -3,8 +3,6 @@
 use std::io::{self, ErrorKind};
 use std::path::Path;
 
-use super::error::Error;
-
 /// What became of a file that may not be written.
 pub(super) enum Leftover {
     /// It is there no longer, or may be written now.
@@ -28,8 +26,4 @@ pub(super) fn is_unsupported(error: &io::Error) -> bool {
         return true;
     }
     error.kind() == ErrorKind::Unsupported // ENOSYS, EOPNOTSUPP
-}
-
-pub(super) fn failed(path: &Path, operation: &'static str) -> impl Fn(io::Error) -> Error {
-    move |source| Error::Io { path: path.to_owned(), operation, source }
 }

@@ -9,12 +9,11 @@
 //! all that there is, and a lock says so.
 
 use std::fs::File;
-use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
-use super::error::Error;
-use super::leftover::{Leftover, failed, written};
+use super::error::{Error, failed};
+use super::leftover::{Leftover, written};
 #[cfg(not(unix))]
 use super::open_files as system;
 #[cfg(unix)]
@@ -117,11 +116,4 @@ impl Lock {
     pub(super) fn discard(path: &Path) -> Result<Leftover, Error> {
         system::discard(path)
     }
-}
-
-/// What no other process, thread or call makes up for the same purpose: 16 digits.
-pub fn unique() -> String {
-    let mut hasher = RandomState::new().build_hasher();
-    hasher.write_u32(std::process::id()); // a forked child begins with the same seeds
-    format!("{:016x}", hasher.finish())
 }

@@ -74,11 +74,11 @@ mod source;
 mod tests;
 mod write;
 
-pub use destination::sync_directory;
+pub use destination::{ending, sync_directory};
 pub use draft::{Draft, save};
 pub use error::{Error, Interrupted};
 pub use header::{FORMAT, Header, SavedTensor};
-pub use lock::{Lock, unique};
+pub use lock::Lock;
 pub use read::Checkpoint;
 pub use safetensors::Dtype;
 pub use source::{NewTensor, Source};

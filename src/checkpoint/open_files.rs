@@ -4,8 +4,8 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
 use std::path::Path;
 
-use super::error::Error;
-use super::leftover::{Leftover, failed, is_unsupported, written};
+use super::error::{Error, failed};
+use super::leftover::{Leftover, is_unsupported, written};
 
 /// Windows's numbers: who else may open a file, and its error if that is against it.
 #[cfg(windows)]

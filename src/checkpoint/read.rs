@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use twox_hash::{XxHash3_64, XxHash3_128};
 
-use super::error::{Error, Interrupted};
+use super::error::{Error, Interrupted, check_regular, failed};
 use super::header::{self, Header, LENGTH, START, SavedTensor, check_machine};
 use super::source::PIECE;
 
@@ -204,14 +204,9 @@ struct Input {
 impl Input {
     fn open(path: &Path) -> Result<Self, Error> {
         check_machine()?;
-        let failed =
-            |operation| move |source| Error::Io { path: path.to_owned(), operation, source };
-        let file = open(path).map_err(failed("open"))?;
-        let found = file.metadata().map_err(failed("look at"))?;
-        if !found.is_file() {
-            let what = if found.is_dir() { "a directory" } else { "a device, a pipe or a socket" };
-            return Err(Error::NotAFile { path: path.to_owned(), what });
-        }
+        let file = open(path).map_err(failed(path, "open"))?;
+        let found = file.metadata().map_err(failed(path, "look at"))?;
+        check_regular(path, &found)?;
         Ok(Input { file: Positioned::new(file), path: path.to_owned(), len: found.len() })
     }
 
@@ -233,16 +228,12 @@ impl Input {
     fn read(&self, bytes: &mut [u8], at: u64) -> Result<(), Error> {
         self.file.read(bytes, at).map_err(|source| match source.kind() {
             io::ErrorKind::UnexpectedEof => self.changed(), // it was as long as that
-            _ => Error::Io { path: self.path.clone(), operation: "read", source },
+            _ => failed(&self.path, "read")(source),
         })
     }
 
     fn len_now(&self) -> Result<u64, Error> {
-        self.file.len().map_err(|source| Error::Io {
-            path: self.path.clone(),
-            operation: "look at",
-            source,
-        })
+        self.file.len().map_err(failed(&self.path, "look at"))
     }
 
     fn changed(&self) -> Error {

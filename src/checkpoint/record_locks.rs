@@ -11,8 +11,8 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::{io, process};
 
-use super::error::Error;
-use super::leftover::{Leftover, failed, is_unsupported};
+use super::error::{Error, failed};
+use super::leftover::{Leftover, is_unsupported};
 use crate::machine::fork;
 
 /// Device and inode.

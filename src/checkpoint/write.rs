@@ -5,7 +5,7 @@ use std::path::Path;
 
 use twox_hash::XxHash3_128;
 
-use super::error::{Error, Interrupted};
+use super::error::{Error, Interrupted, failed};
 use super::header::{DIGITS_AT, SavedTensor, digits};
 use super::source::{NewTensor, PIECE, Source};
 
@@ -51,35 +51,45 @@ impl<M: Medium> Drop for Partial<M> {
     }
 }
 
+/// Has a medium filled, flushes it, and puts it in the place of the file. `pause` is called before the old
+/// file is replaced.
+pub(super) fn put<M: Medium>(
+    mut partial: Partial<M>,
+    path: &Path,
+    pause: &mut dyn FnMut() -> Result<(), Interrupted>,
+    fill: impl FnOnce(&mut M, &mut dyn FnMut() -> Result<(), Interrupted>) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let medium = &mut partial.medium;
+    medium.empty().map_err(failed(path, "empty the .partial file of"))?;
+    fill(medium, pause)?;
+    medium.permit().map_err(failed(path, "set the permissions of"))?;
+    medium.sync().map_err(failed(path, "flush"))?;
+    pause()?;
+    medium.rename().map_err(failed(path, "put the .partial file in the place of"))?;
+    partial.in_place = true;
+    partial.medium.sync_directory().map_err(failed(path, "flush the directory of"))
+}
+
 /// Writes `header` and the bytes of `tensors`, which will be where `stored` says.
 pub(super) fn write<S: Source>(
-    mut partial: Partial<impl Medium>,
+    partial: Partial<impl Medium>,
     path: &Path,
     header: &[u8],
     tensors: &[NewTensor<S>],
     stored: &[SavedTensor],
     pause: &mut dyn FnMut() -> Result<(), Interrupted>,
 ) -> Result<(), Error> {
-    let failed = |operation| move |source| Error::Io { path: path.to_owned(), operation, source };
-    let medium = &mut partial.medium;
-    medium.empty().map_err(failed("empty the .partial file of"))?;
-
-    let mut body = Body::new(medium, path, pause);
-    body.push(header)?;
-    for (tensor, stored) in tensors.iter().zip(stored) {
-        body.tensor(tensor, stored.len)?;
-    }
-    let checksum = body.finish()?;
-
-    medium
-        .write_at(DIGITS_AT as u64, digits(checksum).as_bytes())
-        .map_err(failed("write the checksum of"))?;
-    medium.permit().map_err(failed("set the permissions of"))?;
-    medium.sync().map_err(failed("flush"))?;
-    pause()?;
-    medium.rename().map_err(failed("put the .partial file in the place of"))?;
-    partial.in_place = true;
-    partial.medium.sync_directory().map_err(failed("flush the directory of"))
+    put(partial, path, pause, |medium, pause| {
+        let mut body = Body::new(medium, path, pause);
+        body.push(header)?;
+        for (tensor, stored) in tensors.iter().zip(stored) {
+            body.tensor(tensor, stored.len)?;
+        }
+        let checksum = body.finish()?;
+        medium
+            .write_at(DIGITS_AT as u64, digits(checksum).as_bytes())
+            .map_err(failed(path, "write the checksum of"))
+    })
 }
 
 /// Gathers pieces, and takes the checksum of all that goes by.
@@ -122,10 +132,7 @@ impl<'a, M: Medium> Body<'a, M> {
         });
         match (failure, read) {
             (Some(error), _) => Err(error),
-            (None, Err(source)) => {
-                let path = self.path.to_owned();
-                Err(Error::Io { path, operation: "read a tensor for", source })
-            }
+            (None, Err(error)) => Err(failed(self.path, "read a tensor for")(error)),
             (None, Ok(())) if got < expected as u64 => Err(length(got)),
             (None, Ok(())) => Ok(()),
         }
@@ -147,11 +154,7 @@ impl<'a, M: Medium> Body<'a, M> {
     fn flush(&mut self) -> Result<(), Error> {
         (self.pause)()?;
         self.hasher.write(&self.buffer);
-        self.medium.append(&self.buffer).map_err(|source| Error::Io {
-            path: self.path.to_owned(),
-            operation: "write",
-            source,
-        })?;
+        self.medium.append(&self.buffer).map_err(failed(self.path, "write"))?;
         self.buffer.clear();
         Ok(())
     }

@@ -58,7 +58,7 @@ mod _core {
     #[pymodule_export]
     use crate::optimizer::Optimizer;
     #[pymodule_export]
-    use crate::saved::lock::{DirectoryLock, is_locked_here, sync_directory};
+    use crate::saved::lock::{DirectoryLock, is_locked_here, replace_file, sync_directory};
     #[pymodule_export]
     use crate::saved::stored::{
         CheckpointFile, Stored, checkpoint_dtypes, checkpoint_header, write_checkpoint,

@@ -17,7 +17,6 @@ __all__ = [
     "appearing",
     "make_directory",
     "naming",
-    "replace_file",
     "sync_directories",
     "sync_file",
 ]
@@ -54,15 +53,6 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
-
-
-def replace_file(path: Path, content: bytes, ending: str) -> None:
-    """Write a file as a whole, or leave the one that is there."""
-    with appearing(path, ending) as made, made.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    sync_directories({path.parent})
 
 
 def make_directory(directory: Path) -> None:

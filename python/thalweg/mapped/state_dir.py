@@ -18,7 +18,7 @@ import numpy as np
 
 from thalweg import _core
 from thalweg.disk.names import quoted
-from thalweg.disk.writing import appearing, naming, replace_file, sync_directories, sync_file
+from thalweg.disk.writing import appearing, naming, sync_directories, sync_file
 from thalweg.groups.rule import STATE_NAMES, STRUCTURAL
 from thalweg.mapped.arrays import LOCK, make_array, open_array
 from thalweg.mapped.found import Found, fresh, judge
@@ -169,7 +169,7 @@ class StateDir:
         counts = (updater.step_count, *skips, updater.weight)
         words = record(self._model, steps, counts, number, flushed, torn=torn)
         path = self.path / "progress"
-        replace_file(path, words.tobytes(), self._lock.ending)
+        _core.replace_file(path, words.tobytes())
         with naming(path):
             self._words = np.memmap(path, "<u8", "r+")
         updater.keep_record(self._words, torn, _is_large(owner))
@@ -199,7 +199,7 @@ class StateDir:
             told = {"checkpoint": None, **self._saved, **news}
             if told != self._saved and self._process == os.getpid() and not self._closed:
                 content = json.dumps(told, indent=1).encode()
-                replace_file(self.path / "optimizer.json", content, self._lock.ending)
+                _core.replace_file(self.path / "optimizer.json", content)
                 self._saved = told
 
     def extended(self, owner: Owner) -> None:

@@ -1,4 +1,4 @@
-//! Locks on directories, and flushing them, for the Python layer.
+//! Locks on directories, and what is put in them, for the Python layer.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use pyo3::prelude::*;
 
 use crate::interpreter::errors::{Refusal, what_system_says};
 use crate::interpreter::exit::Presence;
-use thalweg::checkpoint::{self, Error, Lock, unique};
+use thalweg::checkpoint::{self, Draft, Error, Lock, ending};
 
 /// An exclusive lock on a directory, from now until `release` or until it is collected.
 ///
@@ -47,9 +47,7 @@ impl DirectoryLock {
         if let Some(reason) = lock.as_ref().and_then(Lock::unlocked) {
             warn_unlocked(py, &directory, reason)?;
         }
-        let ending =
-            if unlocked { format!(".{}.partial", unique()) } else { ".partial".to_owned() };
-        Ok(DirectoryLock { lock: Mutex::new(lock), ending })
+        Ok(DirectoryLock { lock: Mutex::new(lock), ending: ending(!unlocked) })
     }
 
     /// What is put behind the name of a file while it is made: nobody else puts it there.
@@ -86,6 +84,13 @@ pub fn is_locked_here(directory: PathBuf, name: &str) -> bool {
 pub fn sync_directory(py: Python<'_>, path: PathBuf) -> PyResult<()> {
     let _presence = Presence::begin(py);
     Ok(py.detach(|| checkpoint::sync_directory(&path)).map_err(Refusal::from)?)
+}
+
+/// Writes a file as a whole, on the disk, or leaves the one that is there.
+#[pyfunction]
+pub fn replace_file(py: Python<'_>, path: PathBuf, content: &[u8]) -> PyResult<()> {
+    let _presence = Presence::begin(py);
+    Ok(py.detach(|| Draft::open(&path)?.replace(content)).map_err(Refusal::from)?)
 }
 
 /// Warns, once a directory, that nothing keeps other processes away. An error if warnings are errors.
