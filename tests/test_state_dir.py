@@ -22,10 +22,10 @@ from conftest import unchanged
 from mapping import bits, gradients, opened, start, undisturbed
 from rules import RULES
 from test_processes import in_fork, needs_fork
+from thalweg._core import Word
 from thalweg.disk.names import quoted, unquoted
 from thalweg.mapped import params as parameters
 from thalweg.mapped import progress
-from thalweg.mapped.progress import NOTHING, Word
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,7 +46,7 @@ def put(directory: Path, **values: int) -> None:
     """Change words of the record."""
     found = words(directory)
     for name, value in values.items():
-        found[Word[name.upper()]] = value
+        found[getattr(Word, name.upper())] = value
     found.tofile(directory / "progress")
 
 
@@ -464,7 +464,7 @@ def test_a_machine_that_does_not_tell_counts_as_started_anew(
 ) -> None:
     monkeypatch.setattr(progress, "boot_number", lambda: boot)
     opened(tmp_path).close()
-    put(tmp_path, flushed=NOTHING)
+    put(tmp_path, flushed=Word.NOTHING)
     if boot:
         assert opened(tmp_path).step_count == 0
     else:
@@ -474,12 +474,12 @@ def test_a_machine_that_does_not_tell_counts_as_started_anew(
 
 def test_the_first_write_after_a_flush_takes_the_mark_away(tmp_path: Path) -> None:
     opt = opened(tmp_path)
-    assert words(tmp_path)[Word.FLUSHED] == NOTHING  # nobody knows of the parameters
+    assert words(tmp_path)[Word.FLUSHED] == Word.NOTHING  # nobody knows of the parameters
     opt.flush()
     found = words(tmp_path)
     assert found[Word.FLUSHED] == found[Word.FINISHED]
     opt.step(gradients(1))
-    assert words(tmp_path)[Word.FLUSHED] == NOTHING
+    assert words(tmp_path)[Word.FLUSHED] == Word.NOTHING
 
 
 def test_noting_a_checkpoint_leaves_what_was_flushed(tmp_path: Path) -> None:
@@ -514,7 +514,7 @@ def test_the_record_says_what_is_being_written(tmp_path: Path) -> None:
         with pytest.raises(thalweg.BusyError, match="averages"):
             opt.step(gradients(2))
     assert open_writings() == 0
-    steps = words(tmp_path)[progress.STEPS :]
+    steps = words(tmp_path)[Word.STEPS :]
     assert [*steps] == [opt.state[name]["step"] for name in sorted(opt.params)]
 
 

@@ -15,8 +15,8 @@ import pytest
 import thalweg
 from mapping import bits, opened, undisturbed, wide
 from rules import RULES
+from thalweg._core import Word
 from thalweg.mapped import limits
-from thalweg.mapped.progress import Word
 
 HERE = Path(__file__).parent
 LIMIT = 48 << 20

@@ -1,6 +1,6 @@
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Self, SupportsFloat, SupportsIndex, TypeAlias, final
+from typing import Any, ClassVar, Self, SupportsFloat, SupportsIndex, TypeAlias, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ __all__ = [
     "Swapped",
     "TensorStats",
     "Updater",
+    "Word",
     "__version__",
     "apply",
     "check_hyperparameter",
@@ -279,3 +280,18 @@ class Updater:
     def state(self, name: str) -> dict[str, NDArray[Any]] | None: ...
     @property
     def weight(self) -> float: ...
+
+@final
+class Word:
+    MAGIC: ClassVar[int]
+    FORMAT: ClassVar[int]
+    MODEL: ClassVar[int]
+    BOOT: ClassVar[int]
+    BEGUN: ClassVar[int]
+    FINISHED: ClassVar[int]
+    FLUSHED: ClassVar[int]
+    COUNTERS: ClassVar[int]
+    WEIGHT: ClassVar[int]
+    LEAVES: ClassVar[int]
+    STEPS: ClassVar[int]
+    NOTHING: ClassVar[int]

@@ -52,6 +52,8 @@ mod _core {
     use crate::interpreter::types::loaded_modules;
     #[pymodule_export]
     use crate::memory_limit::stream_arrays;
+    #[pymodule_export]
+    use crate::model::record::Word;
     use crate::model::tree;
     #[pymodule_export]
     use crate::openstep::OpenStep;

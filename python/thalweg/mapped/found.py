@@ -5,17 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from thalweg.mapped.progress import (
-    FORMAT,
-    MAGIC,
-    NOTHING,
-    STEPS,
-    WEIGHT,
-    Word,
-    is_of_this_run,
-    model_number,
-    read,
-)
+from thalweg._core import Word
+from thalweg.mapped.progress import FORMAT, MAGIC, is_of_this_run, model_number, read
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -39,7 +30,7 @@ class Found:
 
 def fresh(*, torn: bool) -> Found:
     """Nothing that was trained."""
-    return Found((0, 0, 0, 0.0), {}, 0, NOTHING, torn=torn)
+    return Found((0, 0, 0, 0.0), {}, 0, Word.NOTHING, torn=torn)
 
 
 def judge(
@@ -56,7 +47,7 @@ def judge(
     words = read(path)
     names = sorted(leaves)
     whole = (
-        len(words) == STEPS + len(names)
+        len(words) == Word.STEPS + len(names)
         and words[Word.MAGIC] == MAGIC
         and words[Word.FORMAT] == FORMAT
         and words[Word.MODEL] == model_number(model, names)
@@ -81,8 +72,8 @@ def judge(
             f"sure); {_way_on(directory, told)}"
         )
     skips, consecutive = (int(words[Word.COUNTERS + at]) for at in (1, 2))
-    weight = float(words[WEIGHT : WEIGHT + 1].view("<f8")[0])
-    steps = dict(zip(names, map(int, words[STEPS:]), strict=True))
+    weight = float(words[Word.WEIGHT : Word.WEIGHT + 1].view("<f8")[0])
+    steps = dict(zip(names, map(int, words[Word.STEPS :]), strict=True))
     return Found((count, skips, consecutive, weight), steps, finished, flushed, torn=False)
 
 

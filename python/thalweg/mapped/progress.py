@@ -1,15 +1,15 @@
-"""The record of progress: where its words are, and the numbers that stand for what is no number."""
+"""The record of progress as a file: what its words say, and numbers for what is no number."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from enum import IntEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from thalweg._core import Word
 from thalweg.disk.writing import naming
 
 if TYPE_CHECKING:
@@ -20,10 +20,6 @@ if TYPE_CHECKING:
 __all__ = [
     "FORMAT",
     "MAGIC",
-    "NOTHING",
-    "STEPS",
-    "WEIGHT",
-    "Word",
     "boot_number",
     "is_of_this_run",
     "model_number",
@@ -33,29 +29,6 @@ __all__ = [
 
 FORMAT = 1
 MAGIC = int.from_bytes(b"thalweg\n", "little")
-NOTHING = 2**64 - 1
-"""In place of the number that was flushed: writing has begun since."""
-
-
-class Word(IntEnum):
-    """Positions of words of eight bytes, unsigned and little-endian."""
-
-    MAGIC = 0
-    FORMAT = 1
-    MODEL = 2
-    BOOT = 3
-    BEGUN = 4
-    FINISHED = 5
-    FLUSHED = 6
-    COUNTERS = 7
-    """Steps, skips, skips since the last step; then the weight."""
-    LEAVES = 11
-
-
-WEIGHT = 10
-"""A float of eight bytes."""
-STEPS = 16
-"""From here on numbers of updates, in the order of the sorted names."""
 
 
 def model_number(model: Mapping[str, Any], names: Sequence[str]) -> int:
@@ -97,13 +70,13 @@ def record(
 ) -> NDArray[np.uint64]:
     """The words of a record: of which writing the last was, of which the last that was flushed."""
     names = sorted(steps)
-    words = np.zeros(STEPS + len(names), "<u8")
+    words = np.zeros(Word.STEPS + len(names), "<u8")
     words[Word.MAGIC], words[Word.FORMAT] = MAGIC, FORMAT
     words[Word.MODEL] = model_number(model, names)
     words[Word.BOOT] = boot_number()
     words[Word.BEGUN], words[Word.FINISHED] = number + torn, number
     words[Word.FLUSHED], words[Word.LEAVES] = flushed, len(names)
     words[Word.COUNTERS : Word.COUNTERS + 3] = counts[:3]
-    words[WEIGHT : WEIGHT + 1] = np.array([counts[3]]).view("<u8")
-    words[STEPS:] = [steps[name] for name in names]
+    words[Word.WEIGHT : Word.WEIGHT + 1] = np.array([counts[3]]).view("<u8")
+    words[Word.STEPS :] = [steps[name] for name in names]
     return words

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from thalweg import _core
+from thalweg._core import Word
 from thalweg.disk.names import quoted
 from thalweg.disk.writing import appearing, naming, sync_directories, sync_file
 from thalweg.groups.rule import STATE_NAMES, STRUCTURAL
@@ -25,7 +26,7 @@ from thalweg.mapped.found import Found, fresh, judge
 from thalweg.mapped.limits import memory_limit
 from thalweg.mapped.memmap import map_of, memmap_below
 from thalweg.mapped.owners import OPEN
-from thalweg.mapped.progress import FORMAT, NOTHING, Word, read, record
+from thalweg.mapped.progress import FORMAT, read, record
 from thalweg.mapped.told import described, read_told, refuse_others
 
 if TYPE_CHECKING:
@@ -99,7 +100,6 @@ class StateDir:
         self, asked: Iterable[tuple[str, NDArray[Any], list[str]]]
     ) -> list[list[NDArray[Any]]]:
         """State of parameters that begin to train, or go on; called natively."""
-        self._refuse_writing()
         asked = list(asked)
         self.check({name: array for name, array, _ in asked})
         files = [(name, a, key, self._file(name, key)) for name, a, keys in asked for key in keys]
@@ -116,19 +116,6 @@ class StateDir:
                     make_array(made, array, copied=False)
         opened = {path: open_array(path, f"{key} of {name!r}", a) for name, a, key, path in files}
         return [[opened[self._file(name, key)] for key in keys] for name, _, keys in asked]
-
-    def _refuse_writing(self) -> None:
-        """Refuse to make files where the directory is somebody else's, as the native code does."""
-        if self._process != os.getpid():
-            raise ValueError(
-                "this process was forked from the one that trains the arrays of this state_dir, "
-                "which they belong to; train in that process, or on copies (copy.deepcopy((params, "
-                "opt)))"
-            )
-        if self._closed:
-            raise ValueError(
-                "the optimizer was closed (opt.close()); make it again with the same state_dir"
-            )
 
     def check(self, params: Mapping[str, Any]) -> None:
         """Refuse parameters that do not map files in the directory."""
@@ -209,7 +196,7 @@ class StateDir:
         number = int(self._words[Word.BEGUN])
         self._words[Word.BEGUN] = number + 1  # torn, until the new record takes its place
         self.note(owner)
-        self._write_record(owner, number + 1, NOTHING, torn=self.found.torn)
+        self._write_record(owner, number + 1, Word.NOTHING, torn=self.found.torn)
 
     def mended(self) -> None:
         """All was loaded."""

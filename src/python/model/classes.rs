@@ -16,6 +16,7 @@ use crate::array::storage::storage_of;
 use crate::interpreter::errors::{Outcome, Refusal};
 use crate::model::Model;
 use crate::model::leaf::{Active, Leaf};
+use crate::model::record::Record;
 use crate::values::hyper::Class;
 
 impl Model {
@@ -155,6 +156,7 @@ impl Model {
         });
         let made: Vec<Vec<Bound<'_, PyUntypedArray>>> = match &self.keeper {
             Some(keeper) if !thaws.is_empty() => {
+                self.record.as_ref().map_or(Ok(()), Record::check)?;
                 keeper.bind(py).call1((asked.collect::<Vec<_>>(),))?.extract()?
             }
             _ => asked

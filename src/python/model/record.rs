@@ -17,16 +17,44 @@ use crate::interpreter::errors::{Outcome, Refusal};
 use crate::model::counters::Counts;
 use thalweg::machine::fork;
 
-/// Positions of words in the file; what is before them is written once.
-const BEGUN: usize = 4;
-const FINISHED: usize = 5;
-const FLUSHED: usize = 6;
-const COUNTERS: usize = 7;
-/// Then one word a leaf, in the order of their names: its number of updates.
-const STEPS: usize = 16;
+/// The layout of the file: positions of its words, of eight bytes, unsigned and little-endian.
+///
+/// `thalweg.mapped.progress` writes all of them at the beginning, with these numbers.
+#[pyclass(module = "thalweg._core", frozen)]
+#[derive(Debug)]
+pub struct Word;
 
-/// In place of a number that was flushed: writing has begun since.
-const NOTHING: u64 = u64::MAX;
+#[pymethods]
+impl Word {
+    #[classattr]
+    const MAGIC: usize = 0;
+    #[classattr]
+    const FORMAT: usize = 1;
+    #[classattr]
+    const MODEL: usize = 2;
+    #[classattr]
+    const BOOT: usize = 3;
+    #[classattr]
+    const BEGUN: usize = 4;
+    #[classattr]
+    const FINISHED: usize = 5;
+    #[classattr]
+    const FLUSHED: usize = 6;
+    /// Steps, skips, skips since the last step.
+    #[classattr]
+    const COUNTERS: usize = 7;
+    /// A float of eight bytes.
+    #[classattr]
+    const WEIGHT: usize = 10;
+    #[classattr]
+    const LEAVES: usize = 11;
+    /// From here on one word a leaf, in the order of their names: its number of updates.
+    #[classattr]
+    const STEPS: usize = 16;
+    /// In place of the number that was flushed: writing has begun since.
+    #[classattr]
+    const NOTHING: u64 = u64::MAX;
+}
 
 /// A record that is kept while the optimizer lives.
 #[derive(Debug)]
@@ -84,7 +112,7 @@ impl Record {
         (torn, releases): (bool, bool),
     ) -> Outcome<Self> {
         let memory = Memory::of(array);
-        let fits = memory.len() == STEPS + leaves
+        let fits = memory.len() == Word::STEPS + leaves
             && array.dtype().is_equiv_to(&dtype::<u64>(array.py()))
             && memory.writable()
             && memory.aligned()
@@ -113,7 +141,7 @@ impl Record {
     }
 
     /// Refuses where nothing may be written any more.
-    fn check(&self) -> Outcome<()> {
+    pub fn check(&self) -> Outcome<()> {
         if !self.is_ours() {
             return Err(Refusal::Value(
                 "this process was forked from the one that trains the arrays of this state_dir, \
@@ -149,13 +177,13 @@ impl Record {
     pub fn prepare(&self, py: Python<'_>) -> Outcome<()> {
         self.check()?;
         let words = &self.words;
-        let flushed = words.get(FLUSHED);
-        if flushed == NOTHING {
+        let flushed = words.get(Word::FLUSHED);
+        if flushed == Word::NOTHING {
             return Ok(());
         }
-        words.set(FLUSHED, NOTHING);
+        words.set(Word::FLUSHED, Word::NOTHING);
         self.sync(py).map_err(|error| {
-            words.set(FLUSHED, flushed);
+            words.set(Word::FLUSHED, flushed);
             Refusal::Python(error)
         })
     }
@@ -168,7 +196,7 @@ impl Record {
     /// Puts down that writing begins.
     pub fn begin(&mut self) {
         if self.depth == 0 && self.is_ours() {
-            self.words.set(BEGUN, self.words.get(BEGUN) + 1);
+            self.words.set(Word::BEGUN, self.words.get(Word::BEGUN) + 1);
             fence(Ordering::SeqCst);
         }
         self.depth += 1;
@@ -180,16 +208,17 @@ impl Record {
             return;
         }
         let (taken, skips, consecutive, weight) = counts;
-        for (word, value) in [taken, skips, consecutive, weight.to_bits()].into_iter().enumerate() {
-            self.words.set(COUNTERS + word, value);
+        for (word, value) in [taken, skips, consecutive].into_iter().enumerate() {
+            self.words.set(Word::COUNTERS + word, value);
         }
+        self.words.set(Word::WEIGHT, weight.to_bits());
         for (leaf, step) in steps.enumerate() {
-            self.words.set(STEPS + leaf, step);
+            self.words.set(Word::STEPS + leaf, step);
         }
         self.depth = self.depth.saturating_sub(1);
         if self.depth == 0 && whole && !self.torn {
             fence(Ordering::SeqCst);
-            self.words.set(FINISHED, self.words.get(BEGUN));
+            self.words.set(Word::FINISHED, self.words.get(Word::BEGUN));
         }
     }
 }

@@ -37,8 +37,12 @@ impl Model {
     ) -> Outcome<Leaves<'py>> {
         let (mut next, found) = self.successor(params, true)?;
         let classes = next.extract(params.py(), classes, &assignment)?;
-        next.configure(params.py(), classes, assignment, &HashMap::new())?;
-        next.record = self.record.take();
+        next.record = self.record.take(); // asked before files are made
+        let configured = next.configure(params.py(), classes, assignment, &HashMap::new());
+        if configured.is_err() {
+            self.record = next.record.take();
+        }
+        configured?;
         *self = next;
         Ok(found)
     }
