@@ -17,10 +17,11 @@ use crate::interpreter::errors::{Outcome, Refusal};
 use crate::interpreter::exit::Presence;
 use crate::model::options::{Policy, rule_named};
 use crate::model::tree::{Leaves, flatten};
+use crate::step::keywords::limit;
 use crate::values::hyper::{flag, number_of_threads, real, representation, set, text, whole};
 use thalweg::array::layout::Order;
 use thalweg::array::pointer::{ARRAYS, GRADIENT, Pointer, STATE};
-use thalweg::error::{Error, Number, Quoted};
+use thalweg::error::{Error, Quoted};
 use thalweg::machine::fork;
 use thalweg::machine::levels::Level;
 use thalweg::machine::threads::{num_threads, useful_threads};
@@ -275,7 +276,7 @@ pub fn global_norm(grads: &Bound<'_, PyAny>) -> PyResult<f64> {
 pub fn clip_by_global_norm(grads: &Bound<'_, PyAny>, max_norm: &Bound<'_, PyAny>) -> PyResult<f64> {
     let py = grads.py();
     let _presence = Presence::begin(py);
-    let max_norm = checked_max_norm(real("max_norm", max_norm)?)?;
+    let max_norm = limit("max_norm", max_norm)?;
     let leaves = leaves(grads)?;
     let found = written_leaves(&leaves, "gradient")?;
     let norm = norm_of(py, leaves.clone())?;
@@ -291,15 +292,6 @@ pub fn clip_by_global_norm(grads: &Bound<'_, PyAny>, max_norm: &Bound<'_, PyAny>
         })?;
     }
     Ok(norm.of_scaled(1.0))
-}
-
-/// `max_norm`, if it is above 0. It may be infinite.
-pub fn checked_max_norm(max_norm: f64) -> Outcome<f64> {
-    if max_norm > 0.0 {
-        return Ok(max_norm);
-    }
-    let got = Number(max_norm);
-    Err(Refusal::Value(format!("max_norm must be greater than 0, got {got}")))
 }
 
 fn norm_of(py: Python<'_>, mut leaves: Leaves<'_>) -> Outcome<Norm> {

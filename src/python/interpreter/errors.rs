@@ -171,12 +171,7 @@ impl fmt::Display for Refusal {
             }
             Refusal::NonFinite { counts, step } => {
                 write!(f, "non-finite or too large gradients at step {step}: ")?;
-                let shown: Vec<String> =
-                    counts.iter().take(8).map(|(name, n)| format!("{name} ({n})")).collect();
-                f.write_str(&shown.join(", "))?;
-                if counts.len() > 8 {
-                    write!(f, " and {} more", counts.len() - 8)?;
-                }
+                first_of(f, counts.iter().map(|(name, n)| format!("{name} ({n})")))?;
                 f.write_str("; nothing was changed (nonfinite=\"skip\" leaves such steps out)")
             }
             Refusal::Busy => f.write_str(
@@ -230,12 +225,18 @@ fn names(f: &mut fmt::Formatter<'_>, title: &str, names: &[String]) -> fmt::Resu
     if names.is_empty() {
         return Ok(());
     }
-    let shown: Vec<String> = names.iter().take(8).map(|name| Quoted(name).to_string()).collect();
-    write!(f, "{title}{}", shown.join(", "))?;
-    if names.len() > 8 {
-        write!(f, " and {} more", names.len() - 8)?;
-    }
-    Ok(())
+    f.write_str(title)?;
+    first_of(f, names.iter().map(|name| Quoted(name).to_string()))
+}
+
+/// The first eight, and how many more there are.
+fn first_of(
+    f: &mut fmt::Formatter<'_>,
+    items: impl ExactSizeIterator<Item = String>,
+) -> fmt::Result {
+    let more = items.len().saturating_sub(8);
+    f.write_str(&items.take(8).collect::<Vec<_>>().join(", "))?;
+    if more > 0 { write!(f, " and {more} more") } else { Ok(()) }
 }
 
 impl From<Refusal> for PyErr {

@@ -101,49 +101,36 @@ impl Elements {
             .then(|| unsafe { std::slice::from_raw_parts_mut(self.address, self.len * self.size) })
     }
 
-    /// Calls `place(address, bytes, stride)` for each run that makes up the elements of a range of
-    /// bytes, which begins and ends with an element: so many bytes in elements `stride` apart.
-    fn runs(&self, start: usize, len: usize, mut place: impl FnMut(*mut u8, usize, isize)) {
-        self.layout.runs(0, start / self.size, len / self.size, |offset, stride, count| {
-            place(self.address.wrapping_offset(offset), count * self.size, stride);
+    /// Calls `copy(address, at, bytes)` for what lies without gaps among the elements of a range of bytes,
+    /// which begins and ends with an element; `at` is where in the range it is.
+    fn gapless(&self, start: usize, len: usize, mut copy: impl FnMut(*mut u8, usize, usize)) {
+        let (size, mut at) = (self.size, 0);
+        self.layout.runs(0, start / size, len / size, |offset, stride, count| {
+            let address = self.address.wrapping_offset(offset);
+            if stride == size as isize {
+                copy(address, at, count * size);
+            } else {
+                for i in 0..count {
+                    copy(address.wrapping_offset(i as isize * stride), at + i * size, size);
+                }
+            }
+            at += count * size;
         });
     }
 
     /// Copies bytes to the elements from byte `start` on.
     fn fill(&self, start: usize, bytes: &[u8]) {
-        let (mut from, size) = (bytes.as_ptr(), self.size);
-        self.runs(start, bytes.len(), |to, len, stride| {
-            // SAFETY: runs lie inside the array, and together they are as long as `bytes`.
-            unsafe {
-                if stride == size as isize {
-                    from.copy_to_nonoverlapping(to, len);
-                } else {
-                    for i in 0..len / size {
-                        let to = to.offset(i as isize * stride);
-                        from.add(i * size).copy_to_nonoverlapping(to, size);
-                    }
-                }
-                from = from.add(len);
-            }
+        self.gapless(start, bytes.len(), |to, at, len| {
+            // SAFETY: all lie inside the array, and together they are as long as `bytes`.
+            unsafe { bytes.as_ptr().add(at).copy_to_nonoverlapping(to, len) };
         });
     }
 
     /// Copies the elements from byte `start` on to a buffer.
     fn gather(&self, start: usize, buffer: &mut [u8]) {
-        let (mut to, size) = (buffer.as_mut_ptr(), self.size);
-        self.runs(start, buffer.len(), |from, len, stride| {
+        self.gapless(start, buffer.len(), |from, at, len| {
             // SAFETY: as in `fill`.
-            unsafe {
-                if stride == size as isize {
-                    from.copy_to_nonoverlapping(to, len);
-                } else {
-                    for i in 0..len / size {
-                        let from = from.offset(i as isize * stride);
-                        from.copy_to_nonoverlapping(to.add(i * size), size);
-                    }
-                }
-                to = to.add(len);
-            }
+            unsafe { from.copy_to_nonoverlapping(buffer.as_mut_ptr().add(at), len) };
         });
     }
 }

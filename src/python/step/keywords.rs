@@ -19,19 +19,21 @@ pub fn stats_argument(given: &Bound<'_, PyAny>) -> PyResult<bool> {
     Ok(flag("stats", given)?)
 }
 
+/// A limit, if it is above 0. It may be infinite.
+pub fn limit(name: &str, given: &Bound<'_, PyAny>) -> Outcome<f64> {
+    let limit = real(name, given)?;
+    if limit > 0.0 {
+        return Ok(limit);
+    }
+    Err(Refusal::Value(format!("{name} must be greater than 0, got {}", Number(limit))))
+}
+
 /// The clip of a step, from at most one limit.
 pub fn clip_argument(limits: &[(&'static str, Option<&Bound<'_, PyAny>>)]) -> Outcome<Clip> {
     let mut given = Vec::new();
     for (name, object) in limits.iter().copied() {
         if let Some(object) = object {
-            let limit = real(name, object)?;
-            // The comparison is false for NaN too.
-            let positive = limit > 0.0;
-            if !positive {
-                let got = Number(limit);
-                return Err(Refusal::Value(format!("{name} must be greater than 0, got {got}")));
-            }
-            given.push((name, limit));
+            given.push((name, limit(name, object)?));
         }
     }
     match given[..] {
