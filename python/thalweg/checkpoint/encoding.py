@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["TENSORS", "Encoder", "decode", "read_dtype"]
+__all__ = ["TENSORS", "Encoder", "decode", "malformed", "read_dtype"]
 
 DEPTH = 100
 TENSORS = {dtype.str[1:]: kind for dtype, kind in _core.checkpoint_dtypes()}
@@ -198,6 +198,11 @@ def _leaf(value: Any, place: _Place) -> Any:
     raise TypeError(f"{place.what()} is of type {name}; a checkpoint keeps {ACCEPTED}{hint}")
 
 
+def malformed(what: str) -> str:
+    """Why a text is none that `Encoder` makes."""
+    return f"a text of the checkpoint is malformed: {what}"
+
+
 def decode(text: str, tensor: Callable[[str], Any]) -> Any:
     """The tree of a JSON text; `tensor` gives what stands for the tensor of a name, each once.
 
@@ -210,17 +215,17 @@ def decode(text: str, tensor: Callable[[str], Any]) -> Any:
         tree = json.loads(text, parse_constant=_constant, parse_float=_finite)
         return _decode(tree, tensor, DEPTH + 1)
     except (KeyError, TypeError, OverflowError, RecursionError) as error:
-        raise ValueError(f"a text of the checkpoint is malformed: {error!r}") from error
+        raise ValueError(malformed(repr(error))) from error
 
 
 def _constant(name: str) -> Any:
-    raise ValueError(f"a text of the checkpoint is malformed: {name}")
+    raise ValueError(malformed(name))
 
 
 def _finite(text: str) -> float:
     value = float(text)
     if not math.isfinite(value):
-        raise ValueError(f"a text of the checkpoint is malformed: {text[:40]} is out of range")
+        raise ValueError(malformed(f"{text[:40]} is out of range"))
     return value
 
 
@@ -242,7 +247,7 @@ def _decode(value: Any, tensor: Callable[[str], Any], room: int) -> Any:
     if mark == "$tensor" and value.keys() <= {"$tensor", "as"}:
         return _array(tensor(value[mark]), value.get("as"))
     if mark not in MARKS or len(value) > 1:
-        raise ValueError(f"a text of the checkpoint is malformed: {mark[:40]!r}")
+        raise ValueError(malformed(repr(mark[:40])))
     return MARKS[mark](value[mark], inner)
 
 
@@ -250,13 +255,13 @@ def _dict(content: Any, inner: Callable[[Any], Any]) -> dict[Any, Any]:
     pairs = [(inner(key), inner(item)) for key, item in _list(content)]
     for key, _ in pairs:
         if type(key) not in (str, int):
-            raise ValueError(f"a text of the checkpoint is malformed: {key!r}")
+            raise ValueError(malformed(repr(key)))
     return dict(pairs)
 
 
 def _float(content: Any, _inner: Callable[[Any], Any]) -> float:
     if content not in ("nan", "inf", "-inf"):
-        raise ValueError(f"a text of the checkpoint is malformed: {content!r}")
+        raise ValueError(malformed(repr(content)))
     return float(content)
 
 
@@ -276,7 +281,7 @@ MARKS: dict[str, Callable[[Any, Callable[[Any], Any]], Any]] = {
 
 def _list(value: Any) -> list[Any]:
     if not isinstance(value, list):
-        raise ValueError(f"a text of the checkpoint is malformed: {value!r}")  # noqa: TRY004 - of a file
+        raise ValueError(malformed(repr(value)))  # noqa: TRY004 - of a file
     return value
 
 
@@ -289,7 +294,7 @@ def read_dtype(name: Any) -> np.dtype[Any]:
         For another name.
     """
     if not isinstance(name, str) or name[:1] not in ("<", ">", "|") or name[1:] not in SCALARS:
-        raise ValueError(f"a text of the checkpoint is malformed: {name!r}")
+        raise ValueError(malformed(repr(name)))
     return np.dtype(name)
 
 
@@ -301,5 +306,5 @@ def _array(stored: Any, dtype: str | None) -> Any:
     if wanted.kind != "c":
         return array.astype(wanted)
     if array.shape[-1:] != (2,):
-        raise ValueError(f"a text of the checkpoint is malformed: {dtype!r}")
+        raise ValueError(malformed(repr(dtype)))
     return array.view(f"=c{2 * array.itemsize}")[..., 0].astype(wanted)

@@ -100,6 +100,18 @@ def _trained(held: Held, saved: dict[str, Any]) -> dict[str, Any]:
     return {n: held.params[n] for n in saved["state"] if live.get(n) is held.params[n]}
 
 
+def optimizer_of(metadata: Mapping[str, str], tensor: Callable[[str], Any], path: str) -> Any:
+    """What a file holds of an optimizer; `tensor` gives what stands for the tensor of a name."""
+    if OPTIMIZER not in metadata:
+        raise ValueError(f"{path!r} holds no optimizer; it was not written by opt.save")
+    return decode(metadata[OPTIMIZER], tensor)
+
+
+def unknown(path: str) -> str:
+    """Why a file is refused whose optimizer has another form."""
+    return f"{path!r} holds no optimizer that this version knows"
+
+
 class Opened:
     """A checkpoint file that is open, and was found whole.
 
@@ -118,12 +130,10 @@ class Opened:
     def parsed(self) -> tuple[dict[str, Any], Mapping[str, Any] | None, Any]:
         """State dict and parameters, whose arrays are not read yet, and extra."""
         metadata, tensors = self._file.metadata, self._file.tensors
-        if OPTIMIZER not in metadata:
-            raise ValueError(f"{self.path!r} holds no optimizer; it was not written by opt.save")
         # Each is taken once: what is read is never larger than the file.
-        saved = decode(metadata[OPTIMIZER], tensors.pop)
+        saved = optimizer_of(metadata, tensors.pop, self.path)
         if not isinstance(saved, dict) or not isinstance(saved.get("params"), dict | None):
-            raise ValueError(f"{self.path!r} holds no optimizer that this version knows")  # noqa: TRY004 - of a file
+            raise ValueError(unknown(self.path))  # noqa: TRY004 - of a file
         params = saved.pop("params", None)
         extra = decode(metadata.get(EXTRA, "null"), lambda name: tensors.pop(name).read())
         return saved, params, extra

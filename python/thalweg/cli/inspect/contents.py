@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 from thalweg import _core
-from thalweg.checkpoint.encoding import TENSORS, decode, read_dtype
-from thalweg.checkpoint.files import EXTRA, OPTIMIZER
+from thalweg.checkpoint.encoding import TENSORS, decode, malformed, read_dtype
+from thalweg.checkpoint.files import EXTRA, optimizer_of, unknown
 from thalweg.state.form import check_form
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class Tensor:
 
     def read(self) -> Any:
         """Refuse to become an array of another dtype, which `decode` asks for."""
-        raise ValueError("a text of the checkpoint is malformed: an array of another dtype")
+        raise ValueError(malformed("an array of another dtype"))
 
 
 @dataclass(frozen=True)
@@ -146,9 +146,7 @@ def _identity(found: os.stat_result) -> tuple[int, ...]:
 def _optimizer(
     metadata: dict[str, str], tensors: dict[str, Tensor], path: str
 ) -> tuple[dict[str, Any], dict[str, Tensor] | None]:
-    if OPTIMIZER not in metadata:
-        raise ValueError(f"{path!r} holds no optimizer; it was not written by opt.save")
-    saved = decode(metadata[OPTIMIZER], tensors.__getitem__)
+    saved = optimizer_of(metadata, tensors.__getitem__, path)
     check_form(saved)
     params = saved.pop("params", None)
     leaves = [
@@ -161,7 +159,7 @@ def _optimizer(
             for leaf in leaves
         )
     ):
-        raise ValueError(f"{path!r} holds no optimizer that this version knows")
+        raise ValueError(unknown(path))
     return saved, params
 
 
@@ -186,5 +184,5 @@ def _extra(
     try:
         text = json.dumps(json.loads(metadata.get(EXTRA, "null"), object_hook=plain))
     except (RecursionError, TypeError) as error:
-        raise ValueError(f"a text of the checkpoint is malformed: {error!r}") from error
+        raise ValueError(malformed(repr(error))) from error
     return decode(text, tensors.__getitem__), cast
