@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from thalweg import _core
-from thalweg.state.form import FORMAT, STEP_LIMIT
+from thalweg.state.form import STEP_LIMIT
+from thalweg.state.loading import Origin, load_state_dict
 from thalweg.state.report import LoadReport
+from thalweg.state.state_dict import formed
 
 if TYPE_CHECKING:
     from thalweg.state.held import Held
@@ -39,35 +41,29 @@ class Found:
     mismatched: list[str] = field(default_factory=list)
     ignored: dict[str, Any] = field(default_factory=dict)
 
-    def state_dict(self, held: Held, step_count: int | None) -> dict[str, Any]:
-        """The state dict that the optimizer would have saved, without sums and averages.
+    def load(
+        self,
+        held: Held,
+        step_count: int | None,
+        *,
+        hyperparameters: Literal["saved", "current"],
+        strict: bool,
+    ) -> ConvertReport:
+        """Load the state dict that the optimizer would have saved, without sums and averages.
 
-        Load it with `Origin.foreign` set, so that those of the optimizer stay unchanged.
+        Those of the optimizer stay unchanged.
         """
         steps = [leaf["step"] for leaf in self.state.values() if is_count(leaf["step"])]
-        first = {"match": self.names}
-        return {
-            "format": FORMAT,
-            "rule": held.rule.name,
-            "options": dict(held.options),
-            "step_count": max([0, *steps]) if step_count is None else step_count,
-            "skips": {"total": 0, "consecutive": 0},
-            "groups": self.groups or [first],
-            "state": self.state,
-            "attached": {},
-        }
-
-    def report(self, loaded: LoadReport) -> ConvertReport:
-        """The report of the conversion, from the report of loading."""
-        return ConvertReport(
-            step=loaded.step,
-            missing=loaded.missing,
-            unexpected=loaded.unexpected,
-            mismatched=loaded.mismatched,
-            changed=loaded.changed,
-            names=tuple(self.names),
-            ignored=self.ignored,
+        count = max([0, *steps]) if step_count is None else step_count
+        groups = self.groups or [{"match": self.names}]
+        loaded = load_state_dict(
+            held,
+            formed(held, (count, 0, 0), groups, self.state, {}),
+            hyperparameters=hyperparameters,
+            strict=strict,
+            origin=Origin(foreign=self.mismatched, stacklevel=4),
         )
+        return ConvertReport(**vars(loaded), names=tuple(self.names), ignored=self.ignored)
 
 
 def is_count(value: Any) -> bool:

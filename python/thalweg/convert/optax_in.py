@@ -10,7 +10,6 @@ from thalweg.convert.arrays import fitted, whole
 from thalweg.convert.loading import ConvertReport, Found, checked_count, is_count
 from thalweg.convert.names import held_of
 from thalweg.convert.optax_parts import ADAM, TRACE, fields, kind, refuse
-from thalweg.state.loading import Origin, load_state_dict
 from thalweg.tree import flatten
 
 if TYPE_CHECKING:
@@ -92,14 +91,7 @@ def from_optax(
     for name in found.names:
         leaf = found.state[name]
         leaf["step"] = step_count if leaf["step"] is None else leaf["step"]
-    loaded = load_state_dict(
-        held,
-        found.state_dict(held, step_count),
-        hyperparameters="current",
-        strict=strict,
-        origin=Origin(foreign=found.mismatched),
-    )
-    return found.report(loaded)
+    return found.load(held, step_count, hyperparameters="current", strict=strict)
 
 
 def _parts(

@@ -13,7 +13,6 @@ from thalweg.convert.loading import ConvertReport, Found, checked_count, zeros
 from thalweg.convert.names import Order, held_of, transposed_names
 from thalweg.convert.torch_groups import checked, names, read_groups
 from thalweg.convert.torch_names import is_flat, nested
-from thalweg.state.loading import Origin, load_state_dict
 
 if TYPE_CHECKING:
     from thalweg.groups.matching import Match
@@ -104,14 +103,9 @@ def from_torch(
         held, state_dict, found, transposed=transposed_names(held, transpose), step_count=step_count
     )
     saved = hyperparameters == "saved" and not found.groups
-    loaded = load_state_dict(
-        held,
-        found.state_dict(held, step_count),
-        hyperparameters="current" if saved else hyperparameters,
-        strict=strict,
-        origin=Origin(foreign=found.mismatched),
+    return found.load(
+        held, step_count, hyperparameters="current" if saved else hyperparameters, strict=strict
     )
-    return found.report(loaded)
 
 
 def _read_state(

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from thalweg.state.attached import Counts
     from thalweg.state.held import Held
 
-__all__ = ["record", "snapshot", "state_dict", "together"]
+__all__ = ["formed", "record", "snapshot", "state_dict", "together"]
 
 
 def state_dict(held: Held, *, copy: bool) -> dict[str, Any]:
@@ -38,24 +38,35 @@ def together(held: Held, work: Callable[[dict[str, Any]], Any], *, current: bool
 
     def collected(snapshots: list[Any]) -> Any:
         (counts, states), *others = snapshots
-        return work(
-            {
-                "format": FORMAT,
-                "rule": held.rule.name,
-                "options": dict(held.options),
-                "step_count": counts[0],
-                "skips": {"total": counts[1], "consecutive": counts[2]},
-                "groups": [_recorded(group) for group in held.groups],
-                "state": states,
-                "attached": {
-                    name: one.saved(*snapshot)
-                    for (name, one), snapshot in zip(attached.items(), others, strict=True)
-                },
-            }
-        )
+        groups = [_recorded(group) for group in held.groups]
+        saved = {
+            name: one.saved(*snapshot)
+            for (name, one), snapshot in zip(attached.items(), others, strict=True)
+        }
+        return work(formed(held, counts[:3], groups, states, saved))
 
     updaters = [one.updater for one in attached.values()]
     return held.updater.together(updaters, collected, current)
+
+
+def formed(
+    held: Held,
+    counts: tuple[int, int, int],
+    groups: list[dict[str, Any]],
+    states: dict[str, Any],
+    attached: dict[str, Any],
+) -> dict[str, Any]:
+    """The form of a state dict; the counts are of steps, skips, and skips since the last step."""
+    return {
+        "format": FORMAT,
+        "rule": held.rule.name,
+        "options": dict(held.options),
+        "step_count": counts[0],
+        "skips": {"total": counts[1], "consecutive": counts[2]},
+        "groups": groups,
+        "state": states,
+        "attached": attached,
+    }
 
 
 def snapshot(updater: _core.Updater) -> tuple[Counts, dict[str, Any]]:
