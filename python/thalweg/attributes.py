@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
+
+from thalweg.errors import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -75,9 +76,7 @@ def _unread(cls: type[Fixed], key: str, attribute: Any) -> str:
     if attribute is not None:
         return "it is read-only"
     names = [name for name in {*dir(cls), *cls._ways()} if not name.startswith("_")]
-    near = get_close_matches(key, sorted(names), n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    return f"nothing would read it{hint}"
+    return f"nothing would read it{did_you_mean(key, sorted(names))}"
 
 
 def _is_ours(cls: type) -> bool:

@@ -1,12 +1,28 @@
-"""Exceptions and warnings of thalweg. Each derives from the closest built-in one."""
+"""Exceptions and warnings of thalweg, and words that their messages share.
+
+Each exception derives from the closest built-in one.
+"""
 
 from __future__ import annotations
 
 import os
 import sys
 import warnings
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["BusyError", "NonFiniteError", "UnlockedWarning", "warn_unlocked"]
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+__all__ = [
+    "BusyError",
+    "NonFiniteError",
+    "UnlockedWarning",
+    "check_flag",
+    "did_you_mean",
+    "itemized",
+    "warn_unlocked",
+]
 
 WARNED: set[str] = set()
 """Directories for which `warn_unlocked` has issued its warning."""
@@ -75,6 +91,23 @@ def warn_unlocked(directory: str | os.PathLike[str], reason: str) -> None:
         stacklevel=_depth(),
     )
     WARNED.add(place)
+
+
+def check_flag(name: str, value: Any, kinds: Any = bool) -> None:
+    """Raise TypeError if a value is not of `kinds`, the types of booleans."""
+    if not isinstance(value, kinds):
+        raise TypeError(f"{name} must be True or False, got {value!r}")
+
+
+def did_you_mean(name: str, known: Sequence[str]) -> str:
+    """The hint at the known name that is closest to an unknown one; empty if none is close."""
+    near = get_close_matches(name, known, n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def itemized(message: str, differences: Iterable[str]) -> str:
+    """A message and a list of differences, one a line."""
+    return "\n- ".join([f"{message}:", *differences])
 
 
 def _depth() -> int:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from thalweg.attributes import from_the_start
 from thalweg.averages.mirror import Mirror
 from thalweg.averages.moving import MovingAverages
+from thalweg.errors import check_flag
 from thalweg.tree import flatten, unflatten
 
 if TYPE_CHECKING:
@@ -81,8 +82,7 @@ class EMA(Mirror):
         bias_correction: bool = False,
         name: str = "ema",
     ) -> None:
-        if not isinstance(bias_correction, bool):
-            raise TypeError(f"bias_correction must be True or False, got {bias_correction!r}")
+        check_flag("bias_correction", bias_correction)
         self._mirrored = MovingAverages(
             type(self).__name__, params, name, decay, bias_correction=bias_correction
         )

@@ -16,7 +16,7 @@ import numpy as np
 
 from thalweg import _core
 from thalweg.optimizer import Optimizer
-from thalweg.state.fitting import differences, read
+from thalweg.state.fitting import differences, read, refusal
 from thalweg.state.form import is_mirror, whole
 from thalweg.state.held import held_by
 from thalweg.state.state_dict import snapshot
@@ -196,8 +196,7 @@ class Mirrored(ABC):
         """See `Mirror.load_state_dict`."""
         planned = self.plan(saved, self._members(), use_saved=True)
         if planned.differences:
-            listed = "\n- ".join(planned.differences)
-            raise ValueError(f"the state dict does not fit; nothing was loaded:\n- {listed}")
+            raise ValueError(refusal("the state dict", planned.differences))
         try:
             _, counts, states = planned.prepared()
             self.updater.restore(counts, states)

@@ -10,7 +10,7 @@ from thalweg import _core
 from thalweg.averages.mirrored import Mirrored
 from thalweg.groups.values import check_number
 from thalweg.mapped.owners import owner_of
-from thalweg.state.fitting import restored
+from thalweg.state.fitting import differing, restored
 from thalweg.state.state_dict import record
 from thalweg.tree import flatten
 
@@ -79,7 +79,7 @@ class MovingAverages(Mirrored):
     def _plan_values(self, saved: Mapping[str, Any], planned: Planned, *, use_saved: bool) -> None:
         theirs, ours = saved.get("bias_correction"), self.bias_correction
         if not isinstance(theirs, bool | np.bool_) or bool(theirs) != ours:
-            planned.differences.append(f"bias_correction: saved {theirs!r}, here {ours!r}")
+            planned.differences.append(differing("bias_correction", theirs, ours))
             planned.fits = False
         if not use_saved:
             return

@@ -16,6 +16,7 @@ from thalweg.checkpoint import directory as directories
 from thalweg.checkpoint import files
 from thalweg.checkpoint.background import Task, report
 from thalweg.disk.writing import make_directory
+from thalweg.errors import check_flag, itemized
 from thalweg.state.held import held_by
 
 if TYPE_CHECKING:
@@ -101,8 +102,7 @@ class CheckpointManager(Fixed):
         self._directory = Path(os.path.abspath(os.fspath(directory)))  # noqa: PTH100 - keeps links
         self._keep = None if keep is None else _core.check_whole("keep", keep, 1)
         self._every = None if every is None else _core.check_whole("every", every, 1)
-        if not isinstance(background, bool):
-            raise TypeError(f"background must be True or False, got {background!r}")
+        check_flag("background", background)
         self._background = background
         self._number = 0  # of the newest that this manager has begun to save
         self._last = self._before = 0  # step counts that `every` counts from
@@ -338,8 +338,9 @@ class CheckpointManager(Fixed):
                 reasons[path] = str(error)
                 warnings.warn(f"a checkpoint is passed over: {error}", RuntimeWarning, stacklevel=3)
         if damaged := [reason for reason in reasons.values() if reason]:
-            listed = "\n- ".join(damaged)
-            raise ValueError(f"no checkpoint in {str(self._directory)!r} is whole:\n- {listed}")
+            raise ValueError(
+                itemized(f"no checkpoint in {str(self._directory)!r} is whole", damaged)
+            )
         return None
 
     def wait(self) -> None:

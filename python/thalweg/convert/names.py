@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from thalweg.errors import did_you_mean, itemized
 from thalweg.groups.matching import Match, Matching
 from thalweg.optimizer import Optimizer
 from thalweg.state.held import held_by
@@ -18,7 +18,15 @@ if TYPE_CHECKING:
 
     from thalweg.state.held import Held
 
-__all__ = ["Order", "convertible", "differences", "flat", "held_of", "transposed_names"]
+__all__ = [
+    "Order",
+    "convertible",
+    "differences",
+    "flat",
+    "held_of",
+    "refuse_params",
+    "transposed_names",
+]
 
 Order: TypeAlias = Sequence[str] | Sequence[Sequence[str]]
 """Names in the order of torch's parameters, in one sequence or one per group."""
@@ -59,12 +67,15 @@ def flat(params: Any) -> tuple[list[str], list[int] | None]:
 def differences(held: Held, names: Sequence[str]) -> list[str]:
     """Messages for names that are repeated or unknown."""
     found = [f"{name!r} is there {n} times" for name, n in Counter(names).items() if n > 1]
-    for name in dict.fromkeys(names):
-        if name not in held.params:
-            near = get_close_matches(name, list(held.params), n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            found.append(f"{name!r} is no parameter{hint}")
-    return found
+    unknown = [name for name in dict.fromkeys(names) if name not in held.params]
+    known = list(held.params)
+    return [*found, *(f"{name!r} is no parameter{did_you_mean(name, known)}" for name in unknown)]
+
+
+def refuse_params(wrong: Sequence[str]) -> None:
+    """Refuse an `Order` with which something is wrong."""
+    if wrong:
+        raise ValueError(itemized("params does not fit", wrong))
 
 
 def transposed_names(held: Held, transpose: Match | None) -> set[str]:

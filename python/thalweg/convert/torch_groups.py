@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from thalweg.convert.arrays import number
-from thalweg.convert.names import Order, convertible, differences, flat
+from thalweg.convert.names import Order, convertible, differences, flat, refuse_params
 from thalweg.convert.numbers import Values
-from thalweg.convert.torch_names import is_state_dict
-from thalweg.groups.matching import some
-from thalweg.state.whole import hint
+from thalweg.convert.torch_names import not_torchs
+from thalweg.errors import itemized
+from thalweg.state.fitting import differing
 
 if TYPE_CHECKING:
     from thalweg.convert.loading import Found
@@ -22,7 +22,6 @@ ADAM = ("lr", "betas", "eps", "weight_decay", "amsgrad")
 SGD = ("lr", "momentum", "dampening", "weight_decay", "nesterov")
 NO_NUMBERS = ("params", "param_names", "maximize", "decoupled_weight_decay")
 """Keys of a group that are not hyperparameters; other code reads them."""
-GIVE = "; give what the optimizer's state_dict() returned"
 
 
 def checked(saved: Any) -> tuple[list[Mapping[str, Any]], bool]:
@@ -41,11 +40,7 @@ def checked(saved: Any) -> tuple[list[Mapping[str, Any]], bool]:
         and all(map(_is_group, groups))
     )
     if not whole_form or groups is None:
-        keys = some([*map(repr, saved)]) or "nothing"
-        raise ValueError(
-            f"not a state dict of torch.optim: it needs 'state' and 'param_groups', and has {keys}"
-            f"{hint(saved, is_state_dict) or GIVE}"
-        )
+        raise ValueError(not_torchs(saved, "; give what the optimizer's state_dict() returned"))
     adam = all(key in groups[0] for key in ADAM)
     for i, group in enumerate(groups):
         if any(key not in group for key in (ADAM if adam else SGD)):
@@ -91,11 +86,13 @@ def _by_name(held: Held, keys: list[str]) -> list[str]:
     """The names for a state dict whose keys are names."""
     wrong = differences(held, keys)
     if wrong:
-        listed = "\n- ".join(wrong)
         order = ", ".join(map(repr, keys[:3])) + (", ..." if len(keys) > 3 else "")
         raise ValueError(
-            f"the names in the state dict do not fit; say what {order} are here, in this order, as "
-            f"params=['w', 'b']:\n- {listed}"
+            itemized(
+                f"the names in the state dict do not fit; say what {order} are here, in this "
+                "order, as params=['w', 'b']",
+                wrong,
+            )
         )
     return keys
 
@@ -106,9 +103,7 @@ def _asked(held: Held, sizes: list[int], params: Order) -> list[str]:
     wrong = differences(held, ours)
     if (asked or [len(ours)]) != (sizes if asked else [sum(sizes)]):
         wrong.append(f"torch has groups of {sizes} parameters, params has {asked or len(ours)}")
-    if wrong:
-        listed = "\n- ".join(wrong)
-        raise ValueError(f"params does not fit:\n- {listed}")
+    refuse_params(wrong)
     return ours
 
 
@@ -140,16 +135,14 @@ def read_groups(held: Held, groups: list[Mapping[str, Any]], adam: bool, found: 
     before = len(found.mismatched)
     rule = _rule(held, groups, adam)
     if rule != held.rule.name:
-        found.mismatched.append(f"rule: saved {rule!r}, here {held.rule.name!r}")
+        found.mismatched.append(differing("rule", rule, held.rule.name))
     else:
         flags = {"amsgrad" if adam else "nesterov", "maximize", "independent"}
         for key in sorted(flags):
             theirs = [bool(number(group.get(key, False))) for group in groups]
             if theirs != [held.options[key]] * len(groups):
                 shown = theirs[0] if len(set(theirs)) == 1 else theirs
-                found.mismatched.append(
-                    f"option {key}: saved {shown!r}, here {held.options[key]!r}"
-                )
+                found.mismatched.append(differing(f"option {key}", shown, held.options[key]))
     for i, group in enumerate(groups):
         keys = (*(ADAM if adam else SGD), *NO_NUMBERS)
         found.ignored |= {

@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from thalweg.convert.arrays import number
+from thalweg.groups.matching import some
+from thalweg.state.whole import hint
 
-__all__ = ["is_flat", "is_state_dict", "nested"]
+__all__ = ["is_flat", "is_state_dict", "nested", "not_torchs"]
 
 STATE, GROUPS = "state.", "param_groups."
 
@@ -18,6 +20,14 @@ def is_state_dict(value: Any) -> bool:
         return False
     states, groups = value.get("state"), value.get("param_groups")
     return (isinstance(states, Mapping) and isinstance(groups, list | tuple)) or is_flat(value)
+
+
+def not_torchs(value: Mapping[Any, Any], way: str = "") -> str:
+    """Why a mapping is no state dict of torch, and the way on, if its content does not tell it."""
+    return (
+        "not a state dict of torch.optim: it needs 'state' and 'param_groups', and has "
+        f"{some([*map(repr, value)]) or 'nothing'}{hint(value, is_state_dict) or way}"
+    )
 
 
 def is_flat(value: Mapping[Any, Any]) -> bool:

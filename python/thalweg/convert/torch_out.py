@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from thalweg.convert.names import Order, convertible, differences, flat, held_of, transposed_names
+from thalweg.convert.names import (
+    Order,
+    convertible,
+    differences,
+    flat,
+    held_of,
+    refuse_params,
+    transposed_names,
+)
 from thalweg.convert.numbers import Values
 from thalweg.state.state_dict import snapshot
 
@@ -130,9 +138,7 @@ def _asked(held: Held, params: Order, values: Values) -> list[list[str]]:
     groups = [[next(rest) for _ in range(size)] for size in sizes or [len(names)]]
     for group in groups if not wrong else ():
         wrong += _mixed(group, values)
-    if wrong:
-        listed = "\n- ".join(wrong)
-        raise ValueError(f"params does not fit:\n- {listed}")
+    refuse_params(wrong)
     return [group for group in groups if group]
 
 

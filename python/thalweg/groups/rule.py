@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from thalweg import _core
+from thalweg.errors import check_flag
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -64,8 +65,7 @@ class Rule:
             If an option is neither True nor False.
         """
         for key in STRUCTURAL:
-            if not isinstance(options[key], bool):
-                raise TypeError(f"{key} must be True or False, got {options[key]!r}")
+            check_flag(key, options[key])
         return {key: options[key] for key in self.choices}
 
     def keeps(self, array: str) -> bool:

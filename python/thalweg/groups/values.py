@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from thalweg import _core
+from thalweg.errors import check_flag, did_you_mean
 from thalweg.groups.spellings import SPELLINGS
 from thalweg.schedule.base import Schedule
 
@@ -46,8 +46,7 @@ def check_value(rule: Rule, key: str, value: Any) -> Any:
             raise TypeError(f"name must be a string, got {value!r}")
         return value
     if key == "frozen":
-        if not isinstance(value, bool | np.bool_):
-            raise TypeError(f"frozen must be True or False, got {value!r}")
+        check_flag(key, value, bool | np.bool_)
         return bool(value)
     if key == "betas" and key in rule.keys:
         scalar = isinstance(value, str) or (isinstance(value, np.ndarray) and value.ndim == 0)
@@ -79,9 +78,8 @@ def _unknown(rule: Rule, key: str, known: Sequence[str]) -> str:
     message = f"{rule.name} has no {key!r}"
     if key in DECAYS:
         return f"{message}: its decay is {rule.decay!r}; {key!r} is for {DECAYS[key]}"
-    ours = SPELLINGS.get(key)
-    near = [ours] if ours in known else get_close_matches(str(key), known, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
+    ours = SPELLINGS.get(key, "")
+    hint = did_you_mean(ours if ours in known else str(key), known)
     return f"{message}; it has {', '.join(known)}{hint}"
 
 

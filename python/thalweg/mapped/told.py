@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from thalweg.disk.writing import naming
+from thalweg.errors import itemized
 from thalweg.mapped.memmap import file_place, memmap_below
 from thalweg.mapped.progress import FORMAT
 
@@ -76,8 +77,7 @@ def refuse_others(
                 if before[key] != now[key]
             ]
     if found:
-        listed = "\n- ".join(sorted(found))
-        raise ValueError(f"state_dir {directory} is of another optimizer:\n- {listed}")
+        raise ValueError(itemized(f"state_dir {directory} is of another optimizer", sorted(found)))
 
 
 def described(directory: Path, array: NDArray[Any]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from thalweg import _core
+from thalweg.errors import check_flag
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -74,8 +75,7 @@ def choice(schedule: Any, name: str, *allowed: str) -> None:
 
 def flag(schedule: Any, name: str) -> None:
     """Raise TypeError if an option is not a bool."""
-    if not isinstance(value := getattr(schedule, name), bool):
-        raise TypeError(f"{name} must be True or False, got {value!r}")
+    check_flag(name, getattr(schedule, name))
 
 
 def span(schedule: Any) -> None:

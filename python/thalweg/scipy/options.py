@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 
+from thalweg.errors import check_flag
 from thalweg.groups.rule import OPTIONS
 from thalweg.groups.values import DECAYS, GROUP_KEYS
 from thalweg.optimizers import SGD, Adam, AdamW
@@ -117,7 +118,7 @@ def make_settings(options: Mapping[str, Any]) -> Settings:
         _check_count(key, getattr(settings, key), least)
     for key in ("gtol", "ftol"):
         _check_tolerance(key, getattr(settings, key))
-    _check_flag("stochastic", settings.stochastic)
+    check_flag("stochastic", settings.stochastic, bool | np.bool_)
     if not _is_number(settings.disp):  # a level, in some of SciPy's methods
         raise TypeError(f"disp must be True or False, or a number, got {settings.disp!r}")
     _check_nonfinite(settings)
@@ -164,11 +165,6 @@ def _check_tolerance(key: str, value: Any) -> None:
         raise TypeError(f"{key} must be a number, or None for no such test, got {value!r}")
     if np.ndim(value) or not 0 <= value < np.inf:
         raise ValueError(f"{key} must be one number, finite and at least 0, got {value!r}")
-
-
-def _check_flag(key: str, value: Any) -> None:
-    if not isinstance(value, bool | np.bool_):
-        raise TypeError(f"{key} must be True or False, got {value!r}")
 
 
 def _check_nonfinite(settings: Settings) -> None:

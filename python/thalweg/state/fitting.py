@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from thalweg import _core
+from thalweg.errors import itemized
 from thalweg.schedule.parsing import from_json
 from thalweg.state.form import Unreadable, is_step, readable
 
-__all__ = ["could_train", "differences", "differs", "read", "restored"]
+__all__ = [
+    "could_train",
+    "differences",
+    "differing",
+    "differs",
+    "read",
+    "refusal",
+    "restored",
+]
 
 
 def could_train(param: Any) -> bool:
@@ -51,6 +60,16 @@ def differs(what: str, param: Any, array: Any) -> str | None:
     if array.shape != param.shape or array.dtype != param.dtype:
         return f"{what}: saved {array.dtype} {array.shape}, here {param.dtype} {param.shape}"
     return None
+
+
+def differing(what: str, saved: Any, here: Any) -> str:
+    """A difference, in words."""
+    return f"{what}: saved {saved!r}, here {here!r}"
+
+
+def refusal(what: str, differences: Sequence[str]) -> str:
+    """Why nothing of `what` was loaded."""
+    return itemized(f"{what} does not fit; nothing was loaded", differences)
 
 
 def restored(recorded: Any, mine: Any) -> Any:

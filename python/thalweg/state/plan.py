@@ -11,7 +11,15 @@ from thalweg.groups.group import Group, values_of
 from thalweg.groups.matching import Matching, Names
 from thalweg.groups.rule import STRUCTURAL
 from thalweg.groups.values import check_value, resolve
-from thalweg.state.fitting import could_train, differences, differs, read, restored
+from thalweg.state.fitting import (
+    could_train,
+    differences,
+    differing,
+    differs,
+    read,
+    refusal,
+    restored,
+)
 from thalweg.state.form import whole
 
 if TYPE_CHECKING:
@@ -55,13 +63,11 @@ class Plan:
     def check_header(self) -> None:
         """Compare rule and options, which must be equal to load saved hyperparameters."""
         if self.saved["rule"] != self.held.rule.name:
-            self.mismatched.append(
-                f"rule: saved {self.saved['rule']!r}, here {self.held.rule.name!r}"
-            )
+            self.mismatched.append(differing("rule", self.saved["rule"], self.held.rule.name))
         for key in STRUCTURAL:
             theirs, ours = self.saved["options"].get(key), self.held.options[key]
             if theirs != ours:
-                self.mismatched.append(f"option {key}: saved {theirs!r}, here {ours!r}")
+                self.mismatched.append(differing(f"option {key}", theirs, ours))
 
     def plan_groups(self) -> None:
         """Make groups with the saved values; a callable saved by name alone is the present one."""
@@ -214,8 +220,7 @@ class Plan:
             ),
         ]
         if found:
-            differences = "\n- ".join(found)
-            raise ValueError(f"{what} does not fit; nothing was loaded:\n- {differences}")
+            raise ValueError(refusal(what, found))
 
     def carry_out(self) -> None:
         """Change groups, counters and state in one native call, which cannot be interrupted."""

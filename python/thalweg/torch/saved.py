@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from thalweg.convert.torch_names import is_flat, is_state_dict
-from thalweg.groups.matching import some
-from thalweg.state.whole import hint
+from thalweg.convert.torch_names import is_flat, is_state_dict, not_torchs
+from thalweg.groups.rule import STATE_NAMES
+from thalweg.state.form import STEP_LIMIT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -18,9 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["check_state_dict", "extras", "own_keys", "restored"]
 
-STATE = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq", "momentum_buffer")
-KEYS = ("step", *STATE)
-STEP_LIMIT = 2**63
+KEYS = ("step", *STATE_NAMES)
 
 
 def check_state_dict(saved: Any) -> None:
@@ -39,10 +37,7 @@ def check_state_dict(saved: Any) -> None:
             "set_optimizer_state_dict with StateDictOptions(flatten_optimizer_state_dict=True)"
         )
     if not is_state_dict(saved):
-        raise ValueError(
-            "not a state dict of torch.optim: it needs 'state' and 'param_groups', and has "
-            f"{some([*map(repr, saved)]) or 'nothing'}{hint(saved, is_state_dict)}"
-        )
+        raise ValueError(not_torchs(saved))
 
 
 def own_keys(bound: Bound, slot: Slot) -> list[str]:

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 
 from thalweg._core import holds
-from thalweg.torch.saved import STATE, own_keys, restored
+from thalweg.groups.rule import STATE_NAMES
+from thalweg.torch.saved import own_keys, restored
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -80,7 +81,7 @@ class Shown:
         self._updated = updated
         self._known = [(k, v, dict(v) if isinstance(v, dict) else v) for k, v in state.items()]
         entries = [state.get(slot.param, {}) for slot in bound.slots]
-        tensors = [entry.get(key) for entry in entries for key in STATE]
+        tensors = [entry.get(key) for entry in entries for key in STATE_NAMES]
         self._live = [self._steps, *(t for t in tensors if isinstance(t, torch.Tensor))]
         self._places = self._places_now()
 
