@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from thalweg.errors import did_you_mean
+from thalweg.errors import did_you_mean, is_ours
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -56,13 +56,13 @@ def from_the_start(made: str, *names: str, **spellings: str) -> dict[str, str]:
 def _check(obj: Fixed, key: str, value: Any) -> None:
     cls = type(obj)
     declared = next((base for base in cls.__mro__ if key in vars(base)), None)
-    if declared is not None and not _is_ours(declared):
+    if declared is not None and not is_ours(declared.__module__):
         return
     attribute = None if declared is None else vars(declared)[key]
     if callable(attribute) and callable(value):
         return
     ways = cls._ways()
-    if declared is not None or _is_ours(cls):
+    if declared is not None or is_ours(cls.__module__):
         ways = {**cls._hints(), **ways}
     elif key not in ways:
         return
@@ -77,7 +77,3 @@ def _unread(cls: type[Fixed], key: str, attribute: Any) -> str:
         return "it is read-only"
     names = [name for name in {*dir(cls), *cls._ways()} if not name.startswith("_")]
     return f"nothing would read it{did_you_mean(key, sorted(names))}"
-
-
-def _is_ours(cls: type) -> bool:
-    return cls.__module__.partition(".")[0] == "thalweg"

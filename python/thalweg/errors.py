@@ -20,6 +20,7 @@ __all__ = [
     "UnlockedWarning",
     "check_flag",
     "did_you_mean",
+    "is_ours",
     "itemized",
     "warn_unlocked",
 ]
@@ -113,10 +114,11 @@ def itemized(message: str, differences: Iterable[str]) -> str:
 def _depth() -> int:
     """`stacklevel` for `warn_unlocked`: the first frame outside the package."""
     depth, frame = 1, sys._getframe(1)  # noqa: SLF001 - documented, despite the underscore
-    while frame.f_back is not None and _is_ours(frame.f_globals.get("__name__")):
+    while frame.f_back is not None and is_ours(frame.f_globals.get("__name__")):
         depth, frame = depth + 1, frame.f_back
     return depth
 
 
-def _is_ours(module: object) -> bool:
+def is_ours(module: object) -> bool:
+    """Whether a name is that of a module of thalweg."""
     return isinstance(module, str) and module.partition(".")[0] == "thalweg"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from thalweg.convert.arrays import number
 from thalweg.convert.names import Order, convertible, differences, flat, refuse_params
 from thalweg.convert.numbers import Values
-from thalweg.convert.torch_names import not_torchs
+from thalweg.convert.torch_names import not_torchs, torch_key
 from thalweg.errors import itemized
 from thalweg.state.fitting import differing
 
@@ -189,8 +189,7 @@ def _made(held: Held, groups: list[Mapping[str, Any]], order: list[str]) -> list
 
 
 def _values(held: Held, group: Mapping[str, Any]) -> dict[str, Any]:
-    theirs = {("weight_decay" if key == "l2" else key): key for key in held.rule.keys}
-    values = {ours: number(group[key]) for key, ours in theirs.items()}
+    values = {key: number(group[torch_key(key)]) for key in held.rule.keys}
     if "betas" in values:
         values["betas"] = (number(values["betas"][0]), number(values["betas"][1]))
     return values

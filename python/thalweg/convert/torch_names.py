@@ -9,9 +9,14 @@ from thalweg.convert.arrays import number
 from thalweg.groups.matching import some
 from thalweg.state.whole import hint
 
-__all__ = ["is_flat", "is_state_dict", "nested", "not_torchs"]
+__all__ = ["is_flat", "is_state_dict", "nested", "not_torchs", "torch_key"]
 
 STATE, GROUPS = "state.", "param_groups."
+
+
+def torch_key(key: str) -> str:
+    """The name that torch has for a hyperparameter: of any decay it is the same."""
+    return "weight_decay" if key == "l2" else key
 
 
 def is_state_dict(value: Any) -> bool:

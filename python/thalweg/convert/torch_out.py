@@ -17,6 +17,7 @@ from thalweg.convert.names import (
     transposed_names,
 )
 from thalweg.convert.numbers import Values
+from thalweg.convert.torch_names import torch_key
 from thalweg.state.state_dict import snapshot
 
 if TYPE_CHECKING:
@@ -157,7 +158,7 @@ def _mixed(group: Sequence[str], values: Values) -> list[str]:
 
 def _group(held: Held, values: dict[str, Any]) -> dict[str, Any]:
     """A group of torch with all of its keys."""
-    known = {("weight_decay" if key == "l2" else key): value for key, value in values.items()}
+    known = {torch_key(key): value for key, value in values.items()}
     flags = (key for key in held.rule.choices if key != "independent")
     known |= {key: held.options[key] for key in flags}
     known |= {"foreach": None, "differentiable": False, "fused": None}

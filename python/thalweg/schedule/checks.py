@@ -29,19 +29,9 @@ def whole(schedule: Any, name: str, least: int) -> None:
     keep(schedule, name, _core.check_whole(name, getattr(schedule, name), least))
 
 
-def number(
-    schedule: Any,
-    name: str,
-    low: float = -LARGEST,
-    high: float = LARGEST,
-    *,
-    above: bool = False,
-    below: bool = False,
-) -> None:
-    """Keep an option as a float in a range; `above` and `below` exclude `low` and `high`."""
-    keep(
-        schedule, name, in_range(name, getattr(schedule, name), low, high, above=above, below=below)
-    )
+def number(schedule: Any, name: str, *bounds: float, **ends: bool) -> None:
+    """Keep an option as a float in a range; the arguments are those of `in_range`."""
+    keep(schedule, name, in_range(name, getattr(schedule, name), *bounds, **ends))
 
 
 def in_range(
@@ -53,7 +43,10 @@ def in_range(
     above: bool = False,
     below: bool = False,
 ) -> float:
-    """`given` as a float in a range; minus zero becomes zero."""
+    """`given` as a float in a range; minus zero becomes zero.
+
+    `above` and `below` exclude `low` and `high`.
+    """
     value = _core.check_number(name, given) + 0.0
     if not (low < value if above else low <= value) or not (
         value < high if below else value <= high

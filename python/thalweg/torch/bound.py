@@ -58,6 +58,8 @@ class Bound:
         rule, nonfinite = Rule.named(options["rule"]), options["nonfinite"]
         self.counted = rule.keeps("exp_avg")
         """Whether the state of torch's optimizer has a step count per parameter."""
+        self.first = "step" if self.counted else "momentum_buffer"
+        """A key in the state of every parameter that was updated."""
         choices = {key: options.get(key, False) for key in rule.choices}
         arrays = {slot.name: slot.array for slot in slots}
         self.native.bind(arrays, rule.name, choices, nonfinite)

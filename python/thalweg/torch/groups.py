@@ -27,7 +27,7 @@ def named(groups: list[dict[str, Any]]) -> list[tuple[str, Any, int]]:
     return [*found.values()]
 
 
-def same(groups: list[dict[str, Any]], key: str) -> bool:
+def _same(groups: list[dict[str, Any]], key: str) -> bool:
     """The value of an option that all groups must share.
 
     Raises
@@ -46,7 +46,7 @@ def same(groups: list[dict[str, Any]], key: str) -> bool:
     return bool(first)
 
 
-def check_options(groups: list[dict[str, Any]]) -> None:
+def _check_options(groups: list[dict[str, Any]]) -> None:
     """Check that no group asks for a feature that only torch's optimizers have.
 
     Raises
@@ -61,6 +61,23 @@ def check_options(groups: list[dict[str, Any]]) -> None:
                     f"{key}=True in param_groups[{position}]: thalweg.torch neither runs in CUDA "
                     "graphs nor differentiates through a step; leave it False, or use torch.optim"
                 )
+
+
+def common(groups: list[dict[str, Any]], rule: str, choice: str, nonfinite: str) -> dict[str, Any]:
+    """Options of all groups in the form of the core; `choice` is the one that only `rule` has.
+
+    Raises
+    ------
+    ValueError
+        If groups differ in `choice`, or ask for a feature that only torch's optimizers have.
+    """
+    _check_options(groups)
+    return {
+        "rule": rule,
+        choice: _same(groups, choice),
+        "maximize": bool(groups[0]["maximize"]),
+        "nonfinite": nonfinite,
+    }
 
 
 def check_params(groups: list[dict[str, Any]], members: Sequence[tuple[Any, ...]]) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from thalweg import _core
+from thalweg.convert.torch_names import torch_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -42,14 +43,14 @@ def in_torchs_words(classes: list[dict[str, Any]], options: Mapping[str, Any]) -
 
 def _check(position: int, values: dict[str, Any]) -> None:
     for key, value in values.items():
-        theirs = "weight_decay" if key == "l2" else key
+        name = torch_key(key)
         try:
-            _core.check_hyperparameter(theirs, value)
+            _core.check_hyperparameter(name, value)
         except ValueError as error:
-            if theirs not in WORDS or (theirs == "eps" and value >= 0):
+            if name not in WORDS or (name == "eps" and value >= 0):
                 raise
             raise ValueError(
-                f"{WORDS[theirs]}: {value} in param_groups[{position}]; {error}"
+                f"{WORDS[name]}: {value} in param_groups[{position}]; {error}"
             ) from None
 
 

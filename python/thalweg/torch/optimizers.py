@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from thalweg.torch.base import Optimizer
-from thalweg.torch.groups import check_options, same
+from thalweg.torch.groups import common
 from thalweg.torch.numbers import learning_rate, number
 
 if TYPE_CHECKING:
@@ -104,13 +104,7 @@ class Adam(Optimizer):
         super().__init__(params, defaults, nonfinite)
 
     def _read(self, groups: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-        check_options(groups)
-        options = {
-            "rule": "AdamW",
-            "amsgrad": same(groups, "amsgrad"),
-            "maximize": bool(groups[0]["maximize"]),
-            "nonfinite": self._nonfinite,
-        }
+        options = common(groups, "AdamW", "amsgrad", self._nonfinite)
         return [_adam(position, group) for position, group in enumerate(groups)], options
 
 
@@ -262,13 +256,7 @@ class SGD(Optimizer):
         super().__init__(params, defaults, nonfinite)
 
     def _read(self, groups: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-        check_options(groups)
-        options = {
-            "rule": "SGDW",
-            "nesterov": same(groups, "nesterov"),
-            "maximize": bool(groups[0]["maximize"]),
-            "nonfinite": self._nonfinite,
-        }
+        options = common(groups, "SGDW", "nesterov", self._nonfinite)
         return [_sgd(position, group) for position, group in enumerate(groups)], options
 
 

@@ -74,9 +74,8 @@ class Shown:
         updated = int(np.count_nonzero(self._counts))
         if not again and updated == self._updated:
             return
-        first = "step" if bound.counted else "momentum_buffer"
         for position, slot in enumerate(bound.slots):
-            if steps[position] and state.get(slot.param, {}).get(first) is None:
+            if steps[position] and state.get(slot.param, {}).get(bound.first) is None:
                 self._show(state, bound, position, slot)
         self._updated = updated
         self._known = [(k, v, dict(v) if isinstance(v, dict) else v) for k, v in state.items()]
@@ -108,8 +107,7 @@ class Shown:
     @staticmethod
     def names(state: dict[Any, Any], bound: Bound) -> set[str]:
         """Names of the parameters whose state is shown."""
-        first = "step" if bound.counted else "momentum_buffer"
-        return {slot.name for slot in bound.slots if first in state.get(slot.param, ())}
+        return {slot.name for slot in bound.slots if bound.first in state.get(slot.param, ())}
 
     def shows(self, state: Any) -> bool:
         """Whether `state` still has exactly the tensors shown, with unchanged counts."""

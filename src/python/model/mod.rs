@@ -142,20 +142,21 @@ impl Model {
         }
     }
 
-    /// The name of the first node that its container no longer holds. Frozen leaves are ignored.
-    pub fn first_rebound(&self, py: Python<'_>) -> PyResult<Option<&str>> {
+    /// Refuses if a leaf that trains was replaced in its container.
+    pub fn check_bound(&self, py: Python<'_>) -> Outcome<()> {
         let frozen = |name: &str| {
             let leaf = self.index.get(name).map(|i| &self.leaves[*i]);
             leaf.is_some_and(|leaf| self.classes[leaf.class].frozen)
         };
-        self.tree.first_rebound(py, &frozen)
+        match self.tree.first_rebound(py, &frozen)? {
+            Some(name) => Err(Refusal::Rebound { name: name.to_owned() }),
+            None => Ok(()),
+        }
     }
 
     /// Refuses if a leaf that trains was replaced in its container, or its array or state changed.
     pub fn check_current(&self, py: Python<'_>) -> Outcome<()> {
-        if let Some(name) = self.first_rebound(py)? {
-            return Err(Refusal::Rebound { name: name.to_owned() });
-        }
+        self.check_bound(py)?;
         for leaf in &self.leaves {
             if let Some(active) = &leaf.active
                 && !self.classes[leaf.class].frozen

@@ -7,7 +7,7 @@ use pyo3::types::PyDict;
 use crate::array::checks::plain;
 use crate::array::memory::Memory;
 use crate::array::storage::storage_of;
-use crate::interpreter::errors::{Outcome, Refusal};
+use crate::interpreter::errors::Outcome;
 use crate::model::Model;
 use crate::model::counters::Counts;
 use crate::model::leaf::Leaf;
@@ -105,10 +105,7 @@ impl Model {
                 active.recheck(py, &leaf.name, words)?;
             }
         }
-        match self.first_rebound(py)? {
-            Some(name) if params => Err(Refusal::Rebound { name: name.to_owned() }),
-            _ => Ok(()),
-        }
+        if params { self.check_bound(py) } else { Ok(()) }
     }
 
     /// Checks saved state, which must fit, and resolves its names: the state of each leaf, and the

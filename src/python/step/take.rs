@@ -55,9 +55,7 @@ pub fn step(
     work.clear();
     let number = request.counters.steps.load(Ordering::Relaxed) + 1;
     let (lr, numbers) = in_default_mode(|| at_step(py, model, number))?;
-    if let Some(name) = model.first_rebound(py)? {
-        return Err(Refusal::Rebound { name: name.to_owned() });
-    }
+    model.check_bound(py)?;
     let part = Part { number, lr, numbers: &numbers };
     let report = collect(model, work, request.grads, request.partial)
         .and_then(|()| in_default_mode(|| take(py, model, work, request, &part)));
