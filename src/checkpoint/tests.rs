@@ -170,6 +170,21 @@ fn a_sibling_that_was_replaced_is_neither_renamed_nor_removed() {
 }
 
 #[test]
+fn bytes_take_the_place_of_a_file_as_a_whole() {
+    let folder = Folder::new("bytes");
+    let path = folder.0.join("progress");
+    for content in [b"old", b"new"] {
+        let draft = Draft::open(&path).unwrap();
+        assert!(matches!(Draft::open(&path), Err(Error::Locked { .. })));
+        draft.replace(content).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), content);
+        drop(Draft::open(&path).unwrap());
+        assert_eq!(folder.names(), ["progress"]);
+    }
+    assert_eq!(fs::read(&path).unwrap(), b"new");
+}
+
+#[test]
 fn a_lock_is_had_once_whatever_the_file_is_called() {
     let folder = Folder::new("lock");
     let (path, other) = (folder.0.join(".lock"), folder.0.join("hard-link"));
