@@ -62,8 +62,8 @@ fn with_ending(target: &Path, ending: &str) -> PathBuf {
     target.with_file_name(name)
 }
 
-/// What is appended to the name of a file for its sibling. Without a lock it has 16 digits that no other
-/// process, thread or call makes up.
+/// The ending of a sibling's name. Without locks it has 16 digits that differ between
+/// processes, threads and calls.
 pub fn ending(locked: bool) -> String {
     if locked {
         return ".partial".to_owned();

@@ -59,11 +59,11 @@ impl Draft {
         write(self.partial, &self.path, &header, &tensors, &stored, pause)
     }
 
-    /// Saves these bytes instead, for files beside checkpoints that are whole or not there too.
+    /// Saves plain bytes, for files other than checkpoints.
     ///
     /// # Errors
     ///
-    /// [`Error::Io`], as of [`save`].
+    /// [`Error::Io`], as for [`save`].
     pub fn replace(self, content: &[u8]) -> Result<(), Error> {
         put(self.partial, &self.path, &mut || Ok(()), |medium, _| {
             medium.append(content).map_err(failed(&self.path, "write"))

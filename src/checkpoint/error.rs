@@ -137,12 +137,12 @@ impl fmt::Display for Error {
     }
 }
 
-/// What makes an error of the operating system one of a file.
+/// The error of an operation on a file, from that of the operating system.
 pub(super) fn failed(path: &Path, operation: &'static str) -> impl Fn(io::Error) -> Error {
     move |source| Error::Io { path: path.to_owned(), operation, source }
 }
 
-/// Refuses what is no regular file.
+/// [`Error::NotAFile`] unless the metadata are those of a regular file.
 pub(super) fn check_regular(path: &Path, found: &Metadata) -> Result<(), Error> {
     if found.is_file() {
         return Ok(());

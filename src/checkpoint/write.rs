@@ -51,8 +51,8 @@ impl<M: Medium> Drop for Partial<M> {
     }
 }
 
-/// Has a medium filled, flushes it, and puts it in the place of the file. `pause` is called before the old
-/// file is replaced.
+/// Lets `fill` write the sibling, flushes it and renames it to the file. An error of `pause` before the
+/// renaming stops the save.
 pub(super) fn put<M: Medium>(
     mut partial: Partial<M>,
     path: &Path,

@@ -199,7 +199,7 @@ def _leaf(value: Any, place: _Place) -> Any:
 
 
 def malformed(what: str) -> str:
-    """Why a text is none that `Encoder` makes."""
+    """The message for a text that `Encoder` does not make."""
     return f"a text of the checkpoint is malformed: {what}"
 
 

@@ -101,14 +101,14 @@ def _trained(held: Held, saved: dict[str, Any]) -> dict[str, Any]:
 
 
 def optimizer_of(metadata: Mapping[str, str], tensor: Callable[[str], Any], path: str) -> Any:
-    """What a file holds of an optimizer; `tensor` gives what stands for the tensor of a name."""
+    """The state dict and parameters in a file; `tensor` maps names to what stands for tensors."""
     if OPTIMIZER not in metadata:
         raise ValueError(f"{path!r} holds no optimizer; it was not written by opt.save")
     return decode(metadata[OPTIMIZER], tensor)
 
 
 def unknown(path: str) -> str:
-    """Why a file is refused whose optimizer has another form."""
+    """The message for a file whose optimizer has another form."""
     return f"{path!r} holds no optimizer that this version knows"
 
 

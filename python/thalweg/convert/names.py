@@ -73,7 +73,7 @@ def differences(held: Held, names: Sequence[str]) -> list[str]:
 
 
 def refuse_params(wrong: Sequence[str]) -> None:
-    """Refuse an `Order` with which something is wrong."""
+    """Raise ValueError with the list of what is wrong with an `Order`, if it is not empty."""
     if wrong:
         raise ValueError(itemized("params does not fit", wrong))
 

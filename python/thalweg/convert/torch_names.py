@@ -15,7 +15,7 @@ STATE, GROUPS = "state.", "param_groups."
 
 
 def torch_key(key: str) -> str:
-    """The name that torch has for a hyperparameter: of any decay it is the same."""
+    """The name of a hyperparameter in torch, where both kinds of decay have one name."""
     return "weight_decay" if key == "l2" else key
 
 
@@ -28,7 +28,7 @@ def is_state_dict(value: Any) -> bool:
 
 
 def not_torchs(value: Mapping[Any, Any], way: str = "") -> str:
-    """Why a mapping is no state dict of torch, and the way on, if its content does not tell it."""
+    """The message for a mapping that is no state dict of torch; `way` is the default advice."""
     return (
         "not a state dict of torch.optim: it needs 'state' and 'param_groups', and has "
         f"{some([*map(repr, value)]) or 'nothing'}{hint(value, is_state_dict) or way}"

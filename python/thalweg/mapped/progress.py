@@ -1,4 +1,4 @@
-"""The record of progress as a file: what its words say, and numbers for what is no number."""
+"""The file of the record of progress, and the numbers in it for models and boots."""
 
 from __future__ import annotations
 

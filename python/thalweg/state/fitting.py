@@ -63,12 +63,12 @@ def differs(what: str, param: Any, array: Any) -> str | None:
 
 
 def differing(what: str, saved: Any, here: Any) -> str:
-    """A difference, in words."""
+    """A line for a saved value that differs from the one here."""
     return f"{what}: saved {saved!r}, here {here!r}"
 
 
 def refusal(what: str, differences: Sequence[str]) -> str:
-    """Why nothing of `what` was loaded."""
+    """The message that nothing of `what` was loaded, with the differences."""
     return itemized(f"{what} does not fit; nothing was loaded", differences)
 
 

@@ -56,7 +56,7 @@ def formed(
     states: dict[str, Any],
     attached: dict[str, Any],
 ) -> dict[str, Any]:
-    """The form of a state dict; the counts are of steps, skips, and skips since the last step."""
+    """A state dict of these parts. The counts are steps, skips, and skips since the last step."""
     return {
         "format": FORMAT,
         "rule": held.rule.name,

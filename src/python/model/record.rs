@@ -17,9 +17,9 @@ use crate::interpreter::errors::{Outcome, Refusal};
 use crate::model::counters::Counts;
 use thalweg::machine::fork;
 
-/// The layout of the file: positions of its words, of eight bytes, unsigned and little-endian.
+/// The layout of the file: positions of words. A word is unsigned, little endian, and has 8 bytes.
 ///
-/// `thalweg.mapped.progress` writes all of them at the beginning, with these numbers.
+/// `thalweg.mapped.progress` writes a new record by these positions.
 #[pyclass(module = "thalweg._core", frozen)]
 #[derive(Debug)]
 pub struct Word;
@@ -40,18 +40,18 @@ impl Word {
     const FINISHED: usize = 5;
     #[classattr]
     const FLUSHED: usize = 6;
-    /// Steps, skips, skips since the last step.
+    /// Three words: steps, skips, skips since the last step.
     #[classattr]
     const COUNTERS: usize = 7;
-    /// A float of eight bytes.
+    /// A 64-bit float.
     #[classattr]
     const WEIGHT: usize = 10;
     #[classattr]
     const LEAVES: usize = 11;
-    /// From here on one word a leaf, in the order of their names: its number of updates.
+    /// Numbers of updates from here on, one word a leaf in the order of the sorted names.
     #[classattr]
     const STEPS: usize = 16;
-    /// In place of the number that was flushed: writing has begun since.
+    /// The value of `FLUSHED` once writing has begun again.
     #[classattr]
     const NOTHING: u64 = u64::MAX;
 }

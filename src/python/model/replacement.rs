@@ -37,7 +37,7 @@ impl Model {
     ) -> Outcome<Leaves<'py>> {
         let (mut next, found) = self.successor(params, true)?;
         let classes = next.extract(params.py(), classes, &assignment)?;
-        next.record = self.record.take(); // asked before files are made
+        next.record = self.record.take(); // `configure` checks it before it makes files
         let configured = next.configure(params.py(), classes, assignment, &HashMap::new());
         if configured.is_err() {
             self.record = next.record.take();

@@ -1,4 +1,4 @@
-//! Locks on directories, and what is put in them, for the Python layer.
+//! Locks on directories, whole files and flushed names, for the Python layer.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -86,7 +86,7 @@ pub fn sync_directory(py: Python<'_>, path: PathBuf) -> PyResult<()> {
     Ok(py.detach(|| checkpoint::sync_directory(&path)).map_err(Refusal::from)?)
 }
 
-/// Writes a file as a whole, on the disk, or leaves the one that is there.
+/// Replaces the content of a file as a whole and flushes it; on an error the old file stays.
 #[pyfunction]
 pub fn replace_file(py: Python<'_>, path: PathBuf, content: &[u8]) -> PyResult<()> {
     let _presence = Presence::begin(py);

@@ -101,8 +101,9 @@ impl Elements {
             .then(|| unsafe { std::slice::from_raw_parts_mut(self.address, self.len * self.size) })
     }
 
-    /// Calls `copy(address, at, bytes)` for what lies without gaps among the elements of a range of bytes,
-    /// which begins and ends with an element; `at` is where in the range it is.
+    /// Calls `copy(address, at, bytes)` for each run of elements without gaps in a range of bytes.
+    ///
+    /// The range begins and ends with an element; `at` is the position of the run in the range.
     fn gapless(&self, start: usize, len: usize, mut copy: impl FnMut(*mut u8, usize, usize)) {
         let (size, mut at) = (self.size, 0);
         self.layout.runs(0, start / size, len / size, |offset, stride, count| {
@@ -121,7 +122,7 @@ impl Elements {
     /// Copies bytes to the elements from byte `start` on.
     fn fill(&self, start: usize, bytes: &[u8]) {
         self.gapless(start, bytes.len(), |to, at, len| {
-            // SAFETY: all lie inside the array, and together they are as long as `bytes`.
+            // SAFETY: runs lie inside the array, and together they are as long as `bytes`.
             unsafe { bytes.as_ptr().add(at).copy_to_nonoverlapping(to, len) };
         });
     }
