@@ -3,102 +3,78 @@
 use crate::error::Error;
 use crate::number::element::Kind;
 
-/// A numeric hyperparameter.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Hyperparameter {
-    /// Learning rate, at least 0.
-    Lr,
-    /// Factor on the learning rate of a parameter group, at least 0.
-    LrScale,
-    /// Decay of the first moment, in `[0, 1)`.
-    Beta1,
-    /// Decay of the second moment, in `[0, 1)`.
-    Beta2,
-    /// Added to the root of the second moment; at least 1e-15 (`f32`) or 1e-120 (`f64`).
-    Eps,
-    /// Penalty `l2·Σp²/2` added to the loss, at least 0.
-    L2,
-    /// Decoupled weight decay, at least 0.
-    WeightDecay,
-    /// SGD momentum, in `[0, 1]`.
-    Momentum,
-    /// SGD dampening, in `[0, 1]`.
-    Dampening,
-    /// Factor on the gradients, above 0.
-    Scale,
-    /// Factor on a gradient that is added to a sum, above 0.
-    Weight,
-    /// Decay of a moving average, in `[0, 1)`.
-    Decay,
+/// Enums whose variants have names.
+macro_rules! named {
+    ($($(#[$doc:meta])* $kind:ident { $($(#[$about:meta])* $variant:ident $name:literal,)* })*) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum $kind {
+            $($(#[$about])* $variant,)*
+        }
+
+        impl $kind {
+            /// Every variant.
+            pub const ALL: [Self; [$($name),*].len()] = [$(Self::$variant),*];
+
+            /// The name that users write.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $name,)*
+                }
+            }
+        }
+    )*};
+}
+
+named! {
+    /// A numeric hyperparameter.
+    Hyperparameter {
+        /// Learning rate, at least 0.
+        Lr "lr",
+        /// Factor on the learning rate of a parameter group, at least 0.
+        LrScale "lr_scale",
+        /// Decay of the first moment, in `[0, 1)`.
+        Beta1 "betas[0]",
+        /// Decay of the second moment, in `[0, 1)`.
+        Beta2 "betas[1]",
+        /// Added to the root of the second moment; at least 1e-15 (`f32`) or 1e-120 (`f64`).
+        Eps "eps",
+        /// Penalty `l2·Σp²/2` added to the loss, at least 0.
+        L2 "l2",
+        /// Decoupled weight decay, at least 0.
+        WeightDecay "weight_decay",
+        /// SGD momentum, in `[0, 1]`.
+        Momentum "momentum",
+        /// SGD dampening, in `[0, 1]`.
+        Dampening "dampening",
+        /// Factor on the gradients, above 0.
+        Scale "scale",
+        /// Factor on a gradient that is added to a sum, above 0.
+        Weight "weight",
+        /// Decay of a moving average, in `[0, 1)`.
+        Decay "decay",
+    }
+
+    /// A yes-or-no option of the formula, the same for all parameters.
+    Choice {
+        /// Keep the running maximum of the second moment.
+        Amsgrad "amsgrad",
+        /// Nesterov's form of momentum.
+        Nesterov "nesterov",
+        /// Decay by `weight_decay` itself, not by `lr·weight_decay`.
+        Independent "independent",
+        /// Ascend instead of descend.
+        Maximize "maximize",
+        /// Correct the bias of an average: its initial content has no weight.
+        BiasCorrection "bias_correction",
+    }
 }
 
 use Hyperparameter::{
     Beta1, Beta2, Dampening, Decay, Eps, L2, Lr, LrScale, Momentum, Scale, Weight, WeightDecay,
 };
 
-/// A yes-or-no option of the formula, the same for all parameters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Choice {
-    /// Keep the running maximum of the second moment.
-    Amsgrad,
-    /// Nesterov's form of momentum.
-    Nesterov,
-    /// Decay by `weight_decay` itself, not by `lr·weight_decay`.
-    Independent,
-    /// Ascend instead of descend.
-    Maximize,
-    /// Correct the bias of an average: its initial content has no weight.
-    BiasCorrection,
-}
-
-impl Choice {
-    /// The name that users write.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Choice::Amsgrad => "amsgrad",
-            Choice::Nesterov => "nesterov",
-            Choice::Independent => "independent",
-            Choice::Maximize => "maximize",
-            Choice::BiasCorrection => "bias_correction",
-        }
-    }
-}
-
 impl Hyperparameter {
-    /// Every hyperparameter.
-    pub const ALL: [Self; 12] = [
-        Lr,
-        LrScale,
-        Beta1,
-        Beta2,
-        Eps,
-        L2,
-        WeightDecay,
-        Momentum,
-        Dampening,
-        Scale,
-        Weight,
-        Decay,
-    ];
-
-    /// The name that users write.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Lr => "lr",
-            LrScale => "lr_scale",
-            Beta1 => "betas[0]",
-            Beta2 => "betas[1]",
-            Eps => "eps",
-            L2 => "l2",
-            WeightDecay => "weight_decay",
-            Momentum => "momentum",
-            Dampening => "dampening",
-            Scale => "scale",
-            Weight => "weight",
-            Decay => "decay",
-        }
-    }
-
     /// A value that is in range for every type and compatible with every choice.
     pub const fn harmless(self) -> f64 {
         match self {
