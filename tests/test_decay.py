@@ -92,7 +92,7 @@ def test_decay_by_itself_equals_the_reference(dtype: type, rate: float) -> None:
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_independent_decay_is_the_coupled_one_without_lr(name: str, dtype: type) -> None:
     rule = RULES[name]
-    p, g, *state = np.abs(np.random.default_rng(0).standard_normal((2 + rule.states, 100)))
+    p, g, *state = np.abs(np.random.default_rng(0).standard_normal((2 + len(rule.state), 100)))
     p, g, *state = (x.astype(dtype) for x in (p, g, *state))
     lr, weight_decay = 0.037, 0.013
     results = []
