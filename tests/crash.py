@@ -25,12 +25,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pytest
 import xxhash
 
 import thalweg
 from conftest import snapshot
 from runs import Run
-from thalweg import AdamW
+from thalweg import AdamW, read_checkpoint
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -40,6 +41,8 @@ SLOT = slice(45, 77)
 """Where the checksum is."""
 FAIL, LESS, KILL_BEFORE, KILL_AFTER, TRUNCATE = range(1, 6)
 """What the preloaded library does to a call."""
+LARGE = 2_000_000
+"""A file of 24 MB, whose writing takes a while."""
 SIZES = {"U8": 1, "BOOL": 1, "F16": 2, "BF16": 2, "F32": 4, "I32": 4, "F64": 8, "I64": 8}
 
 
@@ -91,6 +94,10 @@ def with_texts(raw: bytes, **texts: str | None) -> bytes:
 
 
 # A library that is preloaded.
+
+needs_compiler = pytest.mark.skipif(
+    sys.platform != "linux" or shutil.which("cc") is None, reason="needs Linux and a C compiler"
+)
 
 
 def library(directory: Path) -> Path:
@@ -175,6 +182,26 @@ def made(size: int = 10, value: float = 1.0) -> AdamW:
 def stepped(opt: thalweg.Optimizer, value: float = 1.0) -> None:
     """A step."""
     opt.step({name: np.full(a.shape, value, a.dtype) for name, a in opt.params.items()})
+
+
+def filled(value: float, size: int = 200_000) -> AdamW:
+    """An optimizer whose arrays hold one value."""
+    opt = AdamW({"w": np.full(size, value, np.float32)}, lr=0.1)
+    stepped(opt)
+    for array in (opt.params["w"], opt.state["w"]["exp_avg"], opt.state["w"]["exp_avg_sq"]):
+        array[...] = value
+    return opt
+
+
+def value_of(path: Path) -> float:
+    """The one value in a file of `filled`."""
+    found = read_checkpoint(path)
+    assert found.params
+    leaf = found.state_dict["state"]["w"]
+    values = [np.unique(a) for a in (found.params["w"], leaf["exp_avg"], leaf["exp_avg_sq"])]
+    one: float = values[0][0]
+    assert all(value.tolist() == [one] for value in values)
+    return one
 
 
 def contents(directory: Path, known: Mapping[str, bytes]) -> dict[str, str]:

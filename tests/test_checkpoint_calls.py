@@ -14,14 +14,12 @@ import pytest
 
 import crash
 from conftest import unchanged
+from crash import needs_compiler
 from thalweg import read_checkpoint
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-needs_compiler = pytest.mark.skipif(
-    sys.platform != "linux" or shutil.which("cc") is None, reason="needs Linux and a C compiler"
-)
 LARGE = 400_000
 NAME, PARTIAL = "run.safetensors", "run.safetensors.partial"
 

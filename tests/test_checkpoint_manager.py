@@ -21,8 +21,8 @@ import pytest
 
 import thalweg
 from conftest import unchanged
+from processes import in_fork, needs_fork
 from runs import RUNS, Run
-from test_processes import in_fork, needs_fork
 from thalweg import AdamW, CheckpointManager
 from thalweg.checkpoint import background as background_module
 from thalweg.checkpoint.files import Opened, Snapshot

@@ -18,15 +18,12 @@ import pytest
 import crash
 import thalweg
 from conftest import snapshot
-from test_processes import in_fork
+from crash import LARGE, filled, value_of
+from processes import in_fork, needs_fork
 from thalweg import AdamW, BusyError, read_checkpoint
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-
-needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="the platform cannot fork")
-LARGE = 2_000_000
-"""A file of 24 MB, whose writing takes a while."""
 
 
 @pytest.fixture
@@ -34,30 +31,10 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "run.safetensors"
 
 
-def filled(value: float, size: int = 200_000) -> AdamW:
-    """An optimizer whose arrays hold one value."""
-    opt = AdamW({"w": np.full(size, value, np.float32)}, lr=0.1)
-    crash.stepped(opt)
-    for array in (opt.params["w"], opt.state["w"]["exp_avg"], opt.state["w"]["exp_avg_sq"]):
-        array[...] = value
-    return opt
-
-
-def value_of(path: Path) -> float:
-    """The one value in a file of `filled`."""
-    found = read_checkpoint(path)
-    assert found.params
-    leaf = found.state_dict["state"]["w"]
-    values = [np.unique(a) for a in (found.params["w"], leaf["exp_avg"], leaf["exp_avg_sq"])]
-    one: float = values[0][0]
-    assert all(value.tolist() == [one] for value in values)
-    return one
-
-
 SAVER = """
 import sys
 from thalweg import BusyError
-from test_checkpoint_together import filled
+from crash import filled
 opt, saved, busy = filled(float(sys.argv[2])), 0, 0
 print("ready", flush=True)
 sys.stdin.read(1)
@@ -259,7 +236,7 @@ def test_a_signal_that_raises_ends_a_load(path: Path) -> None:
 
 INTERRUPTED = """
 import signal, sys
-from test_checkpoint_together import filled, LARGE
+from crash import LARGE, filled
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 opt = filled(2.0, LARGE)
 print("ready", flush=True)

@@ -11,8 +11,8 @@ import pytest
 import thalweg
 from arrays import assert_same_bits
 from conftest import unchanged
+from leafwise import alone, assert_same, gradients, parameters
 from rules import Rule, every_rule
-from test_freezing import alone, assert_same, gradients, parameters
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -18,9 +18,8 @@ import pytest
 import crash
 import thalweg
 from conftest import unchanged
-from test_checkpoint_calls import needs_compiler
-from test_checkpoint_together import filled, value_of
-from test_processes import in_fork, needs_fork
+from crash import filled, needs_compiler, value_of
+from processes import in_fork, needs_fork
 from thalweg import _core
 
 if TYPE_CHECKING:
@@ -160,7 +159,7 @@ def test_another_failure_of_a_lock_is_an_error(library: str, tmp_path: Path) -> 
 SAVER = """
 import sys, warnings
 import thalweg
-from test_checkpoint_together import filled
+from crash import filled
 warnings.simplefilter("ignore", thalweg.UnlockedWarning)
 opt = filled(float(sys.argv[2]))
 print("ready", flush=True)

@@ -13,25 +13,13 @@ import pytest
 import thalweg
 from arrays import assert_same_bits
 from conftest import unchanged
+from leafwise import NAMES, alone, arrays, assert_same, gradients, parameters
 from rules import RULES, Rule, every_rule
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from arrays import Array
-
-NAMES = ("low", "middle", "high")
 STEPS = 9
-
-
-def parameters() -> dict[str, Array]:
-    rng = np.random.default_rng(0)
-    return {name: rng.standard_normal((4, 5)).astype(np.float32) for name in NAMES}
-
-
-def gradients(step: int) -> dict[str, Array]:
-    rng = np.random.default_rng(step)
-    return {name: rng.standard_normal((4, 5)).astype(np.float32) for name in NAMES}
 
 
 def frozen(*names: str) -> list[dict[str, Any]]:
@@ -41,28 +29,6 @@ def frozen(*names: str) -> list[dict[str, Any]]:
 def train(opt: thalweg.Optimizer, steps: Sequence[int], **how: Any) -> None:
     for step in steps:
         opt.step(gradients(step), **how)
-
-
-def arrays(opt: thalweg.Optimizer, name: str) -> dict[str, Array]:
-    state = {key: value for key, value in opt.state[name].items() if key != "step"}
-    return {"p": opt.params[name], **state}
-
-
-def assert_same(opt: thalweg.Optimizer, other: thalweg.Optimizer, *names: str) -> None:
-    for name in names:
-        assert opt.state[name]["step"] == other.state[name]["step"]
-        one, two = arrays(opt, name), arrays(other, name)
-        assert one.keys() == two.keys()
-        for key, array in one.items():
-            assert_same_bits(array, two[key])
-
-
-def alone(rule: Rule, name: str, steps: Sequence[int]) -> thalweg.Optimizer:
-    """An optimizer that never had any other parameter or step."""
-    opt = rule.make({name: parameters()[name]})
-    for step in steps:
-        opt.step({name: gradients(step)[name]})
-    return opt
 
 
 @every_rule

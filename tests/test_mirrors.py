@@ -15,7 +15,7 @@ import pytest
 import thalweg
 from arrays import assert_same_bits
 from conftest import attached
-from test_processes import in_fork, needs_fork
+from processes import in_fork, needs_fork
 from thalweg import EMA, Accumulator, AdamW
 
 if TYPE_CHECKING:

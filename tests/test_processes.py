@@ -22,14 +22,12 @@ import numpy as np
 import pytest
 
 import thalweg
+from processes import TIMEOUT, in_fork, needs_fork
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-TIMEOUT = 60
 SMALL, LARGE = 1_000, 300_000
-
-needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="the platform cannot fork")
 
 
 def made(size: int) -> thalweg.AdamW:
@@ -60,31 +58,6 @@ def whole_numbers_of_steps(size: int, most: int) -> list[str]:
         opt.step(grads)
         looks.append(digest(opt))
     return looks
-
-
-def in_fork(work: Callable[[], str]) -> str:
-    """What `work` returns in a forked child; fails if the child hangs or dies."""
-    reader, writer = os.pipe()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # forking with threads is the point
-        child = os.fork()
-    if child == 0:
-        said = "nothing"
-        try:
-            said = work()
-        except BaseException as error:  # noqa: BLE001 - told to the parent
-            said = repr(error)
-        finally:
-            os.write(writer, said.encode())
-            os._exit(0)
-    os.close(writer)
-    with os.fdopen(reader) as told:
-        alarm = threading.Timer(TIMEOUT, os.kill, (child, signal.SIGKILL))
-        alarm.start()
-        said = told.read()
-        alarm.cancel()
-    assert os.waitpid(child, 0)[1] == 0, f"the child died or hung; it said {said!r}"
-    return said
 
 
 @contextlib.contextmanager

@@ -20,8 +20,8 @@ import pytest
 import thalweg
 from conftest import unchanged
 from mapping import bits, gradients, opened, start, undisturbed
+from processes import in_fork, needs_fork
 from rules import RULES
-from test_processes import in_fork, needs_fork
 from thalweg._core import Word
 from thalweg.disk.names import quoted, unquoted
 from thalweg.mapped import params as parameters
