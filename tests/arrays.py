@@ -1,4 +1,4 @@
-"""Arrays for tests of bits: numbers of every kind, in every layout, and how they are compared."""
+"""Arrays for tests of bits: numbers of every kind, in every memory layout, and their comparison."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ shapes = st.just(()) | sizes.flatmap(lambda n: st.sampled_from([(n,), (3, n), (n
 
 @contextmanager
 def machine(level: str | None = None, threads: int | None = None) -> Iterator[None]:
-    """Run at a CPU level, on a number of threads."""
+    """Set the CPU level and the number of threads inside the block."""
     before = thalweg.get_cpu_level(), thalweg.get_num_threads()
     try:
         thalweg.set_cpu_level(level or before[0])
@@ -38,7 +38,7 @@ def machine(level: str | None = None, threads: int | None = None) -> Iterator[No
 
 
 def bits(x: Array) -> Array:
-    """The bits of an array, the same for every NaN."""
+    """Bits of an array as unsigned integers; all NaNs have the same bits."""
     return np.where(np.isnan(x), x.dtype.type(np.nan), x).view(f"u{x.itemsize}")
 
 
@@ -49,7 +49,7 @@ def assert_same_bits(got: Array, expected: Array) -> None:
 
 
 def edges(dtype: np.dtype[Any], scale: float) -> Array:
-    """Zero, the limits of the type, every floor and its neighbours, of both signs."""
+    """Special values of both signs: 0, infinity, NaN, limits of the type, floors and neighbours."""
     limits, floors = np.finfo(dtype), reference.FLOORS[dtype]
     scaled = min(floors.grad / scale, float(limits.max))
     at = np.array([*floors, scaled, limits.smallest_subnormal, limits.max, 1], dtype)
@@ -61,7 +61,7 @@ def edges(dtype: np.dtype[Any], scale: float) -> Array:
 def numbers(
     rng: np.random.Generator, shape: tuple[int, ...], dtype: np.dtype[Any], scale: float = 1.0
 ) -> Array:
-    """A mixture of ordinary numbers, random bits (all exponents alike) and edges."""
+    """A random mixture of ordinary numbers, random bits (exponents equally likely) and edges."""
     size = int(np.prod(shape))
     with np.errstate(all="ignore"):
         kinds = [
@@ -74,7 +74,7 @@ def numbers(
 
 
 def place(values: Array, layout: str) -> tuple[Array, Array]:
-    """Some memory, and an array with these values somewhere in it."""
+    """New memory, and an array of the given layout in it that holds the values."""
     shape, axes = values.shape, values.ndim
 
     def memory(*shape: int) -> Array:

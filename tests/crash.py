@@ -1,6 +1,6 @@
-"""What breaks checkpoints: files made by hand, a system that refuses, processes that are killed.
+"""Failures around checkpoints: files made by hand, failing system calls, killed processes.
 
-As a program it is what is killed, or whose calls fail:
+As a program, it is the process that is killed or whose system calls fail:
 
     python tests/crash.py train DIRECTORY
     python tests/crash.py calls DIRECTORY SIZE OLD
@@ -38,32 +38,32 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__)
 SLOT = slice(45, 77)
-"""Where the checksum is."""
+"""Bytes of a file that hold its checksum."""
 FAIL, LESS, KILL_BEFORE, KILL_AFTER, TRUNCATE = range(1, 6)
-"""What the preloaded library does to a call."""
+"""What the preloaded library, `crash.c`, does to a call."""
 LARGE = 2_000_000
-"""A file of 24 MB, whose writing takes a while."""
+"""Elements of `filled` for a file of 24 MB, which takes a while to write."""
 SIZES = {"U8": 1, "BOOL": 1, "F16": 2, "BF16": 2, "F32": 4, "I32": 4, "F64": 8, "I64": 8}
 
 
-# Files made by hand, from the format as it is documented.
+# Files made by hand, from the documented format.
 
 
 def signed(raw: bytes) -> bytes:
-    """A file with the checksum that it should have."""
+    """The file `raw` with the correct checksum."""
     zeroed = raw[: SLOT.start] + b"0" * 32 + raw[SLOT.stop :]
     return raw[: SLOT.start] + xxhash.xxh3_128_hexdigest(zeroed).encode() + raw[SLOT.stop :]
 
 
 def framed(header: str, body: bytes = b"") -> bytes:
-    """A file of a header's text, from the brace on."""
+    """A file of a header, from its opening brace on, and a body."""
     text = header.encode()
     text += b" " * (-(8 + len(text)) % 64)
     return signed(len(text).to_bytes(8, "little") + text + body)
 
 
 def header(metadata: Mapping[str, str], tensors: Sequence[tuple[str, str, Sequence[int]]]) -> str:
-    """The text of a header: tensors are name, dtype and shape, in the order of the file."""
+    """Text of a header; `tensors` are (name, dtype, shape), in the order of the file."""
     said = {"thalweg.checksum": "0" * 32, "thalweg.format": "1", **metadata}
     entries: dict[str, Any] = {"__metadata__": said}
     end = 0
@@ -80,12 +80,12 @@ def parts(raw: bytes) -> tuple[dict[str, Any], bytes]:
 
 
 def with_texts(raw: bytes, **texts: str | None) -> bytes:
-    """A valid file with other texts in its metadata: `optimizer`, `extra`."""
+    """A valid file with texts of its metadata (`optimizer`, `extra`) replaced; None removes one."""
     entries, body = parts(raw)
     metadata = entries.pop("__metadata__")
     for key, text in texts.items():
         metadata[f"thalweg.{key}"] = text
-    # Checksum and format come first, then all by name.
+    # Checksum and format come first, then the others by name.
     first = ["thalweg.checksum", "thalweg.format"]
     order = sorted(metadata, key=lambda key: (key not in first, key))
     said = {key: metadata[key] for key in order if metadata[key] is not None}
@@ -93,7 +93,7 @@ def with_texts(raw: bytes, **texts: str | None) -> bytes:
     return framed(json.dumps(entries, ensure_ascii=False, separators=(",", ":")), body)
 
 
-# A library that is preloaded.
+# The preloaded library.
 
 needs_compiler = pytest.mark.skipif(
     sys.platform != "linux" or shutil.which("cc") is None, reason="needs Linux and a C compiler"
@@ -101,7 +101,7 @@ needs_compiler = pytest.mark.skipif(
 
 
 def library(directory: Path) -> Path:
-    """The library, compiled; needs Linux and a C compiler."""
+    """Compile the library; needs Linux and a C compiler."""
     made = directory / "crash.so"
     source = HERE.with_suffix(".c")
     compiler = shutil.which("cc")
@@ -113,7 +113,7 @@ def library(directory: Path) -> Path:
 
 
 class Watch:
-    """The preloaded library."""
+    """Control of the preloaded library in this process."""
 
     def __init__(self, directory: Path) -> None:
         self._library = ctypes.CDLL(None)
@@ -121,11 +121,11 @@ class Watch:
         self._directory = os.fsencode(directory.resolve())
 
     def begin(self, nth: int = 0, mode: int = 0, code: int = 0, *, reads: bool = False) -> None:
-        """Let `mode` happen to the nth call."""
+        """Record calls (with `reads`, only reads), and apply `mode` to the nth."""
         self._library.crash_watch(self._directory, nth, mode, code, int(reads))
 
     def end(self) -> list[str]:
-        """What was called since, and of which file."""
+        """Stop recording; return each call with the name of its file."""
         seen: bytes = self._library.crash_seen()
         return seen.decode().splitlines()
 
@@ -148,12 +148,12 @@ def program(
 
 
 def tell(**values: Any) -> None:
-    """Print a line at once, whole."""
+    """Print the values as a line of JSON, in a single write."""
     os.write(1, json.dumps(values).encode() + b"\n")
 
 
 def described(error: BaseException | None) -> Any:
-    """What is raised, in JSON."""
+    """An exception as a value of JSON."""
     if error is None:
         return None
     told = {"type": type(error).__name__, "text": str(error)}
@@ -163,7 +163,7 @@ def described(error: BaseException | None) -> Any:
 
 
 def raised(call: Callable[[], Any], *classes: type[BaseException]) -> BaseException | None:
-    """What a call raises, of these classes."""
+    """The exception of one of `classes` that `call` raises, or None."""
     try:
         call()
     except classes as error:
@@ -171,7 +171,7 @@ def raised(call: Callable[[], Any], *classes: type[BaseException]) -> BaseExcept
     return None
 
 
-# An optimizer and a file.
+# Optimizers and their files.
 
 
 def made(size: int = 10, value: float = 1.0) -> AdamW:
@@ -180,7 +180,7 @@ def made(size: int = 10, value: float = 1.0) -> AdamW:
 
 
 def stepped(opt: thalweg.Optimizer, value: float = 1.0) -> None:
-    """A step."""
+    """Take a step in which every element of every gradient is `value`."""
     opt.step({name: np.full(a.shape, value, a.dtype) for name, a in opt.params.items()})
 
 
@@ -194,7 +194,7 @@ def filled(value: float, size: int = 200_000) -> AdamW:
 
 
 def value_of(path: Path) -> float:
-    """The one value in a file of `filled`."""
+    """The one value in all arrays of a file of `filled`."""
     found = read_checkpoint(path)
     assert found.params
     leaf = found.state_dict["state"]["w"]
@@ -205,7 +205,7 @@ def value_of(path: Path) -> float:
 
 
 def contents(directory: Path, known: Mapping[str, bytes]) -> dict[str, str]:
-    """The files of a directory, each as the one that it is byte by byte."""
+    """Files of a directory, each with the key in `known` of the same bytes."""
     by_bytes = {raw: name for name, raw in known.items()}
     return {
         path.name: by_bytes.get(path.read_bytes(), "something else")
@@ -222,9 +222,9 @@ def position(run: Run) -> int:
 
 
 def train(directory: str) -> None:
-    """For each line of input, fork a child that trains and saves, up to so many micro-steps.
+    """For each line of input, fork a child that trains and saves, up to that many micro-steps.
 
-    One that is forked starts fast: all is imported already.
+    A forked child starts fast, since all modules are imported already.
     """
     path = Path(directory) / "run.safetensors"
     for line in sys.stdin:
@@ -256,7 +256,7 @@ MISTAKES = {
 
 
 class Saves:
-    """Saves of one optimizer that go wrong, each from the same file and state."""
+    """Failing saves of one optimizer, each from the same file and state."""
 
     def __init__(self, folder: Path, size: int, *, old: bool) -> None:
         self.folder, self.old = folder, old
@@ -272,13 +272,13 @@ class Saves:
         self.watch = Watch(folder)
 
     def become(self, name: str) -> None:
-        """Let the optimizer be what it was at one of the saves."""
+        """Set the optimizer to its state at one of the saves."""
         self.opt.load_state_dict(self.contents[name].state_dict)
         for key, array in (self.contents[name].params or {}).items():
             self.opt.params[key][...] = array
 
     def begin(self) -> None:
-        """The old file or none, and the optimizer that is to be saved."""
+        """Restore the old file, or no file, and the optimizer to save."""
         for found in self.folder.iterdir():
             found.unlink()
         if self.old:
@@ -287,15 +287,15 @@ class Saves:
         self.become("new")
 
     def save(self, name: str) -> None:
-        """What is tried."""
+        """Save the optimizer: the call under test."""
         self.opt.save(self.path, extra=name)
 
     def files(self) -> dict[str, str]:
-        """What is there."""
+        """Files of the folder, by their content."""
         return contents(self.folder, self.raw)
 
     def killed(self, nth: int, mode: int) -> int:
-        """How a child ends that saves."""
+        """Exit code of a child that is killed while it saves."""
         child = os.fork()
         if child == 0:
             self.watch.begin(nth, mode)
@@ -304,14 +304,14 @@ class Saves:
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
     def failed(self, nth: int, mode: int, code: int) -> BaseException | None:
-        """What a save raises."""
+        """Exception of a save whose nth call fails."""
         self.watch.begin(nth, mode, code)
         error = raised(lambda: self.save("new"), OSError)
         self.watch.end()
         return error
 
     def trial(self, nth: int, mode: int, code: int) -> dict[str, Any]:
-        """What came of a save whose nth call goes wrong, and of the next save."""
+        """Outcome of a save whose nth call goes wrong, and of the next save."""
         self.begin()
         kills = mode in (KILL_BEFORE, KILL_AFTER)
         status = self.killed(nth, mode) if kills else 0
@@ -324,7 +324,7 @@ class Saves:
 
 
 def calls(directory: str, size: str, old: str) -> None:
-    """Let each call of a save fail in each way, and tell what was there afterwards."""
+    """Let each call of a save fail in each way, and print the outcomes."""
     saves = Saves(Path(directory), int(size), old=old == "old")
     saves.begin()
     saves.watch.begin()
@@ -339,7 +339,7 @@ def calls(directory: str, size: str, old: str) -> None:
 
 
 def reads(directory: str) -> None:
-    """Let each read of a load fail in each way, and tell what became of the optimizer."""
+    """Let each read of a load fail in each way, and print the state of the optimizer."""
     folder = Path(directory)
     path = folder / "run.safetensors"
     saved = made(400_000, 2.0)
@@ -379,7 +379,7 @@ def reads(directory: str) -> None:
 
 
 def full(directory: str) -> None:
-    """Save on a disk of a megabyte with less and less room, then on one that cannot be written."""
+    """Save on a disk of a megabyte with too little and enough room, then on a read-only one."""
     folder = Path(directory)
     path, filler = folder / "run.safetensors", folder / "filler"
     opt = made(20_000)
@@ -406,18 +406,18 @@ def full(directory: str) -> None:
 
 
 def claims(*files: str) -> None:
-    """Read files that claim to be larger than they are, with little memory to spare."""
+    """Read files that claim huge sizes, with 24 MB of memory to spare."""
     import resource  # noqa: PLC0415 - not on Windows
 
     opt = made()
-    for path in files:  # what is imported at the first time takes memory too
+    for path in files:  # the first call imports modules, which takes memory too
         raised(lambda path=path: thalweg.read_checkpoint(path), ValueError)  # type: ignore[misc]
         break
     pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
     limit = pages * resource.getpagesize() + (24 << 20)
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     for path in files:
-        # All exceptions: one because of memory is no refusal, and is to be seen.
+        # All exceptions: a MemoryError is no refusal, and must reach the test.
         errors = [
             raised(partial(call, path), Exception) for call in (thalweg.read_checkpoint, opt.load)
         ]
@@ -425,7 +425,7 @@ def claims(*files: str) -> None:
 
 
 def main() -> None:
-    """Run one of the programs."""
+    """Run the program that the first argument names."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         programs = {function.__name__: function for function in (train, calls, reads, full, claims)}

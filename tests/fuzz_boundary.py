@@ -1,10 +1,10 @@
-"""Fuzzes the native boundary: arrays of every kind in every role, drawn at random.
+"""Fuzzes the native boundary with random arrays of every kind in every role.
 
     python tests/fuzz_boundary.py --seconds 60        # or --inputs 1000000
     python tests/fuzz_boundary.py --replay 123456     # one input again
 
-`fuzz_cases` says what an input is and what must become of it. Workers are processes, so that a
-crash is found and the input that did it is told.
+`fuzz_cases` defines inputs and their expected outcomes. Workers are processes, so that a crash is
+found and reported with its input.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ if TYPE_CHECKING:
 
 
 def work(seeds: Iterable[int], at: Any, stop: Any, results: Any) -> None:
-    """Run inputs; the number of the current one is where the parent can read it after a crash."""
+    """Run inputs; `at` holds the current one, for the parent to read after a crash."""
     outcomes: Counter[str] = Counter()
     failed = None
     for seed in seeds:
         at.value = seed
         try:
             outcomes[one(seed)] += 1
-        except BaseException as error:  # noqa: BLE001 - told with its input
+        except BaseException as error:  # noqa: BLE001 - reported with its input
             failed = (seed, repr(error))
             break
         if stop.is_set():
@@ -44,7 +44,7 @@ def work(seeds: Iterable[int], at: Any, stop: Any, results: Any) -> None:
 
 @dataclass
 class Run:
-    """Workers, each on every n-th input."""
+    """`jobs` workers; each runs every `jobs`-th input."""
 
     inputs: range
     jobs: int

@@ -1,10 +1,10 @@
-"""What the boundary fuzzer does with an input, and the oracle that judges it.
+"""Inputs of the boundary fuzzer, and the oracle that judges them.
 
-An input is a number, from which everything is drawn: arrays that lie in one arena (strided,
-transposed, misaligned, overlapping, of other types, no arrays at all), hyperparameters, options.
-The oracle knows NumPy and `thalweg.reference` only, and says whether the call must succeed. If so,
-the result has the reference's bits and every other byte of the arena is as it was; if not, the call
-raises `TypeError` or `ValueError` (`NonFiniteError` for such gradients) and no byte has changed.
+An input is a number, the seed of everything: arrays in one arena (strided, transposed, misaligned,
+overlapping, of other types, no arrays at all), hyperparameters, options. The oracle uses NumPy and
+`thalweg.reference` only, and decides whether the call must succeed. If so, the result has the
+reference's bits and every other byte of the arena is unchanged. If not, the call raises `TypeError`
+or `ValueError` (`NonFiniteError` for nonfinite gradients) and no byte has changed.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ REFUSALS = (TypeError, ValueError)
 
 
 class FoundError(AssertionError):
-    """Something that must not be."""
+    """A fault that the fuzzer has found."""
 
 
 def expect(condition: object, what: str) -> None:
@@ -53,7 +53,7 @@ def expect(condition: object, what: str) -> None:
 
 
 class Draw(Random):
-    """What an input is made of."""
+    """Random source of an input."""
 
     def chance(self, probability: float) -> bool:
         return self.random() < probability
@@ -67,7 +67,7 @@ class Draw(Random):
         return np.dtype(self.choice(("f4", "f8")))
 
     def values(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
-        """Ordinary numbers, mostly; ends of the type and what is no number, sometimes."""
+        """Mostly ordinary numbers; sometimes the ends of the type, infinity and NaN."""
         rng = np.random.default_rng(self.getrandbits(32))
         values = rng.standard_normal(shape)
         if self.chance(0.2):
@@ -79,7 +79,7 @@ class Draw(Random):
             return np.asarray(values).astype(dtype)
 
     def number(self, *usual: Any) -> Any:
-        """A hyperparameter: usual, at an end, or no number at all."""
+        """A hyperparameter: a usual value, an end of a range, or an invalid value."""
         if self.chance(0.96):
             return self.choice(usual)
         ends = (0.0, 5e-324, 1e-15, 1e-120, 0.5, 1.0, 1.5, 1e38, 1e39, 1e300, 1.8e308, -5e-324, -1)
@@ -99,7 +99,7 @@ class Arena:
         self.memory = np.frombuffer(bytearray(self.draw.randbytes(ARENA)), np.uint8)
 
     def array(self, values: np.ndarray, *, apart: bool = True, aligned: bool = True) -> np.ndarray:
-        """An array of these values, of some layout; it may lie over others if not `apart`."""
+        """An array of these values in a random layout; unless `apart`, it may overlap others."""
         draw, size = self.draw, values.dtype.itemsize
         axes = list(range(values.ndim))
         draw.shuffle(axes)
@@ -153,12 +153,12 @@ ODD: tuple[Callable[[Draw, Arena, np.ndarray], Any], ...] = (
 
 
 def odd(draw: Draw, arena: Arena, array: np.ndarray) -> Any:
-    """Something else in place of an array."""
+    """A replacement for an array, mostly invalid."""
     return draw.choice(ODD)(draw, arena, array)
 
 
 def good(array: Any) -> bool:
-    """Whether an object is an ndarray of our types."""
+    """Whether an object is a float32 or float64 ndarray, native and not masked."""
     return (
         isinstance(array, np.ndarray)
         and not isinstance(array, np.ma.MaskedArray)
@@ -168,7 +168,7 @@ def good(array: Any) -> bool:
 
 
 def readable(array: Any) -> bool:
-    """Whether it may be a gradient: NumPy's scalars are arrays without axes."""
+    """Whether an object may be a gradient; NumPy scalars count as 0-d arrays."""
     return good(array) or type(array) in (np.float32, np.float64)
 
 
@@ -186,7 +186,7 @@ def writable(array: Any) -> bool:
 
 
 def in_range(value: Any, low: float, high: float = math.inf, *, closed: bool = False) -> bool:
-    """Whether it is a number that a hyperparameter may be."""
+    """Whether a value is a number in the range of a hyperparameter."""
     if isinstance(value, bool | np.bool_ | str | complex | list | np.ndarray) or value is None:
         return False
     if not low <= value <= sys.float_info.max:
@@ -200,7 +200,7 @@ class Update:
 
     rule: str
     roles: dict[str, list[Any]]
-    """Arguments by name; a row for each parameter."""
+    """Arguments by name, each with one value per parameter."""
     single: bool
     step: Any
     numbers: dict[str, Any]
@@ -268,7 +268,7 @@ class Update:
         )
 
     def is_valid(self) -> bool:
-        """Whether the contract accepts the call, values of gradients apart."""
+        """Whether the contract accepts the call, apart from the values of gradients."""
         return self._numbers_fit() and self._arrays_fit() and self._coefficients_fit()
 
     def _numbers_fit(self) -> bool:
@@ -307,7 +307,7 @@ class Update:
         )
 
     def _coefficients_fit(self) -> bool:
-        """Whether the numbers fit the parameters' types, once they are coefficients."""
+        """Whether `eps` and the coefficients fit the types of the parameters."""
         lr, scale = float(self.numbers["lr"]), float(self.numbers["scale"])
         by_itself = self.options.get("independent", not self.rule.endswith("w"))
         coefficients = [lr, scale, self.decay if by_itself else lr * self.decay]
@@ -326,7 +326,7 @@ class Update:
         return 1e-2 if self.numbers["decay"] is None else float(self.numbers["decay"])
 
     def nonfinite(self) -> int:
-        """How many elements of gradients the rule cannot take."""
+        """Number of gradient elements that the rule refuses."""
         count = 0
         for p, g in zip(self.roles["p"], self.roles["g"], strict=True):
             limit = LIMITS[p.dtype] if self.rule.startswith("adam") else math.inf
@@ -335,7 +335,7 @@ class Update:
         return count
 
     def expected(self) -> list[tuple[np.ndarray, ...]]:
-        """What the reference makes of each row: parameter, then state."""
+        """New parameter and state of each row, by the reference."""
         numbers, options = self.numbers, self.options
         decay = {"weight_decay" if self.rule.endswith("w") else "l2": self.decay}
         common = {
@@ -371,7 +371,7 @@ class Update:
 
 
 def same(one: np.ndarray, other: np.ndarray) -> bool:
-    """Equal bits; NaNs are equal."""
+    """Whether two arrays have equal bits; all NaNs are equal."""
     one, other = np.asarray(one), np.asarray(other)
     bits = f"u{one.dtype.itemsize}"
     equal = np.ascontiguousarray(one).view(bits) == np.ascontiguousarray(other).view(bits)
@@ -379,7 +379,7 @@ def same(one: np.ndarray, other: np.ndarray) -> bool:
 
 
 def same_outside(arena: Arena, memory: np.ndarray, written: Iterable[Any]) -> bool:
-    """Whether the arena is as it was, the elements of some arrays aside."""
+    """Whether the arena still equals `memory` outside the elements of the arrays in `written`."""
     now = arena.memory.copy()
     inside = [
         array
@@ -456,7 +456,7 @@ def snapshot(opt: thalweg.Optimizer) -> Any:
 
 
 def tree(draw: Draw, leaves: Sequence[Any], depth: int = 0) -> Any:
-    """Leaves in some container of containers."""
+    """Leaves in random nested containers."""
     if depth < 2 and len(leaves) > 1 and draw.chance(0.5):
         cut = draw.randrange(1, len(leaves))
         leaves = [tree(draw, leaves[:cut], depth + 1), tree(draw, leaves[cut:], depth + 1)]
@@ -482,7 +482,7 @@ GROUPS: list[Any] = [
 
 
 def optimizer(draw: Draw, arena: Arena) -> str:
-    """The life of an optimizer."""
+    """Construct an optimizer and apply random actions to it."""
     leaves = [
         arena.array(draw.values(draw.shape(), draw.dtype())) for _ in range(draw.randrange(1, 5))
     ]
@@ -583,10 +583,10 @@ def load(draw: Draw, arena: Arena, opt: thalweg.Optimizer) -> Callable[[], None]
 
 
 def alter(draw: Draw, _: Arena, opt: thalweg.Optimizer) -> Callable[[], None]:
-    """Change an array that the optimizer holds, behind its back."""
+    """Change the flags or the shape of an array that the optimizer holds."""
     arrays = [array for array in opt.params.values() if isinstance(array, np.ndarray)]
     array = draw.choice(arrays or [np.ones(1)])
-    with contextlib.suppress(ValueError):  # what NumPy does not allow
+    with contextlib.suppress(ValueError):  # NumPy refuses some changes
         if draw.chance(0.5):
             array.setflags(write=draw.chance(0.5))
         elif array.flags.owndata and not array.dtype.hasobject:
@@ -619,7 +619,7 @@ ACTIONS: list[tuple[str, Callable[[Draw, Arena, Any], Callable[[], Any]]]] = [
 
 
 def trees(draw: Draw, arena: Arena) -> str:
-    """`decay`, `clip_by_global_norm` and `global_norm`."""
+    """One call of `decay`, `clip_by_global_norm` or `global_norm`."""
     leaves: list[Any] = []
     for _ in range(draw.randrange(4)):
         values = draw.values(draw.shape(), draw.dtype())
@@ -656,7 +656,7 @@ def trees(draw: Draw, arena: Arena) -> str:
 
 
 def norm_limit(number: Any) -> float:
-    """The largest norm; whole numbers beyond a float are infinite."""
+    """The limit of the norm as a float; integers beyond the range of floats are infinite."""
     return math.inf if isinstance(number, int) and number > sys.float_info.max else float(number)
 
 
@@ -677,7 +677,7 @@ KINDS = [update] * 4 + [optimizer] * 3 + [trees]
 
 
 def one(seed: int) -> str:
-    """Run one input; returns what became of it."""
+    """Run one input, and return its outcome."""
     draw = Draw(seed)
     with np.errstate(all="ignore"):
         return draw.choice(KINDS)(draw, Arena(draw))

@@ -1,4 +1,4 @@
-"""Runs of three parameters that are compared parameter by parameter."""
+"""Runs of three parameters, compared parameter by parameter."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def assert_same(opt: thalweg.Optimizer, other: thalweg.Optimizer, *names: str) -
 
 
 def alone(rule: Rule, name: str, steps: Sequence[int]) -> thalweg.Optimizer:
-    """An optimizer that never had any other parameter or step."""
+    """An optimizer of one parameter, trained with the gradients of `steps` only."""
     opt = rule.make({name: parameters()[name]})
     for step in steps:
         opt.step({name: gradients(step)[name]})

@@ -1,4 +1,4 @@
-"""What tests of memory-mapped training share: models in a directory, and runs to compare with."""
+"""Helpers of the tests of memory-mapped training: models in a directory, and runs in memory."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def start() -> dict[str, Any]:
-    """Parameters at the start, of both types, also without axes and without elements."""
+    """Initial parameters of both types, one of them 0-d and one empty."""
     rng = np.random.default_rng(1)
     return {
         "body": [rng.standard_normal((5, 7)).astype(np.float32), np.array(2.0)],
@@ -29,7 +29,7 @@ def gradients(step: int) -> dict[str, Any]:
 
 
 def wide(step: int = 0) -> dict[str, Any]:
-    """Parameters, or gradients of a step, that are soon made and take a while to update."""
+    """Parameters, or gradients of a step, that are fast to make and slow to update."""
     return {"w": np.full(400_000, np.float32(1 + step % 7)), "b": np.full(3, step % 5 - 1.0)}
 
 
@@ -41,7 +41,7 @@ def opened(
 
 
 def undisturbed(rule: str, steps: int) -> thalweg.Optimizer:
-    """An optimizer in memory after so many steps."""
+    """An optimizer in memory after `steps` steps without interruption."""
     opt = RULES[rule].make(start())
     for step in range(1, steps + 1):
         opt.step(gradients(step))
@@ -49,7 +49,7 @@ def undisturbed(rule: str, steps: int) -> thalweg.Optimizer:
 
 
 def bits(opt: thalweg.Optimizer) -> dict[str, Any]:
-    """Counters, and parameters and state bit by bit."""
+    """Counters, and the bytes of parameters and state."""
     found: dict[str, Any] = {"counts": (opt.step_count, opt.skip_count, opt.consecutive_skips)}
     for name, array in opt.params.items():
         found[name] = array.tobytes()

@@ -1,8 +1,8 @@
-"""An optimizer in plain NumPy, written to be read: what `thalweg`'s must hold after every action.
+"""Model of an optimizer in plain NumPy: the state that `thalweg`'s must have after every action.
 
-It has names where the real one has trees, and copies where the real one shares arrays. The
-arithmetic is `thalweg.reference`; everything around it (groups, counters, clipping, refusals,
-loading) is said here a second time, as the documentation has it and with nothing for speed.
+The model has names in place of trees, and copies in place of shared arrays. Its arithmetic is
+`thalweg.reference`. Everything else (groups, counters, clipping, refusals, loading) is written a
+second time, from the documentation, for readability and not for speed.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ EPS_MIN = {np.dtype(np.float32): 1e-15, np.dtype(np.float64): 1e-120}
 SQUARE_LIMIT = {np.dtype(np.float32): 2.0**64, np.dtype(np.float64): 2.0**512}
 
 
-class Refused(Exception):  # noqa: N818 - what happens to an action, not an error of the model
-    """The real optimizer must raise `error`, and change nothing."""
+class Refused(Exception):  # noqa: N818 - the outcome of an action, not an error of the model
+    """The real optimizer must raise `error` and change nothing."""
 
     def __init__(self, error: type[Exception], nonfinite: dict[str, int] | None = None) -> None:
         super().__init__(error.__name__)
@@ -60,7 +60,7 @@ class Report(NamedTuple):
 
 
 class Opened(NamedTuple):
-    """What holds for all parts of a step: its number, group 0's rate, what each parameter uses."""
+    """Values of all parts of a step: its number, the rate of group 0, numbers by parameter."""
 
     number: int
     lr: float
@@ -79,19 +79,19 @@ class Loaded(NamedTuple):
 class Leaf:
     array: Array
     step: int = 0
-    state: dict[str, Array] | None = None  # until it trains for the first time
+    state: dict[str, Array] | None = None  # None until the parameter first trains
 
 
 @dataclass
 class Group:
     names: tuple[str, ...]
     values: Values
-    match: Any = None  # globs that fit parameters added later too
+    match: Any = None  # globs, which also match parameters added later
 
 
 @dataclass
 class Average:
-    """A moving average of what trains, or has trained since it was made."""
+    """Moving average of the parameters that train, or have trained since it was made."""
 
     decay: float
     bias_correction: bool
@@ -137,7 +137,7 @@ def check_value(rule: str, key: str, value: Any) -> None:
 
 
 def cascade(groups: Sequence[Group], name: str) -> Values:
-    """What applies to a parameter: later groups win key by key, all of ``lr_scale`` counts."""
+    """Values of a parameter: later groups override key by key; all scales of ``lr_scale`` apply."""
     resolved: Values = {"frozen": False, "lr_scale": ()}
     for group in groups:
         if name in group.names:
@@ -149,7 +149,7 @@ def cascade(groups: Sequence[Group], name: str) -> Values:
 
 
 def at_step(values: Values, step: int) -> Values:
-    """The numbers of a step; ``lr`` with its scales multiplied in."""
+    """The numbers of a step; ``lr`` is multiplied by its scales."""
 
     def at(key: str, value: Any) -> float:
         return check_number(key, value(step)) if callable(value) else value
@@ -169,7 +169,7 @@ def fits(name: str, glob: str) -> bool:
 
 
 class Model:
-    """What an optimizer holds, and what each of its methods does to it."""
+    """State of an optimizer, and the effect of each method on it."""
 
     def __init__(
         self, rule: str, params: Mapping[str, Array], values: Values, groups: Any, options: Values
@@ -229,7 +229,7 @@ class Model:
         return {**resolved, "groups": positions}
 
     def trains(self, groups: Sequence[Group] | None = None) -> dict[str, Values]:
-        """The parameters that are not frozen, with what applies to them."""
+        """The parameters that are not frozen, with their values."""
         groups = self.groups if groups is None else groups
         applied = {name: cascade(groups, name) for name in self.leaves}
         return {name: values for name, values in applied.items() if not values["frozen"]}
@@ -245,13 +245,13 @@ class Model:
         thawed: Sequence[str] = (),
         params: Mapping[str, Array] | None = None,
     ) -> None:
-        """Make these the groups; what trains or is `thawed` for the first time gets its state."""
+        """Set the groups; a parameter that first trains, or is in `thawed`, gets its state."""
         trains = self.trains(groups)
         for name, values in trains.items():
             least = EPS_MIN.get(self.leaves[name].array.dtype, 0.0)
             expect(callable(values.get("eps")) or values.get("eps", 1.0) >= least, ValueError)
         if self.structural["nesterov"]:
-            # Group 0 by itself, and what frozen parameters would get, must make sense too.
+            # Group 0 alone and the values of frozen parameters must be valid too.
             for values in [groups[0].values, *(cascade(groups, name) for name in self.leaves)]:
                 expect(values["momentum"] != 0.0, ValueError)
                 expect(callable(values["dampening"]) or values["dampening"] == 0.0, ValueError)
@@ -262,7 +262,9 @@ class Model:
                 expect(leaf.array.dtype in EPS_MIN, TypeError)
                 started[name] = {key: np.zeros_like(leaf.array) for key in keys}
             else:
-                expect(len(keys) <= len(leaf.state), ValueError)  # momentum from zero
+                expect(
+                    len(keys) <= len(leaf.state), ValueError
+                )  # no momentum from zero: there is no buffer
         self._check_tied(set(trains), params)
         for name, state in started.items():
             self.leaves[name].state = state
@@ -270,7 +272,7 @@ class Model:
         self._follow()
 
     def _follow(self) -> None:
-        """The average takes in what trains, as it is now."""
+        """Add the parameters that train to the average, with their present values."""
         if self.average is not None:
             for name in self.trains():
                 start = Leaf(self.leaves[name].array.copy())
@@ -371,7 +373,7 @@ class Model:
         scale: float,
         limits: Mapping[str, float | None],
     ) -> Report:
-        """Update what has a gradient, all or nothing."""
+        """Update the parameters that have a gradient, all or none."""
         number, lr, numbers = opened
         taken = {}
         for name, g in grads.items():
@@ -393,7 +395,7 @@ class Model:
             finite = all(np.isfinite(one).all() for one in together.values())
             if limit and (finite or self.nonfinite == "ignore"):
                 clips[name] = reference.clip_factor(together, limit, scale)
-        clip = float(np.min([1.0, *clips.values()]))  # NaN stays
+        clip = float(np.min([1.0, *clips.values()]))  # unlike `min`, keeps NaN
 
         if self.nonfinite != "ignore":
             counts = {
@@ -414,7 +416,7 @@ class Model:
         return Report(self.step_count, lr, norm, clip, skipped=False, nonfinite={})
 
     def _check_coefficients(self, name: str, numbers: Values, scale: float) -> None:
-        """What is in range at every step, and finite once rounded to the parameter's type."""
+        """Numbers are in range at every step, and finite once rounded to the parameter's type."""
         leaf = self.leaves[name]
         lr, decay = numbers["lr"], numbers.get("weight_decay", 0.0)
         rate = decay if self.structural["independent"] else lr * decay
@@ -450,11 +452,11 @@ class Model:
 
     def reset(self, match: Any = None) -> None:
         for name in self.matching("*" if match is None else match):
-            self._forget(self.leaves[name])
+            self._clear(self.leaves[name])
         if match is None:
             self.step_count = self.skips = self.consecutive = 0
 
-    def _forget(self, leaf: Leaf) -> None:
+    def _clear(self, leaf: Leaf) -> None:
         leaf.step = 0
         for array in (leaf.state or {}).values():
             array[...] = 0.0
@@ -468,7 +470,7 @@ class Model:
         self.rebound = set()
 
     def _check_adoptable(self, params: Mapping[str, Array]) -> None:
-        """New arrays for parameters with state are of the same shape and type."""
+        """New arrays of parameters with state have the same shape and type."""
         for name, leaf in self.leaves.items():
             if leaf.state is not None:
                 expect(params[name].dtype in EPS_MIN, TypeError)
@@ -521,7 +523,7 @@ class Model:
         self.configure(groups, [n for n in fitting if self.leaves[n].state is None])
         self.step_count, self.skips, self.consecutive = saved.counts
         for name in set(saved.groups[0].names) & set(self.leaves) - set(saved.state) - set(trains):
-            self._forget(self.leaves[name])
+            self._clear(self.leaves[name])
         for name, theirs in fitting.items():
             self.leaves[name].step = theirs.step
             for key, array in theirs.state.items():
@@ -537,7 +539,7 @@ class Model:
     def _fitting_averages(
         self, saved: Average, trains: Mapping[str, Values]
     ) -> tuple[dict[str, Leaf] | None, bool]:
-        """What can be taken over, None if nothing can, and whether something cannot."""
+        """The saved averages that fit, None if none can, and whether any does not."""
         if saved.bias_correction != self.average.bias_correction:
             return None, True
         fitting = {}
@@ -552,7 +554,7 @@ class Model:
         return fitting, len(fitting) < len(saved.leaves) or not trains.keys() <= saved.leaves.keys()
 
     def _merged(self, saved: Saved) -> list[Group]:
-        """The saved groups; a callable stands for the callable that is here in its place."""
+        """The saved groups; each saved callable is replaced by the callable in its place here."""
 
         def merged(recorded: Any, mine: Any) -> Any:
             expect(callable(mine) or not callable(recorded), ValueError)

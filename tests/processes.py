@@ -19,16 +19,16 @@ needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="the platform ca
 
 
 def in_fork(work: Callable[[], str]) -> str:
-    """What `work` returns in a forked child; fails if the child hangs or dies."""
+    """Result of `work` in a forked child; fails if the child hangs or dies."""
     reader, writer = os.pipe()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # forking with threads is the point
+        warnings.simplefilter("ignore", DeprecationWarning)  # warns of a fork beside threads
         child = os.fork()
     if child == 0:
         said = "nothing"
         try:
             said = work()
-        except BaseException as error:  # noqa: BLE001 - told to the parent
+        except BaseException as error:  # noqa: BLE001 - reported to the parent
             said = repr(error)
         finally:
             os.write(writer, said.encode())

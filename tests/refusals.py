@@ -1,6 +1,6 @@
-"""Runs examples that raise: every letter of the message is compared, and nothing has changed.
+"""Runs examples that raise, compares the whole message, and checks that nothing has changed.
 
-`tests/errors` and the pages of the documentation are made of such examples.
+The examples are those of `tests/errors` and of the pages of the documentation.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def state(names: dict[str, Any]) -> Any:
-    """Everything a refusal must leave alone: the arrays, optimizers and averages in `names`."""
+    """Everything in `names` that a refusal must not change: arrays, optimizers, averages, sums."""
     optimizers = [value for value in names.values() if isinstance(value, thalweg.Optimizer)]
     mirrors = [value for value in names.values() if isinstance(value, Mirror)]
     for opt in optimizers:
@@ -40,7 +40,7 @@ def state(names: dict[str, Any]) -> Any:
 
 
 def shown(error: Exception) -> str:
-    """The end of a traceback, with stand-ins for addresses, directories and the process."""
+    """Last lines of the traceback; addresses, directories and the process have fixed stand-ins."""
     kind = type(error)
     name = "" if kind.__module__ == "builtins" else f"{kind.__module__}."
     notes = [n for n in getattr(error, "__notes__", ()) if "JAX has removed" not in n]
@@ -52,7 +52,7 @@ def shown(error: Exception) -> str:
 
 
 def told(source: str, names: dict[str, Any], *, refused: bool) -> str:
-    """What `source` prints, or raises in its last statement if it is to be `refused`."""
+    """Output of `source`; with `refused`, the text of the exception of its last statement."""
     *before, last = ast.parse(source).body
     out = io.StringIO()
     with redirect_stdout(out):
@@ -69,17 +69,17 @@ def told(source: str, names: dict[str, Any], *, refused: bool) -> str:
 
 
 def here(text: str) -> str:
-    """An expected text, as this machine and this Python have it."""
+    """The expected text, adapted to this machine and this version of Python."""
     if sys.version_info < (3, 11):
-        text = re.sub("\nwhile processing .*", "", text)  # a note, which 3.10 does not have
+        text = re.sub("\nwhile processing .*", "", text)  # Python 3.10 has no notes
     return text.replace("avx512, avx2, baseline", ", ".join(thalweg.cpu_levels()))
 
 
 def check(examples: Iterable[tuple[str, str]]) -> None:
-    """Run examples of (statements, the text that they raise or print) one after the other."""
+    """Run pairs of (statements, the text that they raise or print), in order, in one namespace."""
     names: dict[str, Any] = {"__name__": "__main__"}
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # NumPy's, of resize and the like
+        warnings.simplefilter("ignore", DeprecationWarning)  # NumPy's, of `resize` and others
         for source, text in examples:
             expected = here(text.rstrip("\n"))
             assert told(source, names, refused=expected != "") == expected, source

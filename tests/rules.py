@@ -1,4 +1,4 @@
-"""The rules: each with its function, its definition in the reference, and options for tests."""
+"""Table of the rules for tests: class, function, definition in the reference, state and options."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Options = dict[str, Any]
 
 
 class Rule(NamedTuple):
-    """One setting of an optimizer: its class, its function, its definition in the reference."""
+    """One variant of a rule: its class, its function, its definition in the reference."""
 
     cls: type[thalweg.Optimizer]
     update: Callable[..., bool]
@@ -30,7 +30,7 @@ class Rule(NamedTuple):
     options: dict[str, st.SearchStrategy[Any]]
 
     def arguments(self, options: Options) -> Options:
-        """What the optimizer is made with: typical options, unless others are given."""
+        """Arguments of the constructor: the typical options, overridden by `options`."""
         amsgrad = {"amsgrad": True} if "max_exp_avg_sq" in self.state else {}
         return {**self.typical, **amsgrad, **options}
 
@@ -53,7 +53,7 @@ class Rule(NamedTuple):
     def apply(
         self, p: Any, g: Any, state: Sequence[Any], step: int, options: Options, **how: Any
     ) -> bool:
-        """Update in place, by the core; whether it did."""
+        """Update in place, by the core; return whether the update was done."""
         arrays, more = self._arguments(p, g, state, step)
         return self.update(*arrays, **more, **options, **{"nonfinite": "ignore", **how})
 

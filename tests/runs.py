@@ -1,11 +1,11 @@
-"""Runs that can be interrupted anywhere: with groups, schedules in mid-cycle, skipped and partial
-steps, half-filled accumulators and averages.
+"""Runs that can be interrupted anywhere: groups, schedules in mid-cycle, skipped and partial steps,
+half-filled accumulators, averages.
 
-As a program it resumes runs that another process saved.
+As a program, it resumes runs that another process saved:
 
     python tests/runs.py DIRECTORY MICRO_STEPS
 
-loads ``DIRECTORY/<name>.safetensors`` for every run, goes on, and prints what came out.
+loads ``DIRECTORY/<name>.safetensors`` for every run, advances it, and prints its fingerprint.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ RUNS: dict[str, tuple[type[thalweg.Optimizer], dict[str, Any]]] = {
 
 
 class Run:
-    """A run of one rule, in micro-steps: two of them, with an accumulator, make a step."""
+    """A run of one rule in micro-steps; an accumulator makes a step of two micro-steps."""
 
     def __init__(self, name: str, size: int = 140_000) -> None:
         cls, options = RUNS[name]
@@ -57,7 +57,7 @@ class Run:
         self.acc = thalweg.Accumulator(self.opt)
 
     def advance(self, micro_steps: int) -> None:
-        """Go on by so many micro-steps."""
+        """Take `micro_steps` micro-steps."""
         for _ in range(micro_steps):
             number = self.acc.count + 2 * (self.opt.step_count + self.opt.skip_count)
             grads: dict[str, Any] = {
@@ -68,7 +68,7 @@ class Run:
             if number % 10 == 4:
                 grads["fc.1.w"][0, 0] = np.nan  # this step will be skipped
             if number % 6 in (2, 3):
-                grads["fc.0.b"] = None  # no gradient for it in the whole step
+                grads["fc.0.b"] = None  # no gradient in either micro-step of the step
             self.acc.add(grads, weight=1 + number % 3)
             if self.acc.count == 2:
                 report = self.opt.step(self.acc.grads, scale=1 / self.acc.weight, max_norm=100.0)
@@ -78,17 +78,17 @@ class Run:
                     self.slow.update()
 
     def save(self, path: Path) -> None:
-        """Save it, with its generator."""
+        """Save the run, with its random generator."""
         self.opt.save(path, extra={"rng": self.rng.bit_generator.state})
 
     def load(self, path: Path) -> thalweg.LoadReport:
-        """Go on from there."""
+        """Load the run, with its random generator."""
         report = self.opt.load(path)
         self.rng.bit_generator.state = report.extra["rng"]
         return report
 
     def fingerprint(self) -> str:
-        """A hash of all that it holds."""
+        """Hash of the complete state of the run."""
         digest = hashlib.sha256()
         saved = self.opt.state_dict(copy=False)
         for name, array in self.opt.params.items():

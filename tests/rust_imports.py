@@ -1,4 +1,4 @@
-"""What each file of a Rust crate imports of the crate: `use`, and paths in the code."""
+"""Imports between the files of a Rust crate: `use` items, and paths in the code."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ TEST_MODULE = re.compile(r"#\[cfg\([^\]]*\btest\b[^\]]*\)\]\s*mod \w+\s*\{")
 
 
 def rust_imports(root: Path, apart: tuple[str, ...] = ()) -> dict[str, set[str]]:
-    """What each file of a crate imports: the file that has the name, or hands it on.
+    """For each file of a crate, the files that define or re-export the names it imports.
 
-    Folders that are crates of their own are `apart`.
+    The folders in `apart` are other crates.
     """
     modules = {}
     for path in root.rglob("*.rs"):
@@ -59,7 +59,7 @@ def imported(module: Module, path: Path, modules: Mapping[Module, Path]) -> Iter
 
 
 def names(tree: str) -> list[str]:
-    """The paths of a tree of imports, ``a::{b, c::{d, e as f}}``."""
+    """Paths of an import tree such as ``a::{b, c::{d, e as f}}``."""
     tree = tree.strip()
     if "{" not in tree:
         return [tree.partition(" as ")[0]]
@@ -76,7 +76,7 @@ def names(tree: str) -> list[str]:
 
 
 def without_tests(code: str) -> str:
-    """The code without its modules of tests."""
+    """Code without its test modules."""
     while found := TEST_MODULE.search(code):
         depth, at = 1, found.end()
         while depth:

@@ -1,4 +1,4 @@
-"""Schedules for the tests: an example of every kind, and strategies for arbitrary ones.
+"""Schedules for tests: an example of every kind, and strategies for arbitrary ones.
 
 ``python tests/schedules.py`` writes ``tests/data/schedules.json``, the exact values that
 ``test_schedule_values.py`` compares with.
@@ -171,11 +171,11 @@ schedules = st.recursive(
     ),
     max_leaves=6,
 )
-"""Any schedule that JSON can hold."""
+"""Any schedule that can be written as JSON."""
 
 
 def evaluated(text: str) -> Any:
-    """What a representation means where the schedules are known by their names."""
+    """The schedule that `text`, the repr of a schedule, evaluates to."""
     return eval(text, {name: getattr(schedule, name) for name in schedule.__all__})  # noqa: S307
 
 

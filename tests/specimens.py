@@ -1,6 +1,6 @@
-"""Every kind of array a user may pass, made from the same numbers, with memory around it to watch.
+"""Arrays of every kind that a user may pass, made from the same numbers.
 
-Each table maps a name to ``make(dtype, folder)``; arrays that can be views are views into the
+Each table maps a name to ``make(dtype, folder)``. An array that can be a view is one into the
 middle of a larger buffer, so that `memory` shows a stray write.
 """
 
@@ -30,7 +30,7 @@ Array = NDArray[Any]
 
 
 POOL = np.random.default_rng(0).uniform(0.5, 2.0, 16384)
-"""Positive, so that it does for second moments too."""
+"""Positive numbers, so that they are valid second moments too."""
 
 
 def numbers(shape: Any, dtype: Any, seed: int = 0) -> Array:
@@ -47,7 +47,7 @@ def grid(dtype: Any) -> Array:
 
 
 def memory(value: Any) -> Array:
-    """The bytes of the whole buffer that an array is a view of, live."""
+    """The bytes of the whole buffer behind an array, as a live view."""
     owner = value
     while getattr(owner, "base", None) is not None:
         owner = owner.base
@@ -57,7 +57,7 @@ def memory(value: Any) -> Array:
 
 
 def with_elements(before: Array, value: Array, elements: Array) -> Array:
-    """What `memory(value)` is once `elements` have been written to `value`, and nothing else."""
+    """Expected `memory(value)` after a write of `elements` to `value`, if it was `before`."""
     after = before.copy()
     if value.size:
         offset = address(value) - address(memory(value))
@@ -70,7 +70,7 @@ def address(value: Array) -> int:
 
 
 def picture(*values: Any) -> list[Any]:
-    """What can be compared: arrays by their bits in logical order, optimizers by all they hold."""
+    """Values in a comparable form: arrays as bits in logical order, optimizers as their state."""
     seen: list[Any] = []
     for value in values:
         if isinstance(value, Optimizer):
@@ -96,7 +96,7 @@ def refuse(*_: Any, **__: Any) -> NoReturn:
 
 
 class Hostile(np.ndarray):
-    """Raises whenever NumPy asks it instead of looking at its memory."""
+    """Raises whenever NumPy calls its methods instead of reading its memory."""
 
     __eq__ = __ne__ = __bool__ = __len__ = __iter__ = __getitem__ = __setitem__ = refuse
     __array_ufunc__ = __add__ = __mul__ = __copy__ = __deepcopy__ = __hash__ = refuse
@@ -122,7 +122,7 @@ def complex_numbers(dtype: Any) -> Array:
 
 
 def filled(buffer: Any, dtype: Any, offset: int = 0) -> Array:
-    """A view into the middle of a buffer of 320 bytes and more."""
+    """A view of shape (3, 4) into the middle of a buffer."""
     whole = np.frombuffer(buffer, np.uint8)
     whole[:] = 0xA5
     view = whole[16 + offset :][: 12 * np.dtype(dtype).itemsize].view(dtype).reshape(3, 4)
@@ -131,7 +131,7 @@ def filled(buffer: Any, dtype: Any, offset: int = 0) -> Array:
 
 
 def mapped(dtype: Any, folder: Path, mode: Any) -> Array:
-    """Not at the start of its file, nor of a page."""
+    """A memory map that starts neither at the start of its file nor of a page."""
     with tempfile.NamedTemporaryFile(dir=folder, delete=False) as file:
         arena(dtype).tofile(file)
         file.flush()
@@ -148,7 +148,7 @@ def orphan(dtype: Any) -> Array:
 
 @functools.cache
 def segment() -> shared_memory.SharedMemory:
-    """One for the process: a segment cannot be closed while arrays lie in it."""
+    """The segment of the process: one, since it cannot be closed while arrays use it."""
     made = shared_memory.SharedMemory(create=True, size=320)
     made.unlink()
     return made

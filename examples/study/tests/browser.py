@@ -1,7 +1,7 @@
-"""Opens pages in a real browser, headless Chromium, and tells what a visitor would notice.
+"""Opens pages in headless Chromium, and reports what a visitor would notice.
 
-It is driven over a pair of pipes by the DevTools protocol: messages of JSON, each with a zero byte
-behind it. So there is no port to be free, and nothing to install but the browser.
+The DevTools protocol runs over a pair of pipes: messages of JSON, each followed by a zero byte. So
+no free port is needed, and no package but the browser.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ if TYPE_CHECKING:
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 PATIENCE = 60
-"""Seconds without a word from the browser after which it is given up."""
+"""Seconds of silence from the browser after which a test fails."""
 
 OPTIONS = (
     "--headless",
     "--remote-debugging-pipe",
-    "--no-sandbox",  # which root, as in a container, may not have
-    "--disable-dev-shm-usage",  # which is small in a container
+    "--no-sandbox",  # as root, usual in a container, Chromium cannot start one
+    "--disable-dev-shm-usage",  # /dev/shm is small in a container
     "--disable-gpu",
-    "--disable-background-networking",  # the browser's own; pages are watched one by one
+    "--disable-background-networking",  # the browser's requests; pages' are recorded
     "--disable-component-update",
     "--no-first-run",
     "--hide-scrollbars",
@@ -57,23 +57,23 @@ LOOK = """(async () => {
 
 @dataclass(frozen=True)
 class Page:
-    """What a visitor notices of a page."""
+    """Findings about a page that a visitor would notice."""
 
     title: str
     images: int
-    """How many there are."""
+    """Number of images."""
 
     broken: tuple[str, ...]
-    """Descriptions of images that do not show."""
+    """Descriptions of images that are not shown."""
 
     errors: tuple[str, ...]
-    """What the console says of errors and warnings, and exceptions of scripts."""
+    """Errors and warnings in the console, and exceptions of scripts."""
 
     requests: tuple[str, ...]
-    """Addresses, not of files, that it asks for."""
+    """Addresses that the page requests, other than local ones."""
 
     overflow: int
-    """Pixels by which it is wider than its window."""
+    """Pixels by which the page is wider than its window."""
 
 
 class Browser:
@@ -87,7 +87,7 @@ class Browser:
         self._events: list[dict[str, Any]] = []
 
     def inspect(self, path: Path, width: int, *, screenshot: Path | None = None) -> Page:
-        """Open a file in a window of a width in pixels; make a picture of it if asked to."""
+        """Open a file in a window of `width` pixels; save a picture to `screenshot` if given."""
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
         session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         try:
@@ -122,7 +122,7 @@ class Browser:
         )
 
     def call(self, method: str, session: str | None = None, **params: Any) -> Any:
-        """Call a method of the protocol and return its result; events meanwhile are kept."""
+        """Call a method of the protocol and return its result; keep events that arrive first."""
         self._sent += 1
         message = {"id": self._sent, "method": method, "params": params}
         if session is not None:
@@ -134,7 +134,7 @@ class Browser:
         return answer["result"]
 
     def close(self) -> None:
-        """Ask it to go, and wait until it has gone with all its processes."""
+        """Ask the browser to exit, and wait until all its processes have."""
         self.call("Browser.close")
         while self._read():
             pass
@@ -152,14 +152,14 @@ class Browser:
         return dict(json.loads(message))
 
     def _read(self) -> bytes:
-        """Return what comes next, nothing if the browser has gone."""
+        """Return the next bytes; none if the browser has exited."""
         ready, _, _ = select.select([self._from_browser], [], [], PATIENCE)
         assert ready, f"the browser says nothing for {PATIENCE} seconds"
         return os.read(self._from_browser, 2**16)
 
 
 def program() -> str:
-    """Return the browser's path; skip the test where there is none."""
+    """Return the path of the browser; skip the test if there is none."""
     for name in NAMES:
         if found := shutil.which(name):
             return found
@@ -168,11 +168,11 @@ def program() -> str:
 
 @contextmanager
 def running() -> Iterator[Browser]:
-    """Start a browser with a profile of its own, and end it."""
+    """Start a browser with a new profile, and end it after the block."""
     path = program()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
-        read_end, to_browser = map(_out_of_the_way, os.pipe())
-        from_browser, write_end = map(_out_of_the_way, os.pipe())
+        read_end, to_browser = map(_moved_up, os.pipe())
+        from_browser, write_end = map(_moved_up, os.pipe())
         process = os.posix_spawn(
             path,
             [path, *OPTIONS, f"--user-data-dir={profile}", "about:blank"],
@@ -180,7 +180,7 @@ def running() -> Iterator[Browser]:
             file_actions=[
                 (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
                 (os.POSIX_SPAWN_OPEN, 2, os.devnull, os.O_WRONLY, 0),
-                # Where the browser expects its two pipes.
+                # The descriptors at which the browser expects its pipes.
                 (os.POSIX_SPAWN_DUP2, read_end, 3),
                 (os.POSIX_SPAWN_DUP2, write_end, 4),
             ],
@@ -199,13 +199,13 @@ def running() -> Iterator[Browser]:
 
 
 def inspect(path: Path, width: int) -> Page:
-    """Open a file in a browser of its own."""
+    """Open a file in a new browser."""
     with running() as browser:
         return browser.inspect(path, width)
 
 
-def _out_of_the_way(descriptor: int) -> int:
-    """Move it to where it is not overwritten while others are put in place."""
+def _moved_up(descriptor: int) -> int:
+    """Move a descriptor to 10 or above, where no `DUP2` action of the spawn overwrites it."""
     moved = fcntl(descriptor, F_DUPFD_CLOEXEC, 10)
     os.close(descriptor)
     return moved
