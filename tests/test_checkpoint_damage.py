@@ -234,10 +234,6 @@ def full_file(path: Path) -> tuple[bytes, Any]:
     return path.read_bytes(), look(*whole)
 
 
-def changed_everywhere(path: Path) -> list[tuple[str, int]]:
-    return [*places(full_file(path)[0])]
-
-
 NAMES = [
     *(f"params/{name}" for name in "bw"),
     *(f"state/{name}/{key}" for name in "bw" for key in ("exp_avg", "exp_avg_sq")),
