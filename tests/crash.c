@@ -64,7 +64,7 @@ static void note(const char *what, const char *name) {
 }
 
 /* Records a call, and returns the mode that applies to it, or 0. KILL_BEFORE does not return. */
-static int fate(const char *what, const char *name) {
+static int record(const char *what, const char *name) {
     note(what, name);
     if (--countdown != 0) return 0;
     if (mode == KILL_BEFORE) kill(getpid(), SIGKILL);
@@ -87,7 +87,7 @@ static int is_directory(int fd) {
 #define REAL(name) ((__typeof__(&name))dlsym(RTLD_NEXT, #name))
 
 #define RUN(found, what, type, call)                      \
-    int what_happens = (found) ? fate(what, name) : 0;    \
+    int what_happens = (found) ? record(what, name) : 0;    \
     if (what_happens == FAIL) return -1;                  \
     type result = call;                                   \
     if (what_happens == KILL_AFTER) kill(getpid(), SIGKILL); \
@@ -122,7 +122,7 @@ FCNTL(fcntl64)
 
 ssize_t write(int fd, const void *bytes, size_t length) {
     char name[PATH_MAX];
-    int happens = !reads && named(fd, name) ? fate("write", name) : 0;
+    int happens = !reads && named(fd, name) ? record("write", name) : 0;
     if (happens == FAIL) return -1;
     if (happens == LESS) length = (length + 1) / 2;
     ssize_t result = REAL(write)(fd, bytes, length);
@@ -140,7 +140,7 @@ PWRITE(pwrite64, off64_t)
 
 ssize_t pread64(int fd, void *bytes, size_t length, off64_t at) {
     char name[PATH_MAX];
-    int happens = reads && named(fd, name) ? fate("read", name) : 0;
+    int happens = reads && named(fd, name) ? record("read", name) : 0;
     if (happens == FAIL) return -1;
     if (happens == LESS) length = (length + 1) / 2;
     if (happens == TRUNCATE) {

@@ -271,20 +271,20 @@ class Saves:
             self.contents[name] = thalweg.read_checkpoint(self.path)
         self.watch = Watch(folder)
 
-    def become(self, name: str) -> None:
+    def restore(self, name: str) -> None:
         """Set the optimizer to its state at one of the saves."""
         self.opt.load_state_dict(self.contents[name].state_dict)
         for key, array in (self.contents[name].params or {}).items():
             self.opt.params[key][...] = array
 
-    def begin(self) -> None:
+    def prepare(self) -> None:
         """Restore the old file, or no file, and the optimizer to save."""
         for found in self.folder.iterdir():
             found.unlink()
         if self.old:
             self.path.write_bytes(self.raw["old"])
             self.path.chmod(0o640)
-        self.become("new")
+        self.restore("new")
 
     def save(self, name: str) -> None:
         """Save the optimizer: the call under test."""
@@ -312,12 +312,12 @@ class Saves:
 
     def trial(self, nth: int, mode: int, code: int) -> dict[str, Any]:
         """Outcome of a save whose nth call goes wrong, and of the next save."""
-        self.begin()
+        self.prepare()
         kills = mode in (KILL_BEFORE, KILL_AFTER)
         status = self.killed(nth, mode) if kills else 0
         error = None if kills else self.failed(nth, mode, code)
         files = self.files()
-        self.become("next")
+        self.restore("next")
         self.save("next")
         told = {"error": described(error), "status": status, "files": files}
         return {**told, "after": self.files()}
@@ -326,7 +326,7 @@ class Saves:
 def calls(directory: str, size: str, old: str) -> None:
     """Let each call of a save fail in each way, and print the outcomes."""
     saves = Saves(Path(directory), int(size), old=old == "old")
-    saves.begin()
+    saves.prepare()
     saves.watch.begin()
     saves.save("new")
     seen = saves.watch.end()
@@ -379,7 +379,7 @@ def reads(directory: str) -> None:
 
 
 def full(directory: str) -> None:
-    """Save on a disk of a megabyte with too little and enough room, then on a read-only one."""
+    """Save on a disk of a megabyte with too little room and with enough, then read-only."""
     folder = Path(directory)
     path, filler = folder / "run.safetensors", folder / "filler"
     opt = made(20_000)

@@ -309,8 +309,8 @@ class Update:
     def _coefficients_fit(self) -> bool:
         """Whether `eps` and the coefficients fit the types of the parameters."""
         lr, scale = float(self.numbers["lr"]), float(self.numbers["scale"])
-        by_itself = self.options.get("independent", not self.rule.endswith("w"))
-        coefficients = [lr, scale, self.decay if by_itself else lr * self.decay]
+        without_lr = self.options.get("independent", not self.rule.endswith("w"))
+        coefficients = [lr, scale, self.decay if without_lr else lr * self.decay]
         eps = float(self.numbers.get("eps", 1.0))
         if self.rule.startswith("adam"):
             first = reference.one_minus_power(float(self.numbers["beta1"]), self.step)

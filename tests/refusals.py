@@ -39,7 +39,7 @@ def state(names: dict[str, Any]) -> Any:
     )
 
 
-def shown(error: Exception) -> str:
+def error_text(error: Exception) -> str:
     """Last lines of the traceback; addresses, directories and the process have fixed stand-ins."""
     kind = type(error)
     name = "" if kind.__module__ == "builtins" else f"{kind.__module__}."
@@ -51,7 +51,7 @@ def shown(error: Exception) -> str:
     return text.replace(f"process {os.getpid()}", "process 4242")
 
 
-def told(source: str, names: dict[str, Any], *, refused: bool) -> str:
+def outcome(source: str, names: dict[str, Any], *, refused: bool) -> str:
     """Output of `source`; with `refused`, the text of the exception of its last statement."""
     *before, last = ast.parse(source).body
     out = io.StringIO()
@@ -64,11 +64,11 @@ def told(source: str, names: dict[str, Any], *, refused: bool) -> str:
             if not refused:
                 raise
             assert state(names) == kept
-            return shown(error)
+            return error_text(error)
     return out.getvalue().rstrip("\n")
 
 
-def here(text: str) -> str:
+def adapted(text: str) -> str:
     """The expected text, adapted to this machine and this version of Python."""
     if sys.version_info < (3, 11):
         text = re.sub("\nwhile processing .*", "", text)  # Python 3.10 has no notes
@@ -81,5 +81,5 @@ def check(examples: Iterable[tuple[str, str]]) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # NumPy's, of `resize` and others
         for source, text in examples:
-            expected = here(text.rstrip("\n"))
-            assert told(source, names, refused=expected != "") == expected, source
+            expected = adapted(text.rstrip("\n"))
+            assert outcome(source, names, refused=expected != "") == expected, source

@@ -1,4 +1,4 @@
-"""Sums of gradients: the bits of the reference, and the step of the whole batch."""
+"""Sums of gradients equal the reference bit for bit, and give the step of the whole batch."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def summed(like: Array, grads: list[tuple[Array, float]]) -> Array:
 
 @settings(max_examples=150, deadline=None)
 @given(data=st.data())
-def test_sums_are_those_of_the_reference(data: st.DataObject) -> None:
+def test_sums_equal_the_reference(data: st.DataObject) -> None:
     shape, dtype, rng = data.draw(shapes), data.draw(types), data.draw(generators)
     _, p = place(np.zeros(shape, dtype), data.draw(writable))
     grads = []
@@ -59,7 +59,7 @@ def test_sums_are_those_of_the_reference(data: st.DataObject) -> None:
             for g, weight in grads:
                 acc.add({"p": g}, weight)
         assert_same_bits(acc.grads["p"], expected)
-        # Python's own `sum` makes up for the rounding of floats from 3.12 on.
+        # Not `sum`, which compensates for rounding from Python 3.12 on.
         assert acc.weight == reduce(add, (weight for _, weight in grads))
         assert acc.count == len(grads)
     assert all(np.array_equal(bits(g), old) for (g, _), old in zip(grads, before, strict=True))
@@ -91,17 +91,17 @@ MAKE: dict[str, Callable[[Any], thalweg.Optimizer]] = {
 
 @pytest.mark.parametrize("make", MAKE.values(), ids=MAKE)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_a_batch_in_parts_is_the_step_of_the_whole_batch(
+def test_a_batch_in_parts_gives_the_step_of_the_whole_batch(
     make: Callable[[Any], thalweg.Optimizer], dtype: str
 ) -> None:
-    """Bit for bit where the sums are exact: small integers, as many samples as a power of two."""
+    """Bit for bit, since the sums are exact: small integers, and a power of two of samples."""
     rng = np.random.default_rng(1)
     one, whole = {"w": np.ones((3, 4), dtype)}, {"w": np.ones((3, 4), dtype)}
     opt, other = make(one), make(whole)
     acc = Accumulator(opt)
     for _ in range(3):
         samples = rng.integers(-64, 64, (8, 3, 4)).astype(float)
-        for part in np.split(samples, [2, 4]):  # means over 2, 2 and 4
+        for part in np.split(samples, [2, 4]):  # means over 2, 2 and 4 samples
             acc.add({"w": part.mean(axis=0)}, weight=len(part))
         opt.step(acc.grads, scale=1 / acc.weight)
         acc.clear()
@@ -136,7 +136,7 @@ def test_none_leaves_a_parameter_out_and_the_step_skips_it() -> None:
     assert [opt.state[name]["step"] for name in opt.params] == [1, 0, 1]
 
 
-def test_sums_keep_their_arrays_and_begin_anew_after_clear() -> None:
+def test_sums_keep_their_arrays_and_restart_after_clear() -> None:
     acc = Accumulator({"w": np.ones(3, np.float32), "b": np.ones(())})
     acc.add({"w": np.full(3, np.nan), "b": np.float64(2.0)})
     held = acc.grads
@@ -148,7 +148,7 @@ def test_sums_keep_their_arrays_and_begin_anew_after_clear() -> None:
     assert held["b"] == 3.0
 
 
-def test_a_sum_that_is_not_finite_is_refused_by_the_step_and_named() -> None:
+def test_a_step_refuses_a_nonfinite_sum_and_names_it() -> None:
     opt = thalweg.AdamW({"w": np.ones(2), "b": np.ones(2)})
     acc = Accumulator(opt)
     acc.add({"w": np.array([1.0, np.nan]), "b": np.ones(2)})
@@ -184,7 +184,7 @@ REFUSED: dict[str, tuple[Callable[[Accumulator], Any], float, type[Exception], s
 
 
 @pytest.mark.parametrize(("grads", "weight", "error", "message"), REFUSED.values(), ids=REFUSED)
-def test_what_is_refused_adds_nothing(
+def test_a_refused_addition_changes_nothing(
     grads: Callable[[Accumulator], Any], weight: float, error: type[Exception], message: str
 ) -> None:
     acc = Accumulator({"w": np.ones(2), "b": np.ones(2, np.float32)})

@@ -1,4 +1,4 @@
-"""Scalars lose no digits; tiny numbers count as zero; huge ones never become NaN."""
+"""Scalars lose no digits, tiny numbers count as zero, and huge gradients never give NaN."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_tiny_gradients_and_state_count_as_zero(
     [
         (np.float32, np.inf),
         (np.float32, np.nan),
-        (np.float32, 2e19),  # a number, but its square is not
+        (np.float32, 2e19),  # finite, but its square is not
         (np.float64, np.inf),
         (np.float64, np.nan),
         (np.float64, 1.4e154),
@@ -85,7 +85,7 @@ def test_no_gradient_makes_a_parameter_nan(
 
 @pytest.mark.parametrize("scale", [1.0, 0.5, 2.0**20])
 @pytest.mark.parametrize(("dtype", "limit"), [(np.float32, 2.0**64), (np.float64, 2.0**512)])
-def test_adam_takes_any_gradient_whose_square_is_a_number(
+def test_adam_accepts_any_gradient_whose_square_is_finite(
     dtype: type, limit: float, scale: float
 ) -> None:
     p, m, v = np.zeros((3, 1), dtype)

@@ -1,4 +1,4 @@
-"""Gradients that run through memory along other axes than their parameter: the same bits."""
+"""Gradients with another order of axes in memory than their parameter give the same bits."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SHAPES = [(8, 8), (31, 700), (300, 270), (5, 40, 33), (2, 17, 1, 300), (3, 50_00
 
 
 def layouts(g: np.ndarray[Any, Any]) -> Iterator[np.ndarray[Any, Any]]:
-    """The same numbers, in every order of the axes in memory, some reversed, off any alignment."""
+    """The same numbers in every order of axes in memory: contiguous, reversed and unaligned."""
     for order in itertools.permutations(range(g.ndim)):
         back = np.argsort(order)
         yield np.ascontiguousarray(g.transpose(order)).transpose(back)
@@ -56,7 +56,7 @@ def test_every_order_of_axes_gives_the_same_bits(
 
 
 @pytest.mark.parametrize("at", [(0, 0), (17, 200), (299, 269), (150, 0)])
-def test_what_is_not_finite_is_found_in_every_order(at: tuple[int, int]) -> None:
+def test_a_nan_is_found_in_every_order_of_axes(at: tuple[int, int]) -> None:
     g = np.ones((300, 270), np.float32)
     g[at] = np.nan
     for gradient in layouts(g):

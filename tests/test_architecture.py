@@ -1,4 +1,4 @@
-"""Imports point one way: between modules, and between the folders they are in."""
+"""Imports point one way, between modules and between their folders."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SOURCES = {".py", ".pyi"}
 
 
 def circle(graph: Mapping[str, set[str]]) -> list[str]:
-    """The nodes of a circle in the order of its edges, the first one again at its end, or none."""
+    """Nodes of a circle in the order of its edges, the first one repeated at the end; or none."""
     done: set[str] = set()
     for start in sorted(graph):
         path: list[str] = []
@@ -42,7 +42,7 @@ def circle(graph: Mapping[str, set[str]]) -> list[str]:
 
 
 def between_rooms(graph: Mapping[str, set[str]], room: Mapping[str, str]) -> dict[str, set[str]]:
-    """The graph of the rooms that nodes are in."""
+    """The graph of rooms; `room` maps each node to its room."""
     rooms: dict[str, set[str]] = {name: set() for name in room.values()}
     for node, targets in graph.items():
         rooms[room[node]] |= {room[target] for target in targets} - {room[node]}
@@ -50,7 +50,7 @@ def between_rooms(graph: Mapping[str, set[str]], room: Mapping[str, str]) -> dic
 
 
 def python_modules(package: Path) -> dict[str, Path]:
-    """The modules of a package by name; the native one is its stub."""
+    """Files of the modules of a package by name; for the native module, its stub."""
     found = {}
     for path in package.rglob("*"):
         if path.suffix in SOURCES:
@@ -60,7 +60,7 @@ def python_modules(package: Path) -> dict[str, Path]:
 
 
 def python_imports(package: Path) -> dict[str, set[str]]:
-    """What each module imports of its package, in functions and for type checkers too."""
+    """Modules of its package that each module imports, in functions and for type checkers too."""
     modules = python_modules(package)
     return {
         name: {target for target in imported(name, path, modules) if target != name}
@@ -85,7 +85,7 @@ def imported(name: str, path: Path, modules: Mapping[str, Path]) -> Iterator[str
 
 
 def python_rooms(package: Path) -> dict[str, str]:
-    """The folder or flat file directly in the package that each module is in."""
+    """Room of each module: its folder or file directly in the package."""
     return {name: ".".join(name.split(".")[:2]) for name in python_modules(package)}
 
 
@@ -124,25 +124,25 @@ def test_no_circle_of_rust_folders(crate: str) -> None:
 @pytest.mark.parametrize(
     ("folder", "most"), [("src", 6), ("src/python", 14), ("python/thalweg", 14)]
 )
-def test_few_files_lie_flat(folder: str, most: int) -> None:
+def test_top_folders_hold_few_files(folder: str, most: int) -> None:
     ours = {*SOURCES, ".rs", ".toml", ".typed", ""}
     flat = [p.name for p in (ROOT / folder).iterdir() if p.is_file() and p.suffix in ours]
     assert len(flat) <= most, sorted(flat)
 
 
-def test_imports_are_found_wherever_they_stand() -> None:
+def test_python_imports_of_every_form_are_found() -> None:
     imports = python_imports(PACKAGES["thalweg"])
     assert "thalweg.cli.bench.session" in imports["thalweg.cli.bench"]  # in a function
     assert "thalweg._core" in imports["thalweg.tree"]
     assert "thalweg" in imports["thalweg.cli"]
 
 
-def test_rust_imports_are_found_wherever_they_stand() -> None:
+def test_rust_imports_of_every_form_are_found() -> None:
     core, binding = CRATES.values()
     assert "rule::terms" in core["rule::adam"]  # super::
-    assert "rule::adam" in core["rule"]  # handed on
+    assert "rule::adam" in core["rule"]  # re-exported
     assert "number::element" in core["update::kernel"]  # crate::
-    assert "interpreter::exit" in binding["lib"]  # in a module within the file
+    assert "interpreter::exit" in binding["lib"]  # in an inline module
 
 
 def test_a_circle_is_found() -> None:

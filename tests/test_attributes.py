@@ -1,4 +1,4 @@
-"""What is assigned counts, or is refused with what to do: nothing is taken and passed over."""
+"""An assignment to an attribute takes effect, or is refused with advice; none is ignored."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ OPTIMIZERS: dict[str, Callable[[], Any]] = {
 
 
 def objects(directory: Path) -> dict[str, Any]:
-    """One of every kind that users get."""
+    """One object of every kind that users get."""
     opt = AdamW({"w": np.ones(3)}, lr=0.1)
     report = opt.step({"w": np.ones(3)}, stats=True)
     stats = report.stats
@@ -63,15 +63,15 @@ def objects(directory: Path) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("key", ["learning_rate", "iterations", "anything", "momentun"])
-def test_no_object_takes_a_name_that_nothing_reads(tmp_path: Path, key: str) -> None:
+def test_no_object_accepts_an_unknown_attribute(tmp_path: Path, key: str) -> None:
     for what, given in objects(tmp_path).items():
         with pytest.raises((AttributeError, TypeError), match=key):
             setattr(given, key, 0.1)
         assert not hasattr(given, key), what
 
 
-WAYS = [
-    # on what, name, the way
+ADVICE = [
+    # object, attribute, advice
     ("AdamW", "learning_rate", "set opt.lr"),
     ("SGD", "step_size", "set opt.lr"),
     ("AdamW", "weight_decay", "set opt.groups[0].weight_decay"),
@@ -114,18 +114,18 @@ WAYS = [
 ]
 
 
-@pytest.mark.parametrize(("what", "key", "way"), WAYS)
-def test_a_refused_assignment_says_what_to_do(
-    tmp_path: Path, what: str, key: str, way: str
+@pytest.mark.parametrize(("what", "key", "advice"), ADVICE)
+def test_a_refused_assignment_gives_advice(
+    tmp_path: Path, what: str, key: str, advice: str
 ) -> None:
     given = objects(tmp_path)[what]
     start = f"'{key}' cannot be set on {what}: "
-    with pytest.raises(AttributeError, match=f"^{re.escape(start)}.*{re.escape(way)}"):
+    with pytest.raises(AttributeError, match=f"^{re.escape(start)}.*{re.escape(advice)}"):
         setattr(given, key, 3)
 
 
 @pytest.mark.parametrize("make", OPTIMIZERS.values(), ids=OPTIMIZERS)
-def test_every_argument_of_an_optimizer_counts_or_is_refused(make: Callable[[], Any]) -> None:
+def test_constructor_arguments_but_lr_cannot_be_assigned(make: Callable[[], Any]) -> None:
     for key in type(make()).__init__.__annotations__:
         if key in ("lr", "return", "unsupported"):
             continue
@@ -143,7 +143,7 @@ def test_every_argument_of_an_optimizer_counts_or_is_refused(make: Callable[[], 
         (SGD, {"lr": 0.1, "momentum": 0.9}, {"nesterov": True}),
     ],
 )
-def test_another_optimizer_takes_over_what_an_option_needs(
+def test_an_optimizer_with_another_option_takes_over_the_state(
     cls: Any, given: dict[str, Any], options: dict[str, Any]
 ) -> None:
     params = {"w": np.ones(3)}
@@ -156,7 +156,7 @@ def test_another_optimizer_takes_over_what_an_option_needs(
     assert other.state_dict()["options"][key] == options[key]
 
 
-def test_what_works_is_still_set() -> None:
+def test_lr_and_decay_can_be_assigned() -> None:
     opt = AdamW({"w": np.ones(3)}, lr=0.1)
     ema = EMA(opt, decay=0.5)
     opt.lr = 0.2
@@ -165,7 +165,7 @@ def test_what_works_is_still_set() -> None:
 
 
 def test_a_method_can_be_wrapped() -> None:
-    """As schedulers of torch and mocks do it, and programs that log each step."""
+    """Schedulers of torch, mocks, and programs that log each step do this."""
     opt = AdamW({"w": np.ones(3)}, lr=0.1)
     seen = []
     original = opt.step
@@ -187,7 +187,7 @@ def test_a_method_can_be_wrapped() -> None:
 
 
 class Own(AdamW):
-    """A subclass as programs write it: attributes of its own, declared and not."""
+    """A subclass as programs write it, with declared and undeclared attributes."""
 
     verbose = False
 
@@ -206,7 +206,7 @@ class Own(AdamW):
         self.lr = value
 
 
-def test_subclasses_have_attributes_of_their_own() -> None:
+def test_subclasses_may_add_attributes() -> None:
     opt = Own({"w": np.ones(3)}, max_norm=1.0)
     opt.verbose = True
     opt.learning_rate = 0.3
@@ -227,13 +227,13 @@ def test_subclasses_have_attributes_of_their_own() -> None:
 
 
 @pytest.mark.parametrize("key", ["maximize", "amsgrad", "epsilon", "weight_decay", "step_count"])
-def test_subclasses_leave_what_is_not_theirs(key: str) -> None:
+def test_subclasses_refuse_other_attributes(key: str) -> None:
     opt = Own({"w": np.ones(3)}, max_norm=1.0)
     with unchanged(opt), pytest.raises(AttributeError, match=f"'{key}' cannot be set on Own"):
         setattr(opt, key, 0.5)
 
 
-def test_objects_are_copied_pickled_and_referred_to_weakly() -> None:
+def test_objects_can_be_copied_pickled_and_referenced_weakly() -> None:
     opt = AdamW({"w": np.ones(3)}, lr=2.0 * schedule.cosine(total=10))
     opt.step({"w": np.ones(3)})
     for given in (opt, EMA(opt, decay=0.5), Accumulator(opt), 2.0 * schedule.cosine(total=10)):
@@ -247,7 +247,7 @@ def test_objects_are_copied_pickled_and_referred_to_weakly() -> None:
     gc.collect()
 
 
-def test_nothing_is_suggested_that_means_something_else() -> None:
+def test_no_suggestion_has_another_meaning() -> None:
     opt = AdamW({"w": np.ones(2)})
     with pytest.raises(AttributeError, match=r"nothing would read it$"):
         opt.momentum = 0.5  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""`thalweg bench`: it checks before it times, compares within rounds, and says what it left out."""
+"""`thalweg bench` checks before it times, compares within rounds, and reports omissions."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ QUICKEST = (*TINY, "--cases", "large", "--contenders")
 
 
 @pytest.fixture
-def _alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine without the other packages, whatever is installed."""
+def _without_peers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the other packages appear not to be installed."""
     monkeypatch.setattr(contenders, "find_spec", lambda _: None)
 
 
@@ -54,7 +54,7 @@ def sabotage(
     monkeypatch.setitem(CONTENDERS, name, replace(CONTENDERS[name], build=build, **others))
 
 
-@pytest.mark.usefixtures("_alone")
+@pytest.mark.usefixtures("_without_peers")
 def test_every_case_is_measured_and_shown_in_all_forms(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -75,8 +75,8 @@ def test_every_case_is_measured_and_shown_in_all_forms(
     assert picture.read_bytes().startswith(PNG_SIGNATURE)
 
 
-@pytest.mark.usefixtures("_alone")
-def test_the_data_have_the_machine_and_every_sample(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("_without_peers")
+def test_the_data_include_the_machine_and_every_sample(tmp_path: Path) -> None:
     data = data_of(*TINY, "--cases", "mlp", path=tmp_path / "bench.json")
     machine = data["machine"]
     assert machine["threads"] == thalweg.get_num_threads()
@@ -100,8 +100,8 @@ def test_the_data_have_the_machine_and_every_sample(tmp_path: Path) -> None:
         assert series["median_seconds"] == pytest.approx(np.median(series["sample_seconds"]))
 
 
-@pytest.mark.usefixtures("_alone")
-def test_ratios_are_medians_of_the_same_round(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("_without_peers")
+def test_ratios_are_medians_over_rounds(tmp_path: Path) -> None:
     options = (*QUICKEST, "thalweg", "numpy", "--rounds", "3")
     case = only_case(data_of(*options, path=tmp_path / "bench.json"))
     (flat,) = case["limits"]
@@ -114,7 +114,7 @@ def test_ratios_are_medians_of_the_same_round(tmp_path: Path) -> None:
     assert baseline["limit_bytes_per_element"] == flat["bytes_per_element"] == 28
 
 
-@pytest.mark.usefixtures("_alone")
+@pytest.mark.usefixtures("_without_peers")
 def test_large_steps_are_compared_with_the_limit_of_their_own_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -130,7 +130,7 @@ def test_large_steps_are_compared_with_the_limit_of_their_own_memory(
 
 
 @pytest.mark.parametrize("name", ["thalweg", "thalweg-amsgrad", "thalweg-sgd", "numpy"])
-def test_the_limit_of_own_memory_moves_what_a_step_moves_and_changes_nothing(
+def test_the_limit_of_own_memory_writes_each_array_of_a_step_and_restores_it(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     contender = CONTENDERS[name]
@@ -169,7 +169,7 @@ def test_an_installed_peer_passes_its_check(package: str, tmp_path: Path) -> Non
             assert len(contender["sample_seconds"]) == 2
 
 
-@pytest.mark.usefixtures("_alone")
+@pytest.mark.usefixtures("_without_peers")
 def test_peers_that_are_not_installed_are_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*QUICKEST, "numpy", "thinc", "torch-loop", "torch-fused"]) == 0
     printed = capsys.readouterr().out
@@ -179,7 +179,7 @@ def test_peers_that_are_not_installed_are_named(capsys: pytest.CaptureFixture[st
     assert "nothing to measure: optax not installed" in capsys.readouterr().err
 
 
-def test_what_compiles_long_is_left_out_of_a_quick_run(
+def test_a_quick_run_omits_slow_compilation(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(contenders, "find_spec", lambda _: True)
@@ -187,7 +187,7 @@ def test_what_compiles_long_is_left_out_of_a_quick_run(
     assert "optax adamw, jit is not measured: compiling it" in capsys.readouterr().out
 
 
-def test_nearly_right_is_not_right_for_thalweg(
+def test_thalweg_must_equal_the_reference_exactly(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     sabotage(monkeypatch, "thalweg", NumpyLoop)
@@ -207,7 +207,7 @@ def test_nearly_right_is_not_right_for_thalweg(
     [{"weight_decay": 0.0}, {"betas": (0.9, 0.99)}, {"betas": (0.89, 0.999)}, {"eps": 3e-7}],
     ids=str,
 )
-def test_the_check_of_others_tells_formulas_apart(
+def test_the_check_of_others_detects_wrong_hyperparameters(
     wrong: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     optimizer = partial(thalweg.AdamW, **{"lr": 1e-3, "weight_decay": 1e-2, **wrong})
@@ -220,7 +220,7 @@ def test_the_check_of_others_tells_formulas_apart(
 
 
 class Broken(NumpyLoop):
-    """Leaves NaN behind."""
+    """A contender that leaves NaN in the parameters."""
 
     def bind(self, grads: Any) -> Step:
         nothing = {name: np.full_like(g, np.nan) for name, g in grads.items()}
@@ -235,7 +235,7 @@ def unusable(_: Any) -> Any:
     ("build", "reason"),
     [(Broken, "deviates from thalweg.reference by nan"), (unusable, "ImportError: libomp.so: no")],
 )
-def test_who_fails_is_reported_and_the_others_go_on(
+def test_a_failing_contender_is_reported_and_the_others_are_timed(
     build: Callable[[Any], Any],
     reason: str,
     tmp_path: Path,
@@ -248,21 +248,21 @@ def test_who_fails_is_reported_and_the_others_go_on(
     assert f"NumPy loop failed its check and is not timed: {reason}" in capsys.readouterr().out
 
 
-def test_threads_are_those_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_option_sets_the_number_of_threads(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*QUICKEST, "thalweg", "--threads", "1"]) == 0
     assert "\n1 threads (" in capsys.readouterr().out
     assert thalweg.get_num_threads() == 1
 
 
-@pytest.mark.usefixtures("_alone")
-def test_a_large_tensor_that_does_not_fit_is_smaller_or_refused(
+@pytest.mark.usefixtures("_without_peers")
+def test_a_tensor_too_large_for_memory_is_made_smaller_or_refused(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(memory, "available_memory", lambda: 2**20)
     options = ("bench", "--rounds", "1", "--cases", "large", "--contenders", "thalweg")
     assert main([*options]) == 0
     printed = capsys.readouterr().out
-    # 12 bytes for parameter and state, 4 for the gradient, 4 for the original, 16 for the limit.
+    # Bytes per element: parameter and state 12, gradient 4, original 4, memory limit 16.
     assert "\none tensor of 8,192, not 67,108,864: more than half of the memory" in printed
     assert main([*options, "--elements", "30000"]) == 2
     assert "30,000 elements need 0.0 GiB for all contenders" in capsys.readouterr().err
@@ -302,7 +302,7 @@ def test_an_output_that_cannot_be_written_is_refused_before_the_work(
 def test_a_missing_extra_is_named_with_its_remedy(
     module: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    # As in a fresh interpreter, where neither is imported yet.
+    # As in a new interpreter, where these are not imported yet.
     for name in ("session", "display", "figure"):
         monkeypatch.delattr(bench, name)
         monkeypatch.delitem(sys.modules, f"thalweg.cli.bench.{name}")
@@ -317,7 +317,7 @@ def test_a_missing_extra_is_named_with_its_remedy(
     )
 
 
-def test_an_interrupt_ends_it_without_a_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupt_ends_the_command_without_a_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*_: Any) -> None:
         raise KeyboardInterrupt
 
@@ -326,7 +326,7 @@ def test_an_interrupt_ends_it_without_a_traceback(monkeypatch: pytest.MonkeyPatc
 
 
 class Clock:
-    """Stands still but for the steps that are taken."""
+    """A clock that only steps advance."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 0.0
@@ -342,7 +342,9 @@ class Clock:
         return Entry(Step(partial(self.spend, name, seconds), prepare), always)
 
 
-def test_slow_contenders_join_a_few_rounds_spread_over_all(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slow_contenders_take_part_in_a_few_evenly_spread_rounds(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     clock = Clock(monkeypatch)
     entries = {
         "limit": clock.entry("limit", 0.125, always=True),
@@ -358,7 +360,7 @@ def test_slow_contenders_join_a_few_rounds_spread_over_all(monkeypatch: pytest.M
     assert samples["limit"].ratio(samples["slow"]) == 0.125 / 8
 
 
-def test_all_take_turns_in_changing_order(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_contenders_take_turns_in_changing_order(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock(monkeypatch)
     entries = {name: clock.entry(name, 0.1, always=True) for name in "abcd"}
     measurement = Measurement(entries, Effort(1.0, 8, 8))
@@ -369,7 +371,7 @@ def test_all_take_turns_in_changing_order(monkeypatch: pytest.MonkeyPatch) -> No
     assert len(set(turns)) > 1
 
 
-def test_short_steps_are_timed_in_batches_without_what_prepares_them(
+def test_short_steps_are_timed_in_batches_without_their_preparation(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     clock = Clock(monkeypatch)
@@ -387,14 +389,14 @@ def test_short_steps_are_timed_in_batches_without_what_prepares_them(
     assert samples["prepared"].best == 2**-13
 
 
-def test_what_settles_precedes_each_sample_outside_its_time(
+def test_settling_precedes_each_sample_and_is_not_timed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     clock = Clock(monkeypatch)
     step = Step(partial(clock.spend, "step", 2**-4), settle=partial(clock.spend, "settle", 5.0))
     (series,) = rounds.race({"": step}, rounds=3).values()
     assert series.seconds == dict.fromkeys(range(3), 2**-4)
-    assert clock.taken == 5 * ["settle", "step"]  # two to find the pace
+    assert clock.taken == 5 * ["settle", "step"]  # 2 to find the pace, 3 rounds
 
 
 def test_a_large_matrix_is_checked_on_its_first_rows() -> None:

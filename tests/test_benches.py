@@ -1,4 +1,4 @@
-"""The programs of `benches` run, and their figures that are no times are right."""
+"""The programs of `benches` run, and their figures other than times are right."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ SIZES = {"float32": 4, "float64": 8}
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs a program in this process and returns what it prints."""
+    """Function that runs a program in this process and returns its output."""
     monkeypatch.syspath_prepend(BENCHES)
 
     def run(program: str, *arguments: str | Path) -> str:
-        # By its path: `tests` has a module `checkpoints` too.
+        # By path, since `tests` has a module `checkpoints` too.
         spec = spec_from_file_location(f"benches.{program}", BENCHES / f"{program}.py")
         assert spec
         assert spec.loader
@@ -50,7 +50,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
 
 
 def rows_of(printed: str) -> list[list[str]]:
-    """The cells of all tables, without headings and memory limits."""
+    """Cells of all tables, without headings and memory limits."""
     tables = re.findall(r"^─+\n((?:.+\n)+)", printed, re.MULTILINE)
     rows = [re.split(" {2,}", line.rstrip()) for table in tables for line in table.splitlines()]
     return [row for row in rows if len(row) > 1 and not row[0].startswith("memory limit")]
@@ -106,11 +106,11 @@ def test_a_section_prints_its_rows(section: str, run: Run) -> None:
 
 
 @pytest.mark.usefixtures("run")
-def test_there_is_no_other_section() -> None:
+def test_every_section_is_tested() -> None:
     assert list(import_module("steps").SECTIONS) == list(ROWS)
 
 
-def test_a_program_of_its_own_measures_what_was_chosen() -> None:
+def test_the_program_measures_the_chosen_section() -> None:
     chosen = ("--tiny", "--rounds", "1", "--only", "rules", "--elements", "1000")
     ended = subprocess.run(  # noqa: S603 - our own program
         [sys.executable, BENCHES / "steps.py", *chosen], capture_output=True, text=True, check=False
@@ -131,7 +131,7 @@ def test_a_wrong_result_ends_the_program(
     assert "thalweg AdamW failed its check and is not timed" in capsys.readouterr().out
 
 
-def test_checkpoints_are_timed_and_nothing_is_left(tmp_path: Path, run: Run) -> None:
+def test_checkpoints_are_timed_and_no_file_is_left(tmp_path: Path, run: Run) -> None:
     printed = run("checkpoints", tmp_path, "--tiny")
     ours = ["NumPy, tofile", "opt.save", "NumPy, fromfile", "opt.load", "read_checkpoint"]
     assert [name for name in names_of(printed) if name in ours] == 2 * ours
@@ -142,7 +142,7 @@ def test_checkpoints_are_timed_and_nothing_is_left(tmp_path: Path, run: Run) -> 
 
 
 def test_estimators_are_timed(run: Run) -> None:
-    # More threads wait for each other where other tests run too.
+    # With more, threads wait for each other while other tests run.
     with threadpool_limits(1):
         printed = run("sklearn_mlp", "--small", "--rounds", "1")
     assert names_of(printed) == 2 * ["scikit-learn", "thalweg", "thalweg, adamw"]
@@ -151,7 +151,7 @@ def test_estimators_are_timed(run: Run) -> None:
 def test_optimizers_of_tensors_are_timed(run: Run, request: pytest.FixtureRequest) -> None:
     torch = pytest.importorskip("torch", reason="torch is not installed")
     request.addfinalizer(partial(torch.set_num_threads, torch.get_num_threads()))
-    thalweg.set_num_threads(1)  # torch takes as many
+    thalweg.set_num_threads(1)  # torch then uses the same number
     assert names_of(run("torch_steps", "--only", "mlp", "--rounds", "1")) == [
         "thalweg.torch.AdamW",
         "the same, ignore",

@@ -1,4 +1,4 @@
-"""The core equals `thalweg.reference` bit for bit, whatever the machine and the memory layout."""
+"""The core equals `thalweg.reference` bit for bit, for any CPU level, threads and memory layout."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_core_equals_reference(rule: Rule, data: st.DataObject) -> None:
         with machine(level):
             assert rule.apply(p, g, [s for _, s in state], step, options, threads=threads)
         for x, layout, (memory, _) in zip(expected, layouts, placed, strict=True):
-            assert_same_bits(memory, place(x, layout)[0])  # and nothing written beside it
+            assert_same_bits(memory, place(x, layout)[0])  # nothing is written beside it
         assert np.array_equal(bits(g), given_bits)
 
 

@@ -1,4 +1,4 @@
-"""What thalweg does with every kind of array in every role: exact bits, or a refusal unchanged."""
+"""Arrays of every kind in every role: exact bits, or a refusal that changes nothing."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ WRITTEN, GRADIENT, SAVED = "written", "gradient", "saved"
 
 
 class Scene(NamedTuple):
-    """One call with a place for a value."""
+    """One call that takes the value under test."""
 
     act: Callable[[Any], list[Any]]
     """Makes the call with the value; returns the picture after it."""
     look: Callable[[], list[Any]]
-    """The picture of everything but the value."""
+    """Returns the picture of everything but the value."""
 
 
 class Role(NamedTuple):
     kind: str
     what: str
-    """What messages call the value."""
+    """Name of the value in messages."""
     scene: Callable[[Any, Any], Scene]
-    """Of the value's shape and its parameter's type."""
+    """Makes a scene from the value's shape and its parameter's type."""
     casts: bool = False
-    """Whether the value may be of the other type, and counts as rounded to its parameter's."""
+    """Whether the value may have the other float type; it is then rounded to its parameter's."""
 
 
 def constructed(make: Callable[[Any], Optimizer]) -> Callable[[Any, Any], Scene]:
@@ -55,7 +55,7 @@ def constructed(make: Callable[[Any], Optimizer]) -> Callable[[Any, Any], Scene]
 def trained(
     call: Callable[[Optimizer, dict[str, Any], Any], Any], make: Callable[[Any], Optimizer]
 ) -> Callable[[Any, Any], Scene]:
-    """A scene of an optimizer in mid-run: `call(opt, params, value)`, then a step."""
+    """A scene of an optimizer during a run: `call(opt, params, value)`, then a step."""
 
     def scene(shape: Any, dtype: Any) -> Scene:
         params = {"first": numbers(4, dtype, 1), "fc": {"w": numbers(shape, dtype, 2)}}
@@ -99,7 +99,7 @@ UPDATES: dict[Any, tuple[list[str], dict[str, Any]]] = {
 
 
 def updated(update: Any, role: str) -> Callable[[Any, Any], Scene]:
-    """A scene of a function: the value comes second in its sequence."""
+    """A scene of a function of sequences: the value is the second item of the argument `role`."""
     names, options = UPDATES[update]
 
     def scene(shape: Any, dtype: Any) -> Scene:
@@ -171,7 +171,7 @@ ROLES = {
 class Refused(NamedTuple):
     error: type[Exception]
     says: tuple[str, ...]
-    """What came, what is accepted, the way out; names in braces are the value's."""
+    """Parts of the message: the value, what is accepted, the remedy; braces name its attributes."""
 
 
 WORKS = None
@@ -185,7 +185,7 @@ NOTHING_LOADED = "nothing was loaded"
 HIDDEN = Refused(TypeError, ("is a masked array", "array.filled(0)"))
 NO_ARRAY = Refused(TypeError, ("is of type {type};", ARRAYS, "np.asarray("))
 
-# By kind of role.
+# By kind of array, and by kind of role.
 EXPECTED: list[tuple[specimens.Specimens, dict[str, Refused | None]]] = [
     (specimens.WRITABLE, {WRITTEN: WORKS, GRADIENT: WORKS, SAVED: WORKS}),
     (specimens.READ_ONLY, {WRITTEN: UNWRITABLE, GRADIENT: WORKS, SAVED: WORKS}),
@@ -258,7 +258,7 @@ def table(*, works: bool) -> list[Any]:
 
 
 def shape_for(value: Any) -> tuple[int, ...]:
-    """The shape that suits a value best, so that nothing else is wrong with it."""
+    """Shape of a parameter that fits a value, so that nothing else is wrong with the value."""
     return value.shape if isinstance(value, np.ndarray) else ()
 
 
@@ -268,14 +268,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(("make", "role"), table(works=True))
-def test_any_memory_gives_the_bits_of_plain_arrays(make: Any, role: Role, folder: Path) -> None:
+def test_any_memory_gives_the_same_bits_as_a_plain_array(
+    make: Any, role: Role, folder: Path
+) -> None:
     for dtype, own in itertools.product(TYPES, TYPES):
         if dtype is not own and not role.casts:
             continue
         value = make(dtype, folder)
         plain = np.array(value, own if role.casts else None, order="C", subok=False)
         if role.kind == SAVED and plain.dtype != own:
-            continue  # a value of one type, whatever is asked for; state has its parameter's
+            continue  # the value has a fixed type; saved state needs its parameter's
         one, other = (role.scene(plain.shape, own) for _ in range(2))
         if not isinstance(value, np.ndarray):
             assert one.act(value) == other.act(plain)
@@ -288,7 +290,7 @@ def test_any_memory_gives_the_bits_of_plain_arrays(make: Any, role: Role, folder
 
 
 @pytest.mark.parametrize(("make", "role", "refused"), table(works=False))
-def test_what_is_refused_changes_nothing(
+def test_a_refused_array_changes_nothing(
     make: Any, role: Role, refused: Refused, folder: Path
 ) -> None:
     value = make(np.float32, folder)
@@ -322,7 +324,7 @@ LEAVES = {
     "dict of strings": ({"a": "1.0"}, "fc.w.a", "str"),
 }
 
-# Values for a parameter of shape (3,) and type float32, by role.
+# Values that do not fit a parameter of shape (3,) and type float32, and their roles.
 MISFITS: dict[str, tuple[tuple[str, ...], Any, str | None, Refused]] = {
     **{
         f"{name}, {kind}": (roles, value, None, Refused(ValueError, says))
@@ -410,7 +412,7 @@ MISFITS: dict[str, tuple[tuple[str, ...], Any, str | None, Refused]] = {
         for where in roles
     ],
 )
-def test_what_does_not_fit_its_parameter_changes_nothing(
+def test_a_value_that_does_not_fit_its_parameter_changes_nothing(
     value: Any, role: Role, what: str, refused: Refused
 ) -> None:
     one, other = (role.scene((3,), np.float32) for _ in range(2))
@@ -443,7 +445,7 @@ def type_name(value: Any) -> str:
     return name if module == "builtins" else f"{module}.{name}"
 
 
-def test_the_way_out_of_a_refusal_works(tmp_path: Path) -> None:
+def test_remedies_in_messages_work(tmp_path: Path) -> None:
     z = np.array([1 + 2j, 3 - 4j], np.complex64)
     halves = {"z": z.view(z.real.dtype)}
     SGD(halves, lr=0.5).step({"z": np.array([1 - 1j, 2j], np.complex64).view(np.float32)})
@@ -469,4 +471,4 @@ def test_the_way_out_of_a_refusal_works(tmp_path: Path) -> None:
     SGD(own, lr=0.5)
     with pytest.raises(ValueError, match="read-only") as told:
         SGD(np.broadcast_to(own, (2, 3)), lr=0.5)
-    assert "setflags" not in str(told.value)  # NumPy would refuse
+    assert "setflags" not in str(told.value)  # of a broadcast array, NumPy would refuse it

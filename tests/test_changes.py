@@ -1,4 +1,4 @@
-"""Arrays and containers that change after construction, before a step or in the midst of one."""
+"""Arrays and containers that change after construction, before a step or during one."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def gradients() -> dict[str, Array]:
 
 
 class Run:
-    """An optimizer after one step. In the midst of the second, `due` is called."""
+    """An optimizer after one step; the next step calls `due`, if set, through its schedule."""
 
     def __init__(self) -> None:
         self.params = model()
@@ -73,7 +73,7 @@ class Schedule:
 
 
 def set_attribute(name: str, value: Any, key: str = "w") -> Change:
-    """NumPy advises against it, and programs do it."""
+    """Programs do this, although NumPy advises against it."""
 
     def change(params: Any, _: Any) -> None:
         with warnings.catch_warnings():
@@ -160,7 +160,7 @@ REFUSED: dict[str, tuple[Change, tuple[str, ...]]] = {
 
 @pytest.mark.parametrize("when", ["before", "during"])
 @pytest.mark.parametrize(("change", "says"), REFUSED.values(), ids=REFUSED)
-def test_a_step_notices_and_changes_nothing(
+def test_a_step_refuses_changed_parameters_and_changes_nothing(
     change: Change, says: tuple[str, ...], when: str
 ) -> None:
     run, twin, changed = Run(), Run(), Run()
@@ -175,7 +175,7 @@ def test_a_step_notices_and_changes_nothing(
     assert picture(run.opt, run.exp_avg_sq) == picture(changed.opt, changed.exp_avg_sq)
     if "state" in says[0]:
         return
-    # The way out that the message tells.
+    # The remedy in the message.
     run.opt.rebind(params := model())
     for name, array in twin.opt.params.items():
         run.opt.params[name][...] = array
@@ -206,7 +206,7 @@ RESTORED: dict[str, tuple[Change, Change]] = {
 
 
 @pytest.mark.parametrize(("change", "undo"), RESTORED.values(), ids=RESTORED)
-def test_what_is_put_back_trains_again(change: Change, undo: Change) -> None:
+def test_restored_parameters_train_again(change: Change, undo: Change) -> None:
     run, twin = Run(), Run()
     run.change(change)
     with pytest.raises(ValueError, match=r"put it back|rebind"):
@@ -215,7 +215,7 @@ def test_what_is_put_back_trains_again(change: Change, undo: Change) -> None:
     assert run.step() == twin.step()
 
 
-UNNOTICED: dict[str, Change] = {
+ACCEPTED: dict[str, Change] = {
     "other values": lambda p, _: p["w"].__imul__(2),
     "bytes swapped in place": lambda p, _: p["w"].byteswap(inplace=True),
     "read-only and back": lambda p, _: (p["w"].setflags(write=False), thaw(p, _)),
@@ -228,8 +228,8 @@ UNNOTICED: dict[str, Change] = {
 
 
 @pytest.mark.parametrize("when", ["before", "during"])
-@pytest.mark.parametrize("change", UNNOTICED.values(), ids=UNNOTICED)
-def test_other_values_and_other_leaves_do_not_matter(change: Change, when: str) -> None:
+@pytest.mark.parametrize("change", ACCEPTED.values(), ids=ACCEPTED)
+def test_new_values_and_added_leaves_are_accepted(change: Change, when: str) -> None:
     run, twin = Run(), Run()
     twin.change(change)
     if when == "before":
@@ -271,7 +271,7 @@ GRADIENT_CHANGES: dict[str, tuple[Callable[[Any], object], str | None]] = {
 
 
 @pytest.mark.parametrize(("change", "message"), GRADIENT_CHANGES.values(), ids=GRADIENT_CHANGES)
-def test_gradients_count_as_they_are_after_the_schedules(
+def test_gradients_are_read_after_the_schedules(
     change: Callable[[Any], object], message: str | None
 ) -> None:
     run, twin = Run(), Run()
@@ -300,7 +300,7 @@ def test_a_schedule_cannot_pass_a_parameter_as_gradient() -> None:
 
 
 class Meddler(UserDict):
-    """Gradients that do something else whenever one of them is read."""
+    """Gradients that call `meddle` whenever one of them is read."""
 
     def __init__(self, grads: dict[str, Array], meddle: Callable[[Any], object]) -> None:
         super().__init__(grads)
@@ -340,7 +340,7 @@ def test_mappings_that_meddle_while_they_are_read_are_refused(
 
 
 class Key:
-    """A key that fills the mapping it is in when it is asked for its name."""
+    """A key that adds items to its mapping when its name is read."""
 
     def __init__(self, mapping: dict[Any, Any]) -> None:
         self.mapping = mapping
@@ -353,7 +353,7 @@ class Key:
         return "w"
 
 
-def test_a_mapping_is_taken_as_it_was_when_it_was_reached() -> None:
+def test_a_mapping_is_read_as_it_was_when_it_was_reached() -> None:
     run, twin = Run(), Run()
     grads = gradients()
     grads[Key(grads)] = grads.pop("w")
@@ -369,7 +369,7 @@ def test_a_mapping_is_taken_as_it_was_when_it_was_reached() -> None:
         (lambda grads: grads.update(w=np.ones(3)), ValueError),
     ],
 )
-def test_a_step_keeps_no_gradient(spoil: Callable[[Any], object], error: Any) -> None:
+def test_a_step_keeps_no_reference_to_gradients(spoil: Callable[[Any], object], error: Any) -> None:
     run = Run()
     grads = gradients()
     spoil(grads)
@@ -381,7 +381,7 @@ def test_a_step_keeps_no_gradient(spoil: Callable[[Any], object], error: Any) ->
     assert not any(ref() is not None for ref in alive)
 
 
-def test_a_gradient_may_be_held_by_the_call_alone() -> None:
+def test_gradients_may_be_temporary_arrays() -> None:
     run, twin = Run(), Run()
     assert run.step({name: g * 2 for name, g in gradients().items()}) == twin.step(
         {name: g * 2 for name, g in gradients().items()}

@@ -1,4 +1,4 @@
-"""Checkpoint files: what is saved, what is loaded, what is refused."""
+"""Checkpoint files: what they contain, what is loaded, what is refused."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from conftest import snapshot, unchanged
 from thalweg import EMA, SGD, Accumulator, Adam, AdamW, Optimizer, read_checkpoint, schedule
 
 SLOT = slice(45, 77)
-"""Where the checksum is."""
+"""Bytes of a file that hold its checksum."""
 
 
 def model(value: float = 1.0) -> dict[str, Any]:
@@ -45,7 +45,7 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "run.safetensors"
 
 
-def test_another_optimizer_becomes_the_same(path: Path) -> None:
+def test_a_loaded_optimizer_continues_with_the_same_bits(path: Path) -> None:
     opt = train(AdamW(model(), amsgrad=True, groups=[{"match": "*.b", "lr": 0.1}]))
     opt.save(path)
     params = model(0.0)
@@ -63,7 +63,7 @@ def test_another_optimizer_becomes_the_same(path: Path) -> None:
             assert np.array_equal(value, again.state[name][key])
 
 
-def test_any_reader_of_safetensors_opens_it(path: Path) -> None:
+def test_safetensors_reads_a_file(path: Path) -> None:
     opt = train(AdamW(model()))
     acc = Accumulator(opt)
     acc.add({"fc": None, "out": [np.ones(2)]}, weight=2)
@@ -88,7 +88,7 @@ def test_any_reader_of_safetensors_opens_it(path: Path) -> None:
     assert saved["params"]["fc.w"] == {"$tensor": "params/fc.w"}
 
 
-def test_the_checksum_is_the_one_that_is_documented(path: Path) -> None:
+def test_the_checksum_is_as_documented(path: Path) -> None:
     train(AdamW(model())).save(path)
     raw = path.read_bytes()
     zeroed = raw[: SLOT.start] + b"0" * 32 + raw[SLOT.stop :]
@@ -129,7 +129,7 @@ def test_arrays_of_any_strides(order: str, path: Path) -> None:
     again.load(path)
     assert np.array_equal(other, w)
     assert np.array_equal(again.state["w"]["exp_avg"], opt.state["w"]["exp_avg"])
-    # And into an array of another order.
+    # Into an array with another order in memory.
     plain = np.zeros(w.shape, w.dtype)
     AdamW({"w": plain}).load(path)
     assert np.array_equal(plain, w)
@@ -151,7 +151,7 @@ def snapshot_values(opt: Optimizer) -> Any:
     return steps, counts, {name: raw for name, (_, raw) in arrays.items()}
 
 
-def test_names_of_tensors_that_would_meet_are_told_apart(path: Path) -> None:
+def test_names_of_tensors_that_would_collide_are_kept_apart(path: Path) -> None:
     def twins() -> dict[str, Any]:
         return {"a": np.ones(1), "a/exp_avg": np.ones(1), "a/exp_avg/exp_avg": np.full(1, 2.0)}
 
@@ -162,7 +162,7 @@ def test_names_of_tensors_that_would_meet_are_told_apart(path: Path) -> None:
     assert snapshot_values(again) == snapshot_values(opt)
 
 
-def test_without_parameters(path: Path) -> None:
+def test_files_without_parameters_are_loaded_on_request(path: Path) -> None:
     opt = train(AdamW(model()))
     opt.save(path, params=False)
     assert read_checkpoint(path).params is None
@@ -179,7 +179,7 @@ def test_without_parameters(path: Path) -> None:
     assert again.step_count == 3
 
 
-def test_what_never_trained_is_not_saved_and_what_trained_is(path: Path) -> None:
+def test_a_frozen_parameter_is_saved_only_if_it_has_trained(path: Path) -> None:
     groups = [{"match": "fc.w", "frozen": True}]
     opt = train(AdamW(model(), groups=groups))
     opt.groups[1].frozen = False
@@ -195,7 +195,7 @@ def test_what_never_trained_is_not_saved_and_what_trained_is(path: Path) -> None
     assert not any("fc.w" in name for name in safetensors.numpy.load_file(path))
 
 
-def test_a_frozen_parameter_that_trained_comes_back(path: Path) -> None:
+def test_a_frozen_parameter_that_has_trained_is_loaded(path: Path) -> None:
     opt = train(AdamW(model(), groups=[{"match": "fc.*"}]))
     opt.groups[1].frozen = True
     train(opt)
@@ -209,7 +209,7 @@ def test_a_frozen_parameter_that_trained_comes_back(path: Path) -> None:
     assert snapshot_values(again) == snapshot_values(opt)
 
 
-def test_a_parameter_that_was_replaced_is_not_saved_silently(path: Path) -> None:
+def test_a_replaced_parameter_is_neither_saved_nor_loaded(path: Path) -> None:
     params = model()
     opt = train(AdamW(params, groups=[{"match": "out.*"}]))
     params["fc"]["w"] = np.zeros((3, 2), np.float32)
@@ -248,7 +248,7 @@ def test_every_difference_is_listed_and_nothing_loaded(path: Path) -> None:
     }
 
 
-def test_what_fits_is_loaded_and_the_rest_reported(path: Path) -> None:
+def test_without_strict_what_fits_is_loaded_and_the_rest_is_reported(path: Path) -> None:
     opt = train(AdamW({"w": np.ones(3), "b": np.ones(2), "old": np.ones(1)}))
     opt.save(path, extra=7)
     again = AdamW({"w": np.zeros(3), "b": np.zeros(5), "new": np.zeros(1)})
@@ -262,7 +262,7 @@ def test_what_fits_is_loaded_and_the_rest_reported(path: Path) -> None:
     assert again.state["b"]["step"] == 0
 
 
-def test_parameters_alone_go_to_another_rule(path: Path) -> None:
+def test_parameters_can_be_loaded_into_another_rule(path: Path) -> None:
     opt = train(AdamW(model()))
     opt.save(path)
     again = SGD(model(0.0), lr=0.1)
@@ -272,7 +272,7 @@ def test_parameters_alone_go_to_another_rule(path: Path) -> None:
     assert (again.lr, again.state["fc.w"]["step"]) == (0.1, 0)
 
 
-def test_whose_hyperparameters_count(path: Path) -> None:
+def test_load_takes_saved_or_current_hyperparameters(path: Path) -> None:
     AdamW(model(), lr=0.5 * schedule.linear(total=9)).save(path)
     again = AdamW(model(), lr=0.25)
     with pytest.warns(UserWarning, match=r"groups\[0\]\.lr: 0\.25 -> 0\.5 \* linear") as warned:
@@ -285,7 +285,7 @@ def test_whose_hyperparameters_count(path: Path) -> None:
     assert again.lr == 0.25
 
 
-def test_averages_and_sums_are_of_the_same_moment(path: Path) -> None:
+def test_averages_and_sums_are_saved_with_the_optimizer(path: Path) -> None:
     opt = AdamW(model())
     ema, acc = EMA(opt, 0.5), Accumulator(opt)
     train(opt)
@@ -308,7 +308,7 @@ def test_averages_and_sums_are_of_the_same_moment(path: Path) -> None:
         opt.load(path)
 
 
-def test_read_without_an_optimizer(path: Path) -> None:
+def test_a_file_is_read_without_an_optimizer(path: Path) -> None:
     opt = train(AdamW(model(), lr=schedule.cosine(total=9)))
     opt.save(path, extra=[1])
     checkpoint = read_checkpoint(str(path))
@@ -323,7 +323,7 @@ def test_read_without_an_optimizer(path: Path) -> None:
     assert repr(opt.state_dict()) == repr(checkpoint.state_dict)
 
 
-def test_paths_that_are_no_file(path: Path, tmp_path: Path) -> None:
+def test_paths_of_no_file_are_refused(path: Path, tmp_path: Path) -> None:
     opt = AdamW(model())
     with pytest.raises(FileNotFoundError, match=r"nowhere'") as missing:
         opt.save(tmp_path / "nowhere" / "run")
@@ -340,7 +340,7 @@ def test_paths_that_are_no_file(path: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no such files on Windows")
-def test_links_are_followed_and_devices_left_alone(path: Path, tmp_path: Path) -> None:
+def test_links_are_followed_and_devices_refused(path: Path, tmp_path: Path) -> None:
     opt = AdamW(model())
     target = tmp_path / "there" / "target"
     target.parent.mkdir()
@@ -380,7 +380,7 @@ def test_other_files_are_refused(path: Path) -> None:
         opt.load(path)
 
 
-def test_a_file_of_the_future_says_so(path: Path) -> None:
+def test_a_file_of_a_later_format_is_refused(path: Path) -> None:
     AdamW(model()).save(path)
     raw = bytearray(path.read_bytes())
     at = raw.index(b'"thalweg.format":"1"')
@@ -392,7 +392,7 @@ def test_a_file_of_the_future_says_so(path: Path) -> None:
         AdamW(model()).load(path)
 
 
-def test_state_dicts_are_of_one_moment_and_leave_live_arrays_alone() -> None:
+def test_a_state_dict_shares_arrays_only_with_copy_false() -> None:
     opt = train(AdamW(model()))
     ema = EMA(opt, 0.5)
     live = opt.state_dict(copy=False)

@@ -1,4 +1,4 @@
-"""Whatever the system answers to a save or a load: one file, the old or the new, and no litter."""
+"""Failing system calls during a save or a load: only one file stays, the old or the new."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_every_system_call_of_a_save_may_fail_or_be_the_last(
     whole, *trials = crash.program("calls", tmp_path, size, old, environment=preloaded)
     seen = whole["seen"]
     assert whole["files"] == {NAME: "new"}
-    # In this order, or a power failure could leave a name without its content.
+    # In any other order, a power failure could leave a name without its content.
     writes = [i for i, call in enumerate(seen) if call == f"write {PARTIAL}"]
     assert len(writes) > (4 if size == LARGE else 1)
     flushed, renamed = seen.index(f"fsync {PARTIAL}"), seen.index(f"rename {NAME}")
@@ -81,7 +81,7 @@ def test_every_read_of_a_load_may_fail(tmp_path: Path, preloaded: dict[str, str]
         if trial["mistake"] in ("EINTR", "less"):
             assert error is None, trial
             continue
-        if error is None:  # cut behind what was still to be read
+        if error is None:  # cut after the last byte to be read
             assert trial["mistake"] == "cut", trial
             continue
         if trial["mistake"] == "EIO":
@@ -99,7 +99,7 @@ def test_every_read_of_a_load_may_fail(tmp_path: Path, preloaded: dict[str, str]
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such limit")
 @pytest.mark.parametrize("old", [True, False])
-def test_a_file_may_not_grow_as_large_as_it_must(old: bool, tmp_path: Path) -> None:
+def test_a_save_beyond_the_limit_of_file_size_is_refused(old: bool, tmp_path: Path) -> None:
     import resource  # noqa: PLC0415 - not on Windows
 
     path, opt = tmp_path / NAME, crash.made(500)
@@ -137,18 +137,18 @@ def can_mount(where: Path) -> bool:
     return tried.returncode == 0
 
 
-def test_a_disk_that_is_full_or_cannot_be_written(tmp_path: Path) -> None:
+def test_a_full_or_read_only_disk_keeps_the_old_file(tmp_path: Path) -> None:
     if not can_mount(tmp_path):
         pytest.skip("the system does not let this process mount a disk of its own")
     mount = f'mount -t tmpfs -o size=1m none \'{tmp_path}\' && exec "$0" "$@"'
     *trials, read_only = crash.program("full", tmp_path, before=[*MOUNTED, mount])
     full = [trial for trial in trials if trial["error"]]
+    # The file takes 242 kB, and the disk allocates whole pages.
     assert all((trial["error"] is None) == (trial["room"] > 250_000) for trial in trials)
     assert len(trials) > len(full) > 10
     for trial in trials:
         assert trial["files"] == {NAME: "old" if trial["error"] else "new"}, trial
     for trial in full:
-        # The file takes 242 kB, and no page that is begun is left.
         assert trial["error"]["errno"] == errno.ENOSPC, trial
         assert trial["error"]["path"].startswith(str(tmp_path / NAME)), trial
     assert read_only["error"]["errno"] == errno.EROFS
@@ -156,7 +156,7 @@ def test_a_disk_that_is_full_or_cannot_be_written(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no modes")
-def test_a_directory_that_may_not_be_written(tmp_path: Path) -> None:
+def test_a_directory_without_permission_to_write_is_refused(tmp_path: Path) -> None:
     if os.geteuid() == 0:
         pytest.skip("root may write everywhere")
     path, opt = tmp_path / NAME, crash.made()
@@ -179,7 +179,7 @@ def limited(tmp_path: Path, files: dict[str, bytes]) -> list[Any]:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs a limit on memory")
-def test_claims_of_huge_sizes_take_no_memory(tmp_path: Path) -> None:
+def test_files_that_claim_huge_sizes_take_no_memory(tmp_path: Path) -> None:
     crash.made().save(tmp_path / "valid")
     valid = (tmp_path / "valid").read_bytes()
     entries, _ = crash.parts(valid)
@@ -189,7 +189,7 @@ def test_claims_of_huge_sizes_take_no_memory(tmp_path: Path) -> None:
     large = crash.header(texts, [("params/b", "F64", [3]), ("params/w", "F32", [1 << 40])])
     largest = crash.header(texts, [("x", "U8", [(1 << 64) - 64])])
     empty = crash.header(texts, [("params/b", "F64", [3]), ("params/w", "F32", [1 << 60, 0])])
-    # One tensor of a megabyte, named a hundred times.
+    # One tensor of a megabyte, with a hundred references to it.
     references = ",".join(['{"$tensor":"extra"}'] * 100)
     megabyte = crash.header(
         {"thalweg.extra": f"[{references}]", "thalweg.optimizer": "{}"},

@@ -1,4 +1,4 @@
-"""A file that is not as it was written is refused, before or while it is read."""
+"""A damaged file is refused, before or while it is read."""
 
 from __future__ import annotations
 
@@ -49,7 +49,9 @@ def header_of(raw: bytes) -> int:
     return 8 + int.from_bytes(raw[:8], "little")
 
 
-def test_every_bit_of_the_header_counts(path: Path, opt: thalweg.AdamW, saved: bytes) -> None:
+def test_any_flipped_bit_of_the_header_is_refused(
+    path: Path, opt: thalweg.AdamW, saved: bytes
+) -> None:
     with path.open("r+b", buffering=0) as file:
         for at in range(header_of(saved)):
             for bit in range(8):
@@ -61,7 +63,9 @@ def test_every_bit_of_the_header_counts(path: Path, opt: thalweg.AdamW, saved: b
     opt.load(path)
 
 
-def test_every_bit_of_the_body_counts(path: Path, opt: thalweg.AdamW, saved: bytes) -> None:
+def test_a_flipped_bit_in_any_byte_of_the_body_is_refused(
+    path: Path, opt: thalweg.AdamW, saved: bytes
+) -> None:
     with path.open("r+b", buffering=0) as file:
         for at in range(header_of(saved), len(saved)):
             file.seek(at)
@@ -72,7 +76,9 @@ def test_every_bit_of_the_body_counts(path: Path, opt: thalweg.AdamW, saved: byt
     opt.load(path)
 
 
-def test_no_other_length_will_do(path: Path, opt: thalweg.AdamW, saved: bytes) -> None:
+def test_a_file_of_any_other_length_is_refused(
+    path: Path, opt: thalweg.AdamW, saved: bytes
+) -> None:
     path.write_bytes(saved)
     with path.open("r+b", buffering=0) as file:
         for length in reversed(range(len(saved))):
@@ -104,7 +110,7 @@ def erased(raw: bytearray, start: int, end: int) -> None:
 
 
 @pytest.mark.parametrize("damage", [zeroed, swapped, moved, erased])
-def test_what_disks_do(
+def test_damage_by_disks_is_refused(
     damage: Callable[[bytearray, int, int], None], path: Path, opt: thalweg.AdamW, saved: bytes
 ) -> None:
     chance = random.Random(0)  # noqa: S311
@@ -117,12 +123,12 @@ def test_what_disks_do(
             path.write_bytes(raw)
             refused(path, opt)
             tried += 1
-    with path.open("wb") as file:  # of a power failure: as long, and nothing in it
+    with path.open("wb") as file:  # after a power failure: the right length, and only zeros
         file.truncate(len(saved))
     refused(path, opt)
 
 
-def test_two_tensors_of_one_form_cannot_change_places(
+def test_exchanged_tensors_of_the_same_shape_are_refused(
     path: Path, opt: thalweg.AdamW, saved: bytes
 ) -> None:
     entries, body = crash.parts(saved)
@@ -152,10 +158,10 @@ def test_nothing_is_unpickled(path: Path, opt: thalweg.AdamW) -> None:
         opt.save(path, extra=array)
 
 
-# Files that somebody writes into while they are read.
+# Files that change while they are read.
 
 
-def test_a_tensor_that_changes_once_the_file_is_open(path: Path, saved: bytes) -> None:
+def test_a_tensor_that_changes_after_opening_is_refused(path: Path, saved: bytes) -> None:
     entries, _ = crash.parts(saved)
     start, end = (header_of(saved) + at for at in entries["state/w/exp_avg"]["data_offsets"])
     file = _core.Checkpoint(str(path))
@@ -165,7 +171,7 @@ def test_a_tensor_that_changes_once_the_file_is_open(path: Path, saved: bytes) -
         path.write_bytes(raw)
         with pytest.raises(ValueError, match="was changed while it was read"):
             file.tensors["state/w/exp_avg"].read()
-        file.tensors["params/w"].read()  # which is as it was
+        file.tensors["params/w"].read()  # unchanged
     for length in (end - 1, start, 0):
         with path.open("r+b") as overwritten:
             overwritten.truncate(length)
@@ -175,7 +181,9 @@ def test_a_tensor_that_changes_once_the_file_is_open(path: Path, saved: bytes) -
     assert (file.tensors["state/w/exp_avg"].read() != 0).all()
 
 
-def test_a_file_that_is_replaced_is_read_on(path: Path, opt: thalweg.AdamW, saved: bytes) -> None:
+def test_an_open_file_that_is_replaced_is_read_to_the_end(
+    path: Path, opt: thalweg.AdamW, saved: bytes
+) -> None:
     file = _core.Checkpoint(str(path))
     opt.save(path)
     assert (file.tensors["state/w/exp_avg"].read() != 0).all()
@@ -183,8 +191,8 @@ def test_a_file_that_is_replaced_is_read_on(path: Path, opt: thalweg.AdamW, save
 
 
 def loads(opt: thalweg.Optimizer, path: Path, between: Callable[[], Any]) -> None:
-    """Load with something done after the file was checked, before it is read."""
-    opt.lr = 0.25  # so that there is a warning, which comes then
+    """Load, and call `between` after the file was checked and before it is read."""
+    opt.lr = 0.25  # for a warning, which is given at that moment
     with warnings.catch_warnings():
         warnings.simplefilter("always")
         warnings.showwarning = lambda *_args, **_options: between()
@@ -200,7 +208,7 @@ def flipped(path: Path, at: int) -> None:
 
 
 def places(raw: bytes) -> Iterator[tuple[str, int]]:
-    """A byte of each tensor."""
+    """Name and first byte of each tensor."""
     for name, entry in crash.parts(raw)[0].items():
         if name != "__metadata__":
             yield name, header_of(raw) + entry["data_offsets"][0]
@@ -212,7 +220,7 @@ def attached(value: float = 1.0) -> tuple[thalweg.AdamW, thalweg.EMA, thalweg.Ac
 
 
 def look(opt: thalweg.AdamW, ema: thalweg.EMA, acc: thalweg.Accumulator) -> Any:
-    """All that it holds, without where it is."""
+    """Everything that the objects hold, without the identity of arrays."""
     steps, counts, arrays, groups = snapshot(opt)
     others = {
         (kind, name): leaf[key].tobytes()
@@ -244,7 +252,9 @@ NAMES = [
 
 @pytest.mark.parametrize("how", ["flipped", "cut"])
 @pytest.mark.parametrize("name", NAMES)
-def test_a_load_that_is_cut_short_is_known(name: str, how: str, path: Path) -> None:
+def test_after_an_incomplete_load_only_another_load_is_accepted(
+    name: str, how: str, path: Path
+) -> None:
     raw, expected = full_file(path)
     found = dict(places(raw))
     assert found.keys() == set(NAMES)
@@ -261,7 +271,7 @@ def test_a_load_that_is_cut_short_is_known(name: str, how: str, path: Path) -> N
 
     with pytest.raises(ValueError, match=r"run\.safetensors' was changed while it was read"):
         loads(opt, path, between)
-    # Part of it is what was loaded, so nothing goes on from there.
+    # Only a part was loaded, so every use is refused.
     for use in (
         lambda: crash.stepped(opt),
         lambda: opt.save(path),
@@ -283,7 +293,7 @@ def test_a_load_that_is_cut_short_is_known(name: str, how: str, path: Path) -> N
     ema.update()
 
 
-def test_after_a_load_that_was_cut_short_hyperparameters_are_what_they_say(path: Path) -> None:
+def test_after_an_incomplete_load_hyperparameters_keep_their_values(path: Path) -> None:
     raw, _ = full_file(path)
     at = dict(places(raw))["state/b/exp_avg"]
     one, other = attached(5.0), attached(5.0)

@@ -1,4 +1,4 @@
-"""What a user saves along with an optimizer comes back as it was, or is refused."""
+"""The `extra` that a user saves with an optimizer is restored exactly, or is refused."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ TREES = st.recursive(
 
 @given(TREES)
 @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
-def test_every_tree_comes_back_as_it_was(tree: Any) -> None:
+def test_every_tree_is_restored_exactly(tree: Any) -> None:
     assert same(through_text(tree), tree)
 
 
@@ -131,7 +131,7 @@ EXTRA = {
 }
 
 
-def test_through_a_file(tmp_path: Path) -> None:
+def test_extra_is_restored_from_a_file(tmp_path: Path) -> None:
     path = tmp_path / "run.safetensors"
     opt = AdamW({"w": np.ones(2)})
     opt.save(path, extra=EXTRA)
@@ -150,7 +150,7 @@ EQUAL = [
 
 
 @pytest.mark.parametrize(("extra", "back"), EQUAL, ids=lambda value: repr(value)[:30])
-def test_what_python_has_no_text_for_comes_back_as_what_it_is_equal_to(
+def test_subclasses_and_numpy_strings_are_restored_as_equal_builtins(
     extra: Any, back: Any, tmp_path: Path
 ) -> None:
     AdamW({"w": np.ones(2)}).save(tmp_path / "run", extra=extra)
@@ -159,14 +159,14 @@ def test_what_python_has_no_text_for_comes_back_as_what_it_is_equal_to(
     assert found == extra
 
 
-def test_arrays_under_a_number_and_the_same_digits_are_kept_apart(tmp_path: Path) -> None:
+def test_arrays_under_an_integer_key_and_its_text_are_kept_apart(tmp_path: Path) -> None:
     extra = {0: np.zeros(1), "0": np.ones(1), 1: {"2": np.full(1, 2.0)}, "1": {2: np.full(1, 3.0)}}
     AdamW({"w": np.ones(2)}).save(tmp_path / "run", extra=extra)
     assert same(read_checkpoint(tmp_path / "run").extra, extra)
 
 
 @pytest.mark.parametrize("name", ["MT19937", "PCG64", "PCG64DXSM", "Philox", "SFC64"])
-def test_random_generators_go_on_where_they_were(name: str, tmp_path: Path) -> None:
+def test_random_generators_continue_their_sequence(name: str, tmp_path: Path) -> None:
     rng = np.random.Generator(getattr(np.random, name)(7))
     rng.standard_normal(3)
     rng.integers(0, 5, dtype=np.uint8)
@@ -177,7 +177,7 @@ def test_random_generators_go_on_where_they_were(name: str, tmp_path: Path) -> N
     assert (rng.integers(0, 5, 9, np.uint8) == other.integers(0, 5, 9, np.uint8)).all()
 
 
-def test_the_legacy_generator_too(tmp_path: Path) -> None:
+def test_the_legacy_generator_continues_its_sequence(tmp_path: Path) -> None:
     rng = np.random.RandomState(3)
     rng.standard_normal(3)
     AdamW({"w": np.ones(2)}).save(tmp_path / "run", extra=rng.get_state())
@@ -231,7 +231,9 @@ if np.dtype(np.longdouble).itemsize > 8:
 
 
 @pytest.mark.parametrize(("extra", "message"), REFUSED, ids=[m[:30] for _, m in REFUSED])
-def test_what_would_not_come_back_is_refused(extra: Any, message: str, tmp_path: Path) -> None:
+def test_values_that_cannot_be_restored_are_refused(
+    extra: Any, message: str, tmp_path: Path
+) -> None:
     opt = AdamW({"w": np.ones(2)})
     with pytest.raises((TypeError, ValueError), match=message):
         opt.save(tmp_path / "run", extra=extra)
@@ -271,13 +273,13 @@ def test_what_would_not_come_back_is_refused(extra: Any, message: str, tmp_path:
     ],
     ids=lambda text: text[:30],
 )
-def test_other_texts_are_value_errors(text: str) -> None:
+def test_invalid_texts_raise_value_error(text: str) -> None:
     tensors = {"w": np.zeros(3)}
     with pytest.raises(ValueError, match=r"."):
         decode(text, tensors.__getitem__)
 
 
-def test_integers_of_any_length_do_not_meet_the_limit_of_digits() -> None:
+def test_integers_beyond_the_limit_of_digits_are_restored() -> None:
     limit = getattr(sys, "get_int_max_str_digits", lambda: 4300)()
     huge = 3 ** (10 * limit)
     assert through_text(huge) == huge

@@ -1,4 +1,4 @@
-"""No file makes a reader do anything but load it or raise ValueError, with nothing changed."""
+"""Any file is loaded, or refused with a ValueError that changes nothing."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ EXTRA = {
 
 
 class Target:
-    """A valid file, and what reads what is made of it."""
+    """A valid file, and an optimizer that reads mutations of it."""
 
     def __init__(self, directory: Path) -> None:
         self.path = directory / "run.safetensors"
@@ -77,7 +77,7 @@ class Target:
         self.before = everything(self.opt)
 
     def read(self, raw: bytes, *ways: dict[str, Any]) -> bool:
-        """Whether it can be read at all; a refusal is a ValueError and changes nothing."""
+        """Whether `read_checkpoint` accepts `raw`. A refusal is ValueError and changes nothing."""
         self.path.write_bytes(raw)
         try:
             read_checkpoint(self.path)
@@ -87,7 +87,7 @@ class Target:
         for options in ways or WAYS:
             try:
                 self.opt.load(self.path, **options)
-            except ValueError:  # noqa: PERF203 - each of them
+            except ValueError:  # noqa: PERF203 - each way is tried
                 assert everything(self.opt) == self.before
             else:
                 self.loaded += 1
@@ -116,7 +116,7 @@ def target(tmp_path_factory: pytest.TempPathFactory) -> Target:
     return Target(tmp_path_factory.mktemp("fuzz"))
 
 
-def test_what_is_fuzzed_loads_as_it_is(target: Target) -> None:
+def test_the_unchanged_file_loads(target: Target) -> None:
     assert crash.signed(target.raw) == target.raw
     assert crash.with_texts(target.raw) == target.raw
     before = target.loaded
@@ -126,13 +126,13 @@ def test_what_is_fuzzed_loads_as_it_is(target: Target) -> None:
 
 @fuzzed
 @given(st.binary(max_size=300))
-def test_random_bytes(target: Target, raw: bytes) -> None:
+def test_random_bytes_are_refused(target: Target, raw: bytes) -> None:
     assert not target.read(raw)
 
 
 @fuzzed
 @given(st.data())
-def test_mutated_bytes_with_the_right_checksum(target: Target, data: st.DataObject) -> None:
+def test_mutated_bytes_with_a_valid_checksum(target: Target, data: st.DataObject) -> None:
     raw = bytearray(target.raw)
     for _ in range(data.draw(st.integers(1, 3))):
         at = data.draw(st.integers(0, len(raw) - 1))
@@ -149,7 +149,7 @@ def test_mutated_bytes_with_the_right_checksum(target: Target, data: st.DataObje
                 raw[at:at] = raw[at : at + data.draw(st.integers(1, 64))]
         if len(raw) < 100:
             break
-    # With the length of the header right too, as often as not.
+    # In half of the cases, the length of the header is right too.
     if data.draw(st.booleans()):
         raw[:8] = (len(raw) - len(target.body) - 8).to_bytes(8, "little", signed=True)
     target.read(crash.signed(bytes(raw)))
@@ -252,7 +252,7 @@ values = st.recursive(
 
 
 def spots(tree: Any, room: int = 12) -> Iterator[tuple[Any, Any]]:
-    """Each container and key of a tree, except far down."""
+    """Each container and key of a tree, down to `room` levels."""
     if room == 0:
         return
     keys = tree if isinstance(tree, dict) else range(len(tree)) if isinstance(tree, list) else ()
@@ -262,7 +262,7 @@ def spots(tree: Any, room: int = 12) -> Iterator[tuple[Any, Any]]:
 
 
 def mutated(tree: Any, data: st.DataObject) -> Any:
-    """A tree with other values, keys less, keys more."""
+    """A copy of a tree with one or two changes of values or keys."""
     tree = deepcopy(tree)
     for _ in range(data.draw(st.integers(1, 2))):
         found = [*spots(tree)]
@@ -292,7 +292,7 @@ def text_of(tree: Any) -> str:
 
 @settings(fuzzed, max_examples=1500)
 @given(st.data())
-def test_other_texts_of_the_optimizer(target: Target, data: st.DataObject) -> None:
+def test_mutated_texts_of_the_optimizer(target: Target, data: st.DataObject) -> None:
     text = text_of(mutated(target.optimizer, data))
     way = data.draw(st.sampled_from(WAYS))
     target.read(crash.with_texts(target.raw, optimizer=text), way)
@@ -300,13 +300,13 @@ def test_other_texts_of_the_optimizer(target: Target, data: st.DataObject) -> No
 
 @fuzzed
 @given(st.data())
-def test_other_texts_of_extra(target: Target, data: st.DataObject) -> None:
+def test_mutated_texts_of_extra(target: Target, data: st.DataObject) -> None:
     text = text_of(mutated(target.extra, data))
     target.read(crash.with_texts(target.raw, extra=text))
 
 
 def ordered(entries: dict[str, Any], *, fit: bool) -> list[tuple[str, Any]]:
-    """Tensors in the order of the file, with offsets that fit or as they are."""
+    """Tensors in the order of the file; with `fit`, offsets are corrected."""
     order = {dtype: -size for dtype, size in crash.SIZES.items()}
     found = sorted(entries.items(), key=lambda item: (order.get(item[1]["dtype"], 0), item[0]))
     end = 0
@@ -321,7 +321,7 @@ def ordered(entries: dict[str, Any], *, fit: bool) -> list[tuple[str, Any]]:
 
 @fuzzed
 @given(st.data())
-def test_other_headers(target: Target, data: st.DataObject) -> None:
+def test_mutated_headers(target: Target, data: st.DataObject) -> None:
     entries = {key: value for key, value in target.entries.items() if key != "__metadata__"}
     dims = st.lists(
         st.sampled_from([0, 1, 2, 3, 6, 2**32, 2**62, 2**64 - 1, -1, 1.5, None]), max_size=4
@@ -376,7 +376,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize("text", REFUSED, ids=lambda text: text[:20])
-def test_texts_that_are_refused(target: Target, text: str) -> None:
+def test_invalid_texts_are_refused(target: Target, text: str) -> None:
     loaded = target.loaded
     assert not target.read(crash.with_texts(target.raw, optimizer=text))
     assert target.loaded == loaded
@@ -410,14 +410,16 @@ WRONG += [
 
 @pytest.mark.parametrize("where", range(len(NUMBERS)))
 @pytest.mark.parametrize("wrong", WRONG, ids=lambda wrong: str(wrong)[:20])
-def test_values_that_cannot_be(target: Target, where: int, wrong: Any) -> None:
+def test_invalid_values_are_refused(target: Target, where: int, wrong: Any) -> None:
     tree = {**target.optimizer, **NUMBERS[where](wrong)}
     loaded = target.loaded
     target.read(crash.with_texts(target.raw, optimizer=text_of(tree)))
-    assert target.loaded <= loaded + 2  # not where all of it has to fit
+    assert (
+        target.loaded <= loaded + 2
+    )  # the first way of `WAYS`, where everything must fit, refuses
 
 
-def test_other_keys_of_the_metadata(target: Target) -> None:
+def test_missing_added_and_repeated_keys_of_the_metadata(target: Target) -> None:
     assert not target.read(crash.with_texts(target.raw, optimizer=None))
     assert target.read(crash.with_texts(target.raw, extra=None))
     assert target.read(crash.with_texts(target.raw, more="x"))
@@ -426,7 +428,7 @@ def test_other_keys_of_the_metadata(target: Target) -> None:
 
 
 @pytest.mark.parametrize("kind", [list, tuple, dict])
-def test_what_is_nested_as_deeply_as_can_be_is_read(kind: type, tmp_path: Path) -> None:
+def test_the_deepest_allowed_nesting_is_read(kind: type, tmp_path: Path) -> None:
     def nested(depth: int) -> Any:
         tree: Any = 1
         for _ in range(depth):

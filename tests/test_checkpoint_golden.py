@@ -1,4 +1,4 @@
-"""Checkpoint files of every format that there was load for ever, and are written as they were."""
+"""Checkpoint files of every format ever written load, and the current format keeps its bytes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def expected_of(path: Path) -> dict[str, Any]:
 
 
 def kinds(value: Any) -> Any:
-    """A tree with the type of everything that is in it."""
+    """A tree with the types of its values."""
     if isinstance(value, dict):
         return [(key, kinds(item)) for key, item in value.items()]
     if isinstance(value, list | tuple):
@@ -44,7 +44,7 @@ def test_there_are_files_of_every_format_and_run() -> None:
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_a_file_says_what_it_said(path: Path) -> None:
+def test_a_file_has_the_expected_contents(path: Path) -> None:
     expected = expected_of(path)
     checkpoint = thalweg.read_checkpoint(path)
     params = checkpoint.params
@@ -54,12 +54,12 @@ def test_a_file_says_what_it_said(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_a_run_goes_on_from_a_file(path: Path) -> None:
+def test_a_run_continues_from_a_file(path: Path) -> None:
     expected = expected_of(path)
     whole = expected["params"] is not None
     opt, extra = MAKERS[name_of(path)]()
     if not whole:
-        advance(opt, 6)  # the parameters, which somebody else keeps
+        advance(opt, 6)  # the parameters, which are not in the file
     report = opt.load(path, params=whole)
     assert (report.step, report.changed) == (opt.step_count, {})
     assert kinds(report.extra) == kinds(extra)

@@ -1,4 +1,4 @@
-"""Directories of checkpoints: what is saved when, kept, gone back to, and who may write."""
+"""`CheckpointManager`: when it saves, which files it keeps and restores, and its lock."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def look(opt: thalweg.Optimizer) -> tuple[int, bytes, bytes]:
 
 
 def names(directory: Path) -> list[str]:
-    """Everything in it but the lock."""
+    """Names of the files in a directory, without the lock."""
     return sorted(path.name for path in directory.iterdir() if path.name != ".lock")
 
 
@@ -70,7 +70,7 @@ def background(request: pytest.FixtureRequest) -> bool:
 
 @pytest.fixture
 def held(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
-    """What threads wait for before they write."""
+    """Event that background threads wait for before they write."""
     go = threading.Event()
     write = Snapshot.write
 
@@ -84,7 +84,7 @@ def held(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
     go.set()
 
 
-def test_names_and_what_is_kept(directory: Path, background: bool) -> None:
+def test_names_of_files_and_their_number(directory: Path, background: bool) -> None:
     opt = made()
     with CheckpointManager(directory, keep=2, background=background) as manager:
         assert not directory.exists()
@@ -105,21 +105,21 @@ def test_names_and_what_is_kept(directory: Path, background: bool) -> None:
     assert thalweg.read_checkpoint(paths[3]).extra == {"at": 20}
 
 
-def test_no_number_is_used_again(directory: Path) -> None:
+def test_no_number_is_reused(directory: Path) -> None:
     with CheckpointManager(directory) as manager:
         manager.save(made())
         manager.save(made()).unlink()
         assert manager.save(made()).name.startswith("checkpoint-00000003")
 
 
-def test_all_are_kept(directory: Path) -> None:
+def test_keep_none_keeps_all(directory: Path) -> None:
     with CheckpointManager(directory, keep=None) as manager:
         for _ in range(5):
             manager.save(made())
     assert len(names(directory)) == 5
 
 
-def test_what_is_removed_goes_after_the_new_one_is_there(
+def test_an_old_file_is_removed_after_the_new_one_exists(
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     there: list[list[str]] = []
@@ -158,7 +158,7 @@ def test_other_files_are_left_alone(directory: Path) -> None:
     assert names(directory) == sorted([*others, ours, path.name])
 
 
-def test_leftovers_of_killed_saves_are_removed_by_the_next(
+def test_leftovers_of_killed_saves_are_removed_by_the_next_save(
     directory: Path, background: bool
 ) -> None:
     manager = CheckpointManager(directory, background=background)
@@ -173,7 +173,9 @@ def test_leftovers_of_killed_saves_are_removed_by_the_next(
     assert path.name == "checkpoint-00000010-step-0.safetensors"
 
 
-def test_a_path_is_absolute_and_stays_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_relative_path_is_resolved_at_construction(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     manager = CheckpointManager("run")
     (tmp_path / "other").mkdir()
@@ -182,7 +184,7 @@ def test_a_path_is_absolute_and_stays_so(tmp_path: Path, monkeypatch: pytest.Mon
     manager.close()
 
 
-def test_after_going_back_the_latest_is_the_last_that_was_saved(directory: Path) -> None:
+def test_after_loading_an_earlier_step_the_latest_is_the_last_saved(directory: Path) -> None:
     opt = made()
     with CheckpointManager(directory, keep=3) as manager:
         for _ in range(3):
@@ -219,11 +221,11 @@ def test_when_a_save_is_due(directory: Path, background: bool) -> None:
         opt.load(manager.checkpoints()[0][1])  # the count goes back to 4
         for _ in range(5):
             manager.save_if_due(train(opt, 1), extra)
-        assert saved == [4, 8, 13, 17, 9]  # from 5, the first that was seen
+        assert saved == [4, 8, 13, 17, 9]  # counted from 5, the first step after the load
     assert thalweg.read_checkpoint(manager.checkpoints()[-1][1]).extra == {"calls": 5}
 
 
-def test_before_the_first_it_is_counted_from_zero_or_what_was_restored(directory: Path) -> None:
+def test_the_first_save_is_counted_from_zero_or_from_the_restored_step(directory: Path) -> None:
     with CheckpointManager(directory, every=4) as manager:
         assert manager.save_if_due(made(3)) is None
         assert manager.save_if_due(made(6)) is not None
@@ -256,7 +258,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
 
 
 @pytest.mark.parametrize("kind", DAMAGE)
-def test_what_is_damaged_is_said_and_passed_over(kind: str, directory: Path) -> None:
+def test_a_damaged_file_is_warned_about_and_skipped(kind: str, directory: Path) -> None:
     damage, reason = DAMAGE[kind]
     opt = made()
     with CheckpointManager(directory) as manager:
@@ -279,7 +281,7 @@ def test_what_is_damaged_is_said_and_passed_over(kind: str, directory: Path) -> 
     assert manager.latest() == path
 
 
-def test_none_is_whole(directory: Path) -> None:
+def test_an_error_lists_the_files_if_all_are_damaged(directory: Path) -> None:
     with CheckpointManager(directory) as manager:
         paths = [manager.save(made()) for _ in range(2)]
     flip(paths[0])
@@ -299,7 +301,7 @@ def test_none_is_whole(directory: Path) -> None:
         assert len(warned) == 2
 
 
-def test_a_bad_sector_is_damage_and_a_refusal_of_the_system_is_not(
+def test_eio_counts_as_damage_and_eacces_does_not(
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with CheckpointManager(directory) as manager:
@@ -324,7 +326,7 @@ def test_a_bad_sector_is_damage_and_a_refusal_of_the_system_is_not(
         assert manager.restore(opt) == thalweg.LoadReport(step=1)
 
 
-def test_what_does_not_fit_is_an_error_and_not_passed_over(directory: Path) -> None:
+def test_a_file_that_does_not_fit_is_an_error_and_not_skipped(directory: Path) -> None:
     with CheckpointManager(directory) as manager:
         manager.save(made())
         manager.save(AdamW({"w": np.ones(5)}, lr=0.1))
@@ -341,7 +343,7 @@ def test_what_does_not_fit_is_an_error_and_not_passed_over(directory: Path) -> N
     assert manager.restore(opt, params=False) is not None
 
 
-def test_whose_hyperparameters_count(directory: Path) -> None:
+def test_restore_takes_saved_or_current_hyperparameters(directory: Path) -> None:
     with CheckpointManager(directory) as manager:
         manager.save(AdamW({"w": np.ones(3)}, lr=0.5))
     opt = made()
@@ -353,7 +355,7 @@ def test_whose_hyperparameters_count(directory: Path) -> None:
     assert manager.restore(opt, hyperparameters="current") == thalweg.LoadReport(step=0)
 
 
-def test_a_file_that_another_process_removes_meanwhile(
+def test_restore_copes_with_a_file_removed_after_listing(
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with CheckpointManager(directory, keep=1) as manager:
@@ -435,7 +437,7 @@ def test_another_process_is_refused_until_the_first_has_died(directory: Path) ->
         assert holder.stdout is not None
         assert holder.stdout.readline() == "held\n"
         with CheckpointManager(directory) as manager:
-            for _ in range(2):  # asking does not take it away
+            for _ in range(2):  # a refusal does not release the lock
                 with pytest.raises(thalweg.BusyError, match=f"in use by process {holder.pid};"):
                     manager.save(made())
             assert manager.restore(made()) is not None
@@ -447,7 +449,7 @@ def test_another_process_is_refused_until_the_first_has_died(directory: Path) ->
 
 
 @needs_fork
-def test_a_forked_child_has_no_lock_and_leaves_the_parents_alone(directory: Path) -> None:
+def test_a_forked_child_neither_has_nor_releases_the_lock(directory: Path) -> None:
     manager = CheckpointManager(directory)
     manager.save(made(1))
 
@@ -465,7 +467,7 @@ def test_a_forked_child_has_no_lock_and_leaves_the_parents_alone(directory: Path
     manager.close()
 
     def save_and_drop() -> str:
-        """An inherited manager that is collected does not unlock what the child has locked."""
+        """Collection of an inherited manager does not release the lock of the child."""
         nonlocal manager
         with CheckpointManager(directory) as mine:
             mine.save(made(2))
@@ -502,7 +504,7 @@ def test_a_forked_child_does_not_wait_for_the_parents_thread(
 
 
 @needs_fork
-def test_a_directory_that_was_replaced_is_locked_anew(directory: Path) -> None:
+def test_a_replaced_directory_is_locked_again(directory: Path) -> None:
     manager = CheckpointManager(directory)
     manager.save(made(1))
     directory.rename(directory.parent / "moved")
@@ -514,7 +516,7 @@ def test_a_directory_that_was_replaced_is_locked_anew(directory: Path) -> None:
     assert in_fork(lambda: f"refused: {refused(directory)}") == "refused: True"
     directory.rename(directory.parent / "moved too")
     directory.mkdir()
-    (directory / ".lock").touch()  # by somebody who was faster, and is done
+    (directory / ".lock").touch()  # as by another manager that has finished already
     manager.save(made(4))
     assert in_fork(lambda: f"refused: {refused(directory)}") == "refused: True"
     manager.close()
@@ -522,7 +524,7 @@ def test_a_directory_that_was_replaced_is_locked_anew(directory: Path) -> None:
 
 
 @needs_fork
-def test_a_directory_that_was_renamed_is_locked_still(directory: Path) -> None:
+def test_a_renamed_directory_stays_locked(directory: Path) -> None:
     one = CheckpointManager(directory)
     one.save(made(1))
     moved = directory.rename(directory.parent / "moved")
@@ -534,8 +536,8 @@ def test_a_directory_that_was_renamed_is_locked_still(directory: Path) -> None:
 
 
 @needs_fork
-def test_a_directory_that_was_copied_is_locked_again_by_the_next_save(directory: Path) -> None:
-    """The system forgets a process's locks of a file that it opens and closes."""
+def test_a_copied_directory_is_locked_again_by_the_next_save(directory: Path) -> None:
+    """POSIX drops a process's locks on a file when the process closes any descriptor of it."""
     with CheckpointManager(directory) as manager:
         manager.save(made(1))
         shutil.copytree(directory, directory.parent / "copy")
@@ -543,7 +545,9 @@ def test_a_directory_that_was_copied_is_locked_again_by_the_next_save(directory:
         assert in_fork(lambda: f"refused: {refused(directory)}") == "refused: True"
 
 
-def test_a_background_save_is_of_its_moment(directory: Path, held: threading.Event) -> None:
+def test_a_background_save_writes_the_state_at_its_call(
+    directory: Path, held: threading.Event
+) -> None:
     opt = made(3)
     rows = np.arange(4)
     with CheckpointManager(directory, background=True) as manager:
@@ -564,7 +568,7 @@ def test_a_background_save_is_of_its_moment(directory: Path, held: threading.Eve
 def test_one_write_at_a_time(directory: Path, held: threading.Event) -> None:
     with CheckpointManager(directory, every=1, background=True) as manager:
         manager.save(made(1))
-        assert manager.save_if_due(made(1)) is None  # which does not wait
+        assert manager.save_if_due(made(1)) is None  # returns without waiting
         later = threading.Timer(0.05, held.set)
         later.start()
         manager.save(made(2))
@@ -576,7 +580,7 @@ def test_one_write_at_a_time(directory: Path, held: threading.Event) -> None:
 
 @pytest.fixture
 def full(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    """Makes the disk full: half a file is written, then no more."""
+    """Function that fills the disk: each later write fails and leaves no file."""
     write = Snapshot.write
 
     def fill(self: Snapshot, path: Any) -> None:
@@ -615,12 +619,12 @@ def test_an_error_in_the_background_is_raised_by_the_next_call(
     assert steps(manager) == [0]
     monkeypatch.undo()
     manager.wait()
-    assert manager.save_if_due(opt) is not None  # what failed does not count
+    assert manager.save_if_due(opt) is not None  # a failed save does not count
     manager.close()
     assert steps(manager) == [5]
 
 
-def test_an_error_while_saving_leaves_what_is_there(
+def test_a_failed_save_keeps_the_existing_files(
     directory: Path, monkeypatch: pytest.MonkeyPatch, full: Callable[[], None]
 ) -> None:
     opt = made()
@@ -635,13 +639,15 @@ def test_an_error_while_saving_leaves_what_is_there(
     assert steps(manager) == [5]
 
 
-def test_a_place_that_cannot_be_written(directory: Path, background: bool) -> None:
+def test_names_in_use_are_skipped_and_a_path_below_a_file_is_refused(
+    directory: Path, background: bool
+) -> None:
     directory.mkdir(parents=True)
     (directory / "checkpoint-00000001-step-1.safetensors").write_bytes(b"")
     (directory / "checkpoint-00000002-step-2.safetensors.partial").mkdir()
     manager = CheckpointManager(directory, background=background)
     path = manager.save(made(2))
-    assert path.name.startswith("checkpoint-00000003")  # a name that is taken is not used
+    assert path.name.startswith("checkpoint-00000003")  # skips a name that is in use
     manager.wait()
     (directory / "checkpoint-00000004-step-2.safetensors.partial").symlink_to(directory)
     manager.close()
@@ -650,7 +656,7 @@ def test_a_place_that_cannot_be_written(directory: Path, background: bool) -> No
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_an_error_that_nobody_asks_for_is_told(
+def test_an_error_that_no_call_raises_reaches_the_excepthook(
     directory: Path, monkeypatch: pytest.MonkeyPatch, full: Callable[[], None]
 ) -> None:
     told: list[Any] = []
@@ -668,7 +674,7 @@ def test_an_error_that_nobody_asks_for_is_told(
 
     if hasattr(os, "fork"):
         assert in_fork(tell_in_child) == "0 errors, which are the parent's"
-    del manager  # and nothing else: it is told at once
+    del manager  # collection alone reports the error, at once
     assert [(args.exc_type, args.thread.name) for args in told] == [(OSError, path.name)]
 
     def save_and_raise() -> None:
@@ -683,9 +689,7 @@ def test_an_error_that_nobody_asks_for_is_told(
     assert len(told) == 2
 
 
-def test_a_manager_that_is_dropped_finishes_and_unlocks(
-    directory: Path, held: threading.Event
-) -> None:
+def test_a_collected_manager_finishes_and_unlocks(directory: Path, held: threading.Event) -> None:
     manager = CheckpointManager(directory, background=True)
     manager.save(made(1))
     task = manager._task
@@ -703,7 +707,7 @@ def test_a_manager_that_is_dropped_finishes_and_unlocks(
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no such signals on Windows")
-def test_an_interrupt_ends_the_waiting_and_not_the_writing(
+def test_an_interrupt_ends_the_wait_and_not_the_write(
     directory: Path, held: threading.Event
 ) -> None:
     opt = made(1)
@@ -739,7 +743,9 @@ manager.save(thalweg.AdamW({{"w": np.ones(300_000)}}))
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_the_interpreter_finishes_a_write_and_tells_its_error(fails: bool, directory: Path) -> None:
+def test_the_interpreter_finishes_a_write_at_exit_and_reports_its_error(
+    fails: bool, directory: Path
+) -> None:
     program = PROGRAM.format("raise OSError('no more')" if fails else "write(self, path)")
     ended = subprocess.run(  # noqa: S603 - our own program
         [sys.executable, "-c", program, directory],
@@ -769,7 +775,7 @@ def test_threads_that_share_a_manager_take_turns(directory: Path, background: bo
     assert sorted(steps(manager)) == list(range(8))
 
 
-def test_what_cannot_be_removed_is_said(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_removal_is_warned_about(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with CheckpointManager(directory, keep=1) as manager:
         old = manager.save(made())
 
@@ -786,14 +792,14 @@ def test_what_cannot_be_removed_is_said(directory: Path, monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize("name", ["adamw", "momentum"])
-def test_a_run_that_is_resumed_again_and_again_ends_as_one_that_was_not(
+def test_a_run_that_is_resumed_several_times_ends_with_the_same_bits(
     name: str, directory: Path, background: bool
 ) -> None:
     assert name in RUNS
     straight = Run(name, size=100)
     straight.advance(48)
     resumed = 0
-    for allowed in (11, 0, 15, 9, 48):  # micro-steps until the process is gone
+    for allowed in (11, 0, 15, 9, 48):  # micro-steps before each interruption
         run = Run(name, size=100)
         with CheckpointManager(directory, keep=2, every=3, background=background) as manager:
             report = manager.restore(run.opt)
@@ -815,7 +821,7 @@ def test_repr(directory: Path) -> None:
     assert repr(CheckpointManager(directory, None, 5, background=True)) == text
 
 
-def test_no_warning_where_nothing_is_wrong(directory: Path) -> None:
+def test_ordinary_use_gives_no_warning(directory: Path) -> None:
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
         with CheckpointManager(directory, background=True) as manager:

@@ -1,4 +1,4 @@
-"""Saving and loading take no memory that grows with the model (as Linux tells it)."""
+"""Saving and loading take no memory that grows with the model, by the peak that Linux reports."""
 
 import subprocess
 import sys
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-# As in test_memory.py: a process of its own for each case.
+# One process for each case, as in test_memory.py.
 PROGRAM = """
 import re, sys
 from pathlib import Path
@@ -23,7 +23,7 @@ def made(tensors):
         shape = (2, 1_200_000 // tensors)
     params = {{f"w{{i}}": np.zeros(shape, np.float32, order=order) for i in range(tensors)}}
     opt = thalweg.AdamW(params)
-    # Gradients without memory: a peak that was higher before would hide what comes.
+    # Broadcast gradients take no memory: a higher peak before would hide the growth.
     opt.step({{name: np.broadcast_to(0.5, shape) for name in params}})
     return opt
 
@@ -42,7 +42,7 @@ print(peak() - before)
 
 
 def growth(path: Path, act: str, tensors: int = 2, order: str = "C") -> int:
-    """Kibibytes that the peak grew by."""
+    """Growth of the peak, in KiB."""
     program = PROGRAM.format(act=act, tensors=tensors, order=order)
     done = subprocess.run(  # noqa: S603 - our own interpreter and program
         [sys.executable, "-c", program, path], capture_output=True, text=True, check=True
@@ -52,10 +52,12 @@ def growth(path: Path, act: str, tensors: int = 2, order: str = "C") -> int:
 
 @pytest.mark.parametrize("act", ["opt.save(path)", "opt.load(path)"])
 @pytest.mark.parametrize(("tensors", "order"), [(2, "C"), (2, "F"), (600, "C")])
-def test_nothing_grows_with_the_model(act: str, tensors: int, order: str, tmp_path: Path) -> None:
-    # The arrays have 28,100; names, shapes and the header are 3 a tensor.
+def test_the_peak_does_not_grow_with_the_model(
+    act: str, tensors: int, order: str, tmp_path: Path
+) -> None:
+    # In KiB, the arrays take 28,100; names, shapes and the header take 3 per tensor.
     assert growth(tmp_path / "run.safetensors", act, tensors, order) < 9_000
 
 
-def test_the_measure_sees_a_copy(tmp_path: Path) -> None:
+def test_the_measurement_detects_a_copy(tmp_path: Path) -> None:
     assert growth(tmp_path / "run.safetensors", "opt.state_dict(copy=True)") > 15_000

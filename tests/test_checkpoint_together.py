@@ -1,4 +1,4 @@
-"""Several threads and processes, Ctrl-C and forks, while a checkpoint is saved or loaded."""
+"""Saving and loading beside other threads, other processes, Ctrl-C and forks."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_two_threads_save_to_one_path(path: Path) -> None:
             try:
                 opt.save(path)
                 outcomes.append("saved")
-            except BusyError as error:  # noqa: PERF203 - each of them
+            except BusyError as error:  # noqa: PERF203 - each save may be refused
                 assert f"is in use by process {os.getpid()}" in str(error)  # noqa: PT017
                 outcomes.append("busy")
 
@@ -112,14 +112,14 @@ def test_two_threads_save_to_one_path(path: Path) -> None:
 
 @contextlib.contextmanager
 def saving(opt: thalweg.Optimizer, path: Path) -> Iterator[None]:
-    """Another thread saves, and has begun to write."""
+    """Save in another thread; the block runs once it has begun to write."""
     partial = path.with_name(f"{path.name}.partial")
     failed: list[BaseException] = []
 
     def save() -> None:
         try:
             opt.save(path)
-        except BaseException as error:  # noqa: BLE001 - told below
+        except BaseException as error:  # noqa: BLE001 - reported below
             failed.append(error)
 
     thread = threading.Thread(target=save)
@@ -144,7 +144,7 @@ def test_a_step_while_another_thread_saves_is_refused(path: Path) -> None:
                     use()
                     continue
                 refusals += 1
-        # Whatever came first, the file is of one moment.
+        # In any order of events, the file holds one state.
         found = read_checkpoint(path)
         assert found.params
         leaf = found.state_dict["state"]["w"]
@@ -157,12 +157,12 @@ def test_a_step_while_another_thread_saves_is_refused(path: Path) -> None:
 
 
 class Alarm(BaseException):
-    """What the handler raises, as Ctrl-C raises KeyboardInterrupt."""
+    """Raised by the signal handler, as KeyboardInterrupt is by Ctrl-C."""
 
 
 @contextlib.contextmanager
 def alarm(after: float) -> Iterator[None]:
-    """A signal after so many seconds, whose handler raises while this lasts."""
+    """Send a signal `after` seconds later; its handler raises only inside the block."""
     armed = True
 
     def handler(*_: Any) -> None:
@@ -180,7 +180,7 @@ def alarm(after: float) -> Iterator[None]:
 
 
 def times(call: Callable[[], Any], count: int) -> Iterator[float]:
-    """Instants over the time that a call takes, most of them early."""
+    """Delays spread over the duration of a call, most of them short."""
     begin = time.perf_counter()
     call()
     took = time.perf_counter() - begin
@@ -189,7 +189,7 @@ def times(call: Callable[[], Any], count: int) -> Iterator[float]:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no timers that signal")
-def test_a_signal_that_raises_ends_a_save(path: Path) -> None:
+def test_an_exception_of_a_signal_handler_ends_a_save(path: Path) -> None:
     opt, other = filled(1.0, LARGE), filled(2.0, LARGE)
     opt.save(path)
     raised = 0
@@ -200,7 +200,7 @@ def test_a_signal_that_raises_ends_a_save(path: Path) -> None:
                 other.save(path)
             expected = 2.0
         except Alarm:
-            expected = value_of(path)  # of a signal at the very end the save was done
+            expected = value_of(path)  # a signal at the very end may come after the save
             assert expected in (1.0, 2.0)
             raised += expected == 1.0
         assert snapshot(other) == before
@@ -212,7 +212,7 @@ def test_a_signal_that_raises_ends_a_save(path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no timers that signal")
-def test_a_signal_that_raises_ends_a_load(path: Path) -> None:
+def test_an_exception_of_a_signal_handler_ends_a_load(path: Path) -> None:
     filled(2.0, LARGE).save(path)
     opt = filled(1.0, LARGE)
     before = snapshot(opt)
@@ -224,7 +224,7 @@ def test_a_signal_that_raises_ends_a_load(path: Path) -> None:
         except Alarm:
             raised += 1
         now = snapshot(opt)
-        # Nothing of it or all of it.
+        # Nothing or everything was loaded.
         if now != before:
             w = opt.params["w"], opt.state["w"]["exp_avg"], opt.state["w"]["exp_avg_sq"]
             assert all((array == 2.0).all() for array in w)

@@ -1,4 +1,4 @@
-"""The `thalweg` command: what it prints and how it ends."""
+"""The `thalweg` command: its output and its exit codes."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_unknown_subcommand_is_refused(capsys: pytest.CaptureFixture[str]) -> No
     assert "dmeo" in capsys.readouterr().err
 
 
-def test_info_says_what_explains_a_speed(capsys: pytest.CaptureFixture[str]) -> None:
+def test_info_prints_versions_cpu_level_and_threads(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["info"]) == 0
     facts = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
     assert facts["thalweg"] == thalweg.__version__
@@ -66,7 +66,7 @@ def test_the_package_runs_as_a_module() -> None:
     assert thalweg.__version__ in ended.stdout
 
 
-def test_a_reader_that_leaves_early_is_no_crash() -> None:
+def test_a_closed_output_ends_the_command_without_a_traceback() -> None:
     reading, writing = os.pipe()
     os.close(reading)
     with os.fdopen(writing, "w") as closed:

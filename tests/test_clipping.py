@@ -1,4 +1,4 @@
-"""Clipping by tensor and by value: the bits of the reference."""
+"""Clipping by tensor and by value equals the reference bit for bit."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SCALES = st.sampled_from([1.0, 1 / 3, 3.7, 1e-6, 1e30])
 def stepped(
     params: Mapping[str, Array], grads: Mapping[str, Array], limits: Any, scale: float, rule: Rule
 ) -> tuple[dict[str, Array], float]:
-    """New parameters after a first step by the reference, and the smallest factor."""
+    """New parameters after a first step, by the reference, and the smallest factor."""
     new, least = {}, 1.0
     for name, p in params.items():
         max_norm, max_value = limits.get("max_tensor_norm"), limits.get("max_value", np.inf)
@@ -46,9 +46,7 @@ def stepped(
 @pytest.mark.parametrize("limit", ["max_tensor_norm", "max_value"])
 @settings(max_examples=120, deadline=None)
 @given(data=st.data())
-def test_a_clipped_step_is_that_of_the_reference(
-    rule: Rule, limit: str, data: st.DataObject
-) -> None:
+def test_a_clipped_step_equals_the_reference(rule: Rule, limit: str, data: st.DataObject) -> None:
     rng, scale = data.draw(generators), data.draw(SCALES)
     limits = {limit: data.draw(LIMITS)}
     start, grads = {}, {}
@@ -97,14 +95,14 @@ def test_each_tensor_has_its_own_factor_and_the_smallest_is_reported() -> None:
     assert report.clip == pytest.approx(2e-201)
 
 
-def test_by_value_the_factor_is_one_and_zeros_stay() -> None:
+def test_clipping_by_value_reports_factor_one_and_keeps_zeros() -> None:
     p = np.zeros(4)
     report = thalweg.SGD(p, 1.0).step(np.array([-3.0, 0.0, 0.25, 1e300]), max_value=0.5, scale=2.0)
     assert p.tolist() == [0.5, 0.0, -0.5, -0.5]
     assert (report.clip, report.grad_norm) == (1.0, 2e300)
 
 
-def test_maximising_clips_the_same() -> None:
+def test_maximize_clips_in_the_same_way() -> None:
     p = np.zeros(3)
     thalweg.SGD(p, 1.0, maximize=True).step(np.array([-3.0, 0.25, 3.0]), max_value=0.5)
     assert p.tolist() == [-0.5, 0.25, 0.5]
@@ -112,7 +110,7 @@ def test_maximising_clips_the_same() -> None:
 
 @pytest.mark.parametrize("limits", [{"max_tensor_norm": 1.0}, {"max_value": 1.0}])
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_what_is_not_finite_is_judged_before_it_is_clipped(limits: Any, bad: float) -> None:
+def test_nonfinite_gradients_are_found_before_clipping(limits: Any, bad: float) -> None:
     grads = {"w": np.array([1.0, bad]), "b": np.full(2, 100.0)}
     opt = thalweg.AdamW({"w": np.ones(2), "b": np.ones(2)})
     with unchanged(opt), pytest.raises(thalweg.NonFiniteError) as told:
@@ -128,7 +126,7 @@ def test_what_is_not_finite_is_judged_before_it_is_clipped(limits: Any, bad: flo
     ("limits", "fits"),
     [({}, False), ({"max_tensor_norm": 1.0}, True), ({"max_value": 1.0}, True)],
 )
-def test_what_is_too_large_for_adam_is_not_once_it_is_clipped(limits: Any, fits: bool) -> None:
+def test_adam_accepts_a_too_large_gradient_once_it_is_clipped(limits: Any, fits: bool) -> None:
     opt = thalweg.AdamW(np.ones(2))
     g = np.array([1e160, 1.0])
     if fits:
@@ -153,7 +151,7 @@ NAMES = ["max_norm", "max_tensor_norm", "max_value"]
 
 @pytest.mark.parametrize("one", NAMES)
 @pytest.mark.parametrize("other", NAMES)
-def test_limits_exclude_each_other_and_are_positive_numbers(one: str, other: str) -> None:
+def test_limits_are_positive_and_mutually_exclusive(one: str, other: str) -> None:
     opt = thalweg.AdamW(np.ones(2))
     g = np.ones(2)
     for value, error in [
@@ -170,7 +168,7 @@ def test_limits_exclude_each_other_and_are_positive_numbers(one: str, other: str
     assert opt.step(g, **dict.fromkeys(NAMES)).clip == 1.0
 
 
-def test_hundreds_of_tensors_are_each_clipped_by_themselves() -> None:
+def test_hundreds_of_tensors_are_clipped_independently() -> None:
     rng = np.random.default_rng(0)
     params = {f"p{i}": np.zeros(3, np.float32) for i in range(300)}
     grads = {name: rng.standard_normal(3).astype(np.float32) for name in params}

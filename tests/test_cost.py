@@ -1,4 +1,4 @@
-"""What things cost: work that is linear in the model, counted and not timed."""
+"""Work is linear in the size of the model; it is counted, not timed."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from types import FrameType
 
 SMALL = 60
-"""Tensors in a model; a larger one has twice as many, and groups too."""
+"""Tensors, and groups, of the smaller model; the larger has twice as many."""
 
 
 def work(action: Callable[[], object]) -> int:
-    """How many instructions of Python an action takes."""
+    """Number of Python instructions that an action executes."""
     count = 0
 
     def trace(frame: FrameType, _event: str, _argument: object) -> Any:
@@ -41,14 +41,14 @@ def work(action: Callable[[], object]) -> int:
     return count
 
 
-class Word(str):
-    """A name that counts how often it is compared."""
+class CountingName(str):
+    """A name that counts its comparisons."""
 
     __slots__ = ()
     compared = 0
 
     def __eq__(self, other: object) -> bool:
-        Word.compared += 1
+        CountingName.compared += 1
         return str.__eq__(self, other)
 
     __hash__ = str.__hash__
@@ -59,7 +59,7 @@ def tree(n: int) -> dict[str, Any]:
 
 
 def groups(n: int) -> list[dict[str, Any]]:
-    """A group for each tensor: by name, glob and list in turn."""
+    """A group for each tensor, matched by name, glob and list in turn."""
     return [
         {"match": [f"block{i}.w", f"block{i}.*", [f"block{i}.w"]][i % 3], "lr_scale": 1 - i / 1e4}
         for i in range(n)
@@ -77,7 +77,7 @@ def construct(n: int, _: Path) -> Callable[[], object]:
     return lambda: thalweg.AdamW(params, groups=given)
 
 
-def construct_by_globs_with_a_wild_beginning(n: int, _: Path) -> Callable[[], object]:
+def construct_by_globs_that_begin_with_a_wildcard(n: int, _: Path) -> Callable[[], object]:
     params, given = tree(n), [{"match": f"*k{i}.w", "lr_scale": 0.5} for i in range(n)]
     return lambda: thalweg.AdamW(params, groups=given)
 
@@ -207,7 +207,7 @@ def files(n: int, path: Path) -> Callable[[], object]:
 
 ACTIONS = [
     construct,
-    construct_by_globs_with_a_wild_beginning,
+    construct_by_globs_that_begin_with_a_wildcard,
     ready_groups,
     look_up_state,
     go_through_state,
@@ -240,16 +240,16 @@ def test_work_is_linear_in_tensors_and_groups(
 
 
 @pytest.mark.filterwarnings("ignore:loading changes hyperparameters")
-def test_names_of_a_state_dict_are_looked_up() -> None:
+def test_comparisons_of_names_in_a_state_dict_are_linear() -> None:
     compared = []
     for n in (SMALL, 2 * SMALL):
         saved = made(n).state_dict()
         for group in saved["groups"]:
-            group["match"] = [Word(name) for name in group["match"]]
-        saved["state"] = {Word(name): leaf for name, leaf in saved["state"].items()}
+            group["match"] = [CountingName(name) for name in group["match"]]
+        saved["state"] = {CountingName(name): leaf for name, leaf in saved["state"].items()}
         other = thalweg.AdamW(tree(n))
-        Word.compared = 0
+        CountingName.compared = 0
         other.load_state_dict(saved)
-        compared.append(Word.compared)
+        compared.append(CountingName.compared)
     few, many = compared
     assert many < 2.2 * few

@@ -1,4 +1,4 @@
-"""What `l2` and `weight_decay` do, and how they differ."""
+"""Effects of `l2` and of `weight_decay`, and their differences."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CURVATURE = np.array([0.1, 1.0, 10.0])
 
 
 def trajectory(make: Callable[[Any], thalweg.Optimizer], steps: int = 30) -> Array:
-    """Where minimising ``Σ curvature·p²/2`` leads, step by step."""
+    """Parameters after each step of the minimisation of ``Σ curvature·p²/2``."""
     p = np.array([1.0, -2.0, 3.0])
     opt = make(p)
     path = []
@@ -48,7 +48,7 @@ def test_adam_divides_the_penalty_by_the_history_of_the_gradient_and_adamw_does_
     plain = trajectory(lambda p: thalweg.Adam(p, lr=0.05), steps=1)
     penalty = trajectory(lambda p: thalweg.Adam(p, lr=0.05, l2=0.3), steps=1)
     decay = trajectory(lambda p: thalweg.AdamW(p, lr=0.05, weight_decay=0.3), steps=1)
-    # Adam's first step has the length lr, whatever the gradient and what is added to it.
+    # Adam's first step has the length lr for any gradient, with or without a penalty.
     assert np.abs(penalty - plain).max() < 1e-7
     assert plain[0] - decay[0] == pytest.approx(0.05 * 0.3 * np.array([1.0, -2.0, 3.0]))
 
@@ -56,7 +56,7 @@ def test_adam_divides_the_penalty_by_the_history_of_the_gradient_and_adamw_does_
 @pytest.mark.parametrize(
     ("plain", "decaying"), [(thalweg.Adam, thalweg.AdamW), (thalweg.SGD, thalweg.SGDW)]
 )
-def test_without_decay_the_pairs_are_the_same(plain: Any, decaying: Any) -> None:
+def test_without_decay_adamw_equals_adam_and_sgdw_equals_sgd(plain: Any, decaying: Any) -> None:
     assert_same_bits(
         trajectory(lambda p: plain(p, lr=0.05)),
         trajectory(lambda p: decaying(p, lr=0.05, weight_decay=0.0)),
@@ -77,7 +77,7 @@ def test_decay_after_an_adam_step_is_adamw_up_to_a_second_order_term() -> None:
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("rate", [0.0, 1e-60, 1e-5, 0.3, 1.0, 7.0])
-def test_decay_by_itself_equals_the_reference(dtype: type, rate: float) -> None:
+def test_functional_decay_equals_the_reference(dtype: type, rate: float) -> None:
     rng = np.random.default_rng(0)
     tree = {"w": rng.standard_normal((300, 301)).astype(dtype).T, "tiny": np.array(1e-35, dtype)}
     tree["all"] = np.array([0.0, -0.0, np.inf, np.nan, -3.0], dtype)[::-1]
@@ -108,7 +108,7 @@ def test_independent_decay_is_the_coupled_one_without_lr(name: str, dtype: type)
 
 
 def test_a_decay_too_small_to_move_a_parameter_alone_still_counts() -> None:
-    half = 2.0**-25  # of the distance from 1 to the next float32 below
+    half = 2.0**-25  # half the distance from 1 to the next smaller float32
     decay, step, both = np.ones((3, 1), np.float32)
     g = np.array([0.8 * half], np.float32)
     functional.decay(decay, 0.4 * half)
@@ -128,5 +128,5 @@ def amsgrad_path(*, amsgrad: bool) -> Array:
 
 def test_the_maximum_of_amsgrad_binds_after_a_large_gradient() -> None:
     adam, amsgrad = amsgrad_path(amsgrad=False), amsgrad_path(amsgrad=True)
-    assert adam[0] == amsgrad[0]  # so far the maximum is the average
+    assert adam[0] == amsgrad[0]  # after one step, the maximum is the average
     assert (np.abs(np.diff(amsgrad)) < 0.9 * np.abs(np.diff(adam))).all()

@@ -1,4 +1,4 @@
-"""What the documentation shows runs as written."""
+"""Examples in docstrings and in pages of the documentation run as written."""
 
 import doctest
 import importlib
@@ -18,13 +18,13 @@ ROOT = Path(__file__).parent.parent
 
 
 def halves(page: str) -> list[str]:
-    """What is before the heading "Errors" of a page, where examples print, and after it."""
+    """The parts of a page before and after its heading "Errors"; examples before it print."""
     text = (ROOT / page).read_text(encoding="utf-8")
     return re.split(r"^##? Errors\n", text, maxsplit=1, flags=re.MULTILINE)
 
 
 def blocks(page: str) -> list[str]:
-    """The examples of a page; one that begins with lines that print nothing has them in all."""
+    """Examples of a page; if the first prints nothing, it is put before each of the others."""
     text = halves(page)[0]
     found = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     if found and "print(" not in found[0]:
@@ -33,7 +33,7 @@ def blocks(page: str) -> list[str]:
 
 
 def errors(page: str) -> Iterator[Any]:
-    """The errors of a page by their headings: examples, each with the text that it raises."""
+    """For each heading below "Errors": its examples, each with the text that it raises."""
     example = re.compile(
         r"^```python\n(.*?)^```$(?:\n\n^```text\n(.*?)\n```$)?", re.MULTILINE | re.DOTALL
     )
@@ -45,15 +45,15 @@ def errors(page: str) -> Iterator[Any]:
             yield pytest.param(examples, id=f"{page}: {title}", marks=skip_without(Path(page).stem))
 
 
-# A site that was built in `docs` may hold copies.
+# A site that was built in `docs` may hold copies of pages.
 DOCS = [path for path in sorted(ROOT.glob("docs/**/*.md")) if "_build" not in path.parts]
 PAGES = ["README.md", *(str(path.relative_to(ROOT)) for path in DOCS)]
 BLOCKS = [(page, block) for page in PAGES for block in blocks(page)]
 ERRORS = [error for page in PAGES for error in errors(page)]
 ABOUT = {"exchange": "convert"}
-"""Pages in `docs/integrations` about a module of another name."""
+"""Pages in `docs/integrations` about a module with another name."""
 ONE_OF_TWO = re.compile(r"^import (optax|torch)$", re.MULTILINE)
-"""What some examples need of a page that is about several libraries."""
+"""Libraries that an example may need, on a page about several libraries."""
 MODULES = ["thalweg"] + [
     name
     for _, name, _ in pkgutil.walk_packages(thalweg.__path__, "thalweg.", onerror=lambda _: None)
@@ -117,7 +117,7 @@ def test_errors_of_pages(
     check(examples)
 
 
-def test_links_between_pages_lead_somewhere() -> None:
+def test_links_between_pages_lead_to_files() -> None:
     link = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")
     assert [
         (page.name, target)

@@ -1,4 +1,4 @@
-"""Averages of parameters: the bits of the reference, and the exchange for evaluation."""
+"""Averages of parameters equal the reference bit for bit, and are exchanged for evaluation."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def averaged(start: Array, seen: list[Array], decay: Any, *, bias_correction: bo
 
 @settings(max_examples=150, deadline=None)
 @given(data=st.data())
-def test_averages_are_those_of_the_reference(data: st.DataObject) -> None:
+def test_averages_equal_the_reference(data: st.DataObject) -> None:
     shape, dtype, rng = data.draw(shapes), data.draw(types), data.draw(generators)
     decay = data.draw(decays | st.just(rising))
     options = {"bias_correction": data.draw(st.booleans())}
@@ -92,7 +92,7 @@ def test_threads_share_large_averages_and_exchanges(dtype: str, layout: str) -> 
                 assert_same_bits(ema.params, expected)
 
 
-def test_uncorrected_it_starts_from_the_parameters_and_a_fixed_point_stays() -> None:
+def test_without_bias_correction_the_average_starts_at_the_parameters() -> None:
     p = np.array([1 / 3, -7.1])
     ema = EMA(p, 0.9)
     assert_same_bits(ema.params, p)
@@ -102,9 +102,9 @@ def test_uncorrected_it_starts_from_the_parameters_and_a_fixed_point_stays() -> 
 
 
 @pytest.mark.parametrize("decay", [0.0, 0.5, 0.99, 0.999999])
-def test_corrected_it_is_the_weighted_mean_of_the_updates_alone(decay: float) -> None:
+def test_with_bias_correction_the_average_is_the_weighted_mean_of_the_updates(decay: float) -> None:
     rng = np.random.default_rng(3)
-    p = np.full(4, 1e6)  # what it was at the start does not count
+    p = np.full(4, 1e6)  # the value at the start has no weight
     ema = EMA(p, decay, bias_correction=True)
     raw = np.zeros(4)
     for update in range(1, 30):
@@ -115,7 +115,7 @@ def test_corrected_it_is_the_weighted_mean_of_the_updates_alone(decay: float) ->
         assert ema.params == pytest.approx(corrected, rel=1e-9)
 
 
-def test_decay_is_edited_live_and_checked() -> None:
+def test_decay_can_be_assigned_and_is_checked() -> None:
     p = np.zeros(2)
     ema = EMA(p, 0.5)
     p += 1.0
@@ -149,14 +149,14 @@ BAD: dict[str, tuple[Any, type[Exception], str]] = {
     "make", [thalweg.Accumulator, lambda params: EMA(params, 0.9)], ids=["Accumulator", "EMA"]
 )
 @pytest.mark.parametrize(("params", "error", "message"), BAD.values(), ids=BAD)
-def test_what_is_no_parameter_is_refused(
+def test_invalid_parameters_are_refused(
     make: Callable[[Any], Any], params: Any, error: type[Exception], message: str
 ) -> None:
     with pytest.raises(error, match=message):
         make(params)
 
 
-# The exchange.
+# The exchange of averages and parameters.
 
 
 def trained() -> tuple[dict[str, Any], thalweg.Optimizer, EMA]:
@@ -177,7 +177,7 @@ def everything(opt: thalweg.Optimizer, ema: EMA) -> Any:
     return snapshot(opt), arrays, ema.count, ema.decay
 
 
-def test_inside_the_parameters_are_the_averages_bit_for_bit() -> None:
+def test_inside_swapped_the_parameters_are_the_averages_bit_for_bit() -> None:
     params, opt, ema = trained()
     strange = [-0.0, np.nan, np.inf, 5e-324, -5e-324, 1e308]
     params["w"].T.flat[...] = strange
@@ -202,7 +202,7 @@ def test_leaving_by_an_exception_exchanges_back(error: type[BaseException]) -> N
     train(opt, ema)
 
 
-def test_what_is_written_to_the_parameters_inside_ends_up_in_the_averages() -> None:
+def test_writes_to_parameters_inside_swapped_end_up_in_the_averages() -> None:
     params, _, ema = trained()
     with ema.swapped():
         params["b"][0][...] = 7.0
@@ -258,7 +258,7 @@ REFUSED_INSIDE: dict[str, Callable[[Any, Any], Callable[[], Any]]] = {
 
 
 @pytest.mark.parametrize("prepare", REFUSED_INSIDE.values(), ids=REFUSED_INSIDE)
-def test_nothing_is_trained_kept_or_edited_that_was_meant_to_be_evaluated(
+def test_training_saving_and_editing_are_refused_inside_swapped(
     prepare: Callable[[Any, Any], Callable[[], Any]],
 ) -> None:
     _, opt, ema = trained()
@@ -310,7 +310,7 @@ def test_parameters_of_a_tree_that_share_memory_are_not_exchanged() -> None:
 
 
 @pytest.mark.parametrize("value", [np.ones(2), np.ones(3, int), "w"])
-def test_an_update_with_what_does_not_fit_changes_nothing(value: Any) -> None:
+def test_an_update_with_a_misfit_changes_nothing(value: Any) -> None:
     params = {"w": np.ones(3), "b": np.ones(2)}
     ema = EMA(params, 0.5)
     params["b"] += 1.0
@@ -321,7 +321,7 @@ def test_an_update_with_what_does_not_fit_changes_nothing(value: Any) -> None:
     assert ema.params["b"].tolist() == [1.0, 1.0]
 
 
-def test_updates_follow_what_a_tree_holds() -> None:
+def test_updates_read_the_arrays_that_the_tree_holds() -> None:
     params = {"w": np.zeros(2)}
     ema = EMA(params, 0.5)
     params["w"] = np.ones(2)
@@ -329,7 +329,7 @@ def test_updates_follow_what_a_tree_holds() -> None:
     assert ema.params["w"].tolist() == [0.5, 0.5]
 
 
-def test_what_could_not_be_exchanged_back_can_be_once_it_is_put_right() -> None:
+def test_a_failed_exchange_back_can_be_repeated_after_a_repair() -> None:
     params, opt, ema = trained()
     before = everything(opt, ema)
     block = ema.swapped()
@@ -342,7 +342,7 @@ def test_what_could_not_be_exchanged_back_can_be_once_it_is_put_right() -> None:
     params["w"].setflags(write=True)
     block.__exit__()
     assert everything(opt, ema) == before
-    block.__exit__()  # says nothing
+    block.__exit__()  # a no-op
     assert everything(opt, ema) == before
 
 
@@ -375,7 +375,7 @@ def test_parameters_are_not_averaged_while_they_are_trained() -> None:
     assert (ema.count, opt.step_count) == (0, 1)
 
 
-def test_a_manager_that_is_freed_inside_exchanges_back() -> None:
+def test_a_collected_context_manager_exchanges_back() -> None:
     params = {"w": np.ones(3)}
     opt = thalweg.SGD(params, 0.5)
     ema = EMA(opt, 0.5)
@@ -389,7 +389,7 @@ def test_a_manager_that_is_freed_inside_exchanges_back() -> None:
     assert opt.step({"w": np.ones(3)}).step == 2
 
 
-def test_what_cannot_be_exchanged_back_is_reported_and_the_exception_goes_on(
+def test_a_failed_exchange_back_is_reported_and_the_exception_propagates(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     params = {"w": np.ones(3)}

@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 
 def grown(opt: thalweg.Optimizer, **more: Any) -> dict[str, Any]:
-    """The parameters' dict with something put into it."""
+    """The dict of the parameters, with items added."""
     opt._held.tree.update(more)
     return opt._held.tree
 
 
 @every_rule
-def test_the_others_go_on_and_the_added_start_at_their_own_first_step(rule: Rule) -> None:
+def test_added_parameters_start_at_their_first_step_and_the_others_continue(rule: Rule) -> None:
     params = parameters()
     added = params.pop("middle")
     opt = rule.make(params)
@@ -43,7 +43,7 @@ def test_the_others_go_on_and_the_added_start_at_their_own_first_step(rule: Rule
     assert all(opt.state[n][key] is a for (n, key), a in held.items() if key != "step")
 
 
-def test_globs_and_callables_match_what_is_added_and_names_stay() -> None:
+def test_globs_and_callables_match_added_parameters_and_groups_stay() -> None:
     def tall(_: str, array: Any) -> bool:
         return array.ndim == 2
 
@@ -88,7 +88,7 @@ def test_added_parameters_may_be_frozen_and_of_another_type() -> None:
     assert list(opt.state) == ["w", "b"]
 
 
-def test_the_order_is_that_of_the_tree_and_nothing_new_is_no_change() -> None:
+def test_the_order_is_that_of_the_tree_and_the_same_tree_is_no_change() -> None:
     params = {"b": np.ones(2), "c": np.ones(2)}
     opt = thalweg.AdamW(params, lr=0.1)
     twin = copy.deepcopy(opt)
@@ -149,7 +149,7 @@ MISFITS: dict[str, tuple[Callable[[Any], Any], Any, type[Exception], str]] = {
 
 
 @pytest.mark.parametrize(("extended", "groups", "error", "message"), MISFITS.values(), ids=MISFITS)
-def test_what_does_not_fit_is_refused_whole(
+def test_one_misfit_refuses_the_whole_extension(
     extended: Callable[[Any], Any], groups: Any, error: type[Exception], message: str
 ) -> None:
     params = {"w": np.ones(2)}
@@ -178,7 +178,7 @@ def test_a_callable_match_that_raises_changes_nothing() -> None:
 
 
 @every_rule
-def test_a_state_dict_knows_the_added_and_resumes_to_the_same_bits(rule: Rule) -> None:
+def test_a_state_dict_has_added_parameters_and_resumes_with_the_same_bits(rule: Rule) -> None:
     params = parameters()
     added = params.pop("middle")
     opt = rule.make(params)

@@ -1,4 +1,4 @@
-"""Numbers at the ends: steps beyond any run, parameters and gradients at the limits of a type."""
+"""Extreme numbers: steps beyond any run, parameters and gradients at the limits of a type."""
 
 from __future__ import annotations
 
@@ -68,8 +68,8 @@ def test_parameters_and_gradients_at_the_limits_have_the_bits_of_the_reference(
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_adamw_leaves_finite_what_is_finite(dtype: Any) -> None:
-    """Every gradient that is taken moves a parameter by about the learning rate, however large."""
+def test_adamw_keeps_finite_numbers_finite(dtype: Any) -> None:
+    """Every accepted gradient, however large, moves a parameter by about the learning rate."""
     limit = 2.0**64 if dtype is np.float32 else 2.0**512
     largest = float(np.nextafter(dtype(limit), dtype(0)))
     taken = [g for g in ends(dtype) if abs(g) <= largest] + [largest, -largest]
@@ -85,7 +85,7 @@ def test_adamw_leaves_finite_what_is_finite(dtype: Any) -> None:
 
 
 def test_a_view_of_more_elements_than_memory_is_refused_at_once() -> None:
-    """Every element of a window is one of few; looking at each would take the memory of all."""
+    """The windows have 10^10 elements on 2.4 MB; a check of each would need memory for all."""
     windows = as_strided(np.ones(300_000), (100_000, 100_000), (8, 16))
     with pytest.raises(ValueError, match="several elements of parameter '0' share memory"):
         AdamW(windows)

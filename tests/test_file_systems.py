@@ -1,4 +1,4 @@
-"""What a file system lacks or a user may not do: locks, flushed directories, files of others."""
+"""File systems without locks or flushed directories, and users without permissions."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def lacking(library: str, what: str, number: int) -> dict[str, str]:
-    """The environment of a process whose file systems lack something."""
+    """Environment of a process in which `what` fails with the error `number`."""
     return {**os.environ, "LD_PRELOAD": library, f"LACKS_{what}": str(number)}
 
 
@@ -93,7 +93,7 @@ for name in sys.argv[4:]:
 def written(
     folder: Path, names: list[str], environment: dict[str, str], action: str = "always"
 ) -> list[dict[str, Any]]:
-    """What became of writing twice in each way, each in a directory of its own."""
+    """Outcomes of each of `names`, functions of `WRITERS`, called twice."""
     for name in ("save", "manager", "state"):
         (folder / name).mkdir()
     done = subprocess.run(  # noqa: S603 - our own program
@@ -111,7 +111,7 @@ def written(
 
 @needs_compiler
 @pytest.mark.parametrize("number", WITHOUT_LOCKS)
-def test_where_there_are_no_locks_files_are_written_and_it_is_said_once(
+def test_without_locks_files_are_written_with_one_warning(
     number: int, library: str, tmp_path: Path
 ) -> None:
     names = ["save", "manage", "background", "train"]
@@ -123,7 +123,7 @@ def test_where_there_are_no_locks_files_are_written_and_it_is_said_once(
     said = {trial["name"]: [] for trial in told}
     for trial in told:
         said[trial["name"]] += trial["warnings"]
-    assert said["background"] == []  # the directory is the manager's
+    assert said["background"] == []  # `manage` has warned of the same directory
     places = {"save": "save", "manage": "manager", "train": "state"}
     for name, place in places.items():
         ((message, category, filename),) = said[name]
@@ -136,14 +136,14 @@ def test_where_there_are_no_locks_files_are_written_and_it_is_said_once(
 
 
 @needs_compiler
-def test_where_warnings_are_errors_nothing_is_written_without_a_lock(
+def test_without_locks_nothing_is_written_if_warnings_are_errors(
     library: str, tmp_path: Path
 ) -> None:
     environment = lacking(library, "LOCKS", errno.ENOLCK)
     names = ["save", "manage", "background", "params", "train"]
     told = written(tmp_path, names, environment, "error")
     assert len(told) == 2 * len(names)
-    for trial in told:  # the second time as the first
+    for trial in told:  # the second time like the first
         assert trial["error"]["type"] == "UnlockedWarning", trial
         assert {Path(name).name for name in trial["files"]} <= {".lock", ".state.lock"}, trial
 
@@ -218,8 +218,10 @@ with thalweg.CheckpointManager(folder) as manager:
 
 
 @needs_compiler
-def test_what_a_kill_has_left_without_a_lock(library: str, tmp_path: Path) -> None:
-    """A manager removes it, whose directory is its own; beside a single file it may be written."""
+def test_without_locks_a_manager_removes_the_leftovers_of_a_kill(
+    library: str, tmp_path: Path
+) -> None:
+    """A manager owns its directory, and removes leftovers; others may still be in use, and stay."""
     stays = f"{NAME}.0123456789abcdef.partial"
     (tmp_path / stays).write_bytes(b"part")
     old = "checkpoint-00000001-step-0.safetensors"
@@ -237,7 +239,7 @@ def test_what_a_kill_has_left_without_a_lock(library: str, tmp_path: Path) -> No
 
 @needs_compiler
 @pytest.mark.parametrize("number", WITHOUT_FLUSH)
-def test_where_directories_cannot_be_flushed_all_is_written(
+def test_without_flushing_of_directories_all_is_written(
     number: int, library: str, tmp_path: Path
 ) -> None:
     names = ["save", "manage", "background", "train"]
@@ -248,19 +250,17 @@ def test_where_directories_cannot_be_flushed_all_is_written(
 
 @needs_compiler
 @pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC])
-def test_where_flushing_a_directory_fails_it_is_named(
-    number: int, library: str, tmp_path: Path
-) -> None:
+def test_a_failed_flush_names_the_directory(number: int, library: str, tmp_path: Path) -> None:
     told = written(tmp_path, ["save", "manage", "params"], lacking(library, "FLUSH", number))
     for trial in told:
         error = trial["error"]
-        if trial["name"] == "params" and error is None:  # the second time nothing is made
+        if trial["name"] == "params" and error is None:  # the second time, the files exist
             continue
         assert error["errno"] == number, trial
         assert error["path"].startswith(str(tmp_path)), trial
 
 
-# Errors of the system that do not name a file.
+# System errors that do not name a file.
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such limit")
@@ -297,17 +297,17 @@ def test_a_disk_that_is_full_names_the_file_of_an_array(
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space") as refused:
         opt.flush()
-    assert Path(refused.value.filename) in {*tmp_path.rglob("*.npy")}  # whichever comes first
+    assert Path(refused.value.filename) in {*tmp_path.rglob("*.npy")}  # any of the files
     monkeypatch.undo()
     opt.close()
 
 
-# A user who is not root.
+# A user other than root.
 
 
 @pytest.fixture
 def shared() -> Iterator[Path]:
-    """A directory that everybody may write to, below none that is private."""
+    """A directory that all users may write to, and whose parents are not private."""
     directory = Path(tempfile.mkdtemp(dir="/tmp"))
     directory.chmod(0o777)
     yield directory
@@ -316,7 +316,7 @@ def shared() -> Iterator[Path]:
 
 
 def as_user(work: Callable[[], object]) -> str:
-    """What `work` says in a child that is not root."""
+    """Result of `work` in a child process that is not root."""
 
     def said() -> str:
         if os.geteuid() == 0:
@@ -328,14 +328,14 @@ def as_user(work: Callable[[], object]) -> str:
 
 
 @needs_fork
-def test_a_leftover_over_a_read_only_checkpoint_is_no_hindrance(shared: Path) -> None:
+def test_a_leftover_does_not_prevent_a_save_over_a_read_only_file(shared: Path) -> None:
     path, leftover = shared / NAME, shared / f"{NAME}.partial"
     opt = crash.made()
 
     def save() -> str:
         opt.save(path)
         path.chmod(0o444)
-        leftover.write_bytes(b"part")  # as a kill before the rename leaves it
+        leftover.write_bytes(b"part")  # as after a kill before the rename
         leftover.chmod(0o444)
         crash.stepped(opt)
         opt.save(path, extra="saved")
@@ -346,7 +346,7 @@ def test_a_leftover_over_a_read_only_checkpoint_is_no_hindrance(shared: Path) ->
 
 
 @needs_fork
-def test_a_leftover_of_another_user_is_no_hindrance(shared: Path) -> None:
+def test_a_leftover_of_another_user_does_not_prevent_a_save(shared: Path) -> None:
     if os.geteuid() != 0:
         pytest.skip("needs root, to be two users")
     (shared / f"{NAME}.partial").write_bytes(b"part")
@@ -362,7 +362,7 @@ def test_a_leftover_of_another_user_is_no_hindrance(shared: Path) -> None:
 @needs_fork
 def test_a_read_only_file_that_is_being_saved_is_left_alone(shared: Path) -> None:
     path, partial = shared / NAME, shared / f"{NAME}.partial"
-    writer = _core.DirectoryLock(shared, partial.name)  # as one that is about to rename it
+    writer = _core.DirectoryLock(shared, partial.name)  # like a save that is about to rename it
     partial.chmod(0o444)
     owner = os.getpid()
 
@@ -381,7 +381,7 @@ def test_a_read_only_file_that_is_being_saved_is_left_alone(shared: Path) -> Non
 
 
 @needs_fork
-def test_a_directory_that_may_be_written_and_not_read(shared: Path) -> None:
+def test_a_directory_without_permission_to_read_can_be_written(shared: Path) -> None:
     shared.chmod(0o333)
 
     def write() -> str:

@@ -1,4 +1,4 @@
-"""The same bits whatever floating-point mode the caller's thread is in, which stays as it is."""
+"""Results do not depend on the floating-point mode of the caller's thread, and the mode is kept."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ pytestmark = pytest.mark.skipif(
 MODES = {"flush": 0x8000, "denormals are zero": 0x0040, "down": 0x2000, "up": 0x4000, "cut": 0x6000}
 MODES["flush, denormals are zero, up"] = 0x8000 | 0x0040 | 0x4000
 CONTROL = 0xFFC0
-"""Bits of MXCSR that are no flags of what has happened."""
+"""Control bits of MXCSR; the others are status flags."""
 
 
 class Environment:
-    """The thread's floating-point environment, of which SSE has the last word."""
+    """The floating-point environment of the thread; its last word is MXCSR, the register of SSE."""
 
     def __init__(self) -> None:
         self.libm = ctypes.CDLL(ctypes.util.find_library("m"))
@@ -49,7 +49,7 @@ class Environment:
 
 @contextmanager
 def mode(bits: int) -> Iterator[None]:
-    """Inside only what is to be compared: NumPy and Python compute otherwise there."""
+    """Set the mode inside the block; it changes results of NumPy and Python there, too."""
     environment = Environment()
     before = environment.get()
     environment.set(before | bits)
@@ -64,7 +64,7 @@ def mode(bits: int) -> Iterator[None]:
 N = 200_000
 RNG = np.random.default_rng(0)
 SMALL = RNG.standard_normal((3, N)) * 10.0 ** RNG.integers(-45, 2, (3, N))
-"""Numbers of which some are subnormal in float32, and their products more."""
+"""Numbers of which some are subnormal in float32, and more of their products."""
 ODD = [0.1 / 3, 1 / 7, 0.3]
 """Numbers whose products have to be rounded."""
 
@@ -166,7 +166,7 @@ def test_the_mode_of_the_caller_changes_no_bit(way: str, dtype: Any) -> None:
             assert bits(got) == expected
 
 
-def test_the_mode_of_this_test_matters() -> None:
+def test_the_mode_changes_results_of_numpy() -> None:
     tiny, one, three = np.float32(1e-40), np.float64(1), np.float64(3)
     expected = tiny * np.float32(1), one / three
     with mode(MODES["flush, denormals are zero, up"]):
@@ -175,7 +175,7 @@ def test_the_mode_of_this_test_matters() -> None:
     assert got[1] != expected[1]
 
 
-def test_helpers_that_start_in_another_mode_compute_in_the_default_one() -> None:
+def test_threads_that_start_in_another_mode_compute_in_the_default_one() -> None:
     program = """
 import sys
 import numpy as np, thalweg

@@ -1,4 +1,4 @@
-"""Gradients that are arrays of another library: read as NumPy reads them."""
+"""Gradients that are arrays of another library are read through `__array__`, as by NumPy."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Foreign:
-    """An array of another library, which NumPy can ask for an ndarray."""
+    """An array of another library, which NumPy converts through `__array__`."""
 
     def __init__(self, give: Callable[[], Any]) -> None:
         self.give = give
@@ -40,7 +40,7 @@ GIVEN = {"tree": tree, "flat": flat}
 
 
 @pytest.mark.parametrize("given", GIVEN.values(), ids=GIVEN)
-def test_they_give_the_bits_of_the_arrays_they_become(given: Any) -> None:
+def test_foreign_gradients_give_the_same_bits_as_ndarrays(given: Any) -> None:
     one, other = tree(np.zeros_like), tree(np.zeros_like)
     thalweg.AdamW(one).step(given(lambda g: Foreign(lambda: g)), max_norm=0.5)
     thalweg.AdamW(other).step(given(np.array), max_norm=0.5)
@@ -49,14 +49,14 @@ def test_they_give_the_bits_of_the_arrays_they_become(given: Any) -> None:
         np.testing.assert_array_equal(array, thalweg.tree.flatten(other)[name])
 
 
-def test_each_is_asked_once_and_only_if_its_parameter_trains() -> None:
+def test_a_gradient_is_converted_once_and_only_if_its_parameter_trains() -> None:
     grads = tree(lambda g: Foreign(lambda: g))
     opt = thalweg.AdamW(tree(np.zeros_like), groups=[{"match": "b", "frozen": True}])
     opt.step(grads, max_norm=1.0, stats=True)
     assert (grads["a"]["w"].asked, grads["b"].asked) == (1, 0)
 
 
-def test_memory_is_shared_where_the_library_shares_it() -> None:
+def test_a_gradient_that_shares_memory_with_a_parameter_is_refused() -> None:
     w = np.ones(4)
     with pytest.raises(ValueError, match="share memory"):
         thalweg.AdamW({"w": w}).step({"w": Foreign(lambda: w[::-1])})
@@ -80,7 +80,7 @@ def entries() -> dict[str, Callable[[Any], Any]]:
 
 
 @pytest.mark.parametrize("entry", entries())
-def test_every_way_in_takes_them_and_says_which_cannot_be_read(entry: str) -> None:
+def test_every_function_accepts_them_and_names_an_unreadable_one(entry: str) -> None:
     def refuse() -> Any:
         raise ValueError("it is elsewhere: use x.get()\nand a long story")
 
@@ -94,7 +94,7 @@ def test_every_way_in_takes_them_and_says_which_cannot_be_read(entry: str) -> No
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError, OSError, thalweg.BusyError])
-def test_what_says_something_else_comes_through_and_nothing_is_changed(
+def test_other_exceptions_propagate_and_nothing_is_changed(
     error: type[BaseException],
 ) -> None:
     def fail() -> Any:
@@ -107,7 +107,7 @@ def test_what_says_something_else_comes_through_and_nothing_is_changed(
     assert snapshot(opt) == kept
 
 
-def test_the_optimizer_is_busy_while_they_are_asked() -> None:
+def test_the_optimizer_is_busy_during_a_conversion() -> None:
     opt = thalweg.AdamW({"w": np.zeros(3)})
     with pytest.raises(thalweg.BusyError):
         opt.step({"w": Foreign(lambda: opt.step({"w": np.ones(3)}))})
@@ -115,7 +115,7 @@ def test_the_optimizer_is_busy_while_they_are_asked() -> None:
 
 
 @pytest.mark.parametrize("entry", ["step", "functional", "global_norm"])
-def test_one_that_resizes_another_gradient_when_it_is_asked_meets_the_check(entry: str) -> None:
+def test_a_conversion_that_resizes_another_gradient_is_detected(entry: str) -> None:
     first = np.ones(100_000)
 
     def shrink() -> Any:
@@ -136,7 +136,7 @@ def test_one_that_resizes_another_gradient_when_it_is_asked_meets_the_check(entr
     assert not any(p.any() for p in params)
 
 
-def test_what_they_become_is_judged_like_any_array() -> None:
+def test_converted_arrays_are_checked_like_any_array() -> None:
     opt = thalweg.AdamW({"w": np.zeros(3)})
     with pytest.raises(TypeError, match="the gradient of 'w' is of dtype float16"):
         opt.step({"w": Foreign(lambda: np.ones(3, np.float16))})
@@ -146,12 +146,12 @@ def test_what_they_become_is_judged_like_any_array() -> None:
         opt.step({"w": Foreign(lambda: np.full(3, np.nan))})
 
 
-def test_parameters_are_never_taken_that_way() -> None:
+def test_foreign_parameters_are_refused() -> None:
     with pytest.raises(TypeError, match=r"parameter 'w' is of type .*Foreign"):
         thalweg.AdamW({"w": Foreign(lambda: np.zeros(3))})
 
 
-def test_a_tree_that_is_none_is_called_by_its_type() -> None:
+def test_gradients_that_are_no_tree_are_refused() -> None:
     opt = thalweg.AdamW({"a": {"w": np.zeros(3)}, "b": np.zeros(2)})
     with pytest.raises(TypeError, match="the tree of the gradients is of type set; it has to be"):
         opt.step({1.0})

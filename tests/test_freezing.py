@@ -1,6 +1,6 @@
-"""Freezing and thawing in the middle of a run: who moves, with which history, and what is refused.
+"""Freezing and thawing during a run: which parameters move, with which state; what is refused.
 
-What a frozen leaf may be, and what it needs, is in `test_groups.py`.
+Arrays and gradients of frozen parameters are tested in `test_groups.py`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def train(opt: thalweg.Optimizer, steps: Sequence[int], **how: Any) -> None:
 
 
 @every_rule
-def test_gradual_unfreezing_is_a_fresh_start_for_what_thaws_and_nothing_for_the_rest(
+def test_thawed_parameters_start_at_their_first_step_and_the_others_continue(
     rule: Rule,
 ) -> None:
     params = parameters()
@@ -51,7 +51,7 @@ def test_gradual_unfreezing_is_a_fresh_start_for_what_thaws_and_nothing_for_the_
 
 
 @every_rule
-def test_what_is_frozen_again_waits_and_goes_on_where_it_was(rule: Rule) -> None:
+def test_a_parameter_that_is_frozen_and_thawed_continues_with_its_state(rule: Rule) -> None:
     opt = rule.make(parameters(), groups=frozen())
     train(opt, [1, 2, 3])
     live = arrays(opt, "middle")
@@ -67,7 +67,7 @@ def test_what_is_frozen_again_waits_and_goes_on_where_it_was(rule: Rule) -> None
     assert all(array is live[key] for key, array in arrays(opt, "middle").items())
 
 
-def test_a_frozen_gradient_is_outside_norm_clipping_and_judgement() -> None:
+def test_gradients_of_frozen_parameters_do_not_count_in_norm_clipping_and_checks() -> None:
     opt = RULES["SGD"].make(parameters(), groups=frozen("low"))
     grads = {"low": np.full((4, 5), np.nan), "middle": np.zeros((4, 5)), "high": np.ones((4, 5))}
     report = opt.step(grads, max_norm=1.0)
@@ -82,7 +82,7 @@ def test_a_frozen_gradient_is_outside_norm_clipping_and_judgement() -> None:
 
 
 @every_rule
-def test_clipping_is_that_of_an_optimizer_without_the_frozen(rule: Rule) -> None:
+def test_clipping_equals_that_of_an_optimizer_without_the_frozen_parameters(rule: Rule) -> None:
     opt = rule.make(parameters(), groups=frozen("low"))
     train(opt, [1, 2], max_norm=0.5)
     opt.groups[1].frozen = False
@@ -101,7 +101,7 @@ def test_clipping_is_that_of_an_optimizer_without_the_frozen(rule: Rule) -> None
     assert_same(opt, fresh, "low")
 
 
-def test_a_missing_gradient_is_missed_from_the_thaw_on() -> None:
+def test_a_gradient_is_required_from_the_thaw_on() -> None:
     opt = RULES["AdamW"].make(parameters(), groups=frozen("low"))
     grads = {name: g for name, g in gradients(1).items() if name != "low"}
     opt.step(grads)
@@ -110,7 +110,7 @@ def test_a_missing_gradient_is_missed_from_the_thaw_on() -> None:
         opt.step(grads)
 
 
-def test_schedules_go_by_the_step_of_the_run_and_bias_correction_by_that_of_the_leaf() -> None:
+def test_schedules_use_the_step_of_the_run_and_bias_correction_that_of_the_parameter() -> None:
     opt = thalweg.Adam(parameters(), lr=lambda step: 0.1 / step, groups=frozen("low"))
     train(opt, [1, 2, 3])
     opt.groups[1].frozen = False
@@ -121,7 +121,7 @@ def test_schedules_go_by_the_step_of_the_run_and_bias_correction_by_that_of_the_
 
 @pytest.mark.parametrize("when", ["frozen", "thawed"])
 @every_rule
-def test_a_run_resumes_to_the_same_bits_on_either_side_of_a_thaw(rule: Rule, when: str) -> None:
+def test_a_run_resumes_with_the_same_bits_before_and_after_a_thaw(rule: Rule, when: str) -> None:
     opt = rule.make(parameters(), groups=frozen("low"))
     train(opt, [1, 2])
     if when == "thawed":
@@ -141,7 +141,7 @@ def test_a_run_resumes_to_the_same_bits_on_either_side_of_a_thaw(rule: Rule, whe
     assert_same(opt, other, *NAMES)
 
 
-def test_a_state_dict_of_another_freeze_is_named() -> None:
+def test_a_state_dict_without_a_parameter_that_trains_names_it() -> None:
     opt = RULES["AdamW"].make(parameters(), groups=frozen())
     train(opt, [1])
     other = RULES["AdamW"].make(parameters(), groups=frozen("low"))
@@ -155,7 +155,7 @@ def test_a_state_dict_of_another_freeze_is_named() -> None:
 @pytest.mark.parametrize("here", ["fresh", "with a history of its own"])
 @pytest.mark.parametrize("there", ["trained", "frozen from the start"])
 @every_rule
-def test_what_was_frozen_when_it_was_saved_thaws_as_in_the_run_that_went_on(
+def test_a_parameter_saved_frozen_thaws_as_in_the_uninterrupted_run(
     rule: Rule, there: str, here: str, hyperparameters: str
 ) -> None:
     opt = rule.make(parameters(), groups=frozen(*["low"] * (there != "trained")))
@@ -188,7 +188,7 @@ UNFIT: dict[str, Callable[[Any], Any]] = {
 
 
 @pytest.mark.parametrize("unfit", UNFIT.values(), ids=UNFIT)
-def test_state_of_what_could_not_train_as_it_is_here_is_refused_or_left_out(
+def test_state_of_a_parameter_that_cannot_train_here_is_refused_or_left_out(
     unfit: Callable[[Any], Any],
 ) -> None:
     opt = RULES["AdamW"].make(parameters(), groups=frozen())
@@ -206,7 +206,7 @@ def test_state_of_what_could_not_train_as_it_is_here_is_refused_or_left_out(
     assert (other.step_count, other.state["high"]["step"]) == (2, 2)
 
 
-def test_what_becomes_of_an_array_while_it_is_frozen_does_not_hinder_saving() -> None:
+def test_changes_of_a_frozen_array_do_not_prevent_saving() -> None:
     params = parameters()
     opt = RULES["AdamW"].make(params, groups=frozen())
     train(opt, [1])
@@ -219,7 +219,7 @@ def test_what_becomes_of_an_array_while_it_is_frozen_does_not_hinder_saving() ->
     assert_same_bits(after["exp_avg"], before["exp_avg"])
 
 
-def test_a_frozen_leaf_is_reset_with_the_rest() -> None:
+def test_reset_includes_frozen_parameters() -> None:
     opt = RULES["AdamW"].make(parameters(), groups=frozen())
     train(opt, [1, 2])
     opt.groups[1].frozen = True
@@ -245,7 +245,7 @@ def resized(params: dict[str, Any]) -> None:
     ("change", "message"),
     [(replaced, r"'low'.*rebind"), (read_only, "'low'.* read-only"), (resized, "'low'")],
 )
-def test_what_changed_while_it_was_frozen_is_refused_once_it_would_be_written(
+def test_an_array_that_changed_while_frozen_is_refused_after_the_thaw(
     change: Callable[[dict[str, Any]], None], message: str, *, trained: bool
 ) -> None:
     params = parameters()
@@ -265,7 +265,7 @@ def test_what_changed_while_it_was_frozen_is_refused_once_it_would_be_written(
     assert opt.state["high"]["step"] == 2
 
 
-def test_what_was_replaced_while_frozen_thaws_after_rebind() -> None:
+def test_an_array_that_was_replaced_while_frozen_trains_after_rebind() -> None:
     params = parameters()
     opt = RULES["AdamW"].make(params, groups=frozen("low"))
     train(opt, [1])
@@ -277,7 +277,7 @@ def test_what_was_replaced_while_frozen_thaws_after_rebind() -> None:
     assert params["low"].all()
 
 
-def test_integers_stay_frozen() -> None:
+def test_integers_cannot_be_thawed() -> None:
     params = {"w": np.ones(3), "table": np.arange(3)}
     opt = thalweg.AdamW(params, groups=[{"match": "table", "frozen": True}])
     opt.step({"w": np.ones(3)})
@@ -287,7 +287,7 @@ def test_integers_stay_frozen() -> None:
     assert (params["table"] == np.arange(3)).all()
 
 
-def test_views_that_overlap_take_turns_and_never_train_together() -> None:
+def test_overlapping_views_train_in_turns_and_never_together() -> None:
     store = np.ones(5)
     params = {"left": store[:3], "right": store[2:]}
     groups = [{"match": "left"}, {"match": "right", "frozen": True}]

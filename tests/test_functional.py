@@ -1,4 +1,4 @@
-"""`thalweg.functional`: arrays in, the same arrays updated, everything checked first."""
+"""`thalweg.functional` checks everything, and then updates the given arrays in place."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def arrays(given: dict[str, Any]) -> list[bytes]:
 
 
 @pytest.mark.parametrize("update", [*ADAMS, *SGDS])
-def test_an_update_is_in_place_and_true(update: Any) -> None:
+def test_an_update_is_in_place_and_returns_true(update: Any) -> None:
     given = arguments(update)
     assert update(**given) is True
     assert np.allclose(given["p"], 0.5, atol=0.01)
@@ -51,7 +51,7 @@ def test_an_update_is_in_place_and_true(update: Any) -> None:
 
 @pytest.mark.parametrize("container", [list, tuple])
 @pytest.mark.parametrize("update", [*ADAMS, *SGDS])
-def test_sequences_are_many_arrays(update: Any, container: Any) -> None:
+def test_sequences_update_many_arrays(update: Any, container: Any) -> None:
     alone = [arguments(update) for _ in range(3)]
     alone[1] |= {
         key: value.astype(np.float64)
@@ -69,7 +69,7 @@ def test_sequences_are_many_arrays(update: Any, container: Any) -> None:
     assert all(np.array_equal(p, given["p"]) for p, given in zip(together["p"], alone, strict=True))
 
 
-def test_nothing_to_update() -> None:
+def test_empty_sequences_are_accepted() -> None:
     assert adamw([], [], [], [], 1, lr=0.1)
     decay({}, 0.1)
     assert global_norm([]) == 0.0
@@ -168,13 +168,13 @@ def test_skip_returns_false_and_changes_nothing() -> None:
         (True, TypeError, "rate"),
     ],
 )
-def test_decay_refuses(rate: Any, error: type[Exception], message: str) -> None:
+def test_decay_refuses_invalid_rates(rate: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         decay(first := full(1), rate)
     assert (first == 1).all()
 
 
-def test_norms_of_what_is_not_finite_are_not_finite() -> None:
+def test_norms_of_nonfinite_arrays_are_nonfinite() -> None:
     assert math.isnan(global_norm([full(1), full(math.nan)]))
     assert global_norm({"a": full(math.inf), "b": np.float32(1)}) == math.inf
     for value in (math.nan, math.inf):
@@ -202,7 +202,9 @@ def test_clipping_is_in_place_and_returns_the_norm_before() -> None:
         (None, TypeError, "max_norm"),
     ],
 )
-def test_clipping_refuses(max_norm: Any, error: type[Exception], message: str) -> None:
+def test_clipping_refuses_invalid_norms(
+    max_norm: Any, error: type[Exception], message: str
+) -> None:
     with pytest.raises(error, match=message):
         clip_by_global_norm(first := full(9), max_norm)
     assert (first == 9).all()

@@ -1,7 +1,6 @@
-"""Against torch: as close to its float64 as its own float32 is, or closer.
+"""Accuracy compared with torch: our float32 and torch's float32 against torch's float64, the truth.
 
-An error is ``max |ours - truth| / max(1, max |truth|)`` over one tensor at one stored step of one
-run; the truth is torch's float64.
+An error is ``max |x - truth| / max(1, max |truth|)`` over one tensor at one stored step of one run.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ SGD = [run for run, config in enumerate(CONFIGS) if config["kind"] == "SGD"]
 
 
 def tensors(flat: Array) -> dict[str, Array]:
-    """The tensors that lie one after the other along the last axis."""
+    """The tensors that are concatenated along the last axis."""
     ends = np.cumsum([int(np.prod(shape)) for shape in SHAPES.values()])
     parts = np.split(flat, ends[:-1], axis=-1)
     lead = flat.shape[:-1]
@@ -45,7 +44,7 @@ def optimizer(params: dict[str, Array], config: dict[str, Any]) -> thalweg.Optim
 
 
 def train(run: int, dtype: str) -> Iterator[thalweg.Optimizer]:
-    """Stop after each stored step."""
+    """Yield the optimizer after each stored step."""
     params = {name: p.astype(dtype) for name, p in tensors(GOLDEN["init"][run]).items()}
     opt = optimizer(params, CONFIGS[run])
     for step, flat in enumerate(GOLDEN["grads"][run], start=1):
@@ -62,7 +61,7 @@ def error(got: Mapping[str, Array], truth: Array) -> list[float]:
 
 
 def errors(run: int) -> tuple[Array, Array]:
-    """Ours and torch's in float32, by step and tensor."""
+    """Our errors and torch's in float32, by step and tensor."""
     truth, torch = GOLDEN["float64"][run], GOLDEN["float32"][run]
     ours = [error(opt.params, x) for opt, x in zip(train(run, "float32"), truth, strict=True)]
     theirs = [error(tensors(y), x) for y, x in zip(torch, truth, strict=True)]
@@ -77,7 +76,7 @@ def test_adam_is_nowhere_less_accurate_than_torch(run: int) -> None:
 
 def test_adam_is_more_accurate_than_torch_on_average() -> None:
     ours, theirs = map(np.concatenate, zip(*map(errors, ADAM), strict=True))
-    exact = (ours == 0.0) & (theirs == 0.0)  # nothing to compare: counts as equal
+    exact = (ours == 0.0) & (theirs == 0.0)  # both exact: counts as equal
     with np.errstate(divide="ignore"):
         ratios = np.log(np.where(exact, 1.0, ours) / np.where(exact, 1.0, theirs))
     assert np.exp(ratios.mean()) <= 0.9

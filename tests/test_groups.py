@@ -1,4 +1,4 @@
-"""Groups: who gets which hyperparameters, edited live, and who is frozen."""
+"""Groups: hyperparameters of each parameter, live edits, and frozen parameters."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def is_matrix(_: str, array: Any) -> bool:
         (lambda name, _: name < "c", ["b"]),
     ],
 )
-def test_match(match: Any, names: list[str]) -> None:
+def test_match_selects_parameters(match: Any, names: list[str]) -> None:
     opt = thalweg.AdamW(model(), groups=[{"match": match, "lr": 0.5}])
     assert opt.groups[1].names == tuple(names)
     assert opt.groups[1].match == match
@@ -137,7 +137,7 @@ def test_a_refused_edit_changes_nothing(
             thalweg.AdamW(np.ones(2, np.float32), groups=[{"match": "*", key: value}])
 
 
-def test_deleting_what_is_not_there() -> None:
+def test_deleting_an_absent_key_is_refused() -> None:
     opt = thalweg.AdamW(model(), groups=[{"match": "*.b", "lr": 0.5}])
     for group, key in [(opt.groups[1], "eps"), (opt.groups[0], "eps")]:
         with unchanged(opt), pytest.raises(AttributeError, match="eps"):
@@ -146,7 +146,7 @@ def test_deleting_what_is_not_there() -> None:
         _ = opt.groups[1].eps
 
 
-def test_a_group_stays_in_hand() -> None:
+def test_a_group_stays_valid_after_rebind_and_load() -> None:
     params = model()
     opt = thalweg.AdamW(params, groups=[{"match": "*.b", "lr": 0.5}])
     held = opt.groups[1]
@@ -176,9 +176,7 @@ def test_a_group_stays_in_hand() -> None:
     ],
     ids=repr,
 )
-def test_groups_that_say_nothing_are_refused(
-    groups: Any, error: type[Exception], message: str
-) -> None:
+def test_invalid_groups_are_refused(groups: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         thalweg.AdamW(model(), groups=groups)
 
@@ -215,7 +213,7 @@ def test_momentum_cannot_be_edited_from_zero() -> None:
 
 
 @pytest.mark.parametrize("cls", [thalweg.AdamW, thalweg.Adam, thalweg.SGDW, thalweg.SGD])
-def test_no_decay(cls: type[thalweg.Optimizer]) -> None:
+def test_no_decay_spares_parameters_of_few_axes(cls: type[thalweg.Optimizer]) -> None:
     params = {**model(), "[odd]": np.ones(1), "s": np.array(1.0), "t": np.ones((2, 2, 2))}
     key = "l2" if cls in (thalweg.Adam, thalweg.SGD) else "weight_decay"
     opt = cls(params, lr=0.1, **{key: 0.5}, groups=[thalweg.no_decay()])
@@ -228,7 +226,7 @@ def test_no_decay(cls: type[thalweg.Optimizer]) -> None:
         cls({"w": np.ones((2, 2))}, lr=0.1, groups=[thalweg.no_decay()])
 
 
-def test_repr_says_what_trains() -> None:
+def test_repr_counts_the_parameters_that_train() -> None:
     params = {**model(), "big": np.ones((1000, 2)), "n": np.arange(3)}
     opt = thalweg.AdamW(params, lr=0.1, groups=[{"match": "n", "frozen": True}])
     assert repr(opt) == (
@@ -281,7 +279,7 @@ def test_a_frozen_leaf_needs_no_gradient(gradient: Any) -> None:
     assert (params["ice"] == 1.0).all()
 
 
-def test_the_type_of_a_frozen_leaf_sets_no_limits() -> None:
+def test_the_type_of_a_frozen_leaf_does_not_limit_eps() -> None:
     params = {"w": np.ones(3), "ice": np.ones(3, np.float32)}
     opt = thalweg.AdamW(params, eps=1e-100, groups=[{"match": "ice", "frozen": True}])
     with unchanged(opt), pytest.raises(ValueError, match=r"eps .*float32"):
@@ -297,7 +295,7 @@ def test_schedules_of_frozen_leaves_are_not_called() -> None:
     thalweg.SGD(params, lr=1.0, groups=groups).step({"w": np.ones(3)})
 
 
-def test_thawed_and_frozen_in_mid_run() -> None:
+def test_a_parameter_is_thawed_and_frozen_during_a_run() -> None:
     params = {"w": np.ones(3), "ice": np.ones(3)}
     opt = thalweg.AdamW(params, lr=0.1, groups=[{"match": "ice", "frozen": True}])
     group, grads = opt.groups[1], {"w": np.ones(3), "ice": np.ones(3)}
@@ -313,13 +311,13 @@ def test_thawed_and_frozen_in_mid_run() -> None:
     assert not opt.resolve("ice")["frozen"]
 
 
-def test_everything_frozen_leaves_nothing_to_step() -> None:
+def test_a_step_with_all_parameters_frozen_is_refused() -> None:
     opt = thalweg.SGD(np.ones(3), lr=1.0, groups=[{"match": "*", "frozen": True}])
     with unchanged(opt), pytest.raises(ValueError, match="no parameter that trains"):
         opt.step(np.ones(3))
 
 
-def test_adapters_only() -> None:
+def test_only_adapters_train() -> None:
     params = {
         "embedding": np.arange(4),
         "block": [{"w": np.ones((2, 2)), "lora_a": np.ones(2)} for _ in range(2)],
@@ -351,16 +349,14 @@ BRACKETS = ["['params']['kernel']", "layers[0].w", "layers0.w", "layers[0].b", "
         ("*?", BRACKETS),
     ],
 )
-def test_a_name_means_its_parameter_whatever_characters_it_has(
-    match: Any, names: list[str]
-) -> None:
+def test_a_name_with_glob_characters_matches_its_parameter(match: Any, names: list[str]) -> None:
     params = {name: np.ones(2) for name in BRACKETS}
     opt = thalweg.AdamW(params, groups=[{"match": match, "lr": 0.5}])
     assert opt.groups[1].names == tuple(names)
     opt.reset(match)
 
 
-def test_a_name_with_brackets_means_its_parameter_among_added_ones() -> None:
+def test_a_name_with_brackets_matches_its_parameter_alone_after_extend() -> None:
     params = {"layers[0].w": np.ones(2)}
     opt = thalweg.AdamW(params, groups=[{"match": "layers[0].w", "lr": 0.5}])
     params = {"layers0.w": np.ones(2), **params, "*": np.ones(2)}
@@ -377,13 +373,13 @@ WORDS = st.lists(PIECES, max_size=6).map("".join)
 
 
 @given(st.lists(WORDS, min_size=1, max_size=8, unique=True), WORDS)
-def test_globs_fit_as_fnmatch_has_it(names: list[str], pattern: str) -> None:
+def test_globs_match_as_in_fnmatch(names: list[str], pattern: str) -> None:
     expected = [pattern] if pattern in names else [n for n in names if fitting(pattern, n)]
     matching = Matching(dict.fromkeys(names))
     assert matching.fitting(pattern) == expected
 
 
 @pytest.mark.parametrize("match", ["layers[0].*", ["*", "layers[0].*"]])
-def test_a_glob_with_brackets_that_fits_nothing_is_told_about_them(match: Any) -> None:
+def test_a_glob_with_brackets_that_matches_nothing_gets_advice(match: Any) -> None:
     with pytest.raises(ValueError, match=r"'layers\[\[\]0\]\.\*' for the brackets"):
         thalweg.AdamW({"layers[0].w": np.ones(2)}, groups=[{"match": match, "lr": 0.5}])

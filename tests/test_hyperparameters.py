@@ -1,4 +1,4 @@
-"""Hyperparameters: their ranges, and schedules that stand in for them."""
+"""Hyperparameters: their ranges and types, and schedules in their place."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_values_out_of_range_are_refused(cls: Any, key: str, value: float) -> No
 
 @pytest.mark.parametrize("value", NO_NUMBERS, ids=repr)
 @pytest.mark.parametrize(("cls", "key"), [row[:2] for row in RANGES])
-def test_what_is_no_number_is_refused(cls: Any, key: str, value: Any) -> None:
+def test_values_that_are_no_numbers_are_refused(cls: Any, key: str, value: Any) -> None:
     if (key, value) == ("weight_decay", None):
         return  # stands for the default
     with pytest.raises(TypeError, match=re.escape(key)):
@@ -80,7 +80,7 @@ def test_what_is_no_number_is_refused(cls: Any, key: str, value: Any) -> None:
 
 @pytest.mark.parametrize("value", NUMBERS, ids=repr)
 @pytest.mark.parametrize(("cls", "key"), [row[:2] for row in RANGES])
-def test_whatever_is_a_number_is_one(cls: Any, key: str, value: Any) -> None:
+def test_numbers_of_every_type_are_accepted(cls: Any, key: str, value: Any) -> None:
     opt = build(cls, key, value)
     assert value_of(opt, key) == 0.25
     assert type(value_of(opt, key)) is float
@@ -89,7 +89,7 @@ def test_whatever_is_a_number_is_one(cls: Any, key: str, value: Any) -> None:
 @pytest.mark.parametrize(
     ("dtype", "least"), [(np.float32, 1e-15), (np.float64, 1e-120)], ids=["float32", "float64"]
 )
-def test_eps_has_a_minimum_of_each_type(dtype: Any, least: float) -> None:
+def test_eps_has_a_minimum_for_each_type(dtype: Any, least: float) -> None:
     opt = build(AdamW, "eps", least, dtype)
     with unchanged(opt), pytest.raises(ValueError, match=f"eps .*{np.dtype(dtype).name}"):
         opt.groups[0].eps = math.nextafter(least, 0)
@@ -98,7 +98,7 @@ def test_eps_has_a_minimum_of_each_type(dtype: Any, least: float) -> None:
         opt.step({"w": np.ones(2)})
 
 
-def test_eps_is_for_each_parameter() -> None:
+def test_eps_is_checked_for_each_parameter() -> None:
     params = {"single": np.ones(2, np.float32), "double": np.ones(2)}
     opt = AdamW(params, groups=[{"match": "double", "eps": 1e-100}])
     assert opt.resolve("double")["eps"] == 1e-100
@@ -145,12 +145,12 @@ def test_nesterov_needs_momentum(cls: Any, options: dict[str, Any], named: str) 
         (lambda p: AdamW(p, nonfinite=None), "nonfinite"),
     ],
 )
-def test_wrong_arguments_are_told_the_right_ones(make: Callable[[Any], Any], named: str) -> None:
+def test_wrong_arguments_are_refused_with_advice(make: Callable[[Any], Any], named: str) -> None:
     with pytest.raises(TypeError, match=named):
         make({"w": np.ones(2)})
 
 
-def test_nonfinite_is_one_of_three() -> None:
+def test_nonfinite_has_three_values() -> None:
     with pytest.raises(ValueError, match=r"'raise', 'skip' or 'ignore'.*zero"):
         AdamW({"w": np.ones(2)}, nonfinite="zero")
 
@@ -210,7 +210,7 @@ class TakesNoNoteError(Exception):
 
 @pytest.mark.parametrize(("cls", "key"), SCHEDULED)
 @pytest.mark.parametrize("error", [ZeroDivisionError, KeyboardInterrupt, TakesNoNoteError])
-def test_an_exception_in_a_schedule_is_the_users_own_with_a_note(
+def test_an_exception_in_a_schedule_propagates_with_a_note(
     cls: Any, key: str, error: type[BaseException]
 ) -> None:
     def interrupted(step: int) -> float:
@@ -249,7 +249,7 @@ def test_a_schedule_is_called_once_a_step() -> None:
 
 
 @pytest.mark.parametrize(("cls", "key"), SCHEDULED)
-def test_a_schedule_is_as_good_as_its_numbers(cls: Any, key: str) -> None:
+def test_a_schedule_equals_the_assignment_of_its_numbers(cls: Any, key: str) -> None:
     scheduled_, edited = (scheduled(cls, key, lambda step: 0.5**step) for _ in range(2))
     rng = np.random.default_rng(1)
     for step in (1, 2, 3):

@@ -1,4 +1,4 @@
-"""`thalweg inspect`: what it says of a checkpoint, and what it refuses."""
+"""`thalweg inspect`: its output for a checkpoint, and its refusals."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def refused(path: Path, capsys: Capture, *options: str) -> str:
 
 
 def table(printed: str, first: str = "parameter") -> dict[str, dict[str, str]]:
-    """Cells by row and heading, cut where the columns are; names and numbers have no two spaces."""
+    """Cells by row and heading, split at two spaces, which no name or number contains."""
     lines = next(part for part in printed.split("\n\n") if part.startswith(first)).splitlines()
     heading, *rows = [[cell.strip() for cell in line.split("  ") if cell] for line in lines]
     return {row[0]: dict(zip(heading, row, strict=True)) for row in rows}
@@ -64,7 +64,7 @@ def step(opt: Optimizer, value: float = 0.5) -> Optimizer:
     return opt
 
 
-def test_all_of_a_small_run(path: Path, capsys: Capture) -> None:
+def test_the_whole_output_for_a_small_run(path: Path, capsys: Capture) -> None:
     params = {"enc": {"w": np.full((2, 2), 3.0, np.float32), "b": np.zeros(3)}, "out": [np.ones(1)]}
     opt = SGD(
         params,
@@ -104,7 +104,7 @@ def test_all_of_a_small_run(path: Path, capsys: Capture) -> None:
 
 @every_rule
 @pytest.mark.parametrize("params", [True, False])
-def test_every_rule(rule: Rule, params: bool, path: Path, capsys: Capture) -> None:
+def test_the_output_for_every_rule(rule: Rule, params: bool, path: Path, capsys: Capture) -> None:
     rng = np.random.default_rng(0)
     opt = step(step(rule.make({"w": rng.normal(size=(30, 40)), "b": rng.normal(size=7)})))
     opt.save(path, params=params)
@@ -193,7 +193,7 @@ NORMS: dict[str, tuple[Any, str]] = {
 
 
 @pytest.mark.parametrize(("value", "norm"), NORMS.values(), ids=NORMS)
-def test_norms(
+def test_norms_of_special_values(
     value: Any, norm: str, path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(contents, "PIECE", 4)
@@ -206,7 +206,7 @@ def test_norms(
     assert (row["elements"], row["norm"]) == (f"{value.size:,}", norm)
 
 
-def test_pieces_make_up_the_norm(path: Path, capsys: Capture) -> None:
+def test_the_norm_is_computed_in_pieces(path: Path, capsys: Capture) -> None:
     w = np.random.default_rng(0).normal(size=3 * contents.PIECE + 5)
     AdamW({"w": w}).save(path)
     assert table(shown(path, capsys))["w"]["norm"] == f"{np.linalg.norm(w):.6g}"
@@ -274,7 +274,7 @@ def run(path: Path, **environment: str) -> subprocess.CompletedProcess[bytes]:
     )
 
 
-def test_a_thousand_tensors(path: Path, capsys: Capture) -> None:
+def test_a_thousand_tensors_are_listed(path: Path, capsys: Capture) -> None:
     params = {f"layer{i}.w": np.full(i + 1, 2.0, np.float32) for i in range(1000)}
     AdamW(params).save(path)
     printed = shown(path, capsys)
@@ -298,7 +298,7 @@ def test_memory_does_not_grow_with_the_tensors(path: Path, capsys: Capture) -> N
     shown(path, capsys, "--verify")
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert peak < 5_000_000  # an array has 16,000,000
+    assert peak < 5_000_000  # each array takes 16,000,000 bytes
 
 
 def test_a_damaged_body_is_shown_unless_it_is_verified(path: Path, capsys: Capture) -> None:
@@ -343,7 +343,7 @@ def test_a_damaged_header_is_refused(
     refused(path, capsys, *options)
 
 
-def test_no_flipped_bit_of_the_header_is_a_crash(path: Path, capsys: Capture) -> None:
+def test_a_flipped_bit_of_the_header_is_never_a_crash(path: Path, capsys: Capture) -> None:
     lr = 0.1 * schedule.cosine(total=9)
     opt = AdamW({"w": np.ones(2, np.float32)}, lr=lr, groups=[{"match": "w", "name": "all"}])
     thalweg.EMA(opt, 0.9)
@@ -366,7 +366,7 @@ def test_a_file_of_a_later_format_is_refused(path: Path, capsys: Capture) -> Non
     assert refused(path, capsys).endswith("has format '2', this version of thalweg reads 1")
 
 
-def test_what_is_no_checkpoint_is_refused(path: Path, capsys: Capture, tmp_path: Path) -> None:
+def test_other_files_are_refused(path: Path, capsys: Capture, tmp_path: Path) -> None:
     assert refused(path, capsys) == "run.safetensors: No such file or directory (cannot open it)"
     assert "is a directory; a checkpoint is a regular file" in refused(tmp_path, capsys)
     safetensors.numpy.save_file({"w": np.ones(2)}, path)
@@ -376,19 +376,19 @@ def test_what_is_no_checkpoint_is_refused(path: Path, capsys: Capture, tmp_path:
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no FIFOs")
-def test_a_fifo_is_refused_and_not_waited_for(path: Path, capsys: Capture) -> None:
+def test_a_fifo_is_refused_without_waiting(path: Path, capsys: Capture) -> None:
     os.mkfifo(path)
     assert "a device, a pipe or a socket" in refused(path, capsys)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="file names are text elsewhere")
-def test_a_path_that_is_no_text(path: Path, capsys: Capture) -> None:
+def test_a_path_that_is_no_text_is_escaped(path: Path, capsys: Capture) -> None:
     AdamW({"w": np.ones(4)}).save(path)
     odd = path.rename(os.fsdecode(b"run\xff"))
     assert head(shown(odd, capsys))["file"] == r"'run\udcff'"
 
 
-def test_a_file_that_shrinks_meanwhile_is_an_error(path: Path) -> None:
+def test_a_file_that_shrinks_while_it_is_read_is_an_error(path: Path) -> None:
     AdamW({"w": np.ones(100_000)}).save(path)
     with contents.opened(path, verify=True) as found:
         os.truncate(path, path.stat().st_size - 100_000)
@@ -396,7 +396,7 @@ def test_a_file_that_shrinks_meanwhile_is_an_error(path: Path) -> None:
             found.norm(found.tensors["state/w/exp_avg_sq"])
 
 
-def test_a_file_that_is_replaced_meanwhile_is_an_error(
+def test_a_file_that_is_replaced_while_it_is_read_is_an_error(
     path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     AdamW({"w": np.ones(4)}).save(path)
@@ -411,7 +411,7 @@ def test_a_file_that_is_replaced_meanwhile_is_an_error(
     assert "was replaced or changed while it was read" in refused(path, capsys)
 
 
-def test_a_file_that_is_replaced_once_it_is_open_is_shown_as_it_was(path: Path) -> None:
+def test_a_file_that_is_replaced_after_opening_is_shown_as_it_was(path: Path) -> None:
     AdamW({"w": np.full(4, 1.0)}).save(path)
     with contents.opened(path, verify=False) as found:
         AdamW({"w": np.full(4, 2.0)}).save(path)
@@ -422,14 +422,14 @@ def test_a_type_that_numpy_lacks_has_no_norm(path: Path, capsys: Capture) -> Non
     AdamW({"w": np.ones(4)}).save(path, extra=np.ones(3, np.uint16))
     raw = path.read_bytes()
     end = 8 + int.from_bytes(raw[:8], "little")
-    # As the Rust library may write it; a space at the end of the header makes way for the letter.
+    # The Rust library may write this type. Its name is longer, so a space at the end is removed.
     header = raw[8:end].replace(b'"dtype":"U16"', b'"dtype":"BF16"').removesuffix(b" ")
     path.write_bytes(raw[:8] + header + raw[end:])
     row = table(shown(path, capsys), "tensor")["extra"]
     assert (row["dtype"], row["shape"], row["norm"]) == ("BF16", "(3,)", "-")
 
 
-def test_no_extra_is_needed(path: Path) -> None:
+def test_no_optional_dependency_is_needed(path: Path) -> None:
     AdamW({"w": np.ones(4)}).save(path)
     program = (
         "import sys\n"
@@ -443,7 +443,7 @@ def test_no_extra_is_needed(path: Path) -> None:
     assert (ended.returncode, ended.stderr) == (0, "")
 
 
-def test_a_reader_that_leaves_early_is_no_crash(path: Path) -> None:
+def test_a_closed_output_ends_the_command_without_a_traceback(path: Path) -> None:
     AdamW({"w": np.ones(4)}).save(path)
     reading, writing = os.pipe()
     os.close(reading)

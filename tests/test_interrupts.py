@@ -1,4 +1,4 @@
-"""An interrupt is never taken for something else, wherever code of the user runs."""
+"""An interrupt in code of the user reaches the caller as it is, wherever that code runs."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _error(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 def with_methods(*names: str, base: type = object) -> Any:
-    """An object whose methods of these names are interrupted."""
+    """An object whose methods of these names raise the interrupt."""
     return type("Interrupted", (base,), dict.fromkeys(names, interrupted))()
 
 
@@ -41,7 +41,7 @@ class Container(UserDict[str, Any]):
         return interrupted() if self.interrupts else super().__getitem__(key)
 
 
-class UnsayableError(TypeError):
+class UnprintableError(TypeError):
     __str__ = interrupted
 
 
@@ -53,12 +53,12 @@ def raising(error: BaseException) -> Callable[..., Any]:
 
 
 def unreadable() -> Any:
-    """Something that gives no array and is interrupted when it says why."""
-    return type("Unreadable", (), {"__array__": raising(UnsayableError())})()
+    """A gradient that cannot be converted, with an error whose text raises the interrupt."""
+    return type("Unreadable", (), {"__array__": raising(UnprintableError())})()
 
 
 def without_notes(name: str) -> Any:
-    """A schedule that fails, with an exception that is interrupted when it is told where."""
+    """A schedule that fails with an exception whose method `name` raises the interrupt."""
     error = type("Failing", (ValueError,), {name: interrupted})()
     return raising(error)
 
@@ -104,7 +104,7 @@ WAYS: dict[str, Callable[[], Callable[[], Any]]] = {
 
 
 def fields(names: Any) -> Any:
-    """A tuple whose names of fields are asked for."""
+    """A tuple like a named one, whose field names raise the interrupt."""
     return type("Fields", (tuple,), {"_fields": property(interrupted)})((np.ones(3), names))
 
 
@@ -137,7 +137,7 @@ def test_an_interrupt_in_a_container_changes_nothing(act: str, tmp_path: Any) ->
 
 
 @pytest.mark.parametrize("error", [LookupError, KeyError, IndexError])
-def test_a_container_that_has_lost_a_parameter_is_told(error: type[Exception]) -> None:
+def test_a_container_without_its_parameter_is_refused(error: type[Exception]) -> None:
     params = Container({"w": np.ones(3)})
     opt = AdamW(params)
     params.interrupts = True
@@ -146,8 +146,8 @@ def test_a_container_that_has_lost_a_parameter_is_told(error: type[Exception]) -
         opt.step({"w": np.ones(3)})
 
 
-def test_an_interrupt_between_entering_and_the_block_undoes_what_was_entered() -> None:
-    """On Python 3.14 a signal at the end of `__enter__` never reaches `__exit__`."""
+def test_an_interrupt_between_enter_and_the_block_exits_the_context() -> None:
+    """On Python 3.14, `__exit__` is not called after a signal at the end of `__enter__`."""
     params = {"w": np.ones(3)}
     opt = SGD(params, 0.5)
     ema = EMA(opt, 0.5)

@@ -1,4 +1,4 @@
-"""`layerwise_lr`: which layer a parameter is in, and the rate that it gets."""
+"""`layerwise_lr`: the layer of each parameter, and its learning rate."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ def scales(names: list[str], **arguments: Any) -> dict[str, float]:
             "layers.{}.*",
             {"layers.0.w": 0.25, "layers.0.b": 0.25, "layers.1.w": 0.5, "layers.2.w": 1.0},
         ),
-        # Numbers, not text: 10 is above 9.
+        # Layers are ordered as numbers: 10 is above 9.
         ("layers.{}.*", {"layers.10.w": 1.0, "layers.9.w": 0.5, "layers.1.w": 0.25}),
         ("layers.{}.*", {"layers.00.w": 0.5, "layers.01.w": 1.0, "layers.1.b": 1.0}),
-        # Layers are counted: a gap is none.
+        # A gap in the numbers is no layer.
         ("net.{}.*", {"net.0.w": 0.25, "net.2.w": 0.5, "net.7.w": 1.0}),
         ("layers.{}.*", {"layers.5.w": 1.0, "head.w": 1.0, "embed": 1.0, "layers.norm.w": 1.0}),
         ("{}.*", {"0.w": 0.5, "1.w": 1.0, "head.2.w": 1.0}),
         ("{}", {"0": 0.5, "1": 1.0, "2.w": 1.0}),
         ("h{}*", {"h1": 0.5, "h10": 1.0, "h1.b": 0.5}),
         ("*.layers.{}.*", {"layers.0.w": 0.5, "encoder.layers.1.w": 1.0, "players.0.w": 1.0}),
-        # The outermost number that fits.
+        # The outermost number that matches is the layer.
         ("*.{}.*", {"blocks.0.mlp.9.w": 0.5, "blocks.1.mlp.0.w": 1.0}),
         ("blocks.*.mlp.{}.*", {"blocks.7.mlp.0.w": 0.5, "blocks.0.mlp.1.w": 1.0}),
         ("[[]{}].w", {"[0].w": 0.5, "[1].w": 1.0}),
@@ -58,7 +58,7 @@ def test_the_rate_falls_from_layer_to_layer(pattern: str, expected: dict[str, fl
         ("*", [0.25, 0.25, 0.25]),
     ],
 )
-def test_what_is_below_the_layers(below: Any, expected: list[float]) -> None:
+def test_below_matches_parameters_below_the_layers(below: Any, expected: list[float]) -> None:
     rest = ["embed.token", "embed.position", "head"]
     got = scales([*rest, "layers.0.w", "layers.1.w"], pattern="layers.{}.*", decay=0.5, below=below)
     assert [got[name] for name in rest] == expected
@@ -88,7 +88,7 @@ def gradients(params: Any) -> dict[str, np.ndarray]:
 LAYERWISE = thalweg.layerwise_lr("layers.{}.*", 0.5, below="embed")
 
 
-def test_a_step_goes_by_the_rate_of_its_layer() -> None:
+def test_a_step_uses_the_rate_of_each_layer() -> None:
     params = transformer()
     thalweg.SGD(params, lr=0.5, groups=[LAYERWISE]).step(gradients(params))
     moved = {name: 1.0 - array.flat[0] for name, array in thalweg.tree.flatten(params).items()}
@@ -99,7 +99,7 @@ def test_a_step_goes_by_the_rate_of_its_layer() -> None:
     }
 
 
-def test_it_is_a_group_a_layer_from_the_input_to_the_output() -> None:
+def test_it_makes_one_group_per_layer_from_input_to_output() -> None:
     opt = thalweg.AdamW(transformer(), groups=[LAYERWISE])
     assert [(group.name, group.lr_scale) for group in opt.groups[1:]] == [
         ("below layers.0.*", 0.125),
@@ -112,7 +112,7 @@ def test_it_is_a_group_a_layer_from_the_input_to_the_output() -> None:
     assert opt.resolve("layers.0.b")["lr_scale"] == 0.0
 
 
-def test_it_cascades_with_other_groups() -> None:
+def test_it_combines_with_other_groups() -> None:
     groups = [
         {"match": "*.w", "lr_scale": 0.5, "weight_decay": 0.2},
         thalweg.no_decay(),
@@ -139,7 +139,7 @@ def test_state_dicts_and_copies_keep_the_layers() -> None:
             assert loaded.resolve(name) == opt.resolve(name)
 
 
-def test_repr_says_what_was_asked() -> None:
+def test_repr_shows_the_arguments() -> None:
     assert repr(LAYERWISE) == "LayerwiseLR(pattern='layers.{}.*', decay=0.5, below='embed')"
 
 
@@ -160,7 +160,7 @@ def test_repr_says_what_was_asked() -> None:
         ({"below": "layers.0.*"}, ValueError, "below .*layers"),
     ],
 )
-def test_what_makes_no_layers_is_refused(
+def test_invalid_arguments_are_refused(
     arguments: dict[str, Any], error: type[Exception], message: str
 ) -> None:
     with pytest.raises(error, match=message):
