@@ -13,7 +13,7 @@ import pytest
 
 from conftest import unchanged
 from schedules import EXAMPLES
-from test_state_dict import model, same_bits, through_json, train
+from state_dicts import model, same_bits, through_json, train
 from thalweg import SGD, SGDW, Adam, AdamW, Optimizer
 from thalweg.schedule import (
     Schedule,

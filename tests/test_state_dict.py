@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from conftest import unchanged
-from thalweg import EMA, SGD, SGDW, Accumulator, Adam, AdamW, Optimizer
+from state_dicts import model, same_bits, through_json, train
+from thalweg import EMA, SGD, SGDW, Accumulator, Adam, AdamW
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,37 +26,6 @@ RUNS = [
     (SGD, {"lr": 0.1, "momentum": 0.9, "nesterov": True, "maximize": True}),
     (SGDW, {"lr": 0.1, "momentum": 0.9, "dampening": 0.5}),
 ]
-
-
-def model() -> dict[str, Any]:
-    return {"fc": {"w": np.ones((3, 2), np.float32), "b": np.ones(3)}, "out": [np.ones(2)]}
-
-
-def train(opt: Optimizer, steps: int) -> None:
-    for _ in range(steps):
-        rng = np.random.default_rng(opt.step_count)
-        grads = {name: rng.normal(size=array.shape) for name, array in opt.params.items()}
-        opt.step({**grads, "out.0": grads["out.0"] if opt.step_count % 3 else None})
-
-
-def same_bits(one: Optimizer, other: Optimizer) -> bool:
-    return (
-        one.step_count == other.step_count
-        and repr(one.groups) == repr(other.groups)
-        and all(np.array_equal(one.params[name], other.params[name]) for name in one.params)
-        and all(
-            np.array_equal(leaf[key], other.state[name][key])
-            for name, leaf in one.state.items()
-            for key in leaf
-        )
-    )
-
-
-def through_json(saved: Any) -> Any:
-    """As a file format would give it back: lists for tuples, everything new."""
-    if isinstance(saved, dict):
-        return {key: through_json(value) for key, value in saved.items()}
-    return saved.copy() if isinstance(saved, np.ndarray) else json.loads(json.dumps(saved))
 
 
 @pytest.mark.parametrize("transport", [copy.deepcopy, through_json])

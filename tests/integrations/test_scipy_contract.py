@@ -11,44 +11,13 @@ import pytest
 
 optimize = pytest.importorskip("scipy.optimize")
 
-import thalweg.scipy as methods  # noqa: E402 - only where SciPy is
+from scipy_methods import CENTRE, METHODS, Bowl, minimize  # noqa: E402 - only where SciPy is
+
+import thalweg.scipy as methods  # noqa: E402 - as above
 from thalweg.scipy.options import Options, Settings  # noqa: E402 - as above
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-METHODS = [
-    pytest.param(methods.adamw, 0.1, id="adamw"),
-    pytest.param(methods.adam, 0.1, id="adam"),
-    pytest.param(methods.sgdw, 0.05, id="sgdw"),
-    pytest.param(methods.sgd, 0.05, id="sgd"),
-]
-CENTRE = np.array([1.0, -2.0, 3.0])
-
-
-class Bowl:
-    """``scale·Σ(x - CENTRE)²``, which counts its calls and may write to what it gets."""
-
-    def __init__(self) -> None:
-        self.calls = 0
-        self.gradients = 0
-
-    def value(self, x: Any, scale: float = 1.0) -> Any:
-        self.calls += 1
-        x -= CENTRE
-        return scale * (x @ x)
-
-    def gradient(self, x: Any, scale: float = 1.0) -> Any:
-        self.gradients += 1
-        x -= CENTRE
-        return 2 * scale * x
-
-    def both(self, x: Any, scale: float = 1.0) -> Any:
-        return self.value(x.copy(), scale), self.gradient(x, scale)
-
-
-def minimize(method: Any, fun: Any, x0: Any = (0.0, 0.0, 0.0), **arguments: Any) -> Any:
-    return optimize.minimize(fun, x0, method=method, **arguments)
 
 
 @pytest.mark.parametrize(("method", "lr"), METHODS)

@@ -13,7 +13,7 @@ from thalweg import schedule
 
 optimize = pytest.importorskip("scipy.optimize")
 
-from test_scipy_contract import CENTRE, METHODS, Bowl, minimize  # noqa: E402 - as above
+from scipy_methods import CENTRE, METHODS, Bowl, minimize  # noqa: E402 - as above
 
 import thalweg.scipy as methods  # noqa: E402 - only where SciPy is
 

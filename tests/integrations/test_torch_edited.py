@@ -13,8 +13,8 @@ torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-from test_torch_state import Run  # noqa: E402
 from torch_rules import each_rule  # noqa: E402
+from torch_runs import Run  # noqa: E402
 
 import thalweg.torch  # noqa: E402
 

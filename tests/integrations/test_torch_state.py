@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import pickle
-from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 from torch_rules import each_rule  # noqa: E402
+from torch_runs import Run  # noqa: E402
 
 import thalweg  # noqa: E402
 import thalweg.torch  # noqa: E402
@@ -27,59 +27,6 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
-
-
-class Run:
-    """Three parameters, the last of which joins late, trained on fixed gradients."""
-
-    def __init__(self, library: Any, rule: str, options: dict[str, Any]) -> None:
-        generator = torch.Generator().manual_seed(0)
-        shapes = ((4, 3), (), (5,))
-        self.params = [torch.randn(s, generator=generator).requires_grad_() for s in shapes]
-        groups = [{"params": self.params[:2]}, {"params": self.params[2:], "lr": 0.02}]
-        self.opt = getattr(library, rule)(groups, **options)
-        self.done = 0
-
-    def train(self, steps: int) -> Run:
-        for _ in range(steps):
-            self.done += 1
-            generator = torch.Generator().manual_seed(self.done)
-            for i, param in enumerate(self.params):
-                gradient = torch.randn(param.shape, generator=generator)
-                param.grad = None if i == 2 and self.done <= 8 else gradient
-            self.opt.step()
-        return self
-
-    def resumed(self, library: Any, rule: str, options: dict[str, Any]) -> Run:
-        """The same, of that library, through a file."""
-        file = BytesIO()
-        torch.save({"params": self.params, "opt": self.opt.state_dict()}, file)
-        file.seek(0)
-        saved = torch.load(file, weights_only=True)
-        other = Run(library, rule, options)
-        with torch.no_grad():
-            for param, value in zip(other.params, saved["params"], strict=True):
-                param.copy_(value)
-        other.opt.load_state_dict(saved["opt"])
-        other.done = self.done
-        return other
-
-    def close(self, other: Run) -> bool:
-        pairs = zip(self.params, other.params, strict=True)
-        return all(torch.allclose(a, b, rtol=1e-5, atol=1e-6) for a, b in pairs)
-
-    def equal(self, other: Run) -> bool:
-        mine, its = self.opt.state_dict(), other.opt.state_dict()
-        return (
-            all(torch.equal(a, b) for a, b in zip(self.params, other.params, strict=True))
-            and mine["param_groups"] == its["param_groups"]
-            and mine["state"].keys() == its["state"].keys()
-            and all(
-                torch.equal(value, its["state"][i][key])
-                for i, state in mine["state"].items()
-                for key, value in state.items()
-            )
-        )
 
 
 @pytest.mark.parametrize("before", [3, 12])
