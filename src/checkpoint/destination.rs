@@ -1,5 +1,5 @@
-//! Where a checkpoint goes: what a path may be, the sibling that is written, and how it takes the file's
-//! place.
+//! The destination of a checkpoint: which paths are accepted, the sibling that is written, and how
+//! the sibling replaces the file.
 
 use std::fs::{self, Permissions};
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
@@ -11,17 +11,17 @@ use super::leftover::Leftover;
 use super::lock::Lock;
 use super::write::Medium;
 
-/// Symbolic links that are followed, as many as Linux does.
+/// Limit of symbolic links in a chain, as on Linux.
 const LINKS: usize = 40;
 
-/// A path that a checkpoint may be saved to.
+/// A path that a checkpoint can be saved to.
 #[derive(Debug)]
 pub(super) struct Destination {
-    /// The file itself, where links lead.
+    /// The file itself, after symbolic links.
     target: PathBuf,
     sibling: PathBuf,
     directory: PathBuf,
-    /// Of the file that is there.
+    /// Permissions of the existing file, if there is one.
     permissions: Option<Permissions>,
 }
 
@@ -50,7 +50,7 @@ impl Destination {
         Ok(Destination { target, sibling, directory, permissions })
     }
 
-    /// A sibling for one writer alone, where no lock keeps others away from the usual one.
+    /// A sibling for this writer alone, for file systems without locks.
     fn own_sibling(&self) -> PathBuf {
         with_ending(&self.target, &ending(false))
     }
@@ -62,18 +62,18 @@ fn with_ending(target: &Path, ending: &str) -> PathBuf {
     target.with_file_name(name)
 }
 
-/// The ending of a sibling's name. Without locks it has 16 digits that differ between
-/// processes, threads and calls.
+/// The ending of a sibling's name. Without locks it has 16 digits that differ between processes,
+/// threads and calls.
 pub fn ending(locked: bool) -> String {
     if locked {
         return ".partial".to_owned();
     }
     let mut hasher = RandomState::new().build_hasher();
-    hasher.write_u32(std::process::id()); // a forked child begins with the same seeds
+    hasher.write_u32(std::process::id()); // a forked child inherits the seeds
     format!(".{:016x}.partial", hasher.finish())
 }
 
-/// Where symbolic links lead, the file need not exist.
+/// The path after symbolic links. The file need not exist.
 fn followed(path: &Path) -> Result<PathBuf, Error> {
     let mut path = path.to_owned();
     for _ in 0..LINKS {
@@ -87,7 +87,7 @@ fn followed(path: &Path) -> Result<PathBuf, Error> {
     Ok(path)
 }
 
-/// The sibling, locked, on its way to the place.
+/// The locked sibling and its destination.
 #[derive(Debug)]
 pub(super) struct Sibling {
     place: Destination,
@@ -122,21 +122,21 @@ impl Sibling {
         Ok(Sibling { place, lock, directory })
     }
 
-    /// What the file system says that has no locks.
+    /// The file system's error if it has no locks.
     pub(super) fn unlocked(&self) -> Option<&io::Error> {
         self.lock.unlocked()
     }
 
-    /// The directory that it is in.
+    /// The directory of the file.
     pub(super) fn directory(&self) -> &Path {
         &self.place.directory
     }
 }
 
-/// Removes a sibling that was made and could not be locked.
+/// Removes a sibling that was created but could not be locked.
 fn remove_empty(sibling: &Path) {
     if fs::symlink_metadata(sibling).is_ok_and(|found| found.is_file() && found.len() == 0) {
-        // As for any sibling: one that stays is used again.
+        // An error is ignored: the next save reuses a sibling that stays.
         let _ = fs::remove_file(sibling);
     }
 }
@@ -148,7 +148,8 @@ impl Medium for Sibling {
         #[cfg(unix)]
         if self.place.permissions.is_some() {
             use std::os::unix::fs::PermissionsExt as _;
-            // Never more than the old file allows, and this process can write it again.
+            // Until `permit`, other users have no access, which the old file may deny them too. The
+            // owner can write, so that the next save can reuse the sibling after a kill.
             file.set_permissions(Permissions::from_mode(0o600))?;
         }
         Ok(())
@@ -192,7 +193,7 @@ impl Medium for Sibling {
     }
 }
 
-/// Flushes the names in a directory to the disk, where the system and the file system can.
+/// Flushes the names in a directory to the disk, if the system and the file system support it.
 ///
 /// # Errors
 ///
@@ -201,8 +202,8 @@ pub fn sync_directory(path: &Path) -> Result<(), Error> {
     Directory::open(path)?.sync().map_err(failed(path, "flush"))
 }
 
-/// A directory that is to be flushed, opened before anything is written: whether it is there is known
-/// then. None where it cannot be flushed.
+/// A directory to flush, opened before anything is written, so that a missing directory is found
+/// then. None if it cannot be flushed.
 #[derive(Debug)]
 struct Directory(Option<fs::File>);
 
@@ -213,7 +214,8 @@ impl Directory {
         }
         match fs::File::open(path) {
             Ok(file) => Ok(Directory(Some(file))),
-            // One may be written to and not read; some systems do not open directories.
+            // A directory may be writable but not readable, and some systems cannot open
+            // directories.
             Err(error)
                 if matches!(
                     error.kind(),
@@ -234,7 +236,8 @@ impl Directory {
     }
 }
 
-/// What file systems say that cannot flush a directory; EBADF because it is open for reading.
+/// Whether the error means that the file system cannot flush a directory. EBADF: the directory is
+/// open for reading only.
 fn is_unsupported(error: &io::Error) -> bool {
     #[cfg(unix)]
     if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::ENOTSUP | libc::EBADF)) {

@@ -1,4 +1,4 @@
-//! A save, in one step or in two.
+//! A save, in one call or in two.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -10,8 +10,7 @@ use super::header;
 use super::source::{NewTensor, Source};
 use super::write::{Medium as _, Partial, put, write};
 
-/// A file that is about to be saved: its sibling is there, empty, and is removed again if nothing comes
-/// of it.
+/// A save that has begun: the sibling exists and is empty. Dropping the draft removes it.
 #[derive(Debug)]
 pub struct Draft {
     path: PathBuf,
@@ -19,29 +18,28 @@ pub struct Draft {
 }
 
 impl Draft {
-    /// Takes the lock of a file, which need not exist.
+    /// Takes the lock of a file. The file need not exist.
     ///
     /// # Errors
     ///
-    /// [`Error::NotAFile`]; [`Error::Locked`] while another save to that file is at work;
-    /// [`Error::Io`].
+    /// [`Error::NotAFile`]; [`Error::Locked`] during another save to the same file; [`Error::Io`].
     pub fn open(path: &Path) -> Result<Self, Error> {
         let sibling = Sibling::open(Destination::of(path)?)?;
         Ok(Draft { path: path.to_owned(), partial: Partial::new(sibling) })
     }
 
-    /// What the file system says that has no locks: then nothing keeps other processes from saving to
-    /// the same file at the same time. None if there is a lock.
+    /// The file system's error if it has no locks: then other processes can save to the same file
+    /// at the same time. None if the file is locked.
     pub fn unlocked(&self) -> Option<&io::Error> {
         self.partial.medium.unlocked()
     }
 
-    /// The directory of the file, where links lead.
+    /// The directory of the file, after symbolic links.
     pub fn directory(&self) -> &Path {
         self.partial.medium.directory()
     }
 
-    /// As [`save`].
+    /// The same as [`save`].
     ///
     /// # Errors
     ///
@@ -59,7 +57,7 @@ impl Draft {
         write(self.partial, &self.path, &header, &tensors, &stored, pause)
     }
 
-    /// Saves plain bytes, for files other than checkpoints.
+    /// Replaces the file with plain bytes. For files other than checkpoints.
     ///
     /// # Errors
     ///
@@ -71,17 +69,17 @@ impl Draft {
     }
 }
 
-/// Saves tensors in a file, which is replaced if there is one. `pause` is called between pieces of 1 MiB,
-/// and before the old file is replaced; an error stops the save.
+/// Saves tensors in a file and replaces an existing one. Calls `pause` between pieces of 1 MiB and
+/// before the old file is replaced; an error of `pause` stops the save.
 ///
-/// If `path` is a symbolic link, what it leads to is replaced. The new file has the old one's permissions.
-/// Whether there was a lock is told by [`Draft`], which does the same in two steps.
+/// If `path` is a symbolic link, its target is replaced. The new file gets the permissions of the
+/// old one. To learn whether the file was locked, save in two steps with [`Draft`].
 ///
 /// # Errors
 ///
-/// [`Error::Content`] and [`Error::NotAFile`] before anything is written; [`Error::Locked`] while
-/// another save to that file is at work; [`Error::Length`], [`Error::Interrupted`] and [`Error::Io`]
-/// after the sibling was removed again. The old file is as it was, except as told at [`Error::Io`].
+/// [`Error::Content`] and [`Error::NotAFile`] before anything is written; [`Error::Locked`] during
+/// another save to the same file; [`Error::Length`], [`Error::Interrupted`] and [`Error::Io`] after
+/// the sibling was removed. The old file is unchanged, with one exception: see [`Error::Io`].
 pub fn save<S: Source>(
     path: &Path,
     metadata: &BTreeMap<String, String>,

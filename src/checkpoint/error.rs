@@ -1,5 +1,5 @@
-//! Every way a checkpoint can be refused. A save that returns one of these has left the old file as it
-//! was, except where [`Error::Io`] says otherwise.
+//! Every reason to refuse a checkpoint. After an error of a save the old file is unchanged, with
+//! one exception: see [`Error::Io`].
 
 use std::fs::Metadata;
 use std::path::{Path, PathBuf};
@@ -11,77 +11,79 @@ use crate::error::Quoted;
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Error {
-    /// The operating system refused. If the operation is to flush the directory, the new file is whole
-    /// and in its place, but a power failure may bring the old one back.
+    /// The operating system reported an error. If the failed operation is the flush of the
+    /// directory, the new file is complete and in place, but a power failure may bring the old one
+    /// back.
     Io {
-        /// The file that was to be saved, read or locked.
+        /// The file to save, read or lock.
         path: PathBuf,
-        /// What could not be done with it: a verb, and its object up to the path.
+        /// The failed operation: a verb and its object, up to the path.
         operation: &'static str,
-        /// What the operating system said.
+        /// The error of the operating system.
         source: io::Error,
     },
-    /// The path names what is no regular file.
+    /// The path does not name a regular file.
     NotAFile {
         /// The path as given.
         path: PathBuf,
-        /// What is there.
+        /// Description of the path.
         what: &'static str,
     },
-    /// Another writer, or another holder of a lock file, is at work.
+    /// Another writer holds the lock.
     Locked {
-        /// The file or directory that is locked.
+        /// The locked file or directory.
         path: PathBuf,
-        /// The process that holds it, where the system tells; this one if another thread does.
+        /// The process that holds the lock, if the system tells. This process if another thread
+        /// holds it.
         owner: Option<u32>,
     },
-    /// The file does not begin as a checkpoint does.
+    /// The beginning of the file is not that of a checkpoint.
     NotACheckpoint {
         /// The file.
         path: PathBuf,
-        /// What it is instead.
+        /// Description of the file.
         why: &'static str,
     },
-    /// The file has a format of the future.
+    /// The file has a later format.
     Version {
         /// The file.
         path: PathBuf,
-        /// The format that it names.
+        /// The format named in the file.
         found: String,
-        /// The one that is read.
+        /// The format that this version reads.
         reads: &'static str,
     },
-    /// The file begins as a checkpoint does, and is not whole.
+    /// The file begins as a checkpoint does, but is incomplete or changed.
     Damaged {
         /// The file.
         path: PathBuf,
-        /// What does not fit.
+        /// The part that is wrong.
         why: String,
     },
-    /// Somebody wrote into the file while it was read.
+    /// The file was changed during a read.
     ChangedWhileRead {
         /// The file.
         path: PathBuf,
     },
-    /// What was to be saved cannot be written in this format.
+    /// The format cannot hold the content to save.
     Content {
-        /// What, and what is accepted.
+        /// The content refused, and what is accepted.
         why: String,
     },
-    /// A tensor's source gave another number of bytes than its dtype and shape make, or what it is to be
+    /// A tensor's source gave more or fewer bytes than dtype and shape require, or the buffer to
     /// read into has another length.
     Length {
         /// The tensor.
         name: String,
-        /// Bytes that the source gave (of those that are too many only the first were counted), or
-        /// that there is room for.
+        /// Bytes from the source (counting stops after the first excess), or the length of the
+        /// buffer.
         got: u64,
-        /// Bytes that dtype and shape make.
+        /// Bytes required by dtype and shape.
         expected: u64,
     },
     /// The caller's `pause` asked to stop.
     Interrupted,
-    /// The machine stores numbers with the most significant byte first.
+    /// The machine is big endian.
     ByteOrder,
 }
 
@@ -137,12 +139,12 @@ impl fmt::Display for Error {
     }
 }
 
-/// The error of an operation on a file, from that of the operating system.
+/// Makes an [`Error::Io`] from an error of the operating system.
 pub(super) fn failed(path: &Path, operation: &'static str) -> impl Fn(io::Error) -> Error {
     move |source| Error::Io { path: path.to_owned(), operation, source }
 }
 
-/// [`Error::NotAFile`] unless the metadata are those of a regular file.
+/// [`Error::NotAFile`] unless the metadata belong to a regular file.
 pub(super) fn check_regular(path: &Path, found: &Metadata) -> Result<(), Error> {
     if found.is_file() {
         return Ok(());
@@ -151,7 +153,7 @@ pub(super) fn check_regular(path: &Path, found: &Metadata) -> Result<(), Error> 
     Err(Error::NotAFile { path: path.to_owned(), what })
 }
 
-/// A path as Python writes a string.
+/// A path, quoted as by Python's `repr`.
 fn shown(path: &Path) -> String {
     Quoted(&path.to_string_lossy()).to_string()
 }
@@ -165,7 +167,7 @@ impl std::error::Error for Error {
     }
 }
 
-/// What a `pause` returns to stop a save or an opening, as Ctrl-C does.
+/// Returned by a `pause` to stop a save or an opening, for example on Ctrl-C.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Interrupted;
 

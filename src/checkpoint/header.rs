@@ -1,5 +1,5 @@
-//! The header: what is in the file, and where. One form for one content, so that a header is checked by
-//! making it again.
+//! The header: names, types, shapes and positions of the tensors. A content has exactly one header,
+//! so a header is checked by making it again from its content.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt::Write as _;
@@ -12,27 +12,27 @@ use super::error::Error;
 use super::source::NewTensor;
 use crate::error::Quoted;
 
-/// The format that is written, and the only one that is read.
+/// The format written, and the only one read.
 pub const FORMAT: &str = "1";
 
-/// How a header begins; the digits of the checksum follow.
+/// The beginning of a header, up to the digits of the checksum.
 pub(super) const PREFIX: &str = "{\"__metadata__\":{\"thalweg.checksum\":\"";
-/// What lies between the digits and the number of the format.
+/// The text between the digits and the number of the format.
 const BETWEEN: &str = "\",\"thalweg.format\":\"";
 /// Digits of the checksum.
 pub(super) const DIGITS: usize = 32;
 /// Bytes of the header's length.
 pub(super) const LENGTH: usize = 8;
-/// Where in the file the digits are.
+/// Position of the digits in the file.
 pub(super) const DIGITS_AT: usize = LENGTH + PREFIX.len();
-/// Bytes of a file that say whether it is a checkpoint.
+/// Bytes at the beginning of a file that identify a checkpoint.
 pub(super) const START: usize = DIGITS_AT + DIGITS;
-/// The body begins at a multiple of this: a cache line, and enough for any SIMD load.
+/// The body begins at a multiple of this: one cache line, enough for any SIMD load.
 const ALIGN: usize = 64;
-/// Length of the longest header that readers of safetensors take.
+/// Length of the longest header that safetensors accepts.
 const LIMIT: usize = 100_000_000;
 
-/// Keys of the metadata that are not the caller's.
+/// Metadata keys that callers cannot use.
 const RESERVED: [&str; 2] = ["thalweg.checksum", "thalweg.format"];
 
 /// A tensor in a file.
@@ -44,13 +44,13 @@ pub struct SavedTensor {
     pub dtype: Dtype,
     /// Its shape, in elements.
     pub shape: Vec<usize>,
-    /// Where its bytes begin, counted from the beginning of the file.
+    /// Offset of its bytes from the beginning of the file.
     pub offset: u64,
-    /// How many bytes it has.
+    /// Its length in bytes.
     pub len: usize,
 }
 
-/// What a header says.
+/// The content of a header.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Header {
     pub(super) metadata: BTreeMap<String, String>,
@@ -62,7 +62,7 @@ pub struct Header {
 }
 
 impl Header {
-    /// The caller's metadata: without checksum and format.
+    /// The caller's metadata, without checksum and format.
     pub fn metadata(&self) -> &BTreeMap<String, String> {
         &self.metadata
     }
@@ -72,7 +72,7 @@ impl Header {
         &self.tensors
     }
 
-    /// Index of the tensor with that name among [`Header::tensors`].
+    /// Index of a tensor in [`Header::tensors`], by name.
     pub fn index(&self, name: &str) -> Option<usize> {
         self.by_name.get(name).copied()
     }
@@ -82,18 +82,18 @@ impl Header {
         FORMAT
     }
 
-    /// The checksum that the file names.
+    /// The checksum in the header.
     pub fn checksum(&self) -> u128 {
         self.checksum
     }
 
-    /// Bytes of the whole file.
+    /// Length of the whole file in bytes.
     pub fn file_len(&self) -> u64 {
         self.len
     }
 }
 
-/// What the header says of one tensor.
+/// The description of one tensor, to write or as read.
 pub(super) struct Part<'a> {
     pub(super) name: &'a str,
     pub(super) dtype: Dtype,
@@ -105,12 +105,12 @@ impl<'a> Part<'a> {
         Part { name: &tensor.name, dtype: tensor.dtype, shape: &tensor.shape }
     }
 
-    /// Order in the file: by descending size of an element, so that all are aligned, then by name.
+    /// Order in the file: by descending element size, which aligns every tensor, then by name.
     pub(super) fn key(&self) -> (std::cmp::Reverse<usize>, &str) {
         (std::cmp::Reverse(self.dtype.bitsize()), self.name)
     }
 
-    /// Bytes of the tensor; `None` if they are too many, or no whole number.
+    /// Bytes of the tensor. `None` if the number overflows or is not whole.
     fn bytes(&self) -> Option<usize> {
         let elements = self.shape.iter().try_fold(1_usize, |n, &dim| n.checked_mul(dim))?;
         let bits = elements.checked_mul(self.dtype.bitsize())?;
@@ -118,8 +118,8 @@ impl<'a> Part<'a> {
     }
 }
 
-/// The file up to the body, with zeros for the checksum, of tensors in the order of [`Part::key`];
-/// and where the tensors will be.
+/// The file up to the body, with zeros for the checksum, and the positions of the tensors. `parts`
+/// are in the order of [`Part::key`].
 pub(super) fn make(
     metadata: &BTreeMap<String, String>,
     parts: &[Part<'_>],
@@ -133,7 +133,7 @@ pub(super) fn make(
             file.len() - LENGTH
         ));
     }
-    // What every other reader of the format will do.
+    // Other readers of the format parse the header in this way.
     match serde_json::from_slice::<Metadata>(&file[LENGTH..]) {
         Ok(_) => Ok((file, tensors)),
         Err(error) => content(format!("safetensors does not take the header: {error}")),
@@ -160,7 +160,7 @@ fn check(metadata: &BTreeMap<String, String>, parts: &[Part<'_>]) -> Result<(), 
     Ok(())
 }
 
-/// [`make`], without its checks.
+/// [`make`] without its checks.
 fn render(
     metadata: &BTreeMap<String, String>,
     parts: &[Part<'_>],
@@ -187,7 +187,7 @@ fn render(
         };
         json.push(',');
         string(&mut json, part.name)?;
-        let _ = write!(json, ":{{\"dtype\":\"{}\",\"shape\":[", part.dtype); // to a String: no failure
+        let _ = write!(json, ":{{\"dtype\":\"{}\",\"shape\":[", part.dtype); // cannot fail
         for (i, dim) in part.shape.iter().enumerate() {
             let _ = write!(json, "{}{dim}", if i == 0 { "" } else { "," });
         }
@@ -207,7 +207,8 @@ fn render(
     let mut file = ((body - LENGTH) as u64).to_le_bytes().to_vec();
     file.extend_from_slice(json.as_bytes());
     for tensor in &mut tensors {
-        // What is too large for a file is refused once the sum of all sizes is known.
+        // The offset saturates: a file that is too large is refused later, when the sum of all
+        // sizes is known.
         tensor.offset = tensor.offset.saturating_add(body as u64);
     }
     Ok((file, tensors))
@@ -221,12 +222,12 @@ fn string(json: &mut String, text: &str) -> Result<(), Error> {
     Ok(())
 }
 
-/// Digits of a checksum as the header has them.
+/// The digits of a checksum in a header.
 pub(super) fn digits(checksum: u128) -> String {
     format!("{checksum:0DIGITS$x}")
 }
 
-/// Length of the header of a file that begins with `start`, of which there are `len` bytes.
+/// Length of the header of a file of `len` bytes that begins with `start`.
 pub(super) fn length(path: &Path, start: &[u8], len: u64) -> Result<usize, Error> {
     let damaged = |why| Err(Error::Damaged { path: path.to_owned(), why });
     let not = |why| Err(Error::NotACheckpoint { path: path.to_owned(), why });
@@ -255,7 +256,7 @@ pub(super) fn length(path: &Path, start: &[u8], len: u64) -> Result<usize, Error
     }
 }
 
-/// What `json` says, the header of a file of `len` bytes.
+/// Parses `json`, the header of a file of `len` bytes.
 pub(super) fn parse(path: &Path, json: &mut [u8], len: u64) -> Result<Header, Error> {
     let damaged = |why: String| Error::Damaged { path: path.to_owned(), why };
     version(path, json)?;
@@ -287,7 +288,7 @@ pub(super) fn parse(path: &Path, json: &mut [u8], len: u64) -> Result<Header, Er
     Ok(Header { metadata, tensors, by_name, checksum: digits, body: made.len(), len })
 }
 
-/// Refuses formats of the future before anything else of them is looked at.
+/// Refuses a later format before the rest of the header is parsed.
 fn version(path: &Path, json: &[u8]) -> Result<(), Error> {
     let rest = &json[START - LENGTH..];
     let found = rest.strip_prefix(BETWEEN.as_bytes()).and_then(|rest| {
@@ -306,7 +307,7 @@ fn version(path: &Path, json: &[u8]) -> Result<(), Error> {
     }
 }
 
-/// The checksum that a header names, with zeros left in its place.
+/// Takes the checksum out of a header and leaves zeros in its place.
 fn take_digits(json: &mut [u8]) -> Option<u128> {
     let field = json.get_mut(PREFIX.len()..PREFIX.len() + DIGITS)?;
     let text = std::str::from_utf8(field).ok()?;
@@ -316,7 +317,7 @@ fn take_digits(json: &mut [u8]) -> Option<u128> {
     canonical.then_some(checksum)
 }
 
-/// Refuses a machine whose numbers are not stored as the file's are.
+/// Refuses a machine with another byte order than the file.
 pub(super) fn check_machine() -> Result<(), Error> {
     if cfg!(target_endian = "big") { Err(Error::ByteOrder) } else { Ok(()) }
 }

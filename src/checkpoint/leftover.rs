@@ -1,25 +1,25 @@
-//! What both ways to lock have in common: files that cannot be locked, and what is said of them.
+//! What both kinds of locks share: siblings that cannot be written, and file systems without locks.
 
 use std::io::{self, ErrorKind};
 use std::path::Path;
 
-/// What became of a file that may not be written.
+/// Result of discarding a file that cannot be written.
 pub(super) enum Leftover {
-    /// It is there no longer, or may be written now.
+    /// The file was removed, or can be written now.
     Gone,
-    /// It stays, and so does the reason that it may not be written.
+    /// The file is still there and cannot be written.
     Stays,
-    /// Its file system has no locks, so nobody can say whose it is.
-    #[cfg_attr(not(unix), allow(dead_code))] // there nobody is asked
+    /// The file system has no locks, so the owner of the file is unknown.
+    #[cfg_attr(not(unix), allow(dead_code))] // made on Unix only
     Unlocked,
 }
 
-/// The process that a lock file says has it.
+/// The process id in a lock file.
 pub(super) fn written(path: &Path) -> Option<u32> {
     std::fs::read_to_string(path).ok()?.trim().parse().ok()
 }
 
-/// What file systems say that have no locks.
+/// Whether the error means that the file system has no locks.
 pub(super) fn is_unsupported(error: &io::Error) -> bool {
     #[cfg(unix)]
     if matches!(error.raw_os_error(), Some(libc::ENOLCK | libc::EINVAL | libc::ENOTSUP)) {

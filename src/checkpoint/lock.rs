@@ -1,12 +1,13 @@
-//! Locks on files and directories: one writer at a time, among processes and among the threads of one.
+//! Locks on files and directories: one writer at a time, among processes and among the threads of
+//! one process.
 //!
-//! On Unix it is a record lock, which a forked child does not inherit, unlike a lock on the open file.
-//! Record locks are the process's: they do not exclude its threads, and closing *any* descriptor of
-//! the file drops them. So all that this process holds is listed by device and inode, looked up before
-//! a file is opened, and void in a forked child.
+//! On Unix these are record locks, because a forked child inherits a lock on an open file but not a
+//! record lock. Record locks belong to the process: they do not exclude its threads, and closing
+//! *any* descriptor of the file drops them. Therefore a list holds all locks of the process by
+//! device and inode. It is searched before a file is opened, and it is void in a forked child.
 //!
-//! Some file systems have no record locks: NFS, Lustre or FUSE, as they are mounted. There the list is
-//! all that there is, and a lock says so.
+//! Some file systems have no record locks: NFS, Lustre or FUSE, depending on the mount options.
+//! There the list is the only protection, and [`Lock::unlocked`] tells so.
 
 use std::fs::File;
 use std::io::{self, Write as _};
@@ -19,12 +20,12 @@ use super::open_files as system;
 #[cfg(unix)]
 use super::record_locks as system;
 
-/// How often a lock is taken anew because the file was renamed meanwhile.
+/// Attempts to take a lock when the file is renamed in between.
 const ATTEMPTS: usize = 100;
 
-/// A locked file, until it is dropped.
+/// A locked file. Dropping it releases the lock.
 ///
-/// A forked child inherits the value and not the lock: see [`Lock::is_held`].
+/// A forked child inherits the value but not the lock: see [`Lock::is_held`].
 #[derive(Debug)]
 pub struct Lock {
     path: PathBuf,
@@ -33,16 +34,16 @@ pub struct Lock {
 }
 
 impl Lock {
-    /// Opens the file of that name, creates it if there is none, and locks it. Does not wait, and does
-    /// not follow a symbolic link. The file stays when the lock is dropped.
+    /// Opens a file and locks it. Creates a missing file, does not wait, and does not follow a
+    /// symbolic link. The file stays when the lock is dropped.
     ///
-    /// While it is held, nothing else in the process should open and close the file, or the lock is lost
-    /// until [`Lock::is_held`] is asked.
+    /// While the lock is held, no other code of the process should open and close the file. That
+    /// drops the lock until the next [`Lock::is_held`].
     ///
     /// # Errors
     ///
-    /// [`Error::Locked`] if another process or another thread holds it; [`Error::NotAFile`] if it is
-    /// no regular file; [`Error::Io`].
+    /// [`Error::Locked`] if another process or another thread holds the lock; [`Error::NotAFile`]
+    /// if the path is not a regular file; [`Error::Io`].
     pub fn file(path: &Path) -> Result<Self, Error> {
         for _ in 0..ATTEMPTS {
             let (held, unlocked) = system::acquire(path)?;
@@ -54,7 +55,7 @@ impl Lock {
         Err(Error::Locked { path: path.to_owned(), owner: None })
     }
 
-    /// Locks a directory by a file in it, which then says which process has it.
+    /// Locks a directory by a file in it, and writes the process id to that file.
     ///
     /// # Errors
     ///
@@ -74,31 +75,31 @@ impl Lock {
         Ok(lock)
     }
 
-    /// Whether this process holds the lock of a file, in whichever thread: None if it does not, else
-    /// whether that is without a lock, as of [`Lock::unlocked`].
+    /// Whether any thread of this process holds the lock of a file. None if not; otherwise whether
+    /// the file system has no locks, as for [`Lock::unlocked`].
     pub fn held_here(path: &Path) -> Option<bool> {
         system::held_here(path)
     }
 
-    /// Whether the calling process holds the lock, on the file that now has its name: not if it is a
-    /// forked child of the one that does. A lock that was lost, because the process opened and closed
-    /// the file elsewhere, is taken again unless another process was faster.
+    /// Whether the calling process holds the lock, and the locked file still has its name. False in
+    /// a forked child of the holder. Takes a lost lock again unless another process has it; a lock
+    /// is lost when other code of the process opens and closes the file.
     pub fn is_held(&self) -> bool {
         self.held.is_held(self.unlocked.is_none()) && self.is_named()
     }
 
-    /// What the file system says that has no locks: then the lock keeps other threads away, and no other
-    /// process. None if it is a lock.
+    /// The file system's error if it has no locks: then the lock excludes other threads but not
+    /// other processes. None otherwise.
     pub fn unlocked(&self) -> Option<&io::Error> {
         self.unlocked.as_ref()
     }
 
-    /// The path as it was given.
+    /// The path as given.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Whether the locked file still has its name: a writer that was faster may have renamed it.
+    /// Whether the locked file still has its name. A faster writer may have renamed it.
     pub(super) fn is_named(&self) -> bool {
         self.held.is_named(&self.path)
     }
@@ -107,8 +108,8 @@ impl Lock {
         self.held.as_file()
     }
 
-    /// Removes a file that may not be written, as one that was to take the place of a read-only file,
-    /// unless somebody holds its lock.
+    /// Removes a file that cannot be written, unless its lock is held. A kill just before the
+    /// rename leaves this kind of sibling if the old file is read-only.
     ///
     /// # Errors
     ///

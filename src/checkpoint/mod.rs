@@ -1,36 +1,37 @@
-//! Checkpoints: files in the safetensors format that are whole or not there.
+//! Checkpoints: files in the safetensors format, written completely or not at all.
 //!
 //! # The promise
 //!
-//! A save that is cut short, by a full disk, Ctrl-C, a kill or a power failure, leaves the old file as
-//! it was. What is written is a sibling, `<file>.partial`, under a lock; when all of it is on
-//! the disk it is renamed to the file, and the directory is flushed. A sibling that a kill has left is
-//! used again by the next save.
+//! A save that is cut short by a full disk, Ctrl-C, a kill or a power failure leaves the old file
+//! unchanged. The save writes a sibling, `<file>.partial`, under a lock. When the whole sibling is
+//! on the disk, it is renamed to the file, and the directory is flushed. A sibling left by a kill
+//! is reused by the next save.
 //!
-//! On a file system without locks the sibling is `<file>.<16 digits>.partial`, another one for each save:
-//! of two that save at the same time the later one's file stays, and each is whole. There nobody can tell
-//! a sibling that a kill has left from one that is written, so it stays. See [`Draft::unlocked`].
+//! On a file system without locks, each save has its own sibling, `<file>.<16 digits>.partial`. Of
+//! two simultaneous saves the later one's file stays, and both files are complete. A sibling left
+//! by a kill stays, because no lock distinguishes it from one that is being written. See
+//! [`Draft::unlocked`].
 //!
-//! An opened file is whole: header, sizes and checksum were checked before anything of it is used.
-//! A file that changes after that gives an error and never other bytes.
+//! An opened file is complete: header, sizes and checksum are checked before any of it is used. If
+//! the file changes later, reading returns an error and never other bytes.
 //!
 //! # The format
 //!
-//! The file is a safetensors file, which any reader of that format takes: eight bytes with the length of
-//! the header, little endian; the header, JSON; the body. Of all the ways to write one, format 1 is this,
-//! and a header in another form is refused:
+//! The file is a safetensors file, readable by any reader of that format: eight bytes with the
+//! length of the header, little endian; the header, JSON; the body. Safetensors allows several
+//! headers for one content. Format 1 allows exactly this one:
 //!
-//! - `__metadata__` comes first, in it `thalweg.checksum` and `thalweg.format`, then the caller's keys
-//!   by their UTF-8 bytes. So the checksum's 32 digits are at a fixed place, byte 45.
-//! - Tensors follow in the order of the body: those with the largest elements first, then by name. They
-//!   lie there without gaps, in C order, little endian.
-//! - There is no white space but spaces at the end, so many that the body begins at the next multiple of
-//!   64. Strings have no escapes but those JSON needs, the short ones where there are some.
+//! - `__metadata__` comes first. It begins with `thalweg.checksum` and `thalweg.format`; the caller's
+//!   keys follow, sorted by their UTF-8 bytes. So the 32 digits of the checksum always begin at byte 45.
+//! - Tensors follow in the order of the body: by descending element size, then by name. The body holds
+//!   them without gaps, in C order, little endian.
+//! - There is no white space except spaces at the end, which pad the header so that the body begins at
+//!   a multiple of 64. Strings have only the escapes that JSON requires, in their short form if any.
 //!
-//! The checksum is the XXH3-128 with seed 0 of the whole file, with zeros (`0`) for its own digits; it is
-//! written in lower-case hex. It finds damage, and no forgery.
+//! The checksum is the XXH3-128, seed 0, of the whole file with zeros (`0`) in place of its own
+//! digits, in lower-case hex. It detects damage, not forgery.
 //!
-//! The same content gives the same bytes.
+//! Equal content gives equal bytes.
 //!
 //! # Examples
 //!

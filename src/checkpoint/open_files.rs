@@ -1,4 +1,4 @@
-//! Locks by files that are open, elsewhere.
+//! Locks on systems other than Unix, by open files.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
@@ -7,7 +7,7 @@ use std::path::Path;
 use super::error::{Error, failed};
 use super::leftover::{Leftover, is_unsupported, written};
 
-/// Windows's numbers: who else may open a file, and its error if that is against it.
+/// Constants of Windows: access granted to other openers of a file, and the error of a conflict.
 #[cfg(windows)]
 const SHARE_READ: u32 = 1;
 #[cfg(windows)]
@@ -22,7 +22,8 @@ impl Held {
         true
     }
 
-    /// Nobody opens a file that another writer has open: where that is so it keeps its name.
+    /// A writer cannot open the file while another has it open, and that one renames it before it
+    /// closes it. So an opened file has its name.
     pub(super) fn is_named(&self, _path: &Path) -> bool {
         true
     }
@@ -32,7 +33,7 @@ impl Held {
     }
 }
 
-/// Whoever it is that has the file says so in it.
+/// The holder of a directory's lock has written its process id to the file.
 pub(super) fn held_here(path: &Path) -> Option<bool> {
     let told = written(path) == Some(std::process::id());
     (told && matches!(acquire(path), Err(Error::Locked { .. }))).then_some(false)
@@ -55,7 +56,7 @@ pub(super) fn acquire(path: &Path) -> Result<(Held, Option<io::Error>), Error> {
         Err(error) => return Err(failed(path, "open")(error)),
     };
     if cfg!(windows) {
-        return Ok((Held(file), None)); // a lock besides would keep others from reading
+        return Ok((Held(file), None)); // a lock as well would stop other processes from reading the file
     }
     match file.try_lock() {
         Ok(()) => Ok((Held(file), None)),
@@ -65,7 +66,7 @@ pub(super) fn acquire(path: &Path) -> Result<(Held, Option<io::Error>), Error> {
     }
 }
 
-/// Whoever has it open is in the way of writing it all the same.
+/// Makes the file writable. If another writer has it open, the next open fails.
 pub(super) fn discard(path: &Path) -> Result<Leftover, Error> {
     let Some(mut permissions) = fs::symlink_metadata(path)
         .ok()

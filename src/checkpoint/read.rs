@@ -1,5 +1,5 @@
-//! Reading, in two passes: the first takes the checksum of the whole file, so that nothing of a damaged
-//! one is used; the second hands out what the first has seen, and nothing else.
+//! Reading in two passes. The first computes the checksum of the whole file, so that no part of a
+//! damaged file is used. The second returns only bytes that the first has seen.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -12,22 +12,23 @@ use super::error::{Error, Interrupted, check_regular, failed};
 use super::header::{self, Header, LENGTH, START, SavedTensor, check_machine};
 use super::source::PIECE;
 
-/// An open checkpoint, all of it found whole.
+/// An open checkpoint that passed all checks.
 ///
-/// The file stays open: if it is replaced by a save, this goes on reading the one that it has opened.
+/// The file stays open: after a save has replaced it, reads still return the content of the opened
+/// one.
 #[derive(Debug)]
 pub struct Checkpoint {
     input: Input,
     header: Header,
-    /// Of every piece of every tensor.
+    /// Hash of every piece of every tensor.
     hashes: Vec<u64>,
-    /// Which of them is a tensor's first.
+    /// Index in `hashes` of each tensor's first piece.
     first: Vec<usize>,
 }
 
 impl Checkpoint {
-    /// Opens a file and checks all of it: header, sizes, checksum. `pause` is called between pieces of
-    /// at most 1 MiB; an error stops.
+    /// Opens a file and checks all of it: header, sizes, checksum. Calls `pause` between pieces of
+    /// at most 1 MiB; an error of `pause` stops the opening.
     ///
     /// # Errors
     ///
@@ -71,7 +72,7 @@ impl Checkpoint {
         Ok(Checkpoint { input, header, hashes, first })
     }
 
-    /// The header of a file, for a quick look: sizes are checked, the checksum is not.
+    /// The header of a file. Checks sizes but not the checksum.
     ///
     /// # Errors
     ///
@@ -80,12 +81,12 @@ impl Checkpoint {
         Ok(Input::open(path)?.header()?.0)
     }
 
-    /// What the header says.
+    /// The header of the file.
     pub fn header(&self) -> &Header {
         &self.header
     }
 
-    /// The caller's metadata: without checksum and format.
+    /// The caller's metadata, without checksum and format.
     pub fn metadata(&self) -> &BTreeMap<String, String> {
         self.header.metadata()
     }
@@ -95,27 +96,27 @@ impl Checkpoint {
         self.header.tensors()
     }
 
-    /// Index of the tensor with that name among [`Checkpoint::tensors`].
+    /// Index of a tensor in [`Checkpoint::tensors`], by name.
     pub fn index(&self, name: &str) -> Option<usize> {
         self.header.index(name)
     }
 
-    /// The file, as it was given to [`Checkpoint::open`].
+    /// The path given to [`Checkpoint::open`].
     pub fn path(&self) -> &Path {
         &self.input.path
     }
 
-    /// Hands `piece` the bytes of a tensor in order, with where in the tensor they are. Each piece, of at
-    /// most 1 MiB, is compared with what [`Checkpoint::open`] has seen before it is handed out.
+    /// Calls `piece` with the bytes of a tensor in order, and their offset in the tensor. Compares
+    /// each piece, of at most 1 MiB, with the bytes seen by [`Checkpoint::open`] before the call.
     ///
     /// # Errors
     ///
-    /// [`Error::ChangedWhileRead`] if the file was changed since it was opened; pieces before the
-    /// change have been handed out. [`Error::Io`].
+    /// [`Error::ChangedWhileRead`] if the file was changed after it was opened; `piece` was called
+    /// for the bytes before the change. [`Error::Io`].
     ///
     /// # Panics
     ///
-    /// If there are not as many tensors, as a slice does.
+    /// If `index` is out of range, as for a slice.
     pub fn read(&self, index: usize, piece: &mut dyn FnMut(usize, &[u8])) -> Result<(), Error> {
         let len = self.header.tensors[index].len;
         let mut buffer = vec![0; len.min(PIECE)];
@@ -129,12 +130,13 @@ impl Checkpoint {
         Ok(())
     }
 
-    /// The same, read to where the bytes are wanted. That saves a copy; but after an error `to` may hold
-    /// bytes that were never in the file when it was opened.
+    /// Reads a tensor into a buffer. That saves the copy of [`Checkpoint::read`], but after an
+    /// error `to` may hold bytes that the opened file did not have.
     ///
     /// # Errors
     ///
-    /// As [`Checkpoint::read`], and [`Error::Length`] if `to` is not as long as the tensor.
+    /// As [`Checkpoint::read`], and [`Error::Length`] if the length of `to` is not that of the
+    /// tensor.
     ///
     /// # Panics
     ///
@@ -149,7 +151,7 @@ impl Checkpoint {
         pieces.try_for_each(|(number, bytes)| self.read_piece(index, number, bytes))
     }
 
-    /// Reads a piece of a tensor, and compares it with what it was.
+    /// Reads a piece of a tensor and compares its hash with that of the first pass.
     fn read_piece(&self, index: usize, number: usize, bytes: &mut [u8]) -> Result<(), Error> {
         let at = self.header.tensors[index].offset + (number * PIECE) as u64;
         self.input.read(bytes, at)?;
@@ -161,12 +163,12 @@ impl Checkpoint {
     }
 }
 
-/// Lengths of the pieces that a tensor of `len` bytes is read in.
+/// Lengths of the pieces of a tensor of `len` bytes.
 fn pieces(len: usize) -> impl Iterator<Item = usize> {
     (0..len).step_by(PIECE).map(move |at| PIECE.min(len - at))
 }
 
-/// The first pass.
+/// State of the first pass.
 struct Walk<'a> {
     input: &'a Input,
     hasher: XxHash3_128,
@@ -175,7 +177,8 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    /// Reads pieces that lie one after another, as one: where each ends is counted from the first.
+    /// Reads adjacent pieces in one call. `ends` are the pieces' ends, counted from the first
+    /// piece.
     fn read(&mut self, at: u64, ends: &[usize]) -> Result<u64, Error> {
         let len = ends.last().copied().unwrap_or(0);
         if self.buffer.len() < len {
@@ -193,7 +196,7 @@ impl Walk<'_> {
     }
 }
 
-/// An open file, and what it was called and how long it was.
+/// An open file, with its path and its length when it was opened.
 #[derive(Debug)]
 struct Input {
     file: Positioned,
@@ -210,7 +213,7 @@ impl Input {
         Ok(Input { file: Positioned::new(file), path: path.to_owned(), len: found.len() })
     }
 
-    /// What the header says, and a checksum that has seen it.
+    /// The header, and a hasher that has consumed it.
     fn header(&self) -> Result<(Header, XxHash3_128), Error> {
         let mut start = [0; START];
         let start = &mut start[..START.min(usize::try_from(self.len).unwrap_or(START))];
@@ -227,7 +230,7 @@ impl Input {
 
     fn read(&self, bytes: &mut [u8], at: u64) -> Result<(), Error> {
         self.file.read(bytes, at).map_err(|source| match source.kind() {
-            io::ErrorKind::UnexpectedEof => self.changed(), // it was as long as that
+            io::ErrorKind::UnexpectedEof => self.changed(), // the file was long enough when it was opened
             _ => failed(&self.path, "read")(source),
         })
     }
@@ -248,7 +251,7 @@ impl Input {
 #[cfg(unix)]
 fn open(path: &Path) -> io::Result<File> {
     use std::os::unix::fs::OpenOptionsExt as _;
-    // Opening a FIFO would wait for a writer.
+    // Without this flag, opening a FIFO waits for a writer.
     File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path)
 }
 
@@ -257,7 +260,7 @@ fn open(path: &Path) -> io::Result<File> {
     File::open(path)
 }
 
-/// A file that is read at positions, by several threads if they like.
+/// A file read at given positions. Several threads can read at the same time.
 #[cfg(unix)]
 #[derive(Debug)]
 struct Positioned(File);
@@ -277,7 +280,7 @@ impl Positioned {
     }
 }
 
-/// A file that is read at positions, by one thread at a time.
+/// A file read at given positions, by one thread at a time.
 #[cfg(not(unix))]
 #[derive(Debug)]
 struct Positioned(std::sync::Mutex<File>);

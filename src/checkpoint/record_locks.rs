@@ -1,4 +1,4 @@
-//! Locks by record locks, on Unix.
+//! Record locks, for Unix.
 
 #![allow(unsafe_code)] // record locks are not in std
 
@@ -22,21 +22,23 @@ fn identity(metadata: &Metadata) -> Identity {
     (metadata.dev(), metadata.ino())
 }
 
-/// What this process holds.
+/// Locks of this process.
 type Files = BTreeMap<Identity, Entry>;
 
 #[derive(Debug)]
 struct Entry {
     /// The file system has no locks.
     unlocked: bool,
-    /// Descriptors of the file that must not be closed before.
+    /// Other descriptors of the file. Closing one drops the lock, so they stay open as long as the
+    /// entry.
     files: Vec<File>,
 }
 
-/// With the generation of the process that it is about.
+/// The list, with the generation of the process it belongs to.
 static HELD: Mutex<(u32, Files)> = Mutex::new((0, Files::new()));
 
-/// No thread is in here when a process forks, so that a child finds the list free.
+/// Runs `work` on the list of this process. A fork waits for it, so a child never inherits a locked
+/// mutex.
 fn listed<T>(work: impl FnOnce(&mut Files) -> T) -> T {
     fork::whole(|| {
         let mut held = HELD.lock().unwrap_or_else(PoisonError::into_inner);
@@ -76,12 +78,12 @@ impl Held {
 impl Drop for Held {
     fn drop(&mut self) {
         listed(|held| {
-            // SAFETY: taken here alone, and the value is not used after it was dropped.
+            // SAFETY: `file` is taken only here, and the value is not used after its drop.
             let file = unsafe { ManuallyDrop::take(&mut self.file) };
             if self.is_ours() {
                 held.remove(&self.identity);
             } else if let Some(entry) = held.get_mut(&self.identity) {
-                entry.files.push(file); // a child that has locked the file since
+                entry.files.push(file); // closing it drops a lock of this child
             }
         });
     }
@@ -107,7 +109,7 @@ fn locked_here(path: &Path) -> Error {
     locked(path, Some(process::id()))
 }
 
-/// Also what the file system says if it has no locks.
+/// Opens and locks a file. Also returns the file system's error if it has no locks.
 pub(super) fn acquire(path: &Path) -> Result<(Held, Option<io::Error>), Error> {
     listed(|held| {
         if entry(held, path).is_some() {
@@ -120,7 +122,7 @@ pub(super) fn acquire(path: &Path) -> Result<(Held, Option<io::Error>), Error> {
         }
         let identity = identity(&metadata);
         if let Some(entry) = held.get_mut(&identity) {
-            entry.files.push(file); // renamed in between
+            entry.files.push(file); // the file got this name after the check above
             return Err(locked_here(path));
         }
         let unlocked = locks(&file, path, libc::F_WRLCK)?;
@@ -130,7 +132,7 @@ pub(super) fn acquire(path: &Path) -> Result<(Held, Option<io::Error>), Error> {
     })
 }
 
-/// A lock for reading needs no more than that the file may be read, and tells writers apart.
+/// Takes a read lock: it needs only read permission, and it conflicts with the lock of a writer.
 pub(super) fn discard(path: &Path) -> Result<Leftover, Error> {
     listed(|held| {
         if entry(held, path).is_some() {
@@ -157,17 +159,18 @@ pub(super) fn discard(path: &Path) -> Result<Leftover, Error> {
 
 fn opened(path: &Path, options: &mut OpenOptions) -> Result<File, Error> {
     options
-        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK) // nor wait for a FIFO's reader
+        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK) // do not wait for a reader of a FIFO
         .open(path)
         .map_err(failed(path, "open"))
 }
 
-/// Takes a lock, or returns what the file system says that has none.
+/// Takes a lock, or returns the file system's error if it has no locks.
 fn locks(file: &File, path: &Path, kind: libc::c_int) -> Result<Option<io::Error>, Error> {
     match record(file, libc::F_SETLK, kind) {
         Ok(_) => Ok(None),
         Err(error) if is_contended(&error) => {
-            // Zero if it was unlocked meanwhile, or is held from where pids mean nothing here.
+            // Zero if the lock was released meanwhile, or if the holder has no process id in this
+            // container.
             let owner = record(file, libc::F_GETLK, kind).map_or(0, |lock| lock.l_pid);
             Err(locked(path, u32::try_from(owner).ok().filter(|&pid| pid != 0)))
         }
@@ -180,14 +183,15 @@ fn is_contended(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EACCES | libc::EAGAIN))
 }
 
-/// Sets a lock on the whole file, or asks who has one that is against it.
+/// Sets a lock on the whole file, or asks for the holder of a conflicting one.
 fn record(file: &File, command: libc::c_int, kind: libc::c_int) -> io::Result<libc::flock> {
-    // SAFETY: a C structure of integers, for which zeros are values: the whole file.
+    // SAFETY: `flock` is a C structure of integers, for which zeros are valid; they mean the whole
+    // file.
     let mut lock: libc::flock = unsafe { mem::zeroed() };
     lock.l_type = kind as _;
     lock.l_whence = libc::SEEK_SET as _;
-    // SAFETY: the descriptor is open, and the structure is this function's own; both commands take
-    // one, and write nothing else.
+    // SAFETY: the descriptor is open, and `lock` is a local variable. Both commands take one
+    // structure and write no other memory.
     match unsafe { libc::fcntl(file.as_raw_fd(), command, &raw mut lock) } {
         -1 => Err(io::Error::last_os_error()),
         _ => Ok(lock),

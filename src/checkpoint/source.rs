@@ -1,20 +1,20 @@
-//! What is saved: tensors, and where their bytes come from.
+//! Tensors to save, and the sources of their bytes.
 
 use std::io;
 
 use safetensors::Dtype;
 
-/// Bytes that are hashed, written and read at a time: they stay in a second-level cache.
+/// Bytes hashed, written and read at a time; they fit in a second-level cache.
 pub(super) const PIECE: usize = 1 << 20;
 
 /// Bytes of a tensor, in C order, little endian.
 pub trait Source {
-    /// Hands all bytes to `sink`, in order, in pieces of any size. An error of `sink` is to be
-    /// returned at once.
+    /// Calls `sink` with all bytes in order, in pieces of any size. An implementation returns an
+    /// error of `sink` at once.
     ///
     /// # Errors
     ///
-    /// That of `sink`, or the source's own.
+    /// The error of `sink`, or an error of the source.
     fn write_to(&self, sink: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<()>;
 }
 
@@ -57,15 +57,15 @@ impl<S: Source + ?Sized> Source for Box<S> {
     }
 }
 
-/// A tensor that is to be saved.
+/// A tensor to save.
 #[derive(Clone, Debug)]
 pub struct NewTensor<S> {
-    /// Its name: any text, no other tensor's, and not `__metadata__`.
+    /// Its name: any text except `__metadata__`, unique among the tensors.
     pub name: String,
     /// Its element type.
     pub dtype: Dtype,
     /// Its shape, in elements.
     pub shape: Vec<usize>,
-    /// Its bytes, as many as dtype and shape make.
+    /// Its bytes, as many as dtype and shape require.
     pub source: S,
 }

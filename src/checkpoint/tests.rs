@@ -1,7 +1,7 @@
-//! Every call to the operating system may fail: the old file or the new one is there, whole, and
-//! nothing else.
+//! Every call to the operating system may fail: afterwards the old file or the new one is there,
+//! complete, and no other file.
 
-#![allow(clippy::unwrap_used, clippy::panic)] // what a test cannot set up fails it
+#![allow(clippy::unwrap_used, clippy::panic)] // an error in the set-up fails the test
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,7 +13,7 @@ use super::source::PIECE;
 use super::write::{Medium, Partial, write};
 use super::*;
 
-/// A directory of the test's own.
+/// A directory for one test.
 struct Folder(PathBuf);
 
 impl Folder {
@@ -38,7 +38,8 @@ impl Drop for Folder {
     }
 }
 
-/// A sibling whose calls fail when `fails` says so, a write after half of it.
+/// A sibling whose calls fail when `fails` returns true; a failing `append` has written half of its
+/// bytes.
 struct Faulty<'a> {
     sibling: Sibling,
     fails: &'a mut dyn FnMut(&'static str) -> bool,

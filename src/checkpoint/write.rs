@@ -1,4 +1,4 @@
-//! Writing: the sibling is filled, flushed, and renamed; on any failure it is removed.
+//! Writing: the sibling is filled, flushed and renamed. After any failure it is removed.
 
 use std::io;
 use std::path::Path;
@@ -9,27 +9,27 @@ use super::error::{Error, Interrupted, failed};
 use super::header::{DIGITS_AT, SavedTensor, digits};
 use super::source::{NewTensor, PIECE, Source};
 
-/// The file that is written, and its way to its place.
+/// The file being written.
 pub(super) trait Medium {
-    /// Empties what an earlier writer has left.
+    /// Empties the file, which an earlier writer may have left.
     fn empty(&mut self) -> io::Result<()>;
     /// Writes at the end.
     fn append(&mut self, bytes: &[u8]) -> io::Result<()>;
-    /// Writes over what is there.
+    /// Overwrites existing bytes.
     fn write_at(&mut self, at: u64, bytes: &[u8]) -> io::Result<()>;
-    /// Gives it the permissions of the old file.
+    /// Gives the file the permissions of the old one.
     fn permit(&mut self) -> io::Result<()>;
-    /// Flushes it to the disk.
+    /// Flushes the file to the disk.
     fn sync(&mut self) -> io::Result<()>;
-    /// Puts it in the place of the old file.
+    /// Renames the file to the destination.
     fn rename(&mut self) -> io::Result<()>;
     /// Flushes the new name to the disk.
     fn sync_directory(&mut self) -> io::Result<()>;
-    /// Removes it.
+    /// Removes the file.
     fn remove(&mut self) -> io::Result<()>;
 }
 
-/// A medium that is removed unless it has come to its place.
+/// A medium that is removed when dropped, unless it was renamed to the destination.
 #[derive(Debug)]
 pub(super) struct Partial<M: Medium> {
     pub(super) medium: M,
@@ -45,14 +45,15 @@ impl<M: Medium> Partial<M> {
 impl<M: Medium> Drop for Partial<M> {
     fn drop(&mut self) {
         if !self.in_place {
-            // What cannot be removed is in nobody's way: the next save uses it again.
+            // An error is ignored: a sibling that stays does no harm. The next save reuses it, or
+            // writes another where there are no locks.
             let _ = self.medium.remove();
         }
     }
 }
 
-/// Lets `fill` write the sibling, flushes it and renames it to the file. An error of `pause` before the
-/// renaming stops the save.
+/// Lets `fill` write the sibling, flushes it and renames it to the file. An error of `pause` before
+/// the rename stops the save.
 pub(super) fn put<M: Medium>(
     mut partial: Partial<M>,
     path: &Path,
@@ -70,7 +71,7 @@ pub(super) fn put<M: Medium>(
     partial.medium.sync_directory().map_err(failed(path, "flush the directory of"))
 }
 
-/// Writes `header` and the bytes of `tensors`, which will be where `stored` says.
+/// Writes `header` and the bytes of `tensors`, at the positions in `stored`.
 pub(super) fn write<S: Source>(
     partial: Partial<impl Medium>,
     path: &Path,
@@ -92,10 +93,10 @@ pub(super) fn write<S: Source>(
     })
 }
 
-/// Gathers pieces, and takes the checksum of all that goes by.
+/// Gathers bytes into pieces of 1 MiB, hashes each piece and writes it.
 ///
-/// Large ones are copied too: what is hashed is then what is written, whatever happens to the source
-/// meanwhile. Measured in pieces of 1 MiB to the page cache, that costs 2 %.
+/// Large inputs are copied too, so that the bytes hashed are the bytes written even if the source
+/// changes meanwhile. Measured with writes to the page cache, the copy costs 2 %.
 struct Body<'a, M> {
     medium: &'a mut M,
     path: &'a Path,
@@ -121,7 +122,7 @@ impl<'a, M: Medium> Body<'a, M> {
         let read = tensor.source.write_to(&mut |bytes| {
             got += bytes.len() as u64;
             let taken = match &failure {
-                Some(_) => return Err(stopped()), // whatever the source makes of the first one
+                Some(_) => return Err(stopped()), // a source that ignored the first error
                 None if got > expected as u64 => Err(length(got)),
                 None => self.push(bytes),
             };

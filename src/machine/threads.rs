@@ -1,4 +1,4 @@
-//! How many threads an update may use, and who said so.
+//! The number of threads that an update may use, and its origin.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -6,31 +6,31 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use crate::error::Error;
 use crate::machine::pool;
 
-/// Environment variables that set the number of threads, the first that is set wins.
+/// Environment variables that set the number of threads. The first one that is set wins.
 const THREADS_VARIABLES: [&str; 2] = ["THALWEG_NUM_THREADS", "OMP_NUM_THREADS"];
 
-/// The largest number that can be asked for, as of OpenMP: 2³¹ - 1.
+/// The largest number accepted, as by OpenMP: 2³¹ - 1.
 pub const THREADS_MAX: usize = i32::MAX as usize;
 
-/// Below this many elements in all an update stays on the calling thread, because waking a helper
-/// takes some 40 us. Measured with AdamW and two threads 1 ms after the last step, ratio to one
+/// An update of fewer elements in total stays on the calling thread, because waking a helper takes
+/// about 40 us. Measured with AdamW and two threads, 1 ms after the last step, as the ratio to one
 /// thread: 1.28 at 65,536 elements, 0.84 at 131,072 (`python benches/steps.py --only threads`).
 const PARALLEL_MIN: usize = 131_072;
 
-/// The same where helpers are awake, because they just worked. Measured in the same way, one step
-/// right after another: 0.96 to 1.13 at 16,384 elements, 0.62 to 0.71 at 32,768.
+/// The same limit while helpers are still awake after their last work. Measured in the same way,
+/// with steps in direct succession: 0.96 to 1.13 at 16,384 elements, 0.62 to 0.71 at 32,768.
 const PARALLEL_MIN_AWAKE: usize = 32_768;
 
-/// How many of `threads` threads pay for work on this many elements.
+/// Number of threads worth using for this many elements, at most `threads`.
 pub fn useful_threads(elements: usize, threads: usize) -> usize {
     let pays = elements >= PARALLEL_MIN || (elements >= PARALLEL_MIN_AWAKE && pool::is_awake());
     if pays { threads } else { 1 }
 }
 
-/// The number that was set, or 0.
+/// The number given to [`set_num_threads`], or 0.
 static CHOSEN: AtomicUsize = AtomicUsize::new(0);
 
-/// Where the number of threads comes from.
+/// Origin of the number of threads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
     /// [`set_num_threads`]
@@ -41,7 +41,7 @@ pub enum Source {
     Machine,
 }
 
-/// How many threads an update may use, and where that number comes from.
+/// The number of threads that an update may use, and its origin.
 pub fn num_threads() -> (usize, Source) {
     match CHOSEN.load(Ordering::Relaxed) {
         0 => initial(),
@@ -49,7 +49,7 @@ pub fn num_threads() -> (usize, Source) {
     }
 }
 
-/// Sets how many threads updates may use, the calling thread among them.
+/// Sets the number of threads that updates may use, including the calling thread.
 ///
 /// # Errors
 ///
@@ -62,11 +62,11 @@ pub fn set_num_threads(n: usize) -> Result<(), Error> {
     Ok(())
 }
 
-/// The number of threads that `THALWEG_NUM_THREADS` asks for, if it is set.
+/// The number of threads in `THALWEG_NUM_THREADS`, if that is set.
 ///
 /// # Errors
 ///
-/// [`Error::Threads`] if it is no whole number from 1 to [`THREADS_MAX`].
+/// [`Error::Threads`] if it is not a whole number from 1 to [`THREADS_MAX`].
 pub fn threads_from_environment() -> Result<Option<usize>, Error> {
     let source = THREADS_VARIABLES[0];
     match std::env::var(source) {
@@ -90,7 +90,7 @@ fn initial() -> (usize, Source) {
     static INITIAL: OnceLock<(usize, Source)> = OnceLock::new();
     *INITIAL.get_or_init(|| {
         for name in THREADS_VARIABLES {
-            // OpenMP's variable may hold a list, one number a nesting level.
+            // OpenMP's variable may hold a list, one number per nesting level.
             let value = std::env::var(name).ok();
             if let Some(n) = value.as_deref().and_then(|v| v.split(',').next()).and_then(parse) {
                 return (n, Source::Variable(name));

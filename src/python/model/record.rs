@@ -1,9 +1,9 @@
 //! The record of progress of an optimizer whose arrays are files.
 //!
-//! Mapped arrays survive the process in whatever state it left them. The record, mapped too, tells
-//! whether that is the state between two steps: a number is put down before the first write and
-//! again after the last, together with the counters. `thalweg.mapped.state_dir` makes the file, and
-//! says on opening what it means.
+//! Mapped arrays outlive the process in the state of its last write. The record, mapped too, tells
+//! whether that is the state between two steps: a number is written before the first change of an
+//! array and again after the last one, together with the counters. `thalweg.mapped.state_dir` makes
+//! the file; `thalweg.mapped.found` interprets it when a directory is opened.
 
 #![allow(unsafe_code)] // words of a mapped file, by address
 
@@ -17,9 +17,9 @@ use crate::interpreter::errors::{Outcome, Refusal};
 use crate::model::counters::Counts;
 use thalweg::machine::fork;
 
-/// The layout of the file: positions of words. A word is unsigned, little endian, and has 8 bytes.
+/// Layout of the file: positions of words. A word is an unsigned 64-bit integer, little endian.
 ///
-/// `thalweg.mapped.progress` writes a new record by these positions.
+/// `thalweg.mapped.progress` makes a new record by these positions.
 #[pyclass(module = "thalweg._core", frozen)]
 #[derive(Debug)]
 pub struct Word;
@@ -48,41 +48,41 @@ impl Word {
     const WEIGHT: usize = 10;
     #[classattr]
     const LEAVES: usize = 11;
-    /// Numbers of updates from here on, one word a leaf in the order of the sorted names.
+    /// First of the numbers of updates: one word per leaf, in the order of the sorted names.
     #[classattr]
     const STEPS: usize = 16;
-    /// The value of `FLUSHED` once writing has begun again.
+    /// Value of `FLUSHED` after a write has begun since the last flush.
     #[classattr]
     const NOTHING: u64 = u64::MAX;
 }
 
-/// A record that is kept while the optimizer lives.
+/// The record of a live optimizer.
 #[derive(Debug)]
 pub struct Record {
     array: Py<PyUntypedArray>,
-    /// Has the memory, which the array cannot move.
-    #[allow(dead_code)] // held
+    /// Owner of the memory, which the array cannot move.
+    #[allow(dead_code)] // keeps the memory alive
     map: Py<PyAny>,
     words: Words,
-    /// That the process has which may write.
+    /// Generation of the process that may write.
     generation: u32,
-    /// How many of what writes are in progress; a step that is open holds others.
+    /// Nesting depth of writes: an open step contains others.
     depth: u32,
-    /// Arrays are part old and part new, until somebody says that they are whole again.
+    /// Arrays are part old and part new, until a load replaces all of them.
     pub torn: bool,
     pub closed: bool,
-    /// Whether arrays are so large that their pages are let go of behind a step.
+    /// Whether the arrays are so large that a step releases their pages.
     pub releases: bool,
 }
 
-/// Words of the file, in little-endian order.
+/// Words of the file, stored in little-endian order.
 #[derive(Clone, Copy, Debug)]
 struct Words {
     address: *const AtomicU64,
     len: usize,
 }
 
-// SAFETY: atomics in memory that the record keeps alive.
+// SAFETY: atomics in memory that the record keeps alive, through `map`.
 unsafe impl Send for Words {}
 // SAFETY: as above.
 unsafe impl Sync for Words {}
@@ -99,13 +99,14 @@ impl Words {
     }
 
     fn at(&self, word: usize) -> Option<&AtomicU64> {
-        // SAFETY: `Record::new` checked that there are so many words, and `map` keeps them alive.
+        // SAFETY: `len` is the array's length, checked by `Record::new`; `map` keeps the words
+        // alive.
         (word < self.len).then(|| unsafe { &*self.address.add(word) })
     }
 }
 
 impl Record {
-    /// Takes over the words of a mapped file; as many as there are leaves, and what goes before.
+    /// Takes over the words of a mapped file: the fixed ones and one per leaf.
     pub fn new(
         array: &Bound<'_, PyUntypedArray>,
         leaves: usize,
@@ -117,7 +118,7 @@ impl Record {
             && memory.writable()
             && memory.aligned()
             && memory.c_contiguous();
-        // An array that owns its memory can be resized.
+        // An array that owns its memory could be resized.
         let Some(map) = Memory::lender(array).filter(|_| fits) else {
             return Err(Refusal::Value("the record of progress does not fit".to_owned()));
         };
@@ -134,13 +135,13 @@ impl Record {
         })
     }
 
-    /// Whether this is the process that writes: a child that leaves the block of a step that its
-    /// parent opened must not say that it is done.
+    /// Whether this is the process that writes. A forked child that leaves a `with` block of a step
+    /// opened by its parent must not mark that step as finished.
     fn is_ours(&self) -> bool {
         self.generation == fork::generation()
     }
 
-    /// Refuses where nothing may be written any more.
+    /// Refuses writes in a forked child, and after `close`.
     pub fn check(&self) -> Outcome<()> {
         if !self.is_ours() {
             return Err(Refusal::Value(
@@ -170,10 +171,10 @@ impl Record {
         Ok(())
     }
 
-    /// What can be refused or fail before the first write.
+    /// Everything before the first write that can be refused or can fail.
     ///
-    /// Pages reach the disk in any order, so that something is written after all was flushed must be
-    /// on the disk before any of it is.
+    /// Pages reach the disk in any order. So the first write after a flush is noted on the disk
+    /// before it begins.
     pub fn prepare(&self, py: Python<'_>) -> Outcome<()> {
         self.check()?;
         let words = &self.words;
@@ -188,12 +189,12 @@ impl Record {
         })
     }
 
-    /// Puts the record itself on the disk.
+    /// Flushes the record itself to the disk.
     fn sync(&self, py: Python<'_>) -> PyResult<()> {
         self.array.bind(py).call_method0("flush").map(drop)
     }
 
-    /// Puts down that writing begins.
+    /// Notes that a write begins.
     pub fn begin(&mut self) {
         if self.depth == 0 && self.is_ours() {
             self.words.set(Word::BEGUN, self.words.get(Word::BEGUN) + 1);
@@ -202,7 +203,8 @@ impl Record {
         self.depth += 1;
     }
 
-    /// Puts down what was counted, and with the outermost that all is `whole`, if it is.
+    /// Notes the counters. At the outermost level, also notes that the write is complete if
+    /// `whole`.
     pub fn finish(&mut self, counts: Counts, steps: impl Iterator<Item = u64>, whole: bool) {
         if !self.is_ours() {
             return;

@@ -1,5 +1,4 @@
-//! Checkpoint files: what a file holds as objects of Python, tensors that are read when they are
-//! needed, and arrays as what is written.
+//! Checkpoint files for Python: tensors that are read on demand, and arrays as sources of a save.
 
 #![allow(unsafe_code)] // reads and writes the memory of arrays
 
@@ -23,13 +22,13 @@ use thalweg::checkpoint::{self, Checkpoint, Draft, Dtype, Interrupted, NewTensor
 use thalweg::error::Quoted;
 use thalweg::machine::{pool, threads};
 
-/// Metadata, and of each tensor name, type, shape, offset and size.
+/// Metadata; then name, type, shape, offset and size of each tensor.
 type HeaderParts = (BTreeMap<String, String>, Vec<(String, String, Py<PyTuple>, u64, usize)>);
 
-/// Bytes that are gathered before they are written, for arrays that are not in C order.
+/// Size of the buffer for arrays that are not in C order.
 const STAGE: usize = 1 << 16;
 
-/// NumPy's names of the types that safetensors and NumPy both have.
+/// NumPy's names of the types that safetensors and NumPy share.
 const DTYPES: [(Dtype, &str); 12] = [
     (Dtype::BOOL, "?"),
     (Dtype::U8, "u1"),
@@ -45,13 +44,14 @@ const DTYPES: [(Dtype, &str); 12] = [
     (Dtype::F64, "f8"),
 ];
 
-/// Types of tensors with NumPy's names of them: those of storages first, which count where they share one.
+/// Types of tensors with their NumPy names. Those of storages come first, so that they win where
+/// two types share a name.
 fn dtypes() -> impl Iterator<Item = (Dtype, &'static str)> {
     let storages = Storage::ALL.iter().filter(|storage| !storage.is_plain());
     storages.map(|storage| (storage.dtype(), storage.numpy())).chain(DTYPES)
 }
 
-/// What safetensors calls NumPy's dtypes.
+/// NumPy dtypes with their safetensors names.
 #[pyfunction]
 pub fn checkpoint_dtypes(py: Python<'_>) -> PyResult<Vec<(Bound<'_, PyArrayDescr>, String)>> {
     dtypes().map(|(dtype, name)| Ok((PyArrayDescr::new(py, name)?, dtype.to_string()))).collect()
@@ -63,7 +63,7 @@ impl From<checkpoint::Error> for Refusal {
     }
 }
 
-/// The elements of an array in C order, whatever its strides.
+/// The elements of an array in C order, for any strides.
 #[derive(Debug)]
 pub struct Elements {
     address: *mut u8,
@@ -72,18 +72,18 @@ pub struct Elements {
     size: usize,
 }
 
-// SAFETY: plain bytes of an array that its maker keeps alive; nobody else may resize it or write it
-// meanwhile, which is the duty of whoever starts a load or a save.
+// SAFETY: plain bytes of an array that the maker of this value keeps alive. The caller of a load or
+// save guarantees that no other code resizes or writes the array meanwhile.
 unsafe impl Send for Elements {}
 // SAFETY: as above.
 unsafe impl Sync for Elements {}
 
 impl Elements {
-    /// Of the memory of an array with elements of `size` bytes.
+    /// The elements of an array with items of `size` bytes.
     ///
     /// # Safety
     ///
-    /// The array lives and keeps its memory as long as this.
+    /// The array lives, and keeps its memory, at least as long as this value.
     unsafe fn new(memory: &Memory<'_>, size: usize) -> Self {
         let layout = Layout::new(memory.shape, [memory.strides], Order::Logical);
         Elements { address: memory.address, layout, len: memory.len(), size }
@@ -93,10 +93,11 @@ impl Elements {
         self.layout.is_dense(0, self.size)
     }
 
-    /// The bytes of the elements, to be written, where they lie without gaps.
-    #[allow(clippy::mut_from_ref)] // the array is elsewhere
+    /// The bytes of the elements, for writing, if the array has no gaps.
+    #[allow(clippy::mut_from_ref)] // the bytes belong to the array, not to `self`
     fn dense(&self) -> Option<&mut [u8]> {
-        // SAFETY: the promise of `new`; and one transfer reads into an array at a time.
+        // SAFETY: `new` requires that the array lives, and one transfer at a time reads into an
+        // array.
         self.is_dense()
             .then(|| unsafe { std::slice::from_raw_parts_mut(self.address, self.len * self.size) })
     }
@@ -122,7 +123,7 @@ impl Elements {
     /// Copies bytes to the elements from byte `start` on.
     fn fill(&self, start: usize, bytes: &[u8]) {
         self.gapless(start, bytes.len(), |to, at, len| {
-            // SAFETY: runs lie inside the array, and together they are as long as `bytes`.
+            // SAFETY: the runs lie inside the array, and together they have the length of `bytes`.
             unsafe { bytes.as_ptr().add(at).copy_to_nonoverlapping(to, len) };
         });
     }
@@ -143,7 +144,7 @@ impl Source for Elements {
             return Ok(());
         }
         if self.is_dense() {
-            // SAFETY: the elements lie without gaps; the promise of `new`.
+            // SAFETY: the elements have no gaps, and `new` requires that the array lives.
             return sink(unsafe { std::slice::from_raw_parts(self.address, len) });
         }
         let mut buffer = vec![0; STAGE.min(len)];
@@ -156,12 +157,12 @@ impl Source for Elements {
     }
 }
 
-/// How long Ctrl-C may have to wait. Asking takes the interpreter lock, for which a busy thread lets
-/// others wait some milliseconds.
+/// Shortest time between two checks for Ctrl-C. A check takes the interpreter lock, for which a
+/// busy thread lets others wait some milliseconds.
 const PATIENCE: Duration = Duration::from_millis(100);
 
-/// Runs `work` without the interpreter lock; `work` calls what it is given between pieces, so that
-/// Ctrl-C can end what takes long.
+/// Runs `work` without the interpreter lock. `work` calls its argument between pieces, so that
+/// Ctrl-C can stop it.
 fn interruptible<T: Send>(
     py: Python<'_>,
     work: impl FnOnce(&mut dyn FnMut() -> Result<(), Interrupted>) -> Result<T, checkpoint::Error>
@@ -186,7 +187,7 @@ fn interruptible<T: Send>(
     }
 }
 
-/// A checkpoint file, open and checked.
+/// An open checkpoint file that passed all checks.
 #[pyclass(module = "thalweg._core", name = "Checkpoint", frozen)]
 #[derive(Debug)]
 pub struct CheckpointFile {
@@ -203,7 +204,7 @@ impl CheckpointFile {
         Ok(CheckpointFile { file: Arc::new(file) })
     }
 
-    /// What the file says of itself beside tensors, format and checksum.
+    /// The file's metadata without format and checksum.
     #[getter]
     fn metadata(&self) -> BTreeMap<String, String> {
         self.file.metadata().clone()
@@ -221,7 +222,7 @@ impl CheckpointFile {
     }
 }
 
-/// A tensor in a checkpoint file, not read yet.
+/// A tensor in a checkpoint file, read on demand.
 #[pyclass(module = "thalweg._core", frozen)]
 #[derive(Debug)]
 pub struct Stored {
@@ -231,13 +232,13 @@ pub struct Stored {
 
 #[pymethods]
 impl Stored {
-    /// What safetensors calls the type.
+    /// The safetensors name of the type.
     #[getter]
     fn kind(&self) -> String {
         self.file.tensors()[self.index].dtype.to_string()
     }
 
-    /// NumPy's dtype.
+    /// The NumPy dtype.
     #[getter]
     fn dtype<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyArrayDescr>> {
         let dtype = self.file.tensors()[self.index].dtype;
@@ -257,7 +258,7 @@ impl Stored {
         self.file.tensors()[self.index].len
     }
 
-    /// Reads it into a new array.
+    /// Reads the tensor into a new array.
     fn read<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let _presence = Presence::begin(py);
         let made = py.import("numpy")?.call_method1("empty", (self.shape(py)?, self.dtype(py)?))?;
@@ -269,7 +270,7 @@ impl Stored {
 }
 
 impl Stored {
-    /// What reads the tensor into an array that was checked, of the same shape and type.
+    /// The transfer of the tensor to a checked array of the same shape and type.
     pub fn transfer(&self, py: Python<'_>, live: &Checked) -> Outcome<Transfer> {
         let array = live.array.bind(py);
         let tensor = &self.file.tensors()[self.index];
@@ -284,24 +285,24 @@ impl Stored {
     }
 
     fn to(&self, memory: &Memory<'_>, size: usize, extent: (usize, usize)) -> Transfer {
-        // SAFETY: whoever made the transfer holds the array until it has run.
+        // SAFETY: the caller holds the array until the transfer has run.
         let to = unsafe { Elements::new(memory, size) };
         Transfer { file: self.file.clone(), index: self.index, to, extent }
     }
 }
 
-/// A tensor and the array it is read into.
+/// A tensor and its destination array.
 #[derive(Debug)]
 pub struct Transfer {
     file: Arc<Checkpoint>,
     index: usize,
     to: Elements,
-    /// First address of the array, and the one after its last.
+    /// Start and end address of the array; the end is exclusive.
     extent: (usize, usize),
 }
 
 impl Transfer {
-    /// Reads the tensor into the array, which may hold anything after an error.
+    /// Reads the tensor into the array. After an error the array may hold any content.
     pub fn run(&self) -> Result<(), checkpoint::Error> {
         match self.to.dense() {
             Some(bytes) => self.file.read_into(self.index, bytes),
@@ -309,8 +310,8 @@ impl Transfer {
         }
     }
 
-    /// Reads several into their arrays, on the threads of a step unless arrays may overlap. After a
-    /// failure no other is begun.
+    /// Reads several tensors into their arrays, on the threads of a step unless arrays may overlap.
+    /// After a failure, no further transfer begins.
     pub fn run_all(transfers: &[Transfer]) -> Result<(), checkpoint::Error> {
         let mut extents: Vec<_> = transfers.iter().map(|transfer| transfer.extent).collect();
         extents.sort_unstable();
@@ -321,14 +322,14 @@ impl Transfer {
             if failure.get().is_none()
                 && let Err(error) = transfers[i].run()
             {
-                let _ = failure.set(error); // of two at once one is enough
+                let _ = failure.set(error); // of simultaneous errors, the first is enough
             }
         });
         failure.into_inner().map_or(Ok(()), Err)
     }
 }
 
-/// Writes a checkpoint file: for each tensor its name, what safetensors calls its type, and its array.
+/// Writes a checkpoint file. Each tensor is a name, the safetensors name of its type, and an array.
 #[pyfunction]
 pub fn write_checkpoint(
     py: Python<'_>,
@@ -348,7 +349,7 @@ pub fn write_checkpoint(
         let Some(dtype) = dtype.filter(|dtype| dtype.bitsize() == 8 * size) else {
             return Err(Refusal::Value(format!("an array is not of the type {kind}")));
         };
-        // SAFETY: `tensors` holds the arrays until all is written.
+        // SAFETY: `tensors` holds the arrays until the save has ended.
         let source = unsafe { Elements::new(&memory, size) };
         Ok(NewTensor { name: name.clone(), dtype, shape: memory.shape.to_vec(), source })
     });
@@ -356,8 +357,8 @@ pub fn write_checkpoint(
     interruptible(py, |pause| draft.save(&metadata, entries, pause))
 }
 
-/// What the header of a checkpoint file says, nothing of the body being checked: the metadata with the
-/// format, and of each tensor name, type, shape, where it begins in the file, and how many bytes it has.
+/// The content of a checkpoint file's header, with the body unchecked: the metadata with the
+/// format; then name, type, shape, offset in the file, and size in bytes of each tensor.
 #[pyfunction]
 pub fn checkpoint_header(py: Python<'_>, path: PathBuf) -> PyResult<HeaderParts> {
     let _presence = Presence::begin(py);
