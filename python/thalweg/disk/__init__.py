@@ -1,1 +1,1 @@
-"""Files and directories that are whole or not there, under names that every system takes."""
+"""Files and directories written completely or not at all, with names valid on every system."""

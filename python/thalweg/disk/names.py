@@ -1,4 +1,4 @@
-"""Names as paths that are safe on every file system, and back."""
+"""Conversion of names to paths that are valid on every file system, and back."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import re
 __all__ = ["quoted", "unquoted"]
 
 LONGEST = 160
-"""Characters in one part of a file name; systems allow 255, and something comes behind it."""
+"""Characters in one part of a path. Systems allow 255, including the suffix added later."""
 RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)")
 
 
 def quoted(name: str) -> str:
-    """A name as a path that is safe on every file system, also where case makes no difference.
+    """A name as a path that is valid on every file system, including case-insensitive ones.
 
-    Lower-case letters, digits, ``_``, ``-`` and dots stay; other bytes of UTF-8 are ``%`` and two
-    digits, as are a dot at the beginning and the first letter of what Windows reserves. Long names
-    are cut into directories that end in ``~``. `unquoted` is the way back.
+    Lower-case letters, digits, ``_``, ``-`` and dots stay. Other bytes of UTF-8 become ``%`` and
+    two hexadecimal digits, as do a leading dot and the first letter of a name that Windows
+    reserves. Long names are split into directories that end in ``~``. `unquoted` is the inverse.
     """
     text = re.sub(rb"[^a-z0-9_.-]", lambda found: b"%%%02x" % found[0][0], name.encode()).decode()
     if not text:
@@ -27,7 +27,7 @@ def quoted(name: str) -> str:
 
 
 def unquoted(path: str) -> str:
-    """The name that became this path."""
+    """The name of a path made by `quoted`."""
     text = path.replace("~/", "")
     if text == "%":
         return ""

@@ -1,4 +1,4 @@
-"""Writing files and directories that appear whole or not at all, and stay."""
+"""Writes that appear completely or not at all, and that survive a power failure."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = [
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Let an error of the system name the file: that of a write or a map does not."""
+    """Add the file name to an OSError without one, as raised by a write or a map."""
     try:
         yield
     except OSError as error:
@@ -35,9 +35,12 @@ def naming(path: Path) -> Iterator[None]:
 
 @contextmanager
 def appearing(path: Path, ending: str) -> Iterator[Path]:
-    """Where a file or directory is made, which then has its name; nothing is left of a failure."""
+    """Context manager that makes a file or directory.
+
+    Yields a temporary path and renames it to `path` at the end. After an error it is removed.
+    """
     made = path.with_name(path.name + ending)
-    _remove(made)  # what a call that was killed has left
+    _remove(made)  # left by a call that was killed
     try:
         with naming(path):
             yield made
@@ -56,7 +59,7 @@ def _remove(path: Path) -> None:
 
 
 def make_directory(directory: Path) -> None:
-    """Make a directory, and those above it, all of which a power failure leaves in place."""
+    """Make a directory and its missing parents so that they survive a power failure."""
     made = [path for path in (directory, *directory.parents) if not path.exists()]
     directory.mkdir(parents=True, exist_ok=True)
     for path in made:
@@ -64,7 +67,7 @@ def make_directory(directory: Path) -> None:
 
 
 def sync_file(path: Path) -> None:
-    """Put what was written to a file on the disk."""
+    """Flush a file to the disk."""
     with naming(path):
         descriptor = os.open(path, os.O_RDWR)
         try:
@@ -74,6 +77,6 @@ def sync_file(path: Path) -> None:
 
 
 def sync_directories(directories: Iterable[Path]) -> None:
-    """Put the names of files on the disk, where that can be done."""
+    """Flush the names in directories to the disk, if the system supports it."""
     for directory in directories:
         _core.sync_directory(directory)

@@ -1,4 +1,4 @@
-"""Arrays that are files of NumPy's format, mapped into memory."""
+"""Memory-mapped arrays in files of NumPy's format."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 __all__ = ["LOCK", "make_array", "open_array"]
 
 LOCK = ".state.lock"
-"""What is locked in the directory, by whoever trains there or makes files."""
+"""Lock file in the directory, held by an optimizer that trains there or a call that makes files."""
 
 
 def open_array(path: Path, what: str, like: Any) -> NDArray[Any]:
-    """Map a file that is there, if it has the shape and dtype of `like`."""
+    """Map an existing file; ValueError unless it has the shape and dtype of `like`."""
     with naming(path):
         array = np.lib.format.open_memmap(path, mode="r+")
     if array.shape != tuple(like.shape) or array.dtype != np.dtype(like.dtype):
@@ -32,7 +32,7 @@ def open_array(path: Path, what: str, like: Any) -> NDArray[Any]:
 
 
 def make_array(path: Path, like: Any, *, copied: bool) -> None:
-    """Make a file with the numbers of an array, or zeros that take no room."""
+    """Make a file with the values of an array, or with zeros that take no disk space."""
     path.parent.mkdir(parents=True, exist_ok=True)
     shape, dtype = tuple(like.shape), np.dtype(like.dtype)
     with naming(path):

@@ -1,4 +1,4 @@
-"""What is found in a directory: nothing yet, or arrays that are as they were between two steps."""
+"""The check of an opened directory: whether its arrays are in the state between two steps."""
 
 from __future__ import annotations
 
@@ -17,31 +17,31 @@ __all__ = ["Found", "fresh", "judge"]
 
 @dataclass
 class Found:
-    """What was in the directory before."""
+    """Progress of the optimizer that used the directory before."""
 
     counts: tuple[int, int, int, float]
     steps: dict[str, int]
     number: int
-    """Of the last writing."""
+    """Number of the last write."""
     flushed: int
     torn: bool
-    """The record was removed, as after a step that was cut short."""
+    """The arrays may be part old and part new; the user has removed the record of a torn step."""
 
 
 def fresh(*, torn: bool) -> Found:
-    """Nothing that was trained."""
+    """Progress of an optimizer that has not trained yet."""
     return Found((0, 0, 0, 0.0), {}, 0, Word.NOTHING, torn=torn)
 
 
 def judge(
     directory: Path, told: Mapping[str, Any], model: Mapping[str, Any], leaves: Iterable[str]
 ) -> Found:
-    """What the record says, if arrays are as they were between two steps.
+    """The progress in the record, if the arrays are in the state between two steps.
 
     Raises
     ------
     ValueError
-        If they are not, or may not be, with the way on.
+        If they are not or may not be; the message says how to continue.
     """
     path = directory / "progress"
     words = read(path)

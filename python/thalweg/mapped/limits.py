@@ -1,4 +1,4 @@
-"""How much memory the process may have: what the machine has, or less where a cgroup says so."""
+"""Memory available to the process: that of the machine, or the smaller limit of a cgroup."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ CGROUPS = Path("/sys/fs/cgroup")
 
 
 def memory_limit() -> int:
-    """Bytes."""
+    """The limit in bytes."""
     found = [2**63 - 1]
     if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
         found.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
@@ -29,7 +29,7 @@ def memory_limit() -> int:
 
 
 def _along(root: Path, group: str, file: str) -> list[int]:
-    """The limits of a group and of those that it is in."""
+    """The limits of a group and of its parents."""
     at = root / group.lstrip("/")
     found = []
     for directory in (at, *at.parents):

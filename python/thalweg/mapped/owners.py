@@ -1,4 +1,4 @@
-"""The optimizers whose arrays are files: found by their arrays, and closed at the end."""
+"""The open optimizers whose arrays are files: search by array, and closing at exit."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ __all__ = ["OPEN", "Owner", "owner_of"]
 
 
 class Owner(Protocol):
-    """What an optimizer holds."""
+    """The internals of an optimizer."""
 
     optimizer: Any
-    """What users have, who may have put another `close` there."""
+    """The public optimizer; a subclass may override `close`."""
     updater: _core.Updater
 
     @property
@@ -35,7 +35,7 @@ class Owner(Protocol):
 
     @property
     def state(self) -> Mapping[str, Mapping[str, Any]]:
-        """Arrays of state, and the step, by parameter."""
+        """State arrays and step of each parameter."""
 
     def trained(self) -> dict[str, NDArray[Any]]:
         """The parameters that train."""
@@ -45,7 +45,7 @@ OPEN: weakref.WeakSet[Owner] = weakref.WeakSet()
 
 
 def owner_of(arrays: Mapping[str, Any]) -> Owner | None:
-    """The optimizer that trains one of these arrays in files."""
+    """The open optimizer that trains one of these arrays; None if there is none."""
     given = [_extent(array) for array in arrays.values() if isinstance(array, np.ndarray)]
     for owner in list(OPEN):
         trained = _merged(_extent(array) for array in owner.trained().values())
@@ -58,7 +58,7 @@ def owner_of(arrays: Mapping[str, Any]) -> Owner | None:
 
 
 def _merged(extents: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
-    """What extents cover together, in order."""
+    """The union of extents as disjoint extents, sorted."""
     merged: list[tuple[int, int]] = []
     for start, end in sorted(extents):
         if merged and start <= merged[-1][1]:
@@ -69,7 +69,7 @@ def _merged(extents: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
 
 
 def _extent(array: NDArray[Any]) -> tuple[int, int]:
-    """The first address of an array, and the one after its last."""
+    """Start and end address of an array; the end is exclusive."""
     start: int = array.__array_interface__["data"][0]
     if array.size == 0:
         return start, start
@@ -83,11 +83,11 @@ def _extent(array: NDArray[Any]) -> tuple[int, int]:
 
 @atexit.register
 def _close_all() -> None:
-    with ExitStack() as closing:  # all of them, whatever one raises
+    with ExitStack() as closing:  # closes all of them, even if one raises
         for owner in list(OPEN):
             closing.callback(_close, owner)
 
 
 def _close(owner: Owner) -> None:
-    with suppress(BusyError):  # in the middle of something, which the record says
+    with suppress(BusyError):  # during a step; the record marks it as unfinished
         owner.optimizer.close()

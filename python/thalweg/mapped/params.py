@@ -1,4 +1,4 @@
-"""Parameters that are files: made in a directory, or found there."""
+"""`map_params`: parameters as memory-mapped files in a directory."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ __all__ = ["map_params"]
 
 
 def map_params(state_dir: str | os.PathLike[str], like: Any) -> Any:
-    """Parameters as memory-mapped files in a directory, made or found there.
+    """Open parameters as memory-mapped files in a directory, and make the missing ones.
 
     Parameters
     ----------
     state_dir : path
-        The directory, made if it is missing; the files are ``<state_dir>/params/<name>.npy``, in
-        NumPy's own format, with the names of the leaves, quoted.
+        The directory, made if it is missing. The files are ``<state_dir>/params/<name>.npy``, in
+        NumPy's own format, with the quoted names of the leaves.
     like : tree
-        Its leaves are arrays, whose numbers new files begin with, or anything with a ``shape`` and
-        a ``dtype``, such as ``jax.ShapeDtypeStruct``: then they begin with zeros, which take no
-        disk and no memory until they are written. None is no leaf.
+        Its leaves are arrays, copied to new files, or objects with a ``shape`` and a ``dtype``,
+        such as ``jax.ShapeDtypeStruct``. Files of the latter begin with zeros, which take no disk
+        space and no memory until they are written. None is not a leaf.
 
     Returns
     -------
@@ -41,16 +41,16 @@ def map_params(state_dir: str | os.PathLike[str], like: Any) -> Any:
     Raises
     ------
     ValueError
-        If a file that is there has another shape or dtype; nothing is made then.
+        If an existing file has another shape or dtype. Nothing is made then.
     TypeError
         If a leaf has no shape and dtype.
     BusyError
-        If an optimizer of another process trains what is there.
+        If another process uses the directory.
 
     Notes
     -----
-    Files that are there keep their numbers. Files appear when they are complete: all of the first
-    call at once, later ones each by itself, so that an interrupted call can be made again.
+    Existing files keep their content. New files appear only when complete: those of the first call
+    all at once, later ones one at a time. So an interrupted call can be repeated.
 
     Examples
     --------
@@ -90,7 +90,7 @@ def _mapped(directory: Path, name: str, leaf: Any) -> NDArray[Any] | None:
 
 
 def _make(directory: Path, leaves: dict[str, Any], ending: str) -> None:
-    """Make files of parameters: all at once where there are none, else each by itself."""
+    """Make files of parameters: all at once if there are none yet, otherwise one at a time."""
     final = directory / "params"
     files = {f"{quoted(name)}.npy": leaf for name, leaf in leaves.items()}
     if files and not final.exists():

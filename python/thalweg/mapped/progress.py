@@ -1,4 +1,4 @@
-"""The file of the record of progress, and the numbers in it for models and boots."""
+"""The file of the record of progress, and its numbers that identify a model and a boot."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ MAGIC = int.from_bytes(b"thalweg\n", "little")
 
 
 def model_number(model: Mapping[str, Any], names: Sequence[str]) -> int:
-    """Stands for rule, options and names."""
+    """A hash of rule, options and names."""
     return _number(json.dumps([model, list(names)], sort_keys=True).encode())
 
 
 def boot_number() -> int:
-    """Stands for this run of the machine; 0 where it does not tell."""
+    """A hash of the machine's boot id; 0 where there is none."""
     try:
         return _number(Path("/proc/sys/kernel/random/boot_id").read_bytes())
     except OSError:
@@ -49,12 +49,12 @@ def _number(text: bytes) -> int:
 
 
 def is_of_this_run(words: NDArray[np.uint64]) -> bool:
-    """Whether a record was written since the machine was started."""
+    """Whether a record was written since the machine booted. False where boots have no id."""
     return int(words[Word.BOOT]) in {boot_number()} - {0}
 
 
 def read(path: Path) -> NDArray[np.uint64]:
-    """The words of a record, if it is one."""
+    """The words of a file, not checked."""
     with naming(path):
         return np.fromfile(path, "<u8")
 
@@ -68,7 +68,7 @@ def record(
     *,
     torn: bool,
 ) -> NDArray[np.uint64]:
-    """The words of a record: of which writing the last was, of which the last that was flushed."""
+    """The words of a new record. `number` counts complete writes; `flushed` is the last on disk."""
     names = sorted(steps)
     words = np.zeros(Word.STEPS + len(names), "<u8")
     words[Word.MAGIC], words[Word.FORMAT] = MAGIC, FORMAT

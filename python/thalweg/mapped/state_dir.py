@@ -1,7 +1,7 @@
 """The directory of an optimizer whose parameters and state are files.
 
-The record of progress is written natively, around everything that writes parameters or state; what
-it says is judged when a directory is opened.
+The core writes the record of progress around every write of parameters or state. `found` checks
+the record when a directory is opened.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ __all__ = ["StateDir"]
 
 
 class StateDir:
-    """The directory of an optimizer, locked: opened and judged here, written natively."""
+    """The locked directory of an optimizer: opened and checked here, written by the core."""
 
     def __init__(
         self,
@@ -72,10 +72,10 @@ class StateDir:
             raise
 
     def _look(self, leaves: Mapping[str, Any]) -> Found:
-        """What is there, if it is of this model and whole."""
+        """The progress in the directory, if it belongs to this model and is complete."""
         progress, told = self.path / "progress", self.path / "optimizer.json"
         if not told.exists():
-            # Only a constructor that was cut short leaves a record alone.
+            # A record without `optimizer.json` is left by an interrupted constructor only.
             if progress.exists() and read(progress)[Word.BEGUN : Word.BEGUN + 1].any():
                 raise ValueError(
                     f"{told} is missing, and {progress} says that something was trained; put it "
@@ -89,7 +89,7 @@ class StateDir:
         return judge(self.path, self._saved, self._model, leaves)
 
     def kept(self) -> dict[str, int]:
-        """How many state arrays are there for each parameter that has trained."""
+        """Number of state files of each parameter that has trained."""
         names = {name for name, step in self.found.steps.items() if step}
         return {name: sum(self._file(name, key).exists() for key in STATE_NAMES) for name in names}
 
@@ -99,7 +99,7 @@ class StateDir:
     def make(
         self, asked: Iterable[tuple[str, NDArray[Any], list[str]]]
     ) -> list[list[NDArray[Any]]]:
-        """State of parameters that begin to train, or go on; called natively."""
+        """State arrays of parameters that start or resume training; called by the core."""
         asked = list(asked)
         self.check({name: array for name, array, _ in asked})
         files = [(name, a, key, self._file(name, key)) for name, a, keys in asked for key in keys]
@@ -111,7 +111,7 @@ class StateDir:
                     "it or lost it; put it back, or keep the options that it was trained with"
                 )
         for name, array, _, path in files:
-            if name not in trained:  # what is there is of another run
+            if name not in trained:  # an existing file belongs to another run
                 with appearing(path, self._lock.ending) as made:
                     make_array(made, array, copied=False)
         opened = {path: open_array(path, f"{key} of {name!r}", a) for name, a, key, path in files}
@@ -128,7 +128,7 @@ class StateDir:
                 )
 
     def _foreign(self, array: Any) -> str | None:
-        """What an array is that does not map a file in the directory."""
+        """Description of an array that maps no file of the directory; None if it maps one."""
         mapped = memmap_below(array)
         if mapped is None or mapped.filename is None:
             return "an array in memory"
@@ -140,7 +140,7 @@ class StateDir:
         return None if file.exists() else f"a map of {file}, which is no longer there"
 
     def begin(self, owner: Owner) -> None:
-        """Hand over counters, and keep the record from now on."""
+        """Give the counters to the core, and start the record."""
         found, updater = self.found, owner.updater
         names = sorted(updater.leaf_names())
         updater.resume(found.counts, [found.steps.get(name, 0) for name in names])
@@ -162,7 +162,7 @@ class StateDir:
         updater.keep_record(self._words, torn, _is_large(owner))
 
     def note(self, owner: Owner) -> None:
-        """Put down which arrays are the optimizer's by now."""
+        """Write the optimizer's current arrays to ``optimizer.json``."""
         saved = self._saved.get("parameters", {})
         states = owner.state
         live = owner.trained() | {name: owner.params[name] for name in states}
@@ -178,7 +178,7 @@ class StateDir:
                     self._maps[id(whole)] = whole, Path(mapped.filename)
 
     def note_checkpoint(self, path: str | os.PathLike[str]) -> None:
-        """Put down where a checkpoint is that has all there is; a thread may have saved it."""
+        """Write the path of a complete checkpoint to ``optimizer.json``; any thread may call it."""
         self._tell({"checkpoint": str(Path(os.fspath(path)).resolve())})
 
     def _tell(self, news: dict[str, Any]) -> None:
@@ -190,20 +190,23 @@ class StateDir:
                 self._saved = told
 
     def extended(self, owner: Owner) -> None:
-        """Take in that there are more parameters."""
+        """Start a new record after parameters were added."""
         if self._words is None or self._process != os.getpid():
             return
         number = int(self._words[Word.BEGUN])
-        self._words[Word.BEGUN] = number + 1  # torn, until the new record takes its place
+        self._words[Word.BEGUN] = number + 1  # torn until the new record replaces this one
         self.note(owner)
         self._write_record(owner, number + 1, Word.NOTHING, torn=self.found.torn)
 
     def mended(self) -> None:
-        """All was loaded."""
+        """Note that a load has replaced all arrays."""
         self.found.torn = False
 
     def flush(self) -> None:
-        """Put everything on the disk, then that it is there. Nobody may write meanwhile."""
+        """Flush all arrays to the disk, then the note that they are there.
+
+        The caller guarantees that nothing writes meanwhile.
+        """
         words = self._words
         if words is None or self._process != os.getpid():
             return
@@ -225,7 +228,7 @@ class StateDir:
         sync_file(progress)
 
     def let_go(self) -> None:
-        """Flush, and give up the lock."""
+        """Flush, and release the lock."""
         try:
             self.flush()
         finally:
@@ -236,7 +239,7 @@ class StateDir:
 
 
 def _is_large(owner: Owner) -> bool:
-    """Whether a step's arrays would take more than half of the memory that there is."""
+    """Whether the arrays of a step would take more than half of the memory."""
     trained = owner.trained()
     size = 2 * sum(array.nbytes for array in trained.values())
     for name, leaf in owner.state.items():

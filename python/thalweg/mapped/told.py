@@ -1,4 +1,4 @@
-"""``optimizer.json``: which model the arrays of a directory are of."""
+"""``optimizer.json``: the description of the model whose arrays are in a directory."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ __all__ = ["described", "read_told", "refuse_others"]
 
 
 def read_told(path: Path) -> dict[str, Any]:
-    """What is told of a directory, of whatever model.
+    """The description in a directory, of any model.
 
     Raises
     ------
     ValueError
-        If it is of another form.
+        If it has another form.
     """
     try:
         with naming(path):
@@ -53,12 +53,12 @@ def refuse_others(
     model: Mapping[str, Any],
     leaves: Mapping[str, Any],
 ) -> None:
-    """Refuse a model other than the one that was told of, listing what differs.
+    """Refuse a model that differs from the description, and list the differences.
 
     Raises
     ------
     ValueError
-        If anything does.
+        If anything differs.
     """
     saved, found = told["model"], []
     for key, here in model.items():
@@ -81,7 +81,7 @@ def refuse_others(
 
 
 def described(directory: Path, array: NDArray[Any]) -> dict[str, Any]:
-    """Shape and dtype of an array, and which part of which file of the directory it maps."""
+    """Shape and dtype of an array; also file and offset if it maps a file of the directory."""
     found: dict[str, Any] = {"shape": list(array.shape), "dtype": array.dtype.str}
     mapped, place = memmap_below(array), file_place(array)
     if mapped is not None and mapped.filename is not None and place is not None:
