@@ -1,4 +1,4 @@
-"""Exceptions and warnings of thalweg, and words that their messages share.
+"""Exceptions and warnings of thalweg, and text shared by their messages.
 
 Each exception derives from the closest built-in one.
 """
@@ -101,13 +101,13 @@ def check_flag(name: str, value: Any, kinds: Any = bool) -> None:
 
 
 def did_you_mean(name: str, known: Sequence[str]) -> str:
-    """The hint at the known name that is closest to an unknown one; empty if none is close."""
+    """A hint at the known name closest to an unknown one; empty if none is close."""
     near = get_close_matches(name, known, n=1)
     return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def itemized(message: str, differences: Iterable[str]) -> str:
-    """A message and a list of differences, one a line."""
+    """A message and a list of differences, one per line."""
     return "\n- ".join([f"{message}:", *differences])
 
 
@@ -120,5 +120,5 @@ def _depth() -> int:
 
 
 def is_ours(module: object) -> bool:
-    """Whether a name is that of a module of thalweg."""
+    """Whether a module name belongs to thalweg."""
     return isinstance(module, str) and module.partition(".")[0] == "thalweg"

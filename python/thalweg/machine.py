@@ -1,4 +1,4 @@
-"""Facts about the machine that explain a speed, for what measures and what reports."""
+"""Facts about the machine that explain a speed, for benchmarks and reports."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from thalweg.mapped.limits import memory_limit
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-# Where a system does not tell: what the smallest machines of today have to spare.
+# Free memory of the smallest machines of today, for systems that do not report theirs.
 ASSUMED = 2 * 2**30
 
 
 def facts(packages: Iterable[str]) -> dict[str, Any]:
-    """Return what a reader of the numbers has to know, with the versions of these packages."""
+    """Return the facts needed to interpret a measurement, with the versions of `packages`."""
     return {
         "cpu": _cpu_model(),
         "cores": os.cpu_count(),
@@ -43,7 +43,7 @@ def facts(packages: Iterable[str]) -> dict[str, Any]:
 
 
 def available_memory() -> int:
-    """Return the bytes that can be used now, without swapping and within a container's limit."""
+    """Return the bytes available now, without swapping and within the limit of a container."""
     return min(_system_memory(), memory_limit())
 
 
@@ -65,7 +65,7 @@ def _system_memory() -> int:
 
 
 def _read(path: str) -> str:
-    """Return the text of a system's file, or nothing where there is none."""
+    """Return the text of a system file, or an empty text if it cannot be read."""
     try:
         return Path(path).read_text(encoding="utf-8")
     except OSError:

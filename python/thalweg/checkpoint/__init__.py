@@ -1,4 +1,4 @@
-"""Checkpoints: an optimizer with its parameters in one file, and directories of such files."""
+"""Checkpoints: files that hold an optimizer with its parameters, and directories of them."""
 
 from thalweg.checkpoint.files import Checkpoint, read_checkpoint
 from thalweg.checkpoint.manager import CheckpointManager

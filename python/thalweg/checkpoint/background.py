@@ -1,4 +1,4 @@
-"""Work in a thread, whose error is kept for whoever asks and told if nobody does."""
+"""Work in a thread. Its error is raised on request, or reported if no caller asks for it."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ __all__ = ["Task", "report"]
 
 
 class Task:
-    """A call in a thread of its own, which the interpreter waits for when it exits.
+    """A call in a new thread. The interpreter waits for it at exit.
 
     Parameters
     ----------
     name : str
-        What the thread is called, where its error is told because nobody asked.
+        Name of the thread, shown in the report of an error.
     work : callable
-        Called without arguments; what it returns is dropped.
+        Called without arguments; its result is dropped.
     """
 
     def __init__(self, name: str, work: Callable[[], object]) -> None:
@@ -32,16 +32,16 @@ class Task:
         self._asked = False
         self._future: Future[None] = Future()
         self._work: Callable[[], object] | None = work
-        # The thread holds the task, so that an error is told even if nobody else does.
+        # The thread holds the task, so that an error is reported without another reference to it.
         self._thread = threading.Thread(target=self._run, name=name, daemon=False)
         TASKS.add(self)
 
     def start(self) -> None:
-        """Start it."""
+        """Start the thread."""
         self._thread.start()
 
     def cancel(self) -> None:
-        """See to it that it never begins, if it has not yet."""
+        """Prevent the start of work that has not begun."""
         self._future.cancel()
 
     def _run(self) -> None:
@@ -51,7 +51,7 @@ class Task:
         try:
             work()
         except BaseException as error:  # noqa: BLE001 - raised where it is asked for
-            # Its frames would keep copies of arrays as long as it is kept, and this one the task.
+            # The frames of a kept error would keep copies of arrays, and this frame the task.
             traceback.clear_frames(error.__traceback__)
             self._future.set_exception(error)
             del self, work
@@ -59,28 +59,28 @@ class Task:
             self._future.set_result(None)
 
     def is_here(self) -> bool:
-        """False in a forked child, where the thread is not."""
+        """False in a forked child, which does not have the thread."""
         return self._process == os.getpid()
 
     def is_done(self) -> bool:
-        """Whether it has ended, or will not begin."""
+        """Whether the work has ended or was cancelled."""
         return self._future.done()
 
     def ask(self) -> None:
-        """Raise the error of what is done, with the thread's traceback."""
+        """Raise the error of the work, with the thread's traceback."""
         self._asked = True
         if not self._future.cancelled():
             self._future.result()
 
     def failed(self) -> bool:
-        """Wait until it is done; whether it has raised, or never began.
+        """Wait for the work. True if it raised or was cancelled.
 
-        An interrupt ends the waiting and not the work.
+        An interrupt ends the wait but not the work.
         """
         return self._future.cancelled() or self._future.exception() is not None
 
     def tell(self) -> None:
-        """Tell an error that nobody has asked for."""
+        """Report an error that no caller has asked for."""
         if self._asked or not self.is_here() or not self.is_done() or self._future.cancelled():
             return
         self._asked = True
@@ -96,13 +96,13 @@ TASKS: weakref.WeakSet[Task] = weakref.WeakSet()
 
 
 def report(error: BaseException, thread: threading.Thread) -> None:
-    """Tell an error that cannot be raised, as Python does that of a thread."""
+    """Report an error that cannot be raised, as Python reports the error of a thread."""
     args = (type(error), error, error.__traceback__, thread)
     threading.excepthook(threading.ExceptHookArgs(args))
 
 
 @atexit.register
 def _tell_all() -> None:
-    """At exit, when all threads have ended."""
+    """Report at exit, after all threads have ended."""
     for task in list(TASKS):
         task.tell()

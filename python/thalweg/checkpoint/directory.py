@@ -1,7 +1,7 @@
-"""Directories of checkpoints: names of files, which there are, which are removed.
+"""Directories of checkpoints: file names, listing and removal.
 
-A name has a number that grows with every save, so that the newest by number is the newest by time,
-whatever the step counts say.
+A name has a number that grows with every save. So the newest by number is the newest by time, for
+any step counts.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ NAME = re.compile(
 
 
 class Entry(NamedTuple):
-    """A file by its name; entries sort by number."""
+    """A file, described by its name. Entries sort by number."""
 
     number: int
     step: int
@@ -33,13 +33,13 @@ class Entry(NamedTuple):
 
     @classmethod
     def named(cls, directory: Path, number: int, step: int) -> Entry:
-        """A file that is to be written."""
+        """The entry of a new file."""
         path = directory / f"checkpoint-{number:08}-step-{step}.safetensors"
         return cls(number, step, path, partial=False)
 
 
 def _named(directory: Path, *, files: bool) -> list[Entry]:
-    """What has a name of ours, sorted; none where there is no directory."""
+    """Entries with names of checkpoints, sorted. None are found in a missing directory."""
     found = []
     with contextlib.suppress(FileNotFoundError), os.scandir(directory) as scanned:
         for item in scanned:
@@ -56,12 +56,12 @@ def entries(directory: Path) -> list[Entry]:
 
 
 def next_number(directory: Path) -> int:
-    """One more than any name has; whatever it is of, nothing is written over."""
+    """One more than the largest number in any name, file or not, so that nothing is overwritten."""
     return max((entry.number for entry in _named(directory, files=False)), default=0) + 1
 
 
 def remove_leftovers(directory: Path) -> None:
-    """Remove what killed saves have left."""
+    """Remove unfinished files, left by killed saves."""
     _remove(entry for entry in _named(directory, files=True) if entry.partial)
 
 
@@ -76,7 +76,7 @@ def _remove(unwanted: Iterable[Entry]) -> None:
 
 
 def _unlink(path: Path) -> None:
-    """Remove a file. If that fails it is said; the file is there for the next time."""
+    """Remove a file. Warn if that fails; the next removal tries again."""
     try:
         path.unlink(missing_ok=True)
     except OSError as error:

@@ -1,14 +1,14 @@
-"""Trees of plain values and arrays as JSON text beside tensors, exact both ways.
+"""Trees of plain values and arrays as JSON text and tensors. The round trip is exact.
 
-What JSON has stands for itself. All else is an object with one key that begins with ``$``::
+Values of JSON are written unchanged. All others are objects whose first key begins with ``$``::
 
     {"$tensor": name}                the tensor of that name
-    {"$tensor": name, "as": dtype}   the same, for an array that had another dtype than it
-    {"$scalar": [dtype, hex]}        a NumPy scalar, its bytes
+    {"$tensor": name, "as": dtype}   the same, for an array of another dtype than the tensor
+    {"$scalar": [dtype, hex]}        the bytes of a NumPy scalar
     {"$float": "nan"}                also "inf" and "-inf"
     {"$int": hex}                    an integer of more than 64 bits
     {"$tuple": [...]}
-    {"$dict": [[key, value], ...]}   a dict that has a key which begins with $, or is an integer
+    {"$dict": [[key, value], ...]}   a dict with integer keys or keys that begin with $
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ __all__ = ["TENSORS", "Encoder", "decode", "malformed", "read_dtype"]
 
 DEPTH = 100
 TENSORS = {dtype.str[1:]: kind for dtype, kind in _core.checkpoint_dtypes()}
-"""What safetensors calls NumPy's dtypes, without their byte order."""
+"""Safetensors' names of NumPy's dtypes; keys have no byte order."""
 SCALARS = {*TENSORS, "c8", "c16"}
 ACCEPTED = (
     "None, bools, ints, floats, strings, NumPy scalars and arrays of numbers, in lists, tuples and "
     "dicts whose keys are strings or integers"
 )
 DICTS = (dict, OrderedDict, defaultdict)
-"""What comes back as a dict, which it is equal to."""
+"""Types that are loaded as a dict, which is equal to them."""
 
 
 class Encoder:
@@ -47,15 +47,15 @@ class Encoder:
 
     def __init__(self) -> None:
         self.tensors: dict[str, tuple[str, NDArray[Any]]] = {}
-        """By name: what safetensors calls the dtype, and the array."""
+        """Safetensors' name of the dtype, and the array, by name of the tensor."""
 
     def text(self, tree: Any, what: str, *path: str) -> str:
-        """The JSON text of a tree; `what` it is in messages, `path` begins names of tensors.
+        """The JSON text of a tree. Messages call it `what`; names of tensors begin with `path`.
 
         Raises
         ------
         TypeError
-            For anything that would come back as something else, with where it is.
+            For a value that would not be loaded as itself; the message says where it is.
         ValueError
             For a tree that is nested too deeply.
         """
@@ -96,7 +96,7 @@ class Encoder:
             )
         plain = np.asarray(array).astype(dtype.newbyteorder("="), copy=False)
         if dtype.kind == "c":
-            # One axis more, for the two parts.
+            # An extra axis holds real and imaginary part.
             parts = plain.ravel().view(f"=f{dtype.itemsize // 2}")
             plain = parts.reshape(*plain.shape, 2)
         name = place.path()
@@ -109,7 +109,7 @@ class Encoder:
 
 
 class _Place:
-    """Where something is in a tree; put into words when that is asked for."""
+    """The position of a value in a tree. Its text is made on request only."""
 
     __slots__ = ("depth", "key", "root", "up")
 
@@ -134,11 +134,11 @@ class _Place:
         return keys[::-1]
 
     def what(self) -> str:
-        """What is there, in messages."""
+        """The position in messages."""
         return self.root[0] + "".join(f"[{_shown(key)!r}]" for key in self._keys())
 
     def path(self) -> str:
-        """What a tensor there is called."""
+        """The name of a tensor at the position."""
         return "/".join((*self.root[1], *map(str, self._keys())))
 
     def check_depth(self) -> None:
@@ -150,12 +150,12 @@ class _Place:
 
 
 def _shown(key: Any) -> Any:
-    """A key without its NumPy type."""
+    """A key as a Python value."""
     return key.item() if isinstance(key, np.generic) else key
 
 
 def _key(key: Any, place: _Place) -> Any:
-    """A key of a dict, as text has it."""
+    """A key of a dict, encoded."""
     if type(key) is str:
         return key
     if isinstance(key, np.str_ | np.integer) or type(key) is int:
@@ -166,7 +166,7 @@ def _key(key: Any, place: _Place) -> Any:
 
 
 def _is_json(value: Any) -> bool:
-    """Whether JSON has it as it is."""
+    """Whether JSON holds the value unchanged."""
     kind = type(value)
     return (
         kind is str
@@ -199,17 +199,17 @@ def _leaf(value: Any, place: _Place) -> Any:
 
 
 def malformed(what: str) -> str:
-    """The message for a text that `Encoder` does not make."""
+    """The message for a text that `Encoder` cannot have made."""
     return f"a text of the checkpoint is malformed: {what}"
 
 
 def decode(text: str, tensor: Callable[[str], Any]) -> Any:
-    """The tree of a JSON text; `tensor` gives what stands for the tensor of a name, each once.
+    """The tree of a JSON text. `tensor(name)` gives the value of a tensor, and is called once each.
 
     Raises
     ------
     ValueError
-        For a text that `Encoder` does not make.
+        For a text that `Encoder` cannot have made.
     """
     try:
         tree = json.loads(text, parse_constant=_constant, parse_float=_finite)
@@ -230,7 +230,7 @@ def _finite(text: str) -> float:
 
 
 def _decode(value: Any, tensor: Callable[[str], Any], room: int) -> Any:
-    """`room` is how many levels of containers there may be; all that is done later is safe then."""
+    """Decode with at most `room` levels of containers, so that later recursion is safe."""
     if not isinstance(value, list | dict):
         return value
     if room == 0:
@@ -281,12 +281,12 @@ MARKS: dict[str, Callable[[Any, Callable[[Any], Any]], Any]] = {
 
 def _list(value: Any) -> list[Any]:
     if not isinstance(value, list):
-        raise ValueError(malformed(repr(value)))  # noqa: TRY004 - of a file
+        raise ValueError(malformed(repr(value)))  # noqa: TRY004 - the content of a file is wrong
     return value
 
 
 def read_dtype(name: Any) -> np.dtype[Any]:
-    """The dtype of a name that `Encoder` wrote.
+    """The dtype with a name written by `Encoder`.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Checkpoint files of an optimizer: saving, loading, reading without one."""
+"""Checkpoint files of an optimizer: saving, loading, and reading without an optimizer."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ EXTRA = "thalweg.extra"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a checkpoint file holds, as `read_checkpoint` gives it."""
+    """Content of a checkpoint file, returned by `read_checkpoint`."""
 
     params: dict[str, NDArray[Any]] | None
     """Parameters by name; None if they were left out."""
     state_dict: dict[str, Any]
-    """As `Optimizer.state_dict` gives it."""
+    """The result of `Optimizer.state_dict`."""
     extra: Any
-    """What the user saved along with it."""
+    """The argument `extra` of the save."""
 
 
 class Snapshot:
-    """What is to be written: texts, and arrays that are live or copies."""
+    """Content of a new checkpoint: texts, and arrays that are live or copies."""
 
     def __init__(self, extra: Any) -> None:
         self._encoder = Encoder()
@@ -56,7 +56,7 @@ class Snapshot:
             self.metadata[EXTRA] = self._encoder.text(extra, "extra", "extra")
 
     def take(self, held: Held, saved: dict[str, Any], *, params: bool) -> Snapshot:
-        """Add an optimizer, whose state dict is given."""
+        """Add an optimizer with its state dict."""
         tree = {**saved, "params": _trained(held, saved) if params else None}
         self.metadata[OPTIMIZER] = self._encoder.text(tree, "the state dict")
         self.step_count = saved["step_count"]
@@ -64,14 +64,14 @@ class Snapshot:
         return self
 
     def copy(self) -> Snapshot:
-        """The same, with arrays of its own."""
+        """Replace the arrays with copies; returns `self`."""
         tensors = self._encoder.tensors
         for name, (kind, array) in tensors.items():
             tensors[name] = kind, np.array(array)
         return self
 
     def write(self, path: Path) -> None:
-        """Write it to a file; see `Optimizer.save`."""
+        """Write the snapshot to a file; see `Optimizer.save`."""
         tensors = [(name, *tensor) for name, tensor in self._encoder.tensors.items()]
         _core.write_checkpoint(os.fspath(path), self.metadata, tensors)
         if self._directory is not None:
@@ -84,7 +84,7 @@ def save(held: Held, path: Path, extra: Any, *, params: bool) -> None:
 
 
 def taken(held: Held, extra: Any, use: Callable[[Snapshot], T], *, params: bool) -> T:
-    """What `use` makes of a snapshot of live arrays, which nobody can change until it returns."""
+    """The result of `use` on a snapshot of live arrays, which stay unchanged until it returns."""
     snapshot = Snapshot(extra)
 
     def work(saved: dict[str, Any]) -> T:
@@ -95,13 +95,13 @@ def taken(held: Held, extra: Any, use: Callable[[Snapshot], T], *, params: bool)
 
 
 def _trained(held: Held, saved: dict[str, Any]) -> dict[str, Any]:
-    """The parameters that train or have trained; not those that were replaced once frozen."""
+    """The parameters that train or have trained, without those replaced after freezing."""
     live = flatten(held.tree)
     return {n: held.params[n] for n in saved["state"] if live.get(n) is held.params[n]}
 
 
 def optimizer_of(metadata: Mapping[str, str], tensor: Callable[[str], Any], path: str) -> Any:
-    """The state dict and parameters in a file; `tensor` maps names to what stands for tensors."""
+    """The state dict and parameters in a file. `tensor(name)` gives the value of a tensor."""
     if OPTIMIZER not in metadata:
         raise ValueError(f"{path!r} holds no optimizer; it was not written by opt.save")
     return decode(metadata[OPTIMIZER], tensor)
@@ -113,12 +113,12 @@ def unknown(path: str) -> str:
 
 
 class Opened:
-    """A checkpoint file that is open, and was found whole.
+    """An open checkpoint file that passed all checks.
 
     Raises
     ------
     ValueError
-        If it is damaged, or no checkpoint.
+        If the file is damaged or not a checkpoint.
     OSError
         If it cannot be read.
     """
@@ -128,9 +128,9 @@ class Opened:
         self._file = _core.Checkpoint(self.path)
 
     def parsed(self) -> tuple[dict[str, Any], Mapping[str, Any] | None, Any]:
-        """State dict and parameters, whose arrays are not read yet, and extra."""
+        """State dict and parameters with unread arrays, and `extra`."""
         metadata, tensors = self._file.metadata, self._file.tensors
-        # Each is taken once: what is read is never larger than the file.
+        # Each tensor is taken once, so the result is never larger than the file.
         saved = optimizer_of(metadata, tensors.pop, self.path)
         if not isinstance(saved, dict) or not isinstance(saved.get("params"), dict | None):
             raise ValueError(unknown(self.path))  # noqa: TRY004 - of a file
@@ -172,18 +172,18 @@ def read_checkpoint(path: Path) -> Checkpoint:
     Parameters
     ----------
     path : str or path
-        A file that `Optimizer.save` wrote.
+        A file written by `Optimizer.save`.
 
     Returns
     -------
     Checkpoint
-        ``params``, a dict of names and arrays, or None if they were left out; ``state_dict``, as
-        `Optimizer.state_dict` gives it; ``extra``.
+        Attributes ``params``, a dict of names and arrays, or None if they were not saved;
+        ``state_dict``, as returned by `Optimizer.state_dict`; and ``extra``.
 
     Raises
     ------
     ValueError
-        If the file is no checkpoint of thalweg, or damaged.
+        If the file is damaged or not a checkpoint of thalweg.
     OSError
         If it cannot be read.
 
@@ -201,7 +201,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
 
 
 def _read(tree: Any) -> Any:
-    """The same dicts with arrays that are read."""
+    """The same tree with its arrays read."""
     if isinstance(tree, dict):
         return {key: _read(value) for key, value in tree.items()}
     return tree.read() if isinstance(tree, _core.Stored) else tree

@@ -1,4 +1,4 @@
-"""Many checkpoints in one directory: which to save, which to keep, which to go on from."""
+"""`CheckpointManager`: many checkpoints in one directory. It saves, prunes and restores."""
 
 from __future__ import annotations
 
@@ -34,29 +34,29 @@ __all__ = ["CheckpointManager"]
 
 
 class CheckpointManager(Fixed):
-    """Checkpoints of one run in a directory: saves, keeps the newest, goes on from the latest.
+    """Checkpoints of one run in a directory: saves, keeps the newest, restores the latest.
 
-    A file is called ``checkpoint-<number>-step-<step count>.safetensors``. The number grows with
-    every save, whatever the step count does, so the latest is the one that was saved last. Other
-    files in the directory are never touched.
+    Files are named ``checkpoint-<number>-step-<step count>.safetensors``. The number grows with
+    every save, so the latest checkpoint is the one saved last, for any step counts. Other files in
+    the directory are never touched.
 
     Parameters
     ----------
     directory : str or path
-        Where they are. It is made by the first save if it is missing.
+        Directory of the checkpoints. The first save makes it if it is missing.
     keep : int or None, default 3
-        How many stay, at least 1; None keeps all. Older ones are removed when the new one is safely
-        on disk.
+        Number of checkpoints to keep, at least 1; None keeps all. Older ones are removed once the
+        new one is on the disk.
     every : int, optional
-        Steps between the saves of `save_if_due`, at least 1.
+        Steps between saves by `save_if_due`, at least 1.
     background : bool, default False
-        True lets `save` copy everything and return; a thread then writes the copy. It takes as much
-        memory as the file, until it is written.
+        If True, `save` copies everything and returns, and a thread writes the copy. Until then the
+        copy takes as much memory as the file.
 
     Raises
     ------
     TypeError, ValueError
-        If `keep` or `every` is no whole number of at least 1, or `background` no boolean.
+        If `keep` or `every` is not a whole number of at least 1, or `background` not a boolean.
 
     See Also
     --------
@@ -64,11 +64,11 @@ class CheckpointManager(Fixed):
 
     Notes
     -----
-    From its first save until `close` or until it is collected a manager holds a lock on the
-    directory: a save of any other one there is a `BusyError`. The lock of a process that has ended,
-    however it has, is void. Reading needs no lock.
+    A manager holds a lock on the directory from its first save until `close` or until it is
+    deleted: a save by another manager raises `BusyError`. The end of a process releases its lock in
+    any case. Reading needs no lock.
 
-    After a fork the parent keeps the lock, and the child has a manager without one. Threads that
+    After a fork the parent keeps the lock, and the child's manager has none. Threads that
     share a manager wait for each other.
 
     Examples
@@ -98,15 +98,15 @@ class CheckpointManager(Fixed):
         *,
         background: bool = False,
     ) -> None:
-        # A thread writes whatever the working directory has become by then.
+        # Absolute, because the working directory may change before a thread writes.
         self._directory = Path(os.path.abspath(os.fspath(directory)))  # noqa: PTH100 - keeps links
         self._keep = None if keep is None else _core.check_whole("keep", keep, 1)
         self._every = None if every is None else _core.check_whole("every", every, 1)
         check_flag("background", background)
         self._background = background
-        self._number = 0  # of the newest that this manager has begun to save
-        self._last = self._before = 0  # step counts that `every` counts from
-        self._made = False  # the directory; one that disappears later is an error
+        self._number = 0  # of the last checkpoint begun by this manager
+        self._last = self._before = 0  # step counts of the last save and the one before
+        self._made = False  # the directory is made once; if it disappears later, a save fails
         self._begin()
 
     @classmethod
@@ -117,69 +117,70 @@ class CheckpointManager(Fixed):
         )
 
     def _begin(self) -> None:
-        """What a forked child begins anew."""
+        """Initialize the part that a forked child initializes again."""
         self._process = os.getpid()
-        # Entered anew by `extra` or a signal handler that saves.
+        # Reentrant: a callable `extra` or a signal handler may save too.
         self._mutex: AbstractContextManager[bool] = threading.RLock()
         self._lock: _core.DirectoryLock | None = None
         self._task: Task | None = None
 
     def save(self, opt: Optimizer, extra: Any = None, *, params: bool = True) -> Path:
-        """Save a checkpoint, and remove those that are too old.
+        """Save a checkpoint, and remove the oldest ones beyond `keep`.
 
         Parameters
         ----------
         opt : Optimizer
-            What to save.
+            The optimizer to save.
         extra : tree, optional
-            What else belongs to the run, as in `Optimizer.save`.
+            Other data of the run, as in `Optimizer.save`.
         params : bool, default True
-            False leaves the parameters out.
+            Whether to save the parameters.
 
         Returns
         -------
         Path
-            The file, absolute. It is safely on disk; with ``background=True`` it will be.
+            The absolute path of the file. The file is on the disk, or will be with
+            ``background=True``.
 
         Raises
         ------
         BusyError
             If another manager writes to this directory, or the optimizer is in use.
         OSError
-            If it cannot be written; all older checkpoints are still there. With
-            ``background=True`` it is raised by the next call that waits for the thread.
+            If the file cannot be written; all older checkpoints stay. With ``background=True``,
+            the next call that waits for the thread raises it.
         TypeError, ValueError
-            If it cannot be saved, as in `Optimizer.save`; nothing is written.
+            If the content cannot be saved, as in `Optimizer.save`; nothing is written.
 
         Notes
         -----
-        With ``background=True`` the copy is of one moment, and training may go on at once. One file
-        is written at a time: the next save waits until the one before is on disk.
+        With ``background=True`` the copy is consistent, and training may continue at once. One file
+        is written at a time: a save waits until the one before is on the disk.
         """
         with self._alone():
             self._settle()
             return self._save(opt, extra, params)
 
     def save_if_due(self, opt: Optimizer, extra: Any = None, *, params: bool = True) -> Path | None:
-        """Save a checkpoint if so many steps were taken since the last one.
+        """Save a checkpoint if `every` steps were taken since the last one.
 
-        It is due if ``opt.step_count`` is greater by at least `every` than at the last save or
-        restore by this manager; before the first, than 0. If the count has become smaller since, it
-        is counted from there.
+        A checkpoint is due if ``opt.step_count`` has grown by at least `every` since the last save
+        or restore by this manager, or since 0 before the first one. If the count has become smaller
+        since then, the smaller count is the new start.
 
         Parameters
         ----------
         opt : Optimizer
-            What to save.
+            The optimizer to save.
         extra : tree or callable, optional
             As in `save`. A callable is called without arguments, only if a checkpoint is due.
         params : bool, default True
-            False leaves the parameters out.
+            Whether to save the parameters.
 
         Returns
         -------
         Path or None
-            The file; None if none was due.
+            The file; None if no checkpoint was due.
 
         Raises
         ------
@@ -188,7 +189,8 @@ class CheckpointManager(Fixed):
 
         Notes
         -----
-        Other errors are those of `save`. That of a thread is raised also if nothing is due.
+        Other errors are those of `save`. The error of a background save is raised even if no
+        checkpoint is due.
         """
         if self._every is None:
             raise ValueError(
@@ -222,11 +224,11 @@ class CheckpointManager(Fixed):
 
     def _copied(self, snapshot: files.Snapshot) -> tuple[directories.Entry, Callable[[], None]]:
         lock, entry = self._place(snapshot.step_count)
-        # A closure would be kept, with the copy and the lock, by the traceback of an error in it.
+        # Not a closure: the traceback of an error in it would keep the copy and the lock.
         return entry, partial(_write, snapshot.copy(), entry.path, self._keep, lock)
 
     def _place(self, step: int) -> tuple[_core.DirectoryLock, directories.Entry]:
-        """Where the next checkpoint goes, locked."""
+        """Lock the directory, and name the next checkpoint."""
         if not self._made:
             make_directory(self._directory)
             self._made = True
@@ -244,7 +246,7 @@ class CheckpointManager(Fixed):
             self._task = task
             task.start()
         except BaseException:
-            task.cancel()  # else somebody might wait for a thread that never began
+            task.cancel()  # otherwise a later call could wait for a thread that never started
             raise
 
     def restore(
@@ -255,15 +257,15 @@ class CheckpointManager(Fixed):
         strict: bool = True,
         params: bool = True,
     ) -> LoadReport | None:
-        """Load the latest checkpoint that is whole.
+        """Load the latest checkpoint that is not damaged.
 
-        For each that is damaged a `RuntimeWarning` says which and why, and the next older one is
-        tried. One that is whole and does not fit the optimizer is an error and not passed over.
+        A damaged file is passed over with a `RuntimeWarning` that names the file and the reason;
+        the next older one is tried. An undamaged file that does not fit the optimizer is an error.
 
         Parameters
         ----------
         opt : Optimizer
-            What takes it over.
+            The optimizer to load into.
         hyperparameters : {"saved", "current"}
             As in `Optimizer.load`.
         strict : bool, default True
@@ -274,15 +276,15 @@ class CheckpointManager(Fixed):
         Returns
         -------
         LoadReport or None
-            What was loaded, as `Optimizer.load` tells it; None if there is no checkpoint.
+            The result of `Optimizer.load`; None if there is no checkpoint.
 
         Raises
         ------
         ValueError
-            If the latest that is whole does not fit, as in `Optimizer.load`; or if there are
-            checkpoints and none is whole, with the reasons. Nothing is loaded.
+            If the latest undamaged checkpoint does not fit, as in `Optimizer.load`, or if all
+            checkpoints are damaged; the message lists the reasons. Nothing is loaded.
         OSError
-            If the system does not let it be read.
+            If the operating system refuses access to a checkpoint.
         BusyError
             If the optimizer is in use.
         """
@@ -299,7 +301,7 @@ class CheckpointManager(Fixed):
             return loaded
 
     def latest(self) -> Path | None:
-        """The latest checkpoint that is whole; all of it is read. Warns and raises as `restore`.
+        """The latest undamaged checkpoint. Reads all of it; warns and raises as `restore`.
 
         Returns
         -------
@@ -310,7 +312,7 @@ class CheckpointManager(Fixed):
         return None if file is None else Path(file.path)
 
     def checkpoints(self) -> list[tuple[int, Path]]:
-        """What is in the directory, whole or not, oldest first.
+        """All checkpoints in the directory, damaged or not, oldest first.
 
         Returns
         -------
@@ -320,10 +322,10 @@ class CheckpointManager(Fixed):
         return [(entry.step, entry.path) for entry in directories.entries(self._directory)]
 
     def _newest(self) -> files.Opened | None:
-        """The latest checkpoint that is whole, open."""
+        """The latest checkpoint that is not damaged, open."""
         reasons: dict[Path, str | None] = {}
         while True:
-            # Listed anew each time: another process may save and remove some meanwhile.
+            # Listed again each time: another process may save and remove files meanwhile.
             left = [path for _, path in self.checkpoints() if path not in reasons]
             if not left:
                 break
@@ -344,15 +346,15 @@ class CheckpointManager(Fixed):
         return None
 
     def wait(self) -> None:
-        """Wait until what `save` has begun is on disk; an error of the thread is raised.
+        """Wait until a background save is on the disk, and raise its error.
 
-        Ctrl-C ends the waiting and not the writing.
+        Ctrl-C ends the wait but not the save.
         """
         with self._alone():
             self._settle()
 
     def close(self) -> None:
-        """Wait as `wait` does, then give the lock back. A later save takes it again."""
+        """Wait as `wait` does, and release the lock. A later save takes it again."""
         with self._alone():
             try:
                 self._settle()
@@ -375,17 +377,17 @@ class CheckpointManager(Fixed):
         except Exception as late:
             if error is None:
                 raise
-            # It is told, and does not take the place of the block's.
+            # Reported, so that it does not replace the error of the block.
             report(late, threading.current_thread())
 
     def _alone(self) -> AbstractContextManager[bool]:
-        """What one thread at a time is in."""
+        """Context manager that one thread at a time can enter."""
         if self._process != os.getpid():
             self._begin()
         return self._mutex
 
     def _settle(self, *, wait: bool = True) -> None:
-        """Raise the error of the thread, once it is done."""
+        """Raise the error of the thread once it has ended."""
         task = self._task
         if task is None or not (wait or task.is_done()):
             return
@@ -411,14 +413,14 @@ class CheckpointManager(Fixed):
 def _write(
     snapshot: files.Snapshot, path: Path, keep: int | None, _lock: _core.DirectoryLock
 ) -> None:
-    """What a thread does; the lock outlives a manager that is collected meanwhile."""
+    """The work of a thread. `_lock` keeps the lock even if the manager is deleted meanwhile."""
     directories.remove_leftovers(path.parent)
     snapshot.write(path)
     directories.prune(path.parent, keep)
 
 
 def _held(opt: Any) -> Held:
-    """What an optimizer holds; anything else is refused."""
+    """The internals of an optimizer; TypeError for any other object."""
     if not isinstance(opt, _core.Optimizer):
         raise TypeError(f"a checkpoint is of an optimizer of thalweg, got {type(opt).__name__}")
     return held_by(opt)
