@@ -1,7 +1,7 @@
-"""The ``thalweg`` command: one module a subcommand, found in one table.
+"""The ``thalweg`` command: one module per subcommand, listed in one table.
 
-Subcommands import what they need when they run, so that ``thalweg info`` works where no extra is
-installed and answers at once.
+Subcommands import their dependencies when they run, so that ``thalweg info`` is fast and works
+without the extras.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Subcommand(Protocol):
-    """What a module must offer to be a subcommand."""
+    """The interface of a module that is a subcommand."""
 
     SUMMARY: str
 
@@ -50,8 +50,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        The exit code: 0 for success, 2 for a request that cannot be carried out, 130 after Ctrl-C,
-        1 if nobody reads the output, and what else the subcommand's help says.
+        The exit code: 0 for success, 1 if the reader closes the output, 2 for a request that cannot
+        be carried out, 130 after Ctrl-C. The help of a subcommand lists further codes.
 
     Raises
     ------
@@ -72,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        # The reader (`| head`) has gone; what is still buffered must not complain at exit.
+        # The reader (`| head`) has ended; buffered output must not raise another error at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     return code

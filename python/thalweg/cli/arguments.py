@@ -1,4 +1,4 @@
-"""Argument types with a range, for argparse: their errors become usage messages and exit code 2."""
+"""Argument types with a range, for argparse: an error is a usage message and exit code 2."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The one way a subcommand gives up: a line for stderr and exit code 2."""
+"""The failure of a subcommand: one line on stderr and exit code 2."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 class CommandError(Exception):
-    """A request that cannot be carried out; the message is for the user, without a traceback."""
+    """A request that cannot be carried out; the user sees the message without a traceback."""
 
 
 @contextmanager

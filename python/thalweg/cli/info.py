@@ -1,4 +1,4 @@
-"""``thalweg info``: the facts that explain a speed or belong in a bug report."""
+"""``thalweg info``: facts that explain a speed or belong in a bug report."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ SUMMARY = "print version, CPU level, threads and where their number comes from, 
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Add no option: the answer is short."""
+    """Add no options."""
 
 
 def run(_arguments: argparse.Namespace) -> int:
-    """Print one fact a line."""
+    """Print one fact per line."""
     levels = ", ".join(thalweg.cpu_levels())
     facts = {
         "thalweg": thalweg.__version__,

@@ -1,4 +1,4 @@
-"""Files as output: everything that can be refused is refused before the work."""
+"""Output files: a path that cannot be written is refused before the work."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def check_writable(path: Path) -> None:
     if path.is_dir():
         raise CommandError(f"cannot write {str(path)!r}: it is a directory")
     with writing(path):
-        # Permission bits do not tell everything (read-only mounts, full disks); trying does.
+        # Permission bits do not show read-only mounts or full disks; an attempt does.
         tempfile.TemporaryFile(dir=path.parent).close()
 
 

@@ -1,7 +1,7 @@
 """``thalweg demo``: three optimizers train one NumPy network side by side.
 
-This file holds the options only; ``session`` does the work and is imported when it starts, since
-it needs the ``demo`` extra.
+This module holds only the options. ``session`` does the work; it is imported when the demo starts
+because it needs the ``demo`` extra.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Run the demo, or say which extra it needs."""
+    """Run the demo; CommandError if its extra is missing."""
     with needs_extra("demo"):
-        from thalweg.cli.demo import session  # noqa: PLC0415 - it imports the extra
+        from thalweg.cli.demo import session  # noqa: PLC0415 - needs the extra
     return session.run(arguments)

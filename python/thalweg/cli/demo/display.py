@@ -1,4 +1,4 @@
-"""What the demo shows in a terminal: progress while it trains, then a table."""
+"""The output of the demo in a terminal: progress during training, then a table."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ def progress() -> Progress:
         TextColumn("epochs"),
         TimeRemainingColumn(elapsed_when_finished=True),
         TextColumn("{task.fields[note]}"),
-        # On stderr, so that `thalweg demo > table.txt` keeps the table alone.
+        # On stderr, so that `thalweg demo > table.txt` writes only the table.
         console=Console(stderr=True),
     )
 
 
 def print_setting(digits: Digits, plan: Plan) -> None:
-    """Print what is trained on what."""
+    """Print data, network and plan."""
     train, test = len(digits.train.labels), len(digits.test.labels)
     sizes = "-".join(map(str, SIZES))
     print(f"{train:,} handwritten digits to train on, {test} to test (one digit: {1 / test:.2%})")
@@ -69,11 +69,11 @@ def show_end(bars: Progress, task: TaskID, run: Run) -> None:
 
 
 def print_results(runs: list[Run]) -> None:
-    """Print the table, and below it where and why a run stopped."""
+    """Print the table, and below it the step and the reason of each stopped run."""
     console = Console()
-    # In a narrow terminal whole numbers on broken lines say more than cut ones.
+    # In a narrow terminal, wrapped lines are better than truncated numbers.
     console.width = max(console.width, 80)
-    # Not every encoding that a pipe may have knows the letter.
+    # The encoding of a pipe may lack the letter µ.
     microseconds = "µs" if console.encoding.startswith("utf") else "us"
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("optimizer", no_wrap=True)

@@ -1,4 +1,4 @@
-"""The picture of the demo: how loss and accuracy went, one curve an optimizer."""
+"""The picture of the demo: loss and accuracy by epoch, one curve per optimizer."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from thalweg.cli.demo.digits import Digits
     from thalweg.cli.demo.training import Plan, Run
 
-# Colours of Okabe and Ito, which colour-blind readers tell apart, and line styles for grey prints.
+# The colours of Okabe and Ito, distinct for colour-blind readers, and line styles for grey prints.
 STYLES = {
     "AdamW": ("#0072B2", "-"),
     "Adam + L2": ("#D55E00", "--"),
     "SGD + momentum": ("#009E73", "-."),
 }
-# The climb from a guess takes an epoch or two; what differs lies in the last percents.
+# Lower end of the accuracy axis if all runs end above it: they differ in the last percents.
 CLOSE_UP = 0.9
 
 

@@ -1,6 +1,6 @@
 """A multilayer perceptron with two hidden layers in plain NumPy: forward, loss, backward.
 
-Nothing here knows thalweg. Results have the dtype of the parameters.
+Independent of thalweg. Results have the dtype of the parameters.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ def initial(generator: np.random.Generator) -> Parameters:
 
 
 def log_probabilities(parameters: Parameters, inputs: Floats) -> Floats:
-    """Return the logarithms of the probabilities of the classes, (count, classes)."""
+    """Return the log-probabilities of the classes, of shape (count, classes)."""
     return _forward(parameters, inputs)[-1]
 
 
 def cross_entropy(log_probabilities: Floats, labels: Integers) -> float:
-    """Return the mean of minus the logarithm of the probability of the right class."""
+    """Return the mean negative log-probability of the true class."""
     return -float(log_probabilities[np.arange(len(labels)), labels].mean())
 
 

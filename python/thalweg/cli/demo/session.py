@@ -1,4 +1,4 @@
-"""The demo from options to picture."""
+"""A run of the demo, from options to picture."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def run(arguments: argparse.Namespace) -> int:
         display.print_setting(data, plan)
         runs = _train_all(_recipes(arguments), data, plan)
     except ValueError as error:
-        # A rate in range by itself whose product with another overflows, or fewer steps than the
-        # schedule has parts; the message says which.
+        # The product of two valid rates overflows, or there are fewer steps than parts of the
+        # schedule; the message says which.
         raise CommandError(str(error)) from error
     display.print_results(runs)
     with writing(arguments.output):

@@ -1,4 +1,4 @@
-"""One training run: same seed, same weights and batches, whatever the optimizer."""
+"""One training run. A seed gives the same weights and batches to every optimizer."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Plan:
-    """What all runs share."""
+    """The settings shared by all runs."""
 
     epochs: int
     batch_size: int
@@ -32,7 +32,7 @@ class Plan:
     schedule: str
 
     def steps(self, digits: Digits) -> int:
-        """Return how many steps a run takes."""
+        """Return the number of steps of a run."""
         return self.epochs * math.ceil(len(digits.train.labels) / self.batch_size)
 
     def factor(self, digits: Digits) -> Schedule:
@@ -42,7 +42,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Stop:
-    """Where a run met a gradient that is non-finite or too large, and in which tensors."""
+    """The step and the tensors of a gradient that is non-finite or too large."""
 
     step: int
     tensors: tuple[str, ...]
@@ -53,7 +53,7 @@ class Stop:
 
 @dataclass
 class Run:
-    """What one optimizer did; the curves begin before the first step."""
+    """Results of one optimizer. The curves begin before the first step."""
 
     recipe: Recipe
     train_losses: list[float] = field(default_factory=list)
@@ -64,12 +64,12 @@ class Run:
 
 
 def train(recipe: Recipe, digits: Digits, plan: Plan, after_epoch: Callable[[Run], None]) -> Run:
-    """Train the network with one optimizer, calling ``after_epoch`` after every pass."""
+    """Train the network with one optimizer; call ``after_epoch`` after every epoch."""
     generator = np.random.default_rng(plan.seed)
     parameters = network.initial(generator)
     optimizer = recipe.build(parameters, recipe.lr * plan.factor(digits), recipe.decay)
     run = Run(recipe)
-    # A run that diverges overflows on its way; thalweg reports it, NumPy need not warn as well.
+    # A diverging run overflows. thalweg reports it, so warnings of NumPy are not needed.
     with np.errstate(over="ignore", invalid="ignore"):
         _evaluate(run, parameters, digits)
         for _ in range(plan.epochs):

@@ -1,4 +1,4 @@
-"""``thalweg inspect``: what a checkpoint file holds, as tables."""
+"""``thalweg inspect``: the content of a checkpoint file, as tables."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ EXIT_CODES = (
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the file and what is checked."""
+    """Add the options."""
     parser.epilog = EXIT_CODES
     parser.add_argument("file", type=Path, metavar="FILE", help="what opt.save has written")
     parser.add_argument(
@@ -34,7 +34,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print the head, then the tables, whose norms take as long as the file is to read."""
+    """Print the head, then the tables; their norms require a read of the whole file."""
     try:
         with opened(arguments.file, verify=arguments.verify) as contents:
             show(aligned(head(contents)))

@@ -1,4 +1,4 @@
-"""What a checkpoint file holds, none of whose arrays is read until its norm is asked for."""
+"""The content of a checkpoint file. An array is read only when its norm is needed."""
 
 from __future__ import annotations
 
@@ -24,28 +24,28 @@ if TYPE_CHECKING:
 
 DTYPES = {kind: np.dtype(f"<{name}" if name != "b1" else "?") for name, kind in TENSORS.items()}
 PIECE = 1 << 17
-"""Elements that are read at a time."""
+"""Elements read at a time."""
 
 
 @dataclass(frozen=True)
 class Tensor:
-    """A tensor of a file: what it is, and where."""
+    """A tensor of a file: its type, shape and position."""
 
     name: str
     kind: str
-    """What safetensors calls the type."""
+    """Safetensors' name of the type."""
     shape: tuple[int, ...]
     offset: int
     nbytes: int
 
     def read(self) -> Any:
-        """Refuse to become an array of another dtype, which `decode` asks for."""
+        """Refuse the conversion to another dtype; `decode` calls this."""
         raise ValueError(malformed("an array of another dtype"))
 
 
 @dataclass(frozen=True)
 class Contents:
-    """A file, open."""
+    """An open file."""
 
     path: str
     size: int
@@ -57,12 +57,12 @@ class Contents:
     extra: Any
     """The user's tree, with tensors for arrays."""
     cast: Mapping[str, np.dtype[Any]]
-    """Dtypes of the arrays of `extra` that are not as their tensors are stored."""
+    """Dtypes of the arrays of `extra` that differ from those of their tensors, by name."""
     tensors: dict[str, Tensor]
     file: BinaryIO
 
     def norm(self, tensor: Tensor) -> float | None:
-        """Euclidean norm, or None where NumPy has no dtype for the tensor.
+        """Euclidean norm, or None if NumPy has no dtype for the tensor.
 
         Raises
         ------
@@ -83,7 +83,7 @@ class Contents:
             if len(piece) < count * dtype.itemsize:
                 raise ValueError(f"{self.path!r} was changed while it was read")
             norms.append(_norm(np.frombuffer(piece, dtype)))
-        # What hypot makes of infinity and NaN together is infinity.
+        # hypot returns infinity for infinity and NaN together.
         return math.nan if any(map(math.isnan, norms)) else math.hypot(*norms)
 
 
@@ -96,19 +96,19 @@ def _norm(piece: NDArray[Any]) -> float:
         largest = float(np.max(np.abs(numbers)))
         if largest == 0.0 or not math.isfinite(largest):
             return largest
-        # Squares would overflow or vanish.
+        # Squares would overflow or underflow.
         numbers /= largest
         return largest * math.sqrt(float(np.square(numbers).sum()))
 
 
 @contextmanager
 def opened(path: Path, *, verify: bool) -> Iterator[Contents]:
-    """Open a checkpoint file and check its header, or with `verify` all of it.
+    """Open a checkpoint file and check its header; with `verify`, check all of it.
 
     Raises
     ------
     ValueError
-        If it is no checkpoint of an optimizer, or damaged.
+        If the file is damaged or not a checkpoint of an optimizer.
     OSError
         If it cannot be read.
     """
@@ -139,7 +139,7 @@ def opened(path: Path, *, verify: bool) -> Iterator[Contents]:
 
 
 def _identity(found: os.stat_result) -> tuple[int, ...]:
-    """What is another for another file, and for one that was written to."""
+    """A value that differs between files, and after a write to the file."""
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 
@@ -172,7 +172,7 @@ def _are_tensors(value: Any, *but: str) -> bool:
 def _extra(
     metadata: dict[str, str], tensors: dict[str, Tensor]
 ) -> tuple[Any, dict[str, np.dtype[Any]]]:
-    """The user's tree, and the dtypes that its arrays have where tensors have others."""
+    """The user's tree, and the dtypes of its arrays that differ from those of their tensors."""
     cast = {}
 
     def plain(found: dict[str, Any]) -> dict[str, Any]:

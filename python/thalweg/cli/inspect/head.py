@@ -1,4 +1,4 @@
-"""What there is to say of a checkpoint as a whole."""
+"""The head of the output: facts about the whole checkpoint."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 KEYS = 20
 """Keys of `extra` that are shown."""
 ATTACHED = {"ema": ("average", "updates"), "accumulator": ("sum", "additions")}
-"""By kind: what it is, and what its steps are."""
+"""Nouns for an attached object and for its steps, by kind."""
 
 
 def head(contents: Contents) -> list[list[str]]:
-    """Rows of a name and what is to say."""
+    """Rows of a name and a text."""
     saved = contents.saved
     base, *groups = saved["groups"]
     options = {key: value for key, value in saved["options"].items() if value is True}
@@ -90,7 +90,7 @@ def _values(values: Mapping[str, Any]) -> str:
 
 
 def _value(value: Any) -> str:
-    """A hyperparameter as it would be written, or the name of a callable."""
+    """A hyperparameter as Python source, or the name of a callable."""
     if isinstance(value, list):
         return f"({', '.join(map(_value, value))})"
     if isinstance(value, dict) and "schedule" in value:

@@ -1,4 +1,4 @@
-"""Plain text that stays aligned, whatever names are in it."""
+"""Plain-text tables that stay aligned with any names in them."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
 
 LONGEST = 60
-"""Columns of the terminal that a name may take."""
+"""Largest width of a name, in columns of the terminal."""
 ENDS = LONGEST // 2 - 2
 
 
 def clean(text: str) -> str:
-    """A name on one line, which one can tell from others: as it is, or as its repr."""
+    """An unambiguous form of a name on one line: the name or its repr, shortened in the middle."""
     if not text.isprintable() or text != text.strip() or not text:
         text = repr(text)
     if _width(text) <= LONGEST:
@@ -24,7 +24,7 @@ def clean(text: str) -> str:
 
 
 def _begin(text: str) -> str:
-    """As much of a text as `ENDS` columns have room for."""
+    """The beginning of a text that fits in `ENDS` columns."""
     end, room = 0, ENDS - _columns(text[0])
     while room >= 0:
         end += 1
@@ -33,7 +33,7 @@ def _begin(text: str) -> str:
 
 
 def aligned(rows: Sequence[Sequence[str]], numbers: Collection[int] = ()) -> list[str]:
-    """Lines with columns as wide as what is in them, those of `numbers` on the right."""
+    """Rows as lines with aligned columns; the columns in `numbers` are aligned to the right."""
     widths = [max(map(_width, column)) for column in zip(*rows, strict=True)]
     return [
         "  ".join(
@@ -50,7 +50,7 @@ def _padded(cell: str, width: int, *, right: bool) -> str:
 
 
 def _width(text: str) -> int:
-    """Columns of the terminal."""
+    """Width in columns of the terminal."""
     if text.isascii():
         return len(text)
     return sum(_columns(letter) for letter in text)
@@ -58,12 +58,12 @@ def _width(text: str) -> int:
 
 def _columns(letter: str) -> int:
     if unicodedata.category(letter) in ("Mn", "Me"):
-        return 0  # it is drawn over the letter before it
+        return 0  # drawn over the letter before it
     return 2 if unicodedata.east_asian_width(letter) in ("W", "F") else 1
 
 
 def show(lines: Iterable[str]) -> None:
-    """Print lines, with escapes for what the output cannot encode."""
+    """Print lines, with escapes for characters that the output cannot encode."""
     encoding = sys.stdout.encoding or "utf-8"
     for line in lines:
         print(line.encode(encoding, "backslashreplace").decode(encoding))

@@ -1,4 +1,4 @@
-"""The tables: a parameter a row, with the norms of what belongs to it; and what else there is."""
+"""The tables: one row per parameter, with the norms of its arrays; and the other tensors."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     from thalweg.cli.inspect.contents import Contents
 
 NOTHING = "-"
-"""Where a parameter has no such array."""
+"""The cell of a missing array."""
 
 
 def names_of(contents: Contents) -> list[str]:
-    """The parameters of which there is anything, in the optimizer's order."""
+    """The parameters with any array in the file, in the optimizer's order."""
     parts = [contents.params or {}, contents.saved["state"]]
     parts += [mirror["state"] for mirror in contents.saved["attached"].values()]
     held = {name: None for part in parts for name in part}
@@ -25,7 +25,7 @@ def names_of(contents: Contents) -> list[str]:
 
 
 def arrays_of(contents: Contents, name: str) -> list[Tensor]:
-    """The arrays of a parameter, itself first."""
+    """The arrays of a parameter, the parameter first."""
     return list(_columns_of(contents, name).values())
 
 
@@ -45,7 +45,7 @@ def _arrays(leaf: dict[str, Any]) -> dict[str, Tensor]:
 
 
 def parameters(contents: Contents) -> list[list[str]]:
-    """Headings and rows of all parameters; nothing if there are none."""
+    """Heading and rows of all parameters; empty if there are none."""
     names = names_of(contents)
     found = {name: _columns_of(contents, name) for name in names}
     columns = list(dict.fromkeys(column for arrays in found.values() for column in arrays))
@@ -64,7 +64,7 @@ def parameters(contents: Contents) -> list[list[str]]:
 
 
 def others(contents: Contents) -> list[list[str]]:
-    """Headings and rows of tensors that belong to no parameter; nothing if there are none."""
+    """Heading and rows of tensors that belong to no parameter; empty if there are none."""
     used = {tensor.name for name in names_of(contents) for tensor in arrays_of(contents, name)}
     rows = [
         [
@@ -84,7 +84,7 @@ def _form(tensor: Tensor | None, cast: Any = None) -> list[str]:
         return [NOTHING] * 3
     dtype, shape = DTYPES.get(tensor.kind), tensor.shape
     if cast is not None:
-        shape = shape[:-1] if cast.kind == "c" else shape  # without the axis of its parts
+        shape = shape[:-1] if cast.kind == "c" else shape  # without the axis of the parts
         dtype = cast
     name = clean(tensor.kind) if dtype is None else dtype.name
     return [name, str(shape), f"{math.prod(shape):,}"]
