@@ -1,4 +1,4 @@
-"""A run that is killed at any instant goes on from a whole checkpoint, to the same bits."""
+"""A run killed at any moment continues from a complete checkpoint, with the same bits."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Undisturbed:
-    """What a run that nothing interrupts looks like after each micro-step."""
+    """Fingerprints of an uninterrupted run after each micro-step."""
 
     def __init__(self) -> None:
         self._run = Run("adamw")
@@ -31,13 +31,13 @@ class Undisturbed:
         while micro_steps not in self._looks:
             self._run.advance(1)
             number = crash.position(self._run)
-            if number >= micro_steps - 1:  # others are not asked for
+            if number >= micro_steps - 1:  # earlier ones are never requested
                 self._looks[number] = self._run.fingerprint()
         return self._looks[micro_steps]
 
 
 class Trained:
-    """A program that forks a child when it is asked to, and what its children said."""
+    """A program that forks a child on request, and the messages of its children."""
 
     def __init__(self, directory: Path) -> None:
         command = [sys.executable, str(crash.HERE), "train", str(directory)]
@@ -46,23 +46,23 @@ class Trained:
         )
         self.saves = self.last = 0
         self.between = 0.05
-        """Seconds from one save to the next, about."""
+        """Approximate seconds from one save to the next."""
         self._undisturbed = Undisturbed()
 
     def begin(self, steps: int) -> int:
-        """A child that goes on until it has taken so many steps."""
+        """Start a child that trains up to micro-step `steps`, and return its process id."""
         assert self.process.stdin
         self.process.stdin.write(f"{steps}\n")
         self.process.stdin.flush()
         return int(self.until("child"))
 
     def until(self, key: str) -> Any:
-        """What is said of `key`; checks what is said before."""
+        """The value of `key` in the next message that has it; checks all messages before."""
         assert self.process.stdout
         while True:
             message = json.loads(self.process.stdout.readline())
             if "loaded" in message:
-                # The save that was cut short may have been complete.
+                # The interrupted save may have completed.
                 assert self.last <= message["loaded"] <= self.last + 1
                 assert message["fingerprint"] == self._undisturbed.after(message["loaded"])
                 self.last = message["loaded"]
@@ -75,14 +75,14 @@ class Trained:
             assert "ended" not in message
 
     def wait(self, saves: int) -> None:
-        """Wait until the child has saved so often."""
+        """Wait for `saves` saves of the child."""
         for _ in range(saves):
             before = time.perf_counter()
             self.until("saved")
             self.between += 0.1 * (time.perf_counter() - before - self.between)
 
     def matches(self, path: Path) -> bool:
-        """Whether the file is the last one that was saved, of a run that nothing disturbed."""
+        """Whether the file holds the state of an uninterrupted run at the last save."""
         run = Run("adamw")
         run.load(path)
         same = run.fingerprint() == self._undisturbed.after(self.last)
@@ -93,7 +93,7 @@ class Trained:
 @pytest.mark.parametrize(
     ("trials", "least"), [(40, 1), pytest.param(200, 25, marks=pytest.mark.slow)]
 )
-def test_a_run_that_is_killed_again_and_again_is_the_same_run(
+def test_a_run_killed_repeatedly_has_the_bits_of_an_uninterrupted_run(
     tmp_path: Path, trials: int, least: int
 ) -> None:
     trained, chance = Trained(tmp_path), random.Random(0)  # noqa: S311
@@ -108,11 +108,11 @@ def test_a_run_that_is_killed_again_and_again_is_the_same_run(
             assert trained.until("ended") == -signal.SIGKILL
             assert {*tmp_path.iterdir()} <= {path, partial}
             caught += partial.exists()
-        # At the end nothing disturbs it, and nothing else is there.
+        # The last child is not killed, and no other file is left.
         trained.begin(trained.last + 4)
         assert trained.until("ended") == 0
     assert [*tmp_path.iterdir()] == [path]
     assert trained.matches(path)
-    # Many of the kills came while a file was written, and many between saves.
+    # Some kills came during the write of a file, and some between saves.
     assert least <= caught < trials
     assert trained.saves > trials // 2

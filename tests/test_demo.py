@@ -1,4 +1,4 @@
-"""`thalweg demo`: the same numbers every time, and clear refusals."""
+"""`thalweg demo`: reproducible numbers and clear refusals."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ def run_command(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def results(printed: str) -> dict[str, tuple[str, str]]:
-    """Read train loss and test accuracy of every run that finished from the table."""
+    """Train loss and test accuracy of each finished run, from the printed table."""
     row = r"^ *(.+?)  +\S+  +\S+  +(\S+)  +([\d.]+)% "
     return {
         label: (loss, accuracy) for label, loss, accuracy in re.findall(row, printed, re.MULTILINE)
     }
 
 
-def test_it_prints_a_table_and_saves_the_picture_it_names(tmp_path: Path) -> None:
+def test_the_demo_prints_a_table_and_saves_the_picture_it_names(tmp_path: Path) -> None:
     picture = tmp_path / "curves.png"
     ended = run_command("demo", "--epochs", "2", "--output", str(picture))
     assert ended.returncode == 0, ended.stderr
@@ -53,7 +53,7 @@ def test_it_prints_a_table_and_saves_the_picture_it_names(tmp_path: Path) -> Non
 
 
 def test_gradients_of_the_network_agree_with_finite_differences() -> None:
-    """In float64, along a direction in which every element of a leaf counts."""
+    """In float64, along a direction that changes every element of a leaf."""
     generator = np.random.default_rng(3)
     parameters = {
         name: {kind: generator.standard_normal(leaf.shape) / 8 for kind, leaf in layer.items()}
@@ -86,7 +86,7 @@ def test_adamw_reaches_97_percent_by_default(
     assert float(accuracy) >= 97
 
 
-def test_same_seed_same_numbers_with_any_threads(
+def test_a_seed_gives_the_same_numbers_with_any_number_of_threads(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     options = ("demo", "--epochs", "2", "--output", str(tmp_path / "demo.png"), "--seed")
@@ -120,7 +120,7 @@ def test_too_few_steps_for_a_schedule_are_refused(
     assert "error: total must be a whole number from 2" in capsys.readouterr().err
 
 
-def test_chosen_optimizers_only_and_each_once(
+def test_each_chosen_optimizer_runs_once_and_no_other(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     options = ["--epochs", "1", "--output", str(tmp_path / "demo.svg")]
@@ -129,7 +129,7 @@ def test_chosen_optimizers_only_and_each_once(
     assert "<svg" in (tmp_path / "demo.svg").read_text(encoding="utf-8")
 
 
-def test_a_run_that_diverges_is_reported_and_the_others_go_on(
+def test_a_run_that_diverges_is_reported_and_the_others_continue(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     picture = tmp_path / "demo.png"
@@ -178,7 +178,7 @@ def test_an_output_that_cannot_be_written_is_refused_before_training(
 
 
 @pytest.mark.parametrize("module", ["sklearn", "matplotlib", "rich"])
-def test_a_missing_extra_is_named_with_its_remedy(module: str) -> None:
+def test_a_missing_extra_is_named_with_the_command_that_installs_it(module: str) -> None:
     program = (
         f"import sys; sys.modules[{module!r}] = None\n"
         "from thalweg.cli import main; sys.exit(main(['demo']))"

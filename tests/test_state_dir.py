@@ -1,4 +1,4 @@
-"""Parameters and state in memory-mapped files: the same bits, in another process too."""
+"""Parameters and state in memory-mapped files: the same bits as in memory, in any process."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def files(directory: Path) -> dict[str, bytes]:
 
 @every_rule
 @pytest.mark.parametrize("mode", ["r", "c", "r+"])
-def test_parameters_and_gradients_may_be_maps(tmp_path: Path, rule: str, mode: str) -> None:
+def test_parameters_and_gradients_can_be_maps(tmp_path: Path, rule: str, mode: str) -> None:
     w, g = np.linspace(-1, 1, 10_000, dtype=np.float32), np.linspace(3, -2, 10_000)
     params = {"w": mapped(tmp_path / "w.npy", w)}
     grads = {"w": mapped(tmp_path / "g.npy", g, mode)}
@@ -77,7 +77,7 @@ def test_parameters_and_gradients_may_be_maps(tmp_path: Path, rule: str, mode: s
     assert np.array_equal(np.load(tmp_path / "g.npy"), g)
 
 
-def test_functions_take_maps(tmp_path: Path) -> None:
+def test_functions_accept_maps(tmp_path: Path) -> None:
     arrays = [np.linspace(k, 1, 1000, dtype=np.float32) for k in range(4)]
     maps = [mapped(tmp_path / f"{k}.npy", a, "r" if k == 1 else "r+") for k, a in enumerate(arrays)]
     thalweg.functional.adamw(*arrays, 3, lr=0.1)
@@ -85,11 +85,11 @@ def test_functions_take_maps(tmp_path: Path) -> None:
     assert [m.tobytes() for m in maps] == [a.tobytes() for a in arrays]
 
 
-# With one
+# Training with a state_dir
 
 
 @every_rule
-def test_it_has_the_bits_of_an_optimizer_in_memory(tmp_path: Path, rule: str) -> None:
+def test_results_have_the_bits_of_an_optimizer_in_memory(tmp_path: Path, rule: str) -> None:
     opt = opened(tmp_path, rule)
     for step in range(1, 5):
         opt.step(gradients(step), max_norm=1e3)
@@ -103,7 +103,7 @@ def test_it_has_the_bits_of_an_optimizer_in_memory(tmp_path: Path, rule: str) ->
 
 
 @every_rule
-def test_it_goes_on_where_it_was(tmp_path: Path, rule: str) -> None:
+def test_a_reopened_run_continues_with_the_same_bits(tmp_path: Path, rule: str) -> None:
     for step in range(1, 7):
         opt = opened(tmp_path, rule)
         assert opt.step_count == step - 1
@@ -124,7 +124,7 @@ def test_it_goes_on_where_it_was(tmp_path: Path, rule: str) -> None:
     assert before == bits(undisturbed(rule, 6))
 
 
-def test_another_process_goes_on(tmp_path: Path) -> None:
+def test_another_process_continues_the_run(tmp_path: Path) -> None:
     program = (
         "import sys; from pathlib import Path; from mapping import *\n"
         "opt = opened(Path(sys.argv[1]))\n"
@@ -142,7 +142,7 @@ def test_another_process_goes_on(tmp_path: Path) -> None:
     assert bits(opened(tmp_path)) == bits(undisturbed("AdamW", 3))
 
 
-def test_skips_are_remembered(tmp_path: Path) -> None:
+def test_counts_of_skips_survive_reopening(tmp_path: Path) -> None:
     opt = opened(tmp_path, nonfinite="skip")
     opt.step(gradients(1))
     for _ in range(2):
@@ -153,7 +153,7 @@ def test_skips_are_remembered(tmp_path: Path) -> None:
     assert before["counts"] == (1, 2, 2)
 
 
-def test_reset_and_loading_work_as_usual(tmp_path: Path) -> None:
+def test_reset_and_loading_work_as_in_memory(tmp_path: Path) -> None:
     opt, usual = opened(tmp_path), undisturbed("AdamW", 2)
     saved = usual.state_dict()
     for step in range(1, 4):
@@ -170,7 +170,7 @@ def test_reset_and_loading_work_as_usual(tmp_path: Path) -> None:
     assert bits(opened(tmp_path)) == before
 
 
-def test_freezing_and_thawing(tmp_path: Path) -> None:
+def test_frozen_and_thawed_parameters_keep_their_state_in_files(tmp_path: Path) -> None:
     frozen = [{"match": "Body", "frozen": True}]
     opt = opened(tmp_path, groups=frozen)
     opt.step(gradients(1))
@@ -191,7 +191,7 @@ def test_freezing_and_thawing(tmp_path: Path) -> None:
     assert not again.state["Body"]["exp_avg"].any()
 
 
-def test_parameters_join(tmp_path: Path) -> None:
+def test_extend_accepts_only_mapped_parameters(tmp_path: Path) -> None:
     params = thalweg.map_params(tmp_path, {"w": np.ones(3)})
     opt = thalweg.AdamW(params, state_dir=tmp_path)
     opt.step({"w": np.ones(3)})
@@ -208,7 +208,7 @@ def test_parameters_join(tmp_path: Path) -> None:
     assert (again.state["w"]["step"], again.state["head"]["step"]) == (2, 1)
 
 
-def test_rebinding_wants_maps_of_the_directory(tmp_path: Path) -> None:
+def test_rebind_accepts_only_maps_of_the_directory(tmp_path: Path) -> None:
     opt = opened(tmp_path)
     with unchanged(opt), pytest.raises(ValueError, match=r"'body\.0' is an array in memory"):
         opt.rebind(start())
@@ -223,7 +223,7 @@ def test_rebinding_wants_maps_of_the_directory(tmp_path: Path) -> None:
     [lambda a: a, lambda a: a[:, 1:], lambda a: np.asarray(a).T, lambda a: a[::2, ::-1]],
     ids=["map", "slice", "transposed", "strided"],
 )
-def test_views_of_maps_are_parameters_too(tmp_path: Path, view: Callable[[Any], Any]) -> None:
+def test_views_of_maps_can_be_parameters(tmp_path: Path, view: Callable[[Any], Any]) -> None:
     array = np.linspace(0, 1, 40, dtype=np.float32).reshape(5, 8)
     store, usual = mapped(tmp_path / "store.npy", array), view(array.copy())
     opt, plain = thalweg.Adam(view(store), state_dir=tmp_path), thalweg.Adam(usual)
@@ -236,7 +236,7 @@ def test_views_of_maps_are_parameters_too(tmp_path: Path, view: Callable[[Any], 
     assert bits(thalweg.Adam(view(store), state_dir=tmp_path)) == bits(plain)
 
 
-# What is no parameter of the directory
+# Parameters that are refused
 
 
 @pytest.mark.parametrize(
@@ -250,7 +250,7 @@ def test_views_of_maps_are_parameters_too(tmp_path: Path, view: Callable[[Any], 
     ],
     ids=["memory", "computed", "private", "elsewhere", "removed"],
 )
-def test_a_parameter_that_maps_no_file_of_the_directory_is_named(
+def test_a_parameter_that_maps_no_file_of_the_directory_is_refused(
     tmp_path: Path, made: Callable[[Path, Path], np.ndarray], said: str
 ) -> None:
     here, there = tmp_path / "here", tmp_path / "elsewhere"
@@ -268,7 +268,7 @@ def gone(path: Path) -> np.ndarray:
     return array
 
 
-def test_a_frozen_parameter_may_be_anything(tmp_path: Path) -> None:
+def test_a_frozen_parameter_need_not_be_a_map(tmp_path: Path) -> None:
     params = {"w": mapped(tmp_path / "w.npy", np.ones(3)), "other": np.arange(3)}
     groups = [{"match": "other", "frozen": True}]
     opt = thalweg.SGD(params, lr=1.0, groups=groups, state_dir=tmp_path)
@@ -277,13 +277,13 @@ def test_a_frozen_parameter_may_be_anything(tmp_path: Path) -> None:
     assert thalweg.SGD(params, lr=1.0, groups=groups, state_dir=tmp_path).step_count == 1
 
 
-def test_there_has_to_be_a_directory(tmp_path: Path) -> None:
+def test_a_missing_directory_is_refused_and_not_made(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no directory"):
         thalweg.AdamW({"w": np.ones(3)}, state_dir=tmp_path / "none")
     assert not (tmp_path / "none").exists()
 
 
-# Another model than was there
+# A directory of another model
 
 
 @pytest.mark.parametrize(
@@ -312,7 +312,7 @@ def test_there_has_to_be_a_directory(tmp_path: Path) -> None:
     ],
     ids=["rule", "option", "names", "shape", "file"],
 )
-def test_another_model_is_refused_with_what_differs(
+def test_another_model_is_refused_with_the_differences(
     tmp_path: Path, make: Callable[[Path], Any], said: str
 ) -> None:
     opened(tmp_path).close()
@@ -330,7 +330,7 @@ def test_hyperparameters_and_groups_are_those_of_the_constructor(tmp_path: Path)
     assert opt.resolve("Body")["lr_scale"] == 2.0
 
 
-def test_a_file_of_state_that_does_not_fit_or_is_gone(tmp_path: Path) -> None:
+def test_a_state_file_that_is_missing_or_does_not_fit_is_refused(tmp_path: Path) -> None:
     opt = opened(tmp_path)
     opt.step(gradients(1))
     opt.close()
@@ -347,14 +347,14 @@ def test_a_file_of_state_that_does_not_fit_or_is_gone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b'{"format": 2}', b"\xff"])
-def test_a_description_that_is_none(tmp_path: Path, content: bytes) -> None:
+def test_a_malformed_description_is_refused(tmp_path: Path, content: bytes) -> None:
     opened(tmp_path).close()
     (tmp_path / "optimizer.json").write_bytes(content)
     with pytest.raises(ValueError, match="not what this version writes"):
         opened(tmp_path)
 
 
-def test_a_description_that_is_missing(tmp_path: Path) -> None:
+def test_a_missing_description_is_refused(tmp_path: Path) -> None:
     opt = opened(tmp_path)
     opt.step(gradients(1))
     opt.close()
@@ -364,7 +364,7 @@ def test_a_description_that_is_missing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("broken", ["short", "magic", "format", "model"])
-def test_a_record_that_is_none(tmp_path: Path, broken: str) -> None:
+def test_a_malformed_record_is_refused(tmp_path: Path, broken: str) -> None:
     opened(tmp_path).close()
     if broken == "short":
         words(tmp_path)[:-1].tofile(tmp_path / "progress")
@@ -374,10 +374,10 @@ def test_a_record_that_is_none(tmp_path: Path, broken: str) -> None:
         opened(tmp_path)
 
 
-# Cut short
+# Interrupted steps, and restarts of the machine
 
 
-def test_after_a_step_that_was_cut_short_the_way_on_works(tmp_path: Path) -> None:
+def test_after_an_interrupted_step_the_advice_of_the_message_works(tmp_path: Path) -> None:
     directory, checkpoint = tmp_path / "dir", tmp_path / "run.safetensors"
     opt = opened(directory)
     for step in (1, 2):
@@ -407,7 +407,7 @@ def test_after_a_step_that_was_cut_short_the_way_on_works(tmp_path: Path) -> Non
     opt.load(checkpoint, params=False)
     opt.close()
     with pytest.raises(ValueError, match="cut short"):
-        opened(directory)  # it was not loaded as a whole
+        opened(directory)  # the parameters were not loaded
 
     (directory / "progress").unlink()
     opt = opened(directory)
@@ -418,18 +418,18 @@ def test_after_a_step_that_was_cut_short_the_way_on_works(tmp_path: Path) -> Non
     assert bits(opt) == bits(undisturbed("AdamW", 3))
 
 
-def test_only_a_checkpoint_with_parameters_is_the_way_on(tmp_path: Path) -> None:
+def test_only_a_checkpoint_with_parameters_is_recorded(tmp_path: Path) -> None:
     opt = opened(tmp_path / "dir")
     opt.save(tmp_path / "state", params=False)
     manager = thalweg.CheckpointManager(tmp_path / "dir", background=True)
-    path = manager.save(opt)  # in the same directory: each has a lock of its own
+    path = manager.save(opt)  # in the same directory: the locks are separate
     manager.close()
     opt.save(tmp_path / "state", params=False)
     told = json.loads((tmp_path / "dir" / "optimizer.json").read_text())
     assert told["checkpoint"] == str(path)
 
 
-def test_without_a_checkpoint_there_is_only_a_new_beginning(tmp_path: Path) -> None:
+def test_without_a_checkpoint_the_advice_is_to_begin_again(tmp_path: Path) -> None:
     opened(tmp_path).close()
     put(tmp_path, begun=99)
     with pytest.raises(ValueError, match=r"no checkpoint was saved or loaded.*begin anew"):
@@ -437,7 +437,7 @@ def test_without_a_checkpoint_there_is_only_a_new_beginning(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("flushed", [True, False])
-def test_after_the_machine_was_started_anew(
+def test_after_a_restart_of_the_machine_only_flushed_arrays_are_accepted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flushed: bool
 ) -> None:
     opt = opened(tmp_path)
@@ -459,7 +459,7 @@ def test_after_the_machine_was_started_anew(
 
 
 @pytest.mark.parametrize("boot", [0, 4711])
-def test_a_machine_that_does_not_tell_counts_as_started_anew(
+def test_a_machine_without_a_boot_id_counts_as_restarted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, boot: int
 ) -> None:
     monkeypatch.setattr(progress, "boot_number", lambda: boot)
@@ -472,9 +472,9 @@ def test_a_machine_that_does_not_tell_counts_as_started_anew(
             opened(tmp_path)
 
 
-def test_the_first_write_after_a_flush_takes_the_mark_away(tmp_path: Path) -> None:
+def test_the_first_write_after_a_flush_removes_its_mark(tmp_path: Path) -> None:
     opt = opened(tmp_path)
-    assert words(tmp_path)[Word.FLUSHED] == Word.NOTHING  # nobody knows of the parameters
+    assert words(tmp_path)[Word.FLUSHED] == Word.NOTHING  # the parameters may not be flushed
     opt.flush()
     found = words(tmp_path)
     assert found[Word.FLUSHED] == found[Word.FINISHED]
@@ -482,7 +482,7 @@ def test_the_first_write_after_a_flush_takes_the_mark_away(tmp_path: Path) -> No
     assert words(tmp_path)[Word.FLUSHED] == Word.NOTHING
 
 
-def test_noting_a_checkpoint_leaves_what_was_flushed(tmp_path: Path) -> None:
+def test_recording_a_checkpoint_keeps_the_mark_of_a_flush(tmp_path: Path) -> None:
     opt = opened(tmp_path)
     opt.flush()
     opt.save(tmp_path / "run.safetensors")
@@ -490,7 +490,7 @@ def test_noting_a_checkpoint_leaves_what_was_flushed(tmp_path: Path) -> None:
     assert found[Word.FLUSHED] == found[Word.FINISHED] == found[Word.BEGUN]
 
 
-def test_the_record_says_what_is_being_written(tmp_path: Path) -> None:
+def test_the_record_shows_whether_a_write_is_open(tmp_path: Path) -> None:
     opt = opened(tmp_path)
 
     def open_writings() -> int:
@@ -518,7 +518,7 @@ def test_the_record_says_what_is_being_written(tmp_path: Path) -> None:
     assert [*steps] == [opt.state[name]["step"] for name in sorted(opt.params)]
 
 
-# Others
+# Other users of the directory
 
 
 @pytest.mark.parametrize("mirror", [lambda o: thalweg.EMA(o, 0.5), thalweg.Accumulator])
@@ -531,7 +531,7 @@ def test_sums_and_averages_that_would_be_lost_are_refused(
     mirror(dict(opt.params))
 
 
-def test_one_at_a_time(tmp_path: Path) -> None:
+def test_a_second_user_of_the_directory_is_refused(tmp_path: Path) -> None:
     opt = opened(tmp_path)
     with pytest.raises(thalweg.BusyError, match=f"process {os.getpid()}"):
         opened(tmp_path)
@@ -552,7 +552,7 @@ def test_one_at_a_time(tmp_path: Path) -> None:
     assert opened(tmp_path).step_count == 0
 
 
-def test_one_that_was_closed_does_not_let_go_for_the_next(tmp_path: Path) -> None:
+def test_deleting_a_closed_optimizer_keeps_the_lock_of_the_next_one(tmp_path: Path) -> None:
     opt = opened(tmp_path)
     opt.close()
     following = opened(tmp_path)
@@ -563,7 +563,7 @@ def test_one_that_was_closed_does_not_let_go_for_the_next(tmp_path: Path) -> Non
     following.step(gradients(1))
 
 
-def test_one_whose_parameters_hold_averages_does_not_let_go(tmp_path: Path) -> None:
+def test_an_optimizer_whose_parameters_hold_averages_keeps_the_lock(tmp_path: Path) -> None:
     params = thalweg.map_params(tmp_path, start())
     opt, ema = thalweg.AdamW(params, state_dir=tmp_path), thalweg.EMA(params, 0.5)
     with ema.swapped():
@@ -574,7 +574,7 @@ def test_one_whose_parameters_hold_averages_does_not_let_go(tmp_path: Path) -> N
     opened(tmp_path)
 
 
-def test_state_of_another_run_is_none(tmp_path: Path) -> None:
+def test_state_files_without_a_record_are_not_reused(tmp_path: Path) -> None:
     opt = opened(tmp_path)
     opt.step(gradients(1))
     opt.close()
@@ -585,7 +585,7 @@ def test_state_of_another_run_is_none(tmp_path: Path) -> None:
     assert not opt.state["Body"]["exp_avg"].any()
 
 
-def test_a_constructor_that_fails_lets_go(tmp_path: Path) -> None:
+def test_a_constructor_that_fails_releases_the_lock(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="in memory"):
         thalweg.AdamW({"w": np.ones(3)}, state_dir=tmp_path)
     with pytest.raises(ValueError, match="lr"):
@@ -615,7 +615,7 @@ def test_after_close_nothing_is_written(tmp_path: Path) -> None:
 
 
 @needs_fork
-def test_a_forked_child_trains_nothing(tmp_path: Path) -> None:
+def test_a_forked_child_can_train_only_a_copy(tmp_path: Path) -> None:
     opt = opened(tmp_path)
     opt.step(gradients(1))
 
@@ -650,7 +650,7 @@ def pickled(both: Any) -> Any:
 
 
 @needs_fork
-def test_a_child_that_leaves_the_block_of_its_parent_says_nothing(tmp_path: Path) -> None:
+def test_a_child_that_leaves_the_block_of_its_parent_writes_nothing(tmp_path: Path) -> None:
     opt = opened(tmp_path)
     with opt.open_step() as part:
         part({"Body": np.ones(11)})
@@ -706,7 +706,7 @@ def test_copies_are_in_memory(tmp_path: Path, copied: Callable[[Any], Any]) -> N
         "%41",
     ],
 )
-def test_names_become_safe_file_names_and_back(name: str) -> None:
+def test_names_become_valid_file_names_and_back(name: str) -> None:
     path = quoted(name)
     assert unquoted(path) == name
     assert re.fullmatch(r"[a-z0-9_%-][a-z0-9_.%-]*", path)
@@ -714,7 +714,7 @@ def test_names_become_safe_file_names_and_back(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["x" * 500, "~", "a~/b", "A" * 100 + "." * 80])
-def test_any_name_is_a_file(tmp_path: Path, name: str) -> None:
+def test_any_name_can_be_a_file(tmp_path: Path, name: str) -> None:
     path = quoted(name)
     assert unquoted(path) == name
     assert all(len(part) < 200 for part in path.split("/"))
@@ -724,7 +724,7 @@ def test_any_name_is_a_file(tmp_path: Path, name: str) -> None:
     assert (tmp_path / "params" / f"{path}.npy").exists()
 
 
-def test_parameters_are_made_of_shapes_and_take_no_room(tmp_path: Path) -> None:
+def test_parameters_made_from_shapes_take_no_disk_space(tmp_path: Path) -> None:
     spec = SimpleNamespace(shape=(1 << 28,), dtype=np.dtype(np.float32))
     params = thalweg.map_params(tmp_path, {"big": spec, "small": np.ones(3, np.float32)})
     opt = thalweg.AdamW(params, state_dir=tmp_path)
@@ -733,7 +733,7 @@ def test_parameters_are_made_of_shapes_and_take_no_room(tmp_path: Path) -> None:
     assert used < 1 << 20
 
 
-def test_parameters_that_are_there_keep_their_numbers(tmp_path: Path) -> None:
+def test_existing_parameters_keep_their_values(tmp_path: Path) -> None:
     thalweg.map_params(tmp_path, {"w": np.ones(3)})["w"][0] = 5.0
     assert [*thalweg.map_params(tmp_path, {"w": np.zeros(3)})["w"]] == [5.0, 1.0, 1.0]
     for other in (np.zeros(4), np.zeros(3, np.float32)):
@@ -744,7 +744,7 @@ def test_parameters_that_are_there_keep_their_numbers(tmp_path: Path) -> None:
         thalweg.map_params(tmp_path, {"w": 3})
 
 
-def test_a_set_of_parameters_is_whole_or_not_there(
+def test_the_first_parameters_appear_all_at_once_or_not_at_all(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     like, save = {"a": np.ones(3), "b": np.ones(4)}, parameters.make_array
@@ -764,7 +764,7 @@ def test_a_set_of_parameters_is_whole_or_not_there(
     assert not (tmp_path / "params.partial").exists()
 
 
-def test_the_description_lists_what_is_there(
+def test_the_description_lists_checkpoint_rule_and_parameters(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opt = opened(tmp_path)
@@ -796,14 +796,14 @@ def test_the_description_lists_what_is_there(
         lambda n: np.frombuffer(bytearray(8 * n - 8), np.uint64),
     ],
 )
-def test_a_record_is_as_many_words_of_memory_that_stays(words: Any) -> None:
+def test_a_record_of_the_wrong_size_type_or_memory_is_refused(words: Any) -> None:
     opt = thalweg.AdamW({"w": np.ones(3), "b": np.ones(3)})
     with pytest.raises(ValueError, match="the record of progress does not fit"):
         opt._held.updater.keep_record(words(18))
     opt.step({"w": np.ones(3), "b": np.ones(3)})
 
 
-def test_at_exit_all_are_closed_whatever_one_of_them_raises(tmp_path: Path) -> None:
+def test_at_exit_all_optimizers_are_closed_even_if_one_raises(tmp_path: Path) -> None:
     program = """
 import sys
 import thalweg

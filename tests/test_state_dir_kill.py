@@ -1,4 +1,4 @@
-"""Killed at any moment, or short of memory: what is on the disk is whole, or is known not to be."""
+"""Kills at any moment, and limited memory: files are complete, or are known to be torn."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from thalweg.mapped import limits
 
 HERE = Path(__file__).parent
 LIMIT = 48 << 20
-"""Bytes of memory beside what the interpreter and its libraries take."""
+"""Bytes of memory, in addition to those of the interpreter and its libraries."""
 
 posix = pytest.mark.skipif(os.name != "posix", reason="SIGKILL is needed")
 
@@ -70,7 +70,7 @@ def words(directory: Path) -> np.ndarray:
 
 
 @posix
-def test_killed_at_random_it_goes_on_with_the_same_bits_or_is_known_to_be_torn(
+def test_a_run_killed_at_random_continues_with_the_same_bits_or_is_refused_as_torn(
     tmp_path: Path,
 ) -> None:
     rng, whole, torn = random.Random(3), 0, 0  # noqa: S311 - no secret
@@ -106,7 +106,7 @@ def test_killed_at_random_it_goes_on_with_the_same_bits_or_is_known_to_be_torn(
 
 @posix
 @pytest.mark.parametrize("when", IN_THE_MIDDLE)
-def test_killed_in_the_middle_it_is_refused(tmp_path: Path, when: str) -> None:
+def test_a_run_killed_during_a_write_is_refused(tmp_path: Path, when: str) -> None:
     child = run(HEAD + IN_THE_MIDDLE[when], tmp_path)
     child.communicate(timeout=60)
     assert child.returncode == -signal.SIGKILL
@@ -118,14 +118,14 @@ def test_killed_in_the_middle_it_is_refused(tmp_path: Path, when: str) -> None:
 
 @posix
 @pytest.mark.parametrize("when", BETWEEN)
-def test_killed_before_a_step_writes_it_goes_on(tmp_path: Path, when: str) -> None:
+def test_a_run_killed_before_a_step_writes_continues(tmp_path: Path, when: str) -> None:
     child = run(HEAD + BETWEEN[when], tmp_path)
     child.communicate(timeout=60)
     assert child.returncode == -signal.SIGKILL
     assert bits(opened(tmp_path)) == bits(undisturbed("AdamW", 1))
 
 
-# Short of memory
+# Limited memory
 
 LARGE = """
 import os, sys
@@ -158,7 +158,7 @@ print(*(line.split()[1] for line in status if line.startswith(("RssAnon", "RssFi
 
 
 def make_group() -> str:
-    """A memory cgroup of our own and its version, or "none" where there can be none."""
+    """A new memory cgroup and its version, or "none" if it cannot be made."""
     places = [("/sys/fs/cgroup/memory", "1", "memory.limit_in_bytes"), ("/sys/fs/cgroup", "2", "")]
     for root, version, file in places:
         path = Path(root) / f"thalweg-test-{os.getpid()}"
@@ -194,7 +194,7 @@ def test_four_times_the_memory_limit_trains_to_the_right_bits(
             Path(group.rpartition(":")[0]).rmdir()
     in_memory, in_files = (int(kilobytes) << 10 for kilobytes in told.split())
     assert in_memory < LIMIT
-    assert in_files < LIMIT  # of four times as much
+    assert in_files < LIMIT  # of files four times as large
 
     norm = thalweg.functional.global_norm([grads])
     names = ("params/w", "state/w.exp_avg", "state/w.exp_avg_sq")
@@ -208,7 +208,9 @@ def test_four_times_the_memory_limit_trains_to_the_right_bits(
             assert np.array_equal(array[part], expected)
 
 
-def test_memory_that_there_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_limits_of_all_enclosing_cgroups_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     whole = limits.memory_limit()
     assert whole > 1 << 20
     (tmp_path / "memory/a/b").mkdir(parents=True)
