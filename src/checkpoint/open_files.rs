@@ -56,7 +56,7 @@ pub(super) fn acquire(path: &Path) -> Result<(Held, Option<io::Error>), Error> {
         Err(error) => return Err(failed(path, "open")(error)),
     };
     if cfg!(windows) {
-        return Ok((Held(file), None)); // a lock as well would stop other processes from reading the file
+        return Ok((Held(file), None)); // a lock too would stop readers
     }
     match file.try_lock() {
         Ok(()) => Ok((Held(file), None)),

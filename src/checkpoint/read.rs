@@ -230,7 +230,7 @@ impl Input {
 
     fn read(&self, bytes: &mut [u8], at: u64) -> Result<(), Error> {
         self.file.read(bytes, at).map_err(|source| match source.kind() {
-            io::ErrorKind::UnexpectedEof => self.changed(), // the file was long enough when it was opened
+            io::ErrorKind::UnexpectedEof => self.changed(), // it was longer when opened
             _ => failed(&self.path, "read")(source),
         })
     }

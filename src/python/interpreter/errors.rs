@@ -229,7 +229,7 @@ fn names(f: &mut fmt::Formatter<'_>, title: &str, names: &[String]) -> fmt::Resu
     first_of(f, names.iter().map(|name| Quoted(name).to_string()))
 }
 
-/// The first eight, and how many more there are.
+/// Writes the first eight items, and the number of the others.
 fn first_of(
     f: &mut fmt::Formatter<'_>,
     items: impl ExactSizeIterator<Item = String>,

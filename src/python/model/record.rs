@@ -171,7 +171,7 @@ impl Record {
         Ok(())
     }
 
-    /// Everything before the first write that can be refused or can fail.
+    /// Does, before the first write, everything that can be refused or can fail.
     ///
     /// Pages reach the disk in any order. So the first write after a flush is noted on the disk
     /// before it begins.
