@@ -72,20 +72,20 @@ impl fmt::Display for Error {
             Error::Hyperparameter { name, value, allowed } => {
                 write!(f, "{name} must be {allowed}, got {}", Number(*value))
             }
-            Error::Step => write!(f, "step is the 1-based number of the update, got 0"),
+            Error::Step => write!(f, "step must be at least 1, got 0"),
             Error::Shape { array, got, expected } => {
-                write!(f, "{array} has shape {got:?}, the parameter has {expected:?}")
+                write!(f, "{array} must have the shape of its parameter, {expected:?}, got {got:?}")
             }
             Error::State { got, expected } => {
                 let expected: Vec<String> = expected.iter().map(usize::to_string).collect();
-                write!(f, "the rule keeps {} state arrays, got {got}", expected.join(" or "))
+                write!(f, "the number of state arrays must be {}, got {got}", expected.join(" or "))
             }
             Error::Kind { got, expected } => {
                 write!(
                     f,
-                    "the parameter is {}, the coefficients are for {}",
-                    got.name(),
-                    expected.name()
+                    "the parameter must be {}, the type of the coefficients, got {}",
+                    expected.name(),
+                    got.name()
                 )
             }
             Error::Norms => f.write_str(
@@ -93,16 +93,12 @@ impl fmt::Display for Error {
             ),
             Error::Level { source, name, available } => write!(
                 f,
-                "{source} is {}, which is not available here; this machine has {}",
-                Quoted(name),
-                available.join(", ")
+                "{source} must be one of {} on this machine, got {}",
+                available.join(", "),
+                Quoted(name)
             ),
             Error::Threads { given, source, most } => {
-                write!(
-                    f,
-                    "{source} must be a whole number of at least 1 and at most {most}, got {}",
-                    Quoted(given)
-                )
+                write!(f, "{source} must be a whole number from 1 to {most}, got {}", Quoted(given))
             }
         }
     }

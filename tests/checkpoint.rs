@@ -277,7 +277,7 @@ fn a_file_that_is_too_short_or_too_long_is_damaged() {
     for more in [1, 19, 64, 5000] {
         let longer = [&file[..], &vec![0; more]].concat();
         let message = refused(&folder.file(), &longer);
-        let said = format!("it has {} bytes, its header says 403", 403 + more);
+        let said = format!("it must have 403 bytes by its header, got {}", 403 + more);
         assert!(message.ends_with(&said), "{message}");
     }
 }
@@ -296,7 +296,7 @@ fn a_header_that_is_not_as_this_format_writes_it_is_damaged() {
     fs::write(folder.file(), forged(&right, 4)).unwrap();
     open(&folder.file()).unwrap();
 
-    let form = "its header is not written as format 1 is";
+    let form = "its header does not follow format 1";
     let (invalid, huge) = ("its header is not valid", "4294967296,4294967296,4294967296");
     for (rest, why) in [
         (tensors(&[u8s("a", "2", 0, 2), u8s("b", "2,1", 2, 5)]), invalid), // another size
@@ -314,11 +314,11 @@ fn a_header_that_is_not_as_this_format_writes_it_is_damaged() {
         (right.replace(ONE, &format!("{ONE},\"k\":\"1\",\"k\":\"1\"")), form),
         (right.replace(ONE, &format!("{ONE},\"k\":\"1\",\"j\":\"1\"")), form),
         (right.replace(ONE, &format!("{ONE},\"k\":1")), invalid),
-        (right.replace("\"1\"", "1"), "its header does not name the format"),
+        (right.replace("\"1\"", "1"), "its header has no format"),
         (right.replace("}}", "}"), invalid),
         (format!("{right}x"), invalid),
-        (tensors(&[u8s("a", "2", 0, 2)]), "its header says"), // bytes too many
-        (tensors(&[u8s("a", "8", 0, 8)]), "its header says"),
+        (tensors(&[u8s("a", "2", 0, 2)]), "bytes by its header"), // bytes too many
+        (tensors(&[u8s("a", "8", 0, 8)]), "bytes by its header"),
     ] {
         let message = refused(&folder.file(), &forged(&rest, 4));
         assert!(message.contains(why), "{message}\n{rest}");
@@ -329,7 +329,7 @@ fn a_header_that_is_not_as_this_format_writes_it_is_damaged() {
     fs::write(folder.file(), large).unwrap();
     fs::OpenOptions::new().write(true).open(folder.file()).unwrap().set_len(100_000_100).unwrap();
     let message = open(&folder.file()).unwrap_err().to_string();
-    assert!(message.contains("100000056 bytes, more than the 100000000 allowed"), "{message}");
+    assert!(message.contains("at most 100000000 bytes, got 100000056"), "{message}");
 
     let mut upper = forged(&right, 4);
     upper[DIGITS].make_ascii_uppercase();
@@ -349,16 +349,20 @@ fn files_of_others_and_of_the_future_are_told_from_damaged_ones() {
     let view = safetensors::tensor::TensorView::new(Dtype::U8, vec![1], &[1]).unwrap();
     let other = safetensors::serialize([("a", view)], None).unwrap();
     let message = refused(&folder.file(), &other);
-    assert!(message.contains("a safetensors file that another program has written"), "{message}");
+    assert!(message.contains("a safetensors file of another program"), "{message}");
     for other in ["PK\u{3}\u{4}", "some text that is longer than the prefix of a header is"] {
         let message = refused(&folder.file(), &[other.as_bytes(), &[0; 100]].concat());
-        assert!(message.contains("it does not begin as one"), "{message}");
+        assert!(message.contains("its first bytes are not those of a checkpoint"), "{message}");
     }
     let future = forged("\",\"thalweg.format\":\"2\",\"whatever\":[]}", 4);
     fs::write(folder.file(), &future).unwrap();
     let error = open(&folder.file()).unwrap_err();
     assert!(matches!(&error, Error::Version { found, .. } if found == "2"), "{error:?}");
-    assert!(error.to_string().ends_with("has format '2', this version of thalweg reads 1"));
+    assert!(
+        error
+            .to_string()
+            .ends_with("must have format '1', which this version of thalweg reads, got '2'")
+    );
 }
 
 #[test]
@@ -424,14 +428,14 @@ fn what_cannot_be_saved_leaves_everything_as_it_was() {
         (
             &none,
             vec![u8s(&[3], &[&[1], &[2]], false)],
-            "'t' has 3 bytes by dtype and shape, its source gave 2",
+            "'t' must have 3 bytes by its dtype and shape, got 2",
         ),
         (
             &none,
             vec![u8s(&[3], &[&[1], &[2, 3, 4], &[5]], false)],
-            "3 bytes by dtype and shape, its source gave 4 or more",
+            "3 bytes by its dtype and shape, got 4 or more",
         ),
-        (&none, vec![u8s(&[0], &[&[1]], true)], "its source gave 1 or more"),
+        (&none, vec![u8s(&[0], &[&[1]], true)], "0 bytes by its dtype and shape, got 1 or more"),
         (&none, vec![u8s(&[3], &[&[1]], true)], "cannot read a tensor for PATH: no more"),
         (
             &none,
@@ -453,14 +457,18 @@ fn what_cannot_be_saved_leaves_everything_as_it_was() {
             vec![u8s(&[usize::MAX], &[], false), told("u", Dtype::U8, &[1], &[], false)],
             "too many bytes",
         ),
-        (&none, vec![told("t", Dtype::F4, &[3], &[], false)], "no whole number of them"),
+        (&none, vec![told("t", Dtype::F4, &[3], &[], false)], "or a fraction of a byte"),
         (
             &metadata(&[("thalweg.format", "1")]),
             vec![],
-            "the metadata key 'thalweg.format' is written by save itself",
+            "the metadata key 'thalweg.format' is reserved",
         ),
         (&metadata(&[("thalweg.checksum", "1")]), vec![], "the metadata key 'thalweg.checksum'"),
-        (&metadata(&[("k", &"x".repeat(100_000_000))]), vec![], "and safetensors allows 100000000"),
+        (
+            &metadata(&[("k", &"x".repeat(100_000_000))]),
+            vec![],
+            "must have at most 100000000 bytes",
+        ),
     ] {
         let error = save(&path, metadata, tensors, &mut on).unwrap_err().to_string();
         assert!(

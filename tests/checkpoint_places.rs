@@ -196,7 +196,7 @@ fn a_lock_is_had_by_one_process_until_it_ends() {
     line(&mut child, "ready");
     match Lock::file(&path).unwrap_err() {
         error @ Error::Locked { .. } => {
-            let begin = format!("'{}' is in use by process {};", path.display(), child.id());
+            let begin = format!("'{}' is locked by process {};", path.display(), child.id());
             assert!(error.to_string().starts_with(&begin), "{error}");
         }
         other => panic!("{other:?}"),

@@ -163,12 +163,17 @@ def overlapping(acc: Accumulator) -> Any:
 
 
 REFUSED: dict[str, tuple[Callable[[Accumulator], Any], float, type[Exception], str]] = {
-    "another shape": (lambda _: {"w": np.ones(3), "b": np.ones(2)}, 1, ValueError, "'w' has shape"),
-    "integers": (lambda _: {"w": np.ones(2), "b": np.ones(2, int)}, 1, TypeError, "dtype int64"),
+    "another shape": (
+        lambda _: {"w": np.ones(3), "b": np.ones(2)},
+        1,
+        ValueError,
+        "'w' must have the shape",
+    ),
+    "integers": (lambda _: {"w": np.ones(2), "b": np.ones(2, int)}, 1, TypeError, "got int64"),
     "masked": (lambda _: {"w": np.ma.ones(2), "b": np.ones(2)}, 1, TypeError, "masked"),
-    "no array": (lambda _: {"w": np.ones(2), "b": "b"}, 1, TypeError, "of type str"),
-    "missing": (lambda _: {"w": np.ones(2)}, 1, ValueError, "missing 'b'; give None"),
-    "extra": (lambda _: {"w": None, "b": None, "c": None}, 1, ValueError, "not a parameter 'c'"),
+    "no array": (lambda _: {"w": np.ones(2), "b": "b"}, 1, TypeError, "got str"),
+    "missing": (lambda _: {"w": np.ones(2)}, 1, ValueError, "missing: 'b'; give None"),
+    "extra": (lambda _: {"w": None, "b": None, "c": None}, 1, ValueError, "unexpected: 'c'"),
     "all None": (lambda _: {"w": None, "b": None}, 1, ValueError, "at least one"),
     "the sum itself": (overlapping, 1, ValueError, "the sum of 'w' and the gradient of 'w' share"),
     "weight 0": (lambda _: {"w": np.ones(2), "b": None}, 0, ValueError, "^weight must be"),

@@ -175,15 +175,15 @@ class Refused(NamedTuple):
 
 
 WORKS = None
-ARRAYS = "float32 or float64 ndarrays"
+ARRAYS = "float32 or float64 ndarray"
 NATIVE = "float32 or float64 in native byte order"
 UNWRITABLE = Refused(ValueError, ("is read-only", "a writable array", "array.copy()"))
 READ_ONLY_MAP = Refused(ValueError, (*UNWRITABLE.says, 'mode="r+"', 'mode="c"'))
-TIED_TO_ITSELF = Refused(ValueError, ("share memory", "memory of its own", "array.copy()"))
+TIED_TO_ITSELF = Refused(ValueError, ("share memory", "pass a copy", "array.copy()"))
 UNALIGNED = Refused(ValueError, ("is not aligned", "an aligned copy", "array.copy()"))
 NOTHING_LOADED = "nothing was loaded"
-HIDDEN = Refused(TypeError, ("is a masked array", "array.filled(0)"))
-NO_ARRAY = Refused(TypeError, ("is of type {type};", ARRAYS, "np.asarray("))
+HIDDEN = Refused(TypeError, ("got a masked array", "array.filled(0)"))
+NO_ARRAY = Refused(TypeError, ("got {type};", ARRAYS, "np.asarray("))
 
 # By kind of array, and by kind of role.
 EXPECTED: list[tuple[specimens.Specimens, dict[str, Refused | None]]] = [
@@ -196,8 +196,8 @@ EXPECTED: list[tuple[specimens.Specimens, dict[str, Refused | None]]] = [
         (
             others,
             {
-                WRITTEN: Refused(TypeError, ("is of dtype {dtype};", NATIVE, f"(array{way}")),
-                GRADIENT: Refused(TypeError, ("is of dtype {dtype};", NATIVE, f"(g{way}")),
+                WRITTEN: Refused(TypeError, ("got {dtype};", NATIVE, f"(array{way}")),
+                GRADIENT: Refused(TypeError, ("got {dtype};", NATIVE, f"(g{way}")),
                 SAVED: Refused(ValueError, ("saved {dtype}", "here float32", NOTHING_LOADED)),
             },
         )
@@ -210,8 +210,8 @@ EXPECTED: list[tuple[specimens.Specimens, dict[str, Refused | None]]] = [
     (
         specimens.OBJECTS,
         {
-            WRITTEN: Refused(TypeError, ("is of dtype object;", NATIVE, "(list(array)")),
-            GRADIENT: Refused(TypeError, ("is of dtype object;", NATIVE, "(list(g)")),
+            WRITTEN: Refused(TypeError, ("got object;", NATIVE, "(list(array)")),
+            GRADIENT: Refused(TypeError, ("got object;", NATIVE, "(list(g)")),
             SAVED: Refused(ValueError, ("saved {dtype}", "here float32", NOTHING_LOADED)),
         },
     ),
@@ -228,7 +228,7 @@ EXPECTED: list[tuple[specimens.Specimens, dict[str, Refused | None]]] = [
         specimens.OTHER_SCALARS,
         {
             WRITTEN: NO_ARRAY,
-            GRADIENT: Refused(TypeError, ("is of dtype {dtype};", NATIVE, "g.astype(")),
+            GRADIENT: Refused(TypeError, ("got {dtype};", NATIVE, "g.astype(")),
             SAVED: Refused(ValueError, ("saved {dtype}", "here float32", NOTHING_LOADED)),
         },
     ),
@@ -238,7 +238,7 @@ EXPECTED: list[tuple[specimens.Specimens, dict[str, Refused | None]]] = [
         {
             WRITTEN: NO_ARRAY,
             GRADIENT: NO_ARRAY,
-            SAVED: Refused(ValueError, ("not an array", NOTHING_LOADED)),
+            SAVED: Refused(ValueError, ("must be an array", NOTHING_LOADED)),
         },
     ),
 ]
@@ -307,7 +307,7 @@ LOADED = tuple(name for name in ROLES if name.startswith("load "))
 FUNCTIONS = ("adamw p", "sgdw p", "adamw g", "sgdw g", *STATES)
 WALKED = ("AdamW", "SGDW", "decay", "clip_by_global_norm", "global_norm")
 
-OTHER_SHAPE = ("has shape {shape}", "its parameter has shape (3,)")
+OTHER_SHAPE = ("must have the shape of its parameter, (3,)", "got {shape}")
 SHAPES = {
     "longer": numbers(4, np.float32),
     "shorter": numbers(2, np.float32),
@@ -333,7 +333,7 @@ MISFITS: dict[str, tuple[tuple[str, ...], Any, str | None, Refused]] = {
             ("gradient", GIVEN, OTHER_SHAPE),
             ("state", STATES, OTHER_SHAPE),
             ("saved", LOADED, ("saved float32 {shape}", "here float32 (3,)", NOTHING_LOADED)),
-            ("rebound", ("rebind",), ("is float32 {shape}", "was float32 (3,)", "a new optimizer")),
+            ("rebound", ("rebind",), ("got float32 {shape}", "be float32 (3,)", "a new optimizer")),
         ]
     },
     "float32 scalar, gradient": (GIVEN, np.float32(1), None, Refused(ValueError, OTHER_SHAPE)),
@@ -342,13 +342,13 @@ MISFITS: dict[str, tuple[tuple[str, ...], Any, str | None, Refused]] = {
         ("adamw p", "sgdw p"),
         numbers(4, np.float32),
         "g[1]",
-        Refused(ValueError, ("has shape (3,)", "its parameter has shape {shape}")),
+        Refused(ValueError, ("must have the shape of its parameter, {shape}", "got (3,)")),
     ),
     "other type, state": (
         STATES,
         numbers(3, np.float64),
         None,
-        Refused(TypeError, ("is of dtype float64", "has the type of its parameter")),
+        Refused(TypeError, ("must have the dtype of its parameter", "got float64")),
     ),
     "other type, saved": (
         LOADED,
@@ -360,7 +360,7 @@ MISFITS: dict[str, tuple[tuple[str, ...], Any, str | None, Refused]] = {
         ("rebind",),
         numbers(3, np.float64),
         None,
-        Refused(ValueError, ("is float64 (3,)", "was float32 (3,)", "a new optimizer")),
+        Refused(ValueError, ("got float64 (3,)", "be float32 (3,)", "a new optimizer")),
     ),
     **{
         f"{name}, {kind}": (roles, value, what, refused)
@@ -370,36 +370,36 @@ MISFITS: dict[str, tuple[tuple[str, ...], Any, str | None, Refused]] = {
                 "walked",
                 WALKED,
                 f"'{leaf}'",
-                Refused(TypeError, (f"is of type {leaf_type};", ARRAYS, "np.asarray(")),
+                Refused(TypeError, (f"got {leaf_type};", ARRAYS, "np.asarray(")),
             ),
             ("argument", FUNCTIONS, None, NO_ARRAY),
             (
                 "gradient",
                 ("AdamW.step", "SGDW.step"),
                 None,
-                Refused(TypeError, ("is a container", ARRAYS, "np.asarray(")),
+                Refused(TypeError, ("got a container", ARRAYS, "np.asarray(")),
             ),
             (
                 "rebound",
                 ("rebind",),
-                "missing 'fc.w'",
-                Refused(ValueError, (f"not a parameter '{leaf}'", "make a new optimizer")),
+                "missing: 'fc.w'",
+                Refused(ValueError, (f"unexpected: '{leaf}'", "make a new optimizer")),
             ),
             (
                 "saved",
                 LOADED,
                 None,
-                Refused(ValueError, ("saved {type}", "not an array", NOTHING_LOADED)),
+                Refused(ValueError, ("saved {type}", "must be an array", NOTHING_LOADED)),
             ),
         ]
     },
     "None, argument": (FUNCTIONS, None, None, NO_ARRAY),
-    "None, rebound": (("rebind",), None, "missing 'fc.w'", Refused(ValueError, ("a new",))),
+    "None, rebound": (("rebind",), None, "missing: 'fc.w'", Refused(ValueError, ("a new",))),
     "None, saved": (
         LOADED,
         None,
         None,
-        Refused(ValueError, ("saved NoneType", "not an array", NOTHING_LOADED)),
+        Refused(ValueError, ("saved NoneType", "must be an array", NOTHING_LOADED)),
     ),
 }
 

@@ -280,7 +280,7 @@ def test_after_an_incomplete_load_only_another_load_is_accepted(
         ema.update,
         lambda: acc.add({"w": np.ones(10), "b": np.ones(3)}),
     ):
-        with pytest.raises((ValueError, BusyError), match="loading was cut short"):
+        with pytest.raises((ValueError, BusyError), match="loading was interrupted"):
             use()
     with pytest.raises(ValueError, match=r"was changed|is damaged"):
         opt.load(path)

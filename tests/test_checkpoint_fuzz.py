@@ -455,5 +455,5 @@ def test_a_header_in_another_form_is_refused(target: Target) -> None:
     for form, other in forms.items():
         assert other != text, form
         target.path.write_bytes(crash.framed(other, target.body))
-        with pytest.raises(ValueError, match="is damaged: its header is not"):
+        with pytest.raises(ValueError, match="is damaged: its header does not follow"):
             read_checkpoint(target.path)

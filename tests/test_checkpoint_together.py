@@ -43,7 +43,7 @@ while saved < 30:
         opt.save(sys.argv[1])
         saved += 1
     except BusyError as error:
-        assert "is in use by" in str(error)
+        assert "is locked by" in str(error)
         busy += 1
 print(saved, busy)
 """
@@ -96,7 +96,7 @@ def test_two_threads_save_to_one_path(path: Path) -> None:
                 opt.save(path)
                 outcomes.append("saved")
             except BusyError as error:  # noqa: PERF203 - each save may be refused
-                assert f"is in use by process {os.getpid()}" in str(error)  # noqa: PT017
+                assert f"is locked by process {os.getpid()}" in str(error)  # noqa: PT017
                 outcomes.append("busy")
 
     threads = [threading.Thread(target=save, args=(opt,)) for opt in opts]
@@ -288,7 +288,7 @@ def test_a_fork_while_another_thread_saves(path: Path, tmp_path: Path) -> None:
                 opt.save(path)
                 said.append("saved")
             except BusyError as error:
-                assert "is in use by" in str(error)  # noqa: PT017
+                assert "is locked by" in str(error)  # noqa: PT017
                 said.append("busy")
             crash.stepped(opt)
             opt.save(elsewhere)

@@ -163,7 +163,7 @@ def test_limits_are_positive_and_mutually_exclusive(one: str, other: str) -> Non
         with unchanged(opt), pytest.raises(error, match=f"^{one} must be"):
             opt.step(g, **{one: value})
     if one != other:
-        with unchanged(opt), pytest.raises(ValueError, match="two ways to clip; give one"):
+        with unchanged(opt), pytest.raises(ValueError, match="cannot be combined; pass one"):
             opt.step(g, **{one: 1.0, other: 1.0})
     assert opt.step(g, **dict.fromkeys(NAMES)).clip == 1.0
 

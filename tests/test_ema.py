@@ -135,13 +135,17 @@ def test_decay_can_be_assigned_and_is_checked() -> None:
 
 
 BAD: dict[str, tuple[Any, type[Exception], str]] = {
-    "numbers": ({"w": [1.0, 2.0]}, TypeError, "'w.0' is of type float"),
-    "integers": ({"w": np.arange(3)}, TypeError, "'w' is of dtype int64"),
-    "masked": ({"w": np.ma.ones(3)}, TypeError, "'w' is of type MaskedArray"),
-    "half precision": ({"w": np.ones(3, np.float16)}, TypeError, "'w' is of dtype float16"),
-    "big-endian": ({"w": np.ones(3, ">f4")}, TypeError, "'w' is of dtype >f4"),
-    "nothing": ({}, ValueError, "holds no arrays"),
-    "None": (None, ValueError, "holds no arrays"),
+    "numbers": ({"w": [1.0, 2.0]}, TypeError, "'w.0' must be .*, got float"),
+    "integers": ({"w": np.arange(3)}, TypeError, "'w' must have dtype .*, got int64"),
+    "masked": ({"w": np.ma.ones(3)}, TypeError, "'w' must be .*, got a masked array"),
+    "half precision": (
+        {"w": np.ones(3, np.float16)},
+        TypeError,
+        "'w' must have dtype .*, got float16",
+    ),
+    "big-endian": ({"w": np.ones(3, ">f4")}, TypeError, "'w' must have dtype .*, got >f4"),
+    "nothing": ({}, ValueError, "must contain at least one array"),
+    "None": (None, ValueError, "must contain at least one array"),
 }
 
 
@@ -266,7 +270,9 @@ def test_training_saving_and_editing_are_refused_inside_swapped(
     before = everything(opt, ema)
     with ema.swapped():
         inside = everything(opt, ema)
-        with pytest.raises(thalweg.BusyError, match=r"hold their averages \(ema\.swapped\(\)\)"):
+        with pytest.raises(
+            thalweg.BusyError, match=r"swapped with their averages \(ema\.swapped\(\)\)"
+        ):
             act()
         assert everything(opt, ema) == inside
     assert everything(opt, ema) == before
@@ -351,7 +357,7 @@ def test_parameters_are_not_trained_while_they_are_averaged() -> None:
 
     def decay(_: int) -> float:
         for act in (lambda: opt.step(np.ones(2)), opt.state_dict):
-            with pytest.raises(thalweg.BusyError, match="in use already") as error:
+            with pytest.raises(thalweg.BusyError, match="already in use") as error:
                 act()
             told.append(str(error.value))
         return 0.5
@@ -365,7 +371,7 @@ def test_parameters_are_not_trained_while_they_are_averaged() -> None:
 
 def test_parameters_are_not_averaged_while_they_are_trained() -> None:
     def lr(_: int) -> float:
-        with pytest.raises(thalweg.BusyError, match="in use already"):
+        with pytest.raises(thalweg.BusyError, match="already in use"):
             ema.update()
         return 0.1
 

@@ -87,5 +87,5 @@ def test_adamw_keeps_finite_numbers_finite(dtype: Any) -> None:
 def test_a_view_of_more_elements_than_memory_is_refused_at_once() -> None:
     """The windows have 10^10 elements on 2.4 MB; a check of each would need memory for all."""
     windows = as_strided(np.ones(300_000), (100_000, 100_000), (8, 16))
-    with pytest.raises(ValueError, match="several elements of parameter '0' share memory"):
+    with pytest.raises(ValueError, match="elements of parameter '0' share memory"):
         AdamW(windows)

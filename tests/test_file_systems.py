@@ -368,13 +368,13 @@ def test_a_read_only_file_that_is_being_saved_is_left_alone(shared: Path) -> Non
 
     def save() -> str:
         opt = crash.made()
-        with unchanged(opt), pytest.raises(thalweg.BusyError, match=f"in use by process {owner};"):
+        with unchanged(opt), pytest.raises(thalweg.BusyError, match=f"locked by process {owner};"):
             opt.save(path)
         return "refused"
 
     assert as_user(save) == "refused"
     assert partial.exists()
-    with pytest.raises(thalweg.BusyError, match=f"in use by process {owner};"):
+    with pytest.raises(thalweg.BusyError, match=f"locked by process {owner};"):
         crash.made().save(path)
     writer.release()
     assert as_user(lambda: crash.made().save(path)) == "None"

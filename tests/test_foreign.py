@@ -87,7 +87,8 @@ def test_every_function_accepts_them_and_names_an_unreadable_one(entry: str) -> 
     enter = entries()[entry]
     enter(Foreign(lambda: np.ones(3)))
     with pytest.raises(
-        TypeError, match=r"(w'|g\[0\]) is of type .*; it is elsewhere: use x.get\(\)$"
+        TypeError,
+        match=r"(w'|g\[0\]) must be convertible .*, got .*; it is elsewhere: use x.get\(\)$",
     ) as raised:
         enter(Foreign(refuse))
     assert "long story" in str(raised.value.__cause__)
@@ -131,29 +132,29 @@ def test_a_conversion_that_resizes_another_gradient_is_detected(entry: str) -> N
         "step": thalweg.SGD(params, lr=0.1).step,
         "functional": lambda grads: functional.sgd(params, grads, None, 1, lr=0.1),
     }[entry]
-    with pytest.raises(ValueError, match=r"has shape \(4,\), its parameter has shape"):
+    with pytest.raises(ValueError, match=r"must have the shape of its parameter, .*, got \(4,\)"):
         update([first, second])
     assert not any(p.any() for p in params)
 
 
 def test_converted_arrays_are_checked_like_any_array() -> None:
     opt = thalweg.AdamW({"w": np.zeros(3)})
-    with pytest.raises(TypeError, match="the gradient of 'w' is of dtype float16"):
+    with pytest.raises(TypeError, match=r"the gradient of 'w' must have dtype .*, got float16"):
         opt.step({"w": Foreign(lambda: np.ones(3, np.float16))})
-    with pytest.raises(ValueError, match="has shape"):
+    with pytest.raises(ValueError, match="must have the shape"):
         opt.step({"w": Foreign(lambda: np.ones((3, 1)))})
     with pytest.raises(thalweg.NonFiniteError):
         opt.step({"w": Foreign(lambda: np.full(3, np.nan))})
 
 
 def test_foreign_parameters_are_refused() -> None:
-    with pytest.raises(TypeError, match=r"parameter 'w' is of type .*Foreign"):
+    with pytest.raises(TypeError, match=r"parameter 'w' must be .*, got .*Foreign"):
         thalweg.AdamW({"w": Foreign(lambda: np.zeros(3))})
 
 
 def test_gradients_that_are_no_tree_are_refused() -> None:
     opt = thalweg.AdamW({"a": {"w": np.zeros(3)}, "b": np.zeros(2)})
-    with pytest.raises(TypeError, match="the tree of the gradients is of type set; it has to be"):
+    with pytest.raises(TypeError, match=r"the gradients must be a tree .*, got set;"):
         opt.step({1.0})
-    with pytest.raises(ValueError, match=r"missing 'a\.w', 'b', not a parameter '0'"):
+    with pytest.raises(ValueError, match=r"missing: 'a\.w', 'b'; unexpected: '0'"):
         opt.step(Foreign(lambda: np.zeros(3)))

@@ -145,7 +145,7 @@ def test_a_state_dict_without_a_parameter_that_trains_names_it() -> None:
     opt = RULES["AdamW"].make(parameters(), groups=frozen())
     train(opt, [1])
     other = RULES["AdamW"].make(parameters(), groups=frozen("low"))
-    with unchanged(opt), pytest.raises(ValueError, match="nothing saved for 'low'"):
+    with unchanged(opt), pytest.raises(ValueError, match="missing: 'low'"):
         opt.load_state_dict(other.state_dict(), hyperparameters="current")
     report = opt.load_state_dict(other.state_dict(), hyperparameters="current", strict=False)
     assert report.missing == ("low",)
@@ -281,7 +281,7 @@ def test_integers_cannot_be_thawed() -> None:
     params = {"w": np.ones(3), "table": np.arange(3)}
     opt = thalweg.AdamW(params, groups=[{"match": "table", "frozen": True}])
     opt.step({"w": np.ones(3)})
-    with unchanged(opt), pytest.raises(TypeError, match="'table' is of dtype int64"):
+    with unchanged(opt), pytest.raises(TypeError, match=r"'table' must have dtype .*, got int64"):
         opt.groups[1].frozen = False
     opt.step({"w": np.ones(3)})
     assert (params["table"] == np.arange(3)).all()

@@ -267,7 +267,7 @@ def test_a_schedule_equals_the_assignment_of_its_numbers(cls: Any, key: str) -> 
 
 def test_a_schedule_cannot_step_or_edit() -> None:
     def meddle(step: int) -> float:
-        with pytest.raises(thalweg.BusyError, match="in use already"):
+        with pytest.raises(thalweg.BusyError, match="already in use"):
             opt.step({"w": np.ones(2)})
         with pytest.raises(thalweg.BusyError):
             opt.groups[0].weight_decay = 1.0

@@ -82,7 +82,7 @@ def test_the_whole_output_for_a_small_run(path: Path, capsys: Capture) -> None:
         "file        run.safetensors\n"
         f"size        {path.stat().st_size:,} bytes\n"
         "format      1\n"
-        "verified    no, the header alone was checked; --verify checks all of it\n"
+        "verified    no, only the header was checked; --verify checks the whole file\n"
         "rule        SGD(lr=0.5 * linear(total=4), momentum=0.5, dampening=0.0, l2=0.0)\n"
         "step        1\n"
         "skipped     0 steps\n"
@@ -363,16 +363,18 @@ def test_a_file_of_a_later_format_is_refused(path: Path, capsys: Capture) -> Non
     AdamW({"w": np.ones(4)}).save(path)
     raw = path.read_bytes().replace(b'"thalweg.format":"1"', b'"thalweg.format":"2"')
     path.write_bytes(raw)
-    assert refused(path, capsys).endswith("has format '2', this version of thalweg reads 1")
+    assert refused(path, capsys).endswith(
+        "must have format '1', which this version of thalweg reads, got '2'"
+    )
 
 
 def test_other_files_are_refused(path: Path, capsys: Capture, tmp_path: Path) -> None:
     assert refused(path, capsys) == "run.safetensors: No such file or directory (cannot open it)"
     assert "is a directory; a checkpoint is a regular file" in refused(tmp_path, capsys)
     safetensors.numpy.save_file({"w": np.ones(2)}, path)
-    assert "another program has written" in refused(path, capsys)
+    assert "of another program" in refused(path, capsys)
     _core.write_checkpoint(str(path), {"a": "b"}, [("w", "F64", np.ones(2))])
-    assert "holds no optimizer" in refused(path, capsys, "--verify")
+    assert "contains no optimizer" in refused(path, capsys, "--verify")
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no FIFOs")

@@ -123,7 +123,7 @@ def test_a_child_forked_in_a_schedule_cannot_step() -> None:
     for _ in range(3):
         opt.step(grads)
     assert len(said) == 1
-    assert said[0].startswith("BusyError('this object is in use already")
+    assert said[0].startswith("BusyError('this object is already in use")
     assert digest(opt) == whole_numbers_of_steps(SMALL, 3)[3]
 
 

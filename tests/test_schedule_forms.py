@@ -222,7 +222,7 @@ def test_formatted_as_text_a_schedule_is_its_representation(s: Schedule) -> None
 def test_a_number_format_is_refused_with_advice(spec: str) -> None:
     params = np.ones(3)
     opt = thalweg.AdamW(params, lr=0.1 * cosine(total=10))
-    with pytest.raises(TypeError, match=f"^a schedule is no number.*'{re.escape(spec)}'"):
+    with pytest.raises(TypeError, match=f"^a schedule cannot be formatted as '{re.escape(spec)}'"):
         format(opt.lr, spec)
     coming = opt.lr(opt.step_count + 1)
     assert format(opt.step(np.ones(3)).lr, spec) == format(coming, spec)
@@ -392,7 +392,7 @@ def test_a_function_that_counts_from_0_is_adapted() -> None:
     assert s == pickle.loads(pickle.dumps(s)) == zero_based(halve) != zero_based(abs)  # noqa: S301
     assert repr(2 * s) == f"2.0 * zero_based({__name__}.halve)"
     for one in (s, 2 * s, warmup(s, steps=5), constant().then(a + s, at=5)):
-        with pytest.raises(TypeError, match=r"zero_based\(.*halve\).*is no JSON value"):
+        with pytest.raises(TypeError, match=r"zero_based\(.*halve\).*cannot be converted to JSON"):
             one.to_json()
 
 
@@ -400,7 +400,7 @@ def test_a_schedule_of_another_class_has_no_json() -> None:
     class steeper(linear):  # noqa: N801 - lower case like the schedules
         pass
 
-    with pytest.raises(TypeError, match=r"steeper.*is no JSON value"):
+    with pytest.raises(TypeError, match=r"steeper.*cannot be converted to JSON"):
         (2 * steeper(total=5)).to_json()
 
 

@@ -57,7 +57,7 @@ def test_the_axis_is_logarithmic_if_most_values_would_lie_at_the_bottom() -> Non
 
 
 def test_wrong_arguments_are_refused() -> None:
-    with pytest.raises(ValueError, match="1 schedules and 2 labels"):
+    with pytest.raises(ValueError, match=r"one entry per schedule \(1\), got 2"):
         plot(linear(9), steps=9, labels=["a", "b"])
     with pytest.raises(ValueError, match="steps must be a whole number from 1"):
         plot(linear(9), steps=0)

@@ -195,7 +195,9 @@ def test_a_damaged_schedule_is_listed_with_other_damage_and_nothing_is_loaded(
     with unchanged(opt), pytest.raises(ValueError, match="nothing was loaded") as told:
         opt.load_state_dict(saved)
     assert f"\n- groups[{position}].{key}: " in str(told.value)
-    assert "\n- state of 'out.0': step is -1" in str(told.value)
+    assert "\n- state of 'out.0': step must be a whole number from 0 to 2**63 - 1, got -1" in str(
+        told.value
+    )
 
 
 def test_a_schedule_that_leaves_its_range_is_refused_at_that_step() -> None:

@@ -84,7 +84,7 @@ def test_only_a_reset_of_everything_resets_the_counters() -> None:
 def test_damaged_counters_are_refused(skips: Any) -> None:
     opt = thalweg.AdamW(np.ones(2), nonfinite="skip")
     run(opt, "bb")
-    with pytest.raises(ValueError, match="skips missing or malformed"):
+    with pytest.raises(ValueError, match="missing or malformed: skips"):
         opt.load_state_dict({**opt.state_dict(), "skips": skips})
     assert (opt.skip_count, opt.consecutive_skips) == (2, 2)
 

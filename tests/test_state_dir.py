@@ -210,7 +210,10 @@ def test_extend_accepts_only_mapped_parameters(tmp_path: Path) -> None:
 
 def test_rebind_accepts_only_maps_of_the_directory(tmp_path: Path) -> None:
     opt = opened(tmp_path)
-    with unchanged(opt), pytest.raises(ValueError, match=r"'body\.0' is an array in memory"):
+    with (
+        unchanged(opt),
+        pytest.raises(ValueError, match=r"'body\.0' must map a file .*, got an array in memory"),
+    ):
         opt.rebind(start())
     again = thalweg.map_params(tmp_path, start())
     opt.rebind(again)
@@ -246,7 +249,7 @@ def test_views_of_maps_can_be_parameters(tmp_path: Path, view: Callable[[Any], A
         (lambda here, _: mapped(here / "w.npy", np.ones(3)) + 1, "an array in memory"),
         (lambda here, _: mapped(here / "w.npy", np.ones(3), "c"), "a map of mode 'c'"),
         (lambda _, there: mapped(there / "w.npy", np.ones(3)), "a map of .*elsewhere"),
-        (lambda here, _: gone(here / "w.npy"), "a map of .*, which is no longer there"),
+        (lambda here, _: gone(here / "w.npy"), "a map of .*, which was removed"),
     ],
     ids=["memory", "computed", "private", "elsewhere", "removed"],
 )
@@ -257,7 +260,7 @@ def test_a_parameter_that_maps_no_file_of_the_directory_is_refused(
     here.mkdir()
     there.mkdir()
     param = made(here, there)
-    with pytest.raises(ValueError, match=f"'w' is {said}.*map_params"):
+    with pytest.raises(ValueError, match=f"'w' must map a file .*, got {said}.*map_params"):
         thalweg.AdamW({"w": param}, state_dir=here)
     assert {*files(here)} <= {"w.npy"}
 
@@ -278,7 +281,7 @@ def test_a_frozen_parameter_need_not_be_a_map(tmp_path: Path) -> None:
 
 
 def test_a_missing_directory_is_refused_and_not_made(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="no directory"):
+    with pytest.raises(ValueError, match="is not a directory"):
         thalweg.AdamW({"w": np.ones(3)}, state_dir=tmp_path / "none")
     assert not (tmp_path / "none").exists()
 
@@ -289,25 +292,25 @@ def test_a_missing_directory_is_refused_and_not_made(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (lambda d: opened(d, "SGDW"), "rule: 'AdamW' there, 'SGDW' here"),
-        (lambda d: opened(d, maximize=True), "maximize: False there, True here"),
+        (lambda d: opened(d, "SGDW"), "rule: saved 'AdamW', here 'SGDW'"),
+        (lambda d: opened(d, maximize=True), "maximize: saved False, here True"),
         (
             lambda d: thalweg.AdamW(thalweg.map_params(d, {"new": np.ones(2)}), state_dir=d),
-            "parameter 'Body' is there and not here\n(.*\n)*.*'new' is here and not there",
+            "missing: 'new'\n(.*\n)*.*unexpected: 'Body'",
         ),
         (
             lambda d: thalweg.AdamW(
                 {**thalweg.map_params(d, start()), "none": mapped(d / "x.npy", np.ones(3))},
                 state_dir=d,
             ),
-            "dtype of .*'none': '<f4' there, '<f8' here\n(.*\n)*.*shape of",
+            "dtype of .*'none': saved '<f4', here '<f8'\n(.*\n)*.*shape of",
         ),
         (
             lambda d: thalweg.AdamW(
                 {**thalweg.map_params(d, start()), "Body": mapped(d / "x.npy", np.ones(11))},
                 state_dir=d,
             ),
-            "file of parameter 'Body': 'params/%42ody.npy' there, 'x.npy' here",
+            "file of parameter 'Body': saved 'params/%42ody.npy', here 'x.npy'",
         ),
     ],
     ids=["rule", "option", "names", "shape", "file"],
@@ -337,7 +340,7 @@ def test_a_state_file_that_is_missing_or_does_not_fit_is_refused(tmp_path: Path)
     path = tmp_path / "state" / "%42ody.exp_avg.npy"
     kept = path.read_bytes()
     np.save(path, np.zeros(12))
-    with pytest.raises(ValueError, match=r"holds float64 \(12,\), exp_avg of 'Body' is"):
+    with pytest.raises(ValueError, match=r"as exp_avg of 'Body' is, got float64 \(12,\)"):
         opened(tmp_path)
     path.unlink()
     with pytest.raises(ValueError, match="is missing"):
@@ -350,7 +353,7 @@ def test_a_state_file_that_is_missing_or_does_not_fit_is_refused(tmp_path: Path)
 def test_a_malformed_description_is_refused(tmp_path: Path, content: bytes) -> None:
     opened(tmp_path).close()
     (tmp_path / "optimizer.json").write_bytes(content)
-    with pytest.raises(ValueError, match="not what this version writes"):
+    with pytest.raises(ValueError, match="must have format 1"):
         opened(tmp_path)
 
 
@@ -370,7 +373,7 @@ def test_a_malformed_record_is_refused(tmp_path: Path, broken: str) -> None:
         words(tmp_path)[:-1].tofile(tmp_path / "progress")
     else:
         put(tmp_path, **{broken: 77})
-    with pytest.raises(ValueError, match="no record of this optimizer"):
+    with pytest.raises(ValueError, match="not a progress record of this optimizer"):
         opened(tmp_path)
 
 
@@ -386,7 +389,7 @@ def test_after_an_interrupted_step_the_advice_of_the_message_works(tmp_path: Pat
     opt.step(gradients(3))
     opt.close()
     put(directory, begun=99)
-    with pytest.raises(ValueError, match="cut short") as refused:
+    with pytest.raises(ValueError, match="interrupted") as refused:
         opened(directory)
     told = str(refused.value)
     assert "number 99; step_count is 3" in told
@@ -406,7 +409,7 @@ def test_after_an_interrupted_step_the_advice_of_the_message_works(tmp_path: Pat
             refuses()
     opt.load(checkpoint, params=False)
     opt.close()
-    with pytest.raises(ValueError, match="cut short"):
+    with pytest.raises(ValueError, match="interrupted"):
         opened(directory)  # the parameters were not loaded
 
     (directory / "progress").unlink()
@@ -432,7 +435,7 @@ def test_only_a_checkpoint_with_parameters_is_recorded(tmp_path: Path) -> None:
 def test_without_a_checkpoint_the_advice_is_to_begin_again(tmp_path: Path) -> None:
     opened(tmp_path).close()
     put(tmp_path, begun=99)
-    with pytest.raises(ValueError, match=r"no checkpoint was saved or loaded.*begin anew"):
+    with pytest.raises(ValueError, match=r"saved or loaded no checkpoint.*start again"):
         opened(tmp_path)
 
 
@@ -454,7 +457,7 @@ def test_after_a_restart_of_the_machine_only_flushed_arrays_are_accepted(
         assert bits(again) == before
         assert words(tmp_path)[Word.BOOT] == 4711
     else:
-        with pytest.raises(ValueError, match="the machine was started anew"):
+        with pytest.raises(ValueError, match="the machine was restarted"):
             opened(tmp_path)
 
 
@@ -468,7 +471,7 @@ def test_a_machine_without_a_boot_id_counts_as_restarted(
     if boot:
         assert opened(tmp_path).step_count == 0
     else:
-        with pytest.raises(ValueError, match="started anew"):
+        with pytest.raises(ValueError, match="was restarted"):
             opened(tmp_path)
 
 
@@ -605,7 +608,7 @@ def test_after_close_nothing_is_written(tmp_path: Path) -> None:
         lambda: opt.open_step().__enter__(),
         lambda: opt.extend({**opt._held.tree, **more}),
     ):
-        with unchanged(opt), pytest.raises(ValueError, match="was closed"):
+        with unchanged(opt), pytest.raises(ValueError, match="is closed"):
             refuses()
     usual = undisturbed("AdamW", 1)
     usual.flush()
@@ -630,11 +633,11 @@ def test_a_forked_child_can_train_only_a_copy(tmp_path: Path) -> None:
         for attempt in attempts:
             with pytest.raises((ValueError, thalweg.BusyError)) as refused:
                 attempt()
-            said.append(str(refused.value).split(",")[0])
+            said.append(str(refused.value).split(";")[0])
         own = copy.deepcopy(opt)
         own.step(gradients(2))
         opt.close()
-        return f"{said.count('this process was forked from the one that trains the arrays of this state_dir')} {own.step_count}"  # noqa: E501
+        return f"{said.count('this process is a fork of the one that trains in this state_dir')} {own.step_count}"  # noqa: E501
 
     before = bits(opt)
     assert in_fork(child) == "3 2"
@@ -658,7 +661,7 @@ def test_a_child_that_leaves_the_block_of_its_parent_writes_nothing(tmp_path: Pa
         def child() -> str:
             part.__exit__(None, None, None)
             opt.groups[0].frozen = False
-            with pytest.raises(ValueError, match="forked"):
+            with pytest.raises(ValueError, match="fork of"):
                 opt.extend(
                     {**opt._held.tree, **thalweg.map_params(tmp_path / "x", {"x": np.ones(2)})}
                 )
@@ -737,10 +740,10 @@ def test_existing_parameters_keep_their_values(tmp_path: Path) -> None:
     thalweg.map_params(tmp_path, {"w": np.ones(3)})["w"][0] = 5.0
     assert [*thalweg.map_params(tmp_path, {"w": np.zeros(3)})["w"]] == [5.0, 1.0, 1.0]
     for other in (np.zeros(4), np.zeros(3, np.float32)):
-        with pytest.raises(ValueError, match="take another directory"):
+        with pytest.raises(ValueError, match="use another directory"):
             thalweg.map_params(tmp_path, {"new": np.ones(2), "w": other})
     assert [path.name for path in (tmp_path / "params").iterdir()] == ["w.npy"]
-    with pytest.raises(TypeError, match="leaf 'w' of like is of type int"):
+    with pytest.raises(TypeError, match=r"leaf 'w' of like must have .*, got int"):
         thalweg.map_params(tmp_path, {"w": 3})
 
 
@@ -798,7 +801,7 @@ def test_the_description_lists_checkpoint_rule_and_parameters(
 )
 def test_a_record_of_the_wrong_size_type_or_memory_is_refused(words: Any) -> None:
     opt = thalweg.AdamW({"w": np.ones(3), "b": np.ones(3)})
-    with pytest.raises(ValueError, match="the record of progress does not fit"):
+    with pytest.raises(ValueError, match="the progress record has another length or layout"):
         opt._held.updater.keep_record(words(18))
     opt.step({"w": np.ones(3), "b": np.ones(3)})
 

@@ -97,7 +97,7 @@ def test_a_run_killed_at_random_continues_with_the_same_bits_or_is_refused_as_to
             opt.close()
         else:
             torn += 1
-            with pytest.raises(ValueError, match="cut short"):
+            with pytest.raises(ValueError, match="interrupted"):
                 opened(directory, like=wide())
             directory, usual = tmp_path / str(attempt + 1), RULES["AdamW"].make(wide())
     assert whole > 0
@@ -112,7 +112,7 @@ def test_a_run_killed_during_a_write_is_refused(tmp_path: Path, when: str) -> No
     assert child.returncode == -signal.SIGKILL
     found = words(tmp_path)
     assert found[Word.BEGUN] == found[Word.FINISHED] + 1
-    with pytest.raises(ValueError, match=r"cut short .*before\.safetensors"):
+    with pytest.raises(ValueError, match=r"interrupted .*before\.safetensors"):
         opened(tmp_path)
 
 

@@ -52,7 +52,7 @@ def test_the_cpu_level_can_be_set_to_a_known_one() -> None:
     for level in thalweg.cpu_levels():
         thalweg.set_cpu_level(level)
         assert thalweg.get_cpu_level() == level
-    with pytest.raises(ValueError, match=r"'mmx'.*baseline"):
+    with pytest.raises(ValueError, match=r"baseline .*, got 'mmx'"):
         thalweg.set_cpu_level("mmx")
     assert thalweg.get_cpu_level() == level
 
@@ -108,9 +108,9 @@ def test_the_cpu_level_comes_from_the_environment() -> None:
 @pytest.mark.parametrize(
     ("variable", "value", "advice"),
     [
-        ("THALWEG_NUM_THREADS", "0", "at least 1"),
-        ("THALWEG_NUM_THREADS", "-2", "at least 1"),
-        ("THALWEG_NUM_THREADS", "many", "at least 1"),
+        ("THALWEG_NUM_THREADS", "0", "from 1 to"),
+        ("THALWEG_NUM_THREADS", "-2", "from 1 to"),
+        ("THALWEG_NUM_THREADS", "many", "from 1 to"),
         ("THALWEG_CPU_LEVEL", "mmx", "baseline"),
     ],
 )
@@ -212,7 +212,7 @@ def test_two_threads_cannot_step_one_optimizer() -> None:
                 lambda: opt.rebind(params),
                 lambda: opt.load_state_dict(thalweg.SGD(params.copy(), lr=0.5).state_dict()),
             ):
-                with pytest.raises(thalweg.BusyError, match="in use already"):
+                with pytest.raises(thalweg.BusyError, match="already in use"):
                     intrusion()
             assert opt.step_count == 0
         finally:

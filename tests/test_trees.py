@@ -139,13 +139,13 @@ def cycle() -> list[Any]:
 @pytest.mark.parametrize(
     ("tree", "error", "message"),
     [
-        ({}, ValueError, "no arrays"),
-        ([], ValueError, "no arrays"),
-        (None, ValueError, "no arrays"),
-        ({"a": [None, {}]}, ValueError, "no arrays"),
+        ({}, ValueError, "at least one array"),
+        ([], ValueError, "at least one array"),
+        (None, ValueError, "at least one array"),
+        ({"a": [None, {}]}, ValueError, "at least one array"),
         ({"a": {"b": one()}, "a.b": one()}, ValueError, "'a.b'"),
         ({1: one(), "1": one()}, ValueError, "'1'"),
-        ({2.5: one()}, TypeError, "float; keys are strings or integers"),
+        ({2.5: one()}, TypeError, "must be a string or an integer, got float"),
         ({"a": {None: one()}}, TypeError, "'a'.*NoneType"),
         ({("a", "b"): one()}, TypeError, "tuple"),
         (cycle(), ValueError, "contains itself"),

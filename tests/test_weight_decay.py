@@ -60,10 +60,10 @@ def test_averaging_time_equals_its_formula(
 @pytest.mark.parametrize(
     ("time", "sentence"),
     [
-        ((33_333.3, 2.13333), "the last 33,300 steps (2.13 epochs); what is older fades"),
-        ((1e4,), "the last 10,000 steps; what is older fades"),
-        ((12.34, 0.01234), "the last 12.3 steps (0.0123 epochs); what is older fades"),
-        ((math.inf, math.inf), "no decay: weights add up the updates of all steps"),
+        ((33_333.3, 2.13333), "the last 33,300 steps (2.13 epochs); older updates fade"),
+        ((1e4,), "the last 10,000 steps; older updates fade"),
+        ((12.34, 0.01234), "the last 12.3 steps (0.0123 epochs); older updates fade"),
+        ((math.inf, math.inf), "no decay: weights are the sum of the updates of all steps"),
     ],
 )
 def test_an_averaging_time_prints_as_a_sentence(time: tuple[float, ...], sentence: str) -> None:

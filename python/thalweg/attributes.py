@@ -48,7 +48,7 @@ def from_the_start(made: str, *names: str, **spellings: str) -> dict[str, str]:
     """
     arguments = {**{name: name for name in names}, **spellings}
     return {
-        key: f"it is fixed from the start; make another, {made}(..., {name}=...)"
+        key: f"it is fixed when the object is made; make another, {made}(..., {name}=...)"
         for key, name in arguments.items()
     }
 
@@ -76,4 +76,4 @@ def _unread(cls: type[Fixed], key: str, attribute: Any) -> str:
     if attribute is not None:
         return "it is read-only"
     names = [name for name in {*dir(cls), *cls._ways()} if not name.startswith("_")]
-    return f"nothing would read it{did_you_mean(key, sorted(names))}"
+    return f"it has no such attribute{did_you_mean(key, sorted(names))}"

@@ -22,6 +22,9 @@ __all__ = [
     "did_you_mean",
     "is_ours",
     "itemized",
+    "type_name",
+    "typed",
+    "unfitting",
     "warn_unlocked",
 ]
 
@@ -85,9 +88,9 @@ def warn_unlocked(directory: str | os.PathLike[str], reason: str) -> None:
     if place in WARNED:
         return
     warnings.warn(
-        f"{place!r} is on a file system without locks ({reason}): see to it that one process at a "
-        "time writes there, and silence this by "
-        "warnings.filterwarnings('ignore', category=thalweg.UnlockedWarning)",
+        f"{place!r} is on a file system without locks ({reason}): make sure that one process at a "
+        "time writes there, and silence this warning by warnings.filterwarnings('ignore', "
+        "category=thalweg.UnlockedWarning)",
         UnlockedWarning,
         stacklevel=_depth(),
     )
@@ -97,7 +100,25 @@ def warn_unlocked(directory: str | os.PathLike[str], reason: str) -> None:
 def check_flag(name: str, value: Any, kinds: Any = bool) -> None:
     """Raise TypeError if a value is not of `kinds`, the types of booleans."""
     if not isinstance(value, kinds):
-        raise TypeError(f"{name} must be True or False, got {value!r}")
+        raise TypeError(f"{name} must be True or False, got {typed(value)}")
+
+
+def type_name(value: object) -> str:
+    """The name of a value's type, with its module unless it is a builtin."""
+    kind = type(value)
+    prefix = "" if kind.__module__ == "builtins" else f"{kind.__module__}."
+    return prefix + kind.__qualname__
+
+
+def typed(value: object) -> str:
+    """A value of the wrong type, for a message."""
+    return f"{value!r} of type {type_name(value)}"
+
+
+def unfitting(missing: Iterable[str], unexpected: Iterable[str]) -> str:
+    """Names that are missing and names that are unexpected, for the end of a message."""
+    named = (("missing", [*missing]), ("unexpected", [*unexpected]))
+    return "".join(f"; {what}: {', '.join(map(repr, names))}" for what, names in named if names)
 
 
 def did_you_mean(name: str, known: Sequence[str]) -> str:

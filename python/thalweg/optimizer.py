@@ -50,7 +50,9 @@ class Optimizer(Fixed, _core.Optimizer):
         return Held(self, self._updater)
 
     def __init__(self, *_args: Any, **_kwargs: Any) -> None:
-        raise TypeError("make one of AdamW, Adam, SGDW and SGD; Optimizer has no rule of its own")
+        raise TypeError(
+            "Optimizer is a base class without a rule; make one of AdamW, Adam, SGDW and SGD"
+        )
 
     def _start(
         self,

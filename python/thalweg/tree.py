@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from thalweg import _core
+from thalweg.errors import unfitting
 
 __all__ = ["flatten", "unflatten"]
 
@@ -56,7 +57,7 @@ def unflatten(flat: Mapping[str, Any], like: Any) -> Any:
     if names.keys() != flat.keys():
         missing = [name for name in names if name not in flat]
         extra = [name for name in flat if name not in names]
-        raise ValueError(f"names do not fit the tree: missing {missing}, not a leaf {extra}")
+        raise ValueError(f"the names do not fit the tree{unfitting(missing, extra)}")
     return _rebuild(like, iter([flat[name] for name in names]))
 
 

@@ -76,11 +76,11 @@ class AveragingTime:
 
     def __str__(self) -> str:
         if math.isinf(self.steps):
-            return "no decay: weights add up the updates of all steps, and forget none"
+            return "no decay: weights are the sum of the updates of all steps"
         epochs = "" if self.epochs is None else f" ({_about(self.epochs)} epochs)"
         return (
             f"weights average the updates of about the last {_about(self.steps)} steps{epochs}; "
-            "what is older fades"
+            "older updates fade"
         )
 
 
@@ -136,11 +136,11 @@ def averaging_time(
     >>> time = thalweg.averaging_time(1e-3, 0.1, batch_size=128, samples=50_000)
     >>> print(time)
     weights average the updates of about the last 10,000 steps (25.6 epochs);
-    what is older fades
+    older updates fade
     >>> time.steps, time.epochs
     (10000.0, 25.6)
     >>> print(thalweg.averaging_time(1e-3, 0.0))
-    no decay: weights add up the updates of all steps, and forget none
+    no decay: weights are the sum of the updates of all steps
     """
     lr = _core.check_hyperparameter("lr", lr)
     weight_decay = _core.check_hyperparameter("weight_decay", weight_decay)
@@ -150,7 +150,7 @@ def averaging_time(
         raise ValueError(f"{factor} must be at most 1 for weights to be an average, got {rate}")
     steps = 1.0 / rate if rate > 0.0 else math.inf
     if (batch_size is None) != (samples is None):
-        raise TypeError("batch_size and samples go together: both make an epoch")
+        raise TypeError("batch_size and samples must be passed together; they define an epoch")
     if batch_size is None:
         return AveragingTime(steps)
     return AveragingTime(steps, steps / _steps_an_epoch(batch_size, samples))

@@ -33,7 +33,7 @@ impl Destination {
                 Some(found.permissions())
             }
             Err(error) if error.kind() == ErrorKind::NotFound => None,
-            Err(error) => return Err(failed(path, "look at")(error)),
+            Err(error) => return Err(failed(path, "inspect")(error)),
         };
         let target = followed(path)?;
         let last = path.as_os_str().as_encoded_bytes().last();

@@ -98,21 +98,22 @@ impl fmt::Display for Error {
             }
             Error::Locked { path, owner: Some(owner) } => write!(
                 f,
-                "{} is in use by process {owner}; one at a time writes to it: wait for it, or close it",
+                "{} is locked by process {owner}; one writer at a time is allowed: wait for it, or close it",
                 shown(path)
             ),
             Error::Locked { path, owner: None } => write!(
                 f,
-                "{} is in use by another process; one at a time writes to it: wait for it, or close it",
+                "{} is locked by another process; one writer at a time is allowed: wait for it, or close it",
                 shown(path)
             ),
             Error::NotACheckpoint { path, why } => {
-                write!(f, "{} is no checkpoint of thalweg: {why}", shown(path))
+                write!(f, "{} is not a checkpoint of thalweg: {why}", shown(path))
             }
             Error::Version { path, found, reads } => write!(
                 f,
-                "{} has format {}, this version of thalweg reads {reads}",
+                "{} must have format {}, which this version of thalweg reads, got {}",
                 shown(path),
+                Quoted(reads),
                 Quoted(found)
             ),
             Error::Damaged { path, why } => write!(f, "{} is damaged: {why}", shown(path)),
@@ -122,18 +123,18 @@ impl fmt::Display for Error {
             Error::Content { why } => f.write_str(why),
             Error::Length { name, got, expected } if got > expected => write!(
                 f,
-                "tensor {} has {expected} bytes by dtype and shape, its source gave {got} or more",
+                "tensor {} must have {expected} bytes by its dtype and shape, got {got} or more",
                 Quoted(name)
             ),
             Error::Length { name, got, expected } => write!(
                 f,
-                "tensor {} has {expected} bytes by dtype and shape, its source gave {got}",
+                "tensor {} must have {expected} bytes by its dtype and shape, got {got}",
                 Quoted(name)
             ),
             Error::Interrupted => f.write_str("interrupted"),
             Error::ByteOrder => f.write_str(
-                "checkpoints are little endian, and this machine is big endian: they can neither be \
-                 saved nor read here",
+                "checkpoints can be saved and read on little-endian machines only; this machine is \
+                 big-endian",
             ),
         }
     }

@@ -128,15 +128,15 @@ pub(super) fn make(
     let (file, tensors) = render(metadata, parts)?;
     if file.len() - LENGTH > LIMIT {
         return content(format!(
-            "the header of the checkpoint takes {} bytes, and safetensors allows {LIMIT}: save fewer \
-             tensors or less metadata",
+            "the header of the checkpoint must have at most {LIMIT} bytes, got {}; save fewer tensors \
+             or less metadata",
             file.len() - LENGTH
         ));
     }
     // Other readers of the format parse the header in this way.
     match serde_json::from_slice::<Metadata>(&file[LENGTH..]) {
         Ok(_) => Ok((file, tensors)),
-        Err(error) => content(format!("safetensors does not take the header: {error}")),
+        Err(error) => content(format!("safetensors rejects the header: {error}")),
     }
 }
 
@@ -146,7 +146,7 @@ fn content<T>(why: String) -> Result<T, Error> {
 
 fn check(metadata: &BTreeMap<String, String>, parts: &[Part<'_>]) -> Result<(), Error> {
     if let Some(key) = RESERVED.into_iter().find(|key| metadata.contains_key(*key)) {
-        return content(format!("the metadata key {} is written by save itself", Quoted(key)));
+        return content(format!("the metadata key {} is reserved", Quoted(key)));
     }
     let mut names = HashSet::new();
     for part in parts {
@@ -179,7 +179,7 @@ fn render(
         let sizes = part.bytes().and_then(|len| Some((len, end.checked_add(len)?)));
         let Some((len, next)) = sizes else {
             return content(format!(
-                "tensor {} of dtype {} and shape {:?} has too many bytes, or no whole number of them",
+                "tensor {} of dtype {} and shape {:?} has too many bytes, or a fraction of a byte",
                 Quoted(part.name),
                 part.dtype,
                 part.shape
@@ -217,7 +217,7 @@ fn render(
 fn string(json: &mut String, text: &str) -> Result<(), Error> {
     match serde_json::to_string(text) {
         Ok(quoted) => json.push_str(&quoted),
-        Err(error) => return content(format!("{} is no text: {error}", Quoted(text))),
+        Err(error) => return content(format!("{} is not valid text: {error}", Quoted(text))),
     }
     Ok(())
 }
@@ -238,21 +238,21 @@ pub(super) fn length(path: &Path, start: &[u8], len: u64) -> Result<usize, Error
     let prefix = &json[..json.len().min(PREFIX.len())];
     if !PREFIX.as_bytes().starts_with(prefix) {
         return not(if json.starts_with(b"{\"") {
-            "it looks like a safetensors file that another program has written"
+            "it looks like a safetensors file of another program"
         } else {
-            "it does not begin as one"
+            "its first bytes are not those of a checkpoint"
         });
     }
     let Some(length) = start.first_chunk::<LENGTH>().filter(|_| start.len() == START) else {
-        return damaged(format!("it ends after {len} bytes, within the header"));
+        return damaged(format!("it has {len} bytes, too few for a header"));
     };
     let length = u64::from_le_bytes(*length);
     match usize::try_from(length) {
         Ok(short) if short > LIMIT => {
-            damaged(format!("its header has {length} bytes, more than the {LIMIT} allowed"))
+            damaged(format!("its header must have at most {LIMIT} bytes, got {length}"))
         }
         Ok(short) if length <= len - LENGTH as u64 && short >= START - LENGTH => Ok(short),
-        _ => damaged(format!("it has {len} bytes, which cannot hold a header of {length}")),
+        _ => damaged(format!("it has {len} bytes, too few for its header of {length}")),
     }
 }
 
@@ -273,16 +273,16 @@ pub(super) fn parse(path: &Path, json: &mut [u8], len: u64) -> Result<Header, Er
     parts.sort_by(|a, b| a.key().cmp(&b.key()));
 
     let digits = take_digits(json)
-        .ok_or_else(|| damaged("its checksum is not written in lower-case hex".to_owned()))?;
+        .ok_or_else(|| damaged("its checksum must be in lower-case hexadecimal".to_owned()))?;
     let (made, tensors) = render(&metadata, &parts).map_err(|error| damaged(error.to_string()))?;
     if &made[LENGTH..] != json {
         return Err(damaged(format!(
-            "its header is not written as format {FORMAT} is: a name twice, another order or other spaces"
+            "its header does not follow format {FORMAT}: a repeated name, another order or other spaces"
         )));
     }
     let end = (made.len() as u64).saturating_add(parsed.data_len() as u64);
     if end != len {
-        return Err(damaged(format!("it has {len} bytes, its header says {end}")));
+        return Err(damaged(format!("it must have {end} bytes by its header, got {len}")));
     }
     let by_name = tensors.iter().enumerate().map(|(i, tensor)| (tensor.name.clone(), i)).collect();
     Ok(Header { metadata, tensors, by_name, checksum: digits, body: made.len(), len })
@@ -302,7 +302,7 @@ fn version(path: &Path, json: &[u8]) -> Result<(), Error> {
         }
         None => Err(Error::Damaged {
             path: path.to_owned(),
-            why: "its header does not name the format".to_owned(),
+            why: "its header has no format".to_owned(),
         }),
     }
 }

@@ -64,9 +64,9 @@ impl Checkpoint {
         }
         if found != header.checksum {
             return Err(input.damaged(format!(
-                "its checksum is {}, its header says {}",
-                header::digits(found),
-                header::digits(header.checksum)
+                "its checksum must be {}, got {}",
+                header::digits(header.checksum),
+                header::digits(found)
             )));
         }
         Ok(Checkpoint { input, header, hashes, first })
@@ -208,7 +208,7 @@ impl Input {
     fn open(path: &Path) -> Result<Self, Error> {
         check_machine()?;
         let file = open(path).map_err(failed(path, "open"))?;
-        let found = file.metadata().map_err(failed(path, "look at"))?;
+        let found = file.metadata().map_err(failed(path, "inspect"))?;
         check_regular(path, &found)?;
         Ok(Input { file: Positioned::new(file), path: path.to_owned(), len: found.len() })
     }
@@ -236,7 +236,7 @@ impl Input {
     }
 
     fn len_now(&self) -> Result<u64, Error> {
-        self.file.len().map_err(failed(&self.path, "look at"))
+        self.file.len().map_err(failed(&self.path, "inspect"))
     }
 
     fn changed(&self) -> Error {

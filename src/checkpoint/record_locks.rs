@@ -116,7 +116,7 @@ pub(super) fn acquire(path: &Path) -> Result<(Held, Option<io::Error>), Error> {
             return Err(locked_here(path));
         }
         let file = opened(path, OpenOptions::new().write(true).create(true).truncate(false))?;
-        let metadata = file.metadata().map_err(failed(path, "look at"))?;
+        let metadata = file.metadata().map_err(failed(path, "inspect"))?;
         if !metadata.is_file() {
             return Err(Error::NotAFile { path: path.to_owned(), what: "no regular file" });
         }

@@ -61,12 +61,12 @@ pub(super) fn put<M: Medium>(
     fill: impl FnOnce(&mut M, &mut dyn FnMut() -> Result<(), Interrupted>) -> Result<(), Error>,
 ) -> Result<(), Error> {
     let medium = &mut partial.medium;
-    medium.empty().map_err(failed(path, "empty the .partial file of"))?;
+    medium.empty().map_err(failed(path, "truncate the .partial file of"))?;
     fill(medium, pause)?;
     medium.permit().map_err(failed(path, "set the permissions of"))?;
     medium.sync().map_err(failed(path, "flush"))?;
     pause()?;
-    medium.rename().map_err(failed(path, "put the .partial file in the place of"))?;
+    medium.rename().map_err(failed(path, "rename the .partial file to"))?;
     partial.in_place = true;
     partial.medium.sync_directory().map_err(failed(path, "flush the directory of"))
 }

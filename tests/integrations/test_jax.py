@@ -183,10 +183,10 @@ def donated() -> Any:
 
 
 REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
-    "bfloat16": (lambda: jnp.ones(3, jnp.bfloat16), "'b' is of dtype bfloat16"),
-    "float16": (lambda: jnp.ones(3, jnp.float16), "'b' is of dtype float16"),
-    "integer": (lambda: jnp.ones(3, jnp.int32), "'b' is of dtype int32"),
-    "donated": (donated, "'b' is .*; Array has been deleted"),
+    "bfloat16": (lambda: jnp.ones(3, jnp.bfloat16), "'b' must have dtype .*, got bfloat16"),
+    "float16": (lambda: jnp.ones(3, jnp.float16), "'b' must have dtype .*, got float16"),
+    "integer": (lambda: jnp.ones(3, jnp.int32), "'b' must have dtype .*, got int32"),
+    "donated": (donated, "'b' must be convertible .*; Array has been deleted"),
 }
 
 

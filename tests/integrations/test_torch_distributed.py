@@ -76,11 +76,11 @@ def test_a_whole_checkpoint_is_refused_naming_the_entry_to_load() -> None:
     _, opt = made("thalweg", "AdamW", {"lr": 0.1})
     saved = opt.state_dict()
     for whole, place in (
-        ({"model": {}, "optimizer": saved, "epoch": 3}, r'give checkpoint\["optimizer"\]$'),
+        ({"model": {}, "optimizer": saved, "epoch": 3}, r'pass checkpoint\["optimizer"\]$'),
         ({"state_dict": {}, "optimizer_states": [saved]}, r'checkpoint\["optimizer_states"\]\[0\]'),
-        ({"a": saved, "b": {"c": saved}}, r'give checkpoint\["a"\] or checkpoint\["b"\]\["c"\]$'),
-        ({"weight": torch.ones(2)}, "and has 'weight'$"),
-        ({}, "and has nothing$"),
+        ({"a": saved, "b": {"c": saved}}, r'pass checkpoint\["a"\] or checkpoint\["b"\]\["c"\]$'),
+        ({"weight": torch.ones(2)}, "got 'weight'$"),
+        ({}, "got nothing$"),
     ):
         with pytest.raises(ValueError, match=place):
             opt.load_state_dict(whole)

@@ -179,13 +179,13 @@ def test_a_state_dict_that_does_not_fit_changes_nothing() -> None:
     run, twin = Run(thalweg.torch, "AdamW", {}).train(2), Run(thalweg.torch, "AdamW", {}).train(2)
     good = run.opt.state_dict()
     for spoil, message in (
-        (lambda s: s["state"][0].pop("exp_avg"), "needs step, exp_avg, exp_avg_sq"),
+        (lambda s: s["state"][0].pop("exp_avg"), "must have step, exp_avg, exp_avg_sq"),
         (lambda s: s["state"][1].update(exp_avg=torch.zeros(7)), r"Tensor of shape \(7,\)"),
-        (lambda s: s["state"][1].update(exp_avg=1.0), "is a float of shape"),
+        (lambda s: s["state"][1].update(exp_avg=1.0), "got a float of shape"),
         (lambda s: s["state"][1].update(step=torch.tensor(0.5)), "must be a whole number"),
         (lambda s: s["state"][1].update(step=float("nan")), "must be a whole number"),
         (lambda s: s["param_groups"][1].update(lr=-1.0), "lr must be finite"),
-        (lambda s: s["param_groups"][1].update(capturable=True), "capturable=True"),
+        (lambda s: s["param_groups"][1].update(capturable=True), "capturable must be False"),
         (lambda s: s["param_groups"][1].update(amsgrad=True), "same in all groups"),
         (lambda s: s["param_groups"].pop(), "different number of parameter groups"),
     ):

@@ -92,7 +92,7 @@ def test_ctrl_c_keeps_what_is_finished_and_meanwhile_nobody_else_writes(
     wait_for_the_last(started)
     with fakes.faked():
         assert main(["--out", str(tmp_path)]) == 2
-    assert f"is in use by process {started.pid}" in capsys.readouterr().err
+    assert f"is locked by process {started.pid}" in capsys.readouterr().err
     os.killpg(started.pid, signal.SIGINT)
     printed, errors = started.communicate(timeout=TIMEOUT)
     assert (started.returncode, printed) == (130, "")

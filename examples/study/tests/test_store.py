@@ -156,7 +156,7 @@ def test_an_empty_file_is_an_empty_store(tmp_path: Path) -> None:
 
 
 def test_one_at_a_time(tmp_path: Path) -> None:
-    refused = pytest.raises(StudyError, match=r"another study is at work: .* in use by process")
+    refused = pytest.raises(StudyError, match=r"another study is at work: .* locked by process")
     with store.opened(tmp_path), refused, store.opened(tmp_path):
         pass
     fill(tmp_path)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from thalweg import _core
+from thalweg.errors import type_name, typed
 from thalweg.optimizer import Optimizer
 from thalweg.state.fitting import differences, read, refusal
 from thalweg.state.form import is_mirror, whole
@@ -91,16 +92,16 @@ class Mirrored(ABC):
 
     def __init__(self, made: str, params: Any, name: str) -> None:
         if not isinstance(name, str):
-            raise TypeError(f"name must be a string, got {name!r}")
+            raise TypeError(f"name must be a string, got {typed(name)}")
         self.made = made
         self.owner = held_by(params) if isinstance(params, Optimizer) else None
         if self.owner is not None:
             self.owner.updater.check_ready()
             if self.owner.files is not None:
                 raise ValueError(
-                    f"an {made} of an optimizer with state_dir would be in memory, and lost where "
-                    "the rest continues; make it of the parameters "
-                    f"(thalweg.{made}(params, ...)) and save it by itself"
+                    f"an {made} of an optimizer with state_dir is not supported: it is in memory, "
+                    "and lost when training continues from the files; make it of the parameters "
+                    f"(thalweg.{made}(params, ...)) and save it separately"
                 )
         self.given = None if self.owner else params
         self.arrays = {}
@@ -129,9 +130,16 @@ class Mirrored(ABC):
     def _started(self, name: str, param: Any) -> NDArray[Any]:
         """Initial array, for ndarrays only: NumPy would accept any object and drop masks."""
         if not isinstance(param, np.ndarray) or isinstance(param, np.ma.MaskedArray):
+            masked = isinstance(param, np.ma.MaskedArray)
+            got = "a masked array" if masked else type_name(param)
+            way = (
+                "fill it first (array.filled(0))"
+                if masked
+                else "convert it (np.asarray(x, np.float32))"
+            )
             raise TypeError(
-                f"parameter {name!r} is of type {type(param).__name__}; sums and averages are of "
-                "float32 or float64 ndarrays, in dicts, lists or tuples (np.asarray(x, np.float32))"
+                f"parameter {name!r} must be a float32 or float64 ndarray, or a dict, list or "
+                f"tuple of them, got {got}; {way}"
             )
         return self._start(param)
 
@@ -145,7 +153,7 @@ class Mirrored(ABC):
 
     def _set_up(self, tree: Any, members: Mapping[str, NDArray[Any]]) -> None:
         if not members and self.owner is None:
-            raise ValueError("the tree holds no arrays")
+            raise ValueError("the tree must contain at least one array, got none")
         self.arrays = {name: self._started(name, param) for name, param in members.items()}
         self.updater = _core.Updater()
         leaves = flatten(tree)
@@ -213,13 +221,13 @@ class Mirrored(ABC):
         if not is_mirror(saved) or saved["kind"] != self.kind:
             return Planned(self, [f"not the state of an {self.made}"], fits=False)
         params = members if self.owner is None else self.owner.params
-        found = [f"{name!r} was not saved" for name in members if name not in saved["state"]]
+        found = [f"missing: {name!r}" for name in members if name not in saved["state"]]
         planned = Planned(self, found, count=whole(saved["step_count"]))
         self._plan_values(saved, planned, use_saved=use_saved)
         for name, kept in saved["state"].items():
             leaf = read(kept)
             if not isinstance(params.get(name), np.ndarray):
-                found.append(f"saved {name!r}, which is no array among the parameters")
+                found.append(f"unexpected: {name!r}")
             elif differ := differences(name, params[name], leaf, {self.array_key}):
                 found += differ
             else:

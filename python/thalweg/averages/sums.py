@@ -35,7 +35,7 @@ class Sums(Mirrored):
         if _is_number(weight) and 0 <= weight < math.inf:
             planned.weight = float(weight)
         else:
-            planned.differences.append(f"weight is {weight!r}")
+            planned.differences.append(f"weight must be finite and at least 0, got {weight!r}")
             planned.fits = False
 
 

@@ -35,8 +35,8 @@ TENSORS = {dtype.str[1:]: kind for dtype, kind in _core.checkpoint_dtypes()}
 """Safetensors' names of NumPy's dtypes; keys have no byte order."""
 SCALARS = {*TENSORS, "c8", "c16"}
 ACCEPTED = (
-    "None, bools, ints, floats, strings, NumPy scalars and arrays of numbers, in lists, tuples and "
-    "dicts whose keys are strings or integers"
+    "None, a bool, an int, a float, a string, a NumPy scalar, an array of numbers, or a list, "
+    "tuple or dict of these whose keys are strings or integers"
 )
 DICTS = (dict, OrderedDict, defaultdict)
 """Types that are loaded as a dict, which is equal to them."""
@@ -90,9 +90,9 @@ class Encoder:
         dtype = array.dtype
         if type(array) not in (np.ndarray, np.memmap) or dtype.str[1:] not in SCALARS:
             raise TypeError(
-                f"{place.what()} is a {type(array).__name__} of dtype {dtype}; a checkpoint keeps "
-                "plain ndarrays of booleans, integers, and floating-point and complex numbers of "
-                "up to 64 bits each"
+                f"{place.what()} must be a plain ndarray of booleans, integers, floats of at most "
+                f"64 bits or complex numbers of at most 128 bits, got {type(array).__name__} of "
+                f"dtype {dtype}"
             )
         plain = np.asarray(array).astype(dtype.newbyteorder("="), copy=False)
         if dtype.kind == "c":
@@ -144,8 +144,8 @@ class _Place:
     def check_depth(self) -> None:
         if self.depth > DEPTH:
             raise ValueError(
-                f"{self.what()[:41]}... is nested more than {DEPTH} levels; perhaps it contains "
-                "itself"
+                f"{self.what()[:41]}... is nested more than {DEPTH} levels deep; perhaps it "
+                "contains itself"
             )
 
 
@@ -160,9 +160,7 @@ def _key(key: Any, place: _Place) -> Any:
         return key
     if isinstance(key, np.str_ | np.integer) or type(key) is int:
         return _leaf(_shown(key), place)
-    raise TypeError(
-        f"{place.what()} has the key {key!r}; keys in a checkpoint are strings and integers"
-    )
+    raise TypeError(f"a key of {place.what()} must be a string or an integer, got {key!r}")
 
 
 def _is_json(value: Any) -> bool:
@@ -194,13 +192,13 @@ def _leaf(value: Any, place: _Place) -> Any:
     ):
         return {"$scalar": [value.dtype.str, value.tobytes().hex()]}
     name = kind.__name__
-    hint = f" (dict(x), where x is the {name})" if isinstance(value, Mapping) else ""
-    raise TypeError(f"{place.what()} is of type {name}; a checkpoint keeps {ACCEPTED}{hint}")
+    hint = "; convert it (dict(x))" if isinstance(value, Mapping) else ""
+    raise TypeError(f"{place.what()} must be {ACCEPTED}, got {name}{hint}")
 
 
 def malformed(what: str) -> str:
     """The message for a text that `Encoder` cannot have made."""
-    return f"a text of the checkpoint is malformed: {what}"
+    return f"JSON in the checkpoint is malformed: {what}"
 
 
 def decode(text: str, tensor: Callable[[str], Any]) -> Any:
@@ -234,7 +232,7 @@ def _decode(value: Any, tensor: Callable[[str], Any], room: int) -> Any:
     if not isinstance(value, list | dict):
         return value
     if room == 0:
-        raise ValueError("a text of the checkpoint is nested too deeply")
+        raise ValueError("JSON in the checkpoint is nested too deeply")
 
     def inner(item: Any) -> Any:
         return _decode(item, tensor, room - 1) if isinstance(item, list | dict) else item

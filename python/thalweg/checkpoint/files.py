@@ -103,13 +103,13 @@ def _trained(held: Held, saved: dict[str, Any]) -> dict[str, Any]:
 def optimizer_of(metadata: Mapping[str, str], tensor: Callable[[str], Any], path: str) -> Any:
     """The state dict and parameters in a file. `tensor(name)` gives the value of a tensor."""
     if OPTIMIZER not in metadata:
-        raise ValueError(f"{path!r} holds no optimizer; it was not written by opt.save")
+        raise ValueError(f"{path!r} contains no optimizer; it was not written by opt.save")
     return decode(metadata[OPTIMIZER], tensor)
 
 
 def unknown(path: str) -> str:
     """The message for a file whose optimizer has another form."""
-    return f"{path!r} holds no optimizer that this version knows"
+    return f"{path!r} contains an optimizer that this version of thalweg cannot read"
 
 
 class Opened:
@@ -151,8 +151,8 @@ def load(
     saved, values, extra = file.parsed()
     if params and values is None:
         raise ValueError(
-            f"{file.path!r} holds no parameters (it was saved with params=False); load it with "
-            "params=False, which leaves the parameters as they are"
+            f"{file.path!r} contains no parameters (it was saved with params=False); load it with "
+            "params=False, which keeps the present parameters"
         )
     report = load_state_dict(
         held,

@@ -194,7 +194,8 @@ class CheckpointManager(Fixed):
         """
         if self._every is None:
             raise ValueError(
-                "save_if_due needs to know how often: CheckpointManager(..., every=100), or save"
+                "save_if_due needs an interval; make the manager with one "
+                "(CheckpointManager(..., every=100)), or call save"
             )
         _held(opt)
         with self._alone():
@@ -338,10 +339,10 @@ class CheckpointManager(Fixed):
                 if isinstance(error, OSError) and error.errno != errno.EIO:  # a bad sector
                     raise
                 reasons[path] = str(error)
-                warnings.warn(f"a checkpoint is passed over: {error}", RuntimeWarning, stacklevel=3)
+                warnings.warn(f"a checkpoint is skipped: {error}", RuntimeWarning, stacklevel=3)
         if damaged := [reason for reason in reasons.values() if reason]:
             raise ValueError(
-                itemized(f"no checkpoint in {str(self._directory)!r} is whole", damaged)
+                itemized(f"no checkpoint in {str(self._directory)!r} is intact", damaged)
             )
         return None
 
@@ -398,8 +399,8 @@ class CheckpointManager(Fixed):
 
     def __reduce__(self) -> tuple[Any, ...]:
         raise TypeError(
-            "a CheckpointManager is neither copied nor pickled, as one at a time writes to a "
-            "directory; make another one, of another directory or to read"
+            "a CheckpointManager cannot be copied or pickled, because one writer at a time is "
+            "allowed in a directory; make another one, for another directory or for reading"
         )
 
     def __repr__(self) -> str:
@@ -422,5 +423,7 @@ def _write(
 def _held(opt: Any) -> Held:
     """The internals of an optimizer; TypeError for any other object."""
     if not isinstance(opt, _core.Optimizer):
-        raise TypeError(f"a checkpoint is of an optimizer of thalweg, got {type(opt).__name__}")
+        raise TypeError(
+            f"opt must be one of thalweg.AdamW, Adam, SGDW and SGD, got {type(opt).__name__}"
+        )
     return held_by(opt)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 def integer(minimum: int, maximum: int | None = None) -> Callable[[str], int]:
     """Return a converter that accepts the integers from ``minimum`` to ``maximum``."""
-    accepted = f"at least {minimum}" if maximum is None else f"from {minimum} to {maximum}"
+    accepted = f"of at least {minimum}" if maximum is None else f"from {minimum} to {maximum}"
 
     def convert(text: str) -> int:
         try:
@@ -20,7 +20,7 @@ def integer(minimum: int, maximum: int | None = None) -> Callable[[str], int]:
         except ValueError:
             value = None
         if value is None or value < minimum or (maximum is not None and value > maximum):
-            raise argparse.ArgumentTypeError(f"{text!r} is not an integer {accepted}")
+            raise argparse.ArgumentTypeError(f"must be a whole number {accepted}, got {text!r}")
         return value
 
     return convert
@@ -33,5 +33,5 @@ def not_negative(text: str) -> float:
     except ValueError:
         value = math.nan
     if not (math.isfinite(value) and value >= 0):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a finite number of at least 0")
+        raise argparse.ArgumentTypeError(f"must be finite and at least 0, got {text!r}")
     return value

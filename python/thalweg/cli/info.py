@@ -13,7 +13,7 @@ from thalweg import _core
 if TYPE_CHECKING:
     import argparse
 
-SUMMARY = "print version, CPU level, threads and where their number comes from, and NumPy"
+SUMMARY = "print the versions, the CPU level, and the number of threads with its origin"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

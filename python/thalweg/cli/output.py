@@ -20,7 +20,9 @@ def picture_path(text: str) -> Path:
     """Convert to a path whose ending names a picture format, for argparse."""
     path = Path(text)
     if path.suffix.lower() not in FORMATS:
-        raise argparse.ArgumentTypeError(f"{text!r} does not end in {', '.join(FORMATS)}")
+        raise argparse.ArgumentTypeError(
+            f"must end in {', '.join(FORMATS[:-1])} or {FORMATS[-1]}, got {text!r}"
+        )
     return path
 
 

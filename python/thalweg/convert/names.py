@@ -58,24 +58,27 @@ def flat(params: Any) -> tuple[list[str], list[int] | None]:
     names = [name for group in groups for name in group]
     if not given or len(groups) < len(given) or not all(isinstance(name, str) for name in names):
         raise TypeError(
-            "params must be names of parameters in torch's order, ['w', 'b'], or a list of names "
-            f"for each of its groups, [['w'], ['b']]; got {params!r}"
+            "params must be a list of names in torch's order (['w', 'b']), or a list of names "
+            f"for each of torch's groups ([['w'], ['b']]), got {params!r}"
         )
     return names, [len(group) for group in groups]
 
 
 def differences(held: Held, names: Sequence[str]) -> list[str]:
     """Messages for names that are repeated or unknown."""
-    found = [f"{name!r} is there {n} times" for name, n in Counter(names).items() if n > 1]
+    found = [f"{name!r} occurs {n} times" for name, n in Counter(names).items() if n > 1]
     unknown = [name for name in dict.fromkeys(names) if name not in held.params]
     known = list(held.params)
-    return [*found, *(f"{name!r} is no parameter{did_you_mean(name, known)}" for name in unknown)]
+    return [
+        *found,
+        *(f"{name!r} is not a parameter{did_you_mean(name, known)}" for name in unknown),
+    ]
 
 
 def refuse_params(wrong: Sequence[str]) -> None:
     """Raise ValueError with the list of what is wrong with an `Order`, if it is not empty."""
     if wrong:
-        raise ValueError(itemized("params does not fit", wrong))
+        raise ValueError(itemized("params do not fit", wrong))
 
 
 def transposed_names(held: Held, transpose: Match | None) -> set[str]:
@@ -87,6 +90,7 @@ def transposed_names(held: Held, transpose: Match | None) -> set[str]:
     for name in names:
         if np.ndim(params[name]) != 2:
             raise ValueError(
-                f"transpose is for matrices; it matches {name!r} of {np.shape(params[name])}"
+                f"transpose must match matrices only, got {name!r} of shape "
+                f"{np.shape(params[name])}"
             )
     return set(names)

@@ -72,7 +72,7 @@ def from_optax(
     refuse(held)
     if fields(state) is None:
         raise TypeError(
-            f"state must be what init or update of an optax transformation returned, got "
+            "state must be a state of optax, from init or update of a transformation, got "
             f"{type(state).__name__}"
         )
     step_count = checked_count(step_count)
@@ -105,8 +105,8 @@ def _parts(
         return []
     if "mini_step" in content and whole(content["mini_step"]) != 0:
         raise ValueError(
-            f"the state is amid an accumulation of gradients, mini_step is {content['mini_step']}; "
-            "take it over after a whole number of updates"
+            "the state is in the middle of an accumulation of gradients (mini_step is "
+            f"{content['mini_step']}); convert it after a complete update"
         )
     own = kind(node, content)
     here = [] if own is None else [(path.removeprefix("."), own, content)]
@@ -141,7 +141,7 @@ def _check_found(held: Held, found: Found) -> None:
             found.state = {name: {"step": None} for name in trained}
         return
     needed = "ScaleByAdamState" if held.rule.keeps("exp_avg") else "TraceState"
-    raise ValueError(f"there is no {needed} of optax in what was given, as {held.rule.name} needs")
+    raise ValueError(f"state must contain optax's {needed} for {held.rule.name}, got none")
 
 
 def _counted(found: Found, counts: list[Any]) -> int:

@@ -70,13 +70,13 @@ def to_optax(opt: Optimizer, *, like: Any = None) -> Any:
     made = state.filled(like)
     missing = [name for name in held.trained() if len(states[name]) > 1 and name not in state.taken]
     if missing:
-        raise ValueError(f"like has no place for the state of {', '.join(map(repr, missing))}")
+        raise ValueError(f"like does not fit; missing: {', '.join(map(repr, missing))}")
     return made
 
 
 def _count(step: int) -> Any:
     if step > COUNT_LIMIT:
-        raise ValueError(f"optax counts up to {COUNT_LIMIT}, this is step {step}")
+        raise ValueError(f"the step of optax must be at most {COUNT_LIMIT}, got {step}")
     return np.array(step, np.int32)
 
 
@@ -101,7 +101,8 @@ class _State:
             return (empty, *decay, last)
         if others:
             raise ValueError(
-                f"{others[0]!r} has no momentum and {next(iter(names))!r} has; give a state as like"
+                f"{others[0]!r} has no momentum, but {next(iter(names))!r} has; pass a state of "
+                "optax as like"
             )
         like = unflatten({name: names.get(name) for name in held.params}, held.tree)
         if adam:
@@ -135,10 +136,12 @@ class _State:
         found = flatten(like)
         for name, leaf in found.items():
             if key not in self.states.get(name, {}):
-                raise ValueError(f"like has {name!r}, of which there is no {key} here")
+                raise ValueError(
+                    f"like does not fit; unexpected: {name!r}, which has no {key} here"
+                )
             mine, theirs = self.held.params[name].shape, np.shape(leaf)
             if mine != theirs:
-                raise ValueError(f"{name!r} is {theirs} in like, here it is {mine}")
+                raise ValueError(f"{name!r} in like must have shape {mine}, got {theirs}")
         self.taken.update(found)
         return list(found)
 
@@ -148,8 +151,8 @@ class _State:
         if len(steps) > 1:
             counts = ", ".join(f"{name!r} {step}" for step, name in sorted(steps.items()))
             raise ValueError(
-                f"optax has one count for all parameters, here they have taken different numbers "
-                f"of steps: {counts}"
+                "the numbers of steps must be equal, because optax has one for all parameters, "
+                f"got {counts}"
             )
         return _count(*steps) if steps else self.step_count
 

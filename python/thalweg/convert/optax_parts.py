@@ -72,8 +72,8 @@ def kind(node: Any, content: Mapping[str, Any]) -> set[str] | None:
     keys, name = set(content), type(node).__name__
     if keys == {*ADAM, "nu_max"}:
         raise ValueError(
-            "optax's AMSGrad keeps the maximum of the corrected second moment, thalweg's and "
-            "torch's that of the moment itself: neither follows from the other"
+            "AMSGrad of optax cannot be converted: it keeps the maximum of the bias-corrected "
+            "second moment, thalweg and torch keep the maximum of the uncorrected one"
         )
     for own, of in ((ADAM, "ScaleByAdamState"), (TRACE, "TraceState")):
         if keys == own:
@@ -98,14 +98,14 @@ def refuse(held: Held) -> None:
     """Raise ValueError for settings that optax treats differently or does not have."""
     if held.options["amsgrad"]:
         raise ValueError(
-            "amsgrad=True: optax's AMSGrad keeps the maximum of the corrected second moment, here "
-            "it is that of the moment itself; neither follows from the other"
+            "amsgrad=True has no counterpart in optax, whose AMSGrad keeps the maximum of the "
+            "bias-corrected second moment; thalweg keeps the maximum of the uncorrected one"
         )
     if held.options["maximize"]:
         raise ValueError(
-            "maximize=True has no counterpart in optax: which sign its moments have depends on "
-            "where the gradients are negated"
+            "maximize=True has no counterpart in optax: the sign of its moments depends on where "
+            "the gradients are negated"
         )
     damped = [name for name in held.trained() if held.resolve(name).get("dampening", 0.0) != 0.0]
     if damped:
-        raise ValueError(f"dampening, as {damped[0]!r} has, has no counterpart in optax")
+        raise ValueError(f"dampening, which {damped[0]!r} has, has no counterpart in optax")

@@ -28,7 +28,7 @@ def checked(saved: Any) -> tuple[list[Mapping[str, Any]], bool]:
     """The groups of a state dict, and whether it is of Adam; ``params`` are numbers or names."""
     if not isinstance(saved, Mapping):
         raise TypeError(
-            f"state_dict must be what state_dict() of torch.optim returns, got "
+            "state_dict must be the state dict of an optimizer of torch.optim, got "
             f"{type(saved).__name__}"
         )
     states, groups = saved.get("state"), saved.get("param_groups")
@@ -40,7 +40,7 @@ def checked(saved: Any) -> tuple[list[Mapping[str, Any]], bool]:
         and all(map(_is_group, groups))
     )
     if not whole_form or groups is None:
-        raise ValueError(not_torchs(saved, "; give what the optimizer's state_dict() returned"))
+        raise ValueError(not_torchs(saved, "; pass optimizer.state_dict()"))
     adam = all(key in groups[0] for key in ADAM)
     for i, group in enumerate(groups):
         if any(key not in group for key in (ADAM if adam else SGD)):
@@ -77,7 +77,7 @@ def names(held: Held, groups: list[Mapping[str, Any]], params: Order | None) -> 
     theirs: list[str] = [name for group in groups for name in group.get("param_names") or ()]
     if len(theirs) == sum(sizes) and all(name in held.params for name in theirs):
         if len(set(theirs)) < len(theirs):
-            raise ValueError(f"torch's param_names have a name twice: {', '.join(theirs)}")
+            raise ValueError(f"torch's param_names must be different, got {', '.join(theirs)}")
         return theirs
     return _ordered(held, sizes, theirs)
 
@@ -89,8 +89,8 @@ def _by_name(held: Held, keys: list[str]) -> list[str]:
         order = ", ".join(map(repr, keys[:3])) + (", ..." if len(keys) > 3 else "")
         raise ValueError(
             itemized(
-                f"the names in the state dict do not fit; say what {order} are here, in this "
-                "order, as params=['w', 'b']",
+                f"the names in the state dict do not fit; pass the names that {order} have here, "
+                "in this order, as params=['w', 'b']",
                 wrong,
             )
         )
@@ -102,7 +102,9 @@ def _asked(held: Held, sizes: list[int], params: Order) -> list[str]:
     ours, asked = flat(params)
     wrong = differences(held, ours)
     if (asked or [len(ours)]) != (sizes if asked else [sum(sizes)]):
-        wrong.append(f"torch has groups of {sizes} parameters, params has {asked or len(ours)}")
+        wrong.append(
+            f"params must have groups of {sizes} names, as torch has, got {asked or len(ours)}"
+        )
     refuse_params(wrong)
     return ours
 
@@ -111,21 +113,22 @@ def _ordered(held: Held, sizes: list[int], theirs: list[str]) -> list[str]:
     """The names in the order of the tree, for one group."""
     if len(sizes) > 1:
         raise ValueError(
-            f"torch has {len(sizes)} groups, whose order is not that of the tree; say which names "
-            "they have, as params=[['w'], ['b']]"
+            f"torch has {len(sizes)} groups, which may be in another order than the tree; pass the "
+            "names in each, as params=[['w'], ['b']]"
         )
     orders = [convertible(held), list(held.params)]
     fitting = [order for order in orders if len(order) == sizes[0]]
     if not fitting:
         raise ValueError(
-            f"torch has {sizes[0]} parameters, here {len(orders[0])} of {len(orders[1])} train; "
-            "say which they are, as params=['w', 'b']"
+            f"the state dict has {sizes[0]} parameters, the optimizer has {len(orders[1])}, of "
+            f"which {len(orders[0])} can be converted; pass their names in torch's order, as "
+            "params=['w', 'b']"
         )
     for ours, name in zip(fitting[0], theirs, strict=False):
         if name != ours and name in held.params:
             raise ValueError(
-                f"torch's param_names have {name!r} where the order of the tree has {ours!r}; say "
-                "which is which, as params=['w', 'b']"
+                f"torch's param_names have {name!r} where the tree has {ours!r}; pass the names in "
+                "torch's order, as params=['w', 'b']"
             )
     return fitting[0]
 

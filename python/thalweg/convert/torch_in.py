@@ -123,7 +123,9 @@ def _read_state(
     found.mismatched += [f"parameter {key!r} is in param_groups twice" for key in repeated]
     known = set(keys)
     found.mismatched += [
-        f"state of parameter {key!r}, which no group has" for key in states if key not in known
+        f"unexpected: state of parameter {key!r}, which is in no group"
+        for key in states
+        if key not in known
     ]
     counted = "betas" in groups[0]
     for key, name in zip(keys, found.names, strict=False):
@@ -151,4 +153,6 @@ def _hint(name: str, param: Any, leaf: dict[str, Any]) -> list[str]:
     if shape == shape[::-1] or shapes != {shape[::-1]}:
         return []
     there = shape[::-1]
-    return [f"{name!r} is {shape} here and {there} in torch; transpose={name!r} swaps the axes"]
+    return [
+        f"{name!r} has shape {shape} here and {there} in torch; transpose={name!r} swaps the axes"
+    ]

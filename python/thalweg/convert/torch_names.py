@@ -30,7 +30,7 @@ def is_state_dict(value: Any) -> bool:
 def not_torchs(value: Mapping[Any, Any], way: str = "") -> str:
     """The message for a mapping that is no state dict of torch; `way` is the default advice."""
     return (
-        "not a state dict of torch.optim: it needs 'state' and 'param_groups', and has "
+        "not a state dict of torch.optim: it must have 'state' and 'param_groups', got "
         f"{some([*map(repr, value)]) or 'nothing'}{hint(value, is_state_dict) or way}"
     )
 

@@ -134,7 +134,7 @@ def _asked(held: Held, params: Order, values: Values) -> list[list[str]]:
     names, sizes = flat(params)
     wrong = differences(held, names)
     given = set(names)
-    wrong += [f"{name!r} trains and is left out" for name in held.trained() if name not in given]
+    wrong += [f"missing: {name!r}" for name in held.trained() if name not in given]
     rest = iter(names)
     groups = [[next(rest) for _ in range(size)] for size in sizes or [len(names)]]
     for group in groups if not wrong else ():
@@ -149,7 +149,8 @@ def _mixed(group: Sequence[str], values: Values) -> list[str]:
     for name in group[1:]:
         first, own = values.of(group[0]), values.of(name)
         found += [
-            f"{group[0]!r} and {name!r} are in one group and have {key} {first[key]} and {own[key]}"
+            f"{group[0]!r} and {name!r} in one group must have the same {key}, got {first[key]} "
+            f"and {own[key]}"
             for key in own
             if first[key] != own[key]
         ]

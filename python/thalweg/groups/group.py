@@ -79,7 +79,7 @@ class Group:
         # `copy` looks up private attributes before they are set.
         if key.startswith("_") or key not in self._values:
             raise AttributeError(
-                f"this group does not set {key!r}; opt.resolve(name) shows what applies"
+                f"{key!r} is not set by this group; opt.resolve(name) has the values of a parameter"
             )
         return self._values[key]
 
@@ -93,16 +93,17 @@ class Group:
     def __delattr__(self, key: str) -> None:
         owner = self._of()
         if self is owner.groups[0] and key in owner.rule.keys:
-            raise AttributeError(f"group 0 holds the values of all parameters; {key!r} stays")
+            raise AttributeError(
+                f"{key!r} cannot be deleted from group 0, which has the values of all parameters"
+            )
         if key not in self._values:
-            raise AttributeError(f"this group does not set {key!r}")
+            raise AttributeError(f"{key!r} is not set by this group")
         owner.edit(self, {k: value for k, value in self._values.items() if k != key})
 
     def _of(self) -> Owner:
         if self._owner is None:
             raise AttributeError(
-                "this group is no longer one of its optimizer's: loading a state "
-                "dict replaced the groups; see opt.groups"
+                "this group was replaced when a state dict was loaded; use opt.groups"
             )
         return self._owner
 

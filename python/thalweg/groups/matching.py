@@ -153,4 +153,4 @@ def _hint(glob: str) -> str:
     if "[" not in glob:
         return ""
     escaped = glob.replace("[", "[[]")
-    return f"; [ ] stands for one of the characters in it, {escaped!r} for the brackets themselves"
+    return f"; [ ] matches one of the characters inside it, {escaped!r} matches brackets"

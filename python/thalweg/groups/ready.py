@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from thalweg import _core
+from thalweg.errors import typed
 from thalweg.groups.matching import Match, Matching, Names, compiled, some
 
 if TYPE_CHECKING:
@@ -131,7 +132,7 @@ class LayerwiseLR:
         what = f"below of layerwise_lr({self.pattern!r})"
         names = [name for name in Matching(params).select(match, what) if layer(name) is None]
         if not names:
-            raise ValueError(f"{what} matches nothing but layers: {match!r}")
+            raise ValueError(f"{what} must match parameters other than the layers, got {match!r}")
         return names
 
 
@@ -194,10 +195,10 @@ def layerwise_lr(pattern: str, decay: Real, *, below: Match | None = None) -> La
     {'embed': 0.125, 'layers.0.w': 0.25, 'layers.1.w': 0.5, 'layers.2.w': 1.0, 'head': 1.0}
     """
     if not isinstance(pattern, str):
-        raise TypeError(f"pattern must be a string, got {pattern!r}")
+        raise TypeError(f"pattern must be a string, got {typed(pattern)}")
     if pattern.count("{}") != 1:
         raise ValueError(
-            "pattern needs one {} for the number of the layer, as 'layers.{}.*' has, got "
+            "pattern must have one {} for the number of the layer, as in 'layers.{}.*', got "
             f"{pattern!r}"
         )
     decay = _core.check_number("decay", decay)

@@ -46,7 +46,7 @@ def specified(owner: Owner, groups: Groups, leaves: Matching) -> list[Group]:
 def _group(owner: Owner, specification: dict[str, Any], leaves: Matching, what: str) -> Group:
     if "match" not in specification:
         keys = ", ".join(map(str, specification)) or "no key"
-        raise TypeError(f"{what} needs 'match' (a glob such as '*.b'), it has {keys}")
+        raise TypeError(f"{what} must have 'match' (a glob such as '*.b'), got {keys}")
     match = specification.pop("match")
     values = {key: check_value(owner.rule, key, v) for key, v in specification.items()}
     return Group(owner, match, leaves.select(match, what), values)

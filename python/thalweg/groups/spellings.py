@@ -32,16 +32,16 @@ STEP_ARGUMENTS = {
     "loss_scale": "scale",
 }
 
-COUNTS = "steps are counted by step_count, from 0 again after opt.reset()"
+COUNTS = "step_count counts the steps; opt.reset() sets it to 0"
 
 ELSEWHERE = {
     **dict.fromkeys(("step", "step_count", "iterations", "global_step"), COUNTS),
-    **dict.fromkeys(("skip_count", "consecutive_skips"), "opt.reset() sets it to zero"),
-    "params": "opt.rebind(params) adopts other arrays, opt.extend(params) more of them",
+    **dict.fromkeys(("skip_count", "consecutive_skips"), "opt.reset() sets it to 0"),
+    "params": "opt.rebind(params) adopts other arrays, opt.extend(params) adds arrays",
     "state": "write into its arrays, as opt.state[name][key][...] = 0",
     **dict.fromkeys(
         ("groups", "param_groups", "defaults"),
-        "edit a group, as opt.groups[0].lr = 0.1; opt.extend(params, groups=...) adds some",
+        "edit a group, as opt.groups[0].lr = 0.1; opt.extend(params, groups=...) adds groups",
     ),
     **dict.fromkeys(
         ("use_ema", "ema_momentum", "ema"), "thalweg.EMA(opt, decay=...) averages parameters"
@@ -52,7 +52,7 @@ ELSEWHERE = {
     ),
     **dict.fromkeys(
         ("foreach", "fused", "capturable", "differentiable", "jit_compile"),
-        "there is nothing to choose",
+        "thalweg has one implementation of a step",
     ),
 }
 

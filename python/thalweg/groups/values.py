@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from thalweg import _core
-from thalweg.errors import check_flag, did_you_mean
+from thalweg.errors import check_flag, did_you_mean, typed
 from thalweg.groups.spellings import SPELLINGS
 from thalweg.schedule.base import Schedule
 
@@ -43,7 +43,7 @@ def check_value(rule: Rule, key: str, value: Any) -> Any:
     """
     if key == "name":
         if not isinstance(value, str):
-            raise TypeError(f"name must be a string, got {value!r}")
+            raise TypeError(f"name must be a string, got {typed(value)}")
         return value
     if key == "frozen":
         check_flag(key, value, bool | np.bool_)
@@ -63,7 +63,7 @@ def check_value(rule: Rule, key: str, value: Any) -> Any:
 def _unknown_key(rule: Rule, key: str) -> str:
     """Message for a key that a group cannot set."""
     if key in rule.options:
-        return f"{key!r} holds for all parameters; pass it to {rule.name}(...)"
+        return f"{key!r} applies to all parameters; pass it to {rule.name}(...)"
     return _unknown(rule, key, [*rule.keys, *GROUP_KEYS])
 
 
@@ -93,7 +93,10 @@ def check_number(key: str, value: Any) -> Kept:
     """
     if isinstance(value, type) and issubclass(value, Schedule):
         name = value.__name__
-        raise TypeError(f"{key} is the class {name} itself; call it, as schedule.{name}(...)")
+        raise TypeError(
+            f"{key} must be a number or a callable, got the class {name}; make a schedule "
+            f"of it (schedule.{name}(...))"
+        )
     return value if callable(value) else _core.check_hyperparameter(key, value)
 
 

@@ -25,8 +25,8 @@ def open_array(path: Path, what: str, like: Any) -> NDArray[Any]:
         array = np.lib.format.open_memmap(path, mode="r+")
     if array.shape != tuple(like.shape) or array.dtype != np.dtype(like.dtype):
         raise ValueError(
-            f"{path} holds {array.dtype} {array.shape}, {what} is {np.dtype(like.dtype)} "
-            f"{tuple(like.shape)}; take another directory, or remove what is there"
+            f"{path} must be {np.dtype(like.dtype)} {tuple(like.shape)}, as {what} is, got "
+            f"{array.dtype} {array.shape}; use another directory, or remove the file"
         )
     return array
 

@@ -54,22 +54,23 @@ def judge(
     )
     if not whole:
         raise ValueError(
-            f"{path} is no record of this optimizer, or one that was cut "
-            f"short; {_way_on(directory, told)}"
+            f"{path} is not a progress record of this optimizer, or is truncated; "
+            f"{_way_on(directory, told)}"
         )
     begun, finished, flushed = (int(words[at]) for at in (Word.BEGUN, Word.FINISHED, Word.FLUSHED))
     count = int(words[Word.COUNTERS])
     if begun != finished:
         raise ValueError(
-            f"a step in {directory} was cut short (writing number {begun}; step_count is "
-            f"{count}): parameters and state are part old and part new; {_way_on(directory, told)}"
+            f"a step in {directory} was interrupted (writing number {begun}; step_count is "
+            f"{count}): parameters and state are partly old and partly new; "
+            f"{_way_on(directory, told)}"
         )
     if not is_of_this_run(words) and flushed != finished:
         raise ValueError(
-            f"the machine was started anew since {directory} was written, and what was written "
-            f"last (number {finished}; step_count is {count}) may not have reached the disk: "
-            "parameters and state may be part old and part new (opt.flush() is the way to be "
-            f"sure); {_way_on(directory, told)}"
+            f"the machine was restarted after {directory} was written, and the last write (number "
+            f"{finished}; step_count is {count}) may not have reached the disk: parameters and "
+            "state may be partly old and partly new (opt.flush() prevents this); "
+            f"{_way_on(directory, told)}"
         )
     skips, consecutive = (int(words[Word.COUNTERS + at]) for at in (1, 2))
     weight = float(words[Word.WEIGHT : Word.WEIGHT + 1].view("<f8")[0])
@@ -81,10 +82,11 @@ def _way_on(directory: Path, told: Mapping[str, Any]) -> str:
     checkpoint = told.get("checkpoint")
     if checkpoint is None:
         return (
-            "no checkpoint was saved or loaded by this optimizer, so begin anew: remove what "
-            "is in the directory"
+            "this optimizer saved or loaded no checkpoint, so remove the contents of the "
+            "directory and start again"
         )
     return (
-        f"the last checkpoint is {checkpoint}: remove {directory / 'progress'}, make the "
-        f"optimizer again as now, and opt.load({checkpoint!r}), which overwrites all of it"
+        f"to continue from the last checkpoint, remove {directory / 'progress'}, make the "
+        f"optimizer again with the same arguments, and call opt.load({checkpoint!r}), which "
+        "overwrites all arrays"
     )

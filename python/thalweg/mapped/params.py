@@ -67,8 +67,8 @@ def map_params(state_dir: str | os.PathLike[str], like: Any) -> Any:
     for name, leaf in leaves.items():
         if not (hasattr(leaf, "shape") and hasattr(leaf, "dtype")):
             raise TypeError(
-                f"leaf {name!r} of like is of type {type(leaf).__name__}; it has to have a shape "
-                "and a dtype: an array, or np.empty(shape, dtype)"
+                f"leaf {name!r} of like must have a shape and a dtype (an array, or "
+                f"np.empty(shape, dtype)), got {type(leaf).__name__}"
             )
     make_directory(directory)
     lock = _core.DirectoryLock(directory, LOCK, join=True)

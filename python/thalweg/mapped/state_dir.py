@@ -52,7 +52,7 @@ class StateDir:
         self.path = Path(os.fspath(state_dir)).resolve()
         if not self.path.is_dir():
             raise ValueError(
-                f"state_dir {self.path} is no directory; parameters are made there first: "
+                f"state_dir {self.path} is not a directory; make the parameters there first: "
                 f"params = thalweg.map_params({str(self.path)!r}, params)"
             )
         self._model = {"rule": rule, **{key: options[key] for key in STRUCTURAL}}
@@ -78,8 +78,8 @@ class StateDir:
             # A record without `optimizer.json` is left by an interrupted constructor only.
             if progress.exists() and read(progress)[Word.BEGUN : Word.BEGUN + 1].any():
                 raise ValueError(
-                    f"{told} is missing, and {progress} says that something was trained; put it "
-                    "back, or remove what else is there to begin anew"
+                    f"{told} is missing, but {progress} records training; restore the file, or "
+                    "remove the contents of the directory and start again"
                 )
             return fresh(torn=False)
         self._saved = read_told(told)
@@ -107,8 +107,9 @@ class StateDir:
         for name, _, key, path in files:
             if name in trained and not path.exists():
                 raise ValueError(
-                    f"{path} is missing, {key} of a parameter ({name!r}) that was trained without "
-                    "it or lost it; put it back, or keep the options that it was trained with"
+                    f"{path}, the {key} of {name!r}, is missing: the file was removed, or the "
+                    "parameter was trained without it; restore the file, or use the same options "
+                    "as in that training"
                 )
         for name, array, _, path in files:
             if name not in trained:  # an existing file belongs to another run
@@ -122,8 +123,8 @@ class StateDir:
         for name, array in params.items():
             if (what := self._foreign(array)) is not None:
                 raise ValueError(
-                    f"parameter {name!r} is {what}; with state_dir every parameter that trains "
-                    "maps a file there, shared and writable (np.memmap of mode 'r+'): "
+                    f"parameter {name!r} must map a file in state_dir, shared and writable "
+                    f"(np.memmap of mode 'r+'), got {what}; make the parameters there first: "
                     f"params = thalweg.map_params({str(self.path)!r}, params)"
                 )
 
@@ -137,7 +138,7 @@ class StateDir:
             return f"a map of mode {mapped.mode!r}"
         if not file.is_relative_to(self.path):
             return f"a map of {file}"
-        return None if file.exists() else f"a map of {file}, which is no longer there"
+        return None if file.exists() else f"a map of {file}, which was removed"
 
     def begin(self, owner: Owner) -> None:
         """Give the counters to the core, and start the record."""

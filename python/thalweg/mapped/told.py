@@ -41,7 +41,7 @@ def read_told(path: Path) -> dict[str, Any]:
         fits = False
     if not fits:
         raise ValueError(
-            f"{path} is not what this version writes (format {FORMAT}); begin anew in another "
+            f"{path} must have format {FORMAT}, which this version of thalweg reads; use another "
             "directory"
         )
     return dict(told)
@@ -63,21 +63,26 @@ def refuse_others(
     saved, found = told["model"], []
     for key, here in model.items():
         if saved.get(key) != here:
-            found.append(f"{key}: {saved.get(key)!r} there, {here!r} here")
+            found.append(f"{key}: saved {saved.get(key)!r}, here {here!r}")
     there = told["parameters"]
-    found += [f"parameter {name!r} is there and not here" for name in there.keys() - leaves]
-    found += [f"parameter {name!r} is here and not there" for name in leaves.keys() - there]
+    found += [f"unexpected: {name!r}" for name in there.keys() - leaves]
+    found += [f"missing: {name!r}" for name in leaves.keys() - there]
     for name in sorted(there.keys() & leaves):
         before, leaf = there[name], leaves[name]
         if before is not None and isinstance(leaf, np.ndarray):
             now = described(directory, leaf)
             found += [
-                f"{key} of parameter {name!r}: {before[key]!r} there, {now[key]!r} here"
+                f"{key} of parameter {name!r}: saved {before[key]!r}, here {now[key]!r}"
                 for key in before.keys() & now
                 if before[key] != now[key]
             ]
     if found:
-        raise ValueError(itemized(f"state_dir {directory} is of another optimizer", sorted(found)))
+        raise ValueError(
+            itemized(
+                f"state_dir {directory} belongs to another optimizer; nothing was loaded",
+                sorted(found),
+            )
+        )
 
 
 def described(directory: Path, array: NDArray[Any]) -> dict[str, Any]:

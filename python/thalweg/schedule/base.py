@@ -134,8 +134,8 @@ class Schedule(ABC):
         # Width and alignment apply to the text. A precision is refused: it is meant for a number.
         if re.fullmatch(r"(.?[<>^])?\d*s?", spec) is None:
             raise TypeError(
-                f"a schedule is no number, to be formatted as {spec!r}: it has one for a step, as "
-                "opt.lr(opt.step_count + 1); report.lr is the rate that a step had"
+                f"a schedule cannot be formatted as {spec!r}; call it with a step "
+                "(opt.lr(opt.step_count + 1)), or format report.lr, the rate of a step"
             )
         return format(repr(self), spec)
 

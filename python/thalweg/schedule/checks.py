@@ -95,7 +95,7 @@ def points(schedule: Any, name: str) -> None:
     if steps[:1] != [1]:
         raise ValueError(f"{name} must begin at step 1, got steps {steps}")
     if len(set(steps)) < len(steps):
-        raise ValueError(f"{name} must have one value a step, got steps {steps}")
+        raise ValueError(f"{name} must have one value per step, got steps {steps}")
     keep(schedule, name, tuple(checked))
 
 

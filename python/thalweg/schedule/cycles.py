@@ -150,7 +150,7 @@ class _Phased(Schedule):
         ends = self._ends()
         if ends[0] < 0 or any(one >= other for one, other in pairwise(ends)):
             raise ValueError(
-                "the phases of one_cycle must end one after the other, got ends at steps "
+                "the phases of one_cycle must end in order, got ends at steps "
                 f"{', '.join(f'{1 + end:g}' for end in ends)}"
             )
 

@@ -318,7 +318,7 @@ class warmup_stable_decay(Warmed):
         checks.choice(self, "shape", "linear", "cosine", "sqrt")
         if (self.warmup or 1) + self.decay > self.total:
             raise ValueError(
-                "warmup (at least 1) and decay must not exceed total together, got "
+                "the sum of warmup (at least 1) and decay must be at most total, got "
                 f"warmup={self.warmup}, decay={self.decay}, total={self.total}"
             )
 

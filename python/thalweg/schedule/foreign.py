@@ -35,9 +35,12 @@ class zero_based(Schedule):
 
     def __post_init__(self) -> None:
         if isinstance(self.function, Schedule):
-            raise TypeError(f"{self.function!r} counts from 1 already; zero_based is for others")
+            raise TypeError(
+                "zero_based must wrap a function that counts steps from 0, got "
+                f"{self.function!r}, which counts from 1"
+            )
         if not callable(self.function):
-            raise TypeError(f"zero_based wraps a function of the step, got {self.function!r}")
+            raise TypeError(f"zero_based must wrap a function of the step, got {self.function!r}")
 
     def _at(self, step: int) -> float:
         return self.function(step - 1)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import MISSING, fields
 from typing import TYPE_CHECKING, Any
 
+from thalweg.errors import unfitting
 from thalweg.schedule.plain import KINDS
 
 if TYPE_CHECKING:
@@ -47,17 +48,17 @@ def from_json(value: Mapping[str, Any]) -> Schedule:
 def _decoded(value: Any) -> Schedule:
     if not isinstance(value, Mapping) or not isinstance(value.get("schedule"), str):
         raise ValueError(  # noqa: TRY004 - invalid JSON is a wrong value, whatever its type
-            f"a schedule in JSON is a mapping with the key 'schedule', got {value!r}"
+            f"a schedule in JSON must be a mapping with the key 'schedule', got {value!r}"
         )
     kind = value["schedule"]
     if kind not in KINDS:
-        raise ValueError(f"there is no schedule {kind!r}; there are {', '.join(KINDS)}")
+        raise ValueError(f"schedule must be one of {', '.join(KINDS)}, got {kind!r}")
     known = fields(KINDS[kind])
     unknown = [key for key in value if key not in {"schedule", *(field.name for field in known)}]
     missing = [f.name for f in known if f.default is MISSING and f.name not in value]
     if unknown or missing:
         raise ValueError(
-            f"the options of schedule {kind!r} do not fit: unknown {unknown}, missing {missing}"
+            f"the options of schedule {kind!r} do not fit{unfitting(missing, unknown)}"
         )
     options = {
         field.name: _decoded(option) if isinstance(option, Mapping) else option

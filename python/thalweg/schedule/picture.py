@@ -63,7 +63,9 @@ def plot(
     steps = _core.check_whole("steps", steps, 1)
     names = [repr(schedule) for schedule in schedules] if labels is None else list(labels)
     if len(names) != len(schedules):
-        raise ValueError(f"there are {len(schedules)} schedules and {len(names)} labels")
+        raise ValueError(
+            f"labels must have one entry per schedule ({len(schedules)}), got {len(names)}"
+        )
     axes = _new_axes() if axes is None else axes
     shown = sorted({1 + i * (steps - 1) // (POINTS - 1) for i in range(POINTS)})
     curves = [[float(schedule(step)) for step in shown] for schedule in schedules]

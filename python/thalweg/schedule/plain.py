@@ -36,8 +36,8 @@ def encode(schedule: Any) -> dict[str, Any]:
     """See `Schedule.to_json`."""
     if not is_plain(schedule):
         raise TypeError(
-            f"{schedule!r} is no JSON value: it calls a function or a class that is not part of "
-            "thalweg.schedule"
+            f"{schedule!r} cannot be converted to JSON: it calls a function or a class that is not "
+            "part of thalweg.schedule"
         )
     return {
         "schedule": _kind(schedule),

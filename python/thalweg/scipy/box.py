@@ -70,13 +70,16 @@ def make_box(bounds: Any, size: int) -> Box:
         return Box(np.full(size, -np.inf), np.full(size, np.inf), bounded=False)
     lower, upper = ends(bounds)
     if lower.size != size and not (isinstance(bounds, Bounds) and lower.size == 1):
-        raise ValueError(f"bounds are for {lower.size} variables, x0 has {size}")
+        raise ValueError(f"bounds must be for the {size} variables of x0, got {lower.size}")
     lower, upper = np.broadcast_to(lower, size), np.broadcast_to(upper, size)
     # In this form, a comparison with NaN counts as empty.
     empty = ~((lower <= upper) & (lower < np.inf) & (upper > -np.inf))
     if empty.any():
         at = int(np.flatnonzero(empty)[0])
-        raise ValueError(f"no number is between the bounds of x[{at}], {lower[at]} and {upper[at]}")
+        raise ValueError(
+            f"the bounds of x[{at}] must have a number between them, got {lower[at]} and "
+            f"{upper[at]}"
+        )
     return Box(lower, upper, bounded=True)
 
 

@@ -140,7 +140,7 @@ class _Watch:
         """Entries of the result about the ending and about samples that were left out."""
         if self._settings.nonfinite != "skip":
             return {"message": ending.message}
-        left_out = f" Samples left out, as they were not finite or too large: {self._skips}."
+        left_out = f" Samples skipped because they were not finite or too large: {self._skips}."
         return {"message": ending.message + left_out, "nskip": self._skips}
 
     def _halts(

@@ -63,8 +63,8 @@ class Objective:
         if not isinstance(returned, tuple | list) or len(returned) != 2:
             what = type(returned).__name__
             raise TypeError(
-                f"with jac=True the objective returns (value, gradient), this one returned {what}: "
-                "return both, or pass jac a function for the gradient, or leave jac out for finite "
+                f"the objective must return (value, gradient) with jac=True, got {what}; return "
+                "both, or pass jac a function for the gradient, or leave jac out for finite "
                 "differences"
             )
         return as_value(returned[0]), as_gradient(returned[1], x.size)
@@ -159,7 +159,7 @@ def make_objective(problem: Problem, settings: Settings, box: Box) -> Objective:
     for key in ("finite_diff_method", "finite_diff_rel_step"):
         if getattr(settings, key) is not None:
             raise ValueError(
-                f"{key} is for finite differences, but jac gives the gradient; leave one out"
+                f"{key} is for finite differences, but jac returns the gradient; pass one of them"
             )
     # With jac=True, `minimize` splits the user's function in two that cache the last `x`. The
     # original must be called once per step even if `x` did not change: it may be a sample.
@@ -179,7 +179,10 @@ def _scheme(jac: Any, settings: Settings) -> str:
     if scheme is not None and scheme not in SCHEMES:
         raise ValueError(f"finite_diff_method must be '2-point', '3-point' or 'cs', got {scheme!r}")
     if jac and scheme and jac != scheme:
-        raise ValueError(f"jac is {jac!r} and finite_diff_method is {scheme!r}; leave one out")
+        raise ValueError(
+            f"jac and finite_diff_method must be the same, got {jac!r} and {scheme!r}; "
+            "pass one of them"
+        )
     return scheme or jac or "2-point"
 
 
@@ -211,14 +214,16 @@ def as_number(returned: Any, *, complex_too: bool = False) -> Any:
     """
     if isinstance(returned, tuple):
         raise TypeError(
-            f"the objective returned a tuple of {len(returned)} where a number is needed: pass "
+            f"the objective must return a number, got a tuple of length {len(returned)}; pass "
             "jac=True if it returns (value, gradient)"
         )
     value = np.asarray(returned)
     if value.dtype.kind not in ("biufc" if complex_too else "biuf"):
         raise TypeError(f"the objective must return a real number, got {kind(returned)}")
     if value.size != 1:
-        raise ValueError(f"the objective must return one number, got an array of {value.shape}")
+        raise ValueError(
+            f"the objective must return one number, got an array of shape {value.shape}"
+        )
     return value.item()
 
 
@@ -231,7 +236,9 @@ def as_gradient(returned: Any, size: int) -> NDArray[np.float64]:
         For a sparse array, a dtype that is not real, or another shape.
     """
     if sparse.issparse(returned):
-        raise TypeError("the gradient is sparse; return gradient.toarray().ravel()")
+        raise TypeError(
+            "the gradient must be dense, got a sparse array; return gradient.toarray().ravel()"
+        )
     gradient = np.atleast_1d(np.asarray(returned))
     if gradient.dtype.kind not in "biuf":
         raise TypeError(f"the gradient must be an array of real numbers, got {kind(returned)}")

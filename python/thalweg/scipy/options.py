@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 
-from thalweg.errors import check_flag
+from thalweg.errors import check_flag, typed
 from thalweg.groups.rule import OPTIONS
 from thalweg.groups.values import DECAYS, GROUP_KEYS
 from thalweg.optimizers import SGD, Adam, AdamW
@@ -134,8 +134,8 @@ def _with_tolerance(given: dict[str, Any], tol: Any) -> dict[str, Any]:
     for key, value in (("tol", tol), ("gtol", given.get("gtol")), ("ftol", given.get("ftol"))):
         if value is not None:
             raise ValueError(
-                f"{key} compares values that stochastic=True says are samples; leave one out and "
-                "end the run by maxiter or the callback"
+                f"{key} cannot be combined with stochastic=True, because it compares values, which "
+                "are then samples; end the run by maxiter or the callback"
             )
     return {**given, "gtol": None, "ftol": None}
 
@@ -153,7 +153,7 @@ def _is_number(value: Any) -> bool:
 
 def _check_count(key: str, value: Any, least: int) -> None:
     if not _is_number(value):
-        raise TypeError(f"{key} must be a number, got {value!r}")
+        raise TypeError(f"{key} must be a number, got {typed(value)}")
     if not value >= least:  # `not >=` refuses NaN too
         raise ValueError(f"{key} must be at least {least}, got {value!r}")
 
@@ -162,7 +162,7 @@ def _check_tolerance(key: str, value: Any) -> None:
     if value is None:
         return
     if isinstance(value, bool | np.bool_) or np.asarray(value).dtype.kind not in "iuf":
-        raise TypeError(f"{key} must be a number, or None for no such test, got {value!r}")
+        raise TypeError(f"{key} must be a number, or None for no test, got {typed(value)}")
     if np.ndim(value) or not 0 <= value < np.inf:
         raise ValueError(f"{key} must be one number, finite and at least 0, got {value!r}")
 
@@ -172,6 +172,6 @@ def _check_nonfinite(settings: Settings) -> None:
         raise ValueError(f"nonfinite must be 'stop' or 'skip', got {settings.nonfinite!r}")
     if settings.nonfinite == "skip" and not settings.stochastic:
         raise ValueError(
-            "nonfinite='skip' takes another sample of a stochastic objective; pass "
-            "stochastic=True, if it is one"
+            "nonfinite='skip' needs stochastic=True, because it takes another sample of the "
+            "objective"
         )

@@ -56,8 +56,8 @@ def each_rate(lr: Any, size: int) -> list[Number]:
     shape = np.shape(lr)
     if shape != (size,):
         raise ValueError(
-            f"lr must be one for all variables, or one for each of the {size}, got those of shape "
-            f"{shape}"
+            f"lr must be one number, or one for each of the {size} variables, got an array of "
+            f"shape {shape}"
         )
     return [_rate(f"lr[{i}]", rate) for i, rate in enumerate(lr)]
 

@@ -24,7 +24,7 @@ NO_PROGRESS = Ending(
 )
 NOT_FINITE = Ending(3, "The objective or its gradient is not finite.")
 OVERFLOW = Ending(3, "The gradient is too large: its square overflows.")
-NO_SAMPLE = Ending(3, "For n_iter_no_change samples in a row, none could be used.")
+NO_SAMPLE = Ending(3, "None of n_iter_no_change consecutive samples could be used.")
 HALTED = Ending(99, "`callback` raised `StopIteration`.")
 
 

@@ -41,7 +41,12 @@ def read(leaf: Mapping[str, Any]) -> dict[str, Any]:
 def differences(name: str, param: Any, saved: Mapping[str, Any], expected: set[str]) -> list[str]:
     """Differences between the saved step and arrays of a parameter and those `expected`."""
     if not is_step(saved.get("step")):
-        return [f"state of {name!r}: step is {saved.get('step')!r}"]
+        return [
+            (
+                f"state of {name!r}: step must be a whole number from 0 to 2**63 - 1, got "
+                f"{saved.get('step')!r}"
+            )
+        ]
     keys = {key for key in saved if key != "step"}
     if keys != expected:
         return [f"state of {name!r}: saved {sorted(keys, key=str)}, here {sorted(expected)}"]
@@ -54,9 +59,9 @@ def differs(what: str, param: Any, array: Any) -> str | None:
     if isinstance(array, np.ma.MaskedArray):
         return f"{what}: saved a masked array; fill it first (array.filled(0))"
     if isinstance(array, Unreadable):
-        return f"{what}: saved {array.kind}, which does not become an ndarray; {array.reason}"
+        return f"{what}: saved {array.kind}, must be convertible to an ndarray; {array.reason}"
     if not isinstance(array, np.ndarray | _core.Stored):
-        return f"{what}: saved {type(array).__name__}, not an array"
+        return f"{what}: saved {type(array).__name__}, must be an array"
     if array.shape != param.shape or array.dtype != param.dtype:
         return f"{what}: saved {array.dtype} {array.shape}, here {param.dtype} {param.shape}"
     return None

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from thalweg.errors import type_name
 from thalweg.state.whole import hint
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def readable(value: Any) -> Any:
         if isinstance(error, RuntimeError) and type(error) is not RuntimeError:
             raise  # a subclass, such as RecursionError, has another cause
         reason = str(error).partition("\n")[0]
-        return Unreadable(f"{type(value).__module__}.{type(value).__qualname__}", reason)
+        return Unreadable(type_name(value), reason)
 
 
 def is_step(value: Any) -> bool:
@@ -110,13 +111,18 @@ def check_form(saved: Mapping[str, Any]) -> None:
         ),
     }
     if not isinstance(saved, Mapping):
-        raise ValueError(f"not a state dict of thalweg: it is {type(saved).__name__}")  # noqa: TRY004 - ValueError, as for all differences
+        raise ValueError(  # noqa: TRY004 - ValueError, as for all differences
+            f"not a state dict of thalweg: it must be a mapping, got {type(saved).__name__}"
+        )
     wrong = [key for key, fits in checks.items() if key not in saved or not fits(saved[key])]
     if wrong:
         listed = ", ".join(wrong)
         way = hint(
             saved, lambda value: isinstance(value, Mapping) and checks.keys() <= value.keys()
         )
-        raise ValueError(f"not a state dict of thalweg: {listed} missing or malformed{way}")
+        raise ValueError(f"not a state dict of thalweg; missing or malformed: {listed}{way}")
     if (version := whole(saved["format"])) != FORMAT:
-        raise ValueError(f"state dict of format {version}, this version reads {FORMAT}")
+        raise ValueError(
+            f"the state dict must have format {FORMAT}, which this version of thalweg "
+            f"reads, got {version}"
+        )

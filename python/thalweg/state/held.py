@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from thalweg import _core
+from thalweg.errors import typed
 from thalweg.groups.cascade import Cascade
 from thalweg.groups.group import Group, become, retire, set_values, values_of
 from thalweg.groups.matching import Matching
@@ -85,7 +86,7 @@ class Held:
         values = {key: check_value(rule, key, value) for key, value in values.items()}
         choices = rule.chosen(options)
         if not isinstance(options["nonfinite"], str):
-            raise TypeError(f"nonfinite must be a string, got {options['nonfinite']!r}")
+            raise TypeError(f"nonfinite must be a string, got {typed(options['nonfinite'])}")
         leaves = dict(self.updater.bind(params, rule.name, choices, options["nonfinite"]))
         self.options = options
         self.tree = params

@@ -32,7 +32,7 @@ class States(Mapping[str, "LeafState"]):
         owner = self._owner
         arrays = owner.updater.state(name) if name in owner.params else None
         if arrays is None:
-            raise KeyError(f"no state of {name!r}: it never trained, or is no parameter")
+            raise KeyError(f"{name!r} has no state: it never trained, or is not a parameter")
         return LeafState(owner, name, arrays)
 
     def __iter__(self) -> Iterator[str]:

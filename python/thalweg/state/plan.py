@@ -202,19 +202,19 @@ class Plan:
         """Raise ValueError if an entry is missing, unexpected or mismatched."""
         found = [
             *self.mismatched,
-            *(f"nothing saved for {name!r}" for name in self.missing),
+            *(f"missing: {name!r}" for name in self.missing),
             *(
-                f"saved {name!r}, which is no parameter that can train here"
+                f"unexpected: {name!r}, which is not a parameter that can train here"
                 for name in self.unexpected
                 if name not in self.saved["attached"] and name not in self.unmatched
             ),
             *(
-                f"saved groups are for {name!r}, which is no parameter here"
+                f"unexpected in the saved groups: {name!r}, which is not a parameter here"
                 for name in self.unmatched
             ),
             *(
-                f"saved {name!r}, an accumulator or average that is not here; make it first, as "
-                "thalweg.EMA(opt, ...) or thalweg.Accumulator(opt)"
+                f"unexpected: {name!r}, an accumulator or average that is not attached here; "
+                "attach it first (thalweg.EMA(opt, ...) or thalweg.Accumulator(opt))"
                 for name in self.unexpected
                 if name in self.saved["attached"]
             ),

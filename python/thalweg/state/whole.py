@@ -21,7 +21,7 @@ def hint(saved: Any, fits: Callable[[Any], bool]) -> str:
     found = _inside(saved, fits, DEPTH)
     if not found:
         return ""
-    return f"; it looks like a whole checkpoint: give {some(found, ' or ')}"
+    return f"; it looks like a whole checkpoint: pass {some(found, ' or ')}"
 
 
 def _inside(

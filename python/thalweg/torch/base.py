@@ -178,8 +178,8 @@ class Optimizer(torch.optim.Optimizer):
             # The level of the caller, above torch's hooks and this call.
             warnings.warn(
                 "no parameter of the optimizer has a gradient, so nothing was updated; if the "
-                "model has other parameters by now (load_state_dict with assign=True makes them), "
-                "make a new optimizer",
+                "parameters of the model were replaced (as load_state_dict with assign=True "
+                "does), make a new optimizer",
                 stacklevel=3,
             )
         return loss
@@ -224,8 +224,8 @@ class Optimizer(torch.optim.Optimizer):
         params = self.param_groups[-1]["params"]
         if len({*map(id, params)}) < len(params):
             warnings.warn(
-                "a parameter that a group has twice is updated once in a step; torch.optim updates "
-                "it once for each time",
+                "a parameter is in a group more than once; thalweg updates it once per step, "
+                "torch.optim once per occurrence",
                 stacklevel=2,
             )
         if "_members" not in self.__dict__:  # called by torch's constructor

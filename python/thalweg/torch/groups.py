@@ -39,9 +39,8 @@ def _same(groups: list[dict[str, Any]], key: str) -> bool:
     for position, group in enumerate(groups):
         if group[key] != first:
             raise ValueError(
-                f"{key} is {first!r} in param_groups[0] and {group[key]!r} in "
-                f"param_groups[{position}], must be the same in all groups; make an optimizer for "
-                "each"
+                f"{key} must be the same in all groups, got {first!r} in param_groups[0] and "
+                f"{group[key]!r} in param_groups[{position}]; make an optimizer for each"
             )
     return bool(first)
 
@@ -58,8 +57,9 @@ def _check_options(groups: list[dict[str, Any]]) -> None:
         for key in ("capturable", "differentiable"):
             if group.get(key):
                 raise ValueError(
-                    f"{key}=True in param_groups[{position}]: thalweg.torch neither runs in CUDA "
-                    "graphs nor differentiates through a step; leave it False, or use torch.optim"
+                    f"{key} must be False in param_groups[{position}], got True: thalweg.torch "
+                    "neither runs in CUDA graphs nor differentiates through a step; use "
+                    "torch.optim for this"
                 )
 
 

@@ -65,8 +65,8 @@ def number(key: str, group: int, value: Any) -> Any:
     if isinstance(value, torch.Tensor):
         if value.numel() != 1:
             raise ValueError(
-                f"Tensor {key} must be 1-element; that of param_groups[{group}] is a tensor of "
-                f"shape {tuple(value.shape)}"
+                f"Tensor {key} must be 1-element, got a tensor of shape {tuple(value.shape)} in "
+                f"param_groups[{group}]"
             )
         return value.item()
     return value

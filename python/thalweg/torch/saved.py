@@ -73,19 +73,18 @@ def restored(
     """
     where = "opt.state" if live else "the saved state"
     if not isinstance(entry, dict):
-        raise TypeError(f"{where} of {slot.name!r} is a {type(entry).__name__}, must be a dict")
+        raise TypeError(f"{where} of {slot.name!r} must be a dict, got {type(entry).__name__}")
     adam, own = bound.counted, own_keys(bound, slot)
     begun = KEYS if adam else ("momentum_buffer", "exp_avg")
     if not entry or (own and all(entry.get(key) is None for key in begun)):
         return None
     missing = [key for key in own if entry.get(key) is None]
     if missing:
-        way = (
-            "delete the whole entry to start it anew" if live else "it is that of another optimizer"
-        )
+        got = ", ".join(str(key) for key, value in entry.items() if value is not None)
+        way = "delete the whole entry to reset it" if live else "it belongs to another optimizer"
         raise ValueError(
-            f"{where} of {slot.name!r} has {', '.join(map(str, entry))}, and needs "
-            f"{', '.join(own)}; {way}{'' if live else ', or of other options'}"
+            f"{where} of {slot.name!r} must have {', '.join(own)}, got "
+            f"{got or 'nothing'}; {way}{('' if live else ', or to other options')}"
         )
     # torch's SGD has no count. Any count above 0 is right: only the first step is different.
     step = _whole(f"{where} of {slot.name!r}", entry["step"]) if adam else 1
@@ -101,19 +100,19 @@ def _array(what: str, param: Any, value: Any, live: bool) -> Any:
     if not isinstance(value, torch.Tensor) or value.shape != param.shape:
         shape = tuple(getattr(value, "shape", ()))
         raise ValueError(
-            f"{what} is a {type(value).__name__} of shape {shape}, must be a tensor of shape "
-            f"{tuple(param.shape)}"
+            f"{what} must be a tensor of shape {tuple(param.shape)}, got a {type(value).__name__} "
+            f"of shape {shape}"
         )
     plain = value.layout is torch.strided and value.device.type == "cpu" and not value.is_quantized
     if not plain or (live and value.dtype != param.dtype):
         raise ValueError(
-            f"{what} is {value.dtype}, {value.layout} on {value.device}, must be {param.dtype}, "
-            "dense on the CPU"
+            f"{what} must be {param.dtype}, dense on the CPU, got {value.dtype}, {value.layout} on "
+            f"{value.device}"
         )
     if live and value.is_shared():
         raise ValueError(
-            f"{what} is in shared memory, which the optimizer does not train in; put in a copy "
-            "(clone), or use torch.optim"
+            f"{what} must not be in memory shared between processes; assign a copy (clone), or use "
+            "torch.optim"
         )
     return value.detach().resolve_neg().to(param.dtype).numpy()
 
@@ -121,5 +120,7 @@ def _array(what: str, param: Any, value: Any, live: bool) -> Any:
 def _whole(what: str, value: Any) -> int:
     step = value.item() if isinstance(value, torch.Tensor) and value.numel() == 1 else value
     if not isinstance(step, int | float) or step % 1 != 0 or not 0 <= step < STEP_LIMIT:
-        raise ValueError(f"step of {what} is {value!r}, must be a whole number")
+        raise ValueError(
+            f"step of {what} must be a whole number from 0 to 2**63 - 1, got {value!r}"
+        )
     return int(step)

@@ -92,9 +92,9 @@ class Shown:
         if self._places_now() == self._places:
             return
         warnings.warn(
-            "a tensor of opt.state was given other memory (t.data = ..., t.share_memory_()), which "
-            "the steps since then have not used; saved is the state that they have used; put "
-            "another tensor in its place instead, opt.state[p][key] = t",
+            "the memory of a tensor in opt.state was replaced (t.data = ..., t.share_memory_()), "
+            "but steps used the old memory, whose values are kept; assign another tensor instead "
+            "(opt.state[p][key] = t)",
             stacklevel=4,
         )
         names = self.names(state, bound)
@@ -128,7 +128,7 @@ class Shown:
         if not self._woken and self.shows(state):
             return
         if not isinstance(state, dict):
-            raise TypeError(f"opt.state is a {type(state).__name__}, must be a dict")
+            raise TypeError(f"opt.state must be a dict, got {type(state).__name__}")
         changed = self._counts != np.frombuffer(self._told)
         known = {id(key): copy for key, _, copy in self._known}
         found: dict[int, dict[str, Any]] = {}

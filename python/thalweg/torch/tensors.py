@@ -53,7 +53,7 @@ def parameter_array(name: str, param: Any) -> NDArray[Any]:
         )
     if param.dtype not in TRAINABLE:
         raise TypeError(
-            f"{what} is {param.dtype}, must be torch.float32 or torch.float64; convert the model "
+            f"{what} must be torch.float32 or torch.float64, got {param.dtype}; convert the model "
             "(model.float()), or use torch.optim"
         )
     array: NDArray[Any] = param.detach().numpy()
@@ -72,8 +72,8 @@ def gradient_array(name: str, gradient: Any) -> NDArray[Any]:
     _check_kind(what, gradient)
     if gradient.dtype not in TRAINABLE:
         raise TypeError(
-            f"{what} is {gradient.dtype}, must be torch.float32 or torch.float64; assign "
-            "p.grad = p.grad.float() before the step"
+            f"{what} must be torch.float32 or torch.float64, got {gradient.dtype}; assign p.grad = "
+            "p.grad.float() before the step"
         )
     # `numpy` refuses a tensor that requires grad, and a negated view.
     array: NDArray[Any] = gradient.detach().resolve_neg().numpy()
@@ -84,21 +84,21 @@ def _check_kind(what: str, tensor: Any) -> None:
     """Raise an error unless the numbers of `tensor` are in dense memory of the CPU."""
     if type(tensor).__torch_dispatch__ is not torch.Tensor.__torch_dispatch__:
         raise TypeError(
-            f"{what} is a {type(tensor).__name__}, must be a plain torch.Tensor or nn.Parameter; "
+            f"{what} must be a plain torch.Tensor or nn.Parameter, got {type(tensor).__name__}; "
             "use torch.optim"
         )
     if tensor.layout is not torch.strided:
         raise TypeError(
-            f"{what} has the layout {tensor.layout}, must be dense (torch.strided); convert it "
-            "(to_dense), and for an embedding use nn.Embedding(sparse=False)"
+            f"{what} must be dense (torch.strided), got {tensor.layout}; convert it (to_dense), "
+            "and for an embedding use nn.Embedding(sparse=False)"
         )
     if tensor.device.type == "meta":
         raise ValueError(
-            f"{what} is on the meta device and has no numbers yet; "
-            "model.to_empty(device='cpu') allocates them"
+            f"{what} must be on the CPU, got the meta device; allocate it "
+            "(model.to_empty(device='cpu'))"
         )
     if tensor.device.type != "cpu":
         raise ValueError(
-            f"{what} is on {tensor.device}, must be on the CPU; move the model (model.cpu()) "
-            "before the optimizer is made, or use torch.optim"
+            f"{what} must be on the CPU, got {tensor.device}; move the model (model.cpu()) before "
+            "the optimizer is made, or use torch.optim"
         )

@@ -37,13 +37,13 @@ impl<'py> Rows<'py> {
                 }
                 other => {
                     let count = |n: Option<usize>| {
-                        n.map_or("one array".to_owned(), |n| format!("a sequence of {n}"))
+                        n.map_or("one array".to_owned(), |n| format!("a sequence of length {n}"))
                     };
                     return Err(Refusal::Value(format!(
-                        "{name} is {}, {} is {}; they must correspond",
-                        count(other.map(|column| column.len())),
-                        names[PARAMETER],
+                        "{name} must be {}, as {} is, got {}",
                         count(sequence.then_some(len)),
+                        names[PARAMETER],
+                        count(other.map(|column| column.len())),
                     )));
                 }
             }
@@ -79,7 +79,7 @@ impl<'py> Rows<'py> {
         Err(Refusal::Overlap {
             written: describe(earlier),
             other: describe(later),
-            advice: "pass arrays with memory of their own (array.copy())",
+            advice: "pass a copy of one (array.copy())",
         })
     }
 }
@@ -123,8 +123,9 @@ fn check<'a, 'py>(
         if !read_only && found != storage {
             return Err(Refusal::Dtype {
                 what: what(),
-                got: format!("of dtype {}", found.numpy()),
-                advice: "state has the type of its parameter".to_owned(),
+                kind: format!("the dtype of its parameter, {}", storage.numpy()),
+                got: found.numpy().to_owned(),
+                advice: "convert it (array.astype(p.dtype))",
             });
         }
         let memory = Memory::of(array);

@@ -20,41 +20,42 @@ use crate::interpreter::types::{loaded_modules, type_name};
 use thalweg::array::pointer::Pointer;
 use thalweg::array::storage::Storage;
 
-/// Advice in messages about arrays in one role.
+/// Parts of messages about arrays in one role.
 struct Advice {
     role: Role,
+    /// The accepted objects.
+    kind: &'static str,
     /// For an object that is not an array.
     no_array: &'static str,
-    /// The accepted arrays.
-    are: &'static str,
     /// Conversions from another dtype, complex numbers, objects and records.
     ways: [&'static str; 4],
 }
 
 const PARAMETER: Advice = Advice {
     role: Role::Written,
-    no_array: "arrays that are updated are float32 or float64 ndarrays, in dicts, lists or tuples \
-               (np.asarray(x, np.float32))",
-    are: "arrays that are updated are float32 or float64 in native byte order",
+    kind: "a float32 or float64 ndarray, or a dict, list or tuple of them",
+    no_array: "convert it (np.asarray(x, np.float32))",
     ways: [
-        "array.astype(np.float32)",
-        "array.view(array.real.dtype) trains real and imaginary parts, in place",
-        "list(array) where it holds arrays, array.astype(np.float32) where it holds numbers",
-        "array['name'].copy() for a field by itself",
+        "convert it (array.astype(np.float32))",
+        "pass a view of real and imaginary parts (array.view(array.real.dtype))",
+        "convert it (list(array) for an array of arrays, array.astype(np.float32) for numbers)",
+        "pass a copy of one field (array['name'].copy())",
     ],
 };
-/// The accepted gradients, for an object that is not an array.
-pub const GRADIENTS_ARE: &str =
-    "gradients are float32 or float64 ndarrays (np.asarray(g, np.float32))";
+/// An accepted gradient.
+pub const GRADIENT_KIND: &str = "a float32 or float64 ndarray";
+/// Advice for a gradient that is not an array.
+pub const GRADIENT_ADVICE: &str = "convert it (np.asarray(g, np.float32))";
+const DTYPES: &str = "dtype float32 or float64 in native byte order";
 const GRADIENT: Advice = Advice {
     role: Role::Read,
-    no_array: GRADIENTS_ARE,
-    are: "gradients are float32 or float64 in native byte order",
+    kind: GRADIENT_KIND,
+    no_array: GRADIENT_ADVICE,
     ways: [
-        "g.astype(np.float32)",
-        "g.view(g.real.dtype) for a parameter that was viewed so",
-        "list(g) where it holds arrays, g.astype(np.float32) where it holds numbers",
-        "g['name'] for a field by itself",
+        "convert it (g.astype(np.float32))",
+        "pass a view, if the parameter is one (g.view(g.real.dtype))",
+        "convert it (list(g) for an array of arrays, g.astype(np.float32) for numbers)",
+        "pass one field (g['name'])",
     ],
 };
 
@@ -65,14 +66,15 @@ fn array_of<'a, 'py>(
     advice: &Advice,
 ) -> Outcome<(&'a Bound<'py, PyUntypedArray>, Storage)> {
     let Ok(array) = object.cast::<PyUntypedArray>() else {
-        let got = format!("of type {}", type_name(object));
+        let (kind, got) = (advice.kind, type_name(object));
         let advice = foreign::advice(object, advice.role).unwrap_or(advice.no_array);
-        return Err(Refusal::NotAnArray { what: what(), got, advice });
+        return Err(Refusal::NotAnArray { what: what(), kind, got, advice });
     };
     if !is_plain(object) && is_masked(object)? {
         let got = "a masked array".to_owned();
         return Err(Refusal::NotAnArray {
             what: what(),
+            kind: advice.kind,
             got,
             advice: "fill it first (array.filled(0))",
         });
@@ -80,9 +82,8 @@ fn array_of<'a, 'py>(
     match storage_of(array) {
         Some(storage) => Ok((array, storage)),
         None => {
-            let got = format!("of dtype {}", dtype_name(array)?);
-            let (are, way) = (advice.are, way_to_numbers(array, advice));
-            Err(Refusal::Dtype { what: what(), got, advice: format!("{are} ({way})") })
+            let (kind, got) = (DTYPES.to_owned(), dtype_name(array)?);
+            Err(Refusal::Dtype { what: what(), kind, got, advice: way_to_numbers(array, advice) })
         }
     }
 }
@@ -165,8 +166,7 @@ impl Checked {
         Occupant { array: self.array.bind(py), storage: self.storage, written: true }
     }
 
-    /// The array's memory, if its struct is unchanged. `advice` follows "put it back" in the
-    /// message.
+    /// The array's memory, if its struct is unchanged. `advice` follows "restore it" in the message.
     pub fn recheck(
         &self,
         py: Python<'_>,
@@ -176,9 +176,9 @@ impl Checked {
         let array = self.array.bind(py);
         let memory = Memory::of(array);
         let how = if storage_of(array) != Some(self.storage) {
-            "its dtype is another"
+            "its dtype differs"
         } else if !same(memory.shape, &self.shape) {
-            "its shape is another"
+            "its shape differs"
         } else if memory.address.addr() != self.address || !same(memory.strides, &self.strides) {
             "its memory has moved"
         } else if !memory.writable() {

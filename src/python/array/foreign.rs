@@ -40,8 +40,8 @@ pub fn as_array<'py>(
                 Some(advice) => advice.to_owned(),
                 None => first_line(py, &cause)?,
             };
-            let what = format!("{} is of type {}", what(), type_name(object));
-            Err(Refusal::Unreadable { what, advice, cause: Box::new(cause) })
+            let (what, got) = (what(), type_name(object));
+            Err(Refusal::Unreadable { what, got, advice, cause: Box::new(cause) })
         }
         Err(error) => Err(error.into()),
     }
@@ -91,10 +91,10 @@ fn advice_by_name(name: &str, role: Role) -> Option<&'static str> {
              tensors themselves",
         ),
         ("torch", Role::Read) => Some(
-            "gradients are dense float32 or float64 tensors on the CPU that need no gradient \
-             themselves (g.detach().float().cpu())",
+            "pass a dense float32 or float64 tensor on the CPU that requires no gradient \
+             (g.detach().float().cpu())",
         ),
-        ("scipy", _) => Some("sparse arrays have to be made dense (x.toarray())"),
+        ("scipy", _) => Some("convert the sparse array to a dense one (x.toarray())"),
         _ => None,
     }
 }

@@ -18,11 +18,11 @@ pub enum Refusal {
     /// The core refused, at a step if one is given.
     Core { error: Error, step: Option<u64> },
     /// An argument is not an ndarray, or it is a masked array.
-    NotAnArray { what: String, got: String, advice: &'static str },
+    NotAnArray { what: String, kind: &'static str, got: String, advice: &'static str },
     /// An array of another library that NumPy cannot convert; `cause` is the library's exception.
-    Unreadable { what: String, advice: String, cause: Box<PyErr> },
+    Unreadable { what: String, got: String, advice: String, cause: Box<PyErr> },
     /// An ndarray whose dtype is not accepted.
-    Dtype { what: String, got: String, advice: String },
+    Dtype { what: String, kind: String, got: String, advice: &'static str },
     /// An array whose shape differs from that of its parameter.
     Shape { what: String, got: Vec<usize>, expected: Vec<usize> },
     /// A read-only array that would be written.
@@ -109,14 +109,18 @@ impl fmt::Display for Refusal {
         match self {
             Refusal::Core { error, step: None } => write!(f, "{error}"),
             Refusal::Core { error, step: Some(step) } => write!(f, "{error} at step {step}"),
-            Refusal::NotAnArray { what, got, advice } => write!(f, "{what} is {got}; {advice}"),
-            Refusal::Dtype { what, got, advice } => write!(f, "{what} is {got}; {advice}"),
-            Refusal::Unreadable { what, advice, .. } => {
-                write!(f, "{what}, which does not become an ndarray; {advice}")
+            Refusal::NotAnArray { what, kind, got, advice } => {
+                write!(f, "{what} must be {kind}, got {got}; {advice}")
+            }
+            Refusal::Dtype { what, kind, got, advice } => {
+                write!(f, "{what} must have {kind}, got {got}; {advice}")
+            }
+            Refusal::Unreadable { what, got, advice, .. } => {
+                write!(f, "{what} must be convertible to an ndarray, got {got}; {advice}")
             }
             Refusal::Shape { what, got, expected } => {
                 let (got, expected) = (Shape(got), Shape(expected));
-                write!(f, "{what} has shape {got}, its parameter has shape {expected}")
+                write!(f, "{what} must have the shape of its parameter, {expected}, got {got}")
             }
             Refusal::NotWritable { what, advice } => write!(
                 f,
@@ -127,30 +131,29 @@ impl fmt::Display for Refusal {
             }
             Refusal::SelfOverlap { what } => write!(
                 f,
-                "several elements of {what} share memory (a broadcast or overlapping view); it is \
-                 updated in place, so pass an array with memory of its own (array.copy())"
+                "elements of {what} share memory (a broadcast or overlapping view); it is updated \
+                 in place, so pass a copy (array.copy())"
             ),
             Refusal::Overlap { written, other, advice } => {
                 write!(f, "{written} and {other} share memory; {advice}")
             }
             Refusal::Changed { what, how, advice } => {
-                write!(f, "{what} has changed since it was taken in: {how}; put it back{advice}")
+                write!(f, "{what} has changed since it was bound: {how}; restore it{advice}")
             }
             Refusal::Rebound { name } => write!(
                 f,
-                "params no longer holds the array that the optimizer updates as {}; assign \
-                 into it (params[...][...] = value) instead of replacing it, or adopt the new \
-                 arrays with opt.rebind(params)",
+                "{} in params was replaced, but the optimizer updates the old array; assign in place \
+                 (params[...][...] = value) instead, or adopt the new arrays with \
+                 opt.rebind(params)",
                 Quoted(name)
             ),
             Refusal::Names { tree, owner, missing, extra, if_missing, if_extra } => {
-                write!(f, "{tree} do not fit the {owner}: ")?;
-                names(f, "missing ", missing)?;
-                f.write_str(if missing.is_empty() || extra.is_empty() { "" } else { ", " })?;
-                names(f, "not a parameter ", extra)?;
+                write!(f, "{tree} do not fit the {owner}")?;
+                names(f, "; missing: ", missing)?;
+                names(f, "; unexpected: ", extra)?;
                 f.write_str(if missing.is_empty() { if_extra } else { if_missing })
             }
-            Refusal::EmptyTree => f.write_str("the tree holds no arrays"),
+            Refusal::EmptyTree => f.write_str("the tree must contain at least one array, got none"),
             Refusal::DuplicateName { name } => {
                 write!(
                     f,
@@ -160,7 +163,7 @@ impl fmt::Display for Refusal {
             }
             Refusal::Key { path, got } => write!(
                 f,
-                "a key {}of the tree is {got}; keys are strings or integers",
+                "a key {}of the tree must be a string or an integer, got {got}",
                 if path.is_empty() { String::new() } else { format!("at {} ", Quoted(path)) }
             ),
             Refusal::Depth => f.write_str(
@@ -172,10 +175,11 @@ impl fmt::Display for Refusal {
             Refusal::NonFinite { counts, step } => {
                 write!(f, "non-finite or too large gradients at step {step}: ")?;
                 first_of(f, counts.iter().map(|(name, n)| format!("{name} ({n})")))?;
-                f.write_str("; nothing was changed (nonfinite=\"skip\" leaves such steps out)")
+                f.write_str("; nothing was changed (nonfinite=\"skip\" skips the step instead)")
             }
             Refusal::Busy => f.write_str(
-                "this object is in use already, in another thread or further up in this one",
+                "this object is already in use, in another thread or up the call stack; one call at \
+                 a time is allowed",
             ),
             Refusal::Open => f.write_str(
                 "a step is open (opt.open_step()); leave its block first, which closes the step",
@@ -186,16 +190,15 @@ impl fmt::Display for Refusal {
             ),
             Refusal::Twice { name } => write!(
                 f,
-                "parameter {} was updated in this step already; each can be once in a step, so add \
-                 up its gradients first",
+                "parameter {} was already updated in this step; add up its gradients and pass them \
+                 once",
                 Quoted(name)
             ),
             Refusal::Held => f.write_str(
-                "the parameters hold their averages (ema.swapped()); leave its block first",
+                "the parameters are swapped with their averages (ema.swapped()); leave its block first",
             ),
             Refusal::Torn => f.write_str(
-                "loading was cut short, so part of the arrays are what was loaded and part what \
-                 they were before; load again",
+                "loading was interrupted, so some arrays are loaded and others are not; load again",
             ),
             Refusal::File(error) => write!(f, "{error}"),
             Refusal::Value(message) => f.write_str(message),

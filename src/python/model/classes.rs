@@ -116,8 +116,8 @@ impl Model {
                 let StateSpec { name: state, when } = self.options.rule.state[active.state.len()];
                 let key = if let When::Nonzero(key) = when { key.name() } else { state };
                 Err(Refusal::Value(format!(
-                    "{key} of {} cannot be changed from zero: it keeps no {state}; make the \
-                     optimizer with {key} above 0",
+                    "{key} of {} must stay 0: the parameter has no {state}; make the optimizer \
+                     with {key} above 0",
                     Quoted(name)
                 )))
             }

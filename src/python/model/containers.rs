@@ -98,5 +98,5 @@ fn key_name(path: &str, key: &Bound<'_, PyAny>) -> Outcome<String> {
     if key.is_instance_of::<PyString>() || key.hasattr("__index__")? {
         return Ok(key.str()?.to_cow()?.into_owned());
     }
-    Err(Refusal::Key { path: path.to_owned(), got: format!("of type {}", type_name(key)) })
+    Err(Refusal::Key { path: path.to_owned(), got: type_name(key) })
 }

@@ -47,6 +47,11 @@ pub struct Active {
     pub dense: bool,
 }
 
+/// Dtype and shape, in messages.
+pub fn kind_of(storage: Storage, shape: &[usize]) -> String {
+    format!("{} {}", storage.numpy(), Shape(shape))
+}
+
 impl Active {
     pub fn new(p: Checked, state: Vec<Checked>) -> Self {
         let dense = {
@@ -63,13 +68,11 @@ impl Active {
         let what = || format!("parameter {}", Quoted(name));
         let (array, storage) = written(object, what)?;
         if storage != self.p.storage || *array.shape() != *self.p.shape {
-            let described =
-                |storage: Storage, shape: &[usize]| format!("{} {}", storage.numpy(), Shape(shape));
             return Err(Refusal::Value(format!(
-                "{} is {}, it was {}; make a new optimizer for other shapes or types",
+                "{} must be {} as before, got {}; make a new optimizer for another shape or dtype",
                 what(),
-                described(storage, array.shape()),
-                described(self.p.storage, &self.p.shape)
+                kind_of(self.p.storage, &self.p.shape),
+                kind_of(storage, array.shape())
             )));
         }
         let state = self.state.iter().map(|s| Checked::new(s.array.bind(object.py()), s.storage));

@@ -120,7 +120,9 @@ impl Record {
             && memory.c_contiguous();
         // An array that owns its memory could be resized.
         let Some(map) = Memory::lender(array).filter(|_| fits) else {
-            return Err(Refusal::Value("the record of progress does not fit".to_owned()));
+            return Err(Refusal::Value(
+                "the progress record has another length or layout".to_owned(),
+            ));
         };
         let words = Words { address: memory.address.cast::<AtomicU64>(), len: memory.len() };
         Ok(Record {
@@ -145,15 +147,14 @@ impl Record {
     pub fn check(&self) -> Outcome<()> {
         if !self.is_ours() {
             return Err(Refusal::Value(
-                "this process was forked from the one that trains the arrays of this state_dir, \
-                 which they belong to; train in that process, or on copies (copy.deepcopy((params, \
-                 opt)))"
+                "this process is a fork of the one that trains in this state_dir; train in that \
+                 process, or on copies (copy.deepcopy((params, opt)))"
                     .to_owned(),
             ));
         }
         if self.closed {
             return Err(Refusal::Value(
-                "the optimizer was closed (opt.close()); make it again with the same state_dir"
+                "the optimizer is closed (opt.close()); make it again with the same state_dir"
                     .to_owned(),
             ));
         }
@@ -163,8 +164,8 @@ impl Record {
     pub fn check_whole(&self) -> Outcome<()> {
         if self.torn {
             return Err(Refusal::Value(
-                "parameters and state are part old and part new, because a step was cut short; \
-                 load a checkpoint with its parameters first (opt.load(path))"
+                "parameters and state are partly old and partly new, because a step was \
+                 interrupted; load a checkpoint with its parameters first (opt.load(path))"
                     .to_owned(),
             ));
         }

@@ -13,8 +13,10 @@ pub struct Wording {
     /// Precedes the name of an input array.
     pub input: &'static str,
     pub inputs: &'static str,
-    /// The accepted inputs.
-    pub are: &'static str,
+    /// An accepted input.
+    pub kind: &'static str,
+    /// Advice for an input that is a container.
+    pub advice: &'static str,
     pub if_missing: &'static str,
     pub if_extra: &'static str,
     /// The message if no leaf that trains has an input.
@@ -28,10 +30,11 @@ const OPTIMIZER: Wording = Wording {
     rebind: ", or adopt the new array with opt.rebind(params)",
     input: "the gradient of",
     inputs: "the gradients",
-    are: crate::array::checks::GRADIENTS_ARE,
+    kind: crate::array::checks::GRADIENT_KIND,
+    advice: crate::array::checks::GRADIENT_ADVICE,
     if_missing: "; give None for a parameter without a gradient, or pass partial=True",
-    if_extra: "; opt.params has the names",
-    none: "no parameter that trains has a gradient; at least one must",
+    if_extra: "; the names are those of opt.params",
+    none: "no parameter that trains has a gradient; pass at least one",
 };
 
 const SUM: Wording = Wording {
@@ -40,7 +43,7 @@ const SUM: Wording = Wording {
     updated: "the sum of",
     rebind: "",
     if_missing: "; give None for a parameter without a gradient",
-    if_extra: "; its parameters are those it was made for",
+    if_extra: "; the parameters of an accumulator are fixed when it is made",
     ..OPTIMIZER
 };
 
@@ -51,10 +54,11 @@ const AVERAGE: Wording = Wording {
     rebind: "",
     input: "parameter",
     inputs: "the parameters",
-    are: "parameters are float32 or float64 ndarrays",
-    if_missing: "; update with all parameters that are averaged",
-    if_extra: "; the average is of the parameters it was made for",
-    none: "no parameter that is averaged is there",
+    kind: "a float32 or float64 ndarray",
+    advice: "restore the array",
+    if_missing: "; restore the averaged parameters",
+    if_extra: "; the parameters of an average are fixed when it is made",
+    none: "no parameter has an average that can be updated; all are frozen or None",
 };
 
 impl Wording {

@@ -276,7 +276,7 @@ impl Stored {
         let tensor = &self.file.tensors()[self.index];
         if *tensor.shape != *live.shape || tensor.dtype != live.storage.dtype() {
             return Err(Refusal::Value(format!(
-                "tensor {} of the checkpoint is of another shape or type than what it is for",
+                "tensor {} of the checkpoint has another shape or dtype than the array to fill",
                 Quoted(&tensor.name)
             )));
         }

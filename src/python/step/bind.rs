@@ -54,7 +54,7 @@ pub fn bind(
             return Err(Refusal::Overlap {
                 written: model.describe(model.written.arrays[written]),
                 other: what(),
-                advice: "pass a gradient with memory of its own (gradient.copy())",
+                advice: "pass a copy of the gradient (gradient.copy())",
             });
         }
 

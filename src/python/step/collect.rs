@@ -36,10 +36,10 @@ pub fn collect(
         && !is_array(grads)?
     {
         return Err(Refusal::NotAnArray {
-            what: format!("the tree of {}", words.inputs),
-            got: format!("of type {}", type_name(grads)),
-            advice: advice(grads, Role::Read)
-                .unwrap_or("it has to be like that of the parameters, or a dict of names"),
+            what: words.inputs.to_owned(),
+            kind: "a tree like that of the parameters, or a dict of names",
+            got: type_name(grads),
+            advice: advice(grads, Role::Read).unwrap_or("pass all arrays in one tree"),
         });
     }
     let mut missing = Vec::new();
@@ -61,8 +61,9 @@ pub fn collect(
     if let Some(name) = missing.iter().find(|name| inside(name)) {
         return Err(Refusal::NotAnArray {
             what: format!("{} {}", words.input, Quoted(name)),
+            kind: words.kind,
             got: "a container".to_owned(),
-            advice: words.are,
+            advice: words.advice,
         });
     }
     if !missing.is_empty() || !extra.is_empty() {

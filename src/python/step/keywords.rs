@@ -42,7 +42,7 @@ pub fn clip_argument(limits: &[(&'static str, Option<&Bound<'_, PyAny>>)]) -> Ou
         [("max_tensor_norm", limit)] => Ok(Clip::TensorNorm(limit)),
         [(_, limit)] => Ok(Clip::Value(limit)),
         [(one, _), (other, _), ..] => {
-            Err(Refusal::Value(format!("{one} and {other} are two ways to clip; give one of them")))
+            Err(Refusal::Value(format!("{one} and {other} cannot be combined; pass one of them")))
         }
     }
 }

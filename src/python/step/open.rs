@@ -23,9 +23,8 @@ pub fn open(py: Python<'_>, guarded: &Guarded, token: u64) -> Outcome<()> {
         let model = model.ready()?;
         if model.options.policy == Policy::Skip {
             return Err(Refusal::Value(
-                "a step that is taken tensor by tensor cannot be skipped as a whole, because some \
-                 parameters are updated before the gradients of others are known; make the \
-                 optimizer with nonfinite='raise' or 'ignore'"
+                "nonfinite must be 'raise' or 'ignore' for open_step, got 'skip': a step that is \
+                 taken tensor by tensor cannot be skipped as a whole"
                     .to_owned(),
             ));
         }

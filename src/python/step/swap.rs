@@ -12,7 +12,7 @@ use crate::array::occupant::Occupant;
 use crate::array::overlap::{first_file_overlap, first_overlap};
 use crate::interpreter::errors::{Outcome, Refusal};
 use crate::model::Model;
-use crate::model::leaf::Active;
+use crate::model::leaf::{Active, kind_of};
 use crate::step::guarded::{Guarded, model_in};
 use thalweg::array::layout::Order;
 use thalweg::array::pointer::{ARRAYS, GRADIENT, Pointer, STATE};
@@ -78,10 +78,15 @@ fn swap_arrays(
     let mut objects = Vec::with_capacity(averages.len());
     for (name, _) in &averages {
         objects.push(params.get_item(name)?.ok_or_else(|| {
-            Refusal::Value(format!(
-                "parameter {} that is averaged is no longer there",
-                Quoted(name)
-            ))
+            let words = model.options.wording;
+            Refusal::Names {
+                tree: words.inputs,
+                owner: words.owner,
+                missing: vec![(*name).clone()],
+                extra: Vec::new(),
+                if_missing: words.if_missing,
+                if_extra: words.if_extra,
+            }
         })?);
     }
     let pairs = objects.iter().zip(&averages);
@@ -96,8 +101,10 @@ fn swap_arrays(
         let (array, storage) = written(object, what)?;
         if *array.shape() != *active.p.shape || storage != active.p.storage {
             return Err(Refusal::Value(format!(
-                "{} no longer has the shape and dtype of its average",
-                what()
+                "{} must be {}, as its average is, got {}",
+                what(),
+                kind_of(active.p.storage, &active.p.shape),
+                kind_of(storage, array.shape())
             )));
         }
         let average = active.p.recheck(py, "", || format!("the average of {}", Quoted(name)))?;
@@ -125,7 +132,7 @@ fn swap_arrays(
         return Err(Refusal::Overlap {
             written: describe(earlier),
             other: describe(later),
-            advice: "pass arrays with memory of their own (array.copy())",
+            advice: "pass a copy of one (array.copy())",
         });
     }
 

@@ -18,13 +18,10 @@ from thalweg.cli.output import picture_path
 if TYPE_CHECKING:
     import argparse
 
-SUMMARY = (
-    "measure steps against the memory limit, NumPy, and those of torch, optax and thinc that are "
-    "installed"
-)
+SUMMARY = "compare steps with the memory limit, NumPy, and torch, optax and thinc if installed"
 EXIT_CODES = (
-    "Exit code: 0 if all that thalweg computes equals thalweg.reference, 1 if not (it is then not "
-    "timed), 2 if the options are wrong, memory does not suffice, the output cannot be written or "
+    "Exit code: 0 if the results of thalweg equal thalweg.reference, 1 if one does not (it is "
+    "not timed), 2 if an option is wrong, memory is too small, the output cannot be written or "
     "the bench extra is missing."
 )
 
@@ -35,7 +32,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--quick",
         action="store_true",
-        help="a smaller large tensor and fewer rounds: seconds instead of minutes",
+        help="use a smaller large tensor and fewer rounds: seconds instead of minutes",
     )
     parser.add_argument(
         "--cases",
@@ -43,7 +40,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         choices=NAMES,
         metavar="NAME",
-        help=f"which models, of {', '.join(NAMES)} (default: all)",
+        help=f"models to measure: {', '.join(NAMES)} (default: all)",
     )
     parser.add_argument(
         "--contenders",
@@ -51,27 +48,34 @@ def configure(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         choices=CONTENDERS,
         metavar="NAME",
-        help=f"which optimizers, of {', '.join(CONTENDERS)} (default: all that are installed)",
+        help=f"optimizers to measure: {', '.join(CONTENDERS)} (default: all that are installed)",
     )
     parser.add_argument(
         "--elements",
         type=integer(1),
         metavar="N",
-        help="parameters of the large tensor (default: 67,108,864, or 4,194,304 if quick; less "
-        "where that needs more than half of the memory available)",
+        help=(
+            "elements of the large tensor (default: 67,108,864, or 4,194,304 with --quick; "
+            "fewer if they need more than half of the available memory)"
+        ),
     )
     parser.add_argument(
         "--rounds",
         type=integer(1),
         metavar="N",
-        help="rounds of every case (default: as many as fit into its time, 15 to 51, or "
-        "3 to 11 if quick)",
+        help=(
+            "rounds per case (default: as many as its time allows, 15 to 51, or 3 to 11 with "
+            "--quick)"
+        ),
     )
     parser.add_argument(
         "--threads",
         type=integer(1, 1024),
         metavar="N",
-        help="threads of thalweg and torch (default: as `thalweg info` says); optax takes all CPUs",
+        help=(
+            "threads of thalweg and torch (default: the number that `thalweg info` prints); "
+            "optax uses all CPUs"
+        ),
     )
     parser.add_argument(
         "--json", type=Path, metavar="PATH", help="save facts about the machine and all samples"

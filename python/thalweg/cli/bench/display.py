@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from thalweg.cli.bench.results import CaseResult
 
 LEGEND = """
-step       median and shortest time of a step, over rounds in which all take turns
-of limit   the time that the same reads and writes take with trivial arithmetic,
-           divided by the step's in the same round; the best is of shortest times;
-           from 4 million elements on measured on the step's own arrays, if it can be
-x thalweg  the step's time, divided by that of thalweg AdamW in the same round
-ignore     nonfinite="ignore": gradients are not looked at first; float64 as well
+step       median and shortest time of a step; in each round, all optimizers take turns
+of limit   time of the same reads and writes with trivial arithmetic, divided by the time
+           of the step in the same round; "best" divides the shortest times; from
+           4 million elements on, measured on the arrays of the step, if possible
+x thalweg  time of the step, divided by the time of thalweg AdamW in the same round
+ignore     nonfinite="ignore": gradients are not checked first; the same for float64
 clipped    by max_norm"""
 WIDTH = 1_000
 REDRAWN_SECONDS = 0.2
@@ -83,7 +83,9 @@ def print_setting(facts: Mapping[str, Any], missing: Iterable[str]) -> None:
     print(f"{facts['threads']} threads ({facts['threads_source']}), CPU level {facts['cpu_level']}")
     print(", ".join(f"{name} {version}" for name, version in facts["versions"].items()))
     if (load := facts["load"] or 0.0) > BUSY:
-        print(f"load {load:.1f}: other programs run too; threads that wait for each other suffer")
+        print(
+            f"load {load:.1f}: other programs are running and slow down steps with several threads"
+        )
     if names := ", ".join(missing):
         print(f"not installed, so not measured: {names}")
 

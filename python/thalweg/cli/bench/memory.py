@@ -32,7 +32,7 @@ def check_fits(elements: int, contenders: Iterable[Contender]) -> None:
     if needed > available:
         raise CommandError(
             f"{elements:,} elements need {needed / GIB:.1f} GiB for all contenders together, "
-            f"{available / GIB:.1f} GiB are available; choose fewer --elements or --contenders"
+            f"{available / GIB:.1f} GiB are available; reduce --elements or --contenders"
         )
 
 

@@ -85,13 +85,16 @@ def _explain_size(chosen: list[Case], arguments: argparse.Namespace) -> None:
     wanted = arguments.elements or _wanted_elements(arguments)
     for case in chosen:
         if case.name == "large" and case.elements < wanted:
-            print(f"{case.title}, not {wanted:,}: more than half of the memory would be needed")
+            print(
+                f"{case.title}, not {wanted:,}: they would need more than half of the available "
+                "memory"
+            )
 
 
 def _measure(case: Case, contenders: list[Contender], arguments: argparse.Namespace) -> CaseResult:
     skipped = {}
     if arguments.quick and len(case.shapes) > QUICK_TENSORS:
-        reason = "compiling it for so many tensors takes too long for a quick run"
+        reason = f"compilation for more than {QUICK_TENSORS} tensors takes too long for --quick"
         skipped = {contender: reason for contender in contenders if contender.compiles}
     present = [contender for contender in contenders if contender not in skipped]
     effort = QUICK if arguments.quick else FULL

@@ -22,8 +22,8 @@ SUMMARY = (
     "train a small NumPy network on handwritten digits with AdamW, Adam + L2 and SGD with momentum"
 )
 EXIT_CODES = (
-    "Exit code: 0 if every run finished, 1 if one met a non-finite gradient and stopped (the table "
-    "says where), 2 if the options are wrong, the output cannot be written or the demo extra is "
+    "Exit code: 0 if every run finished, 1 if a run stopped at a non-finite gradient (the table "
+    "has its step), 2 if an option is wrong, the output cannot be written or the demo extra is "
     "missing."
 )
 
@@ -38,7 +38,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         action="extend",
         nargs="+",
         choices=RECIPES,
-        help="which to train (default: all, side by side)",
+        help="optimizers to compare (default: all)",
     )
     parser.add_argument(
         "--lr",
@@ -50,14 +50,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--schedule",
         choices=SCHEDULES,
         default=DEFAULT,
-        help="how the learning rate goes (default: %(default)s)",
+        help="schedule of the learning rate (default: %(default)s)",
     )
     parser.add_argument(
         "--decay",
         type=not_negative,
         metavar="RATE",
-        help="weight_decay of AdamW, l2 of Adam and SGD; biases are never decayed "
-        f"(default: {own_decay})",
+        help=f"weight_decay of AdamW, l2 of Adam and SGD; biases have none (default: {own_decay})",
     )
     parser.add_argument(
         "--epochs",
@@ -71,27 +70,27 @@ def configure(parser: argparse.ArgumentParser) -> None:
         type=integer(1),
         metavar="N",
         default=32,
-        help="digits a step (default: %(default)s)",
+        help="digits per step (default: %(default)s)",
     )
     parser.add_argument(
         "--seed",
         type=integer(0, 2**32 - 1),
         metavar="N",
         default=0,
-        help="of split, weights and batches; same seed, same numbers (default: %(default)s)",
+        help="seed of the split, the weights and the batches (default: %(default)s)",
     )
     parser.add_argument(
         "--threads",
         type=integer(1, 1024),
         metavar="N",
-        help="threads of the optimizers (default: as `thalweg info` says)",
+        help="threads of the optimizers (default: the number that `thalweg info` prints)",
     )
     parser.add_argument(
         "--output",
         type=picture_path,
         metavar="PATH",
         default=Path("thalweg-demo.png"),
-        help="the picture, in .png, .pdf or .svg (default: %(default)s)",
+        help="file of the picture, .png, .pdf or .svg (default: %(default)s)",
     )
 
 

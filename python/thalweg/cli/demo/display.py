@@ -53,7 +53,7 @@ def print_setting(digits: Digits, plan: Plan) -> None:
     sizes = "-".join(map(str, SIZES))
     print(f"{train:,} handwritten digits to train on, {test} to test (one digit: {1 / test:.2%})")
     print(f"network {sizes}, {plan.epochs} epochs, batches of {plan.batch_size}, seed {plan.seed}")
-    print(f"learning rate: its peak times {plan.factor(digits)!r}")
+    print(f"learning rate: peak * {plan.factor(digits)!r}")
 
 
 def show_epoch(bars: Progress, task: TaskID, run: Run) -> None:

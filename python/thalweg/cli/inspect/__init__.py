@@ -14,22 +14,21 @@ from thalweg.cli.inspect.tensors import others, parameters
 if TYPE_CHECKING:
     import argparse
 
-SUMMARY = "show what is in a checkpoint: rule, groups, and the norms of its arrays"
+SUMMARY = "show the contents of a checkpoint: rule, groups, and the norms of its arrays"
 EXIT_CODES = (
-    "Exit code: 0 if all was shown, 2 if the file cannot be read, is no checkpoint, or has a "
-    "damaged header; with --verify also if it is damaged anywhere, and then nothing is shown."
+    "Exit code: 0 if everything was shown, 2 if the file cannot be read, is not a checkpoint or "
+    "has a damaged header; with --verify also, with no output, if any other part is damaged."
 )
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     parser.epilog = EXIT_CODES
-    parser.add_argument("file", type=Path, metavar="FILE", help="what opt.save has written")
+    parser.add_argument("file", type=Path, metavar="FILE", help="file that opt.save wrote")
     parser.add_argument(
         "--verify",
         action="store_true",
-        help="check the whole file first; without it the header alone is, and arrays are "
-        "shown as they are",
+        help="check the checksum of the whole file first (default: check the header only)",
     )
 
 

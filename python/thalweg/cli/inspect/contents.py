@@ -120,7 +120,9 @@ def opened(path: Path, *, verify: bool) -> Iterator[Contents]:
     with path.open("rb") as file:
         found = os.fstat(file.fileno())
         if _identity(found) != before:
-            raise ValueError(f"{name!r} was replaced or changed while it was read; try again")
+            raise ValueError(
+                f"{name!r} was replaced or changed while it was read; run the command again"
+            )
         tensors = {row[0]: Tensor(*row) for row in listed}
         saved, params = _optimizer(metadata, tensors, name)
         extra, cast = _extra(metadata, tensors)

@@ -53,8 +53,8 @@ def _size(size: int) -> str:
 
 def _verified(contents: Contents) -> str:
     if contents.verified:
-        return "yes, the checksum of the whole file is right"
-    return "no, the header alone was checked; --verify checks all of it"
+        return "yes, the checksum of the whole file is correct"
+    return "no, only the header was checked; --verify checks the whole file"
 
 
 def _skipped(skips: Mapping[str, int]) -> str:
