@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,7 @@ from sections import compare
 from thalweg import machine
 from thalweg.cli.arguments import integer
 from thalweg.cli.bench.cases import NAMES, SMALLER, large
-from thalweg.cli.bench.contenders import BASELINE, CONTENDERS, Contender
+from thalweg.cli.bench.contenders import BASELINE, CONTENDERS
 from thalweg.cli.bench.display import print_setting
 from thalweg.cli.bench.rounds import Effort
 from thalweg.cli.bench.torch_adamw import TorchAdamW
@@ -26,12 +27,23 @@ from thalweg.cli.bench.torch_adamw import TorchAdamW
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_ours = partial(TorchAdamW, make=thalweg.torch.AdamW)
+OURS = CONTENDERS["thalweg-torch"]
 KINDS = [
-    Contender(BASELINE, "thalweg.torch.AdamW", _ours, ours=True, gradient_reads=2),
-    Contender("ignore", "the same, ignore", partial(_ours, nonfinite="ignore"), ours=True),
+    replace(OURS, name=BASELINE),
+    replace(
+        OURS,
+        name="ignore",
+        label="the same, ignore",
+        build=partial(TorchAdamW, make=thalweg.torch.AdamW, nonfinite="ignore"),
+        gradient_reads=1,
+    ),
     CONTENDERS["torch-fused"],
-    Contender("torch-foreach", "torch AdamW, foreach", partial(TorchAdamW, foreach=True)),
+    replace(
+        CONTENDERS["torch-loop"],
+        name="torch-foreach",
+        label="torch AdamW, foreach",
+        build=partial(TorchAdamW, foreach=True),
+    ),
     CONTENDERS["torch-loop"],
 ]
 LARGE = 33_554_432

@@ -68,10 +68,11 @@ def test_every_case_is_measured_and_shown_in_all_forms(
     printed, written = capsys.readouterr().out, tables.read_text(encoding="utf-8")
     for case in data["cases"]:
         assert case["title"] in printed
-        assert f"### {case['title']}\n" in written
+        assert f"### {case['title']}, in a loop\n" in written
+        assert f"### {case['title']}, repeated\n" in written
         for contender in case["contenders"]:
-            assert printed.count(f"\n{contender['label']}  ") == len(cases.NAMES)
-            assert written.count(f"| {contender['label']} |") == len(cases.NAMES)
+            assert printed.count(f"\n{contender['label']}  ") == 2 * len(cases.NAMES)
+            assert written.count(f"| {contender['label']} |") == 2 * len(cases.NAMES)
     assert picture.read_bytes().startswith(PNG_SIGNATURE)
 
 
@@ -87,31 +88,37 @@ def test_the_data_include_the_machine_and_every_sample(tmp_path: Path) -> None:
     assert machine["versions"]["NumPy"] == np.__version__
 
     case = only_case(data)
-    assert (case["tensors"], case["elements"], case["rounds"]) == (4, 4810, 2)
-    limits = {(limit["dtype"], limit["bytes_per_element"]) for limit in case["limits"]}
-    assert limits == {("float32", 28), ("float64", 56), ("float32", 36), ("float32", 20)}
-    assert {contender["name"] for contender in case["contenders"]} == {
-        name for name, contender in CONTENDERS.items() if contender.package is None
-    }
-    for series in (*case["limits"], *case["contenders"]):
-        assert series["sample_rounds"] == [0, 1]
-        assert len(series["sample_seconds"]) == 2
-        assert series["best_seconds"] == min(series["sample_seconds"]) > 0
-        assert series["median_seconds"] == pytest.approx(np.median(series["sample_seconds"]))
+    assert (case["tensors"], case["elements"]) == (4, 4810)
+    names = {name for name, contender in CONTENDERS.items() if contender.package is None}
+    assert {contender["name"] for contender in case["contenders"]} == names
+    for samples in (case["loop"], case["repeated"]):
+        assert samples["rounds"] == 2
+        limits = {(limit["dtype"], limit["bytes_per_element"]) for limit in samples["limits"]}
+        assert limits == {("float32", 28), ("float64", 56), ("float32", 36), ("float32", 20)}
+        assert samples["contenders"].keys() == names
+        for series in (*samples["limits"], *samples["contenders"].values()):
+            assert series["sample_rounds"] == [0, 1]
+            assert len(series["sample_seconds"]) == 2
+            assert series["best_seconds"] == min(series["sample_seconds"]) > 0
+            assert series["median_seconds"] == pytest.approx(np.median(series["sample_seconds"]))
+    assert {one["steps_per_sample"] for one in case["loop"]["contenders"].values()} == {1}
 
 
 @pytest.mark.usefixtures("_without_peers")
 def test_ratios_are_medians_over_rounds(tmp_path: Path) -> None:
     options = (*QUICKEST, "thalweg", "numpy", "--rounds", "3")
     case = only_case(data_of(*options, path=tmp_path / "bench.json"))
-    (flat,) = case["limits"]
-    baseline, other = case["contenders"]
-    spent, streamed = (np.array(one["sample_seconds"]) for one in (other, flat))
-    assert other["of_limit"] == pytest.approx(np.median(streamed / spent))
-    assert other["best_of_limit"] == pytest.approx(streamed.min() / spent.min())
-    assert other["of_baseline"] == pytest.approx(np.median(spent / baseline["sample_seconds"]))
-    assert (baseline["of_baseline"], baseline["bytes_per_element"]) == (1, 32)
-    assert baseline["limit_bytes_per_element"] == flat["bytes_per_element"] == 28
+    for samples in (case["loop"], case["repeated"]):
+        (flat,) = samples["limits"]
+        baseline, other = samples["contenders"].values()
+        spent, streamed = (np.array(one["sample_seconds"]) for one in (other, flat))
+        assert other["of_limit"] == pytest.approx(np.median(streamed / spent))
+        assert other["best_of_limit"] == pytest.approx(streamed.min() / spent.min())
+        assert other["of_baseline"] == pytest.approx(np.median(spent / baseline["sample_seconds"]))
+        assert baseline["of_baseline"] == 1
+        assert flat["bytes_per_element"] == 28
+    baseline = case["contenders"][0]
+    assert (baseline["bytes_per_element"], baseline["limit_bytes_per_element"]) == (32, 28)
 
 
 @pytest.mark.usefixtures("_without_peers")
@@ -121,7 +128,7 @@ def test_large_steps_are_compared_with_the_limit_of_their_own_memory(
     monkeypatch.setattr(measure, "OWN_MINIMUM", 4096)
     options = (*QUICKEST, "thalweg", "thalweg-sgd", "numpy", "reference", "--rounds", "3")
     case = only_case(data_of(*options, path=tmp_path / "bench.json"))
-    *own, reference = case["contenders"]
+    *own, reference = case["repeated"]["contenders"].values()
     for one in own:
         spent, streamed = (np.array(of["sample_seconds"]) for of in (one, one["own_limit"]))
         assert one["of_limit"] == pytest.approx(np.median(streamed / spent))
@@ -166,7 +173,10 @@ def test_an_installed_peer_passes_its_check(package: str, tmp_path: Path) -> Non
         assert [contender["name"] for contender in case["contenders"]] == names
         for contender in case["contenders"]:
             assert contender["passed"], contender["error"] or contender["deviation"]
-            assert len(contender["sample_seconds"]) == 2
+        for samples in (case["loop"], case["repeated"]):
+            assert [len(one["sample_seconds"]) for one in samples["contenders"].values()] == [
+                2
+            ] * len(names)
 
 
 @pytest.mark.usefixtures("_without_peers")
@@ -196,8 +206,9 @@ def test_thalweg_must_equal_the_reference_exactly(
     wrong, right = case["contenders"]
     assert (wrong["passed"], right["passed"]) == (False, True)
     assert 0 < wrong["deviation"] == right["deviation"] <= right["deviation_allowed"]
-    assert "sample_seconds" not in wrong
-    assert right["of_baseline"] is None
+    for samples in (case["loop"], case["repeated"]):
+        assert list(samples["contenders"]) == ["numpy"]
+        assert samples["contenders"]["numpy"]["of_baseline"] is None
     printed = capsys.readouterr().out
     assert "\nthalweg AdamW failed its check and is not timed: deviates from" in printed
 
@@ -390,6 +401,21 @@ def test_short_steps_are_timed_in_batches_without_their_preparation(
     }
     assert samples["short"].median == 2**-17
     assert samples["prepared"].best == 2**-13
+
+
+def test_a_sample_in_a_loop_is_one_step_after_work_that_is_not_timed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = Clock(monkeypatch)
+    entry = clock.entry("step", 2**-13, always=True, idle=0.25)
+    looped = replace(entry, step=entry.step.after(partial(clock.spend, "work", 0.5)))
+    measurement = Measurement({"": looped}, Effort(6.0, 2, 9).one_by_one)
+    assert measurement.rounds == 7  # in 6 s, with preparation and work
+    clock.taken.clear()
+    (series,) = measurement.run(lambda: None).values()
+    assert clock.taken == 7 * ["prepare", "work", "step"]
+    assert series.steps == 1
+    assert series.seconds == dict.fromkeys(range(7), 2**-13)
 
 
 def test_settling_precedes_each_sample_and_is_not_timed(

@@ -66,23 +66,24 @@ FORMS = [
     for kind in ("", ", ignore")
 ]
 LAYOUTS = ["C order", "transposed gradient", "every second column", "both in Fortran order"]
+RULES = [
+    "thalweg AdamW",
+    "thalweg AdamW, ignore",
+    "thalweg AdamW, clipped",
+    "thalweg AdamW, float64",
+    "thalweg AMSGrad, ignore",
+    "thalweg SGD, momentum, ignore",
+    "thalweg SGD, ignore",
+]
+STATS = ["AdamW, default", "AdamW, default, stats", "AdamW, ignore", "AdamW, ignore, stats"]
+MIRRORS = [f"{name}, {dtype}" for dtype in SIZES for name in ("Accumulator.add", "EMA.update")]
+# A comparison prints its rows twice: of steps in a loop, and repeated.
 ROWS = {
-    "forms": 2 * FORMS,
+    "forms": 2 * 2 * FORMS,
     "magnitudes": 2 * 3 * ["1e-45", "1e-23", "1e-1", "1e-320", "1e-160", "1e0"],
-    "layouts": [*LAYOUTS[:3], "float64 gradient", *LAYOUTS[3:], *LAYOUTS],
-    "rules": [
-        "thalweg AdamW",
-        "thalweg AdamW, ignore",
-        "thalweg AdamW, clipped",
-        "thalweg AdamW, float64",
-        "thalweg AMSGrad, ignore",
-        "thalweg SGD, momentum, ignore",
-        "thalweg SGD, ignore",
-    ],
-    "loop": [
-        *("AdamW, default", "AdamW, default, stats", "AdamW, ignore", "AdamW, ignore, stats"),
-        *(f"{name}, {dtype}" for dtype in SIZES for name in ("Accumulator.add", "EMA.update")),
-    ],
+    "layouts": [*2 * [*LAYOUTS[:3], "float64 gradient", *LAYOUTS[3:]], *2 * LAYOUTS],
+    "rules": 2 * RULES,
+    "loop": [*2 * STATS[:2], *2 * STATS[2:], *2 * MIRRORS],
     "memory": [f"{rule} {dtype}" for dtype in SIZES for rule in STATE],
     "imports": ["numpy", "thalweg", "thalweg over numpy"],
     "threads": 4 * ["8,192", "16,384"],
@@ -117,7 +118,8 @@ def test_the_program_measures_the_chosen_section() -> None:
     )
     assert (ended.returncode, ended.stderr) == (0, "")
     assert names_of(ended.stdout) == ROWS["rules"]
-    assert "\none tensor of 1,000\n" in ended.stdout
+    assert "\none tensor of 1,000, in a loop\n" in ended.stdout
+    assert "\none tensor of 1,000, repeated\n" in ended.stdout
 
 
 def test_a_wrong_result_ends_the_program(
@@ -152,8 +154,8 @@ def test_optimizers_of_tensors_are_timed(run: Run, request: pytest.FixtureReques
     torch = pytest.importorskip("torch", reason="torch is not installed")
     request.addfinalizer(partial(torch.set_num_threads, torch.get_num_threads()))
     thalweg.set_num_threads(1)  # torch then uses the same number
-    assert names_of(run("torch_steps", "--only", "mlp", "--rounds", "1")) == [
-        "thalweg.torch.AdamW",
+    assert names_of(run("torch_steps", "--only", "mlp", "--rounds", "1")) == 2 * [
+        "thalweg.torch AdamW",
         "the same, ignore",
         "torch AdamW, fused",
         "torch AdamW, foreach",

@@ -21,6 +21,7 @@ from thalweg.cli.bench.formulas import (
 from thalweg.cli.bench.limit import Traffic
 from thalweg.cli.bench.loops import NumpyLoop, Reference
 from thalweg.cli.bench.native import Thalweg, adamw, amsgrad, sgd
+from thalweg.cli.bench.work import numpy_product, torch_passes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,6 +56,8 @@ class Contender:
         What must be installed.
     compiles : bool
         Whether its first step takes time that grows with the number of tensors.
+    work : callable
+        Makes the work that precedes its steps in a loop, by the library that it belongs to.
     """
 
     name: str
@@ -68,6 +71,7 @@ class Contender:
     scratch: int = 0
     package: str | None = None
     compiles: bool = False
+    work: Callable[[], Callable[[], object]] = numpy_product
 
     @property
     def traffic(self) -> Traffic:
@@ -123,6 +127,13 @@ def _torch(params: Arrays, *, fused: bool) -> Stepper:
     return TorchAdamW(params, foreach=False, fused=fused)
 
 
+def _thalweg_torch(params: Arrays) -> Stepper:
+    import thalweg.torch  # noqa: PLC0415 - if torch is installed
+    from thalweg.cli.bench.torch_adamw import TorchAdamW  # noqa: PLC0415
+
+    return TorchAdamW(params, thalweg.torch.AdamW)
+
+
 def _thinc(params: Arrays) -> Stepper:
     from thalweg.cli.bench.thinc_adam import ThincAdam  # noqa: PLC0415 - if it is installed
 
@@ -144,13 +155,29 @@ _TABLE = (
     ours("thalweg-float64", "thalweg AdamW, float64", adamw, nonfinite="ignore", dtype=FLOAT64),
     ours("thalweg-amsgrad", "thalweg AMSGrad", amsgrad, AMSGRAD),
     ours("thalweg-sgd", "thalweg SGD, momentum", sgd, SGD),
-    Contender("torch-fused", "torch AdamW, fused", partial(_torch, fused=True), package="torch"),
+    Contender(
+        "thalweg-torch",
+        "thalweg.torch AdamW",
+        _thalweg_torch,
+        ours=True,
+        gradient_reads=2,
+        package="torch",
+        work=torch_passes,
+    ),
+    Contender(
+        "torch-fused",
+        "torch AdamW, fused",
+        partial(_torch, fused=True),
+        package="torch",
+        work=torch_passes,
+    ),
     Contender(
         "torch-loop",
         "torch AdamW, for-loop",
         partial(_torch, fused=False),
         scratch=2,
         package="torch",
+        work=torch_passes,
     ),
     Contender("optax", "optax adamw, jit", _optax, scratch=1, package="optax", compiles=True),
     Contender("thinc", "thinc Adam", _thinc, ADAMW_EPS_HAT, scratch=2, package="thinc"),

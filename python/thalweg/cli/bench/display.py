@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from thalweg.cli.bench.tables import HEADINGS, rows
+from thalweg.cli.bench.tables import HEADINGS, rows, titled
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from thalweg.cli.bench.results import CaseResult
 
 LEGEND = """
+in a loop  each step after the work of a training loop: a matrix product of NumPy on all
+           threads, or for torch's optimizers a forward and a backward pass of torch
+repeated   step after step; caches and threads are as the last step left them
 step       median and shortest time of a step; in each round, all optimizers take turns
 of limit   time of the same reads and writes with trivial arithmetic, divided by the time
            of the step in the same round; "best" divides the shortest times; from
@@ -92,7 +95,8 @@ def print_setting(facts: Mapping[str, Any], missing: Iterable[str]) -> None:
 
 def print_result(result: CaseResult) -> None:
     """Print the table of a case, and below it the contenders that are left out, with reasons."""
-    print_table(result.case.title, HEADINGS, rows(result))
+    for title, samples in titled(result).items():
+        print_table(title, HEADINGS, rows(samples, result.case.elements))
     for contender in result.failed:
         verdict = result.checked[contender]
         print(f"{contender.label} failed its check and is not timed: {verdict}")

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 # of these compute AdamW in float32, so that their times can be compared.
 STYLES = {
     BASELINE: ("#0072B2", "o"),
+    "thalweg-torch": ("#004B73", "*"),
     "torch-fused": ("#D55E00", "s"),
     "torch-loop": ("#E69F00", "D"),
     "optax": ("#CC79A7", "^"),
@@ -35,7 +36,7 @@ LIMIT: dict[str, Any] = {"color": "black", "linewidth": 1.2, "linestyle": "--"}
 
 def draw(results: list[CaseResult], facts: Mapping[str, Any]) -> Figure:
     """Draw bars for the large tensor and dots for the other cases, as far as they were measured."""
-    measured = [result for result in results if result.series]
+    measured = [result for result in results if result.loop.series]
     large = [result for result in measured if result.case.name == "large"]
     smaller = [result for result in measured if result.case.name != "large" and _times(result)]
     panels = [panel for panel in ((_draw_shares, large), (_draw_times, smaller)) if panel[1]]
@@ -53,14 +54,14 @@ def draw(results: list[CaseResult], facts: Mapping[str, Any]) -> Figure:
 
 def _draw_shares(axes: Axes, results: list[CaseResult]) -> None:
     (result,) = results
-    shares = {contender: result.of_limit(contender) for contender in result.series}
+    shares = {contender: result.loop.of_limit(contender) for contender in result.loop.series}
     colours = [STYLES.get(contender.name, STYLES[BASELINE])[0] for contender in shares]
     bars = axes.barh(range(len(shares)), list(shares.values()), color=colours, height=0.72)
     axes.axvline(1, **LIMIT)
     # The white behind a number keeps the line of the limit out of it.
     background = {"facecolor": "white", "edgecolor": "none", "pad": 1.5}
     axes.bar_label(bars, [f"{share:.0%}" for share in shares.values()], padding=4, bbox=background)
-    axes.set_title(f"Speed with {result.case.title}")
+    axes.set_title(f"Speed in a training loop, {result.case.title}")
     axes.set_yticks(range(len(shares)), [contender.label for contender in shares])
     axes.set_xlabel("share of the memory limit")
     axes.set_xlim(0, max(1.12, *(share + 0.12 for share in shares.values())))
@@ -83,11 +84,11 @@ def _draw_times(axes: Axes, results: list[CaseResult]) -> None:
             label=CONTENDERS[name].label,
         )
     adamw = CONTENDERS[BASELINE].traffic
-    limits = [result.limits[adamw].median for result in results]
+    limits = [result.loop.limits[adamw].median for result in results]
     axes.vlines(limits, rows - 0.45, rows + 0.45, **LIMIT, label="memory limit")
     for row in rows[::2]:
         axes.axhspan(row - 0.5, row + 0.5, color="0.96", zorder=0)
-    axes.set_title("Time of an AdamW step of smaller models")
+    axes.set_title("Time of an AdamW step in a training loop")
     axes.set_ylim(-0.5, len(results) - 0.5)
     axes.set_yticks(rows, [result.case.title.replace(" of ", "\nof ", 1) for result in results])
     _scale_times(axes, [*limits, *(seconds for row in times for seconds in row.values())])
@@ -106,7 +107,7 @@ def _scale_times(axes: Axes, seconds: list[float]) -> None:
 def _times(result: CaseResult) -> dict[str, float]:
     return {
         contender.name: series.median
-        for contender, series in result.series.items()
+        for contender, series in result.loop.series.items()
         if contender.name in STYLES
     }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, TypeAlias
 
 from thalweg.cli.bench import cases, limit
@@ -9,11 +10,12 @@ from thalweg.cli.bench.check import Checker, Verdict
 from thalweg.cli.bench.contenders import Contender
 from thalweg.cli.bench.display import CaseProgress
 from thalweg.cli.bench.limit import Traffic
-from thalweg.cli.bench.results import CaseResult, Own
+from thalweg.cli.bench.results import CaseResult, Own, Samples
 from thalweg.cli.bench.rounds import Effort, Entry, Measurement
+from thalweg.cli.bench.work import numpy_product
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from thalweg.cli.bench.cases import Case
 
@@ -29,25 +31,33 @@ def measure(
     effort: Effort,
     skipped: dict[Contender, str] | None = None,
 ) -> CaseResult:
-    """Check and time the contenders in a case; `skipped` is only reported."""
-    skipped = skipped or {}
+    """Check and time the contenders in a case, in a loop and repeated; `skipped` is reported."""
     with CaseProgress(case.title) as progress:
         checked = _check(case, contenders, progress)
         passed = [contender for contender, verdict in checked.items() if verdict.passed]
         if not passed:
-            return CaseResult(case, 0, {}, checked, {}, skipped)
+            return CaseResult(case, checked, skipped or {}, Samples(0, {}), Samples(0, {}))
         progress.note("warming up")
-        measurement = Measurement(_entries(case, passed), effort)
-        progress.expect(sum(measurement.samples.values()))
-        samples = measurement.run(progress.advance)
-    return CaseResult(
-        case,
-        measurement.rounds,
-        {key: series for key, series in samples.items() if isinstance(key, (Traffic, Own))},
-        checked,
-        {key: series for key, series in samples.items() if isinstance(key, Contender)},
-        skipped,
-    )
+        repeated = _entries(case, passed)
+        measurements = [
+            Measurement(_in_a_loop(repeated), effort.one_by_one),
+            Measurement(repeated, effort),
+        ]
+        progress.expect(sum(sum(one.samples.values()) for one in measurements))
+        loop, alone = (Samples(one.rounds, one.run(progress.advance)) for one in measurements)
+    return CaseResult(case, checked, skipped or {}, loop, alone)
+
+
+def _in_a_loop(entries: Entries) -> Entries:
+    """Return the entries with the work of a training loop before each step."""
+    makers = {key.work for key in entries if isinstance(key, Contender)} | {numpy_product}
+    works = {make: make() for make in makers}
+
+    def work(key: Contender | Traffic | Own) -> Callable[[], object]:
+        contender = key.contender if isinstance(key, Own) else key
+        return works[contender.work if isinstance(contender, Contender) else numpy_product]
+
+    return {key: replace(one, step=one.step.after(work(key))) for key, one in entries.items()}
 
 
 def _check(

@@ -33,13 +33,18 @@ class Effort:
     """The effort for a case: a time, and rounds that are made whatever the time.
 
     A sample is a batch of steps at least `sample_seconds` long, so that clock, call and the first
-    steps after another contender are lost in it.
+    steps after another contender are lost in it. With 0 it is a single step, as it comes.
     """
 
     seconds: float
     fewest_rounds: int
     most_rounds: int
     sample_seconds: float = 1e-2
+
+    @property
+    def one_by_one(self) -> Effort:
+        """The same with single steps, for a loop where other work precedes each of them."""
+        return replace(self, sample_seconds=0.0)
 
     def limited(self, rounds: int | None) -> Effort:
         """Return the effort of exactly `rounds`, or this one if that is None."""
@@ -152,7 +157,10 @@ def race(
 def _pace(step: Step, sample_seconds: float) -> _Pace:
     """Touch all memory, let it compile what it compiles at first, and time a step."""
     _time(step, 1)
+    begun = perf_counter()
     seconds = _time(step, 1)
+    if sample_seconds == 0.0:
+        return _Pace(1, warmed=False, seconds=perf_counter() - begun)
     if seconds < WARMED_SECONDS:
         seconds = min(_time(step, 1) for _ in range(5))
     warmed = seconds < WARMED_SECONDS

@@ -105,7 +105,7 @@ def _save(
     arguments: argparse.Namespace, facts: Mapping[str, Any], results: list[CaseResult]
 ) -> None:
     if arguments.json is not None:
-        data = {"format": 1, "machine": facts, "cases": [result.as_data() for result in results]}
+        data = {"format": 2, "machine": facts, "cases": [result.as_data() for result in results]}
         with writing(arguments.json):
             arguments.json.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
     if arguments.markdown is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
@@ -23,6 +23,17 @@ class Step:
     """Called before each sample, outside the time."""
     turns: int = 1
     """Steps in one run."""
+
+    def after(self, work: Callable[[], Any]) -> Step:
+        """Return the step with `work` before each run."""
+        before = self.prepare
+
+        def prepare() -> None:
+            if before is not None:
+                before()
+            work()
+
+        return replace(self, prepare=prepare)
 
 
 class Stepper(Protocol):

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from thalweg.cli.bench.limit import Traffic
-
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from thalweg.cli.bench.contenders import Contender
-    from thalweg.cli.bench.results import CaseResult
+    from thalweg.cli.bench.results import CaseResult, Samples
+    from thalweg.cli.bench.rounds import Series
 
 HEADINGS = (
     "optimizer",
@@ -41,28 +40,35 @@ def three_digits(value: float) -> str:
     return f"{value:.{2 if value < 9.995 else 1 if value < 99.95 else 0}f}"
 
 
-def rows(result: CaseResult) -> list[tuple[str, ...]]:
+def rows(samples: Samples, elements: int) -> list[tuple[str, ...]]:
     """Return a row for the memory limit of the first contender, and one for each that was timed."""
-    if not result.series:
+    if not samples.series:
         return []
-    return [_limit_row(result), *(_row(result, contender) for contender in result.series)]
+    return [_limit_row(samples, elements), *(_row(samples, elements, c) for c in samples.series)]
+
+
+def titled(result: CaseResult) -> dict[str, Samples]:
+    """Return the samples of a case under the titles of their tables."""
+    title = result.case.title
+    return {f"{title}, in a loop": result.loop, f"{title}, repeated": result.repeated}
 
 
 def markdown(results: Iterable[CaseResult]) -> str:
-    """Return a table for each case."""
-    return "\n".join(_markdown_table(result) for result in results)
-
-
-def _limit_row(result: CaseResult) -> tuple[str, ...]:
-    traffic, series = next(
-        (key, series) for key, series in result.limits.items() if isinstance(key, Traffic)
+    """Return two tables for each case."""
+    return "\n".join(
+        _markdown_table(title, rows(samples, result.case.elements))
+        for result in results
+        for title, samples in titled(result).items()
     )
-    bandwidth = traffic.moved_bytes * result.case.elements / series.median
+
+
+def _limit_row(samples: Samples, elements: int) -> tuple[str, ...]:
+    traffic, series = next(iter(samples.limits.items()))
     return (
         f"memory limit, {traffic.moved_bytes} bytes",
         format_time(series.median),
         format_time(series.best),
-        f"{bandwidth / 1e9:.1f}",
+        _rate(traffic.moved_bytes * elements, series),
         "1",
         "1",
         "",
@@ -70,19 +76,24 @@ def _limit_row(result: CaseResult) -> tuple[str, ...]:
     )
 
 
-def _row(result: CaseResult, contender: Contender) -> tuple[str, ...]:
-    series = result.series[contender]
-    of_baseline = result.of_baseline(contender)
+def _row(samples: Samples, elements: int, contender: Contender) -> tuple[str, ...]:
+    series = samples.series[contender]
+    of_baseline = samples.of_baseline(contender)
     return (
         contender.label,
         format_time(series.median),
         format_time(series.best),
-        f"{result.bandwidth(contender) / 1e9:.1f}",
-        _share(result.of_limit(contender)),
-        _share(result.best_of_limit(contender)),
+        _rate(contender.moved_bytes * elements, series),
+        _share(samples.of_limit(contender)),
+        _share(samples.best_of_limit(contender)),
         "" if of_baseline is None else three_digits(of_baseline),
         str(len(series.seconds)),
     )
+
+
+def _rate(moved_bytes: int, series: Series) -> str:
+    """Return GB a second."""
+    return f"{moved_bytes / series.median / 1e9:.1f}"
 
 
 def _share(ratio: float) -> str:
@@ -91,7 +102,7 @@ def _share(ratio: float) -> str:
     return f"{ratio:.2f}" if ratio >= 0.0995 else f"{ratio:.3f}"
 
 
-def _markdown_table(result: CaseResult) -> str:
+def _markdown_table(title: str, cells: Iterable[tuple[str, ...]]) -> str:
     alignment = ("---", *["---:"] * (len(HEADINGS) - 1))
-    lines = ["| " + " | ".join(cells) + " |" for cells in (HEADINGS, alignment, *rows(result))]
-    return "\n".join([f"### {result.case.title}\n", *lines, ""])
+    lines = ["| " + " | ".join(row) + " |" for row in (HEADINGS, alignment, *cells)]
+    return "\n".join([f"### {title}\n", *lines, ""])
