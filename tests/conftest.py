@@ -44,6 +44,10 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+def pytest_sessionfinish() -> None:
+    gc.unfreeze()  # libraries report at exit what is not freed
+
+
 @pytest.fixture(autouse=True)
 def _settings() -> Iterator[None]:
     threads, level = thalweg.get_num_threads(), thalweg.get_cpu_level()
