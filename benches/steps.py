@@ -1,6 +1,6 @@
 """Times of whole steps from Python, next to each other and to the memory limit.
 
-    python benches/steps.py                          # everything, about ten minutes
+    python benches/steps.py                          # everything, a quarter of an hour
     python benches/steps.py --only rules layouts     # these sections
     python benches/steps.py --tiny                   # a test that it runs; its times mean nothing
 

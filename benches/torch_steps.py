@@ -1,6 +1,6 @@
 """Times of steps of thalweg.torch.AdamW and of torch's AdamW, in memory that torch has allocated.
 
-    python benches/torch_steps.py                    # three minutes
+    python benches/torch_steps.py                    # six minutes
     python benches/torch_steps.py --only mlp many    # these models
 
 Gradients are fixed, and only `step` is timed. All results are checked against the reference first.
@@ -52,11 +52,11 @@ SAMPLE_SECONDS = 0.05
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Print a table for each model."""
+    """Print two tables for each model."""
     form = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=form)
     parser.add_argument("--only", nargs="+", choices=NAMES, default=NAMES, metavar="NAME")
-    parser.add_argument("--seconds", type=float, default=30, help="for each model (default 30)")
+    parser.add_argument("--seconds", type=float, default=30, help="for each table (default 30)")
     parser.add_argument("--rounds", type=integer(1), help="samples of each, not as many as fit")
     parser.add_argument("--elements", type=integer(1), default=LARGE, help="of the large tensor")
     given = parser.parse_args(argv)

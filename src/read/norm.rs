@@ -21,8 +21,7 @@ use crate::number::float_mode::in_default_mode;
 use crate::number::sums::{self, BLOCK, Blocks, Found, LANES};
 use crate::rule::Update;
 
-/// Elements gathered at a time from an array that lies across. The more rows are gathered together,
-/// the more of each cache line is used.
+/// Elements gathered at a time from an array that lies across: more rows use more of a cache line.
 const ACROSS: usize = 131_072;
 const _: () = assert!(ACROSS.is_multiple_of(BLOCK));
 
@@ -115,8 +114,7 @@ impl<'a> Input<'a> {
     #[inline(always)]
     fn slice<E: Element>(&self, start: usize, len: usize) -> Option<&[E]> {
         debug_assert!(self.kind == E::KIND && start + len <= self.len);
-        // SAFETY: the promise of `new` or `dense`; without a layout the array is a slice of this
-        // type.
+        // SAFETY: the promise of `new` or `dense`; without a layout it is a slice of this type.
         self.layout.is_none().then(|| unsafe { self.pointer.slice(start, len) })
     }
 
