@@ -85,7 +85,8 @@ impl Optimizer {
         #[pyo3(from_py_with = partial_argument)] partial: bool,
         #[pyo3(from_py_with = stats_argument)] stats: bool,
     ) -> PyResult<StepReport> {
-        self.updater.get().step(grads, max_norm, max_tensor_norm, max_value, scale, partial, stats)
+        let updater = self.updater.get();
+        updater.step(grads, max_norm, max_tensor_norm, max_value, scale, partial, stats, None)
     }
 
     /// One step, taken tensor by tensor.

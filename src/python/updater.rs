@@ -11,6 +11,7 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyString};
 
+use crate::array::counts::ShownCounts;
 use crate::interpreter::errors::Outcome;
 use crate::interpreter::exit::Presence;
 use crate::model::Model;
@@ -115,9 +116,10 @@ impl Updater {
         self.with(params.py(), |model| model.extend(params, &classes, assignment))
     }
 
-    /// Updates every array that trains, once; see `Optimizer.step`.
+    /// Updates every array that trains, once; see `Optimizer.step`. Numbers of updates are written
+    /// to `shown` too, together with the arrays; see `show_steps`.
     #[pyo3(signature = (grads, *, max_norm=None, max_tensor_norm=None, max_value=None, scale=1.0,
-        partial=false, stats=false))]
+        partial=false, stats=false, shown=None))]
     #[allow(clippy::too_many_arguments)] // the keywords of a step
     pub fn step(
         &self,
@@ -128,6 +130,7 @@ impl Updater {
         #[pyo3(from_py_with = scale_argument)] scale: f64,
         #[pyo3(from_py_with = partial_argument)] partial: bool,
         #[pyo3(from_py_with = stats_argument)] stats: bool,
+        shown: Option<&Bound<'_, PyUntypedArray>>,
     ) -> PyResult<StepReport> {
         let clip = clip_argument(&[
             ("max_norm", max_norm),
@@ -135,7 +138,7 @@ impl Updater {
             ("max_value", max_value),
         ])?;
         let counters = &self.guarded.counters;
-        let request = Request { grads, clip, scale, partial, stats, counters };
+        let request = Request { grads, clip, scale, partial, stats, shown, counters };
         let py = grads.py();
         Ok(self.guarded.step_inside(py, |model, room| step(py, model.ready()?, room, &request))?)
     }
@@ -183,6 +186,23 @@ impl Updater {
     /// Numbers of updates of all leaves, in order.
     fn leaf_steps(&self, py: Python<'_>) -> PyResult<Vec<u64>> {
         self.inside(py, |model| Ok(model.leaves.iter().map(|leaf| leaf.step).collect()))
+    }
+
+    /// Writes the numbers of updates of all leaves, in order, to the start of an array of float64.
+    fn show_steps(&self, shown: &Bound<'_, PyUntypedArray>) -> PyResult<()> {
+        self.inside(shown.py(), |model| {
+            let shown = ShownCounts::of(shown, model.leaves.len())?;
+            model.leaves.iter().enumerate().for_each(|(i, leaf)| shown.show(i, leaf.step));
+            Ok(())
+        })
+    }
+
+    /// Whether the array still has the numbers that `show_steps` writes.
+    fn shows_steps(&self, shown: &Bound<'_, PyUntypedArray>) -> PyResult<bool> {
+        self.inside(shown.py(), |model| {
+            let shown = ShownCounts::of(shown, model.leaves.len())?;
+            Ok(model.leaves.iter().enumerate().all(|(i, leaf)| shown.shows(i, leaf.step)))
+        })
     }
 
     /// The counters, and for each leaf with state its live arrays and number of updates. For sums
@@ -259,7 +279,8 @@ impl Updater {
         }
         let (clip, scale, partial, stats) = (Clip::No, 1.0, false, false);
         let counters = &self.guarded.counters;
-        let request = Request { grads: params, clip, scale, partial, stats, counters };
+        let shown = None;
+        let request = Request { grads: params, clip, scale, partial, stats, shown, counters };
         let py = params.py();
         self.guarded.step_inside(py, |model, room| step(py, model.ready()?, room, &request))?;
         Ok(())

@@ -13,6 +13,11 @@ torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+from torch.optim.optimizer import (  # noqa: E402
+    register_optimizer_step_post_hook,
+    register_optimizer_step_pre_hook,
+)
+
 import thalweg  # noqa: E402
 import thalweg.torch  # noqa: E402
 
@@ -145,6 +150,152 @@ def test_hooks_of_torch_are_called() -> None:
     pair.ours.step()
     pair.ours.load_state_dict(pair.ours.state_dict())
     assert seen == ["pre {'max_norm': 1.0}", "post", "pre {}", "state", "load"]
+
+
+def test_hooks_of_both_kinds_run_in_torchs_order_and_replace_arguments() -> None:
+    w = torch.zeros(2, requires_grad=True)
+    opt = thalweg.torch.SGD([w], lr=1.0)
+    seen: list[str] = []
+
+    def halves(kind: str) -> Any:
+        def hook(_: Any, args: Any, kwargs: Any) -> Any:
+            seen.append(f"{kind} {kwargs['scale']}")
+            return args, {**kwargs, "scale": kwargs["scale"] / 2}
+
+        return hook
+
+    def notes(kind: str) -> Any:
+        return lambda _, args, kwargs: seen.append(f"{kind} {kwargs['scale']} {len(args)}")
+
+    def step() -> list[str]:
+        w.grad = torch.ones(2)
+        assert opt.step(scale=1.0) is None
+        return [seen.pop(0) for _ in [*seen]]
+
+    assert step() == []
+    handles = [
+        opt.register_step_post_hook(notes("own post")),
+        register_optimizer_step_post_hook(notes("global post")),
+        opt.register_step_pre_hook(halves("own pre")),
+        register_optimizer_step_pre_hook(halves("global pre")),
+    ]
+    expected = ["global pre 1.0", "own pre 0.5", "own post 0.25 1", "global post 0.25 1"]
+    for handle, left in ((None, 4), (handles[0], 3), (handles[1], 2), (handles[2], 1)):
+        if handle:
+            handle.remove()
+        called = step()
+        assert len(called) == left
+        assert handle or called == expected
+    handles[3].remove()
+    assert step() == []
+    assert w.tolist() == [-(1 + 3 * 0.25 + 0.5 + 1)] * 2
+    w.grad = None
+    opt.register_step_pre_hook(lambda *_: None)
+    with pytest.warns(UserWarning, match="has a gradient") as caught:
+        opt.step()
+    assert caught[0].filename == __file__
+
+
+def test_profilers_of_torch_see_the_step() -> None:
+    pair = Pair()
+    pair.backward()
+    pair.ours.step()
+    with torch.autograd.profiler.profile() as profile:
+        pair.ours.step()
+    assert [e.count for e in profile.key_averages() if e.key == "Optimizer.step#AdamW.step"] == [1]
+
+
+def test_a_subclass_may_override_the_step() -> None:
+    class Twice(thalweg.torch.SGD):
+        def step(self, *args: Any, **kwargs: Any) -> Any:
+            super().step(*args, **kwargs)
+            return super().step(*args, **kwargs)
+
+    w = torch.zeros(2, requires_grad=True)
+    first = Twice([w], lr=1.0)
+    for opt in (first, copy.deepcopy(first)):
+        param = opt.param_groups[0]["params"][0]
+        param.grad = torch.ones(2)
+        calls: list[str] = []
+        handles = [
+            opt.register_step_pre_hook(lambda *_, calls=calls: calls.append("pre")),
+            opt.register_step_post_hook(lambda *_, calls=calls: calls.append("post")),
+        ]
+        opt.step()
+        assert calls[0] == "pre"
+        assert calls[-1] == "post"
+        for handle in handles:
+            handle.remove()
+        opt.step()
+        assert param.tolist() == [-4.0, -4.0]
+
+
+def test_values_of_groups_may_change_in_place_between_steps() -> None:
+    betas = [0.9, 0.999]
+    pair = Pair(lr=torch.tensor(0.05, dtype=torch.float64))
+    plain = Pair(lr=0.05)
+    for opt in (*pair.opts, *plain.opts):
+        opt.param_groups[0]["betas"] = [*betas]
+    for step in range(8):
+        for both in (pair, plain):
+            both.backward()
+            for opt in both.opts:
+                if step == 3:
+                    opt.param_groups[0]["betas"][0] = 0.5
+                if step == 5 and both is pair:
+                    opt.param_groups[0]["lr"].mul_(0.5)
+                if step == 5 and both is plain:
+                    opt.param_groups[0]["lr"] = 0.025
+                opt.step()
+    assert pair.close()
+    assert plain.close()
+    assert pair.ours.report.lr == plain.ours.report.lr == 0.025
+    assert torch.equal(pair.models[1][0].weight, plain.models[1][0].weight)
+
+
+def test_hyperparameters_that_return_to_old_values_are_seen() -> None:
+    w = torch.zeros(1, requires_grad=True)
+    opt = thalweg.torch.SGD([w], lr=1.0)
+    group, other = opt.param_groups[0], thalweg.torch.SGD([w], lr=0.5)
+    old = group["lr"]
+    w.grad = torch.ones(1)
+    for _ in range(3):
+        opt.step()
+    for bad in (-1.0, "a"):
+        group["lr"] = bad
+        with pytest.raises((TypeError, ValueError)):
+            opt.step()
+    group["lr"] = old
+    opt.step()
+    opt.load_state_dict(other.state_dict())
+    opt.param_groups[0]["lr"] = old
+    opt.step()
+    assert opt.report.lr == 1.0
+    opt.param_groups[0]["lr"], w.grad = 0.25, torch.tensor([float("nan")])
+    with pytest.raises(thalweg.NonFiniteError):
+        opt.step()
+    opt.param_groups[0]["lr"], w.grad = old, torch.ones(1)
+    opt.step()
+    assert w.tolist() == [-6.0]
+    opt.param_groups[0]["params"].append(torch.zeros(1))
+    with pytest.raises(ValueError, match="was changed; add parameters"):
+        opt.step()
+
+
+def test_a_step_that_is_interrupted_behind_the_update_keeps_its_count() -> None:
+    pair = Pair()
+    pair.backward()
+    pair.ours.step()
+    interrupted = mock.patch("thalweg.torch.base.count_write", side_effect=KeyboardInterrupt)
+    with interrupted, pytest.raises(KeyboardInterrupt):
+        pair.ours.step()
+    pair.theirs.step()
+    pair.theirs.step()
+    assert [state["step"].item() for state in pair.ours.state.values()] == [2.0] * 6
+    for opt in pair.opts:
+        opt.step()
+    assert pair.close()
+    assert [state["step"].item() for state in pair.ours.state.values()] == [3.0] * 6
 
 
 def test_groups_join_in_mid_run() -> None:
@@ -388,6 +539,26 @@ def test_compiled_models_and_steps_work() -> None:
     assert pair.close()
     assert pair.ours.report.step == 2
     assert traced == []  # a traced step would give NumPy copies of tensors
+
+
+def test_a_compiled_step_calls_hooks() -> None:
+    pair = Pair()
+
+    @torch.compile(backend="eager")
+    def update() -> None:
+        pair.ours.step()
+
+    seen: list[str] = []
+    for hooked in (False, True, False):
+        handle = pair.ours.register_step_pre_hook(lambda *_: seen.append("pre"))
+        if not hooked:
+            handle.remove()
+        pair.backward()
+        pair.theirs.step()
+        update()
+        handle.remove()
+    assert pair.close()
+    assert seen == ["pre"]
 
 
 def test_reports_name_parameters_by_param_names_or_position() -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from thalweg._core import holds
 from thalweg.torch.bound import Bound, Counts, Slot
 from thalweg.torch.groups import check_params, named
 from thalweg.torch.saved import check_state_dict, extras, own_keys, restored
@@ -97,6 +98,16 @@ class Optimizer(torch.optim.Optimizer):
 
     def _current(self) -> Bound | None:
         """The native optimizer, updated with all changes since the last step."""
+        bound = self._bound
+        woken = self._asleep and any(leaf[1].grad is not None for leaf in self._asleep)
+        if not bound or woken or not holds(self.param_groups, bound.groups):
+            return self._changed()
+        self._shown.adopt(self.state, bound)
+        bound.look_again()
+        return bound
+
+    def _changed(self) -> Bound | None:
+        """As `_current`, if groups may have changed or parameters begin to train."""
         groups = self.param_groups
         check_params(groups, self._members)
         classes, options = self._read(groups)
@@ -116,7 +127,7 @@ class Optimizer(torch.optim.Optimizer):
             self._shown.wake(names)
             self._shown.adopt(self.state, bound)
         if bound:
-            bound.configure(classes)
+            bound.configure(classes, groups)
             bound.look_again()
         return bound
 
@@ -190,18 +201,14 @@ class Optimizer(torch.optim.Optimizer):
         bound = self._current()
         if bound is None:
             return False
-        first = bound.options["maximize"]
-        negated = [i for i, g in enumerate(self.param_groups) if bool(g["maximize"]) != first]
-        grads, given = bound.gradients(negated)
+        grads, given = bound.gradients()
         if not given:
             return False
-        self.report = bound.native.step(grads, **arguments)
+        self.report = bound.native.step(grads, shown=self._shown.counts, **arguments)
         if not self.report.skipped:
             # Autograd then refuses a backward pass through values saved before the step.
             count_write(given)
-            every = len(given) == len(bound.slots)
-            show = self._shown.count_all if every else self._shown.count
-            show(self.state, bound)
+            self._shown.add_updated(self.state, bound)
         return True
 
     # A compiled step would work on copies of the arrays.

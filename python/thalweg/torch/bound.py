@@ -9,6 +9,7 @@ import torch
 
 from thalweg import _core
 from thalweg.groups.rule import Rule
+from thalweg.torch.groups import copied
 from thalweg.torch.numbers import in_torchs_words
 from thalweg.torch.tensors import gradient_array, parameter_array
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
     from numpy.typing import NDArray
+
+data_ptr, stride = torch.Tensor.data_ptr, torch.Tensor.stride
 
 Counts = tuple[int, int, int, float]
 
@@ -54,6 +57,8 @@ class Bound:
         options: Mapping[str, Any],
     ) -> None:
         self.options = options
+        self.negated: Collection[int] = ()
+        """Groups whose gradients are negated."""
         self.native = _core.Updater()
         rule, nonfinite = Rule.named(options["rule"]), options["nonfinite"]
         self.counted = rule.keeps("exp_avg")
@@ -69,13 +74,12 @@ class Bound:
 
     def _take(self, slots: Sequence[Slot], classes: list[dict[str, Any]]) -> None:
         self.slots, self.classes = list(slots), classes
+        self.groups: list[dict[str, Any]] | None = None
+        """Copies of the groups that have these hyperparameters, for `holds`; None if unknown."""
+        self._pairs = [(slot.name, slot.param) for slot in slots]
         self._params = [slot.param for slot in slots]
-        self._pointers, self._strides = self._places()
-
-    def _places(self) -> tuple[list[int], list[tuple[int, ...]]]:
-        # For models with thousands of parameters, `map` takes half the time of a loop.
-        tensor = torch.Tensor
-        return [*map(tensor.data_ptr, self._params)], [*map(tensor.stride, self._params)]
+        self._pointers = [*map(data_ptr, self._params)]
+        self._strides = [*map(stride, self._params)]
 
     def extend(self, more: Sequence[Slot], classes: list[dict[str, Any]]) -> None:
         """Add slots, and adopt the present memory of the others, or change nothing."""
@@ -90,37 +94,47 @@ class Bound:
         pairs = zip(self.classes, classes, strict=False)
         return any(new.get("momentum") and not old["momentum"] for old, new in pairs)
 
-    def configure(self, classes: list[dict[str, Any]]) -> None:
-        """Replace the hyperparameters, or change nothing on error."""
-        if classes != self.classes:
+    def configure(self, classes: list[dict[str, Any]], groups: list[dict[str, Any]]) -> None:
+        """Replace the hyperparameters by those of `groups`, or change nothing on error."""
+        if classes == self.classes:
+            self.groups = copied(groups)
+        else:
+            # Not copied now: a schedule changes them again before the next step.
+            self.groups = None
             with in_torchs_words(classes, self.options):
                 self.native.configure(classes, [slot.group for slot in self.slots])
             self.classes = classes
+        first = self.options["maximize"]
+        self.negated = [i for i, group in enumerate(groups) if bool(group["maximize"]) != first]
 
     def look_again(self) -> None:
         """Adopt the present memory of parameters, as after ``p.data = ...``."""
         # Required before each step: `share_memory_` frees memory that an array still views.
-        if self._places() != (self._pointers, self._strides):
+        # For models with thousands of parameters, `map` takes half the time of a loop.
+        params = self._params
+        if [*map(data_ptr, params)] != self._pointers or [*map(stride, params)] != self._strides:
             self.extend([], self.classes)
 
-    def gradients(self, negated: Collection[int]) -> tuple[dict[str, Any], list[Any]]:
+    def gradients(self) -> tuple[dict[str, Any], list[Any]]:
         """Gradients by name, negated for some groups, and the parameters that have one."""
-        found = [param.grad for param in self._params]
-        try:
-            arrays = [None if gradient is None else gradient.numpy() for gradient in found]
-        except (RuntimeError, TypeError):
-            arrays = [
-                None if gradient is None else gradient_array(slot.name, gradient)
-                for slot, gradient in zip(self.slots, found, strict=True)
-            ]
-        if negated:
-            arrays = [
-                np.negative(array) if array is not None and slot.group in negated else array
-                for slot, array in zip(self.slots, arrays, strict=True)
-            ]
-        grads = {slot.name: array for slot, array in zip(self.slots, arrays, strict=True)}
-        pairs = zip(self._params, found, strict=True)
-        return grads, [param for param, gradient in pairs if gradient is not None]
+        grads: dict[str, Any] = {}
+        given = []
+        # Few objects and calls: in a training loop, none of them is in a cache.
+        for name, param in self._pairs:
+            gradient = param.grad
+            if gradient is None:
+                grads[name] = None
+                continue
+            try:
+                grads[name] = gradient.numpy()
+            except (RuntimeError, TypeError):
+                grads[name] = gradient_array(name, gradient)
+            given.append(param)
+        if self.negated:
+            for slot in self.slots:
+                if slot.group in self.negated and grads[slot.name] is not None:
+                    grads[slot.name] = np.negative(grads[slot.name])
+        return grads, given
 
     def tensors(self, slot: Slot) -> dict[str, Any]:
         """The state of a parameter, as tensors that share memory with the live arrays."""

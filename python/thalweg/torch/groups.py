@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+PLAIN = {bool, float, int, str, type(None)}
+"""Types whose values cannot change in place."""
+
 
 def named(groups: list[dict[str, Any]]) -> list[tuple[str, Any, int]]:
     """Unique name, tensor and number of the group of each parameter, without repetition."""
@@ -96,3 +99,20 @@ def check_params(groups: list[dict[str, Any]], members: Sequence[tuple[Any, ...]
                 f"param_groups[{position}]['params'] was changed; add parameters by "
                 "opt.add_param_group, or make a new optimizer and load the state dict"
             )
+
+
+def copied(groups: list[dict[str, Any]]) -> list[dict[str, Any]] | None:
+    """Copies of groups and of their lists; None if a value can change in place otherwise."""
+    copies = []
+    for group in groups:
+        copy = dict(group)
+        for key, value in group.items():
+            parts = value if type(value) in {list, tuple} else (value,)
+            if key == "params" and parts is value:
+                parts = ()
+            if any(type(part) not in PLAIN for part in parts):
+                return None
+            if type(value) is list:
+                copy[key] = [*value]
+        copies.append(copy)
+    return copies

@@ -38,10 +38,9 @@ class Shown:
     def __init__(
         self, state: dict[Any, Any], bound: Bound | None, room: int, names: Collection[str]
     ) -> None:
-        self._counts = np.zeros(room)
-        self._steps = torch.from_numpy(self._counts)
-        self._told = self._counts.tobytes()
-        self._known: list[tuple[Any, Any, Any]] = []
+        self.counts = np.zeros(room)
+        self._steps = torch.from_numpy(self.counts)
+        self._known: dict[Any, Any] = {}
         self._live: list[Any] = []
         self._places: list[int] = []
         self._updated = 0
@@ -50,7 +49,7 @@ class Shown:
             for position, slot in enumerate(bound.slots):
                 if slot.name in names:
                     self._show(state, bound, position, slot)
-            self.count(state, bound, again=True)
+            self._refresh(state, bound)
 
     def _show(self, state: dict[Any, Any], bound: Bound, position: int, slot: Slot) -> None:
         step = {"step": self._steps[position]} if bound.counted else {}
@@ -58,27 +57,20 @@ class Shown:
         if live:
             state.setdefault(slot.param, {}).update(live)
 
-    def count_all(self, state: dict[Any, Any], bound: Bound) -> None:
-        """Update the shown counts after a step of all parameters."""
-        if self._updated == len(bound.slots):
-            self._counts[: self._updated] += 1  # a tenth of the time of `count`
-            self._told = self._counts.tobytes()
-        else:
-            self.count(state, bound)
+    def add_updated(self, state: dict[Any, Any], bound: Bound) -> None:
+        """Show the state of parameters after their first update."""
+        if self._updated < len(bound.slots) and np.count_nonzero(self.counts) > self._updated:
+            self._refresh(state, bound)
 
-    def count(self, state: dict[Any, Any], bound: Bound, *, again: bool = False) -> None:
-        """Show the core's counts, and the state of parameters after their first update."""
-        steps = bound.native.leaf_steps()
-        self._counts[: len(steps)] = steps
-        self._told = self._counts.tobytes()
-        updated = int(np.count_nonzero(self._counts))
-        if not again and updated == self._updated:
-            return
+    def _refresh(self, state: dict[Any, Any], bound: Bound) -> None:
+        """Show the core's counts and the state of updated parameters, and take a new record."""
+        bound.native.show_steps(self.counts)
+        self._updated = int(np.count_nonzero(self.counts))
+        steps = self.counts.tolist()
         for position, slot in enumerate(bound.slots):
             if steps[position] and state.get(slot.param, {}).get(bound.first) is None:
                 self._show(state, bound, position, slot)
-        self._updated = updated
-        self._known = [(k, v, dict(v) if isinstance(v, dict) else v) for k, v in state.items()]
+        self._known = {k: dict(v) if isinstance(v, dict) else v for k, v in state.items()}
         entries = [state.get(slot.param, {}) for slot in bound.slots]
         tensors = [entry.get(key) for entry in entries for key in STATE_NAMES]
         self._live = [self._steps, *(t for t in tensors if isinstance(t, torch.Tensor))]
@@ -98,20 +90,16 @@ class Shown:
             stacklevel=4,
         )
         names = self.names(state, bound)
-        self._steps = torch.from_numpy(self._counts)
+        self._steps = torch.from_numpy(self.counts)
         for position, slot in enumerate(bound.slots):
             if slot.name in names:
                 self._show(state, bound, position, slot)
-        self.count(state, bound, again=True)
+        self._refresh(state, bound)
 
     @staticmethod
     def names(state: dict[Any, Any], bound: Bound) -> set[str]:
         """Names of the parameters whose state is shown."""
         return {slot.name for slot in bound.slots if bound.first in state.get(slot.param, ())}
-
-    def shows(self, state: Any) -> bool:
-        """Whether `state` still has exactly the tensors shown, with unchanged counts."""
-        return self._counts.tobytes() == self._told and holds(state, self._known)
 
     def wake(self, names: Iterable[str]) -> None:
         """Note parameters that have begun to train and are not shown yet."""
@@ -125,17 +113,18 @@ class Shown:
         TypeError, ValueError
             If they do not fit the rule or the parameter.
         """
-        if not self._woken and self.shows(state):
+        native = bound.native
+        if not self._woken and native.shows_steps(self.counts) and holds(state, self._known):
             return
         if not isinstance(state, dict):
             raise TypeError(f"opt.state must be a dict, got {type(state).__name__}")
-        changed = self._counts != np.frombuffer(self._told)
-        known = {id(key): copy for key, _, copy in self._known}
+        steps = native.leaf_steps()
+        changed = self.counts[: len(steps)] != np.array(steps, float)
         found: dict[int, dict[str, Any]] = {}
         gone: list[str] = []
         for position, slot in enumerate(bound.slots):
             entry = state.get(slot.param, {})
-            before = {} if slot.name in self._woken else known.get(id(slot.param), {})
+            before = {} if slot.name in self._woken else self._known.get(slot.param, {})
             if (
                 isinstance(entry, dict)
                 and not changed[position]
@@ -147,12 +136,12 @@ class Shown:
                 found[position] = put
             else:
                 gone.append(slot.name)
-        bound.native.reset(gone)
-        taken, skipped, running, weight = bound.native.snapshot([])[0]
+        native.reset(gone)
+        taken, skipped, running, weight = native.snapshot([])[0]
         most = max((put["step"] for put in found.values()), default=0)
         states = {bound.slots[position].name: put for position, put in found.items()}
-        bound.native.restore((max(taken, most), skipped, running, weight), states)
+        native.restore((max(taken, most), skipped, running, weight), states)
         for position in found:
             self._show(state, bound, position, bound.slots[position])
         self._woken.clear()
-        self.count(state, bound, again=True)
+        self._refresh(state, bound)

@@ -24,17 +24,14 @@ def _counts_lists() -> bool:
     return True
 
 
-COUNTS_LISTS = _counts_lists()
-
-
-def count_write(params: Iterable[Any]) -> None:
-    """Tell autograd that parameters have been written."""
-    if COUNTS_LISTS:
-        increment_version(params)
-        return
+def _count_each(params: Iterable[Any]) -> None:
     for param in params:
         if not param.is_inference():  # inference tensors have no version counter
             increment_version(param)
+
+
+count_write = increment_version if _counts_lists() else _count_each
+"""Tells autograd that parameters have been written."""
 
 
 def parameter_array(name: str, param: Any) -> NDArray[Any]:

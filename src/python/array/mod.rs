@@ -2,6 +2,7 @@
 
 pub mod arguments;
 pub mod checks;
+pub mod counts;
 pub mod files;
 pub mod foreign;
 pub mod memory;

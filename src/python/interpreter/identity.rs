@@ -1,36 +1,33 @@
-//! Check that a dict of dicts still holds the same objects.
+//! Check that containers still hold the same objects.
 //!
-//! Users can write to the state of `thalweg.torch`, a dict. A check in Python before each step
-//! takes longer than the step of a small model.
+//! Users can write to the groups and the state of `thalweg.torch`. A check in Python before each
+//! step takes longer than the step of a small model.
 
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList, PyTuple};
+use pyo3::types::{PyDict, PyList};
 
-/// Whether `state` has exactly these entries, in this order, compared by identity. An entry is a
-/// key, a value, and, if the value is a dict, a copy of it, whose keys and values are compared too.
-/// No Python code is run.
+/// Depth of the containers that are compared; objects in deeper ones must be the same.
+const LEVELS: usize = 4;
+
+/// Whether containers hold the same objects as copies of them, in the same order. Containers are
+/// dicts and lists; `copies` may nest copies of inner ones. No Python code is run.
 #[pyfunction]
-pub fn holds(state: &Bound<'_, PyAny>, entries: &Bound<'_, PyList>) -> PyResult<bool> {
-    let Ok(state) = state.cast::<PyDict>() else { return Ok(false) };
-    if state.len() != entries.len() {
-        return Ok(false);
-    }
-    for ((key, value), entry) in state.iter().zip(entries.iter()) {
-        let entry = entry.cast_into::<PyTuple>()?;
-        if !key.is(entry.get_borrowed_item(0)?) || !value.is(entry.get_borrowed_item(1)?) {
-            return Ok(false);
-        }
-        let copy = entry.get_borrowed_item(2)?;
-        if let (Ok(value), Ok(copy)) = (value.cast::<PyDict>(), copy.cast::<PyDict>())
-            && !has_same(value, &copy)
-        {
-            return Ok(false);
-        }
-    }
-    Ok(true)
+pub fn holds(containers: &Bound<'_, PyAny>, copies: &Bound<'_, PyAny>) -> bool {
+    same(containers, copies, LEVELS)
 }
 
-fn has_same(one: &Bound<'_, PyDict>, other: &Bound<'_, PyDict>) -> bool {
-    let pairs = || one.iter().zip(other.iter());
-    one.len() == other.len() && pairs().all(|((k, v), (key, value))| k.is(&key) && v.is(&value))
+fn same(one: &Bound<'_, PyAny>, other: &Bound<'_, PyAny>, levels: usize) -> bool {
+    if one.is(other) || levels == 0 {
+        return one.is(other);
+    }
+    if let (Ok(one), Ok(other)) = (one.cast::<PyDict>(), other.cast::<PyDict>()) {
+        let pairs = || one.iter().zip(other.iter());
+        return one.len() == other.len()
+            && pairs().all(|((k, v), (key, value))| k.is(&key) && same(&v, &value, levels - 1));
+    }
+    if let (Ok(one), Ok(other)) = (one.cast::<PyList>(), other.cast::<PyList>()) {
+        let mut pairs = one.iter().zip(other.iter());
+        return one.len() == other.len() && pairs.all(|(v, value)| same(&v, &value, levels - 1));
+    }
+    false
 }

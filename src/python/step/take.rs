@@ -6,9 +6,11 @@
 
 use std::sync::atomic::Ordering;
 
+use numpy::PyUntypedArray;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
+use crate::array::counts::ShownCounts;
 use crate::interpreter::errors::{Outcome, Refusal};
 use crate::model::Model;
 use crate::model::counters::Counters;
@@ -39,6 +41,8 @@ pub struct Request<'a, 'py> {
     pub partial: bool,
     /// Whether to report norms of each tensor.
     pub stats: bool,
+    /// An array for the numbers of updates; see `Updater.show_steps`.
+    pub shown: Option<&'a Bound<'py, PyUntypedArray>>,
     pub counters: &'a Counters,
 }
 
@@ -111,6 +115,7 @@ pub fn take(
     bind(py, model, work, part.numbers, part.number, &setting)?;
 
     let Model { leaves, sorted, open, record, .. } = model;
+    let shown = request.shown.map(|array| ShownCounts::of(array, leaves.len())).transpose()?;
     let batch = &mut work.batch;
     let elements = batch.elements();
     setting.threads = useful_threads(elements, setting.threads);
@@ -129,6 +134,9 @@ pub fn take(
             } else if updated.is_ok() && !batch.leaves().is_empty() {
                 for leaf in batch.leaves() {
                     leaves[*leaf].step += 1;
+                    if let Some(shown) = &shown {
+                        shown.show(*leaf, leaves[*leaf].step);
+                    }
                     if let Some(open) = open {
                         open.done[*leaf] = true;
                     }
