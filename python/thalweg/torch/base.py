@@ -6,9 +6,12 @@ import warnings
 from abc import abstractmethod
 from collections import defaultdict
 from copy import deepcopy
+from functools import wraps
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.autograd import profiler
+from torch.optim import optimizer as torchs
 
 from thalweg._core import holds
 from thalweg.torch.bound import Bound, Counts, Slot
@@ -24,6 +27,10 @@ if TYPE_CHECKING:
     from thalweg.numbers import Real
 
 __all__ = ["Optimizer"]
+
+# Names of torch that a version may lack; then its wrapper of `step` is always called.
+PRE_HOOKS = getattr(torchs, "_global_optimizer_pre_hooks", (None,))
+POST_HOOKS = getattr(torchs, "_global_optimizer_post_hooks", (None,))
 
 
 class Optimizer(torch.optim.Optimizer):
@@ -53,6 +60,29 @@ class Optimizer(torch.optim.Optimizer):
     @abstractmethod
     def _read(self, groups: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
         """Hyperparameters of each group and common options, in the form that the core takes."""
+
+    @staticmethod
+    def profile_hook_step(func: Callable[..., Any]) -> Callable[..., Any]:
+        """Wrap `step` as torch does, but call torch's wrapper only if it has something to do.
+
+        It takes as long as the step of a small model.
+        """
+        watched = torch.optim.Optimizer.profile_hook_step(func)
+
+        @wraps(func)
+        def step(self: Optimizer, *args: Any, **kwargs: Any) -> Any:
+            return (watched if self._is_watched() else func)(self, *args, **kwargs)
+
+        return step
+
+    def _is_watched(self) -> bool:
+        return bool(
+            getattr(profiler, "_is_profiler_enabled", True)
+            or PRE_HOOKS
+            or POST_HOOKS
+            or self._optimizer_step_pre_hooks
+            or self._optimizer_step_post_hooks
+        )
 
     def _assemble(
         self, groups: list[dict[str, Any]], saved: Mapping[Any, Any], counts: Counts | None = None
@@ -191,7 +221,7 @@ class Optimizer(torch.optim.Optimizer):
                 "no parameter of the optimizer has a gradient, so nothing was updated; if the "
                 "parameters of the model were replaced (as load_state_dict with assign=True "
                 "does), make a new optimizer",
-                stacklevel=3,
+                stacklevel=4 if self._is_watched() else 3,
             )
         return loss
 
