@@ -6,6 +6,7 @@ import copy
 import pickle
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
@@ -17,6 +18,7 @@ from torch_rules import each_rule  # noqa: E402
 from torch_runs import Run  # noqa: E402
 
 import thalweg.torch  # noqa: E402
+from thalweg import _core  # noqa: E402
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -313,3 +315,31 @@ def test_unknown_keys_are_kept_through_a_state_dict() -> None:
         assert run.opt.state["wrapper"] == {"count": 3}
         assert run.opt.state[run.params[0]]["slow"].shape == (4, 3)
     check_same_state(ours, theirs)
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.zeros(1),
+        np.zeros(2, np.float32),
+        np.zeros(4)[::2],
+        np.zeros(17, np.uint8)[1:].view(float),
+        np.frombuffer(bytes(16)),
+    ],
+    ids=["short", "float32", "strided", "misaligned", "read-only"],
+)
+def test_counts_are_shown_only_in_arrays_that_hold_them(array: Any) -> None:
+    params, grads = ({name: np.ones(2) for name in "wb"} for _ in range(2))
+    native = _core.Updater()
+    native.bind(params, "SGDW", {}, "raise")
+    values = {"lr": 1.0, "momentum": 0.0, "dampening": 0.0, "weight_decay": 0.0, "l2": 0.0}
+    native.configure([values], [0, 0])
+    for use in (
+        lambda: native.step(grads, shown=array),
+        lambda: native.show_steps(array),
+        lambda: native.shows_steps(array),
+    ):
+        with pytest.raises(ValueError, match="writable array of 2 float64 or more"):
+            use()
+    assert native.leaf_steps() == [0, 0]
+    assert params["w"].tolist() == [1.0, 1.0]

@@ -128,16 +128,20 @@ class Optimizer(torch.optim.Optimizer):
 
     def _current(self) -> Bound | None:
         """The native optimizer, updated with all changes since the last step."""
-        bound = self._bound
-        woken = self._asleep and any(leaf[1].grad is not None for leaf in self._asleep)
-        if not bound or woken or not holds(self.param_groups, bound.groups):
+        bound, shown = self._bound, self._shown
+        if (
+            not bound
+            or (self._asleep and any(leaf[1].grad is not None for leaf in self._asleep))
+            or not holds([self.param_groups, self.state], [bound.groups, shown.known])
+            or shown.woken
+            or not bound.native.shows_steps(shown.counts)
+        ):
             return self._changed()
-        self._shown.adopt(self.state, bound)
         bound.look_again()
         return bound
 
     def _changed(self) -> Bound | None:
-        """As `_current`, if groups may have changed or parameters begin to train."""
+        """As `_current`, if groups or state may have changed or parameters begin to train."""
         groups = self.param_groups
         check_params(groups, self._members)
         classes, options = self._read(groups)
@@ -210,12 +214,14 @@ class Optimizer(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        limits = {
-            "max_norm": max_norm,
-            "max_tensor_norm": max_tensor_norm,
-            "max_value": max_value,
-        }
-        if not self._step(scale=scale, stats=stats, **limits):
+        updated = self._step(
+            max_norm=max_norm,
+            max_tensor_norm=max_tensor_norm,
+            max_value=max_value,
+            scale=scale,
+            stats=stats,
+        )
+        if not updated:
             # The level of the caller, above torch's hooks and this call.
             warnings.warn(
                 "no parameter of the optimizer has a gradient, so nothing was updated; if the "

@@ -40,11 +40,11 @@ class Shown:
     ) -> None:
         self.counts = np.zeros(room)
         self._steps = torch.from_numpy(self.counts)
-        self._known: dict[Any, Any] = {}
+        self.known: dict[Any, Any] = {}
         self._live: list[Any] = []
         self._places: list[int] = []
         self._updated = 0
-        self._woken: set[str] = set()
+        self.woken: set[str] = set()
         if bound:
             for position, slot in enumerate(bound.slots):
                 if slot.name in names:
@@ -70,7 +70,7 @@ class Shown:
         for position, slot in enumerate(bound.slots):
             if steps[position] and state.get(slot.param, {}).get(bound.first) is None:
                 self._show(state, bound, position, slot)
-        self._known = {k: dict(v) if isinstance(v, dict) else v for k, v in state.items()}
+        self.known = {k: dict(v) if isinstance(v, dict) else v for k, v in state.items()}
         entries = [state.get(slot.param, {}) for slot in bound.slots]
         tensors = [entry.get(key) for entry in entries for key in STATE_NAMES]
         self._live = [self._steps, *(t for t in tensors if isinstance(t, torch.Tensor))]
@@ -103,7 +103,7 @@ class Shown:
 
     def wake(self, names: Iterable[str]) -> None:
         """Note parameters that have begun to train and are not shown yet."""
-        self._woken.update(names)
+        self.woken.update(names)
 
     def adopt(self, state: Any, bound: Bound) -> None:
         """Copy tensors and entries assigned in `state` into the live ones, or change nothing.
@@ -114,7 +114,7 @@ class Shown:
             If they do not fit the rule or the parameter.
         """
         native = bound.native
-        if not self._woken and native.shows_steps(self.counts) and holds(state, self._known):
+        if not self.woken and native.shows_steps(self.counts) and holds(state, self.known):
             return
         if not isinstance(state, dict):
             raise TypeError(f"opt.state must be a dict, got {type(state).__name__}")
@@ -124,7 +124,7 @@ class Shown:
         gone: list[str] = []
         for position, slot in enumerate(bound.slots):
             entry = state.get(slot.param, {})
-            before = {} if slot.name in self._woken else self._known.get(slot.param, {})
+            before = {} if slot.name in self.woken else self.known.get(slot.param, {})
             if (
                 isinstance(entry, dict)
                 and not changed[position]
@@ -143,5 +143,5 @@ class Shown:
         native.restore((max(taken, most), skipped, running, weight), states)
         for position in found:
             self._show(state, bound, position, bound.slots[position])
-        self._woken.clear()
+        self.woken.clear()
         self._refresh(state, bound)
