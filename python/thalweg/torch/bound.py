@@ -68,8 +68,10 @@ class Bound:
         choices = {key: options.get(key, False) for key in rule.choices}
         arrays = {slot.name: slot.array for slot in slots}
         self.native.bind(arrays, rule.name, choices, nonfinite)
-        with in_torchs_words(classes, options):
-            self.native.configure(classes, [slot.group for slot in slots])
+        assignment = [slot.group for slot in slots]
+        in_torchs_words(
+            self.native.configure, classes, assignment, classes=classes, options=options
+        )
         self._take(slots, classes)
 
     def _take(self, slots: Sequence[Slot], classes: list[dict[str, Any]]) -> None:
@@ -85,8 +87,10 @@ class Bound:
         """Add slots, and adopt the present memory of the others, or change nothing."""
         slots = [*(Slot.of(*slot[:3]) for slot in self.slots), *more]
         tree = {slot.name: slot.array for slot in slots}
-        with in_torchs_words(classes, self.options):
-            self.native.extend(tree, classes, [slot.group for slot in slots])
+        assignment = [slot.group for slot in slots]
+        in_torchs_words(
+            self.native.extend, tree, classes, assignment, classes=classes, options=self.options
+        )
         self._take(slots, classes)
 
     def lacks_momentum(self, classes: list[dict[str, Any]]) -> bool:
@@ -101,8 +105,10 @@ class Bound:
         else:
             # Not copied now: a schedule changes them again before the next step.
             self.groups = None
-            with in_torchs_words(classes, self.options):
-                self.native.configure(classes, [slot.group for slot in self.slots])
+            assignment = [slot.group for slot in self.slots]
+            in_torchs_words(
+                self.native.configure, classes, assignment, classes=classes, options=self.options
+            )
             self.classes = classes
         first = self.options["maximize"]
         self.negated = [i for i, group in enumerate(groups) if bool(group["maximize"]) != first]

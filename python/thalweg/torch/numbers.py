@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -11,7 +10,7 @@ from thalweg import _core
 from thalweg.convert.torch_names import torch_key
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Mapping
 
 __all__ = ["in_torchs_words", "learning_rate", "number"]
 
@@ -25,11 +24,15 @@ WORDS = {
 }
 
 
-@contextmanager
-def in_torchs_words(classes: list[dict[str, Any]], options: Mapping[str, Any]) -> Iterator[None]:
-    """Context manager that rewords the core's errors on hyperparameters as torch words them."""
+def in_torchs_words(
+    configure: Callable[..., Any],
+    *arguments: Any,
+    classes: list[dict[str, Any]],
+    options: Mapping[str, Any],
+) -> None:
+    """Call `configure`, and word the core's errors on hyperparameters as torch words them."""
     try:
-        yield
+        configure(*arguments)
     except (TypeError, ValueError) as error:
         for position, values in enumerate(classes):
             _check(position, values)
