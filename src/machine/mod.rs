@@ -1,5 +1,6 @@
 //! The machine: CPU levels, threads and their portions of work, forks, pages, the memory limit.
 
+pub(crate) mod cores;
 pub mod fork;
 pub mod levels;
 pub mod memory_limit;

@@ -8,6 +8,9 @@
 //! An idle helper looks for the next region for about as long as waking it would take, then parks.
 //! The second pass of a step, or a step that follows at once, finds it awake.
 //!
+//! A helper that has lost its core in the middle of its work is moved to the caller's, so the caller
+//! does not wait for it longer than the work takes.
+//!
 //! A pool belongs to the process that built it. A forked child builds a new one and never touches
 //! the parent's, whose threads do not exist in the child and whose locks may be held.
 
@@ -16,15 +19,23 @@
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::machine::cores::{self, Place};
 use crate::machine::fork;
 use crate::number::float_mode::{self, in_default_mode};
 
 /// Time for which an idle helper stays awake: about the cost of waking it.
 const LINGER: Duration = Duration::from_micros(40);
+
+/// Time between two looks of a caller that waits for helpers: one that has not run since the last
+/// look has lost its core. About as long as it takes to move it.
+const PATIENCE: Duration = Duration::from_micros(15);
+
+/// Time after which a caller that sleeps until its helpers are done looks at them again.
+const NAP: Duration = Duration::from_millis(1);
 
 /// Upper bound on helpers for any request: no machine has memory channels for more.
 const HELPERS_MAX: usize = 1_023;
@@ -107,9 +118,29 @@ struct Pool {
     panic: Mutex<Option<Payload>>,
     started: AtomicUsize,
     parked: AtomicUsize,
-    /// Guards parking, starting and waking helpers.
-    door: Mutex<()>,
+    /// Whether the caller sleeps until no helper is inside.
+    sleeping: AtomicBool,
+    /// The helpers; guards parking, starting, waking and moving them.
+    door: Mutex<Vec<Helper>>,
     wake: Condvar,
+    /// Notified when no helper is inside any more and the caller sleeps.
+    empty: Condvar,
+}
+
+/// A helper, for other threads.
+#[derive(Debug)]
+struct Helper {
+    seat: Arc<Seat>,
+    thread: cores::Thread,
+}
+
+/// What a helper and the other threads tell each other.
+#[derive(Debug, Default)]
+struct Seat {
+    /// Whether it is in the region.
+    inside: AtomicBool,
+    /// Whether it was moved to the caller's core. Then it leaves that core as soon as it is done.
+    moved: AtomicBool,
 }
 
 impl Pool {
@@ -153,7 +184,10 @@ impl Pool {
         // A parking helper counts itself as parked before its last look at `opened`. So either this
         // thread sees it parked, or the helper sees the new region.
         if self.parked.load(Ordering::SeqCst) > 0 {
-            let _door = lock(&self.door);
+            let mut door = lock(&self.door);
+            if let Some(core) = cores::current() {
+                door.iter_mut().for_each(|helper| helper.thread.put(Place::Off(core)));
+            }
             (0..helpers).for_each(|_| self.wake.notify_one());
         }
         Some(open)
@@ -176,10 +210,12 @@ impl Pool {
     fn help(&self) {
         // The floating-point mode is inherited from the thread that started this one.
         float_mode::set_default();
+        let seat = Arc::new(Seat::default());
+        lock(&self.door).push(Helper { seat: seat.clone(), thread: cores::Thread::here() });
         let mut seen = 0;
         loop {
-            seen = self.next_region(seen);
-            let _inside = Inside::enter(self);
+            seen = self.next_region(seen, &seat);
+            let _inside = Inside::enter(self, &seat);
             let region = self.region.load(Ordering::SeqCst);
             // SAFETY: the thread that opened the region closes it and then waits until no helper is
             // inside. This helper counts as inside since before it read the pointer.
@@ -196,10 +232,11 @@ impl Pool {
     }
 
     /// Waits until the number of opened regions differs from `seen`, and returns it.
-    fn next_region(&self, seen: usize) -> usize {
+    fn next_region(&self, seen: usize, seat: &Seat) -> usize {
         let opened = || Some(self.opened.0.load(Ordering::SeqCst)).filter(|n| *n != seen);
         let since = Instant::now();
-        while since.elapsed() < LINGER {
+        let moved = seat.moved.swap(false, Ordering::Relaxed);
+        while !moved && since.elapsed() < LINGER {
             for _ in 0..SPINS {
                 if let Some(number) = opened() {
                     return number;
@@ -217,21 +254,84 @@ impl Pool {
             door = self.wake.wait(door).unwrap_or_else(PoisonError::into_inner);
         }
     }
+
+    fn is_empty(&self) -> bool {
+        self.inside.0.load(Ordering::SeqCst) == 0
+    }
+
+    /// Waits until no helper is inside.
+    fn wait(&self) {
+        let mut used = Vec::new();
+        while !self.is_empty() {
+            let since = Instant::now();
+            while since.elapsed() < PATIENCE {
+                for _ in 0..SPINS {
+                    if self.is_empty() {
+                        return;
+                    }
+                    std::hint::spin_loop();
+                }
+                thread::yield_now();
+            }
+            used = self.look(&used);
+        }
+    }
+
+    /// Gives this core to helpers inside that have not run since the last look, and sleeps while
+    /// they use it. `used` is the CPU time of each helper at the last look; returns those of now.
+    #[cold]
+    fn look(&self, used: &[Option<Duration>]) -> Vec<Option<Duration>> {
+        let mut door = lock(&self.door);
+        let (mut now, mut moves) = (Vec::with_capacity(door.len()), false);
+        for (i, Helper { seat, thread }) in door.iter_mut().enumerate() {
+            let inside = seat.inside.load(Ordering::Relaxed);
+            let time = if inside { thread.used() } else { None };
+            if time.is_some()
+                && used.get(i) == Some(&time)
+                && let Some(core) = cores::current()
+            {
+                seat.moved.store(true, Ordering::Relaxed);
+                thread.put(Place::On(core));
+                moves = true;
+            }
+            now.push(time);
+        }
+        if moves {
+            // A helper that leaves looks at `sleeping` after it has counted itself out. So either
+            // this thread sees that, or the helper sees it sleeping.
+            self.sleeping.store(true, Ordering::SeqCst);
+            if !self.is_empty() {
+                drop(self.empty.wait_timeout(door, NAP));
+            }
+            self.sleeping.store(false, Ordering::SeqCst);
+        }
+        now
+    }
 }
 
 /// The count of a helper in `inside`, for as long as it may hold a pointer to the region.
-struct Inside<'p>(&'p Pool);
+struct Inside<'p> {
+    pool: &'p Pool,
+    seat: &'p Seat,
+}
 
 impl<'p> Inside<'p> {
-    fn enter(pool: &'p Pool) -> Self {
+    fn enter(pool: &'p Pool, seat: &'p Seat) -> Self {
         pool.inside.0.fetch_add(1, Ordering::SeqCst);
-        Inside(pool)
+        seat.inside.store(true, Ordering::Relaxed);
+        Inside { pool, seat }
     }
 }
 
 impl Drop for Inside<'_> {
     fn drop(&mut self) {
-        self.0.inside.0.fetch_sub(1, Ordering::SeqCst);
+        let Inside { pool, seat } = self;
+        seat.inside.store(false, Ordering::Relaxed);
+        let others = pool.inside.0.fetch_sub(1, Ordering::SeqCst) - 1;
+        if others == 0 && pool.sleeping.load(Ordering::SeqCst) {
+            let _door = lock(&pool.door);
+            pool.empty.notify_one();
+        }
     }
 }
 
@@ -248,15 +348,7 @@ impl Drop for Open<'_> {
         // After a panic, no thread takes the remaining numbers.
         region.next.fetch_max(region.count, Ordering::Relaxed);
         pool.region.store(std::ptr::null_mut(), Ordering::SeqCst);
-        let mut spins = 0;
-        while pool.inside.0.load(Ordering::SeqCst) > 0 {
-            spins += 1;
-            if spins % SPINS == 0 {
-                thread::yield_now();
-            } else {
-                std::hint::spin_loop();
-            }
-        }
+        pool.wait();
         let panic = lock(&pool.panic).take();
         pool.taken.store(false, Ordering::Release);
         if let Some(payload) = panic
@@ -306,6 +398,26 @@ mod tests {
                 });
             }
         });
+    }
+
+    /// A helper that stands still in the region, as one that has lost its core: the caller sleeps
+    /// until it is done, and the next regions have a helper again.
+    #[test]
+    fn a_caller_waits_for_a_helper_that_does_not_run() {
+        let caller = thread::current().id();
+        for stands_still in [20 * NAP, Duration::ZERO] {
+            let helped = AtomicBool::new(false);
+            while !helped.load(Ordering::SeqCst) {
+                for_each(100, 2, |_| {
+                    if thread::current().id() == caller {
+                        thread::sleep(Duration::from_micros(100));
+                    } else if !helped.load(Ordering::SeqCst) {
+                        thread::sleep(stands_still);
+                        helped.store(true, Ordering::SeqCst);
+                    }
+                });
+            }
+        }
     }
 
     #[test]
