@@ -59,7 +59,7 @@ pub(super) struct Held {
 
 impl Held {
     pub(super) fn is_held(&self, recorded: bool) -> bool {
-        self.is_ours() && (!recorded || record(&self.file, libc::F_SETLK, libc::F_WRLCK).is_ok())
+        self.is_ours() && (!recorded || record(&self.file, libc::F_SETLK, Kind::Write).is_ok())
     }
 
     fn is_ours(&self) -> bool {
@@ -125,7 +125,7 @@ pub(super) fn acquire(path: &Path) -> Result<(Held, Option<io::Error>), Error> {
             entry.files.push(file); // the file got this name after the check above
             return Err(locked_here(path));
         }
-        let unlocked = locks(&file, path, libc::F_WRLCK)?;
+        let unlocked = locks(&file, path, Kind::Write)?;
         held.insert(identity, Entry { unlocked: unlocked.is_some(), files: Vec::new() });
         let generation = fork::generation();
         Ok((Held { file: ManuallyDrop::new(file), identity, generation }, unlocked))
@@ -149,7 +149,7 @@ pub(super) fn discard(path: &Path) -> Result<Leftover, Error> {
             entry.files.push(file);
             return Err(locked_here(path));
         }
-        if locks(&file, path, libc::F_RDLCK)?.is_some() {
+        if locks(&file, path, Kind::Read)?.is_some() {
             return Ok(Leftover::Unlocked);
         }
         let gone = is_named(path, identity) && fs::remove_file(path).is_ok();
@@ -164,8 +164,15 @@ fn opened(path: &Path, options: &mut OpenOptions) -> Result<File, Error> {
         .map_err(failed(path, "open"))
 }
 
+/// A lock that readers share, or one for a single writer.
+#[derive(Clone, Copy)]
+enum Kind {
+    Read,
+    Write,
+}
+
 /// Takes a lock, or returns the file system's error if it has no locks.
-fn locks(file: &File, path: &Path, kind: libc::c_int) -> Result<Option<io::Error>, Error> {
+fn locks(file: &File, path: &Path, kind: Kind) -> Result<Option<io::Error>, Error> {
     match record(file, libc::F_SETLK, kind) {
         Ok(_) => Ok(None),
         Err(error) if is_contended(&error) => {
@@ -184,11 +191,15 @@ fn is_contended(error: &io::Error) -> bool {
 }
 
 /// Sets a lock on the whole file, or asks for the holder of a conflicting one.
-fn record(file: &File, command: libc::c_int, kind: libc::c_int) -> io::Result<libc::flock> {
+fn record(file: &File, command: libc::c_int, kind: Kind) -> io::Result<libc::flock> {
     // SAFETY: `flock` is a C structure of integers, for which zeros are valid; they mean the whole
     // file.
     let mut lock: libc::flock = unsafe { mem::zeroed() };
-    lock.l_type = kind as _;
+    // The constants are of another type on each system.
+    lock.l_type = match kind {
+        Kind::Read => libc::F_RDLCK as _,
+        Kind::Write => libc::F_WRLCK as _,
+    };
     lock.l_whence = libc::SEEK_SET as _;
     // SAFETY: the descriptor is open, and `lock` is a local variable. Both commands take one
     // structure and write no other memory.
