@@ -150,13 +150,13 @@ impl<E: Element> AdamStep<E> {
     }
 
     #[inline(always)]
-    fn moments<const USUAL: bool>(&self, p: E, g: E, m: E, v: E) -> (E, E) {
+    fn moments<const USUAL: bool>(&self, p: E, g: E, [m, v]: [E; 2]) -> [E; 2] {
         let floors = E::FLOORS;
         let g = self.gradient.read::<USUAL>(p, g);
         let h = g.flush(floors.square);
         let m = self.first.of::<USUAL>(m.flush(floors.average), g);
         let v = self.second.of::<USUAL>(v.flush(floors.average_sq), h * h);
-        (m, v)
+        [m, v]
     }
 
     #[inline(always)]
@@ -165,20 +165,15 @@ impl<E: Element> AdamStep<E> {
         self.descent.apply::<USUAL>(p, change)
     }
 
+    /// The moments with the largest second moment so far.
     #[inline(always)]
-    fn adam<const USUAL: bool>(&self, p: E, g: E, [m, v]: [E; 2]) -> (E, [E; 2]) {
-        let (m, v) = self.moments::<USUAL>(p, g, m, v);
-        (self.descend::<USUAL>(p, m, v), [m, v])
-    }
-
-    #[inline(always)]
-    fn amsgrad<const USUAL: bool>(&self, p: E, g: E, [m, v, u]: [E; 3]) -> (E, [E; 3]) {
-        let (m, v) = self.moments::<USUAL>(p, g, m, v);
+    fn maximum<const USUAL: bool>(&self, p: E, g: E, [m, v, u]: [E; 3]) -> [E; 3] {
+        let [m, v] = self.moments::<USUAL>(p, g, [m, v]);
         let u = u.flush(E::FLOORS.average_sq);
         // A NaN in `u` or `v` reaches the result.
         #[allow(clippy::eq_op)] // `u != u` is the NaN test that vectorises
         let u = if u > v || u != u { u } else { v };
-        (self.descend::<USUAL>(p, m, u), [m, v, u])
+        [m, v, u]
     }
 }
 
@@ -199,7 +194,8 @@ impl<E: Element> Formula<E, 2> for AdamStep<E> {
 
     #[inline(always)]
     fn update(&self, p: E, g: E, state: [E; 2]) -> (E, [E; 2]) {
-        self.adam::<false>(p, g, state)
+        let [m, v] = self.moments::<false>(p, g, state);
+        (self.descend::<false>(p, m, v), [m, v])
     }
 }
 
@@ -208,7 +204,20 @@ impl<E: Element> Formula<E, 2> for Usual<E> {
 
     #[inline(always)]
     fn update(&self, p: E, g: E, state: [E; 2]) -> (E, [E; 2]) {
-        self.0.adam::<true>(p, g, state)
+        let state = self.state(p, g, state);
+        (self.parameter(p, state), state)
+    }
+
+    const IN_PARTS: bool = true;
+
+    #[inline(always)]
+    fn state(&self, p: E, g: E, state: [E; 2]) -> [E; 2] {
+        self.0.moments::<true>(p, g, state)
+    }
+
+    #[inline(always)]
+    fn parameter(&self, p: E, [m, v]: [E; 2]) -> E {
+        self.0.descend::<true>(p, m, v)
     }
 }
 
@@ -221,7 +230,8 @@ impl<E: Element> Formula<E, 3> for AdamStep<E> {
 
     #[inline(always)]
     fn update(&self, p: E, g: E, state: [E; 3]) -> (E, [E; 3]) {
-        self.amsgrad::<false>(p, g, state)
+        let [m, v, u] = self.maximum::<false>(p, g, state);
+        (self.descend::<false>(p, m, u), [m, v, u])
     }
 }
 
@@ -230,6 +240,19 @@ impl<E: Element> Formula<E, 3> for Usual<E> {
 
     #[inline(always)]
     fn update(&self, p: E, g: E, state: [E; 3]) -> (E, [E; 3]) {
-        self.0.amsgrad::<true>(p, g, state)
+        let state = self.state(p, g, state);
+        (self.parameter(p, state), state)
+    }
+
+    const IN_PARTS: bool = true;
+
+    #[inline(always)]
+    fn state(&self, p: E, g: E, state: [E; 3]) -> [E; 3] {
+        self.0.maximum::<true>(p, g, state)
+    }
+
+    #[inline(always)]
+    fn parameter(&self, p: E, [m, _, u]: [E; 3]) -> E {
+        self.0.descend::<true>(p, m, u)
     }
 }

@@ -22,6 +22,22 @@ pub trait Formula<E: Element, const N: usize>: Copy + Send + Sync {
     /// Implementations are `#[inline(always)]` and branch only on coefficients, so that the loop
     /// around them vectorises.
     fn update(&self, p: E, g: E, state: [E; N]) -> (E, [E; N]);
+
+    /// Whether [`Formula::state`] and [`Formula::parameter`] do the same in two parts.
+    const IN_PARTS: bool = false;
+
+    /// The first part: the new state.
+    #[inline(always)]
+    fn state(&self, p: E, g: E, state: [E; N]) -> [E; N] {
+        self.update(p, g, state).1
+    }
+
+    /// The second part: the new parameter, from the old one and the new state. Only called if the
+    /// update is in parts.
+    #[inline(always)]
+    fn parameter(&self, p: E, _state: [E; N]) -> E {
+        p
+    }
 }
 
 /// The operations on a gradient before a rule uses it: `g <- scale·g`, then `g` is clipped to

@@ -3,6 +3,13 @@
 //! The loop copies chunks of a fixed size into local arrays. The compiler then knows that they do
 //! not overlap, and turns a chunk into straight-line vector code at the full width of the CPU
 //! level. The tail is padded to a chunk, so it needs no second formula.
+//!
+//! Root and division take longer than all the rest. If a rule computes the new parameter from the
+//! new state ([`Formula::IN_PARTS`]), the loop does so one chunk later: while the processor divides,
+//! it has the state of the next chunk to compute. Measured in cache, with SSE2, AVX2 and AVX-512:
+//! Adam takes 0.85, 0.89 and 0.94 of the time, with `f64` 0.85, 0.87 and 0.88; AMSGrad 0.76, 0.90
+//! and 0.87. With a delay of four chunks and the state read again, Adam in cache took 0.82 with
+//! AVX2, but 1.5 in memory with AVX-512.
 
 use crate::array::prefetch;
 use crate::number::element::Element;
@@ -32,8 +39,12 @@ pub(crate) fn update<E: Element, F: Formula<E, N>, const N: usize>(
         (&mut chunks[..count], tail)
     });
 
-    for i in 0..count {
-        let (p, g) = (&mut p_chunks[i], &g_chunks[i]);
+    // The chunk whose new parameter is still to be computed, and its new state. At first it is none
+    // of the slice's.
+    let mut scratch = [E::ZERO; CHUNK];
+    let (mut last_p, mut last_s) = (&mut scratch, [[E::ZERO; CHUNK]; N]);
+    for (i, p) in p_chunks.iter_mut().enumerate() {
+        let g = &g_chunks[i];
         prefetch::after(p);
         prefetch::after(g);
         let mut s = [[E::ZERO; CHUNK]; N];
@@ -41,10 +52,21 @@ pub(crate) fn update<E: Element, F: Formula<E, N>, const N: usize>(
             prefetch::after(&state[k].0[i]);
             s[k] = state[k].0[i];
         }
-        chunk(&formula, p, *g, &mut s);
+        if F::IN_PARTS {
+            first_part(&formula, p, *g, &mut s);
+        } else {
+            chunk(&formula, p, *g, &mut s);
+        }
         for k in 0..N {
             state[k].0[i] = s[k];
         }
+        if F::IN_PARTS {
+            second_part(&formula, last_p, last_s);
+            (last_p, last_s) = (p, s);
+        }
+    }
+    if F::IN_PARTS {
+        second_part(&formula, last_p, last_s);
     }
 
     let rest = p_tail.len();
@@ -89,4 +111,42 @@ fn chunk<E: Element, F: Formula<E, N>, const N: usize>(
         }
     }
     *p = fresh;
+}
+
+/// The new state.
+#[inline(always)]
+fn first_part<E: Element, F: Formula<E, N>, const N: usize>(
+    formula: &F,
+    p: &[E; CHUNK],
+    g: [E; CHUNK],
+    state: &mut [[E; CHUNK]; N],
+) {
+    let p = *p;
+    for i in 0..CHUNK {
+        let mut s = [E::ZERO; N];
+        for k in 0..N {
+            s[k] = state[k][i];
+        }
+        let s = formula.state(p[i], g[i], s);
+        for k in 0..N {
+            state[k][i] = s[k];
+        }
+    }
+}
+
+/// The new parameter.
+#[inline(always)]
+fn second_part<E: Element, F: Formula<E, N>, const N: usize>(
+    formula: &F,
+    p: &mut [E; CHUNK],
+    state: [[E; CHUNK]; N],
+) {
+    let old = *p;
+    for i in 0..CHUNK {
+        let mut s = [E::ZERO; N];
+        for k in 0..N {
+            s[k] = state[k][i];
+        }
+        p[i] = formula.parameter(old[i], s);
+    }
 }
