@@ -4,5 +4,5 @@
 pub(crate) mod across;
 pub mod layout;
 pub mod pointer;
-pub(crate) mod prefetch;
+pub mod prefetch;
 pub mod storage;

@@ -19,7 +19,7 @@ pub(crate) fn after<T>(chunk: &T) {
 
 /// Prefetches the bytes of a `T` at any address.
 #[inline(always)]
-pub(crate) fn at<T>(address: *const T) {
+pub fn at<T>(address: *const T) {
     #[cfg(target_arch = "x86_64")]
     for offset in (0..size_of::<T>()).step_by(LINE) {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};

@@ -5,6 +5,7 @@
 use numpy::{PyUntypedArray, PyUntypedArrayMethods, npyffi};
 use pyo3::prelude::*;
 
+use thalweg::array::prefetch;
 use thalweg::array::storage::Storage;
 
 /// An array's memory, read from its struct.
@@ -27,6 +28,17 @@ impl<'a> Memory<'a> {
             strides: array.strides(),
             flags: raw.fields.flags,
         }
+    }
+
+    /// Prefetches the struct of an object that is probably an array.
+    pub fn prefetch<T>(object: &Py<T>) {
+        prefetch::at(object.as_ptr().cast::<npyffi::PyArrayObject>());
+    }
+
+    /// Prefetches shape and strides of an array; reads its struct.
+    pub fn prefetch_layout(array: &Bound<'_, PyUntypedArray>) {
+        // SAFETY: as in `of`.
+        prefetch::at(unsafe { (*array.as_array_ptr()).fields.dimensions });
     }
 
     /// Address of the array's dtype object.

@@ -24,6 +24,7 @@ use crate::interpreter::errors::{Outcome, Refusal};
 use crate::model::Model;
 use crate::model::gradients::Given;
 use crate::model::leaf::Active;
+use crate::step::ahead::Ahead;
 use crate::step::batch::{Clip, Setting, UpdateKey};
 use crate::step::release::Release;
 use crate::step::workspace::Workspace;
@@ -41,8 +42,10 @@ pub fn bind(
     let files = Files::of(model);
     let mut release = Release::of(model);
     let Workspace { given, chosen, places, batch } = work;
+    let ahead = Ahead { leaves: &model.leaves, given, chosen };
     let gradients = chosen.iter().map(|leaf| (*leaf, &given[*leaf])).zip(places);
     for (position, ((index, given), place)) in gradients.enumerate() {
+        ahead.request(py, position);
         let leaf = &model.leaves[index];
         let Some(active) = &leaf.active else { continue };
         let Given::Object(object) = given else { continue };

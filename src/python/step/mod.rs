@@ -1,5 +1,6 @@
 //! A step: gradients, checks, update, report.
 
+pub mod ahead;
 pub mod batch;
 pub mod bind;
 pub mod collect;
