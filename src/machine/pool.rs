@@ -40,8 +40,7 @@ const NAP: Duration = Duration::from_millis(1);
 /// Upper bound on helpers for any request: no machine has memory channels for more.
 const HELPERS_MAX: usize = 1_023;
 
-/// Iterations of a spin loop between two readings of the clock, and between two yields of a waiting
-/// thread.
+/// Iterations of a spin loop between two readings of the clock.
 const SPINS: u32 = 64;
 
 /// Calls `work` once for each number below `count`, on up to `threads` threads.
@@ -259,7 +258,8 @@ impl Pool {
         self.inside.0.load(Ordering::SeqCst) == 0
     }
 
-    /// Waits until no helper is inside.
+    /// Waits until no helper is inside. Does not yield: another program's thread would take the core
+    /// for milliseconds, although the helpers are done in microseconds.
     fn wait(&self) {
         let mut used = Vec::new();
         while !self.is_empty() {
@@ -271,7 +271,6 @@ impl Pool {
                     }
                     std::hint::spin_loop();
                 }
-                thread::yield_now();
             }
             used = self.look(&used);
         }
@@ -279,6 +278,7 @@ impl Pool {
 
     /// Gives this core to helpers inside that have not run since the last look, and sleeps while
     /// they use it. `used` is the CPU time of each helper at the last look; returns those of now.
+    /// Where that is unknown, yields, because a helper may need this core.
     #[cold]
     fn look(&self, used: &[Option<Duration>]) -> Vec<Option<Duration>> {
         let mut door = lock(&self.door);
@@ -286,6 +286,9 @@ impl Pool {
         for (i, Helper { seat, thread }) in door.iter_mut().enumerate() {
             let inside = seat.inside.load(Ordering::Relaxed);
             let time = if inside { thread.used() } else { None };
+            if inside && time.is_none() {
+                thread::yield_now();
+            }
             if time.is_some()
                 && used.get(i) == Some(&time)
                 && let Some(core) = cores::current()
