@@ -8,8 +8,8 @@
 //! An idle helper looks for the next region for about as long as waking it would take, then parks.
 //! The second pass of a step, or a step that follows at once, finds it awake.
 //!
-//! A helper that has lost its core in the middle of its work is moved to the caller's, so the caller
-//! does not wait for it longer than the work takes.
+//! A helper that has lost its core in the middle of its work is moved to the caller's, so that the
+//! caller does not wait until other programs' threads have had their turns.
 //!
 //! A pool belongs to the process that built it. A forked child builds a new one and never touches
 //! the parent's, whose threads do not exist in the child and whose locks may be held.

@@ -116,8 +116,7 @@ impl Updater {
         self.with(params.py(), |model| model.extend(params, &classes, assignment))
     }
 
-    /// Updates every array that trains, once; see `Optimizer.step`. Numbers of updates are written
-    /// to `shown` too, together with the arrays; see `show_steps`.
+    /// Updates every array that trains, once; see `Optimizer.step`, and `show_steps` for `shown`.
     #[pyo3(signature = (grads, *, max_norm=None, max_tensor_norm=None, max_value=None, scale=1.0,
         partial=false, stats=false, shown=None))]
     #[allow(clippy::too_many_arguments)] // the keywords of a step
@@ -277,9 +276,8 @@ impl Updater {
         if let Some(owner) = &mut entered {
             model_in(owner)?.ready()?;
         }
-        let (clip, scale, partial, stats) = (Clip::No, 1.0, false, false);
+        let (clip, scale, partial, stats, shown) = (Clip::No, 1.0, false, false, None);
         let counters = &self.guarded.counters;
-        let shown = None;
         let request = Request { grads: params, clip, scale, partial, stats, shown, counters };
         let py = params.py();
         self.guarded.step_inside(py, |model, room| step(py, model.ready()?, room, &request))?;

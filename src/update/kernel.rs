@@ -7,7 +7,7 @@
 //! Root and division take longer than all the rest. If a rule computes the new parameter from the
 //! new state ([`Formula::IN_PARTS`]), the loop does so one chunk later: while the processor divides,
 //! it has the state of the next chunk to compute. Measured in cache, with SSE2, AVX2 and AVX-512:
-//! Adam takes 0.85, 0.89 and 0.94 of the time, with `f64` 0.85, 0.87 and 0.88; AMSGrad 0.76, 0.90
+//! Adam takes 0.86, 0.91 and 0.95 of the time, with `f64` 0.86, 0.88 and 0.88; AMSGrad 0.76, 0.93
 //! and 0.87. With a delay of four chunks and the state read again, Adam in cache took 0.82 with
 //! AVX2, but 1.5 in memory with AVX-512.
 
@@ -39,8 +39,8 @@ pub(crate) fn update<E: Element, F: Formula<E, N>, const N: usize>(
         (&mut chunks[..count], tail)
     });
 
-    // The chunk whose new parameter is still to be computed, and its new state. At first it is none
-    // of the slice's.
+    // The chunk whose new parameter is still to be computed, and its new state. The first is no part
+    // of the slice, and its result is not used.
     let mut scratch = [E::ZERO; CHUNK];
     let (mut last_p, mut last_s) = (&mut scratch, [[E::ZERO; CHUNK]; N]);
     for (i, p) in p_chunks.iter_mut().enumerate() {
