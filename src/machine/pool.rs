@@ -1,9 +1,10 @@
 //! The thread pool: helper threads, started on first use. The calling thread works as well.
 //!
 //! Work is a region: a count, and a function of a number below it. Every thread in the region takes
-//! the next number until none is left. The caller waits only for helpers that have entered the
-//! region, never for one to arrive, because a parked thread takes some 40 us to wake, enough time
-//! to finish a small region.
+//! the next number until none is left: the caller the lowest, a helper the highest. With two threads
+//! a second pass over the same arrays thus finds in each core's cache what its first pass read. The
+//! caller waits only for helpers that have entered the region, never for one to arrive, because a
+//! parked thread takes some 40 us to wake, enough time to finish a small region.
 //!
 //! An idle helper looks for the next region for about as long as waking it would take, then parks.
 //! The second pass of a step, or a step that follows at once, finds it awake.
@@ -18,7 +19,7 @@
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -40,6 +41,10 @@ const NAP: Duration = Duration::from_millis(1);
 /// Upper bound on helpers for any request: no machine has memory channels for more.
 const HELPERS_MAX: usize = 1_023;
 
+/// Upper bound on numbers in a region: with those that threads try to take after the last one, they
+/// fit into half of a word.
+const COUNT_MAX: usize = 1 << 31;
+
 /// Iterations of a spin loop between two readings of the clock.
 const SPINS: u32 = 64;
 
@@ -47,13 +52,30 @@ const SPINS: u32 = 64;
 ///
 /// The calling thread takes numbers too, so all work is done even if no thread can be started or
 /// the helpers are in another thread's region.
+///
+/// # Panics
+///
+/// If `count` is more than 2³¹, or as `work`.
 pub fn for_each(count: usize, threads: usize, work: impl Fn(usize) + Sync) {
+    assert!(count <= COUNT_MAX, "{count} pieces of work are too many to count");
     let helpers = threads.min(count).min(HELPERS_MAX + 1).saturating_sub(1);
-    let region =
-        Region { work: &work, count, next: AtomicUsize::new(0), seats: AtomicUsize::new(helpers) };
+    let (taken, seats) = (AtomicU64::new(0), AtomicUsize::new(helpers));
+    let region = Region { work: &work, count, taken, seats };
     let open = if helpers == 0 { None } else { Pool::current().open(&region) };
-    in_default_mode(|| region.take_all());
+    in_default_mode(|| region.take_all(End::Low));
     drop(open);
+}
+
+/// Wakes the helpers for a region that opens within [`LINGER`], so that they arrive in time.
+pub fn rouse(threads: usize) {
+    let helpers = threads.min(HELPERS_MAX + 1).saturating_sub(1);
+    if helpers > 0 {
+        let pool = Pool::current();
+        if !pool.taken.swap(true, Ordering::Acquire) {
+            pool.announce(helpers);
+            pool.taken.store(false, Ordering::Release);
+        }
+    }
 }
 
 /// Whether helpers are awake, looking for work.
@@ -72,21 +94,41 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 struct Region<'a> {
     work: &'a (dyn Fn(usize) + Sync),
     count: usize,
-    /// The first number not yet taken.
-    next: AtomicUsize,
+    /// How many numbers were taken from the low end, and 2³² times how many from the high end.
+    taken: AtomicU64,
     /// The number of helpers that may still join.
     seats: AtomicUsize,
 }
 
+/// The end of a region from which a thread takes numbers.
+#[derive(Clone, Copy)]
+enum End {
+    Low,
+    High,
+}
+
 impl Region<'_> {
-    fn take_all(&self) {
+    fn take_all(&self, end: End) {
         loop {
-            let i = self.next.fetch_add(1, Ordering::Relaxed);
-            if i >= self.count {
+            let one = match end {
+                End::Low => 1,
+                End::High => 1 << 32,
+            };
+            let taken = self.taken.fetch_add(one, Ordering::Relaxed);
+            let (low, high) = (taken as u32 as usize, (taken >> 32) as usize);
+            if low + high >= self.count {
                 return;
             }
-            (self.work)(i);
+            (self.work)(match end {
+                End::Low => low,
+                End::High => self.count - 1 - high,
+            });
         }
+    }
+
+    /// Leaves no number to take.
+    fn end(&self) {
+        self.taken.store(self.count as u64, Ordering::Relaxed);
     }
 
     fn has_seat(&self) -> bool {
@@ -174,11 +216,16 @@ impl Pool {
             return None;
         }
         let open = Open { pool: self, region };
-        let helpers = region.seats.load(Ordering::Relaxed);
+        self.region.store(std::ptr::from_ref(region).cast_mut().cast(), Ordering::SeqCst);
+        self.announce(region.seats.load(Ordering::Relaxed));
+        Some(open)
+    }
+
+    /// Tells helpers about a region, and wakes or starts them.
+    fn announce(&'static self, helpers: usize) {
         if self.started.load(Ordering::Relaxed) < helpers {
             self.start(helpers);
         }
-        self.region.store(std::ptr::from_ref(region).cast_mut().cast(), Ordering::SeqCst);
         self.opened.0.fetch_add(1, Ordering::SeqCst);
         // A parking helper counts itself as parked before its last look at `opened`. So either this
         // thread sees it parked, or the helper sees the new region.
@@ -189,7 +236,6 @@ impl Pool {
             }
             (0..helpers).for_each(|_| self.wake.notify_one());
         }
-        Some(open)
     }
 
     /// Starts threads until there are `helpers` helpers or the system refuses.
@@ -223,7 +269,8 @@ impl Pool {
             {
                 // Asserting unwind safety is sound: the caller panics too, so data left
                 // half-changed by the panic is not used afterwards.
-                if let Err(payload) = catch_unwind(AssertUnwindSafe(|| region.take_all())) {
+                if let Err(payload) = catch_unwind(AssertUnwindSafe(|| region.take_all(End::High)))
+                {
                     *lock(&self.panic) = Some(payload);
                 }
             }
@@ -349,7 +396,7 @@ impl Drop for Open<'_> {
     fn drop(&mut self) {
         let Open { pool, region } = *self;
         // After a panic, no thread takes the remaining numbers.
-        region.next.fetch_max(region.count, Ordering::Relaxed);
+        region.end();
         pool.region.store(std::ptr::null_mut(), Ordering::SeqCst);
         pool.wait();
         let panic = lock(&pool.panic).take();
@@ -377,6 +424,26 @@ mod tests {
                 assert!(taken.iter().all(|n| n.load(Ordering::Relaxed) == 1));
             }
         }
+    }
+
+    #[test]
+    fn the_caller_takes_the_lowest_numbers_and_helpers_the_highest() {
+        let caller = thread::current().id();
+        for round in 0..200 {
+            rouse(3);
+            let by_caller: Vec<AtomicBool> = (0..50).map(|_| AtomicBool::default()).collect();
+            for_each(50, 3, |i| {
+                by_caller[i].store(thread::current().id() == caller, Ordering::Relaxed);
+                thread::sleep(Duration::from_micros(round % 3));
+            });
+            assert!(by_caller.iter().is_sorted_by_key(|taken| !taken.load(Ordering::Relaxed)));
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "too many to count")]
+    fn more_numbers_than_can_be_counted_are_refused() {
+        for_each(COUNT_MAX + 1, 1, |_| {});
     }
 
     /// Several threads open regions at once, at varying distances in time, with helpers awake and

@@ -37,6 +37,8 @@ use crate::values::hyper::Class;
 #[derive(Debug, Default)]
 pub struct Written {
     pub leaves: Vec<usize>,
+    /// Number of elements of these leaves.
+    pub elements: usize,
     /// Leaf and array number of each array.
     pub arrays: Vec<(usize, usize)>,
     /// Owners are positions in `arrays`.

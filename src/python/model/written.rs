@@ -26,8 +26,10 @@ impl Model {
         let thawed: HashMap<usize, &Active> = thawed.iter().map(|(i, a)| (*i, a)).collect();
         let mut arrays = Vec::new();
         let mut occupants = Vec::new();
+        let mut elements = 0;
         for leaf in &leaves {
             let active = thawed.get(leaf).copied().or(self.leaves[*leaf].active.as_ref());
+            elements += active.map_or(0, |active| active.p.shape.iter().product());
             for (number, checked) in active.into_iter().flat_map(Active::arrays).enumerate() {
                 arrays.push((*leaf, number));
                 occupants.push(checked.occupant(py));
@@ -42,7 +44,7 @@ impl Model {
                 advice: TIED,
             });
         }
-        Ok(Written { leaves, arrays, extents: Extents::of(&occupants), mapped })
+        Ok(Written { leaves, elements, arrays, extents: Extents::of(&occupants), mapped })
     }
 
     /// The array at a position of `written`.

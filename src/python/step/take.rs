@@ -24,6 +24,7 @@ use crate::step::workspace::Workspace;
 use crate::values::hyper::Schedules;
 use thalweg::machine::fork;
 use thalweg::machine::levels::Level;
+use thalweg::machine::pool;
 use thalweg::machine::threads::{num_threads, useful_threads};
 use thalweg::number::element::Kind;
 use thalweg::number::float_mode::in_default_mode;
@@ -32,6 +33,9 @@ use thalweg::rule::{Hyperparameter, Numbers};
 /// Number of elements from which the interpreter lock is released during the work. With fewer,
 /// releasing it costs more than it gains.
 const DETACH_MIN: usize = 16_384;
+
+/// Number of tensors that are checked before a helper that was woken parks again.
+const CHECKED_SOON: usize = 64;
 
 /// The arguments of a step.
 pub struct Request<'a, 'py> {
@@ -57,6 +61,7 @@ pub fn step(
     model.check_whole()?;
     // A forked child may have inherited the unfinished work of another thread's step.
     work.clear();
+    rouse_helpers(model, request);
     let number = request.counters.steps.load(Ordering::Relaxed) + 1;
     let (lr, numbers) = in_default_mode(|| at_step(py, model, number))?;
     model.check_bound(py)?;
@@ -65,6 +70,14 @@ pub fn step(
         .and_then(|()| in_default_mode(|| take(py, model, work, request, &part)));
     work.clear();
     report
+}
+
+/// Wakes helpers during the checks, if the step will use them and the checks are short.
+fn rouse_helpers(model: &Model, request: &Request<'_, '_>) {
+    let written = &model.written;
+    if !request.partial && written.leaves.len() <= CHECKED_SOON {
+        pool::rouse(useful_threads(written.elements, num_threads().0));
+    }
 }
 
 /// The learning rate of group 0, and the numbers of each class, at a step. The schedules of classes
