@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-PEERS = ("torch", "optax", "thinc")
+PEERS = ("torch", "deepspeed", "optax", "thinc")
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 TINY = ("bench", "--quick", "--elements", "4096", "--rounds", "2")
 QUICKEST = (*TINY, "--cases", "large", "--contenders")

@@ -18,7 +18,9 @@ from thalweg.cli.output import picture_path
 if TYPE_CHECKING:
     import argparse
 
-SUMMARY = "compare steps with the memory limit, NumPy, and torch, optax and thinc if installed"
+SUMMARY = (
+    "compare steps with the memory limit, NumPy, and torch, DeepSpeed, optax and thinc if installed"
+)
 EXIT_CODES = (
     "Exit code: 0 if the results of thalweg equal thalweg.reference, 1 if one does not (it is "
     "not timed), 2 if an option is wrong, memory is too small, the output cannot be written or "

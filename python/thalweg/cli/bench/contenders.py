@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
@@ -134,6 +135,16 @@ def _thalweg_torch(params: Arrays) -> Stepper:
     return TorchAdamW(params, thalweg.torch.AdamW)
 
 
+def _deepspeed(params: Arrays) -> Stepper:
+    # Without it, DeepSpeed prints which accelerator it has found.
+    os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    from deepspeed.ops.adam import DeepSpeedCPUAdam  # noqa: PLC0415 - if it is installed
+
+    from thalweg.cli.bench.torch_adamw import TorchAdamW  # noqa: PLC0415
+
+    return TorchAdamW(params, partial(DeepSpeedCPUAdam, adamw_mode=True))
+
+
 def _thinc(params: Arrays) -> Stepper:
     from thalweg.cli.bench.thinc_adam import ThincAdam  # noqa: PLC0415 - if it is installed
 
@@ -179,6 +190,7 @@ _TABLE = (
         package="torch",
         work=torch_passes,
     ),
+    Contender("deepspeed", "DeepSpeed CPUAdam", _deepspeed, package="deepspeed", work=torch_passes),
     Contender("optax", "optax adamw, jit", _optax, scratch=1, package="optax", compiles=True),
     Contender("thinc", "thinc Adam", _thinc, ADAMW_EPS_HAT, scratch=2, package="thinc"),
     Contender("numpy", "NumPy loop", NumpyLoop, scratch=1),

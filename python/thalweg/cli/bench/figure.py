@@ -26,6 +26,7 @@ STYLES = {
     "thalweg-torch": ("#004B73", "*"),
     "torch-fused": ("#D55E00", "s"),
     "torch-loop": ("#E69F00", "D"),
+    "deepspeed": ("#F0E442", "p"),
     "optax": ("#CC79A7", "^"),
     "thinc": ("#009E73", "v"),
     "numpy": ("#56B4E9", "P"),
