@@ -22,7 +22,7 @@
 //! | [`error`] | every reason to refuse an update |
 //! | [`mod@array`] | addresses, strides and encodings of arrays; buffers for arrays that are not plain slices |
 //! | [`rule`] | each rule: hyperparameters, scalar math, formula; the table of rules |
-//! | [`machine`] | CPU levels; portions of work and the thread pool; forks; pages of mapped files; the memory limit |
+//! | [`machine`] | CPU levels; portions of work, the thread pool and teams of OpenMP; forks; pages of mapped files; the memory limit |
 //! | [`read`] | the pass that reads gradients: norm and largest magnitude |
 //! | [`update`] | the loop over a block; a parameter with gradient and state, and the passes over it; many tensors on many threads |
 //! | `views` | arrays of the crate `ndarray`; a feature that is on by default |
@@ -34,8 +34,8 @@
 //! `unsafe` is denied except in `machine::levels` (functions that enable an instruction set),
 //! `float_mode` (a control register), `prefetch` (an instruction), `pointer`, `across`, `tensor`,
 //! `passes`, `apply`, `norm` and `views` (elements of arrays given by address), `plan` (each
-//! element goes to one thread), `pool` (pointers to a leaked pool and to its region), `cores`
-//! (system calls about threads), `fork` (handlers that the C library calls),
+//! element goes to one thread), `pool` (pointers to a leaked pool and to its region), `team`
+//! (functions of a loaded library), `cores` (system calls about threads), `fork` (handlers that the C library calls),
 //! `checkpoint::record_locks` (a system call without a function in std) and `pages` (advice about
 //! memory). The crate in `src/python` allows it in the files that bind arrays.
 //!

@@ -7,4 +7,5 @@ pub mod memory_limit;
 pub mod pages;
 pub mod pool;
 pub(crate) mod portions;
+pub mod team;
 pub mod threads;

@@ -26,6 +26,7 @@ use std::time::{Duration, Instant};
 
 use crate::machine::cores::{self, Place};
 use crate::machine::fork;
+use crate::machine::team::Team;
 use crate::number::float_mode::{self, in_default_mode};
 
 #[cfg(test)]
@@ -64,6 +65,18 @@ pub fn for_each(count: usize, threads: usize, work: impl Fn(usize) + Sync) {
     let helpers = threads.min(count).min(HELPERS_MAX + 1).saturating_sub(1);
     let (taken, seats) = (AtomicU64::new(0), AtomicUsize::new(helpers));
     let region = Region { work: &work, count, taken, seats };
+    if helpers > 0
+        && let Some(team) = Team::of(threads)
+    {
+        team.run(&|is_caller| {
+            in_default_mode(|| match is_caller {
+                true => region.take_all(End::Low),
+                false if region.has_seat() => region.take_all(End::High),
+                false => {}
+            });
+        });
+        return;
+    }
     let open = if helpers == 0 { None } else { Pool::current().open(&region) };
     in_default_mode(|| region.take_all(End::Low));
     drop(open);
@@ -72,7 +85,7 @@ pub fn for_each(count: usize, threads: usize, work: impl Fn(usize) + Sync) {
 /// Wakes the helpers for a region that opens within [`LINGER`], so that they arrive in time.
 pub fn rouse(threads: usize) {
     let helpers = threads.min(HELPERS_MAX + 1).saturating_sub(1);
-    if helpers > 0 {
+    if helpers > 0 && Team::of(threads).is_none() {
         let pool = Pool::current();
         if !pool.taken.swap(true, Ordering::Acquire) {
             pool.announce(helpers);

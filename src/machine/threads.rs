@@ -21,10 +21,14 @@ const PARALLEL_MIN: usize = 131_072;
 /// with steps in direct succession: 0.96 to 1.13 at 16,384 elements, 0.62 to 0.71 at 32,768.
 const PARALLEL_MIN_AWAKE: usize = 32_768;
 
+/// Elements for each thread, at least. The caller wakes helpers one after the other, some 2 us each;
+/// this many elements take ten times as long.
+const SHARE_MIN: usize = PARALLEL_MIN_AWAKE / 2;
+
 /// Number of threads worth using for this many elements, at most `threads`.
 pub fn useful_threads(elements: usize, threads: usize) -> usize {
     let pays = elements >= PARALLEL_MIN || (elements >= PARALLEL_MIN_AWAKE && pool::is_awake());
-    if pays { threads } else { 1 }
+    if pays { threads.min(elements / SHARE_MIN) } else { 1 }
 }
 
 /// The number given to [`set_num_threads`], or 0.

@@ -86,7 +86,17 @@ impl Optimizer {
         #[pyo3(from_py_with = stats_argument)] stats: bool,
     ) -> PyResult<StepReport> {
         let updater = self.updater.get();
-        updater.step(grads, max_norm, max_tensor_norm, max_value, scale, partial, stats, None)
+        updater.step(
+            grads,
+            max_norm,
+            max_tensor_norm,
+            max_value,
+            scale,
+            partial,
+            stats,
+            None,
+            false,
+        )
     }
 
     /// One step, taken tensor by tensor.

@@ -25,6 +25,7 @@ use crate::step::guarded::{Guarded, model_in};
 use crate::step::keywords::{clip_argument, partial_argument, scale_argument, stats_argument};
 use crate::step::report::StepReport;
 use crate::step::take::{Request, step};
+use thalweg::machine::team;
 use thalweg::rule::Choice;
 
 /// An object that loads saved state together with another: the object, its counters, its state.
@@ -117,8 +118,9 @@ impl Updater {
     }
 
     /// Updates every array that trains, once; see `Optimizer.step`, and `show_steps` for `shown`.
+    /// With `openmp`, on threads of an OpenMP library that the program has loaded, if it can.
     #[pyo3(signature = (grads, *, max_norm=None, max_tensor_norm=None, max_value=None, scale=1.0,
-        partial=false, stats=false, shown=None))]
+        partial=false, stats=false, shown=None, openmp=false))]
     #[allow(clippy::too_many_arguments)] // the keywords of a step
     pub fn step(
         &self,
@@ -130,6 +132,7 @@ impl Updater {
         #[pyo3(from_py_with = partial_argument)] partial: bool,
         #[pyo3(from_py_with = stats_argument)] stats: bool,
         shown: Option<&Bound<'_, PyUntypedArray>>,
+        openmp: bool,
     ) -> PyResult<StepReport> {
         let clip = clip_argument(&[
             ("max_norm", max_norm),
@@ -139,7 +142,9 @@ impl Updater {
         let counters = &self.guarded.counters;
         let request = Request { grads, clip, scale, partial, stats, shown, counters };
         let py = grads.py();
-        Ok(self.guarded.step_inside(py, |model, room| step(py, model.ready()?, room, &request))?)
+        let take =
+            || self.guarded.step_inside(py, |model, room| step(py, model.ready()?, room, &request));
+        Ok(if openmp { team::with(take) } else { take() }?)
     }
 
     /// Number of steps taken.

@@ -240,7 +240,10 @@ class Optimizer(torch.optim.Optimizer):
         grads, given = bound.gradients()
         if not given:
             return False
-        self.report = bound.native.step(grads, shown=self._shown.counts, **arguments)
+        # torch's threads are awake after its backward pass.
+        self.report = bound.native.step(
+            grads, shown=self._shown.counts, openmp=True, **arguments
+        )
         if not self.report.skipped:
             # Autograd then refuses a backward pass through values saved before the step.
             count_write(given)
