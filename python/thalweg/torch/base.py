@@ -241,9 +241,7 @@ class Optimizer(torch.optim.Optimizer):
         if not given:
             return False
         # torch's threads are awake after its backward pass.
-        self.report = bound.native.step(
-            grads, shown=self._shown.counts, openmp=True, **arguments
-        )
+        self.report = bound.native.step(grads, shown=self._shown.counts, openmp=True, **arguments)
         if not self.report.skipped:
             # Autograd then refuses a backward pass through values saved before the step.
             count_write(given)
