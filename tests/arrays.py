@@ -12,12 +12,21 @@ from numpy.typing import NDArray
 import thalweg
 from thalweg import reference
 
+try:
+    import ml_dtypes
+except ModuleNotFoundError:  # the tests on the oldest NumPy
+    ml_dtypes = None
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 Array = NDArray[Any]
 
 types = st.sampled_from([np.dtype(np.float32), np.dtype(np.float64)])
+halves = [np.dtype(np.float16)]
+if ml_dtypes is not None:
+    halves.append(np.dtype(ml_dtypes.bfloat16))
+gradient_types = types | st.sampled_from(halves)
 steps = st.sampled_from([1, 2, 10, 10**9, 10**12])
 generators = st.integers(0, 2**32 - 1).map(np.random.default_rng)
 sizes = st.sampled_from([0, 1, 2, 15, 16, 17, 63, 64, 65, 1000])
@@ -64,6 +73,8 @@ def numbers(
     """A random mixture of ordinary numbers, random bits (exponents equally likely) and edges."""
     size = int(np.prod(shape))
     with np.errstate(all="ignore"):
+        if dtype in halves:
+            return numbers(rng, shape, np.dtype(np.float32), scale).astype(dtype)
         kinds = [
             rng.standard_normal(shape).astype(dtype),
             np.frombuffer(rng.bytes(size * dtype.itemsize), dtype).reshape(shape),

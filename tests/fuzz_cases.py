@@ -157,19 +157,19 @@ def odd(draw: Draw, arena: Arena, array: np.ndarray) -> Any:
     return draw.choice(ODD)(draw, arena, array)
 
 
-def good(array: Any) -> bool:
+def good(array: Any, *, types: str = "fd") -> bool:
     """Whether an object is a float32 or float64 ndarray, native and not masked."""
     return (
         isinstance(array, np.ndarray)
         and not isinstance(array, np.ma.MaskedArray)
-        and array.dtype in LIMITS
+        and array.dtype.char in types
         and array.dtype.isnative
     )
 
 
 def readable(array: Any) -> bool:
     """Whether an object may be a gradient; NumPy scalars count as 0-d arrays."""
-    return good(array) or type(array) in (np.float32, np.float64)
+    return good(array, types="efd") or type(array) in (np.float16, np.float32, np.float64)
 
 
 def overlaps_itself(array: np.ndarray) -> bool:

@@ -20,6 +20,11 @@ from numpy.typing import NDArray
 
 from thalweg import Optimizer
 
+try:
+    import ml_dtypes
+except ModuleNotFoundError:  # the tests on the oldest NumPy
+    ml_dtypes = None
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
@@ -244,7 +249,6 @@ MISALIGNED: Specimens = {
 
 OTHER_TYPES: Specimens = {
     "big-endian": lambda d, _: numbers(3, np.dtype(d).newbyteorder()),
-    "float16": lambda _, __: numbers(3, np.float16),
     "long double": lambda _, __: numbers(3, np.longdouble),
     "integers": lambda _, __: np.arange(3),
     "unsigned bytes": lambda _, __: np.arange(3, dtype=np.uint8),
@@ -257,6 +261,17 @@ OTHER_TYPES: Specimens = {
     "0-d integer": lambda _, __: np.array(1),
     "empty integers": lambda _, __: np.zeros((0, 3), int),
 }
+
+HALF: Specimens = {
+    "float16": lambda _, __: numbers(3, np.float16),
+    "float16, reversed": lambda _, __: numbers(6, np.float16)[::-2],
+    "float16, misaligned": lambda _, __: filled(bytearray(320), np.float16, 1),
+    "float16, empty": lambda _, __: np.zeros((0, 3), np.float16),
+}
+if ml_dtypes is not None:
+    HALF["bfloat16"] = lambda _, __: numbers(3, ml_dtypes.bfloat16)
+    HALF["bfloat16, reversed"] = lambda _, __: numbers(6, ml_dtypes.bfloat16)[::-2]
+    HALF["bfloat16, 0-d"] = lambda _, __: numbers(3, ml_dtypes.bfloat16)[1, ...]
 
 COMPLEX: Specimens = {
     "complex": lambda _, __: numbers(3, complex),
@@ -282,8 +297,11 @@ SCALARS: Specimens = {
     "float64 scalar": lambda _, __: np.float64(0.7),
 }
 
-OTHER_SCALARS: Specimens = {
+HALF_SCALARS: Specimens = {
     "float16 scalar": lambda _, __: np.float16(1),
+}
+
+OTHER_SCALARS: Specimens = {
     "integer scalar": lambda _, __: np.int64(1),
     "boolean scalar": lambda _, __: np.bool_(True),
     "string scalar": lambda _, __: np.str_("1.0"),

@@ -16,6 +16,7 @@ from arrays import (
     assert_same_bits,
     bits,
     generators,
+    gradient_types,
     machine,
     numbers,
     place,
@@ -49,7 +50,7 @@ def test_sums_equal_the_reference(data: st.DataObject) -> None:
     _, p = place(np.zeros(shape, dtype), data.draw(writable))
     grads = []
     for weight in data.draw(st.lists(weights, min_size=1, max_size=4)):
-        values = numbers(rng, shape, data.draw(types), weight)
+        values = numbers(rng, shape, data.draw(gradient_types), weight)
         grads.append((place(values, data.draw(readable))[1], weight))
     before = [bits(g) for g, _ in grads]
     expected = summed(p, grads)

@@ -12,6 +12,7 @@ from arrays import (
     assert_same_bits,
     bits,
     generators,
+    gradient_types,
     machine,
     numbers,
     place,
@@ -29,7 +30,7 @@ from rules import Rule, every_rule
 @given(data=st.data())
 def test_core_equals_reference(rule: Rule, data: st.DataObject) -> None:
     options, step = data.draw(st.fixed_dictionaries(rule.options)), data.draw(steps)
-    shape, dtype, gradient_type = data.draw(shapes), data.draw(types), data.draw(types)
+    shape, dtype, gradient_type = data.draw(shapes), data.draw(types), data.draw(gradient_types)
     rng, threads = data.draw(generators), data.draw(st.sampled_from([1, 2, 3, 7]))
     layouts = data.draw(
         st.lists(writable, min_size=1 + len(rule.state), max_size=1 + len(rule.state))

@@ -177,6 +177,7 @@ class Refused(NamedTuple):
 WORKS = None
 ARRAYS = "float32 or float64 ndarray"
 NATIVE = "float32 or float64 in native byte order"
+NATIVE_READ = "float32, float64, float16 or bfloat16 in native byte order"
 UNWRITABLE = Refused(ValueError, ("is read-only", "a writable array", "array.copy()"))
 READ_ONLY_MAP = Refused(ValueError, (*UNWRITABLE.says, 'mode="r+"', 'mode="c"'))
 TIED_TO_ITSELF = Refused(ValueError, ("share memory", "pass a copy", "array.copy()"))
@@ -197,7 +198,7 @@ EXPECTED: list[tuple[specimens.Specimens, dict[str, Refused | None]]] = [
             others,
             {
                 WRITTEN: Refused(TypeError, ("got {dtype};", NATIVE, f"(array{way}")),
-                GRADIENT: Refused(TypeError, ("got {dtype};", NATIVE, f"(g{way}")),
+                GRADIENT: Refused(TypeError, ("got {dtype};", NATIVE_READ, f"(g{way}")),
                 SAVED: Refused(ValueError, ("saved {dtype}", "here float32", NOTHING_LOADED)),
             },
         )
@@ -208,10 +209,18 @@ EXPECTED: list[tuple[specimens.Specimens, dict[str, Refused | None]]] = [
         ]
     ],
     (
+        specimens.HALF,
+        {
+            WRITTEN: Refused(TypeError, ("got {dtype};", NATIVE, "(array.astype(")),
+            GRADIENT: WORKS,
+            SAVED: Refused(ValueError, ("saved {dtype}", "here float32", NOTHING_LOADED)),
+        },
+    ),
+    (
         specimens.OBJECTS,
         {
             WRITTEN: Refused(TypeError, ("got object;", NATIVE, "(list(array)")),
-            GRADIENT: Refused(TypeError, ("got object;", NATIVE, "(list(g)")),
+            GRADIENT: Refused(TypeError, ("got object;", NATIVE_READ, "(list(g)")),
             SAVED: Refused(ValueError, ("saved {dtype}", "here float32", NOTHING_LOADED)),
         },
     ),
@@ -225,10 +234,18 @@ EXPECTED: list[tuple[specimens.Specimens, dict[str, Refused | None]]] = [
     ),
     (specimens.SCALARS, {WRITTEN: NO_ARRAY, GRADIENT: WORKS, SAVED: WORKS}),
     (
+        specimens.HALF_SCALARS,
+        {
+            WRITTEN: NO_ARRAY,
+            GRADIENT: WORKS,
+            SAVED: Refused(ValueError, ("saved {dtype}", "here float32", NOTHING_LOADED)),
+        },
+    ),
+    (
         specimens.OTHER_SCALARS,
         {
             WRITTEN: NO_ARRAY,
-            GRADIENT: Refused(TypeError, ("got {dtype};", NATIVE, "g.astype(")),
+            GRADIENT: Refused(TypeError, ("got {dtype};", NATIVE_READ, "g.astype(")),
             SAVED: Refused(ValueError, ("saved {dtype}", "here float32", NOTHING_LOADED)),
         },
     ),

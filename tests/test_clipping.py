@@ -10,7 +10,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import thalweg
-from arrays import assert_same_bits, generators, machine, numbers, place, readable, shapes, types
+from arrays import (
+    assert_same_bits,
+    generators,
+    gradient_types,
+    machine,
+    numbers,
+    place,
+    readable,
+    shapes,
+    types,
+)
 from conftest import unchanged
 from rules import RULES, Rule
 from thalweg import reference
@@ -53,7 +63,7 @@ def test_a_clipped_step_equals_the_reference(rule: Rule, limit: str, data: st.Da
     for name in data.draw(st.sampled_from(["a", "ab", "abc"])):
         shape = data.draw(shapes)
         start[name] = rng.standard_normal(shape).astype(data.draw(types))
-        values = numbers(rng, shape, data.draw(types), scale)
+        values = numbers(rng, shape, data.draw(gradient_types), scale)
         grads[name] = place(values, data.draw(readable))[1]
     expected, clip = stepped(start, grads, limits, scale, rule)
     for level in thalweg.cpu_levels():

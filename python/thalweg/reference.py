@@ -326,6 +326,8 @@ UNIT = 2.0**600
 
 def _sum_of_squares(g: Array, unit: float) -> float:
     """Sum of ``(g/unit)²`` of one leaf, in float64, in logical C order."""
+    if g.dtype not in FLOORS:  # float16 and bfloat16 are exact in float32
+        g = g.astype(np.float32)
     flat = flush(g.ravel(order="C"), FLOORS[g.dtype].norm).astype(np.float64) * (1.0 / unit)
     total = 0.0
     for start in range(0, flat.size, BLOCK):

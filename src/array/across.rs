@@ -9,7 +9,7 @@
 use crate::array::layout::{Axis, Layout};
 use crate::array::pointer::{ARRAYS, GRADIENT, Pointer, cast};
 use crate::array::prefetch;
-use crate::array::storage::{Encoding, match_encoding};
+use crate::array::storage::{Decoding, Encoding, match_read, match_written};
 use crate::number::element::Element;
 
 /// Elements per tile along the axis on which the gradient is dense: one cache line of `f32`.
@@ -154,14 +154,28 @@ impl Patch {
     #[inline(always)]
     pub(crate) unsafe fn gather<E: Element>(self, panel: &mut Panel<E>) {
         // SAFETY: the caller's promise; `storage` names the type `S` of the elements.
-        unsafe { match_encoding!(self.corner.storage, S => self.gather_from::<S, E>(panel)) }
+        unsafe {
+            match_written!(self.corner.storage, S => self.gather_from::<S, E>(panel));
+            match_read!(self.corner.storage, S => self.gather_apart::<S, E>(panel));
+        }
+    }
+
+    /// As [`Patch::gather_from`], once for all callers and CPU levels.
+    ///
+    /// # Safety
+    ///
+    /// As [`Patch::gather_from`].
+    #[inline(never)]
+    unsafe fn gather_apart<S: Decoding, E: Element>(self, panel: &mut Panel<E>) {
+        // SAFETY: the caller's promise.
+        unsafe { self.gather_from::<S, E>(panel) }
     }
 
     /// # Safety
     ///
     /// As [`Patch::gather`], with elements of type `S`.
     #[inline(always)]
-    unsafe fn gather_from<S: Encoding, E: Element>(self, panel: &mut Panel<E>) {
+    unsafe fn gather_from<S: Decoding, E: Element>(self, panel: &mut Panel<E>) {
         let Patch { corner: Pointer { address, .. }, down, right, rows, columns } = self;
         let whole = rows == ROWS && down == size_of::<S>() as isize;
         for column in 0..columns {
@@ -215,7 +229,7 @@ impl Line {
             // SAFETY: the caller's promise.
             return unsafe { self.pointer.slice_mut(0, buffer.len()) };
         }
-        match_encoding!(self.pointer.storage, S => if <S as Encoding>::Element::KIND == E::KIND {
+        match_written!(self.pointer.storage, S => if <S as Decoding>::Element::KIND == E::KIND {
             for (i, to) in buffer.iter_mut().enumerate() {
                 // SAFETY: the caller's promise.
                 *to = cast(unsafe { self.element::<S>(i).read_unaligned() }.decode());
@@ -234,7 +248,7 @@ impl Line {
         if self.is_slice() {
             return;
         }
-        match_encoding!(self.pointer.storage, S => if <S as Encoding>::Element::KIND == E::KIND {
+        match_written!(self.pointer.storage, S => if <S as Decoding>::Element::KIND == E::KIND {
             for (i, from) in buffer.iter().enumerate() {
                 // SAFETY: the caller's promise.
                 unsafe { self.element::<S>(i).write_unaligned(S::encode(cast(*from))) }

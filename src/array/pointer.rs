@@ -4,7 +4,7 @@
 #![allow(unsafe_code)] // reads and writes through the pointers of arrays
 
 use crate::array::layout::Layout;
-use crate::array::storage::{Encoding, Storage, match_encoding};
+use crate::array::storage::{Decoding, Encoding, Storage, match_read, match_written};
 use crate::number::element::Element;
 
 /// Largest number of state arrays of a rule.
@@ -84,11 +84,15 @@ impl Pointer {
     ) {
         // SAFETY: the caller's promise; `storage` names the type `S` of the elements.
         unsafe {
-            match_encoding!(self.storage, S => read::<S, E, K>(self.address, layout, k, start, buffer));
+            match_written!(self.storage, S => read::<S, E, K>(self.address, layout, k, start, buffer));
+            match_read!(self.storage, S => {
+                read_apart::<S, E, K>(self.address, layout, k, start, buffer);
+            });
         }
     }
 
-    /// As [`Pointer::read`] for an array whose element type is `E`; half the code is generated.
+    /// As [`Pointer::read`] for a written array whose element type is `E`; half the code is
+    /// generated.
     ///
     /// # Safety
     ///
@@ -102,7 +106,7 @@ impl Pointer {
         buffer: &mut [E],
     ) {
         debug_assert_eq!(self.storage.element(), E::KIND);
-        match_encoding!(self.storage, S => if <S as Encoding>::Element::KIND == E::KIND {
+        match_written!(self.storage, S => if <S as Decoding>::Element::KIND == E::KIND {
             // SAFETY: the caller's promise.
             unsafe { read::<S, E, K>(self.address, layout, k, start, buffer) }
         });
@@ -123,7 +127,7 @@ impl Pointer {
     ) {
         debug_assert_eq!(self.storage.element(), E::KIND);
         let mut values = buffer.iter();
-        match_encoding!(self.storage, S => if <S as Encoding>::Element::KIND == E::KIND {
+        match_written!(self.storage, S => if <S as Decoding>::Element::KIND == E::KIND {
             layout.runs(k, start, buffer.len(), |offset, stride, count| {
                 for (i, value) in values.by_ref().take(count).enumerate() {
                     // SAFETY: the traversal lies in the array; the caller's promise.
@@ -147,7 +151,7 @@ pub(crate) fn cast<A: Element, B: Element>(x: A) -> B {
 ///
 /// As [`Pointer::read`], with elements of type `S`.
 #[inline(always)]
-unsafe fn read<S: Encoding, E: Element, const K: usize>(
+unsafe fn read<S: Decoding, E: Element, const K: usize>(
     address: *mut u8,
     layout: &Layout<K>,
     k: usize,
@@ -175,4 +179,21 @@ unsafe fn read<S: Encoding, E: Element, const K: usize>(
             false => copy(places, stride),
         }
     });
+}
+
+/// As [`read`], once for all callers and CPU levels.
+///
+/// # Safety
+///
+/// As [`read`].
+#[inline(never)]
+unsafe fn read_apart<S: Decoding, E: Element, const K: usize>(
+    address: *mut u8,
+    layout: &Layout<K>,
+    k: usize,
+    start: usize,
+    buffer: &mut [E],
+) {
+    // SAFETY: the caller's promise.
+    unsafe { read::<S, E, K>(address, layout, k, start, buffer) }
 }

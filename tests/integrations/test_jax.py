@@ -183,11 +183,19 @@ def donated() -> Any:
 
 
 REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
-    "bfloat16": (lambda: jnp.ones(3, jnp.bfloat16), "'b' must have dtype .*, got bfloat16"),
-    "float16": (lambda: jnp.ones(3, jnp.float16), "'b' must have dtype .*, got float16"),
+    "float8": (lambda: jnp.ones(3, jnp.float8_e5m2), "'b' must have dtype .*, got float8_e5m2"),
     "integer": (lambda: jnp.ones(3, jnp.int32), "'b' must have dtype .*, got int32"),
     "donated": (donated, "'b' must be convertible .*; Array has been deleted"),
 }
+
+
+@pytest.mark.parametrize("half", [jnp.bfloat16, jnp.float16])
+def test_gradients_of_half_precision_are_read_as_they_are(half: Any) -> None:
+    gradient = jnp.array([0.1, -2.0, 3e-7], half)
+    params, expected = np.ones(3, np.float32), np.ones(3, np.float32)
+    thalweg.AdamW(params).step(gradient)
+    thalweg.AdamW(expected).step(np.asarray(gradient).astype(np.float32))
+    assert params.tobytes() == expected.tobytes()
 
 
 @pytest.mark.parametrize("what", REFUSED)

@@ -1,17 +1,19 @@
 //! Elements stored without encoding.
 
-use super::Encoding;
+use super::{Decoding, Encoding};
 
 macro_rules! plain {
     ($($float:ident)*) => {
-        $(impl Encoding for $float {
+        $(impl Decoding for $float {
             type Element = Self;
 
             #[inline(always)]
             fn decode(self) -> Self {
                 self
             }
+        }
 
+        impl Encoding for $float {
             #[inline(always)]
             fn encode(element: Self) -> Self {
                 element

@@ -25,6 +25,8 @@ struct Advice {
     role: Role,
     /// The accepted objects.
     kind: &'static str,
+    /// The accepted dtypes.
+    dtypes: &'static str,
     /// For an object that is not an array.
     no_array: &'static str,
     /// Conversions from another dtype, complex numbers, objects and records.
@@ -34,6 +36,7 @@ struct Advice {
 const PARAMETER: Advice = Advice {
     role: Role::Written,
     kind: "a float32 or float64 ndarray, or a dict, list or tuple of them",
+    dtypes: "dtype float32 or float64 in native byte order",
     no_array: "convert it (np.asarray(x, np.float32))",
     ways: [
         "convert it (array.astype(np.float32))",
@@ -46,10 +49,10 @@ const PARAMETER: Advice = Advice {
 pub const GRADIENT_KIND: &str = "a float32 or float64 ndarray";
 /// Advice for a gradient that is not an array.
 pub const GRADIENT_ADVICE: &str = "convert it (np.asarray(g, np.float32))";
-const DTYPES: &str = "dtype float32 or float64 in native byte order";
 const GRADIENT: Advice = Advice {
     role: Role::Read,
     kind: GRADIENT_KIND,
+    dtypes: "dtype float32, float64, float16 or bfloat16 in native byte order",
     no_array: GRADIENT_ADVICE,
     ways: [
         "convert it (g.astype(np.float32))",
@@ -79,10 +82,11 @@ fn array_of<'a, 'py>(
             advice: "fill it first (array.filled(0))",
         });
     }
-    match storage_of(array) {
+    let is_accepted = |storage: &Storage| advice.role == Role::Read || storage.is_written();
+    match storage_of(array).filter(is_accepted) {
         Some(storage) => Ok((array, storage)),
         None => {
-            let (kind, got) = (DTYPES.to_owned(), dtype_name(array)?);
+            let (kind, got) = (advice.dtypes.to_owned(), dtype_name(array)?);
             Err(Refusal::Dtype { what: what(), kind, got, advice: way_to_numbers(array, advice) })
         }
     }

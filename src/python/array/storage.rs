@@ -3,9 +3,13 @@
 use numpy::{PyArrayDescr, PyArrayDescrMethods, PyUntypedArray, PyUntypedArrayMethods};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
+use pyo3::types::PyType;
 use thalweg::array::storage::Storage;
 
 use crate::array::memory::Memory;
+
+/// From here on, NumPy numbers the types that extensions register.
+const NPY_USERDEF: i32 = 256;
 
 /// A storage with NumPy's dtype object for it.
 pub struct Known {
@@ -33,7 +37,17 @@ pub fn storage_of(array: &Bound<'_, PyUntypedArray>) -> Option<Storage> {
 #[cold]
 fn equivalent(array: &Bound<'_, PyUntypedArray>, known: &[Known]) -> Option<Storage> {
     let (py, dtype) = (array.py(), array.dtype());
-    known.iter().find(|known| dtype.is_equiv_to(known.descr.bind(py))).map(|known| known.storage)
+    let known = known.iter().find(|known| dtype.is_equiv_to(known.descr.bind(py)));
+    known.map(|known| known.storage).or_else(|| is_bfloat16(&dtype).then_some(Storage::BF16))
+}
+
+/// Whether a dtype is the bfloat16 of `ml_dtypes`, by name: nothing is imported. NumPy gives no
+/// dtype of a program's own class a number of its own.
+fn is_bfloat16(dtype: &Bound<'_, PyArrayDescr>) -> bool {
+    let named = |class: &Bound<'_, PyType>| {
+        class.fully_qualified_name().is_ok_and(|name| name == "ml_dtypes.bfloat16")
+    };
+    dtype.num() >= NPY_USERDEF && dtype.itemsize() == 2 && named(&dtype.typeobj())
 }
 
 /// Storages with NumPy's dtype objects; made once, when this module is loaded, before any array is
@@ -46,6 +60,7 @@ pub fn known(py: Python<'_>) -> &[Known] {
             let address = descr.as_ptr().addr();
             Some(Known { storage: *storage, descr: descr.unbind(), address })
         };
-        Storage::ALL.iter().filter_map(known).collect()
+        let is_of_numpy = |storage: &&Storage| **storage != Storage::BF16;
+        Storage::ALL.iter().filter(is_of_numpy).filter_map(known).collect()
     })
 }

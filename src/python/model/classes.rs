@@ -36,7 +36,8 @@ impl Model {
     fn kinds(&self, py: Python<'_>, leaves: &[usize]) -> Vec<Kind> {
         let arrays =
             leaves.iter().filter_map(|leaf| self.leaves[*leaf].object.bind(py).cast().ok());
-        arrays.filter_map(storage_of).map(Storage::element).collect()
+        let storages = arrays.filter_map(storage_of).filter(|storage| storage.is_written());
+        storages.map(Storage::element).collect()
     }
 
     /// Sets classes and assignment. Leaves that train for the first time are checked and get their
