@@ -271,6 +271,9 @@ HALF: Specimens = {
 if ml_dtypes is not None:
     HALF["bfloat16"] = lambda _, __: numbers(3, ml_dtypes.bfloat16)
     HALF["bfloat16, reversed"] = lambda _, __: numbers(6, ml_dtypes.bfloat16)[::-2]
+    OTHER_TYPES["bfloat16, big-endian"] = lambda _, __: numbers(
+        3, np.dtype(ml_dtypes.bfloat16)
+    ).view(np.dtype(ml_dtypes.bfloat16).newbyteorder())
     HALF["bfloat16, 0-d"] = lambda _, __: numbers(3, ml_dtypes.bfloat16)[1, ...]
 
 COMPLEX: Specimens = {

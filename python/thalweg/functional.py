@@ -53,7 +53,7 @@ def adamw(
     p : ndarray or sequence of ndarray
         Parameters, float32 or float64, with any strides; written.
     g : ndarray or sequence of ndarray
-        Gradients of the same shapes, float32 or float64; only read.
+        Gradients of the same shapes, float32, float64, float16 or bfloat16; only read.
     exp_avg, exp_avg_sq, max_exp_avg_sq : ndarray or sequence of ndarray
         State of the shapes and dtypes of `p`, zero before the first update; written.
     step : int

@@ -173,7 +173,7 @@ def adam(
     p, exp_avg, exp_avg_sq, max_exp_avg_sq : ndarray
         Parameter and state, all of one type (float32 or float64) and shape.
     g : ndarray
-        Gradient, float32 or float64; it is cast to the parameter's type first.
+        Gradient of any floating-point type; it is cast to the parameter's type first.
     step : int
         1-based number of this update.
     scale : float

@@ -156,19 +156,21 @@ impl Patch {
         // SAFETY: the caller's promise; `storage` names the type `S` of the elements.
         unsafe {
             match_written!(self.corner.storage, S => self.gather_from::<S, E>(panel));
-            match_read!(self.corner.storage, S => self.gather_apart::<S, E>(panel));
+            if !self.corner.storage.is_written() {
+                self.gather_apart(panel);
+            }
         }
     }
 
-    /// As [`Patch::gather_from`], once for all callers and CPU levels.
+    /// [`Patch::gather`] of storages that are never written, once for all callers and CPU levels.
     ///
     /// # Safety
     ///
-    /// As [`Patch::gather_from`].
+    /// As [`Patch::gather`].
     #[inline(never)]
-    unsafe fn gather_apart<S: Decoding, E: Element>(self, panel: &mut Panel<E>) {
-        // SAFETY: the caller's promise.
-        unsafe { self.gather_from::<S, E>(panel) }
+    unsafe fn gather_apart<E: Element>(self, panel: &mut Panel<E>) {
+        // SAFETY: the caller's promise; `storage` names the type `S` of the elements.
+        unsafe { match_read!(self.corner.storage, S => self.gather_from::<S, E>(panel)) }
     }
 
     /// # Safety

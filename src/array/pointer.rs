@@ -85,9 +85,28 @@ impl Pointer {
         // SAFETY: the caller's promise; `storage` names the type `S` of the elements.
         unsafe {
             match_written!(self.storage, S => read::<S, E, K>(self.address, layout, k, start, buffer));
-            match_read!(self.storage, S => {
-                read_apart::<S, E, K>(self.address, layout, k, start, buffer);
-            });
+            if !self.storage.is_written() {
+                self.read_apart::<E, K>(layout, k, start, buffer);
+            }
+        }
+    }
+
+    /// [`Pointer::read`] of storages that are never written, once for all callers and CPU levels.
+    ///
+    /// # Safety
+    ///
+    /// As [`Pointer::read`].
+    #[inline(never)]
+    unsafe fn read_apart<E: Element, const K: usize>(
+        self,
+        layout: &Layout<K>,
+        k: usize,
+        start: usize,
+        buffer: &mut [E],
+    ) {
+        // SAFETY: the caller's promise; `storage` names the type `S` of the elements.
+        unsafe {
+            match_read!(self.storage, S => read::<S, E, K>(self.address, layout, k, start, buffer));
         }
     }
 
@@ -179,21 +198,4 @@ unsafe fn read<S: Decoding, E: Element, const K: usize>(
             false => copy(places, stride),
         }
     });
-}
-
-/// As [`read`], once for all callers and CPU levels.
-///
-/// # Safety
-///
-/// As [`read`].
-#[inline(never)]
-unsafe fn read_apart<S: Decoding, E: Element, const K: usize>(
-    address: *mut u8,
-    layout: &Layout<K>,
-    k: usize,
-    start: usize,
-    buffer: &mut [E],
-) {
-    // SAFETY: the caller's promise.
-    unsafe { read::<S, E, K>(address, layout, k, start, buffer) }
 }

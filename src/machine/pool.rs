@@ -82,7 +82,7 @@ pub fn for_each(count: usize, threads: usize, work: impl Fn(usize) + Sync) {
     drop(open);
 }
 
-/// Wakes the helpers for a region that opens within [`LINGER`], so that they arrive in time.
+/// Wakes the helpers for a region that opens within some 40 us, so that they arrive in time.
 pub fn rouse(threads: usize) {
     let helpers = threads.min(HELPERS_MAX + 1).saturating_sub(1);
     if helpers > 0 && Team::of(threads).is_none() {

@@ -9,7 +9,7 @@
 
 use std::any::Any;
 use std::cell::Cell;
-use std::ffi::{c_int, c_uint, c_void};
+use std::ffi::{c_uint, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Mutex, PoisonError};
 use std::thread::{self, ThreadId};
@@ -21,8 +21,9 @@ use crate::machine::fork;
 type Parallel =
     unsafe extern "C" fn(unsafe extern "C" fn(*mut c_void), *mut c_void, c_uint, c_uint);
 
+#[cfg(target_os = "linux")]
 /// `omp_get_max_threads`: the number of threads that a region of the calling thread gets.
-type MaxThreads = unsafe extern "C" fn() -> c_int;
+type MaxThreads = unsafe extern "C" fn() -> std::ffi::c_int;
 
 /// The threads that a region of the calling thread gets.
 #[derive(Clone, Copy)]
@@ -52,7 +53,8 @@ pub fn with<T>(work: impl FnOnce() -> T) -> T {
 impl Team {
     /// The team of this thread, if one was asked for and has `threads` threads or more.
     pub(crate) fn of(threads: usize) -> Option<Self> {
-        // In a forked child the library waits for threads that do not exist.
+        // In a forked child the library waits for threads that do not exist. A fork before this
+        // crate was loaded is not noticed; there the other part of the program hangs as well.
         if !CHOSEN.get() || fork::generation() > 0 {
             return None;
         }

@@ -45,7 +45,7 @@ const PARAMETER: Advice = Advice {
         "pass a copy of one field (array['name'].copy())",
     ],
 };
-/// An accepted gradient.
+/// A gradient, in messages about objects that are no arrays.
 pub const GRADIENT_KIND: &str = "a float32 or float64 ndarray";
 /// Advice for a gradient that is not an array.
 pub const GRADIENT_ADVICE: &str = "convert it (np.asarray(g, np.float32))";

@@ -47,7 +47,8 @@ fn is_bfloat16(dtype: &Bound<'_, PyArrayDescr>) -> bool {
     let named = |class: &Bound<'_, PyType>| {
         class.fully_qualified_name().is_ok_and(|name| name == "ml_dtypes.bfloat16")
     };
-    dtype.num() >= NPY_USERDEF && dtype.itemsize() == 2 && named(&dtype.typeobj())
+    let is_native = dtype.is_native_byteorder() != Some(false);
+    is_native && dtype.num() >= NPY_USERDEF && dtype.itemsize() == 2 && named(&dtype.typeobj())
 }
 
 /// Storages with NumPy's dtype objects; made once, when this module is loaded, before any array is
