@@ -84,8 +84,8 @@ impl<'a> Tensor<'a> {
     /// For `'a`, every array is valid memory of `shape` with its strides (in bytes) and storage.
     /// The parameter and the first `states` state arrays have one element type and storages that an
     /// update writes ([`Storage::is_written`](crate::array::storage::Storage::is_written)), and are
-    /// aligned; nothing else writes them, and none of them overlaps itself, another of them or the gradient.
-    /// Nothing writes to the gradient.
+    /// aligned; nothing else writes them, and none of them overlaps itself, another of them or the
+    /// gradient. Nothing writes to the gradient.
     pub unsafe fn new(
         shape: &[usize],
         pointers: [Pointer; ARRAYS],
