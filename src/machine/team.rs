@@ -21,8 +21,8 @@ use crate::machine::fork;
 type Parallel =
     unsafe extern "C" fn(unsafe extern "C" fn(*mut c_void), *mut c_void, c_uint, c_uint);
 
-#[cfg(target_os = "linux")]
 /// `omp_get_max_threads`: the number of threads that a region of the calling thread gets.
+#[cfg(target_os = "linux")]
 type MaxThreads = unsafe extern "C" fn() -> std::ffi::c_int;
 
 /// The threads that a region of the calling thread gets.
