@@ -257,7 +257,6 @@ OTHER_TYPES: Specimens = {
     "durations": lambda _, __: np.arange(3).astype("m8[s]"),
     "strings": lambda _, __: np.array(["1.0", "2.0", "3.0"]),
     "byte strings": lambda _, __: np.array([b"1.0", b"2.0", b"3.0"]),
-    "raw bytes": lambda d, _: numbers(3, d).view(f"V{np.dtype(d).itemsize}"),
     "0-d integer": lambda _, __: np.array(1),
     "empty integers": lambda _, __: np.zeros((0, 3), int),
 }
@@ -283,6 +282,11 @@ COMPLEX: Specimens = {
 
 OBJECTS: Specimens = {
     "objects": lambda _, __: np.array([1.0, 2.0, 3.0], object),
+}
+
+RAW: Specimens = {
+    "raw bytes": lambda d, _: numbers(3, d).view(f"V{np.dtype(d).itemsize}"),
+    "two raw bytes": lambda _, __: numbers(3, np.float16).view("V2"),
 }
 
 RECORDS: Specimens = {

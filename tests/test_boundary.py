@@ -206,6 +206,7 @@ EXPECTED: list[tuple[specimens.Specimens, dict[str, Refused | None]]] = [
             (specimens.OTHER_TYPES, ".astype("),
             (specimens.COMPLEX, ".view("),
             (specimens.RECORDS, "['name']"),
+            (specimens.RAW, ".view("),
         ]
     ],
     (

@@ -5,6 +5,7 @@
 //! said, and each step compares it again, because Python can resize, freeze or reshape an array in
 //! place.
 
+use numpy::npyffi::NPY_TYPES;
 use numpy::{PyArrayDescrMethods, PyUntypedArray, PyUntypedArrayMethods};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -29,8 +30,8 @@ struct Advice {
     dtypes: &'static str,
     /// For an object that is not an array.
     no_array: &'static str,
-    /// Conversions from another dtype, complex numbers, objects and records.
-    ways: [&'static str; 4],
+    /// Conversions from another dtype, complex numbers, objects, records and bytes without a type.
+    ways: [&'static str; 5],
 }
 
 const PARAMETER: Advice = Advice {
@@ -43,6 +44,7 @@ const PARAMETER: Advice = Advice {
         "pass a view of real and imaginary parts (array.view(array.real.dtype))",
         "convert it (list(array) for an array of arrays, array.astype(np.float32) for numbers)",
         "pass a copy of one field (array['name'].copy())",
+        "view it as its type (array.view(np.float32))",
     ],
 };
 /// A gradient, in messages about objects that are no arrays.
@@ -59,6 +61,7 @@ const GRADIENT: Advice = Advice {
         "pass a view, if the parameter is one (g.view(g.real.dtype))",
         "convert it (list(g) for an array of arrays, g.astype(np.float32) for numbers)",
         "pass one field (g['name'])",
+        "view it as its type, which np.load may have lost (g.view(ml_dtypes.bfloat16))",
     ],
 };
 
@@ -94,12 +97,13 @@ fn array_of<'a, 'py>(
 
 /// The conversion of an array of another dtype to an accepted one.
 fn way_to_numbers(array: &Bound<'_, PyUntypedArray>, advice: &Advice) -> &'static str {
-    let [other, complex, objects, records] = advice.ways;
+    let [other, complex, objects, records, bytes] = advice.ways;
     let dtype = array.dtype();
     match dtype.kind() {
         b'c' => complex,
         b'O' => objects,
         _ if dtype.has_fields() => records,
+        _ if dtype.num() == NPY_TYPES::NPY_VOID as i32 => bytes,
         _ => other,
     }
 }
