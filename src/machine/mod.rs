@@ -7,5 +7,6 @@ pub mod memory_limit;
 pub mod pages;
 pub mod pool;
 pub(crate) mod portions;
+mod region;
 pub mod team;
 pub mod threads;

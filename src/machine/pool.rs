@@ -26,6 +26,7 @@ use std::time::{Duration, Instant};
 
 use crate::machine::cores::{self, Place};
 use crate::machine::fork;
+use crate::machine::region::{End, Region};
 use crate::machine::team::Team;
 use crate::number::float_mode::{self, in_default_mode};
 
@@ -104,53 +105,6 @@ type Payload = Box<dyn Any + Send>;
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Work that several threads share.
-struct Region<'a> {
-    work: &'a (dyn Fn(usize) + Sync),
-    count: usize,
-    /// How many numbers were taken from the low end, and 2³² times how many from the high end.
-    taken: AtomicU64,
-    /// The number of helpers that may still join.
-    seats: AtomicUsize,
-}
-
-/// The end of a region from which a thread takes numbers.
-#[derive(Clone, Copy)]
-enum End {
-    Low,
-    High,
-}
-
-impl Region<'_> {
-    fn take_all(&self, end: End) {
-        loop {
-            let one = match end {
-                End::Low => 1,
-                End::High => 1 << 32,
-            };
-            let taken = self.taken.fetch_add(one, Ordering::Relaxed);
-            let (low, high) = (taken as u32 as usize, (taken >> 32) as usize);
-            if low + high >= self.count {
-                return;
-            }
-            (self.work)(match end {
-                End::Low => low,
-                End::High => self.count - 1 - high,
-            });
-        }
-    }
-
-    /// Leaves no number to take.
-    fn end(&self) {
-        self.taken.store(self.count as u64, Ordering::Relaxed);
-    }
-
-    fn has_seat(&self) -> bool {
-        let take = |seats: usize| seats.checked_sub(1);
-        self.seats.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok()
-    }
 }
 
 /// A counter alone on its cache lines, because idle helpers read it continually.
