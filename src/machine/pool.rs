@@ -19,14 +19,14 @@
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::machine::cores::{self, Place};
 use crate::machine::fork;
-use crate::machine::region::{End, Region};
+use crate::machine::region::Region;
 use crate::machine::team::Team;
 use crate::number::float_mode::{self, in_default_mode};
 
@@ -46,10 +46,6 @@ const NAP: Duration = Duration::from_millis(1);
 /// Upper bound on helpers for any request: no machine has memory channels for more.
 const HELPERS_MAX: usize = 1_023;
 
-/// Upper bound on numbers in a region: with those that threads try to take after the last one, they
-/// fit into half of a word.
-const COUNT_MAX: usize = 1 << 31;
-
 /// Iterations of a spin loop between two readings of the clock.
 const SPINS: u32 = 64;
 
@@ -62,24 +58,18 @@ const SPINS: u32 = 64;
 ///
 /// If `count` is more than 2³¹, or as `work`.
 pub fn for_each(count: usize, threads: usize, work: impl Fn(usize) + Sync) {
-    assert!(count <= COUNT_MAX, "{count} pieces of work are too many to count");
     let helpers = threads.min(count).min(HELPERS_MAX + 1).saturating_sub(1);
-    let (taken, seats) = (AtomicU64::new(0), AtomicUsize::new(helpers));
-    let region = Region { work: &work, count, taken, seats };
+    let region = Region::new(&work, count, helpers);
     if helpers > 0
         && let Some(team) = Team::of(threads)
     {
         team.run(&|is_caller| {
-            in_default_mode(|| match is_caller {
-                true => region.take_all(End::Low),
-                false if region.has_seat() => region.take_all(End::High),
-                false => {}
-            });
+            in_default_mode(|| if is_caller { region.take_lowest() } else { region.help() });
         });
         return;
     }
-    let open = if helpers == 0 { None } else { Pool::current().open(&region) };
-    in_default_mode(|| region.take_all(End::Low));
+    let open = if helpers == 0 { None } else { Pool::current().open(&region, helpers) };
+    in_default_mode(|| region.take_lowest());
     drop(open);
 }
 
@@ -181,13 +171,13 @@ impl Pool {
     }
 
     /// Lets helpers into a region until the result is dropped; `None` if another region has them.
-    fn open<'a>(&'static self, region: &'a Region<'a>) -> Option<Open<'a>> {
+    fn open<'a>(&'static self, region: &'a Region<'a>, helpers: usize) -> Option<Open<'a>> {
         if self.taken.swap(true, Ordering::Acquire) {
             return None;
         }
         let open = Open { pool: self, region };
         self.region.store(std::ptr::from_ref(region).cast_mut().cast(), Ordering::SeqCst);
-        self.announce(region.seats.load(Ordering::Relaxed));
+        self.announce(helpers);
         Some(open)
     }
 
@@ -234,13 +224,10 @@ impl Pool {
             let region = self.region.load(Ordering::SeqCst);
             // SAFETY: the thread that opened the region closes it and then waits until no helper is
             // inside. This helper counts as inside since before it read the pointer.
-            if let Some(region) = unsafe { region.as_ref() }
-                && region.has_seat()
-            {
+            if let Some(region) = unsafe { region.as_ref() } {
                 // Asserting unwind safety is sound: the caller panics too, so data left
                 // half-changed by the panic is not used afterwards.
-                if let Err(payload) = catch_unwind(AssertUnwindSafe(|| region.take_all(End::High)))
-                {
+                if let Err(payload) = catch_unwind(AssertUnwindSafe(|| region.help())) {
                     *lock(&self.panic) = Some(payload);
                 }
             }

@@ -2,39 +2,44 @@
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-/// Work that several threads share.
+/// Upper bound on numbers in a region: with those that threads try to take after the last one, they
+/// fit into half of a word.
+pub(super) const COUNT_MAX: usize = 1 << 31;
+
+/// Numbers below a count, and a function to call once for each. The caller takes the lowest number
+/// that is left, a helper the highest.
 pub(super) struct Region<'a> {
-    pub(super) work: &'a (dyn Fn(usize) + Sync),
-    pub(super) count: usize,
+    work: &'a (dyn Fn(usize) + Sync),
+    count: usize,
     /// How many numbers were taken from the low end, and 2³² times how many from the high end.
-    pub(super) taken: AtomicU64,
+    taken: AtomicU64,
     /// The number of helpers that may still join.
-    pub(super) seats: AtomicUsize,
+    seats: AtomicUsize,
 }
 
-/// The end of a region from which a thread takes numbers.
-#[derive(Clone, Copy)]
-pub(super) enum End {
-    Low,
-    High,
-}
+impl<'a> Region<'a> {
+    /// # Panics
+    ///
+    /// If `count` is more than [`COUNT_MAX`].
+    pub(super) fn new(work: &'a (dyn Fn(usize) + Sync), count: usize, helpers: usize) -> Self {
+        assert!(count <= COUNT_MAX, "{count} pieces of work are too many to count");
+        Region { work, count, taken: AtomicU64::new(0), seats: AtomicUsize::new(helpers) }
+    }
 
-impl Region<'_> {
-    pub(super) fn take_all(&self, end: End) {
-        loop {
-            let one = match end {
-                End::Low => 1,
-                End::High => 1 << 32,
-            };
-            let taken = self.taken.fetch_add(one, Ordering::Relaxed);
-            let (low, high) = (taken as u32 as usize, (taken >> 32) as usize);
-            if low + high >= self.count {
-                return;
+    /// Does the caller's share of the work.
+    pub(super) fn take_lowest(&self) {
+        while let Some((low, _)) = self.take(1) {
+            (self.work)(low);
+        }
+    }
+
+    /// Does a helper's share of the work, if a seat is free.
+    pub(super) fn help(&self) {
+        let take = |seats: usize| seats.checked_sub(1);
+        if self.seats.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok() {
+            while let Some((_, high)) = self.take(1 << 32) {
+                (self.work)(self.count - 1 - high);
             }
-            (self.work)(match end {
-                End::Low => low,
-                End::High => self.count - 1 - high,
-            });
         }
     }
 
@@ -43,8 +48,11 @@ impl Region<'_> {
         self.taken.store(self.count as u64, Ordering::Relaxed);
     }
 
-    pub(super) fn has_seat(&self) -> bool {
-        let take = |seats: usize| seats.checked_sub(1);
-        self.seats.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok()
+    /// Takes `one` number from either end; how many were taken before from the low and the high
+    /// end. `None` if none is left.
+    fn take(&self, one: u64) -> Option<(usize, usize)> {
+        let taken = self.taken.fetch_add(one, Ordering::Relaxed);
+        let (low, high) = (taken as u32 as usize, (taken >> 32) as usize);
+        (low + high < self.count).then_some((low, high))
     }
 }

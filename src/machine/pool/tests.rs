@@ -1,4 +1,5 @@
 use super::*;
+use crate::machine::region::COUNT_MAX;
 
 #[test]
 fn every_number_is_taken_once() {
