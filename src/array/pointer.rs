@@ -36,6 +36,11 @@ impl Pointer {
         Pointer { address: address.cast(), storage: E::KIND.into() }
     }
 
+    /// Element `at` of a dense array of type `E`.
+    pub(crate) fn element<E: Element>(self, at: usize) -> Self {
+        Pointer::of(self.address.cast::<E>().wrapping_add(at))
+    }
+
     /// Whether array `k` of a traversal, which lies at this address, is a slice: plain, dense in
     /// the traversal's order, and aligned.
     pub(crate) fn is_slice<const K: usize>(self, layout: &Layout<K>, k: usize) -> bool {

@@ -2,12 +2,15 @@
 
 #![allow(unsafe_code)] // passes on its caller's promises
 
-use crate::array::across;
+use crate::array::across::{self, Tiling};
+use crate::array::pointer::BUFFER;
 use crate::machine::levels::Level;
 use crate::number::element::Element;
-use crate::number::sums::Found;
+use crate::number::sums::{BLOCK, Found};
 use crate::rule::{Coefficients, Formula, Job};
-use crate::update::passes::{Across, Block, Buffered, MeasuredBlock, Slices};
+use crate::update::lines::Buffers;
+use crate::update::passes::{Across, Slices};
+use crate::update::statistics::{Squares, Statistics};
 use crate::update::tensor::{Course, Tensor};
 
 /// Updates positions `start..start + len` of a tensor. The range starts at a multiple of
@@ -24,34 +27,16 @@ pub(crate) unsafe fn update<E: Element>(
     start: usize,
     len: usize,
 ) {
-    debug_assert_eq!(tensor.kind(), E::KIND);
-    coefficients.formula(tensor.states(), UpdateJob { tensor, level, start, len });
-}
-
-struct UpdateJob<'b, 'a> {
-    tensor: &'b Tensor<'a>,
-    level: Level,
-    start: usize,
-    len: usize,
-}
-
-impl<E: Element> Job<E> for UpdateJob<'_, '_> {
-    fn run<F: Formula<E, N>, const N: usize>(self, formula: &F) {
-        let UpdateJob { tensor, level, start, len } = self;
-        // SAFETY: the promise of `update`.
-        unsafe {
-            match tensor.course() {
-                None => level.run(Block::new(&Slices::new(formula, tensor), start, len)),
-                Some(Course::Lines(layout)) => {
-                    level.run(Block::new(&Buffered::new(formula, tensor, layout), start, len));
-                }
-                Some(Course::Tiles(tiling)) => {
-                    let tiles = start / across::AREA..(start + len) / across::AREA;
-                    level.run(Across::new(formula, tensor, tiling, tiles));
-                }
-            }
-        }
+    if let Some(Course::Tiles(tiling)) = tensor.course() {
+        return coefficients
+            .formula(tensor.states(), AcrossJob { tensor, tiling, level, start, len });
     }
+    let update = |tensor: &Tensor<'_>, range| {
+        let job = SlicesJob { tensor, level, range, statistics: &mut () };
+        coefficients.formula(tensor.states(), job);
+    };
+    // SAFETY: the caller's promise.
+    unsafe { in_slices::<E>(tensor, level, (start, len), &mut None, update) }
 }
 
 /// As [`update`], and stores the sums of squares of each block in `found`; those of the gradient
@@ -68,37 +53,79 @@ pub(crate) unsafe fn update_measured<E: Element>(
     (start, len): (usize, usize),
     (found, grads): (&[Found<3>], bool),
 ) {
-    debug_assert_eq!(tensor.kind(), E::KIND);
-    let job = MeasuredJob { tensor, level, start, len, found, grads };
-    coefficients.training_formula(tensor.states(), job);
+    let mut squares = Squares::new(grads);
+    let mut buffers = None;
+    let end = start + len;
+    for (start, found) in (start..end).step_by(BLOCK).zip(found) {
+        let update = |tensor: &Tensor<'_>, range| {
+            let job = SlicesJob { tensor, level, range, statistics: &mut squares };
+            coefficients.training_formula(tensor.states(), job);
+        };
+        let block = (start, BLOCK.min(end - start));
+        // SAFETY: the caller's promise. A tensor with tiles is never in logical order.
+        unsafe { in_slices::<E>(tensor, level, block, &mut buffers, update) }
+        found.set(squares.take());
+    }
 }
 
-struct MeasuredJob<'b, 'a> {
+/// Runs `work` on ranges of tensors of slices that together are this range of `tensor`, which has
+/// no tiles.
+///
+/// # Safety
+///
+/// As [`update`].
+unsafe fn in_slices<E: Element>(
+    tensor: &Tensor<'_>,
+    level: Level,
+    (start, len): (usize, usize),
+    buffers: &mut Option<Buffers<E>>,
+    mut work: impl FnMut(&Tensor<'_>, (usize, usize)),
+) {
+    debug_assert_eq!(tensor.kind(), E::KIND);
+    let Some(Course::Lines(lines)) = tensor.course() else { return work(tensor, (start, len)) };
+    let buffers = buffers.get_or_insert_with(Buffers::new);
+    let arrays = (tensor.pointers(), tensor.states());
+    let end = start + len;
+    for start in (start..end).step_by(BUFFER) {
+        let len = BUFFER.min(end - start);
+        // SAFETY: the caller's promise.
+        unsafe {
+            lines.with(arrays, level, (start, len), buffers, |slices| {
+                work(&Tensor::dense(len, slices, tensor.states(), tensor.order()), (0, len));
+            });
+        }
+    }
+}
+
+/// A range of a tensor of slices.
+struct SlicesJob<'b, 'a, S> {
     tensor: &'b Tensor<'a>,
+    level: Level,
+    range: (usize, usize),
+    statistics: &'b mut S,
+}
+
+impl<E: Element, S: Statistics<E>> Job<E> for SlicesJob<'_, '_, S> {
+    fn run<F: Formula<E, N>, const N: usize>(self, formula: &F) {
+        let SlicesJob { tensor, level, range, statistics } = self;
+        // SAFETY: the promise of `update`.
+        unsafe { level.run(Slices::new(formula, tensor, range, statistics)) }
+    }
+}
+
+struct AcrossJob<'b, 'a> {
+    tensor: &'b Tensor<'a>,
+    tiling: &'b Tiling,
     level: Level,
     start: usize,
     len: usize,
-    found: &'b [Found<3>],
-    grads: bool,
 }
 
-impl<E: Element> Job<E> for MeasuredJob<'_, '_> {
+impl<E: Element> Job<E> for AcrossJob<'_, '_> {
     fn run<F: Formula<E, N>, const N: usize>(self, formula: &F) {
-        let MeasuredJob { tensor, level, start, len, found, grads } = self;
-        let block = (start, len);
-        // SAFETY: the promise of `update_measured`.
-        unsafe {
-            match tensor.course() {
-                Some(Course::Lines(layout)) => {
-                    let pass = Buffered::new(formula, tensor, layout);
-                    level.run(MeasuredBlock::new(&pass, block, found, grads));
-                }
-                // A tensor with tiles is never in logical order, so it does not get here.
-                None | Some(Course::Tiles(_)) => {
-                    let pass = Slices::new(formula, tensor);
-                    level.run(MeasuredBlock::new(&pass, block, found, grads));
-                }
-            }
-        }
+        let AcrossJob { tensor, tiling, level, start, len } = self;
+        let tiles = start / across::AREA..(start + len) / across::AREA;
+        // SAFETY: the promise of `update`.
+        unsafe { level.run(Across::new(formula, tensor, tiling, tiles)) }
     }
 }

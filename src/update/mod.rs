@@ -3,6 +3,7 @@
 
 pub(crate) mod apply;
 pub(crate) mod kernel;
+pub(crate) mod lines;
 pub(crate) mod passes;
 pub mod plan;
 pub mod statistics;

@@ -2,6 +2,7 @@
 
 #![allow(unsafe_code)] // hands each element of a tensor to one thread
 
+use crate::array::layout::Order;
 use crate::error::Error;
 use crate::machine::levels::Level;
 use crate::machine::pages::Release;
@@ -81,7 +82,10 @@ impl Plan {
         grads: bool,
     ) -> Result<(), Error> {
         check(tasks, updates)?;
-        if !tasks.iter().all(|task| task.tensor.is_logical() && updates[task.update].trains()) {
+        if !tasks
+            .iter()
+            .all(|task| task.tensor.order() == Order::Logical && updates[task.update].trains())
+        {
             return Err(Error::Norms);
         }
         let (portions, blocks, tasks) = (&mut self.portions, &mut self.blocks, &*tasks);

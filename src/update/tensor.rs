@@ -9,6 +9,7 @@ use crate::array::layout::{Layout, Order};
 use crate::array::pointer::{ARRAYS, GRADIENT, MAX_STATE, PARAMETER, Pointer, STATE};
 use crate::error::{Error, check_shape};
 use crate::number::element::{Element, Kind};
+use crate::update::lines::Lines;
 
 /// A parameter with its gradient and state, bound for one update.
 ///
@@ -21,8 +22,8 @@ pub struct Tensor<'a> {
     pointers: [Pointer; ARRAYS],
     /// `None` if every array is a slice of the parameter's type, all in the same order.
     course: Option<Box<Course>>,
-    /// Whether elements are taken in logical order; norms of an update require it.
-    logical: bool,
+    /// The order of the elements; norms of an update require the logical one.
+    order: Order,
     borrow: PhantomData<&'a mut u8>,
 }
 
@@ -30,7 +31,7 @@ pub struct Tensor<'a> {
 #[derive(Debug)]
 pub(crate) enum Course {
     /// Element by element, in the order of the parameter's memory or in logical order.
-    Lines(Layout<ARRAYS>),
+    Lines(Lines),
     /// Tile by tile, for a gradient that lies across.
     Tiles(Tiling),
 }
@@ -70,7 +71,7 @@ impl<'a> Tensor<'a> {
             states: N,
             pointers,
             course: None,
-            logical: true,
+            order: Order::Logical,
             borrow: PhantomData,
         })
     }
@@ -94,18 +95,17 @@ impl<'a> Tensor<'a> {
         order: Order,
     ) -> Self {
         let layout = Layout::new(shape, strides, order);
-        let logical = order == Order::Logical;
         let kind = pointers[PARAMETER].storage.element();
         let plain = (0..ARRAYS)
             .all(|k| pointers[k].storage.element() == kind && pointers[k].is_slice(&layout, k));
         let course = (!plain).then(|| {
             Box::new(match Tiling::of(&layout, pointers[GRADIENT]) {
-                Some(tiling) if !logical => Course::Tiles(tiling),
-                _ => Course::Lines(layout),
+                Some(tiling) if order == Order::Memory => Course::Tiles(tiling),
+                _ => Course::Lines(Lines::new(layout, &pointers)),
             })
         });
         let len = shape.iter().product();
-        Tensor { kind, len, states, pointers, course, logical, borrow: PhantomData }
+        Tensor { kind, len, states, pointers, course, order, borrow: PhantomData }
     }
 
     /// As [`Tensor::new`] if every array is plain, dense in the given order, and of the parameter's
@@ -121,8 +121,7 @@ impl<'a> Tensor<'a> {
         order: Order,
     ) -> Self {
         let kind = pointers[PARAMETER].storage.element();
-        let logical = order == Order::Logical;
-        Tensor { kind, len, states, pointers, course: None, logical, borrow: PhantomData }
+        Tensor { kind, len, states, pointers, course: None, order, borrow: PhantomData }
     }
 
     /// The type in which the rule computes.
@@ -154,9 +153,9 @@ impl<'a> Tensor<'a> {
         &self.pointers
     }
 
-    /// Whether elements are taken in logical order.
-    pub(crate) fn is_logical(&self) -> bool {
-        self.logical
+    /// The order in which elements are taken.
+    pub(crate) fn order(&self) -> Order {
+        self.order
     }
 
     /// Whether a position is an element, in the order of the parameter's memory or in logical
