@@ -251,7 +251,7 @@ OTHER_TYPES: Specimens = {
     "big-endian": lambda d, _: numbers(3, np.dtype(d).newbyteorder()),
     "long double": lambda _, __: numbers(3, np.longdouble),
     "integers": lambda _, __: np.arange(3),
-    "unsigned bytes": lambda _, __: np.arange(3, dtype=np.uint8),
+    "signed bytes": lambda _, __: np.arange(3, dtype=np.int8),
     "booleans": lambda _, __: np.ones(3, bool),
     "dates": lambda _, __: np.arange(3).astype("M8[s]"),
     "durations": lambda _, __: np.arange(3).astype("m8[s]"),
@@ -264,7 +264,6 @@ OTHER_TYPES: Specimens = {
 HALF: Specimens = {
     "float16": lambda _, __: numbers(3, np.float16),
     "float16, reversed": lambda _, __: numbers(6, np.float16)[::-2],
-    "float16, misaligned": lambda _, __: filled(bytearray(320), np.float16, 1),
     "float16, empty": lambda _, __: np.zeros((0, 3), np.float16),
 }
 if ml_dtypes is not None:
@@ -274,6 +273,10 @@ if ml_dtypes is not None:
         3, np.dtype(ml_dtypes.bfloat16)
     ).view(np.dtype(ml_dtypes.bfloat16).newbyteorder())
     HALF["bfloat16, 0-d"] = lambda _, __: numbers(3, ml_dtypes.bfloat16)[1, ...]
+
+HALF_MISALIGNED: Specimens = {
+    "float16, misaligned": lambda _, __: filled(bytearray(320), np.float16, 1),
+}
 
 COMPLEX: Specimens = {
     "complex": lambda _, __: numbers(3, complex),

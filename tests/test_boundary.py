@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 WRITTEN, GRADIENT, SAVED = "written", "gradient", "saved"
+PARAMETER, STATE = "parameter of a function", "state of a function"
+KIND_OF_ARGUMENT = {"p": PARAMETER, "g": GRADIENT}
 
 
 class Scene(NamedTuple):
@@ -146,7 +148,7 @@ ROLES = {
     "SGDW.step": Role(GRADIENT, "the gradient of 'fc.w'", trained(take_gradient, sgdw), True),
     **{
         f"{update.__name__} {name}": Role(
-            GRADIENT if name == "g" else WRITTEN, f"{name}[1]", updated(update, name), name == "g"
+            KIND_OF_ARGUMENT.get(name, STATE), f"{name}[1]", updated(update, name), name == "g"
         )
         for update, (names, _) in UPDATES.items()
         for name in names
@@ -186,8 +188,22 @@ NOTHING_LOADED = "nothing was loaded"
 HIDDEN = Refused(TypeError, ("got a masked array", "array.filled(0)"))
 NO_ARRAY = Refused(TypeError, ("got {type};", ARRAYS, "np.asarray("))
 
+
+def of_functions(outcomes: dict[str, Any]) -> dict[str, Any]:
+    """The outcomes with those of functions, whose parameter and state are written arrays too."""
+    written = outcomes.get(WRITTEN)
+    if written and NATIVE in written.says:
+        got, _, way = written.says
+        types = {
+            PARAMETER: Refused(TypeError, (got, NATIVE_READ, way)),
+            STATE: Refused(TypeError, (got, "the dtype of its parameter, float32", way)),
+        }
+        return {**types, **outcomes}
+    return {PARAMETER: written, STATE: written, **outcomes}
+
+
 # By kind of array, and by kind of role.
-EXPECTED: list[tuple[specimens.Specimens, dict[str, Refused | None]]] = [
+OUTCOMES: list[tuple[specimens.Specimens, dict[str, Refused | None]]] = [
     (specimens.WRITABLE, {WRITTEN: WORKS, GRADIENT: WORKS, SAVED: WORKS}),
     (specimens.READ_ONLY, {WRITTEN: UNWRITABLE, GRADIENT: WORKS, SAVED: WORKS}),
     (specimens.READ_ONLY_MAPS, {WRITTEN: READ_ONLY_MAP, GRADIENT: WORKS, SAVED: WORKS}),
@@ -213,6 +229,17 @@ EXPECTED: list[tuple[specimens.Specimens, dict[str, Refused | None]]] = [
         specimens.HALF,
         {
             WRITTEN: Refused(TypeError, ("got {dtype};", NATIVE, "(array.astype(")),
+            PARAMETER: Refused(ValueError, ("needs low", "int16", "got None", "np.zeros(p")),
+            GRADIENT: WORKS,
+            SAVED: Refused(ValueError, ("saved {dtype}", "here float32", NOTHING_LOADED)),
+        },
+    ),
+    (
+        specimens.HALF_MISALIGNED,
+        {
+            WRITTEN: Refused(TypeError, ("got {dtype};", NATIVE, "(array.astype(")),
+            PARAMETER: UNALIGNED,
+            STATE: UNALIGNED,
             GRADIENT: WORKS,
             SAVED: Refused(ValueError, ("saved {dtype}", "here float32", NOTHING_LOADED)),
         },
@@ -261,6 +288,7 @@ EXPECTED: list[tuple[specimens.Specimens, dict[str, Refused | None]]] = [
     ),
 ]
 
+EXPECTED = [(arrays, of_functions(outcomes)) for arrays, outcomes in OUTCOMES]
 TYPES = [np.float32, np.float64]
 
 
@@ -302,7 +330,7 @@ def test_any_memory_gives_the_same_bits_as_a_plain_array(
             continue
         before = memory(value).copy()
         assert one.act(value) == other.act(plain)
-        written = role.kind == WRITTEN
+        written = role.kind in {WRITTEN, PARAMETER, STATE}
         expected = with_elements(before, value, plain) if written else before
         assert np.array_equal(memory(value), expected)
 

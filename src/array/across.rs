@@ -9,7 +9,8 @@
 use crate::array::layout::{Axis, Layout};
 use crate::array::pointer::{ARRAYS, GRADIENT, Pointer, cast};
 use crate::array::prefetch;
-use crate::array::storage::{Decoding, Encoding, match_read, match_written};
+use crate::array::storage::dither::Dither;
+use crate::array::storage::{Decoding, Encoding, match_narrow, match_whole};
 use crate::number::element::Element;
 
 /// Elements per tile along the axis on which the gradient is dense: one cache line of `f32`.
@@ -155,14 +156,14 @@ impl Patch {
     pub(crate) unsafe fn gather<E: Element>(self, panel: &mut Panel<E>) {
         // SAFETY: the caller's promise; `storage` names the type `S` of the elements.
         unsafe {
-            match_written!(self.corner.storage, S => self.gather_from::<S, E>(panel));
-            if !self.corner.storage.is_written() {
+            match_whole!(self.corner.storage, S => self.gather_from::<S, E>(panel));
+            if self.corner.storage.is_narrow() {
                 self.gather_apart(panel);
             }
         }
     }
 
-    /// [`Patch::gather`] of storages that are never written, once for all callers and CPU levels.
+    /// [`Patch::gather`] of narrow storages, once for all callers and CPU levels.
     ///
     /// # Safety
     ///
@@ -170,7 +171,7 @@ impl Patch {
     #[inline(never)]
     unsafe fn gather_apart<E: Element>(self, panel: &mut Panel<E>) {
         // SAFETY: the caller's promise; `storage` names the type `S` of the elements.
-        unsafe { match_read!(self.corner.storage, S => self.gather_from::<S, E>(panel)) }
+        unsafe { match_narrow!(self.corner.storage, S => self.gather_from::<S, E>(panel)) }
     }
 
     /// # Safety
@@ -206,7 +207,7 @@ pub(crate) fn panel<E: Element>() -> Panel<E> {
     [[E::ZERO; COLUMNS + PADDING]; ROWS]
 }
 
-/// Elements of a written array at a constant stride.
+/// Elements of a whole array that is written, at a constant stride.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Line {
     pointer: Pointer,
@@ -231,7 +232,7 @@ impl Line {
             // SAFETY: the caller's promise.
             return unsafe { self.pointer.slice_mut(0, buffer.len()) };
         }
-        match_written!(self.pointer.storage, S => if <S as Decoding>::Element::KIND == E::KIND {
+        match_whole!(self.pointer.storage, S => if <S as Decoding>::Element::KIND == E::KIND {
             for (i, to) in buffer.iter_mut().enumerate() {
                 // SAFETY: the caller's promise.
                 *to = cast(unsafe { self.element::<S>(i).read_unaligned() }.decode());
@@ -250,10 +251,11 @@ impl Line {
         if self.is_slice() {
             return;
         }
-        match_written!(self.pointer.storage, S => if <S as Decoding>::Element::KIND == E::KIND {
+        let dither = Dither::default();
+        match_whole!(self.pointer.storage, S => if <S as Decoding>::Element::KIND == E::KIND {
             for (i, from) in buffer.iter().enumerate() {
                 // SAFETY: the caller's promise.
-                unsafe { self.element::<S>(i).write_unaligned(S::encode(cast(*from))) }
+                unsafe { self.element::<S>(i).write_unaligned(S::encode(cast(*from), &dither)) }
             }
         });
     }

@@ -14,7 +14,13 @@ const LINE: usize = 64;
 /// outside any array; the processor then does nothing.
 #[inline(always)]
 pub(crate) fn after<T>(chunk: &T) {
-    at(std::ptr::from_ref(chunk).wrapping_byte_add(AHEAD));
+    ahead(chunk);
+}
+
+/// As [`after`], of a chunk at any address.
+#[inline(always)]
+pub(crate) fn ahead<T>(chunk: *const T) {
+    at(chunk.wrapping_byte_add(AHEAD));
 }
 
 /// Prefetches the bytes of a `T` at any address.

@@ -7,7 +7,7 @@ use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use crate::array::arguments::{Arrays, Rows};
+use crate::array::arguments::{Argument, Arrays, Rows, Slot};
 use crate::array::checks::{gradient_of, plain, written};
 use crate::array::foreign::as_array;
 use crate::array::memory::Memory;
@@ -20,7 +20,7 @@ use crate::model::tree::{Leaves, flatten};
 use crate::step::keywords::limit;
 use crate::values::hyper::{flag, number_of_threads, real, representation, set, text, whole};
 use thalweg::array::layout::Order;
-use thalweg::array::pointer::{ARRAYS, GRADIENT, Pointer, STATE};
+use thalweg::array::pointer::{ARRAYS, GRADIENT, PARAMETER, Pointer};
 use thalweg::error::{Error, Quoted};
 use thalweg::machine::fork;
 use thalweg::machine::levels::Level;
@@ -30,13 +30,14 @@ use thalweg::number::float_mode::in_default_mode;
 use thalweg::read::norm::{self, Norm, ReadPass};
 use thalweg::rule::{Decay, Hyperparameter, Numbers, Rule, StateSpec, Swap, When};
 use thalweg::update::plan::{Plan, Task};
-use thalweg::update::tensor::Tensor;
+use thalweg::update::tensor::{Narrow, Tensor};
 
 /// One update of a rule, given by name; see `thalweg.functional`. `state` has the arrays in the
 /// order of the rule, `values` the hyperparameters and choices. False if refused gradients made it
 /// skip.
 #[pyfunction]
-#[pyo3(signature = (rule, p, g, state, step, values, *, scale, nonfinite, threads))]
+#[pyo3(signature = (rule, p, g, state, step, values, *, scale, nonfinite, threads, bases=None,
+    low=None))]
 #[allow(clippy::too_many_arguments)] // the arguments of the functions of `thalweg.functional`
 pub fn apply(
     py: Python<'_>,
@@ -49,6 +50,8 @@ pub fn apply(
     scale: &Bound<'_, PyAny>,
     nonfinite: &Bound<'_, PyAny>,
     threads: Option<&Bound<'_, PyAny>>,
+    bases: Option<&Bound<'_, PyAny>>,
+    low: Option<&Bound<'_, PyAny>>,
 ) -> PyResult<bool> {
     let _presence = Presence::begin(py);
     let rule = rule_named(rule)?;
@@ -61,14 +64,17 @@ pub fn apply(
         None => num_threads().0,
         Some(given) => number_of_threads(given, "threads")?,
     };
-    let mut arguments = vec![("p", p), ("g", g)];
-    for (spec, array) in rule.state.iter().zip(&state) {
+    let mut arguments = vec![("p", Slot::Parameter, p), ("g", Slot::Gradient, g)];
+    for (number, (spec, array)) in rule.state.iter().zip(&state).enumerate() {
         if array.is_none() && spec.when != When::Always {
             check_dispensable(*spec, numbers)?;
             break;
         }
-        arguments.push((spec.name, array));
+        arguments.push((spec.name, Slot::State(spec.content, number), array));
     }
+    let none = py.None().into_bound(py);
+    arguments.push(("exp_avg_sq_base", Slot::Bases, bases.unwrap_or(&none)));
+    arguments.push(("low", Slot::Low, low.unwrap_or(&none)));
     let call = Call { numbers, step, scale, policy, threads };
     Ok(update(py, &arguments, &call)?)
 }
@@ -143,14 +149,10 @@ struct Call {
 /// Checks everything, then updates; false if refused gradients made it skip.
 ///
 /// `arguments` are parameter, gradient and state, in this order.
-fn update(
-    py: Python<'_>,
-    arguments: &[(&'static str, &Bound<'_, PyAny>)],
-    call: &Call,
-) -> Outcome<bool> {
+fn update(py: Python<'_>, arguments: &[Argument<'_, '_>], call: &Call) -> Outcome<bool> {
     let rows = Rows::new(arguments)?;
     let tensors = rows.check()?;
-    let states = arguments.len() - STATE;
+    let states = arguments.iter().filter(|(_, slot, _)| matches!(slot, Slot::State(..))).count();
     let at_step = |kind| call.numbers.at_step(kind, call.step, call.scale);
     let updates = [at_step(Kind::F32), at_step(Kind::F64)];
     let position = |kind| usize::from(kind == Kind::F64);
@@ -159,14 +161,24 @@ fn update(
     }
     let mut tasks = Vec::with_capacity(tensors.len());
     let mut reads = Vec::with_capacity(tensors.len());
-    for Arrays { storage, shape, pointers, strides } in &tensors {
+    for arrays in &tensors {
+        let Arrays { storage, shape, pointers, strides, bases } = arrays;
         let kind = storage.element();
         // An element type is refused only if a parameter has it.
         updates[position(kind)].as_ref().map_err(Error::clone)?;
         // SAFETY: `rows.check` checked the arrays, and `rows` keeps them alive during the call. The
         // caller guarantees that no other thread resizes or writes them meanwhile.
         unsafe {
-            let tensor = Tensor::new(shape, *pointers, *strides, states, Order::Memory);
+            let tensor = if arrays.is_narrow() {
+                let narrow = Narrow {
+                    step: call.step,
+                    bases: bases.unwrap_or(std::ptr::null_mut()),
+                    low_of: (!storage.is_whole()).then_some(PARAMETER),
+                };
+                Tensor::narrow(shape, *pointers, *strides, states, Order::Memory, narrow)
+            } else {
+                Tensor::new(shape, *pointers, *strides, states, Order::Memory)
+            };
             tasks.push(Task { tensor, update: position(kind) });
             reads.push(norm::Input::new(shape, pointers[GRADIENT], strides[GRADIENT], kind));
         }

@@ -24,7 +24,7 @@ pub use decay::{Decay, DecayStep};
 pub use hyperparameter::{Choice, Hyperparameter};
 pub use sgd::{Sgd, SgdStep};
 use spec::Step as _;
-pub use spec::{Hyperparameters, StateSpec, When};
+pub use spec::{Content, Hyperparameters, StateSpec, When};
 pub use sum::{Sum, SumStep};
 pub use swap::{Swap, SwapStep};
 pub use terms::{Formula, Intake};
@@ -94,7 +94,7 @@ impl<E: Element> Job<E> for OneElement<'_, E> {
 /// a rule that `holds` does not. `Type if feature = "…"` restricts a row to a feature.
 macro_rules! rules {
     ($($(#[$doc:meta])* $rule:ident $(if $cfg:meta)?: $step:ident { $($states:literal)+ } $trains:ident {
-        $($name:literal [$($key:expr),*] [$($choice:expr),*] [$($state:literal $when:expr),*];)*
+        $($name:literal [$($key:expr),*] [$($choice:expr),*] [$($state:literal $content:ident $when:expr),*];)*
     })*) => {
         /// The hyperparameters of any rule, with their values for one update.
         #[derive(Clone, Copy, Debug)]
@@ -113,7 +113,11 @@ macro_rules! rules {
             name: $name,
             hyperparameters: &[$($key),*],
             choices: &[$($choice),*],
-            state: &[$(StateSpec { name: $state, when: $when }),*],
+            state: &[$(StateSpec {
+                name: $state,
+                content: Content::$content,
+                when: $when,
+            }),*],
             numbers: Numbers::$rule($rule::NEW),
         },)*],)*];
 
@@ -258,16 +262,18 @@ rules! {
     /// Adam and AdamW; with a third state array AMSGrad.
     Adam: AdamStep { 2 3 } trains {
         "Adam" [H::Lr, H::Beta1, H::Beta2, H::Eps, H::L2] [Amsgrad, Maximize]
-            ["exp_avg" Always, "exp_avg_sq" Always, "max_exp_avg_sq" Chosen(Amsgrad)];
+            ["exp_avg" Average Always, "exp_avg_sq" Square Always,
+                "max_exp_avg_sq" Maximum Chosen(Amsgrad)];
         "AdamW" [H::Lr, H::Beta1, H::Beta2, H::Eps, H::WeightDecay] [Amsgrad, Independent, Maximize]
-            ["exp_avg" Always, "exp_avg_sq" Always, "max_exp_avg_sq" Chosen(Amsgrad)];
+            ["exp_avg" Average Always, "exp_avg_sq" Square Always,
+                "max_exp_avg_sq" Maximum Chosen(Amsgrad)];
     }
     /// SGD and SGDW; with a state array they have momentum.
     Sgd: SgdStep { 0 1 } trains {
         "SGD" [H::Lr, H::Momentum, H::Dampening, H::L2] [Nesterov, Maximize]
-            ["momentum_buffer" Nonzero(H::Momentum)];
+            ["momentum_buffer" Average Nonzero(H::Momentum)];
         "SGDW" [H::Lr, H::Momentum, H::Dampening, H::WeightDecay] [Nesterov, Independent, Maximize]
-            ["momentum_buffer" Nonzero(H::Momentum)];
+            ["momentum_buffer" Average Nonzero(H::Momentum)];
     }
     /// Weight decay alone.
     Decay: DecayStep { 0 } holds {}
@@ -284,7 +290,7 @@ rules! {
     Swap: SwapStep { 1 } holds {}
     /// A rule for tests only.
     Toy if feature = "toys": ToyStep { 1 } trains {
-        "Toy" [H::Lr, H::Momentum, H::WeightDecay] [Maximize] ["toy_average" Always];
+        "Toy" [H::Lr, H::Momentum, H::WeightDecay] [Maximize] ["toy_average" Average Always];
     }
 }
 

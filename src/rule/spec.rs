@@ -2,6 +2,7 @@
 
 use super::hyperparameter::{Choice, Hyperparameter};
 use super::terms::Intake;
+use crate::array::storage::Storage;
 use crate::error::Error;
 use crate::number::element::Element;
 
@@ -59,8 +60,34 @@ pub(crate) trait Step<E: Element> {
 pub struct StateSpec {
     /// Its name.
     pub name: &'static str,
+    /// What it holds.
+    pub content: Content,
     /// Parameters that have it.
     pub when: When,
+}
+
+/// The numbers of a state array.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// An average of gradients, of either sign.
+    Average,
+    /// An average of squares.
+    Square,
+    /// A running maximum. It would keep the largest error of an average that is dithered.
+    Maximum,
+}
+
+impl Content {
+    /// Whether a state array of a parameter can have this storage; `whole` is the storage that
+    /// keeps every digit of the parameter.
+    pub fn allows(self, storage: Storage, whole: Storage) -> bool {
+        let narrow = match self {
+            Content::Average => storage == Storage::Dithered,
+            Content::Square => matches!(storage, Storage::Dithered | Storage::E5M3),
+            Content::Maximum => false,
+        };
+        storage == whole || narrow && whole == Storage::F32
+    }
 }
 
 /// Parameters that have a state array.

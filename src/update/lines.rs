@@ -7,9 +7,22 @@ use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 
 use crate::array::layout::Layout;
-use crate::array::pointer::{ARRAYS, BUFFER, GRADIENT, PARAMETER, Pointer, STATE};
+use crate::array::pointer::{ARRAYS, BUFFER, GRADIENT, LOW, PARAMETER, Pointer, STATE};
+use crate::array::storage::dither::Dither;
+use crate::array::storage::{Storage, e5m3, match_companion};
 use crate::machine::levels::{Level, Work};
-use crate::number::element::Element;
+use crate::number::element::{Element, Kind};
+
+/// What narrow parameters and state need beside arrays of their shape.
+#[derive(Clone, Copy, Debug)]
+pub struct Narrow {
+    /// The number of the parameter's update, counted from 1; it decides the dither.
+    pub step: u64,
+    /// The exponents of the blocks of an [`e5m3`] array; null if there is none.
+    pub bases: *mut u8,
+    /// The array that lacks what the one at [`LOW`] has: the parameter or the gradient.
+    pub low_of: Option<usize>,
+}
 
 /// The traversal of a tensor's arrays.
 #[derive(Debug)]
@@ -17,6 +30,9 @@ pub(crate) struct Lines {
     layout: Layout<ARRAYS>,
     /// Arrays that are used where they lie.
     in_place: [bool; ARRAYS],
+    dither: Dither,
+    bases: *mut u8,
+    low_of: Option<usize>,
 }
 
 /// Room for some elements of each array. Only the part in use is initialised, because a small tensor
@@ -48,7 +64,16 @@ impl Lines {
         let in_place = std::array::from_fn(|k| {
             pointers[k].storage.element() == kind && pointers[k].is_slice(&layout, k)
         });
-        Lines { layout, in_place }
+        let bases = std::ptr::null_mut();
+        Lines { layout, in_place, dither: Dither::default(), bases, low_of: None }
+    }
+
+    pub(crate) fn narrow(
+        layout: Layout<ARRAYS>,
+        pointers: &[Pointer; ARRAYS],
+        Narrow { step, bases, low_of }: Narrow,
+    ) -> Self {
+        Lines { dither: Dither::at(step), bases, low_of, ..Lines::new(layout, pointers) }
     }
 
     /// Runs `work` on elements `start..start + len` of the traversal as slices of type `E`; at most
@@ -113,6 +138,80 @@ impl<'b, E: Element> Part<'b, E> {
     }
 }
 
+impl<E: Element> Part<'_, E> {
+    /// Copies array `k` to its buffer.
+    ///
+    /// # Safety
+    ///
+    /// As [`Part::new`].
+    #[inline(always)]
+    unsafe fn read(&self, k: usize) {
+        let Part { lines, pointers, start, len, .. } = self;
+        let (layout, start, pointer) = (&lines.layout, *start, pointers[k]);
+        // SAFETY: the caller's promise. Only tensors of `f32` have arrays that are not whole.
+        unsafe {
+            if pointer.storage != Storage::E5M3 {
+                pointer.read_here(layout, k, start, self.slices[k].slice_mut::<E>(0, *len));
+            } else if E::KIND == Kind::F32 {
+                let (codes, bases) = self.blocks(pointer);
+                e5m3::decode(codes, bases, self.slices[k].slice_mut(0, *len));
+            }
+            if E::KIND == Kind::F32 && lines.low_of == Some(k) {
+                let buffer = self.slices[k].slice_mut(0, *len);
+                match_companion!(pointer.storage, C => {
+                    pointers[LOW].join::<C, _>(layout, LOW, start, buffer);
+                });
+            }
+        }
+    }
+
+    /// Copies array `k` back from its buffer.
+    ///
+    /// # Safety
+    ///
+    /// As [`Part::new`].
+    #[inline(always)]
+    unsafe fn write(&self, k: usize) {
+        let Part { lines, pointers, start, len, .. } = self;
+        let (layout, start, pointer) = (&lines.layout, *start, pointers[k]);
+        // SAFETY: the caller's promise. Only tensors of `f32` have arrays that are not whole.
+        unsafe {
+            if pointer.storage != Storage::E5M3 {
+                let buffer = self.slices[k].slice::<E>(0, *len);
+                pointer.write(layout, k, start, buffer, &lines.dither);
+            } else if E::KIND == Kind::F32 {
+                let (codes, bases) = self.blocks(pointer);
+                e5m3::encode(self.slices[k].slice(0, *len), &lines.dither, codes, bases);
+            }
+            if E::KIND == Kind::F32 && lines.low_of == Some(k) {
+                let buffer = self.slices[k].slice(0, *len);
+                match_companion!(pointer.storage, C => {
+                    pointers[LOW].write_low::<C, _>(layout, LOW, start, buffer);
+                });
+            }
+        }
+    }
+
+    /// The part's codes in a block array, and the exponents of their blocks.
+    ///
+    /// # Safety
+    ///
+    /// As [`Part::new`]; the array has the storage `E5M3`.
+    #[inline(always)]
+    unsafe fn blocks<'p>(&self, pointer: Pointer) -> (&'p mut [u8], &'p mut [u8]) {
+        debug_assert!(self.start.is_multiple_of(e5m3::BLOCK));
+        let bases = self.lines.bases.wrapping_add(self.start / e5m3::BLOCK);
+        // SAFETY: the promise of `Tensor::narrow`: codes are dense in the order of the traversal,
+        // and every block has an exponent.
+        unsafe {
+            (
+                std::slice::from_raw_parts_mut(pointer.address.add(self.start), self.len),
+                std::slice::from_raw_parts_mut(bases, self.len.div_ceil(e5m3::BLOCK)),
+            )
+        }
+    }
+}
+
 struct Open<'p, 'b, E>(&'p Part<'b, E>);
 
 impl<E: Element> Work for Open<'_, '_, E> {
@@ -120,17 +219,10 @@ impl<E: Element> Work for Open<'_, '_, E> {
 
     #[inline(always)]
     fn run(self) {
-        let Part { lines, pointers, start, len, slices, .. } = self.0;
-        // SAFETY: the promise of `Part::new`.
-        unsafe {
-            if !lines.in_place[GRADIENT] {
-                let buffer = slices[GRADIENT].slice_mut::<E>(0, *len);
-                pointers[GRADIENT].read(&lines.layout, GRADIENT, *start, buffer);
-            }
-            for k in self.0.written() {
-                let buffer = slices[k].slice_mut::<E>(0, *len);
-                pointers[k].read_own(&lines.layout, k, *start, buffer);
-            }
+        let gradient = (!self.0.lines.in_place[GRADIENT]).then_some(GRADIENT);
+        for k in gradient.into_iter().chain(self.0.written()) {
+            // SAFETY: the promise of `Part::new`.
+            unsafe { self.0.read(k) }
         }
     }
 }
@@ -142,13 +234,9 @@ impl<E: Element> Work for Close<'_, '_, E> {
 
     #[inline(always)]
     fn run(self) {
-        let Part { lines, pointers, start, len, slices, .. } = self.0;
         for k in self.0.written() {
             // SAFETY: the promise of `Part::new`.
-            unsafe {
-                let buffer = slices[k].slice::<E>(0, *len);
-                pointers[k].write(&lines.layout, k, *start, buffer);
-            }
+            unsafe { self.0.write(k) }
         }
     }
 }

@@ -7,9 +7,11 @@ use std::marker::PhantomData;
 use crate::array::across::{self, Tiling};
 use crate::array::layout::{Layout, Order};
 use crate::array::pointer::{ARRAYS, GRADIENT, MAX_STATE, PARAMETER, Pointer, STATE};
+use crate::array::storage::Storage;
 use crate::error::{Error, check_shape};
 use crate::number::element::{Element, Kind};
 use crate::update::lines::Lines;
+pub use crate::update::lines::Narrow;
 
 /// A parameter with its gradient and state, bound for one update.
 ///
@@ -83,10 +85,10 @@ impl<'a> Tensor<'a> {
     /// # Safety
     ///
     /// For `'a`, every array is valid memory of `shape` with its strides (in bytes) and storage.
-    /// The parameter and the first `states` state arrays have one element type and storages that an
-    /// update writes ([`Storage::is_written`](crate::array::storage::Storage::is_written)), and are
-    /// aligned; nothing else writes them, and none of them overlaps itself, another of them or the
-    /// gradient. Nothing writes to the gradient.
+    /// The parameter and the first `states` state arrays have one element type and whole storages
+    /// ([`Storage::is_whole`](crate::array::storage::Storage::is_whole)), and are aligned; nothing
+    /// else writes them, and none of them overlaps itself, another of them or the gradient. The
+    /// gradient is whole or narrow, and nothing writes to it.
     pub unsafe fn new(
         shape: &[usize],
         pointers: [Pointer; ARRAYS],
@@ -106,6 +108,40 @@ impl<'a> Tensor<'a> {
         });
         let len = shape.iter().product();
         Tensor { kind, len, states, pointers, course, order, borrow: PhantomData }
+    }
+
+    /// As [`Tensor::new`], for parameter and state of any storage.
+    ///
+    /// The array at [`LOW`](crate::array::pointer::LOW) is what `narrow.low_of`, which is narrow, lacks. If a state array has the
+    /// storage [`Storage::E5M3`], elements are taken in logical order, whatever `order` is.
+    ///
+    /// # Safety
+    ///
+    /// As [`Tensor::new`]. If an array is not whole, the tensor's type is `f32`. If there is
+    /// one at `LOW`, it has the storage [`Storage::Low`]; with a parameter's rest it is written. At most one state array has the storage
+    /// `E5M3`; it is dense in logical order, and `narrow.bases` points to one byte for each block
+    /// of it. It is written and overlaps no other.
+    pub unsafe fn narrow(
+        shape: &[usize],
+        pointers: [Pointer; ARRAYS],
+        strides: [&[isize]; ARRAYS],
+        states: usize,
+        order: Order,
+        narrow: Narrow,
+    ) -> Self {
+        let blocks = pointers.iter().any(|pointer| pointer.storage == Storage::E5M3);
+        let order = if blocks { Order::Logical } else { order };
+        let layout = Layout::new(shape, strides, order);
+        let course = Course::Lines(Lines::narrow(layout, &pointers, narrow));
+        Tensor {
+            kind: pointers[PARAMETER].storage.element(),
+            len: shape.iter().product(),
+            states,
+            pointers,
+            course: Some(Box::new(course)),
+            order,
+            borrow: PhantomData,
+        }
     }
 
     /// As [`Tensor::new`] if every array is plain, dense in the given order, and of the parameter's

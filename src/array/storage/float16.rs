@@ -1,6 +1,8 @@
-//! float16: half precision of IEEE 754.
+//! float16: half precision of IEEE 754. A companion array has what a parameter has beyond it.
 
-use super::Decoding;
+use super::bfloat16::bits;
+use super::dither::Dither;
+use super::{Companion, Decoding, Encoding};
 
 /// The bits of a float16.
 #[derive(Clone, Copy, Debug)]
@@ -37,6 +39,69 @@ impl Decoding for Float16 {
     }
 }
 
+/// The sign bit of an `f32`.
+const SIGN: u32 = 1 << 31;
+/// From here on, numbers are rounded to infinity or are NaN.
+const ENDLESS: u32 = (127 + 16) * ONE;
+
+impl Encoding for Float16 {
+    /// The nearest; halves go to the even one.
+    #[inline(always)]
+    fn encode(element: f32, _: &Dither) -> Self {
+        let bits = bits(element);
+        let magnitude = bits & !SIGN;
+        let half = (1 << (FRACTION - 1)) - 1 + (magnitude >> FRACTION & 1);
+        let normal = magnitude.wrapping_sub(BIAS).wrapping_add(half) >> FRACTION;
+        // The last place of 1/2 is the smallest subnormal float16, so the sum is rounded to it.
+        let subnormal = (f32::from_bits(magnitude) + 0.5).to_bits().wrapping_sub(0.5_f32.to_bits());
+        let endless = if magnitude > INFINITE { 0x7E00 } else { 0x7C00 };
+        let value = if magnitude < BIAS + ONE { subnormal } else { normal };
+        let value = if magnitude >= ENDLESS { endless } else { value };
+        Float16((value | bits >> 16 & 0x8000) as u16)
+    }
+}
+
+/// The bits of infinity.
+const INFINITE: u32 = 0x7F80_0000;
+
+/// The companion of a [`Float16`]: the difference to the `f32`, in units of 2^-15 of the float16's
+/// last place. Both together are exactly the `f32` from 2^-16 up to the largest float16; below, they
+/// are a multiple of 2^-39.
+#[derive(Clone, Copy, Debug)]
+#[repr(transparent)]
+pub(crate) struct Rest(i16);
+
+/// Added to a small number, this leaves the nearest whole number in the last bits.
+const TO_WHOLE: f32 = 12_582_912.0;
+
+/// The exponent of the units of a number with this float16, as the exponent of an `f32`.
+#[inline(always)]
+fn unit(live: f32) -> u32 {
+    let exponent = live.to_bits() & INFINITE;
+    let least = BIAS + ONE;
+    (if exponent > least { exponent } else { least }) - 25 * ONE
+}
+
+impl Companion for Rest {
+    #[inline(always)]
+    fn join(self, live: f32) -> f32 {
+        // As `f32::from(self.0)`, in operations that SSE2 has too: 2^23 + 2^15 + rest, less the sum.
+        let biased = u32::from(self.0 as u16 ^ 0x8000) | 8_388_608.0_f32.to_bits();
+        let rest = f32::from_bits(biased) - 8_421_376.0;
+        live + rest * f32::from_bits(unit(live))
+    }
+
+    #[inline(always)]
+    fn of(element: f32) -> Self {
+        let live = Float16::encode(element, &Dither::default()).decode();
+        let units_in_one = f32::from_bits(254 * ONE - unit(live));
+        let units = (element - live) * units_in_one + TO_WHOLE;
+        // Infinity and NaN have no rest.
+        let is_finite = live.to_bits() & INFINITE != INFINITE;
+        Rest(if is_finite { units.to_bits() as i16 } else { 0 })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -59,5 +124,47 @@ mod tests {
                 "{bits:#06x}: {found} instead of {expected}"
             );
         }
+    }
+
+    /// Nearest by the definition: no other float16 is nearer, and of two as near it is the even one.
+    #[test]
+    fn numbers_become_the_nearest() {
+        let near = |x: f32| Float16::encode(x, &Dither::default()).0;
+        for bits in 0..0x7C00_u16 {
+            let (this, next) = (Float16(bits).decode(), Float16(bits + 1).decode());
+            let next = if next.is_finite() { next } else { 65536.0 };
+            let middle = (this + next) / 2.0; // exact in f32
+            let even = bits + (bits & 1);
+            for (x, expected) in [
+                (this, bits),
+                (middle.next_down(), bits),
+                (middle, even),
+                (middle.next_up(), bits + 1),
+            ] {
+                assert_eq!(near(x), expected, "{x:e}");
+                assert_eq!(near(-x), expected | 0x8000, "{x:e}");
+            }
+        }
+        assert_eq!(near(f32::MAX), 0x7C00);
+        assert_eq!(near(f32::NEG_INFINITY), 0xFC00);
+        assert!(Float16(near(f32::NAN)).decode().is_nan());
+        assert_eq!(near(f32::from_bits(1)), 0);
+    }
+
+    #[test]
+    fn a_float16_and_its_rest_are_the_whole_number() {
+        let joined = |x: f32| Rest::of(x).join(Float16::encode(x, &Dither::default()).decode());
+        let mut bits = (127 - 16) * ONE;
+        while f32::from_bits(bits) < 65_520.0 {
+            let x = f32::from_bits(bits);
+            assert_eq!((joined(x), joined(-x)), (x, -x));
+            bits += 97;
+        }
+        for bits in (0..(127 - 16) * ONE).step_by(1 << 12 | 1) {
+            let x = f32::from_bits(bits);
+            assert!((joined(x) - x).abs() <= 2.0_f32.powi(-40), "{x:e}");
+        }
+        assert_eq!(joined(f32::INFINITY), f32::INFINITY);
+        assert!(joined(f32::NAN).is_nan());
     }
 }

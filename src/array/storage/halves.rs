@@ -1,6 +1,7 @@
 //! `f32` as two 16-bit halves, the high one first. The encoding changes no number; tests use it to
 //! show that only this folder depends on storages.
 
+use super::dither::Dither;
 use super::{Decoding, Encoding};
 
 /// The high half, then the low half.
@@ -20,7 +21,7 @@ impl Decoding for Halves {
 
 impl Encoding for Halves {
     #[inline(always)]
-    fn encode(element: f32) -> Self {
+    fn encode(element: f32, _: &Dither) -> Self {
         let bits = element.to_bits();
         Halves([(bits >> 16) as u16, bits as u16])
     }

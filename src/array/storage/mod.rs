@@ -5,6 +5,8 @@
 //! depend on rules, nor rules on storages. A new storage is a file here and a row of `storages!`.
 
 mod bfloat16;
+pub(crate) mod dither;
+pub mod e5m3;
 mod float16;
 #[cfg(feature = "toys")]
 mod halves;
@@ -13,6 +15,7 @@ mod plain;
 use safetensors::Dtype;
 
 use crate::number::element::{Element, Kind};
+use dither::Dither;
 
 /// An element as it lies in memory.
 pub(crate) trait Decoding: Copy + 'static {
@@ -25,37 +28,32 @@ pub(crate) trait Decoding: Copy + 'static {
 
 /// An element as it lies in memory that an update writes.
 pub(crate) trait Encoding: Decoding {
-    /// The nearest value that can be stored.
-    fn encode(element: Self::Element) -> Self;
+    /// The value that is stored: the nearest, or a near one by the dither.
+    fn encode(element: Self::Element, dither: &Dither) -> Self;
 }
 
-/// The table of storages: those that an update writes, and those that it only reads, as gradients. A
-/// row has the storage's name, its type in memory, its element type, and its names in NumPy and in
-/// safetensors.
-macro_rules! storages {
-    (written { $($written:tt)* } read { $($read:tt)* }) => {
-        storages! { all: $($written)* $($read)* }
-        storages! { matching: match_written, $($written)* }
-        storages! { matching: match_read, $($read)* }
+/// What a live parameter of fewer digits lacks, in an array beside it.
+pub(crate) trait Companion: Copy + 'static {
+    /// The parameter: the live number with what it lacks.
+    fn join(self, live: f32) -> f32;
+    /// What the live number of this parameter lacks.
+    fn of(element: f32) -> Self;
+}
 
-        impl Storage {
-            /// Whether an update writes it: only then parameters and state may have it.
-            pub const fn is_written(self) -> bool {
-                storages! { is_one: self, $($written)* }
-            }
-        }
+/// The table of storages. A row has the storage's name, its type in memory, its element type, and
+/// its names in NumPy and in safetensors. Storages are `whole` if they keep every digit of an
+/// element; `narrow` if each element is decoded and encoded by itself; `parts` if they mean nothing
+/// without another array.
+macro_rules! storages {
+    (whole { $($whole:tt)* } narrow { $($narrow:tt)* } parts { $($parts:tt)* }) => {
+        storages! { all: $($whole)* $($narrow)* $($parts)* }
+        storages! { matching: match_whole, is_whole, $($whole)* }
+        storages! { matching: match_narrow, is_narrow, $($narrow)* }
     };
-    (is_one: $value:expr, $($(#[$doc:meta])* $storage:ident $(if $cfg:meta)?: $encoding:ty,
-        $kind:ident, $numpy:literal, $dtype:ident;)*) => {
-        match $value {
-            $($(#[cfg($cfg)])? Storage::$storage => true,)*
-            _ => false,
-        }
-    };
-    (matching: $name:ident, $($(#[$doc:meta])* $storage:ident $(if $cfg:meta)?: $encoding:ty,
-        $kind:ident, $numpy:literal, $dtype:ident;)*) => {
-        /// `match_written!(storage, S => work)` runs `work` with `S` as the type of the elements
-        /// in memory, if an update writes the storage; `match_read!`, if it only reads it.
+    (matching: $name:ident, $is:ident, $($(#[$doc:meta])* $storage:ident $(if $cfg:meta)?:
+        $encoding:ty, $kind:ident, $numpy:literal, $dtype:ident;)*) => {
+        /// `match_whole!(storage, S => work)` runs `work` with `S` as the type of the elements in
+        /// memory, if the storage is whole; `match_narrow!`, if it is narrow.
         macro_rules! $name {
             ($value:expr, $alias:ident => $work:expr) => {
                 match $value {
@@ -68,6 +66,16 @@ macro_rules! storages {
             };
         }
         pub(crate) use $name;
+
+        impl Storage {
+            /// Whether the table has it under this heading.
+            pub const fn $is(self) -> bool {
+                match self {
+                    $($(#[cfg($cfg)])? Storage::$storage => true,)*
+                    _ => false,
+                }
+            }
+        }
     };
     (all: $($(#[$doc:meta])* $storage:ident $(if $cfg:meta)?: $encoding:ty, $kind:ident,
         $numpy:literal, $dtype:ident;)*) => {
@@ -91,7 +99,7 @@ macro_rules! storages {
             /// Bytes per element.
             pub const fn size(self) -> usize {
                 match self {
-                    $($(#[cfg($cfg)])? Storage::$storage => size_of::<$encoding>(),)*
+                    $($(#[cfg($cfg)])? Storage::$storage => size_of::<encodings::$storage>(),)*
                 }
             }
 
@@ -122,7 +130,7 @@ macro_rules! storages {
 }
 
 storages! {
-    written {
+    whole {
         /// `f32`
         F32: f32, F32, "float32", F32;
         /// `f64`
@@ -130,15 +138,58 @@ storages! {
         /// `f32` as two halves; for tests only.
         Halves if feature = "toys": halves::Halves, F32, "u2,u2", I32;
     }
-    read {
-        /// Half precision
+    narrow {
+        /// Half precision; of a parameter with a [`Storage::Low`].
         F16: float16::Float16, F32, "float16", F16;
-        /// The upper half of an `f32`
+        /// The upper half of an `f32`; of a parameter with a [`Storage::Low`].
         BF16: bfloat16::Bfloat16, F32, "bfloat16", BF16;
+        /// The upper half of an `f32`, dithered: state.
+        Dithered: bfloat16::Dithered, F32, "uint16", BF16;
+    }
+    parts {
+        /// What a parameter in `F16` or `BF16` lacks of its `f32`.
+        Low: i16, F32, "int16", I16;
+        /// Codes of one byte, with an exponent for each [block](e5m3::BLOCK) of the logical order:
+        /// second moments.
+        E5M3: u8, F32, "uint8", U8;
     }
 }
 
+/// `match_companion!(storage, C => work)` runs `work` with `C` as the type of the companion's
+/// elements, if an array of this storage can have one.
+macro_rules! match_companion {
+    ($value:expr, $alias:ident => $work:expr) => {
+        match $value {
+            $crate::array::storage::Storage::F16 => {
+                type $alias = $crate::array::storage::LowOfF16;
+                $work
+            }
+            $crate::array::storage::Storage::BF16 => {
+                type $alias = $crate::array::storage::LowOfBF16;
+                $work
+            }
+            _ => {}
+        }
+    };
+}
+pub(crate) use match_companion;
+
+/// The companion of a parameter in `F16`.
+pub(crate) type LowOfF16 = float16::Rest;
+/// The companion of a parameter in `BF16`.
+pub(crate) type LowOfBF16 = bfloat16::LowerHalf;
+
 impl Storage {
+    /// Whether parameters and gradients may have it.
+    pub const fn is_live(self) -> bool {
+        self.is_whole() || matches!(self, Storage::F16 | Storage::BF16)
+    }
+
+    /// The storage that keeps every digit of the element.
+    pub fn whole(self) -> Self {
+        if self.is_whole() { self } else { self.element().into() }
+    }
+
     /// Whether memory holds the elements themselves.
     pub fn is_plain(self) -> bool {
         self == self.element().into()

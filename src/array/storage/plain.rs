@@ -1,5 +1,6 @@
 //! Elements stored without encoding.
 
+use super::dither::Dither;
 use super::{Decoding, Encoding};
 
 macro_rules! plain {
@@ -15,7 +16,7 @@ macro_rules! plain {
 
         impl Encoding for $float {
             #[inline(always)]
-            fn encode(element: Self) -> Self {
+            fn encode(element: Self, _: &Dither) -> Self {
                 element
             }
         })*

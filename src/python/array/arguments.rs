@@ -4,34 +4,54 @@ use numpy::PyUntypedArray;
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyTuple};
 
-use crate::array::checks::{gradient_of, written};
+use crate::array::checks::{gradient_of, parameter_of, state_of};
 use crate::array::foreign::as_array;
 use crate::array::memory::Memory;
 use crate::array::occupant::Occupant;
 use crate::array::overlap::{first_file_overlap, first_overlap};
+use crate::array::storage::kind_of;
 use crate::interpreter::errors::{Outcome, Refusal};
-use thalweg::array::pointer::{ARRAYS, GRADIENT, PARAMETER, Pointer};
-use thalweg::array::storage::Storage;
+use thalweg::array::pointer::{ARRAYS, GRADIENT, LOW, PARAMETER, Pointer, STATE};
+use thalweg::array::storage::{Storage, e5m3};
+use thalweg::rule::Content;
 
-/// Arguments by tensor: `rows[i]` holds the parameter, the gradient and the state of tensor `i`.
+/// The slot of an argument in an update.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Slot {
+    Parameter,
+    Gradient,
+    /// State with this content; its number.
+    State(Content, usize),
+    /// The exponents of the state array that has codes.
+    Bases,
+    /// What a narrow parameter lacks.
+    Low,
+}
+
+/// An argument: its name, its slot, and one array, a sequence of arrays, or None.
+pub type Argument<'a, 'py> = (&'static str, Slot, &'a Bound<'py, PyAny>);
+
+/// Arguments by tensor: `rows[i]` holds the arrays of tensor `i` in the order of the arguments.
 pub struct Rows<'py> {
-    names: Vec<&'static str>,
+    columns: Vec<(&'static str, Slot)>,
     sequence: bool,
     rows: Vec<Vec<Bound<'py, PyAny>>>,
 }
 
 impl<'py> Rows<'py> {
-    /// From arguments with their names, in the order parameter, gradient, state.
-    pub fn new(arguments: &[(&'static str, &Bound<'py, PyAny>)]) -> Outcome<Self> {
-        let names: Vec<&'static str> = arguments.iter().map(|(name, _)| *name).collect();
-        let columns: Vec<Option<Vec<_>>> =
-            arguments.iter().map(|(_, argument)| entries(argument)).collect();
-        let sequence = columns[PARAMETER].is_some();
-        let len = columns[PARAMETER].as_ref().map_or(1, Vec::len);
+    /// From arguments, the first of which is the parameter, the second the gradient. An argument
+    /// that is None is None for every tensor.
+    pub fn new(arguments: &[Argument<'_, 'py>]) -> Outcome<Self> {
+        let given: Vec<Option<Vec<_>>> =
+            arguments.iter().map(|(_, _, argument)| entries(argument)).collect();
+        let sequence = given[PARAMETER].is_some();
+        let len = given[PARAMETER].as_ref().map_or(1, Vec::len);
         let mut rows: Vec<Vec<Bound<'py, PyAny>>> = vec![Vec::new(); len];
-        for (column, (name, argument)) in columns.into_iter().zip(arguments) {
+        for (column, (name, _, argument)) in given.into_iter().zip(arguments) {
             match column {
-                None if !sequence => rows[0].push((*argument).clone()),
+                None if !sequence || argument.is_none() => {
+                    rows.iter_mut().for_each(|row| row.push((*argument).clone()));
+                }
                 Some(column) if sequence && column.len() == len => {
                     rows.iter_mut().zip(column).for_each(|(row, array)| row.push(array));
                 }
@@ -42,13 +62,14 @@ impl<'py> Rows<'py> {
                     return Err(Refusal::Value(format!(
                         "{name} must be {}, as {} is, got {}",
                         count(sequence.then_some(len)),
-                        names[PARAMETER],
+                        arguments[PARAMETER].0,
                         count(other.map(|column| column.len())),
                     )));
                 }
             }
         }
-        let mut found = Rows { names, sequence, rows };
+        let columns = arguments.iter().map(|(name, slot, _)| (*name, *slot)).collect();
+        let mut found = Rows { columns, sequence, rows };
         for row in 0..found.rows.len() {
             let what = || found.describe(row, GRADIENT);
             if let Some(array) = as_array(&found.rows[row][GRADIENT], what)? {
@@ -60,7 +81,7 @@ impl<'py> Rows<'py> {
 
     /// The name in messages: "exp_avg", or "exp_avg[2]" in a sequence.
     pub fn describe(&self, row: usize, column: usize) -> String {
-        let name = self.names[column];
+        let name = self.columns[column].0;
         if self.sequence { format!("{name}[{row}]") } else { name.to_owned() }
     }
 
@@ -69,13 +90,19 @@ impl<'py> Rows<'py> {
         let objects = self.rows.iter().flat_map(|row| row.iter().enumerate());
         let in_files = first_file_overlap(objects.map(|(column, o)| (o, column != GRADIENT)))?;
         let mut tensors = Vec::with_capacity(self.rows.len());
-        let mut occupants = Vec::with_capacity(self.rows.len() * self.names.len());
+        let mut occupants = Vec::with_capacity(self.rows.len() * self.columns.len());
+        // The position of each occupant among all objects.
+        let mut positions = Vec::with_capacity(occupants.capacity());
         for (i, row) in self.rows.iter().enumerate() {
-            tensors.push(check(row, |column| self.describe(i, column), &mut occupants)?);
+            let mut check = Check { rows: self, i, row, occupants: &mut occupants };
+            tensors.push(check.arrays()?);
+            let given = (0..row.len()).filter(|column| !row[*column].is_none());
+            positions.extend(given.map(|column| i * row.len() + column));
         }
-        let overlap = first_overlap(&occupants).or(in_files);
+        let overlap =
+            first_overlap(&occupants).map(|(a, b)| (positions[a], positions[b])).or(in_files);
         let Some((earlier, later)) = overlap else { return Ok(tensors) };
-        let describe = |i| self.describe(i / self.names.len(), i % self.names.len());
+        let describe = |i| self.describe(i / self.columns.len(), i % self.columns.len());
         Err(Refusal::Overlap {
             written: describe(earlier),
             other: describe(later),
@@ -98,44 +125,187 @@ pub struct Arrays<'a> {
     pub shape: &'a [usize],
     pub pointers: [Pointer; ARRAYS],
     pub strides: [&'a [isize]; ARRAYS],
+    /// The exponents of the state array that has codes.
+    pub bases: Option<*mut u8>,
 }
 
-/// Checks the arrays of one tensor, and appends them to `occupants`.
-fn check<'a, 'py>(
-    row: &'a [Bound<'py, PyAny>],
-    describe: impl Fn(usize) -> String,
-    occupants: &mut Vec<Occupant<'a, 'py>>,
-) -> Outcome<Arrays<'a>> {
-    let (p, storage) = written(&row[PARAMETER], || describe(PARAMETER))?;
-    let own = Memory::of(p);
-    let mut arrays = Arrays {
-        storage,
-        shape: own.shape,
-        pointers: [Pointer { address: own.address, storage }; ARRAYS],
-        strides: [own.strides; ARRAYS],
-    };
-    occupants.push(Occupant { array: p, storage, written: true });
-    for (column, object) in row.iter().enumerate().skip(1) {
-        let what = || describe(column);
-        let read_only = column == GRADIENT;
-        let (array, found): (&Bound<'py, PyUntypedArray>, Storage) =
-            if read_only { gradient_of(object, what)? } else { written(object, what)? };
-        if !read_only && found != storage {
-            return Err(Refusal::Dtype {
-                what: what(),
-                kind: format!("the dtype of its parameter, {}", storage.numpy()),
-                got: found.numpy().to_owned(),
-                advice: "convert it (array.astype(p.dtype))",
-            });
-        }
-        let memory = Memory::of(array);
-        if memory.shape != own.shape {
-            let (got, expected) = (memory.shape.to_vec(), own.shape.to_vec());
-            return Err(Refusal::Shape { what: what(), got, expected });
-        }
-        arrays.pointers[column] = Pointer { address: memory.address, storage: found };
-        arrays.strides[column] = memory.strides;
-        occupants.push(Occupant { array, storage: found, written: !read_only });
+impl Arrays<'_> {
+    /// Whether an array is not whole.
+    pub fn is_narrow(&self) -> bool {
+        let written = self.pointers.iter().enumerate().filter(|(k, _)| *k != GRADIENT);
+        written.map(|(_, pointer)| pointer.storage).any(|storage| !storage.is_whole())
     }
-    Ok(arrays)
+}
+
+/// A check of the arrays of one tensor.
+struct Check<'c, 'a, 'py> {
+    rows: &'a Rows<'py>,
+    i: usize,
+    row: &'a [Bound<'py, PyAny>],
+    occupants: &'c mut Vec<Occupant<'a, 'py>>,
+}
+
+impl<'a, 'py> Check<'_, 'a, 'py> {
+    fn arrays(&mut self) -> Outcome<Arrays<'a>> {
+        let row = self.row;
+        let what = |column| self.rows.describe(self.i, column);
+        let (p, storage) = parameter_of(&row[PARAMETER], || what(PARAMETER))?;
+        let own = Memory::of(p);
+        let mut arrays = Arrays {
+            storage,
+            shape: own.shape,
+            pointers: [Pointer { address: own.address, storage }; ARRAYS],
+            strides: [own.strides; ARRAYS],
+            bases: None,
+        };
+        self.occupants.push(Occupant { array: p, storage, written: true });
+        let mut blocks = None;
+        for (column, ((_, slot), object)) in
+            self.rows.columns.iter().zip(row).enumerate().skip(GRADIENT)
+        {
+            let what = || self.rows.describe(self.i, column);
+            let found = match slot {
+                Slot::Parameter => continue,
+                Slot::Gradient => gradient_of(object, what)?,
+                Slot::State(content, _) => {
+                    let whole = storage.whole();
+                    let kinds = || kinds_of_state(*content, whole);
+                    let (array, found) = state_of(object, what, kinds)?;
+                    if !content.allows(found, whole) {
+                        return Err(Refusal::Dtype {
+                            what: what(),
+                            kind: kinds(),
+                            got: found.numpy().to_owned(),
+                            advice: "convert it (array.astype(p.dtype))",
+                        });
+                    }
+                    if found == Storage::E5M3 {
+                        check_blocks(array, what)?;
+                        blocks = Some((column, array));
+                    }
+                    (array, found)
+                }
+                Slot::Bases => {
+                    let Some((codes, _)) = blocks else {
+                        check_none(object, what, "a uint8 exp_avg_sq")?;
+                        continue;
+                    };
+                    let len = own.len().div_ceil(e5m3::BLOCK);
+                    let array = bases_of(object, len, what, || self.rows.describe(self.i, codes))?;
+                    arrays.bases = Some(Memory::of(array).address);
+                    self.occupants.push(Occupant { array, storage: Storage::E5M3, written: true });
+                    continue;
+                }
+                Slot::Low => {
+                    if storage.is_whole() {
+                        check_none(object, what, "a float16 or bfloat16 parameter")?;
+                        continue;
+                    }
+                    low_of(object, storage, what, || self.rows.describe(self.i, PARAMETER))?
+                }
+            };
+            let (array, found): (&Bound<'py, PyUntypedArray>, Storage) = found;
+            let memory = Memory::of(array);
+            if memory.shape != own.shape {
+                let (got, expected) = (memory.shape.to_vec(), own.shape.to_vec());
+                return Err(Refusal::Shape { what: what(), got, expected });
+            }
+            let k = match slot {
+                Slot::State(_, number) => STATE + number,
+                Slot::Low => LOW,
+                _ => GRADIENT,
+            };
+            arrays.pointers[k] = Pointer { address: memory.address, storage: found };
+            arrays.strides[k] = memory.strides;
+            let written = *slot != Slot::Gradient;
+            self.occupants.push(Occupant { array, storage: found, written });
+        }
+        Ok(arrays)
+    }
+}
+
+/// The accepted dtypes of a state array, in messages.
+fn kinds_of_state(content: Content, whole: Storage) -> String {
+    let is_allowed = |storage: &Storage| *storage != whole && content.allows(*storage, whole);
+    let narrow = Storage::ALL.iter().copied().filter(is_allowed).map(Storage::numpy);
+    let or = narrow.map(|name| format!(" or {name}")).collect::<String>();
+    format!("the dtype of its parameter, {}{or}", whole.numpy())
+}
+
+/// Refuses codes that are not dense in logical order, in which blocks are counted.
+fn check_blocks(array: &Bound<'_, PyUntypedArray>, what: impl Fn() -> String) -> Outcome<()> {
+    match Memory::of(array).c_contiguous() {
+        true => Ok(()),
+        false => Err(Refusal::Value(format!(
+            "{} in uint8 must be C-contiguous, because 64 elements share an exponent; pass a slice \
+             of the flat array (array.reshape(-1)[start:stop])",
+            what()
+        ))),
+    }
+}
+
+/// The exponents of the blocks of codes.
+fn bases_of<'a, 'py>(
+    object: &'a Bound<'py, PyAny>,
+    len: usize,
+    what: impl Fn() -> String,
+    codes: impl Fn() -> String,
+) -> Outcome<&'a Bound<'py, PyUntypedArray>> {
+    let wanted = |got: String| {
+        Refusal::Value(format!(
+            "{} in uint8 needs {}, one exponent for each {} elements: a contiguous uint8 array of \
+             shape ({len},), got {got}; make it (np.zeros({len}, np.uint8)) before the first update",
+            codes(),
+            what(),
+            e5m3::BLOCK
+        ))
+    };
+    if object.is_none() {
+        return Err(wanted("None".to_owned()));
+    }
+    let (array, storage) = state_of(object, &what, || "dtype uint8".to_owned())?;
+    let memory = Memory::of(array);
+    if storage != Storage::E5M3 || memory.shape != [len] || !memory.c_contiguous() {
+        return Err(wanted(kind_of(storage, memory.shape)));
+    }
+    Ok(array)
+}
+
+/// What a narrow parameter lacks.
+fn low_of<'a, 'py>(
+    object: &'a Bound<'py, PyAny>,
+    parameter: Storage,
+    what: impl Fn() -> String,
+    p: impl Fn() -> String,
+) -> Outcome<(&'a Bound<'py, PyUntypedArray>, Storage)> {
+    let wanted = |got: String| {
+        let (p, what) = (p(), what());
+        Refusal::Value(format!(
+            "{p} in {} needs {what}, an int16 array of its shape with the rest of its float32, got \
+             {got}; make it (np.zeros({p}.shape, np.int16)) before the first update",
+            parameter.numpy()
+        ))
+    };
+    if object.is_none() {
+        return Err(wanted("None".to_owned()));
+    }
+    let (array, storage) = state_of(object, &what, || "dtype int16".to_owned())?;
+    match storage {
+        Storage::Low => Ok((array, storage)),
+        _ => Err(wanted(kind_of(storage, Memory::of(array).shape))),
+    }
+}
+
+fn check_none(
+    object: &Bound<'_, PyAny>,
+    what: impl Fn() -> String,
+    owner: &'static str,
+) -> Outcome<()> {
+    match object.is_none() {
+        true => Ok(()),
+        false => Err(Refusal::Value(format!(
+            "{} must be None, because it belongs to {owner}, and there is none",
+            what()
+        ))),
+    }
 }

@@ -24,6 +24,7 @@ use thalweg::array::storage::Storage;
 /// Parts of messages about arrays in one role.
 struct Advice {
     role: Role,
+    accepts: fn(Storage) -> bool,
     /// The accepted objects.
     kind: &'static str,
     /// The accepted dtypes.
@@ -36,6 +37,7 @@ struct Advice {
 
 const PARAMETER: Advice = Advice {
     role: Role::Written,
+    accepts: Storage::is_whole,
     kind: "a float32 or float64 ndarray, or a dict, list or tuple of them",
     dtypes: "dtype float32 or float64 in native byte order",
     no_array: "convert it (np.asarray(x, np.float32))",
@@ -53,6 +55,7 @@ pub const GRADIENT_KIND: &str = "a float32 or float64 ndarray";
 pub const GRADIENT_ADVICE: &str = "convert it (np.asarray(g, np.float32))";
 const GRADIENT: Advice = Advice {
     role: Role::Read,
+    accepts: Storage::is_live,
     kind: GRADIENT_KIND,
     dtypes: "dtype float32, float64, float16 or bfloat16 in native byte order",
     no_array: GRADIENT_ADVICE,
@@ -85,8 +88,7 @@ fn array_of<'a, 'py>(
             advice: "fill it first (array.filled(0))",
         });
     }
-    let is_accepted = |storage: &Storage| advice.role == Role::Read || storage.is_written();
-    match storage_of(array).filter(is_accepted) {
+    match storage_of(array).filter(|storage| (advice.accepts)(*storage)) {
         Some(storage) => Ok((array, storage)),
         None => {
             let (kind, got) = (advice.dtypes.to_owned(), dtype_name(array)?);
@@ -94,6 +96,13 @@ fn array_of<'a, 'py>(
         }
     }
 }
+
+const NARROW_PARAMETER: Advice = Advice {
+    accepts: Storage::is_live,
+    dtypes: "dtype float32, float64, float16 or bfloat16 in native byte order",
+    ..PARAMETER
+};
+const STATE: Advice = Advice { accepts: |_| true, ..PARAMETER };
 
 /// The conversion of an array of another dtype to an accepted one.
 fn way_to_numbers(array: &Bound<'_, PyUntypedArray>, advice: &Advice) -> &'static str {
@@ -116,12 +125,43 @@ pub fn gradient_of<'a, 'py>(
     array_of(object, what, &GRADIENT)
 }
 
-/// `object` as an array to update in place: writable, aligned, and without overlap in itself.
+/// `object` as a whole array to update in place: writable, aligned, and without overlap in itself.
 pub fn written<'a, 'py>(
     object: &'a Bound<'py, PyAny>,
     what: impl Fn() -> String,
 ) -> Outcome<(&'a Bound<'py, PyUntypedArray>, Storage)> {
-    let (array, storage) = array_of(object, &what, &PARAMETER)?;
+    written_as(object, what, &PARAMETER)
+}
+
+/// As [`written`], for a parameter that may be narrow.
+pub fn parameter_of<'a, 'py>(
+    object: &'a Bound<'py, PyAny>,
+    what: impl Fn() -> String,
+) -> Outcome<(&'a Bound<'py, PyUntypedArray>, Storage)> {
+    written_as(object, what, &NARROW_PARAMETER)
+}
+
+/// As [`written`], for an array that belongs to a parameter, of any storage; `kind` is the accepted
+/// one, for an array that has none.
+pub fn state_of<'a, 'py>(
+    object: &'a Bound<'py, PyAny>,
+    what: impl Fn() -> String,
+    kind: impl Fn() -> String,
+) -> Outcome<(&'a Bound<'py, PyUntypedArray>, Storage)> {
+    written_as(object, what, &STATE).map_err(|refusal| match refusal {
+        Refusal::Dtype { what, got, advice, .. } => {
+            Refusal::Dtype { what, kind: kind(), got, advice }
+        }
+        other => other,
+    })
+}
+
+fn written_as<'a, 'py>(
+    object: &'a Bound<'py, PyAny>,
+    what: impl Fn() -> String,
+    advice: &Advice,
+) -> Outcome<(&'a Bound<'py, PyUntypedArray>, Storage)> {
+    let (array, storage) = array_of(object, &what, advice)?;
     let memory = Memory::of(array);
     if !memory.writable() {
         return Err(Refusal::NotWritable { what: what(), advice: way_to_write(array) });

@@ -7,9 +7,15 @@ use pyo3::types::PyType;
 use thalweg::array::storage::Storage;
 
 use crate::array::memory::Memory;
+use crate::interpreter::errors::Shape;
 
 /// From here on, NumPy numbers the types that extensions register.
 const NPY_USERDEF: i32 = 256;
+
+/// Dtype and shape, in messages.
+pub fn kind_of(storage: Storage, shape: &[usize]) -> String {
+    format!("{} {}", storage.numpy(), Shape(shape))
+}
 
 /// A storage with NumPy's dtype object for it.
 pub struct Known {

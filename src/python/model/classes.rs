@@ -36,7 +36,7 @@ impl Model {
     fn kinds(&self, py: Python<'_>, leaves: &[usize]) -> Vec<Kind> {
         let arrays =
             leaves.iter().filter_map(|leaf| self.leaves[*leaf].object.bind(py).cast().ok());
-        let storages = arrays.filter_map(storage_of).filter(|storage| storage.is_written());
+        let storages = arrays.filter_map(storage_of).filter(|storage| storage.is_live());
         storages.map(Storage::element).collect()
     }
 
@@ -114,7 +114,8 @@ impl Model {
         match active {
             None => Ok(Some((leaf, states.unwrap_or_else(|| self.options.states(class))))),
             Some(active) if active.state.len() < self.options.states(class) => {
-                let StateSpec { name: state, when } = self.options.rule.state[active.state.len()];
+                let StateSpec { name: state, when, .. } =
+                    self.options.rule.state[active.state.len()];
                 let key = if let When::Nonzero(key) = when { key.name() } else { state };
                 Err(Refusal::Value(format!(
                     "{key} of {} must stay 0: the parameter has no {state}; make the optimizer \

@@ -5,11 +5,11 @@ use pyo3::prelude::*;
 use pyo3::types::PyString;
 
 use crate::array::checks::{Checked, written};
-use crate::interpreter::errors::{Outcome, Refusal, Shape};
+use crate::array::storage::kind_of;
+use crate::interpreter::errors::{Outcome, Refusal};
 use crate::model::wording::Wording;
 use thalweg::array::layout::{Layout, Order};
 use thalweg::array::pointer::{ARRAYS, Pointer, STATE};
-use thalweg::array::storage::Storage;
 use thalweg::error::Quoted;
 
 /// A parameter.
@@ -45,11 +45,6 @@ pub struct Active {
     /// Whether parameter and state have plain storage and are dense in the same order. With a
     /// gradient of the same strides, all of them are plain slices.
     pub dense: bool,
-}
-
-/// Dtype and shape, in messages.
-pub fn kind_of(storage: Storage, shape: &[usize]) -> String {
-    format!("{} {}", storage.numpy(), Shape(shape))
 }
 
 impl Active {

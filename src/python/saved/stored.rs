@@ -47,8 +47,7 @@ const DTYPES: [(Dtype, &str); 12] = [
 /// Types of tensors with their NumPy names. Those of storages come first, so that they win where
 /// two types share a name.
 fn dtypes() -> impl Iterator<Item = (Dtype, &'static str)> {
-    let storages =
-        Storage::ALL.iter().filter(|storage| storage.is_written() && !storage.is_plain());
+    let storages = Storage::ALL.iter().filter(|storage| storage.is_whole() && !storage.is_plain());
     storages.map(|storage| (storage.dtype(), storage.numpy())).chain(DTYPES)
 }
 
