@@ -1,9 +1,9 @@
 """Updates in place, as functions, for tools that keep their own optimizer state.
 
-Each array argument is one array, or a list or tuple of arrays; all lists have the same length.
-`step` is the 1-based number of this update. Cutting the arrays into slices does not change the
-bits. With ``threads=1`` all work runs on the calling thread. All arguments are checked before the
-first write.
+Each array argument is one array, or a list or tuple of arrays; all lists have the same length, and
+an array that a tensor lacks is None. `step` is the 1-based number of this update. Cutting the
+arrays into slices does not change the bits; state in blocks is cut between blocks. With
+``threads=1`` all work runs on the calling thread. All arguments are checked before the first write.
 """
 
 from __future__ import annotations
@@ -39,6 +39,8 @@ def adamw(
     weight_decay: Real | None = None,
     independent: bool = False,
     max_exp_avg_sq: Arrays | None = None,
+    exp_avg_sq_base: Arrays | None = None,
+    low: Arrays | None = None,
     maximize: bool = False,
     scale: Real = 1.0,
     nonfinite: NonFinite = "raise",
@@ -51,11 +53,20 @@ def adamw(
     Parameters
     ----------
     p : ndarray or sequence of ndarray
-        Parameters, float32 or float64, with any strides; written.
+        Parameters, float32, float64, float16 or bfloat16, with any strides; written.
     g : ndarray or sequence of ndarray
         Gradients of the same shapes, float32, float64, float16 or bfloat16; only read.
     exp_avg, exp_avg_sq, max_exp_avg_sq : ndarray or sequence of ndarray
-        State of the shapes and dtypes of `p`, zero before the first update; written.
+        State of the shapes of `p`, zero before the first update; written. The dtype is that of `p`
+        (float32 for float16 and bfloat16), or for a smaller state of a parameter that is not
+        float64: uint16, the bits of bfloat16, for `exp_avg` and `exp_avg_sq`; uint8 for
+        `exp_avg_sq`, which is then C-contiguous. See `thalweg.compact`.
+    exp_avg_sq_base : ndarray or sequence, optional
+        For an `exp_avg_sq` in uint8: one uint8 for each block of 64 elements of the flat array,
+        zero before the first update; written. A slice begins at a multiple of 64.
+    low : ndarray or sequence, optional
+        For `p` in float16 or bfloat16: what it lacks of its float32, int16 of its shape, zero
+        before the first update; written.
     step : int
         1-based number of this update.
     lr, betas, eps, weight_decay, independent, maximize
@@ -106,6 +117,8 @@ def adamw(
         scale=scale,
         nonfinite=nonfinite,
         threads=threads,
+        bases=exp_avg_sq_base,
+        low=low,
     )
 
 
@@ -121,6 +134,8 @@ def adam(
     eps: Real = 1e-8,
     l2: Real = 0.0,
     max_exp_avg_sq: Arrays | None = None,
+    exp_avg_sq_base: Arrays | None = None,
+    low: Arrays | None = None,
     maximize: bool = False,
     scale: Real = 1.0,
     nonfinite: NonFinite = "raise",
@@ -151,6 +166,8 @@ def adam(
         scale=scale,
         nonfinite=nonfinite,
         threads=threads,
+        bases=exp_avg_sq_base,
+        low=low,
     )
 
 
@@ -167,6 +184,7 @@ def sgdw(
     weight_decay: Real | None = None,
     independent: bool = False,
     maximize: bool = False,
+    low: Arrays | None = None,
     scale: Real = 1.0,
     nonfinite: NonFinite = "raise",
     threads: int | None = None,
@@ -174,7 +192,7 @@ def sgdw(
     """Apply one SGDW update in place; `momentum_buffer` is None without momentum.
 
     The formula is that of `thalweg.SGDW`. The other arguments, result and errors are those of
-    `adamw`.
+    `adamw`; a smaller `momentum_buffer` is uint16.
 
     Examples
     --------
@@ -204,6 +222,7 @@ def sgdw(
         scale=scale,
         nonfinite=nonfinite,
         threads=threads,
+        low=low,
     )
 
 
@@ -219,6 +238,7 @@ def sgd(
     nesterov: bool = False,
     l2: Real = 0.0,
     maximize: bool = False,
+    low: Arrays | None = None,
     scale: Real = 1.0,
     nonfinite: NonFinite = "raise",
     threads: int | None = None,
@@ -226,7 +246,7 @@ def sgd(
     """Apply one SGD update in place; `momentum_buffer` is None without momentum.
 
     The formula is that of `thalweg.SGD`. The other arguments, result and errors are those of
-    `adamw`.
+    `adamw`; a smaller `momentum_buffer` is uint16.
 
     Examples
     --------
@@ -255,6 +275,7 @@ def sgd(
         scale=scale,
         nonfinite=nonfinite,
         threads=threads,
+        low=low,
     )
 
 
