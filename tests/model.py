@@ -138,7 +138,7 @@ def check_value(rule: str, key: str, value: Any) -> None:
 
 def cascade(groups: Sequence[Group], name: str) -> Values:
     """Values of a parameter: later groups override key by key; all scales of ``lr_scale`` apply."""
-    resolved: Values = {"frozen": False, "lr_scale": ()}
+    resolved: Values = {"frozen": False, "state": "full", "lr_scale": ()}
     for group in groups:
         if name in group.names:
             scales = resolved["lr_scale"]
@@ -436,6 +436,7 @@ class Model:
     def _update(self, leaf: Leaf, g: Array, numbers: Values) -> None:
         leaf.step += 1
         options = {**numbers, **self.structural}
+        options.pop("state")
         amsgrad, nesterov = options.pop("amsgrad"), options.pop("nesterov")
         state = leaf.state
         if "betas" in numbers:

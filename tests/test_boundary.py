@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 WRITTEN, GRADIENT, SAVED = "written", "gradient", "saved"
 PARAMETER, STATE = "parameter of a function", "state of a function"
+OPTIMIZED, REBOUND = "parameter of an optimizer", "parameter that replaces another"
+NARROW = {PARAMETER, OPTIMIZED, REBOUND}
+"""Roles of parameters that may be float16 and bfloat16."""
 KIND_OF_ARGUMENT = {"p": PARAMETER, "g": GRADIENT}
 
 
@@ -141,9 +144,9 @@ def sgdw(params: Any) -> SGDW:
 
 
 ROLES = {
-    "AdamW": Role(WRITTEN, "parameter 'fc.w'", constructed(adamw)),
-    "SGDW": Role(WRITTEN, "parameter 'fc.w'", constructed(sgdw)),
-    "rebind": Role(WRITTEN, "parameter 'fc.w'", trained(rebind, adamw)),
+    "AdamW": Role(OPTIMIZED, "parameter 'fc.w'", constructed(adamw)),
+    "SGDW": Role(OPTIMIZED, "parameter 'fc.w'", constructed(sgdw)),
+    "rebind": Role(REBOUND, "parameter 'fc.w'", trained(rebind, adamw)),
     "AdamW.step": Role(GRADIENT, "the gradient of 'fc.w'", trained(take_gradient, adamw), True),
     "SGDW.step": Role(GRADIENT, "the gradient of 'fc.w'", trained(take_gradient, sgdw), True),
     **{
@@ -194,12 +197,10 @@ def of_functions(outcomes: dict[str, Any]) -> dict[str, Any]:
     written = outcomes.get(WRITTEN)
     if written and NATIVE in written.says:
         got, _, way = written.says
-        types = {
-            PARAMETER: Refused(TypeError, (got, NATIVE_READ, way)),
-            STATE: Refused(TypeError, (got, "the dtype of its parameter, float32", way)),
-        }
-        return {**types, **outcomes}
-    return {PARAMETER: written, STATE: written, **outcomes}
+        narrow = Refused(TypeError, (got, NATIVE_READ, way))
+        state = Refused(TypeError, (got, "the dtype of its parameter, float32", way))
+        return {**dict.fromkeys(NARROW, narrow), STATE: state, **outcomes}
+    return {**dict.fromkeys({*NARROW, STATE}, written), **outcomes}
 
 
 # By kind of array, and by kind of role.
@@ -230,6 +231,8 @@ OUTCOMES: list[tuple[specimens.Specimens, dict[str, Refused | None]]] = [
         {
             WRITTEN: Refused(TypeError, ("got {dtype};", NATIVE, "(array.astype(")),
             PARAMETER: Refused(ValueError, ("needs low", "int16", "got None", "np.zeros(p")),
+            OPTIMIZED: WORKS,
+            REBOUND: Refused(ValueError, ("got {dtype} {shape}", "be float32", "a new optimizer")),
             GRADIENT: WORKS,
             SAVED: Refused(ValueError, ("saved {dtype}", "here float32", NOTHING_LOADED)),
         },
@@ -238,8 +241,7 @@ OUTCOMES: list[tuple[specimens.Specimens, dict[str, Refused | None]]] = [
         specimens.HALF_MISALIGNED,
         {
             WRITTEN: Refused(TypeError, ("got {dtype};", NATIVE, "(array.astype(")),
-            PARAMETER: UNALIGNED,
-            STATE: UNALIGNED,
+            **dict.fromkeys({*NARROW, STATE}, UNALIGNED),
             GRADIENT: WORKS,
             SAVED: Refused(ValueError, ("saved {dtype}", "here float32", NOTHING_LOADED)),
         },
@@ -330,7 +332,7 @@ def test_any_memory_gives_the_same_bits_as_a_plain_array(
             continue
         before = memory(value).copy()
         assert one.act(value) == other.act(plain)
-        written = role.kind in {WRITTEN, PARAMETER, STATE}
+        written = role.kind in {WRITTEN, STATE, *NARROW}
         expected = with_elements(before, value, plain) if written else before
         assert np.array_equal(memory(value), expected)
 

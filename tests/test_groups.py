@@ -231,7 +231,7 @@ def test_repr_counts_the_parameters_that_train() -> None:
     opt = thalweg.AdamW(params, lr=0.1, groups=[{"match": "n", "frozen": True}])
     assert repr(opt) == (
         "AdamW(lr=0.1, betas=(0.9, 0.999), eps=1e-08, weight_decay=0.01; "
-        "5 arrays, 2,018 parameters train, 1 frozen, step 0)"
+        "5 arrays, 2,018 parameters train, 1 frozen, 32,288 bytes of state, step 0)"
     )
     assert repr(opt.groups[1]) == "Group(frozen=True, 1 arrays)"
 
@@ -244,7 +244,7 @@ def read_only() -> np.ndarray:
 
 STRANGE = {
     "integers": np.arange(3),
-    "half": np.ones(3, np.float16),
+    "long double": np.ones(3, np.longdouble),
     "objects": np.array([None, "a"], object),
     "big-endian": np.ones(3, ">f8"),
     "read-only": read_only(),

@@ -326,7 +326,7 @@ HEADERS = {
     "step": lambda raw: raw.replace(b'\\"step\\":0', b'\\"stop\\":0'),
     "rule": lambda raw: raw.replace(b'\\"rule\\"', b'\\"role\\"'),
     "schedule": lambda raw: raw.replace(b'\\"total\\":9', b'\\"totem\\":9'),
-    "state dict of another format": lambda raw: raw.replace(b'{\\"format\\":1', b'{\\"format\\":2'),
+    "state dict of another format": lambda raw: raw.replace(b'{\\"format\\":1', b'{\\"format\\":3'),
     "extra": lambda raw: raw.replace(b'\\"<c16\\"', b'\\"<c17\\"'),
 }
 

@@ -752,10 +752,10 @@ def test_the_first_parameters_appear_all_at_once_or_not_at_all(
 ) -> None:
     like, save = {"a": np.ones(3), "b": np.ones(4)}, parameters.make_array
 
-    def interrupted(path: Path, like: Any, *, copied: bool) -> None:
+    def interrupted(path: Path, *arguments: Any) -> None:
         if path.name.startswith("b"):
             raise KeyboardInterrupt
-        save(path, like, copied=copied)
+        save(path, *arguments)
 
     monkeypatch.setattr(parameters, "make_array", interrupted)
     with pytest.raises(KeyboardInterrupt):

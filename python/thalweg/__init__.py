@@ -2,14 +2,15 @@
 
 `AdamW`, `Adam`, `SGDW` and `SGD` train trees of NumPy arrays. `functional` has the same updates for
 tools that keep their own state. `schedule` has hyperparameters that are functions of the step.
-`convert` exchanges state with torch and optax. `reference` defines the bits in plain NumPy.
+`compact` has the encodings of smaller state, `convert` exchanges state with torch and optax.
+`reference` defines the bits in plain NumPy.
 """
 
 import atexit as _atexit
 import sys as _sys
 from typing import TYPE_CHECKING as _TYPE_CHECKING
 
-from thalweg import convert, functional, reference, schedule, tree
+from thalweg import compact, convert, functional, reference, schedule, tree
 from thalweg._core import (
     StepReport,
     TensorStats,
@@ -53,6 +54,7 @@ __all__ = [
     "UnlockedWarning",
     "__version__",
     "averaging_time",
+    "compact",
     "convert",
     "cpu_levels",
     "functional",

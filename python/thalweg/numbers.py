@@ -1,11 +1,11 @@
-"""Types of the numbers that users pass, for type checkers."""
+"""Types of the numbers and names that users pass, for type checkers."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import SupportsFloat, SupportsIndex, TypeAlias
+from typing import Literal, SupportsFloat, SupportsIndex, TypeAlias
 
-__all__ = ["Kept", "Number", "Real"]
+__all__ = ["Kept", "Number", "Real", "StateFormat"]
 
 Real: TypeAlias = SupportsFloat | SupportsIndex
 """A number of Python, NumPy or another library; type checkers do not accept all as `float`."""
@@ -15,3 +15,6 @@ Number: TypeAlias = Real | Callable[[int], Real]
 
 Kept: TypeAlias = float | Callable[[int], Real]
 """A hyperparameter after validation."""
+
+StateFormat: TypeAlias = Literal["full", "bfloat16", "compact"]
+"""A format of an optimizer's state."""

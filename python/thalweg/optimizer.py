@@ -12,6 +12,7 @@ from thalweg.checkpoint import files
 from thalweg.groups import spellings
 from thalweg.groups.group import values_of
 from thalweg.groups.matching import Matching
+from thalweg.state.fitting import arrays_of
 from thalweg.state.held import Held
 from thalweg.state.loading import load_state_dict
 from thalweg.state.pickled import pickled, unpickle
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from thalweg.groups.matching import Match
     from thalweg.groups.rule import Rule
     from thalweg.groups.specified import Groups
-    from thalweg.numbers import Number
+    from thalweg.numbers import Number, StateFormat
     from thalweg.state.report import LoadReport
 
 __all__ = ["Optimizer"]
@@ -60,10 +61,23 @@ class Optimizer(Fixed, _core.Optimizer):
         groups: Groups,
         values: dict[str, Any],
         options: dict[str, Any],
+        *,
+        state: StateFormat = "full",
+        bfloat16: Match = (),
         state_dir: str | os.PathLike[str] | None,
     ) -> None:
         """Store parameters, groups and options; each constructor ends with this call."""
-        self._held.start(self.rule, params, groups, values, options=options, state_dir=state_dir)
+        if state != "full":
+            values["state"] = state
+        self._held.start(
+            self.rule,
+            params,
+            groups,
+            values,
+            options=options,
+            bfloat16=bfloat16,
+            state_dir=state_dir,
+        )
 
     @property
     def groups(self) -> tuple[Group, ...]:
@@ -92,7 +106,9 @@ class Optimizer(Fixed, _core.Optimizer):
         """Live state by parameter: ``opt.state["w"]["exp_avg"]``, and ``["step"]``, an int.
 
         The arrays are ``exp_avg``, ``exp_avg_sq`` and ``max_exp_avg_sq`` (Adam), or
-        ``momentum_buffer`` (SGD with momentum). A parameter that never trained has no entry.
+        ``momentum_buffer`` (SGD with momentum). A parameter that never trained has no entry. A
+        smaller ``state`` has arrays of uint16, the bits of bfloat16, and of uint8, with exponents
+        in ``exp_avg_sq_base``; `thalweg.compact.decode` gives them as float32.
         """
         return self._held.state
 
@@ -199,6 +215,7 @@ class Optimizer(Fixed, _core.Optimizer):
         *,
         hyperparameters: Literal["saved", "current"] = "saved",
         strict: bool = True,
+        convert: bool = False,
     ) -> LoadReport:
         """Load a state dict. Everything is checked before the first change.
 
@@ -212,6 +229,9 @@ class Optimizer(Fixed, _core.Optimizer):
             changes; where a callable was saved by name, this optimizer's callable stays.
         strict : bool, default True
             False loads the entries that fit and reports the others.
+        convert : bool, default False
+            Load state of another format (the argument ``state`` of the constructor): it is decoded
+            exactly, and encoded once, to nearest. The formats here stay.
 
         Returns
         -------
@@ -224,7 +244,7 @@ class Optimizer(Fixed, _core.Optimizer):
             If it does not fit, with a list of all differences; nothing is loaded.
         """
         return load_state_dict(
-            self._held, state_dict, hyperparameters=hyperparameters, strict=strict
+            self._held, state_dict, hyperparameters=hyperparameters, strict=strict, convert=convert
         )
 
     def save(self, path: files.Path, extra: Any = None, *, params: bool = True) -> None:
@@ -286,6 +306,7 @@ class Optimizer(Fixed, _core.Optimizer):
         hyperparameters: Literal["saved", "current"] = "saved",
         strict: bool = True,
         params: bool = True,
+        convert: bool = False,
     ) -> LoadReport:
         """Load a file that `save` wrote, in place. Everything is checked before the first change.
 
@@ -299,6 +320,8 @@ class Optimizer(Fixed, _core.Optimizer):
             False loads the entries that fit and reports the others.
         params : bool, default True
             False leaves the parameters unchanged; required for a file without parameters.
+        convert : bool, default False
+            Load state of another format, as in `load_state_dict`.
 
         Returns
         -------
@@ -324,6 +347,7 @@ class Optimizer(Fixed, _core.Optimizer):
             hyperparameters=hyperparameters,
             strict=strict,
             params=params,
+            convert=convert,
         )
 
     @property
@@ -368,12 +392,14 @@ class Optimizer(Fixed, _core.Optimizer):
         trains = self._held.trained().values()
         size = sum(array.size for array in trains)
         base = values_of(self._held.groups[0])
-        values = ", ".join(f"{key}={base[key]!r}" for key in self.rule.keys)
+        keys = [*self.rule.keys, *(key for key in ("state",) if key in base)]
+        values = ", ".join(f"{key}={base[key]!r}" for key in keys)
+        state = sum(a.nbytes for leaf in self.state.values() for a in arrays_of(leaf).values())
         frozen = len(self._held.params) - len(trains)
         rest = f", {frozen} frozen" if frozen else ""
         return (
             f"{self.rule.name}({values}; {len(trains)} arrays, {size:,} parameters train{rest}, "
-            f"step {self.step_count})"
+            f"{state:,} bytes of state, step {self.step_count})"
         )
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -13,8 +13,9 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Mapping, Sequence
 
+    from thalweg.groups.matching import Match
     from thalweg.groups.specified import Groups
-    from thalweg.numbers import Number
+    from thalweg.numbers import Number, StateFormat
 
 __all__ = ["SGD", "SGDW", "Adam", "AdamW"]
 
@@ -38,7 +39,8 @@ class Adam(Optimizer):
     Parameters
     ----------
     params : tree of ndarray
-        Writable float32 or float64 arrays, in mappings, lists, tuples; updated in place.
+        Writable float32, float64, float16 or bfloat16 (`ml_dtypes`) arrays, in mappings, lists,
+        tuples; updated in place.
     lr : float or callable, default 1e-3
         Learning rate, at least 0.
     betas : tuple of two floats or callables, default (0.9, 0.999)
@@ -57,6 +59,10 @@ class Adam(Optimizer):
         Ascend instead of descend.
     nonfinite : {"raise", "skip", "ignore"}
         Treatment of gradients that are NaN, infinite or too large; see `AdamW`.
+    state : {"full", "bfloat16", "compact"}, default "full"
+        Format of the moments; see `AdamW`.
+    bfloat16 : str, sequence of str or callable, default ()
+        Parameters that are bfloat16 numbers in arrays of uint16; see `AdamW`.
     state_dir : path, optional
         Keep parameters and state in memory-mapped files; see `AdamW`.
 
@@ -97,13 +103,17 @@ class Adam(Optimizer):
         groups: Groups = (),
         maximize: bool = False,
         nonfinite: NonFinite = "raise",
+        state: StateFormat = "full",
+        bfloat16: Match = (),
         state_dir: str | os.PathLike[str] | None = None,
         **unsupported: NoReturn,
     ) -> None:
         _refuse(type(self), unsupported)
         values = {"lr": lr, "betas": betas, "eps": eps, "l2": l2}
         options = _options(maximize, nonfinite, amsgrad=amsgrad)
-        self._start(params, groups, values, options, state_dir=state_dir)
+        self._start(
+            params, groups, values, options, state=state, bfloat16=bfloat16, state_dir=state_dir
+        )
 
 
 class AdamW(Optimizer):
@@ -122,7 +132,8 @@ class AdamW(Optimizer):
     Parameters
     ----------
     params : tree of ndarray
-        Writable float32 or float64 arrays, in mappings, lists, tuples; updated in place.
+        Writable float32, float64, float16 or bfloat16 (`ml_dtypes`) arrays, in mappings, lists,
+        tuples; updated in place.
     lr : float or callable, default 1e-3
         Learning rate, at least 0. A group that sets ``lr`` does not follow a schedule given here; a
         group that sets ``lr_scale`` does.
@@ -148,6 +159,15 @@ class AdamW(Optimizer):
         Treatment of gradients that are NaN, infinite, or overflow once scaled (for Adam: once
         squared). They never reach finite parameters or state, except with ``"ignore"``, which
         saves the pass that detects them.
+    state : {"full", "bfloat16", "compact"}, default "full"
+        Format of the moments of float32 parameters. ``"full"`` keeps float32: 8 bytes a parameter.
+        ``"bfloat16"`` keeps each in two bytes, dithered: 4 bytes. ``"compact"`` keeps `v` in one
+        byte and an exponent for each 64 elements: 3.016 bytes, for parameters of at least 4,096
+        elements. A group may set it; it is fixed once a parameter has state. Not with `amsgrad`.
+        See `thalweg.compact`.
+    bfloat16 : str, sequence of str or callable, default ()
+        Selects, as the match of a group, parameters in arrays of uint16 that hold the bits of
+        bfloat16 numbers, as do their gradients of uint16.
     state_dir : path, optional
         Keep parameters and state in memory-mapped files of this directory, so that they may be
         larger than memory and outlive the process. Parameters that train must be maps of files
@@ -158,7 +178,7 @@ class AdamW(Optimizer):
     Raises
     ------
     TypeError
-        For parameters that are no float32 or float64 ndarrays, unknown keys, wrong types.
+        For parameters that are no ndarrays of these dtypes, unknown keys, wrong types.
     ValueError
         For values out of range, arrays that are read-only or overlap, groups that match nothing,
         and for a `state_dir` of another model or with damaged or missing files.
@@ -167,6 +187,10 @@ class AdamW(Optimizer):
 
     Notes
     -----
+    A float16 or bfloat16 parameter is the nearest one to a float32 number; its state has in ``low``
+    what it lacks (int16, zero at first), so that steps below its last place add up. A program that
+    writes into such a parameter makes ``low`` out of date, by at most half of the last place.
+
     A callable hyperparameter is called with the 1-based number of the step. Decay uses the old `p`;
     decay and step are added before `p` is rounded once.
 
@@ -181,7 +205,7 @@ class AdamW(Optimizer):
     >>> opt = thalweg.AdamW(params, lr=0.1, groups=[{"match": "b", "weight_decay": 0.0}])
     >>> opt
     AdamW(lr=0.1, betas=(0.9, 0.999), eps=1e-08, weight_decay=0.01;
-          2 arrays, 9 parameters train, step 0)
+          2 arrays, 9 parameters train, 72 bytes of state, step 0)
     >>> opt.step({"w": np.ones((2, 3)), "b": None}).step
     1
     >>> params["w"][0]
@@ -203,6 +227,8 @@ class AdamW(Optimizer):
         groups: Groups = (),
         maximize: bool = False,
         nonfinite: NonFinite = "raise",
+        state: StateFormat = "full",
+        bfloat16: Match = (),
         state_dir: str | os.PathLike[str] | None = None,
         **unsupported: NoReturn,
     ) -> None:
@@ -210,7 +236,9 @@ class AdamW(Optimizer):
         weight_decay = default_weight_decay(weight_decay, independent)
         values = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
         options = _options(maximize, nonfinite, amsgrad=amsgrad, independent=independent)
-        self._start(params, groups, values, options, state_dir=state_dir)
+        self._start(
+            params, groups, values, options, state=state, bfloat16=bfloat16, state_dir=state_dir
+        )
 
 
 class SGD(Optimizer):
@@ -227,7 +255,8 @@ class SGD(Optimizer):
     Parameters
     ----------
     params : tree of ndarray
-        Writable float32 or float64 arrays, in mappings, lists, tuples; updated in place.
+        Writable float32, float64, float16 or bfloat16 (`ml_dtypes`) arrays, in mappings, lists,
+        tuples; updated in place.
     lr : float or callable
         Learning rate, at least 0.
     momentum : float or callable, default 0
@@ -239,6 +268,11 @@ class SGD(Optimizer):
     l2 : float or callable, default 0
         Penalty, at least 0: ``l2·p``, the gradient of ``l2·Σp²/2``, is added to the gradient.
     groups, maximize, nonfinite, state_dir
+        As for `AdamW`.
+    state : {"full", "bfloat16"}, default "full"
+        Format of the momentum buffer of float32 parameters: ``"bfloat16"`` keeps it in two bytes a
+        parameter, dithered, as for `AdamW`.
+    bfloat16 : str, sequence of str or callable, default ()
         As for `AdamW`.
 
     Notes
@@ -273,13 +307,17 @@ class SGD(Optimizer):
         groups: Groups = (),
         maximize: bool = False,
         nonfinite: NonFinite = "raise",
+        state: StateFormat = "full",
+        bfloat16: Match = (),
         state_dir: str | os.PathLike[str] | None = None,
         **unsupported: NoReturn,
     ) -> None:
         _refuse(type(self), unsupported)
         values = {"lr": lr, "momentum": momentum, "dampening": dampening, "l2": l2}
         options = _options(maximize, nonfinite, nesterov=nesterov)
-        self._start(params, groups, values, options, state_dir=state_dir)
+        self._start(
+            params, groups, values, options, state=state, bfloat16=bfloat16, state_dir=state_dir
+        )
 
 
 class SGDW(Optimizer):
@@ -301,6 +339,8 @@ class SGDW(Optimizer):
         False decays by ``lr·weight_decay``.
     groups, maximize, nonfinite, state_dir
         As for `AdamW`.
+    state, bfloat16
+        As for `SGD`.
 
     Notes
     -----
@@ -334,6 +374,8 @@ class SGDW(Optimizer):
         groups: Groups = (),
         maximize: bool = False,
         nonfinite: NonFinite = "raise",
+        state: StateFormat = "full",
+        bfloat16: Match = (),
         state_dir: str | os.PathLike[str] | None = None,
         **unsupported: NoReturn,
     ) -> None:
@@ -346,7 +388,9 @@ class SGDW(Optimizer):
             "weight_decay": weight_decay,
         }
         options = _options(maximize, nonfinite, nesterov=nesterov, independent=independent)
-        self._start(params, groups, values, options, state_dir=state_dir)
+        self._start(
+            params, groups, values, options, state=state, bfloat16=bfloat16, state_dir=state_dir
+        )
 
 
 def _options(

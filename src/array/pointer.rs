@@ -12,7 +12,7 @@ use crate::array::storage::{Companion, Decoding, Encoding, Storage, match_narrow
 use crate::number::element::Element;
 
 /// Largest number of state arrays of a rule.
-pub(crate) const MAX_STATE: usize = 3;
+pub const MAX_STATE: usize = 3;
 /// Number of arrays in an update: parameter, gradient, state, and what a narrow parameter
 /// lacks, in this order.
 pub const ARRAYS: usize = 3 + MAX_STATE;

@@ -318,7 +318,7 @@ fn norm_of(py: Python<'_>, mut leaves: Leaves<'_>) -> Outcome<Norm> {
     }
     let mut reads = Vec::with_capacity(leaves.len());
     for (name, object) in &leaves {
-        let (array, storage) = gradient_of(object, || what(name))?;
+        let (array, storage) = gradient_of(object, || what(name), false)?;
         let memory = Memory::of(array);
         let pointer = Pointer { address: memory.address, storage };
         // SAFETY: `leaves` keeps the array alive. The caller guarantees that no other thread

@@ -71,14 +71,14 @@ mod _core {
     use crate::swapped::Swapped;
     #[pymodule_export]
     use crate::updater::Updater;
-    use crate::values::hyper::{named, number, number_of_threads, text};
+    use crate::values::hyper::{format, named, number, number_of_threads, text};
     #[pymodule_export]
     use crate::values::scalars::{check_number, check_whole, half_cosine, power};
     use thalweg::machine::fork;
     use thalweg::machine::levels::Level;
     use thalweg::machine::threads::{self, Source};
     use thalweg::number::element::Kind;
-    use thalweg::rule::{self, StateSpec, When};
+    use thalweg::rule::{self, Format, StateSpec, When};
 
     /// Refuses an environment variable with an invalid CPU level or number of threads.
     #[pymodule_init]
@@ -130,6 +130,12 @@ mod _core {
         let key = named(name)?;
         let number = number(value, || name.to_owned())?;
         Ok(key.check(number, Kind::F64).map_err(Refusal::from)?)
+    }
+
+    /// Checks the name of a format of state; returns it.
+    #[pyfunction]
+    fn check_state_format(value: &Bound<'_, PyAny>) -> PyResult<&'static str> {
+        Ok(format(value).map(Format::name)?)
     }
 
     /// Sets the maximum number of threads for updates.

@@ -4,7 +4,7 @@
 //! Python resolves groups into classes of parameters that share hyperparameters. A whole step is
 //! one native call, so that an interrupt arrives before it or after it, not inside.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use numpy::PyUntypedArray;
 use pyo3::gc::{PyTraverseError, PyVisit};
@@ -16,6 +16,7 @@ use crate::interpreter::errors::Outcome;
 use crate::interpreter::exit::Presence;
 use crate::model::Model;
 use crate::model::counters::Counts;
+use crate::model::form::DescribedPart;
 use crate::model::options::{Options, Policy, rule_named};
 use crate::model::snapshot::Snapshot;
 use crate::model::tree::Leaves;
@@ -46,20 +47,23 @@ impl Updater {
     }
 
     /// Binds the parameters to a rule, given by name; returns names and arrays. `choices` are those
-    /// of the rule; one that is missing is False.
+    /// of the rule; one that is missing is False. `bits` are names of leaves whose arrays of uint16
+    /// have the bits of bfloat16 numbers.
+    #[pyo3(signature = (params, rule, choices, nonfinite, bits=HashSet::new()))]
     fn bind<'py>(
         &self,
         params: &Bound<'py, PyAny>,
         rule: &str,
         choices: HashMap<String, bool>,
         nonfinite: &str,
+        bits: HashSet<String>,
     ) -> PyResult<Leaves<'py>> {
         let _presence = Presence::begin(params.py());
         let rule = rule_named(rule)?;
         let is_chosen = |choice: &Choice| choices.get(choice.name()).copied().unwrap_or(false);
         let chosen = rule.choices.iter().copied().filter(is_chosen).collect();
         let options = Options::new(rule, chosen, Policy::named(nonfinite)?);
-        let (model, leaves) = Model::new(params, options)?;
+        let (model, leaves) = Model::new(params, options, |name| bits.contains(name))?;
         self.guarded.put(Some(model))?;
         self.guarded.counters.set(Counts::default());
         Ok(leaves)
@@ -107,14 +111,16 @@ impl Updater {
         self.with(params.py(), |model| model.rebind(params))
     }
 
-    /// Adopts a tree with the same names and more; classes as in `configure`.
+    /// Adopts a tree with the same names and more; classes as in `configure`, `bits` as in `bind`.
+    #[pyo3(signature = (params, classes, assignment, bits=HashSet::new()))]
     fn extend<'py>(
         &self,
         params: &Bound<'py, PyAny>,
         classes: Vec<Bound<'py, PyDict>>,
         assignment: Vec<usize>,
+        bits: HashSet<String>,
     ) -> PyResult<Leaves<'py>> {
-        self.with(params.py(), |model| model.extend(params, &classes, assignment))
+        self.with(params.py(), |model| model.extend(params, (&classes, assignment), &bits))
     }
 
     /// Updates every array that trains, once; see `Optimizer.step`, and `show_steps` for `shown`.
@@ -140,7 +146,8 @@ impl Updater {
             ("max_value", max_value),
         ])?;
         let counters = &self.guarded.counters;
-        let request = Request { grads, clip, scale, partial, stats, shown, counters };
+        let owner = None;
+        let request = Request { grads, clip, scale, partial, stats, shown, counters, owner };
         let py = grads.py();
         let take =
             || self.guarded.step_inside(py, |model, room| step(py, model.ready()?, room, &request));
@@ -174,6 +181,16 @@ impl Updater {
     /// State arrays of a leaf by name, or None if it has never trained.
     fn state<'py>(&self, py: Python<'py>, name: &str) -> PyResult<Option<Bound<'py, PyDict>>> {
         self.inside(py, |model| model.state(py, model.leaf(name)?))
+    }
+
+    /// The state arrays that a leaf would have in a class of these values: name, dtype and shape.
+    fn parts<'py>(
+        &self,
+        py: Python<'py>,
+        name: &str,
+        values: &Bound<'py, PyDict>,
+    ) -> PyResult<Vec<DescribedPart<'py>>> {
+        self.inside(py, |model| model.parts(py, model.leaf(name)?, values))
     }
 
     /// ValueError if a leaf that trains was replaced in its container, or its array or state
@@ -278,12 +295,14 @@ impl Updater {
         owner: Option<&Bound<'_, Updater>>,
     ) -> PyResult<()> {
         let mut entered = owner.map(|owner| owner.get().guarded.enter()).transpose()?;
-        if let Some(owner) = &mut entered {
-            model_in(owner)?.ready()?;
-        }
+        let owner = match &mut entered {
+            Some(owner) => Some(&*model_in(owner)?.ready()?),
+            None => None,
+        };
         let (clip, scale, partial, stats, shown) = (Clip::No, 1.0, false, false, None);
         let counters = &self.guarded.counters;
-        let request = Request { grads: params, clip, scale, partial, stats, shown, counters };
+        let request =
+            Request { grads: params, clip, scale, partial, stats, shown, counters, owner };
         let py = params.py();
         self.guarded.step_inside(py, |model, room| step(py, model.ready()?, room, &request))?;
         Ok(())

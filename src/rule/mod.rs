@@ -24,7 +24,7 @@ pub use decay::{Decay, DecayStep};
 pub use hyperparameter::{Choice, Hyperparameter};
 pub use sgd::{Sgd, SgdStep};
 use spec::Step as _;
-pub use spec::{Content, Hyperparameters, StateSpec, When};
+pub use spec::{COMPACT_MIN, Content, Format, Hyperparameters, StateSpec, When};
 pub use sum::{Sum, SumStep};
 pub use swap::{Swap, SwapStep};
 pub use terms::{Formula, Intake};
@@ -115,6 +115,7 @@ macro_rules! rules {
             choices: &[$($choice),*],
             state: &[$(StateSpec {
                 name: $state,
+                base: concat!($state, "_base"),
                 content: Content::$content,
                 when: $when,
             }),*],

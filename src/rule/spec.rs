@@ -60,6 +60,8 @@ pub(crate) trait Step<E: Element> {
 pub struct StateSpec {
     /// Its name.
     pub name: &'static str,
+    /// The name of the exponents of its blocks, if it has the storage `E5M3`.
+    pub base: &'static str,
     /// What it holds.
     pub content: Content,
     /// Parameters that have it.
@@ -87,6 +89,47 @@ impl Content {
             Content::Maximum => false,
         };
         storage == whole || narrow && whole == Storage::F32
+    }
+}
+
+/// The way in which users choose to keep state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Format {
+    /// Every digit of the parameter.
+    #[default]
+    Full,
+    /// Two bytes for each number.
+    Bfloat16,
+    /// Two bytes for each average, one for each average of squares, if there are enough elements.
+    Compact,
+}
+
+/// The smallest number of elements for which [`Format::Compact`] differs from [`Format::Full`].
+pub const COMPACT_MIN: usize = 4_096;
+
+impl Format {
+    /// Every format.
+    pub const ALL: [Format; 3] = [Format::Full, Format::Bfloat16, Format::Compact];
+
+    /// The name that users write.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Format::Full => "full",
+            Format::Bfloat16 => "bfloat16",
+            Format::Compact => "compact",
+        }
+    }
+
+    /// The storage of a state array of `len` elements; `whole` is the storage that keeps every digit
+    /// of the parameter.
+    pub fn storage(self, content: Content, whole: Storage, len: usize) -> Storage {
+        match (self, content) {
+            (Format::Compact, _) if len < COMPACT_MIN => whole,
+            (Format::Compact, Content::Square) => Storage::E5M3,
+            (Format::Bfloat16, Content::Square) => Storage::Dithered,
+            (Format::Bfloat16 | Format::Compact, Content::Average) => Storage::Dithered,
+            (Format::Full, _) | (_, Content::Maximum) => whole,
+        }
     }
 }
 

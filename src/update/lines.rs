@@ -5,11 +5,12 @@
 
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::array::layout::Layout;
 use crate::array::pointer::{ARRAYS, BUFFER, GRADIENT, LOW, PARAMETER, Pointer, STATE};
 use crate::array::storage::dither::Dither;
-use crate::array::storage::{Storage, e5m3, match_companion};
+use crate::array::storage::{Storage, e5m3, float16, match_companion};
 use crate::machine::levels::{Level, Work};
 use crate::number::element::{Element, Kind};
 
@@ -33,6 +34,8 @@ pub(crate) struct Lines {
     dither: Dither,
     bases: *mut u8,
     low_of: Option<usize>,
+    /// Whether an element of a float16 parameter that was written left the range of float16.
+    overflowed: AtomicBool,
 }
 
 /// Room for some elements of each array. Only the part in use is initialised, because a small tensor
@@ -64,8 +67,14 @@ impl Lines {
         let in_place = std::array::from_fn(|k| {
             pointers[k].storage.element() == kind && pointers[k].is_slice(&layout, k)
         });
-        let bases = std::ptr::null_mut();
-        Lines { layout, in_place, dither: Dither::default(), bases, low_of: None }
+        Lines {
+            layout,
+            in_place,
+            dither: Dither::default(),
+            bases: std::ptr::null_mut(),
+            low_of: None,
+            overflowed: AtomicBool::new(false),
+        }
     }
 
     pub(crate) fn narrow(
@@ -74,6 +83,11 @@ impl Lines {
         Narrow { step, bases, low_of }: Narrow,
     ) -> Self {
         Lines { dither: Dither::at(step), bases, low_of, ..Lines::new(layout, pointers) }
+    }
+
+    /// Whether an element of a float16 parameter that was written left the range of float16.
+    pub(crate) fn overflowed(&self) -> bool {
+        self.overflowed.load(Ordering::Relaxed)
     }
 
     /// Runs `work` on elements `start..start + len` of the traversal as slices of type `E`; at most
@@ -185,6 +199,9 @@ impl<E: Element> Part<'_, E> {
             }
             if E::KIND == Kind::F32 && lines.low_of == Some(k) {
                 let buffer = self.slices[k].slice(0, *len);
+                if pointer.storage == Storage::F16 && float16::overflows(buffer) {
+                    lines.overflowed.store(true, Ordering::Relaxed);
+                }
                 match_companion!(pointer.storage, C => {
                     pointers[LOW].write_low::<C, _>(layout, LOW, start, buffer);
                 });

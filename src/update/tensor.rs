@@ -200,6 +200,17 @@ impl<'a> Tensor<'a> {
         !matches!(self.course.as_deref(), Some(Course::Tiles(_)))
     }
 
+    /// Whether the parameter is float16.
+    pub fn can_overflow(&self) -> bool {
+        self.pointers[PARAMETER].storage == Storage::F16
+    }
+
+    /// Whether an update moved an element of a float16 parameter out of the range of float16, where it
+    /// is infinite.
+    pub fn overflowed(&self) -> bool {
+        matches!(self.course.as_deref(), Some(Course::Lines(lines)) if lines.overflowed())
+    }
+
     /// The number of positions: the elements or, with tiles, the full area of every tile, although
     /// tiles at a border have fewer elements.
     pub(crate) fn positions(&self) -> usize {

@@ -1,8 +1,9 @@
 """Mirrored arrays: the base of sums of gradients and averages of parameters.
 
-Each parameter has one array of its shape and dtype, and a native object updates all of them in one
-call. Mirrored arrays are made for a tree or for an optimizer. With an optimizer they follow the
-parameters that it trains, and are saved, loaded, copied and pickled with it.
+Each parameter has one array of its shape and dtype (float32 for a narrow parameter), and a native
+object updates all of them in one call. Mirrored arrays are made for a tree or for an optimizer.
+With an optimizer they follow the parameters that it trains, and are saved, loaded, copied and
+pickled with it.
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from thalweg import _core
+from thalweg.compact.decoding import LOW, is_bfloat16, joined
 from thalweg.errors import type_name, typed
 from thalweg.optimizer import Optimizer
-from thalweg.state.fitting import differences, read, refusal
+from thalweg.state.fitting import differences, kind_of, read, refusal
 from thalweg.state.form import is_mirror, whole
 from thalweg.state.held import held_by
 from thalweg.state.state_dict import snapshot
@@ -89,6 +91,8 @@ class Mirrored(ABC):
 
     updater: _core.Updater
     arrays: dict[str, NDArray[Any]]
+    bits: frozenset[str]
+    """Names of parameters that are bfloat16 in arrays of uint16."""
 
     def __init__(self, made: str, params: Any, name: str) -> None:
         if not isinstance(name, str):
@@ -104,6 +108,7 @@ class Mirrored(ABC):
                     f"(thalweg.{made}(params, ...)) and save it separately"
                 )
         self.given = None if self.owner else params
+        self.bits = frozenset() if self.owner is None else self.owner.bits
         self.arrays = {}
         self._set_up(self.tree, self._members())
         if self.owner is not None:
@@ -141,7 +146,14 @@ class Mirrored(ABC):
                 f"parameter {name!r} must be a float32 or float64 ndarray, or a dict, list or "
                 f"tuple of them, got {got}; {way}"
             )
-        return self._start(param)
+        return self._start(self._whole(name, param))
+
+    def _whole(self, name: str, param: NDArray[Any]) -> NDArray[Any]:
+        """The parameter; if it is narrow, a copy in float32 with every digit."""
+        if param.dtype != np.float16 and not is_bfloat16(param.dtype) and name not in self.bits:
+            return param
+        state = None if self.owner is None else self.owner.updater.state(name)
+        return joined(param, (state or {}).get(LOW))
 
     @abstractmethod
     def _bind(self, tree: Any) -> None:
@@ -228,7 +240,9 @@ class Mirrored(ABC):
             leaf = read(kept)
             if not isinstance(params.get(name), np.ndarray):
                 found.append(f"unexpected: {name!r}")
-            elif differ := differences(name, params[name], leaf, {self.array_key}):
+                continue
+            kind = kind_of(self._whole(name, params[name]))
+            if differ := differences(name, leaf, {self.array_key: kind}):
                 found += differ
             else:
                 planned.states[name] = leaf

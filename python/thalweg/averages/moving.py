@@ -41,7 +41,7 @@ class MovingAverages(Mirrored):
 
     def _bind(self, tree: Any) -> None:
         choices = {"bias_correction": self.bias_correction}
-        self.updater.bind(tree, "average", choices, "ignore")
+        self.updater.bind(tree, "average", choices, "ignore", self.bits)
 
     def _values(self) -> dict[str, Any]:
         return {"decay": self._decay}

@@ -25,7 +25,7 @@ class Sums(Mirrored):
     array_key: ClassVar[str] = "sum"
 
     def _bind(self, tree: Any) -> None:
-        self.updater.bind(tree, "sum", {}, "ignore")
+        self.updater.bind(tree, "sum", {}, "ignore", self.bits)
 
     def _recorded(self) -> dict[str, Any]:
         return {"weight": self.updater.weight}

@@ -17,6 +17,7 @@ import json
 import math
 from collections import OrderedDict, defaultdict
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["TENSORS", "Encoder", "decode", "malformed", "read_dtype"]
+__all__ = ["TENSORS", "Bits", "Encoder", "decode", "malformed", "read_dtype"]
 
 DEPTH = 100
 TENSORS = {dtype.str[1:]: kind for dtype, kind in _core.checkpoint_dtypes()}
@@ -40,6 +41,13 @@ ACCEPTED = (
 )
 DICTS = (dict, OrderedDict, defaultdict)
 """Types that are loaded as a dict, which is equal to them."""
+
+
+@dataclass(frozen=True)
+class Bits:
+    """An array of uint16 whose elements are the bits of bfloat16 numbers; loaded as uint16."""
+
+    array: NDArray[Any]
 
 
 class Encoder:
@@ -75,6 +83,8 @@ class Encoder:
             return {"$tuple": items} if kind is tuple else items
         if isinstance(value, np.ndarray):
             return self._tensor(value, place)
+        if isinstance(value, Bits):
+            return self._tensor(value.array, place, "BF16")
         return _leaf(value, place)
 
     def _dict(self, value: dict[Any, Any], place: _Place) -> Any:
@@ -86,7 +96,9 @@ class Encoder:
             return dict(items)
         return {"$dict": items}
 
-    def _tensor(self, array: NDArray[Any], place: _Place) -> dict[str, str]:
+    def _tensor(
+        self, array: NDArray[Any], place: _Place, kind: str | None = None
+    ) -> dict[str, str]:
         dtype = array.dtype
         if type(array) not in (np.ndarray, np.memmap) or dtype.str[1:] not in SCALARS:
             raise TypeError(
@@ -103,7 +115,7 @@ class Encoder:
         unique, number = name, 2
         while unique in self.tensors:
             unique, number = f"{name}~{number}", number + 1
-        self.tensors[unique] = (TENSORS[plain.dtype.str[1:]], plain)
+        self.tensors[unique] = (kind or TENSORS[plain.dtype.str[1:]], plain)
         same = plain.dtype == dtype and plain.dtype.str == dtype.str
         return {"$tensor": unique} if same else {"$tensor": unique, "as": dtype.str}
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 import numpy as np
 
 from thalweg import _core
-from thalweg.checkpoint.encoding import Encoder, decode
+from thalweg.checkpoint.encoding import Bits, Encoder, decode
+from thalweg.compact.decoding import BITS, is_bfloat16
 from thalweg.state.loading import Origin, load_state_dict
 from thalweg.state.state_dict import together
 from thalweg.tree import flatten
@@ -57,7 +58,9 @@ class Snapshot:
 
     def take(self, held: Held, saved: dict[str, Any], *, params: bool) -> Snapshot:
         """Add an optimizer with its state dict."""
-        tree = {**saved, "params": _trained(held, saved) if params else None}
+        states = {name: _marked(leaf) for name, leaf in saved["state"].items()}
+        params_saved = _marked(_trained(held, saved)) if params else None
+        tree = {**saved, "state": states, "params": params_saved}
         self.metadata[OPTIMIZER] = self._encoder.text(tree, "the state dict")
         self.step_count = saved["step_count"]
         self._directory = held.files if params else None
@@ -92,6 +95,17 @@ def taken(held: Held, extra: Any, use: Callable[[Snapshot], T], *, params: bool)
 
     made: T = together(held, work, current=True)
     return made
+
+
+def _marked(leaf: dict[str, Any]) -> dict[str, Any]:
+    """Arrays by name, with those of bfloat16 numbers marked as such."""
+    return {key: _bits(value) for key, value in leaf.items()}
+
+
+def _bits(value: Any) -> Any:
+    if isinstance(value, np.ndarray) and (value.dtype == BITS or is_bfloat16(value.dtype)):
+        return Bits(value.view(BITS))
+    return value
 
 
 def _trained(held: Held, saved: dict[str, Any]) -> dict[str, Any]:
@@ -146,6 +160,7 @@ def load(
     hyperparameters: Literal["saved", "current"],
     strict: bool,
     params: bool,
+    convert: bool = False,
 ) -> LoadReport:
     """See `Optimizer.load`."""
     saved, values, extra = file.parsed()
@@ -159,6 +174,7 @@ def load(
         saved,
         hyperparameters=hyperparameters,
         strict=strict,
+        convert=convert,
         origin=Origin(repr(file.path), values if params else None, extra, stacklevel=4),
     )
     if params and not (report.missing or report.unexpected or report.mismatched):

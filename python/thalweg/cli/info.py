@@ -27,6 +27,7 @@ def run(_arguments: argparse.Namespace) -> int:
         "thalweg": thalweg.__version__,
         "CPU level": f"{thalweg.get_cpu_level()} (this machine has {levels})",
         "threads": f"{thalweg.get_num_threads()} ({_core.num_threads_source()})",
+        "state": "8 bytes a float32 parameter of Adam; bfloat16 4, compact 3.016",
         "NumPy": np.__version__,
         "Python": f"{platform.python_version()} on {platform.system()} {platform.machine()}",
     }

@@ -1,10 +1,11 @@
-"""Narrow parameters and state: their encodings in plain NumPy.
+"""Narrow parameters and state: their encodings in plain NumPy, and their numbers as float32.
 
 An update of narrow arrays is: decode them to float32, apply the rule of `thalweg.reference`, encode
 the result. The functions here define the bits, as `thalweg.reference` does for the rules; ``t`` is
 the number of the parameter's update, counted from 1.
 
 =================  ========================================================================
+`decode`           the state of a parameter, and the parameter, as float32
 `encode_bfloat16`  state in two bytes: the upper half of a float32, dithered
 `encode_e5m3`      second moments in one byte, and one exponent for each block of 64 elements
 `split_bfloat16`   a float32 parameter as a live bfloat16 and an int16 that has the rest
@@ -22,6 +23,7 @@ step of any size. A code of `encode_e5m3` is never zero in a block that has anyt
 numbers of a block become 2⁻³¹ of the largest.
 """
 
+from thalweg.compact.decoding import decode
 from thalweg.compact.encodings import (
     BLOCK,
     decode_bfloat16,
@@ -36,6 +38,7 @@ from thalweg.compact.encodings import (
 
 __all__ = [
     "BLOCK",
+    "decode",
     "decode_bfloat16",
     "decode_e5m3",
     "encode_bfloat16",

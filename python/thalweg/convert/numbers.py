@@ -26,7 +26,8 @@ class Values:
     def _resolved(self, name: str) -> dict[str, Any]:
         groups = self.held.groups
         resolved = resolve([values_of(groups[i]) for i in self.held.cascade.matching(name)])
-        return {key: value for key, value in native(resolved).items() if key != "frozen"}
+        others = {"frozen", "state"}
+        return {key: value for key, value in native(resolved).items() if key not in others}
 
     def plain(self, name: str) -> bool:
         """Whether no hyperparameter of the parameter is a callable."""

@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from thalweg.compact.decoding import decoded
 from thalweg.convert.names import held_of
 from thalweg.convert.optax_parts import ADAM, COUNT, TRACE, classes, fields, kind, rebuilt, refuse
+from thalweg.state.fitting import arrays_of
 from thalweg.state.state_dict import snapshot
 from thalweg.tree import flatten, unflatten
 
@@ -64,6 +66,9 @@ def to_optax(opt: Optimizer, *, like: Any = None) -> Any:
     held = held_of(opt)
     refuse(held)
     (step_count, *_), states = snapshot(held.updater)
+    states = {
+        name: {**decoded(arrays_of(leaf)), "step": leaf["step"]} for name, leaf in states.items()
+    }
     state = _State(held, states, _count(step_count))
     if like is None:
         return state.plain()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from thalweg.compact.decoding import decoded
 from thalweg.convert.names import (
     Order,
     convertible,
@@ -18,6 +19,7 @@ from thalweg.convert.names import (
 )
 from thalweg.convert.numbers import Values
 from thalweg.convert.torch_names import torch_key
+from thalweg.state.fitting import arrays_of
 from thalweg.state.state_dict import snapshot
 
 if TYPE_CHECKING:
@@ -88,6 +90,9 @@ def to_torch(
         raise TypeError(f"tensors must be True, False or None, got {tensors!r}")
     _refuse(held)
     (step_count, *_), states = snapshot(held.updater)
+    states = {
+        name: {**decoded(arrays_of(leaf)), "step": leaf["step"]} for name, leaf in states.items()
+    }
     values = Values(held, max(1, step_count))
     groups = _grouped(held, values) if params is None else _asked(held, params, values)
     as_torch = _tensor() if tensors or (tensors is None and "torch" in sys.modules) else None

@@ -71,8 +71,3 @@ class Rule:
     def keeps(self, array: str) -> bool:
         """Whether parameters may have a state array of this name."""
         return any(name == array for name, _ in self.state)
-
-    def state_names(self, options: Mapping[str, Any], values: Mapping[str, Any]) -> set[str]:
-        """Names of the state arrays of a parameter with these options and hyperparameters."""
-        given = {**values, **options}
-        return {name for name, needs in self.state if needs is None or given[needs] != 0}

@@ -28,7 +28,7 @@ __all__ = [
 
 DECAYS = {"weight_decay": "AdamW and SGDW", "l2": "Adam and SGD"}
 
-GROUP_KEYS = ("lr_scale", "frozen", "name")
+GROUP_KEYS = ("lr_scale", "frozen", "name", "state")
 
 
 def check_value(rule: Rule, key: str, value: Any) -> Any:
@@ -45,6 +45,8 @@ def check_value(rule: Rule, key: str, value: Any) -> Any:
         if not isinstance(value, str):
             raise TypeError(f"name must be a string, got {typed(value)}")
         return value
+    if key == "state":
+        return _core.check_state_format(value)
     if key == "frozen":
         check_flag(key, value, bool | np.bool_)
         return bool(value)
@@ -105,7 +107,7 @@ def resolve(matching: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
     ``lr_scale`` is the tuple of all factors.
     """
-    resolved: dict[str, Any] = {"frozen": False}
+    resolved: dict[str, Any] = {"frozen": False, "state": "full"}
     for values in matching:
         resolved.update(values)
     resolved.pop("name", None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -13,30 +13,34 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["LOCK", "make_array", "open_array"]
+__all__ = ["LOCK", "Kind", "make_array", "open_array"]
+
+Kind: TypeAlias = "tuple[np.dtype[Any], tuple[int, ...]]"
+"""Dtype and shape of an array."""
 
 LOCK = ".state.lock"
 """Lock file in the directory, held by an optimizer that trains there or a call that makes files."""
 
 
-def open_array(path: Path, what: str, like: Any) -> NDArray[Any]:
-    """Map an existing file; ValueError unless it has the shape and dtype of `like`."""
+def open_array(path: Path, what: str, kind: Kind) -> NDArray[Any]:
+    """Map an existing file; ValueError unless it has this dtype and shape."""
     with naming(path):
         array = np.lib.format.open_memmap(path, mode="r+")
-    if array.shape != tuple(like.shape) or array.dtype != np.dtype(like.dtype):
+    dtype, shape = kind
+    if array.shape != shape or array.dtype != dtype:
         raise ValueError(
-            f"{path} must be {np.dtype(like.dtype)} {tuple(like.shape)}, as {what} is, got "
+            f"{path} must be {dtype} {shape}, as {what} is, got "
             f"{array.dtype} {array.shape}; use another directory, or remove the file"
         )
     return array
 
 
-def make_array(path: Path, like: Any, *, copied: bool) -> None:
-    """Make a file with the values of an array, or with zeros that take no disk space."""
+def make_array(path: Path, kind: Kind, values: Any = None) -> None:
+    """Make a file with these values, or with zeros that take no disk space."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    shape, dtype = tuple(like.shape), np.dtype(like.dtype)
+    dtype, shape = kind
     with naming(path):
         array = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
-        if copied:
-            array[...] = like
+        if values is not None:
+            array[...] = values
         array.flush()

@@ -11,7 +11,7 @@ import numpy as np
 from thalweg import _core
 from thalweg.disk.names import quoted
 from thalweg.disk.writing import appearing, make_directory, sync_directories
-from thalweg.mapped.arrays import LOCK, make_array, open_array
+from thalweg.mapped.arrays import LOCK, Kind, make_array, open_array
 from thalweg.tree import flatten, unflatten
 
 if TYPE_CHECKING:
@@ -86,7 +86,11 @@ def map_params(state_dir: str | os.PathLike[str], like: Any) -> Any:
 
 def _mapped(directory: Path, name: str, leaf: Any) -> NDArray[Any] | None:
     path = directory / "params" / f"{quoted(name)}.npy"
-    return open_array(path, f"parameter {name!r}", leaf) if path.exists() else None
+    return open_array(path, f"parameter {name!r}", _kind(leaf)) if path.exists() else None
+
+
+def _kind(leaf: Any) -> Kind:
+    return np.dtype(leaf.dtype), tuple(leaf.shape)
 
 
 def _make(directory: Path, leaves: dict[str, Any], ending: str) -> None:
@@ -107,4 +111,5 @@ def _make(directory: Path, leaves: dict[str, Any], ending: str) -> None:
 
 
 def _fill(path: Path, leaf: Any) -> None:
-    make_array(path, leaf, copied=isinstance(leaf, np.ndarray) or hasattr(leaf, "__array__"))
+    has_values = isinstance(leaf, np.ndarray) or hasattr(leaf, "__array__")
+    make_array(path, _kind(leaf), leaf if has_values else None)

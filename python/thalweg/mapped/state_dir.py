@@ -12,7 +12,7 @@ import os
 import threading
 import weakref
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -36,7 +36,10 @@ if TYPE_CHECKING:
 
     from thalweg.mapped.owners import Owner
 
-__all__ = ["StateDir"]
+__all__ = ["Asked", "StateDir"]
+
+Asked: TypeAlias = "tuple[str, NDArray[Any], list[tuple[str, str, tuple[int, ...]]]]"
+"""A parameter that starts to train: its name, its array, and name, dtype and shape of its state."""
 
 
 class StateDir:
@@ -96,13 +99,15 @@ class StateDir:
     def _file(self, name: str, key: str) -> Path:
         return self.path / "state" / f"{quoted(name)}.{key}.npy"
 
-    def make(
-        self, asked: Iterable[tuple[str, NDArray[Any], list[str]]]
-    ) -> list[list[NDArray[Any]]]:
+    def make(self, asked: Iterable[Asked]) -> list[list[NDArray[Any]]]:
         """State arrays of parameters that start or resume training; called by the core."""
         asked = list(asked)
         self.check({name: array for name, array, _ in asked})
-        files = [(name, a, key, self._file(name, key)) for name, a, keys in asked for key in keys]
+        files = [
+            (name, (np.dtype(dtype), shape), key, self._file(name, key))
+            for name, _, parts in asked
+            for key, dtype, shape in parts
+        ]
         trained = {name for name, _, _ in asked if self.found.steps.get(name)}
         for name, _, key, path in files:
             if name in trained and not path.exists():
@@ -111,12 +116,12 @@ class StateDir:
                     "parameter was trained without it; restore the file, or use the same options "
                     "as in that training"
                 )
-        for name, array, _, path in files:
+        for name, kind, _, path in files:
             if name not in trained:  # an existing file belongs to another run
                 with appearing(path, self._lock.ending) as made:
-                    make_array(made, array, copied=False)
-        opened = {path: open_array(path, f"{key} of {name!r}", a) for name, a, key, path in files}
-        return [[opened[self._file(name, key)] for key in keys] for name, _, keys in asked]
+                    make_array(made, kind)
+        opened = {path: open_array(path, f"{key} of {name!r}", k) for name, k, key, path in files}
+        return [[opened[self._file(name, key)] for key, _, _ in parts] for name, _, parts in asked]
 
     def check(self, params: Mapping[str, Any]) -> None:
         """Refuse parameters that do not map files in the directory."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,11 +12,16 @@ from thalweg.errors import itemized
 from thalweg.schedule.parsing import from_json
 from thalweg.state.form import Unreadable, is_step, readable
 
+if TYPE_CHECKING:
+    from thalweg.mapped.arrays import Kind
+
 __all__ = [
+    "arrays_of",
     "could_train",
     "differences",
     "differing",
     "differs",
+    "kind_of",
     "read",
     "refusal",
     "restored",
@@ -38,7 +43,17 @@ def read(leaf: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value if key == "step" else readable(value) for key, value in leaf.items()}
 
 
-def differences(name: str, param: Any, saved: Mapping[str, Any], expected: set[str]) -> list[str]:
+def kind_of(array: Any) -> Kind:
+    """The dtype and shape of an array."""
+    return array.dtype, array.shape
+
+
+def arrays_of(leaf: Mapping[str, Any]) -> dict[str, Any]:
+    """The arrays in the state of a parameter, without its step."""
+    return {key: array for key, array in leaf.items() if key != "step"}
+
+
+def differences(name: str, saved: Mapping[str, Any], expected: Mapping[str, Kind]) -> list[str]:
     """Differences between the saved step and arrays of a parameter and those `expected`."""
     if not is_step(saved.get("step")):
         return [
@@ -48,22 +63,23 @@ def differences(name: str, param: Any, saved: Mapping[str, Any], expected: set[s
             )
         ]
     keys = {key for key in saved if key != "step"}
-    if keys != expected:
+    if keys != set(expected):
         return [f"state of {name!r}: saved {sorted(keys, key=str)}, here {sorted(expected)}"]
-    found = [differs(f"{key} of {name!r}", param, saved[key]) for key in sorted(keys)]
+    found = [differs(f"{key} of {name!r}", expected[key], saved[key]) for key in sorted(keys)]
     return [difference for difference in found if difference]
 
 
-def differs(what: str, param: Any, array: Any) -> str | None:
-    """The reason why a saved array does not fit a parameter, or None."""
+def differs(what: str, expected: Kind, array: Any) -> str | None:
+    """The reason why a saved array does not fit, or None."""
     if isinstance(array, np.ma.MaskedArray):
         return f"{what}: saved a masked array; fill it first (array.filled(0))"
     if isinstance(array, Unreadable):
         return f"{what}: saved {array.kind}, must be convertible to an ndarray; {array.reason}"
     if not isinstance(array, np.ndarray | _core.Stored):
         return f"{what}: saved {type(array).__name__}, must be an array"
-    if array.shape != param.shape or array.dtype != param.dtype:
-        return f"{what}: saved {array.dtype} {array.shape}, here {param.dtype} {param.shape}"
+    dtype, shape = expected
+    if array.shape != shape or array.dtype != dtype:
+        return f"{what}: saved {array.dtype} {array.shape}, here {dtype} {shape}"
     return None
 
 

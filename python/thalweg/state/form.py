@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 FORMAT = 1
+"""The format of a state dict without narrow state."""
+NARROW = 2
+"""The format of one that has narrow state, which earlier versions cannot read."""
 STEP_LIMIT = 2**63
 
 
@@ -121,8 +124,8 @@ def check_form(saved: Mapping[str, Any]) -> None:
             saved, lambda value: isinstance(value, Mapping) and checks.keys() <= value.keys()
         )
         raise ValueError(f"not a state dict of thalweg; missing or malformed: {listed}{way}")
-    if (version := whole(saved["format"])) != FORMAT:
+    if (version := whole(saved["format"])) not in (FORMAT, NARROW):
         raise ValueError(
-            f"the state dict must have format {FORMAT}, which this version of thalweg "
+            f"the state dict must have format {FORMAT} or {NARROW}, which this version of thalweg "
             f"reads, got {version}"
         )

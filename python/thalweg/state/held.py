@@ -13,10 +13,10 @@ from thalweg import _core
 from thalweg.errors import typed
 from thalweg.groups.cascade import Cascade
 from thalweg.groups.group import Group, become, retire, set_values, values_of
-from thalweg.groups.matching import Matching
+from thalweg.groups.matching import Match, Matching, Names
 from thalweg.groups.specified import extended, specified
 from thalweg.groups.values import check_value, resolve
-from thalweg.mapped.state_dir import StateDir
+from thalweg.mapped.state_dir import Asked, StateDir
 from thalweg.state.live import States
 
 if TYPE_CHECKING:
@@ -46,6 +46,10 @@ class Held:
     """The parameters by name."""
     groups: tuple[Group, ...]
     cascade: Cascade
+    bfloat16: Match | Names
+    """Selects parameters whose arrays of uint16 hold the bits of bfloat16 numbers."""
+    bits: frozenset[str]
+    """Names of these parameters."""
     attached: dict[str, Attached]
     files: StateDir | None
     """Directory of the memory-mapped parameters and state, if any."""
@@ -75,19 +79,24 @@ class Held:
         values: dict[str, Any],
         *,
         options: dict[str, Any],
+        bfloat16: Match | Names = (),
         trained: Mapping[str, int] = MappingProxyType({}),
         state_dir: str | os.PathLike[str] | None = None,
     ) -> None:
         """Store parameters, groups and options.
 
-        `trained` maps parameters to a number of state arrays to make, even if they are frozen.
+        `bfloat16` selects parameters whose arrays of uint16 hold the bits of bfloat16. `trained`
+        maps parameters to a number of state arrays to make, even if they are frozen.
         """
         self.rule = rule
         values = {key: check_value(rule, key, value) for key, value in values.items()}
         choices = rule.chosen(options)
         if not isinstance(options["nonfinite"], str):
             raise TypeError(f"nonfinite must be a string, got {typed(options['nonfinite'])}")
-        leaves = dict(self.updater.bind(params, rule.name, choices, options["nonfinite"]))
+        self.bfloat16 = bfloat16
+        self.bits = self._declared(_core.flatten(params), "bfloat16") if bfloat16 else frozenset()
+        bound = self.updater.bind(params, rule.name, choices, options["nonfinite"], self.bits)
+        leaves = dict(bound)
         self.options = options
         self.tree = params
         self.params = leaves
@@ -109,9 +118,25 @@ class Held:
             raise
         self.files = files
 
-    def _make(
-        self, files: StateDir, asked: Iterable[tuple[str, NDArray[Any], list[str]]]
-    ) -> list[list[NDArray[Any]]]:
+    def _declared(self, leaves: Mapping[str, Any], what: str) -> frozenset[str]:
+        """Names of the arrays of uint16 that the user has declared to be bfloat16.
+
+        Raises
+        ------
+        TypeError
+            If another array is selected.
+        """
+        names = frozenset(Matching(leaves).select(self.bfloat16, what))
+        for name in sorted(names):
+            dtype = getattr(leaves[name], "dtype", None)
+            if dtype != np.uint16:
+                raise TypeError(
+                    f"bfloat16 must select arrays of uint16, which hold the bits of bfloat16 "
+                    f"numbers; {name!r} has dtype {dtype}"
+                )
+        return names
+
+    def _make(self, files: StateDir, asked: Iterable[Asked]) -> list[list[NDArray[Any]]]:
         """Make state arrays that are files.
 
         A bound method, so that the updater, which calls it, keeps this object and with it the lock
@@ -197,8 +222,11 @@ class Held:
             *specified(self, groups, added),
         ]
         cascade = Cascade(made, leaves)
-        found = self.updater.extend(params, cascade.values(), cascade.assignment())
-        self.params, self.tree = dict(found), params
+        bits = self.bits
+        if self.bfloat16 and not isinstance(self.bfloat16, Names):
+            bits |= frozenset(added.fitting(self.bfloat16))
+        found = self.updater.extend(params, cascade.values(), cascade.assignment(), bits)
+        self.params, self.tree, self.bits = dict(found), params, bits
         self._replace(made, cascade)
         if self.files is not None:
             self.files.extended(self)

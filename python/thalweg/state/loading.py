@@ -45,6 +45,7 @@ def load_state_dict(
     *,
     hyperparameters: Literal["saved", "current"],
     strict: bool,
+    convert: bool = False,
     origin: Origin | None = None,
 ) -> LoadReport:
     """See `Optimizer.load_state_dict`; `origin` describes other sources."""
@@ -52,7 +53,9 @@ def load_state_dict(
     if hyperparameters not in ("saved", "current"):
         raise ValueError(f"hyperparameters must be 'saved' or 'current', got {hyperparameters!r}")
     check_form(saved)
-    plan = Plan(held, saved, origin.params, use_saved=hyperparameters == "saved")
+    convert = convert or origin.foreign is not None  # other libraries keep every digit
+    use_saved = hyperparameters == "saved"
+    plan = Plan(held, saved, origin.params, use_saved=use_saved, convert=convert)
     if plan.use_saved:
         plan.check_header()
         plan.plan_groups()

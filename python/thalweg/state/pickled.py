@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from thalweg.groups.group import values_of
 from thalweg.groups.matching import Names
+from thalweg.groups.rule import STATE_NAMES
 from thalweg.tree import flatten
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ def pickled(held: Held) -> dict[str, Any]:
     return {
         "params": held.tree,
         "options": held.options,
+        "bits": held.bits,
         "groups": [(group.names, dict(values_of(group))) for group in held.groups],
         "counts": held.updater.snapshot([])[0],
         "state": {
@@ -42,8 +44,17 @@ def unpickle(held: Held, rule: Rule, saved: dict[str, Any]) -> None:
     (_, base), *others = saved["groups"]
     groups = [{"match": Names(tuple(names)), **values} for names, values in others]
     states = saved["state"]
-    kept = {name: len(leaf) - 1 for name, leaf in states.items()}  # without the step
-    held.start(rule, saved["params"], groups, base, options=saved["options"], trained=kept)
+    kept = {name: sum(key in STATE_NAMES for key in leaf) for name, leaf in states.items()}
+    bits = Names(tuple(sorted(saved["bits"]))) if saved["bits"] else ()
+    held.start(
+        rule,
+        saved["params"],
+        groups,
+        base,
+        options=saved["options"],
+        bfloat16=bits,
+        trained=kept,
+    )
     # After a shallow copy, attached objects stay with the original.
     held.attached = {name: one for name, one in saved["attached"].items() if one.is_of(held)}
     held.updater.restore(saved["counts"], states)

@@ -6,16 +6,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from thalweg.compact.decoding import BITS, LOW, is_bfloat16
 from thalweg.groups.cascade import Cascade
 from thalweg.groups.group import Group, values_of
 from thalweg.groups.matching import Matching, Names
-from thalweg.groups.rule import STRUCTURAL
-from thalweg.groups.values import check_value, resolve
+from thalweg.groups.rule import STATE_NAMES, STRUCTURAL
+from thalweg.groups.values import check_value, native, resolve
+from thalweg.state.converted import converted, converted_param, other_format
 from thalweg.state.fitting import (
     could_train,
     differences,
     differing,
     differs,
+    kind_of,
     read,
     refusal,
     restored,
@@ -25,6 +28,7 @@ from thalweg.state.form import whole
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from thalweg.mapped.arrays import Kind
     from thalweg.state.attached import Planned
     from thalweg.state.held import Held
 
@@ -44,11 +48,13 @@ class Plan:
         params: Mapping[str, Any] | None,
         *,
         use_saved: bool,
+        convert: bool,
     ) -> None:
         self.held = held
         self.saved = saved
         self.params = params
         self.use_saved = use_saved  # whether saved hyperparameters replace the present ones
+        self.convert = convert  # whether state of another format is converted
         self.missing: dict[str, None] = {}
         self.unexpected: dict[str, None] = {}
         self.unmatched: dict[str, None] = {}  # names in saved groups that have no other entry
@@ -81,10 +87,24 @@ class Plan:
             values = {key: self._value(i, key, recorded.get(key)) for key in keys}
             names = list(params.params) if i == 0 else params.ordered(recorded["match"])
             groups.append(Group(self.held, "*" if i == 0 else Names(tuple(names)), names, values))
+        self._keep_formats(groups)
         self._plan_unmatched()
         if len(self.mismatched) == before:
             self._compare(groups)
             self.groups, self.cascade = groups, Cascade(groups, self.held.params)
+
+    def _keep_formats(self, groups: list[Group]) -> None:
+        """Give `groups` the formats of state here, which a load does not change."""
+        for group in groups:
+            values_of(group).pop("state", None)
+        for i, ours in enumerate(self.held.groups):
+            if "state" not in ours.keys():  # noqa: SIM118 - a group is no mapping
+                continue
+            if i < len(groups) and set(groups[i].names) == set(ours.names):
+                values_of(groups[i])["state"] = ours.state
+            else:
+                values = {"state": ours.state}
+                groups.append(Group(self.held, Names(ours.names), ours.names, values))
 
     def _plan_unmatched(self) -> None:
         """Find names in saved groups with neither parameter nor saved state, except frozen ones."""
@@ -135,14 +155,21 @@ class Plan:
                 self.unexpected[name] = None
                 continue
             leaf = read(saved[name])
-            keys = self._state_keys(name)
-            found = differences(name, params[name], leaf, keys)
+            try:
+                expected = self._expected(name)
+            except TypeError as error:  # the parameter is frozen, and no array that could train
+                self.mismatched.append(str(error))
+                continue
+            if self.convert:
+                leaf = converted(leaf, expected)
+            other = other_format(leaf, expected)
+            found = [f"state of {name!r}: {other}"] if other else differences(name, leaf, expected)
             if found:
                 self.mismatched += found
                 continue
             self.states[name] = {**leaf, "step": whole(leaf["step"])}
             if self.held.updater.state(name) is None:
-                self.thaws[name] = len(keys)
+                self.thaws[name] = sum(key in STATE_NAMES for key in expected)
         self._forget(trains)
 
     def plan_params(self) -> None:
@@ -154,10 +181,30 @@ class Plan:
         for name, saved in self.params.items():
             if name not in trains and not could_train(self.held.params.get(name)):
                 self.unexpected[name] = None
-            elif found := differs(f"parameter {name!r}", self.held.params[name], saved):
+                continue
+            kind = self._param_kind(name)
+            if self.convert and getattr(saved, "dtype", kind[0]) != kind[0]:
+                saved = self._converted_param(name, saved, kind)  # noqa: PLW2901
+            if found := differs(f"parameter {name!r}", kind, saved):
                 self.mismatched.append(found)
             elif name in trains or name in self.states:
+                live = self.held.params[name].dtype
+                if isinstance(saved, np.ndarray) and saved.dtype != live:
+                    saved = saved.view(live)  # noqa: PLW2901 - the bits of bfloat16
                 self.states.setdefault(name, {})["param"] = saved
+
+    def _param_kind(self, name: str) -> Kind:
+        """Dtype and shape of a saved parameter that fits; bfloat16 is saved as its bits."""
+        dtype, shape = kind_of(self.held.params[name])
+        return (BITS if is_bfloat16(dtype) else dtype), shape
+
+    def _converted_param(self, name: str, saved: Any, kind: Kind) -> Any:
+        """A saved parameter of another dtype, as it is here; what it lacks goes to its state."""
+        theirs = self.saved["state"].get(name, {}).get(LOW)
+        param, low = converted_param(saved, theirs, kind[0])
+        if low is not None and LOW in self._expected(name):
+            self.states.setdefault(name, {})[LOW] = low
+        return param
 
     def _forget(self, trains: Mapping[str, Any]) -> None:
         """Zero the state of frozen parameters that had none when the state dict was saved."""
@@ -190,13 +237,14 @@ class Plan:
         """The parameters that train after loading."""
         return {name: self.held.params[name] for name in self.cascade.trains()}
 
-    def _state_keys(self, name: str) -> set[str]:
-        """Names of the state arrays that a parameter has after loading."""
+    def _expected(self, name: str) -> dict[str, Kind]:
+        """Dtypes and shapes of the state arrays that a parameter has after loading."""
         arrays = self.held.updater.state(name)
         if arrays is not None:
-            return set(arrays)
+            return {key: kind_of(array) for key, array in arrays.items()}
         applies = resolve([values_of(self.groups[i]) for i in self.cascade.matching(name)])
-        return self.held.rule.state_names(self.held.options, applies)
+        parts = self.held.updater.parts(name, native(applies))
+        return {key: (np.dtype(dtype), shape) for key, dtype, shape in parts}
 
     def refuse(self, what: str) -> None:
         """Raise ValueError if an entry is missing, unexpected or mismatched."""

@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from thalweg.compact.decoding import is_encoded
 from thalweg.groups.group import values_of
 from thalweg.schedule.base import Schedule
 from thalweg.schedule.foreign import name_of
 from thalweg.schedule.plain import is_plain
-from thalweg.state.form import FORMAT
+from thalweg.state.fitting import arrays_of
+from thalweg.state.form import FORMAT, NARROW
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,8 +59,10 @@ def formed(
     attached: dict[str, Any],
 ) -> dict[str, Any]:
     """A state dict of these parts. The counts are steps, skips, and skips since the last step."""
+    arrays = (array for leaf in states.values() for array in arrays_of(leaf).values())
+    is_narrow = any(map(is_encoded, arrays)) or any("state" in group for group in groups)
     return {
-        "format": FORMAT,
+        "format": NARROW if is_narrow else FORMAT,
         "rule": held.rule.name,
         "options": dict(held.options),
         "step_count": counts[0],

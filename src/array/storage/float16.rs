@@ -64,6 +64,18 @@ impl Encoding for Float16 {
 /// The bits of infinity.
 const INFINITE: u32 = 0x7F80_0000;
 
+/// Whether a number is finite and becomes infinite as a float16.
+#[inline(always)]
+pub(crate) fn overflows(numbers: &[f32]) -> bool {
+    const ROUNDED_UP: u32 = 65_520.0_f32.to_bits();
+    let mut found = 0;
+    for x in numbers {
+        let magnitude = x.to_bits() & !SIGN;
+        found |= u32::from(magnitude >= ROUNDED_UP && magnitude < INFINITE);
+    }
+    found != 0
+}
+
 /// The companion of a [`Float16`]: the difference to the `f32`, in units of 2^-15 of the float16's
 /// last place. Both together are exactly the `f32` from 2^-16 up to the largest float16; below, they
 /// are a multiple of 2^-39.

@@ -7,7 +7,7 @@
 mod bfloat16;
 pub(crate) mod dither;
 pub mod e5m3;
-mod float16;
+pub(crate) mod float16;
 #[cfg(feature = "toys")]
 mod halves;
 mod plain;

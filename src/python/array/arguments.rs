@@ -149,7 +149,7 @@ impl<'a, 'py> Check<'_, 'a, 'py> {
     fn arrays(&mut self) -> Outcome<Arrays<'a>> {
         let row = self.row;
         let what = |column| self.rows.describe(self.i, column);
-        let (p, storage) = parameter_of(&row[PARAMETER], || what(PARAMETER))?;
+        let (p, storage) = parameter_of(&row[PARAMETER], || what(PARAMETER), false)?;
         let own = Memory::of(p);
         let mut arrays = Arrays {
             storage,
@@ -166,7 +166,7 @@ impl<'a, 'py> Check<'_, 'a, 'py> {
             let what = || self.rows.describe(self.i, column);
             let found = match slot {
                 Slot::Parameter => continue,
-                Slot::Gradient => gradient_of(object, what)?,
+                Slot::Gradient => gradient_of(object, what, false)?,
                 Slot::State(content, _) => {
                     let whole = storage.whole();
                     let kinds = || kinds_of_state(*content, whole);
@@ -263,12 +263,24 @@ fn bases_of<'a, 'py>(
     if object.is_none() {
         return Err(wanted("None".to_owned()));
     }
-    let (array, storage) = state_of(object, &what, || "dtype uint8".to_owned())?;
+    let (array, storage) = beside(object, &what, &wanted)?;
     let memory = Memory::of(array);
     if storage != Storage::E5M3 || memory.shape != [len] || !memory.c_contiguous() {
         return Err(wanted(kind_of(storage, memory.shape)));
     }
     Ok(array)
+}
+
+/// `object` as an array of any storage; one whose dtype has none is not the `wanted` one.
+fn beside<'a, 'py>(
+    object: &'a Bound<'py, PyAny>,
+    what: impl Fn() -> String,
+    wanted: impl Fn(String) -> Refusal,
+) -> Outcome<(&'a Bound<'py, PyUntypedArray>, Storage)> {
+    state_of(object, what, String::new).map_err(|refusal| match refusal {
+        Refusal::Dtype { got, .. } => wanted(got),
+        other => other,
+    })
 }
 
 /// What a narrow parameter lacks.
@@ -289,7 +301,7 @@ fn low_of<'a, 'py>(
     if object.is_none() {
         return Err(wanted("None".to_owned()));
     }
-    let (array, storage) = state_of(object, &what, || "dtype int16".to_owned())?;
+    let (array, storage) = beside(object, &what, &wanted)?;
     match storage {
         Storage::Low => Ok((array, storage)),
         _ => Err(wanted(kind_of(storage, Memory::of(array).shape))),

@@ -102,6 +102,16 @@ const NARROW_PARAMETER: Advice = Advice {
     dtypes: "dtype float32, float64, float16 or bfloat16 in native byte order",
     ..PARAMETER
 };
+/// The conversion of an array of uint16, which may have the bits of bfloat16 numbers.
+const BITS_OF_PARAMETER: &str = "convert it (array.astype(np.float32)), or declare that it has the \
+    bits of bfloat16 numbers (bfloat16=name)";
+const BITS_OF_GRADIENT: &str = "convert it (g.astype(np.float32)), or view the bits of bfloat16 \
+    numbers as such (g.view(ml_dtypes.bfloat16))";
+const BITS: &str = "dtype uint16 (the bits of bfloat16), float32, float64, float16 or bfloat16 in \
+    native byte order";
+const BITS_PARAMETER: Advice =
+    Advice { accepts: is_live_or_bits, dtypes: BITS, ..NARROW_PARAMETER };
+const BITS_GRADIENT: Advice = Advice { accepts: is_live_or_bits, dtypes: BITS, ..GRADIENT };
 const STATE: Advice = Advice { accepts: |_| true, ..PARAMETER };
 
 /// The conversion of an array of another dtype to an accepted one.
@@ -113,16 +123,33 @@ fn way_to_numbers(array: &Bound<'_, PyUntypedArray>, advice: &Advice) -> &'stati
         b'O' => objects,
         _ if dtype.has_fields() => records,
         _ if dtype.num() == NPY_TYPES::NPY_VOID as i32 => bytes,
+        _ if storage_of(array) == Some(Storage::Dithered) => match advice.role {
+            Role::Written => BITS_OF_PARAMETER,
+            Role::Read => BITS_OF_GRADIENT,
+        },
         _ => other,
     }
 }
 
-/// `object` as a gradient.
+/// `object` as a gradient. With `bits`, an array of uint16 has the bits of bfloat16 numbers.
 pub fn gradient_of<'a, 'py>(
     object: &'a Bound<'py, PyAny>,
     what: impl Fn() -> String,
+    bits: bool,
 ) -> Outcome<(&'a Bound<'py, PyUntypedArray>, Storage)> {
-    array_of(object, what, &GRADIENT)
+    Ok(live(array_of(object, what, if bits { &BITS_GRADIENT } else { &GRADIENT })?))
+}
+
+/// The array with the storage that its numbers have, where the user has declared bits.
+fn live<'a, 'py>(
+    (array, storage): (&'a Bound<'py, PyUntypedArray>, Storage),
+) -> (&'a Bound<'py, PyUntypedArray>, Storage) {
+    (array, if storage == Storage::Dithered { Storage::BF16 } else { storage })
+}
+
+/// Whether a parameter or gradient that is declared to have bits may have this storage.
+fn is_live_or_bits(storage: Storage) -> bool {
+    storage.is_live() || storage == Storage::Dithered
 }
 
 /// `object` as a whole array to update in place: writable, aligned, and without overlap in itself.
@@ -133,12 +160,15 @@ pub fn written<'a, 'py>(
     written_as(object, what, &PARAMETER)
 }
 
-/// As [`written`], for a parameter that may be narrow.
+/// As [`written`], for a parameter that may be narrow. With `bits`, an array of uint16 has the bits
+/// of bfloat16 numbers.
 pub fn parameter_of<'a, 'py>(
     object: &'a Bound<'py, PyAny>,
     what: impl Fn() -> String,
+    bits: bool,
 ) -> Outcome<(&'a Bound<'py, PyUntypedArray>, Storage)> {
-    written_as(object, what, &NARROW_PARAMETER)
+    let advice = if bits { &BITS_PARAMETER } else { &NARROW_PARAMETER };
+    Ok(live(written_as(object, what, advice)?))
 }
 
 /// As [`written`], for an array that belongs to a parameter, of any storage; `kind` is the accepted
@@ -192,6 +222,8 @@ fn way_to_write(array: &Bound<'_, PyUntypedArray>) -> &'static str {
 pub struct Checked {
     pub array: Py<PyUntypedArray>,
     pub storage: Storage,
+    /// The storage that its dtype alone tells.
+    dtype: Option<Storage>,
     pub address: usize,
     pub shape: Box<[usize]>,
     pub strides: Box<[isize]>,
@@ -203,6 +235,7 @@ impl Checked {
         Checked {
             array: array.clone().unbind(),
             storage,
+            dtype: storage_of(array),
             address: memory.address.addr(),
             shape: memory.shape.into(),
             strides: memory.strides.into(),
@@ -223,7 +256,7 @@ impl Checked {
     ) -> Outcome<Pointer> {
         let array = self.array.bind(py);
         let memory = Memory::of(array);
-        let how = if storage_of(array) != Some(self.storage) {
+        let how = if storage_of(array) != self.dtype {
             "its dtype differs"
         } else if !same(memory.shape, &self.shape) {
             "its shape differs"
@@ -251,12 +284,6 @@ pub fn plain<'py>(array: &Bound<'py, PyUntypedArray>) -> PyResult<Bound<'py, PyU
     }
     let ndarray = ndarray_type(py);
     Ok(ndarray.call_method1("view", (array, ndarray))?.cast_into::<PyUntypedArray>()?)
-}
-
-/// Zeros with the shape, dtype and memory order of an array, as a plain ndarray.
-pub fn zeros_like<'py>(array: &Bound<'py, PyUntypedArray>) -> PyResult<Bound<'py, PyUntypedArray>> {
-    let zeros = array.py().import("numpy")?.call_method1("zeros_like", (plain(array)?,))?;
-    Ok(zeros.cast_into::<PyUntypedArray>()?)
 }
 
 fn dtype_name(array: &Bound<'_, PyUntypedArray>) -> PyResult<String> {

@@ -36,15 +36,27 @@ pub fn storage_of(array: &Bound<'_, PyUntypedArray>) -> Option<Storage> {
             return Some(known.storage);
         }
     }
-    equivalent(array, known)
+    // Each process has one dtype object of bfloat16; another one is found by name.
+    match BFLOAT16.get(array.py()) {
+        Some(bfloat16) if bfloat16.as_ptr().addr() == address => Some(Storage::BF16),
+        _ => equivalent(array, known),
+    }
 }
+
+/// The dtype object of bfloat16 that was seen first.
+static BFLOAT16: PyOnceLock<Py<PyArrayDescr>> = PyOnceLock::new();
 
 /// Equivalence of dtypes includes the byte order, which must be native.
 #[cold]
 fn equivalent(array: &Bound<'_, PyUntypedArray>, known: &[Known]) -> Option<Storage> {
     let (py, dtype) = (array.py(), array.dtype());
     let known = known.iter().find(|known| dtype.is_equiv_to(known.descr.bind(py)));
-    known.map(|known| known.storage).or_else(|| is_bfloat16(&dtype).then_some(Storage::BF16))
+    known.map(|known| known.storage).or_else(|| {
+        is_bfloat16(&dtype).then(|| {
+            BFLOAT16.get_or_init(py, || dtype.unbind());
+            Storage::BF16
+        })
+    })
 }
 
 /// Whether a dtype is the bfloat16 of `ml_dtypes`, by name: nothing is imported. NumPy gives no

@@ -3,18 +3,19 @@
 
 use std::collections::HashMap;
 
-use numpy::PyUntypedArray;
+use numpy::{PyUntypedArray, PyUntypedArrayMethods};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use thalweg::array::storage::Storage;
 use thalweg::error::Quoted;
 use thalweg::number::element::Kind;
-use thalweg::rule::{StateSpec, When};
+use thalweg::rule::{Format, StateSpec, When};
 
-use crate::array::checks::{Checked, written, zeros_like};
+use crate::array::checks::Checked;
 use crate::array::storage::storage_of;
 use crate::interpreter::errors::{Outcome, Refusal};
 use crate::model::Model;
+use crate::model::form::{DescribedPart, Form};
 use crate::model::leaf::{Active, Leaf};
 use crate::model::record::Record;
 use crate::values::hyper::Class;
@@ -36,8 +37,7 @@ impl Model {
     fn kinds(&self, py: Python<'_>, leaves: &[usize]) -> Vec<Kind> {
         let arrays =
             leaves.iter().filter_map(|leaf| self.leaves[*leaf].object.bind(py).cast().ok());
-        let storages = arrays.filter_map(storage_of).filter(|storage| storage.is_live());
-        storages.map(Storage::element).collect()
+        arrays.filter_map(storage_of).map(Storage::element).collect()
     }
 
     /// Sets classes and assignment. Leaves that train for the first time are checked and get their
@@ -95,27 +95,36 @@ impl Model {
 
     fn check_classes(&self, classes: &[Class]) -> Outcome<()> {
         let numbers = self.options.numbers();
-        classes.iter().try_for_each(|class| class.check(numbers))
+        classes.iter().try_for_each(|class| {
+            class.check(numbers)?;
+            self.options.check_format(class.format)
+        })
     }
 
-    /// The leaf and the number of state arrays to make, if it needs state in this class and has
-    /// none. Refuses a leaf whose existing state lacks an array.
+    /// The leaf, the number of state arrays to make and their format, if it needs state in this class
+    /// and has none. Refuses a leaf whose existing state lacks an array or has another format.
     fn thaws(
         &self,
         leaf: usize,
         class: &Class,
         trained: &HashMap<String, usize>,
-    ) -> Outcome<Option<(usize, usize)>> {
+    ) -> Outcome<Option<Thaw>> {
         let Leaf { name, active, .. } = &self.leaves[leaf];
         let states = trained.get(name).copied();
+        if let Some(active) = active {
+            self.check_format(name, active, class.format)?;
+        }
         if class.frozen && states.is_none() {
             return Ok(None);
         }
         match active {
-            None => Ok(Some((leaf, states.unwrap_or_else(|| self.options.states(class))))),
-            Some(active) if active.state.len() < self.options.states(class) => {
-                let StateSpec { name: state, when, .. } =
-                    self.options.rule.state[active.state.len()];
+            None => {
+                let states = states.unwrap_or_else(|| self.options.states(class));
+                Ok(Some(Thaw { leaf, states, format: class.format }))
+            }
+            Some(active) if active.form.states() < self.options.states(class) => {
+                let states = active.form.states();
+                let StateSpec { name: state, when, .. } = self.options.rule.state[states];
                 let key = if let When::Nonzero(key) = when { key.name() } else { state };
                 Err(Refusal::Value(format!(
                     "{key} of {} must stay 0: the parameter has no {state}; make the optimizer \
@@ -127,13 +136,39 @@ impl Model {
         }
     }
 
+    /// The state arrays that a leaf would have in a class of these values.
+    pub fn parts<'py>(
+        &self,
+        py: Python<'py>,
+        leaf: &Leaf,
+        values: &Bound<'py, PyDict>,
+    ) -> Outcome<Vec<DescribedPart<'py>>> {
+        let (array, storage) = leaf.array(py, self.options.wording)?;
+        let class = Class::extract(values, &[])?;
+        let specs = &self.options.rule.state[..self.options.states(&class)];
+        Ok(Form::new(specs, class.format, storage, array.len()).described(array)?)
+    }
+
+    /// Refuses a format that differs from that of existing state.
+    fn check_format(&self, name: &str, active: &Active, format: Format) -> Outcome<()> {
+        let len = active.p.shape.iter().product();
+        let specs = &self.options.rule.state[..active.form.states()];
+        let form = |format| Form::new(specs, format, active.p.storage, len);
+        if form(format) == active.form {
+            return Ok(());
+        }
+        let kept = Format::ALL.into_iter().find(|kept| form(*kept) == active.form);
+        let kept = kept.unwrap_or_default().name();
+        Err(Refusal::Value(format!(
+            "state of {} must stay '{kept}', got '{}': the parameter has state; to convert it, load \
+             its state dict (convert=True) into an optimizer that is made with another state",
+            Quoted(name),
+            format.name()
+        )))
+    }
+
     /// Gives leaves their state, and updates `written` if the set of leaves that train changes.
-    fn activate(
-        &mut self,
-        py: Python<'_>,
-        thaws: &[(usize, usize)],
-        trains: Vec<usize>,
-    ) -> Outcome<()> {
+    fn activate(&mut self, py: Python<'_>, thaws: &[Thaw], trains: Vec<usize>) -> Outcome<()> {
         let thawed = self.thaw(py, thaws)?;
         if trains != self.written.leaves {
             self.written = self.written_with(py, trains, &thawed)?;
@@ -144,32 +179,37 @@ impl Model {
         Ok(())
     }
 
-    /// Checks the arrays of leaves, and makes the given number of state arrays for each.
-    fn thaw(&self, py: Python<'_>, thaws: &[(usize, usize)]) -> Outcome<Vec<(usize, Active)>> {
-        let updated = self.options.wording.updated;
+    /// Checks the arrays of leaves, and makes the state of each.
+    fn thaw(&self, py: Python<'_>, thaws: &[Thaw]) -> Outcome<Vec<(usize, Active)>> {
         let mut checked = Vec::with_capacity(thaws.len());
-        for (i, _) in thaws {
-            let leaf = &self.leaves[*i];
-            let what = || format!("{updated} {}", Quoted(&leaf.name));
-            checked.push(written(leaf.object.bind(py), what)?);
+        for Thaw { leaf, states, format } in thaws {
+            let leaf = &self.leaves[*leaf];
+            let (array, storage) = leaf.array(py, self.options.wording)?;
+            self.options.check_parameter(&leaf.name, *format, storage)?;
+            let specs = &self.options.rule.state[..*states];
+            checked.push((array, storage, Form::new(specs, *format, storage, array.len())));
         }
-        let asked = thaws.iter().zip(&checked).map(|((i, states), (array, _))| {
-            (&self.leaves[*i].name, *array, self.options.state_names(*states))
-        });
         let made: Vec<Vec<Bound<'_, PyUntypedArray>>> = match &self.keeper {
             Some(keeper) if !thaws.is_empty() => {
                 self.record.as_ref().map_or(Ok(()), Record::check)?;
-                keeper.bind(py).call1((asked.collect::<Vec<_>>(),))?.extract()?
+                let mut asked = Vec::with_capacity(thaws.len());
+                for (thaw, (array, _, form)) in thaws.iter().zip(&checked) {
+                    let parts = form.described(array)?;
+                    asked.push((&self.leaves[thaw.leaf].name, *array, parts));
+                }
+                keeper.bind(py).call1((asked,))?.extract()?
             }
-            _ => asked
-                .map(|(_, array, names)| names.iter().map(|_| zeros_like(array)).collect())
+            _ => checked
+                .iter()
+                .map(|(array, _, form)| form.parts().map(|part| part.zeros(array)).collect())
                 .collect::<PyResult<_>>()?,
         };
-        let active = checked.into_iter().zip(made).map(|((array, kind), state)| {
-            let state = state.iter().map(|array| Checked::new(array, kind)).collect();
-            Active::new(Checked::new(array, kind), state)
+        let active = checked.into_iter().zip(made).map(|((array, storage, form), state)| {
+            let parts = form.parts().zip(&state);
+            let state = parts.map(|(part, array)| Checked::new(array, part.storage)).collect();
+            Active::new(Checked::new(array, storage), state, form)
         });
-        Ok(thaws.iter().map(|(i, _)| *i).zip(active).collect())
+        Ok(thaws.iter().map(|thaw| thaw.leaf).zip(active).collect())
     }
 
     /// Classes from Python's values, which are checked for the leaves in each class.
@@ -184,6 +224,14 @@ impl Model {
             .map(|(given, leaves)| Class::extract(given, &self.kinds(py, leaves)))
             .collect()
     }
+}
+
+/// A leaf that begins to train, and the state to make for it.
+struct Thaw {
+    leaf: usize,
+    /// The number of state arrays of the rule.
+    states: usize,
+    format: Format,
 }
 
 fn no_assignment() -> Refusal {

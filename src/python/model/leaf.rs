@@ -1,15 +1,17 @@
 //! A parameter with its state, checked when it is taken in and again at each step.
 
-use numpy::PyUntypedArrayMethods;
+use numpy::{PyUntypedArray, PyUntypedArrayMethods};
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 
-use crate::array::checks::{Checked, written};
+use crate::array::checks::{Checked, parameter_of, written};
 use crate::array::storage::kind_of;
 use crate::interpreter::errors::{Outcome, Refusal};
+use crate::model::form::Form;
 use crate::model::wording::Wording;
 use thalweg::array::layout::{Layout, Order};
-use thalweg::array::pointer::{ARRAYS, Pointer, STATE};
+use thalweg::array::pointer::{ARRAYS, LOW, Pointer, STATE};
+use thalweg::array::storage::Storage;
 use thalweg::error::Quoted;
 
 /// A parameter.
@@ -26,9 +28,26 @@ pub struct Leaf {
     /// `None` until it trains for the first time.
     pub active: Option<Active>,
     pub object: Py<PyAny>,
+    /// Whether an array of uint16 has the bits of bfloat16 numbers.
+    pub bits: bool,
 }
 
 impl Leaf {
+    /// Its array, if it can be updated; `updated` precedes its name in messages. Only parameters of
+    /// an optimizer may be narrow.
+    pub fn array<'a, 'py>(
+        &'a self,
+        py: Python<'py>,
+        words: &Wording,
+    ) -> Outcome<(&'a Bound<'py, PyUntypedArray>, Storage)> {
+        let what = || format!("{} {}", words.updated, Quoted(&self.name));
+        let object = self.object.bind(py);
+        match words.itself {
+            Some(_) => written(object, what),
+            None => parameter_of(object, what, self.bits),
+        }
+    }
+
     /// Rechecks the state arrays before they are written.
     pub fn recheck_state(&self, py: Python<'_>) -> Outcome<()> {
         let what = || format!("the state of {}", Quoted(&self.name));
@@ -41,27 +60,30 @@ impl Leaf {
 #[derive(Debug)]
 pub struct Active {
     pub p: Checked,
+    /// The arrays of `form`, in order.
     pub state: Vec<Checked>,
+    pub form: Form,
     /// Whether parameter and state have plain storage and are dense in the same order. With a
     /// gradient of the same strides, all of them are plain slices.
     pub dense: bool,
 }
 
 impl Active {
-    pub fn new(p: Checked, state: Vec<Checked>) -> Self {
+    pub fn new(p: Checked, state: Vec<Checked>, form: Form) -> Self {
         let dense = {
             let layout = Layout::new(&p.shape, [&p.strides[..]], Order::Memory);
-            p.storage.is_plain()
+            form.is_whole()
+                && p.storage.is_plain()
                 && layout.is_dense(0, p.storage.size())
                 && state.iter().all(|s| s.strides == p.strides)
         };
-        Active { p, state, dense }
+        Active { p, state, form, dense }
     }
 
-    /// The same state with another parameter array, of the same shape and dtype.
-    pub fn with_parameter(&self, object: &Bound<'_, PyAny>, name: &str) -> Outcome<Self> {
-        let what = || format!("parameter {}", Quoted(name));
-        let (array, storage) = written(object, what)?;
+    /// The same state with the array of `leaf`, of the same shape and dtype.
+    pub fn with_parameter(&self, py: Python<'_>, leaf: &Leaf, words: &Wording) -> Outcome<Self> {
+        let what = || format!("parameter {}", Quoted(&leaf.name));
+        let (array, storage) = leaf.array(py, words)?;
         if storage != self.p.storage || *array.shape() != *self.p.shape {
             return Err(Refusal::Value(format!(
                 "{} must be {} as before, got {}; make a new optimizer for another shape or dtype",
@@ -70,25 +92,37 @@ impl Active {
                 kind_of(storage, array.shape())
             )));
         }
-        let state = self.state.iter().map(|s| Checked::new(s.array.bind(object.py()), s.storage));
-        Ok(Active::new(Checked::new(array, storage), state.collect()))
+        let state = self.state.iter().map(|s| Checked::new(s.array.bind(py), s.storage));
+        Ok(Active::new(Checked::new(array, storage), state.collect(), self.form))
     }
 
-    /// Pointers to the arrays, after a recheck of their structs. The places of the gradient and of
-    /// missing state have the parameter's pointer.
+    /// Pointers to the arrays, and to the exponents of blocks, after a recheck of their structs. The
+    /// places of the gradient and of missing arrays have the parameter's pointer.
     pub fn recheck(
         &self,
         py: Python<'_>,
         name: &str,
         words: &Wording,
-    ) -> Outcome<[Pointer; ARRAYS]> {
+    ) -> Outcome<([Pointer; ARRAYS], *mut u8)> {
         let p =
             self.p.recheck(py, words.rebind, || format!("{} {}", words.updated, Quoted(name)))?;
-        let mut pointers = [p; ARRAYS];
-        for (pointer, state) in pointers[STATE..].iter_mut().zip(&self.state) {
-            *pointer = state.recheck(py, "", || format!("the state of {}", Quoted(name)))?;
+        let (mut pointers, mut bases) = ([p; ARRAYS], std::ptr::null_mut());
+        for (position, state) in self.state.iter().enumerate() {
+            let pointer = state.recheck(py, "", || format!("the state of {}", Quoted(name)))?;
+            if position < self.form.states() {
+                pointers[STATE + position] = pointer;
+            } else if self.form.bases() == Some(position) {
+                bases = pointer.address;
+            } else {
+                pointers[LOW] = pointer;
+            }
         }
-        Ok(pointers)
+        Ok((pointers, bases))
+    }
+
+    /// What a narrow parameter lacks.
+    pub fn low(&self) -> Option<&Checked> {
+        self.form.low().map(|position| &self.state[position])
     }
 
     /// The parameter (0), or a state array from 1 on.

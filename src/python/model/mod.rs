@@ -3,6 +3,7 @@
 pub mod classes;
 pub mod containers;
 pub mod counters;
+pub mod form;
 pub mod gradients;
 pub mod leaf;
 pub mod options;
@@ -89,7 +90,12 @@ pub struct Open {
 }
 
 impl Model {
-    pub fn new<'py>(params: &Bound<'py, PyAny>, options: Options) -> Outcome<(Self, Leaves<'py>)> {
+    /// `bits` tells for each name whether an array of uint16 has the bits of bfloat16 numbers.
+    pub fn new<'py>(
+        params: &Bound<'py, PyAny>,
+        options: Options,
+        bits: impl Fn(&str) -> bool,
+    ) -> Outcome<(Self, Leaves<'py>)> {
         let (tree, found) = Node::new(params)?;
         // A sum or average can be unpickled before its parameters are known.
         if found.is_empty() && !(params.is_none() && options.wording.itself.is_some()) {
@@ -104,6 +110,7 @@ impl Model {
                 step: 0,
                 active: None,
                 object: object.clone().unbind(),
+                bits: bits(name),
             })
             .collect();
         let index = leaves.iter().enumerate().map(|(i, leaf)| (leaf.name.clone(), i)).collect();

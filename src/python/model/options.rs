@@ -1,7 +1,8 @@
 //! Options of an optimizer that hold for all parameters and never change.
 
+use thalweg::array::storage::Storage;
 use thalweg::error::Quoted;
-use thalweg::rule::{Choice, Numbers, Rule, StateSpec, When, rules};
+use thalweg::rule::{Choice, Content, Format, Numbers, Rule, StateSpec, When, rules};
 
 use crate::interpreter::errors::{Outcome, Refusal};
 use crate::model::wording::Wording;
@@ -55,9 +56,49 @@ impl Options {
         numbers
     }
 
-    /// Names of the first `states` state arrays.
-    pub fn state_names(&self, states: usize) -> Vec<&'static str> {
-        self.rule.state[..states].iter().map(|state| state.name).collect()
+    /// Refuses a format that the rule's state cannot have.
+    pub fn check_format(&self, format: Format) -> Outcome<()> {
+        let state = self.rule.state;
+        let refusal = |accepted: &str, because: &str| {
+            Err(Refusal::Value(format!(
+                "state must be {accepted}, got '{}': {because}",
+                format.name()
+            )))
+        };
+        let keeps_maximum = state.iter().any(|spec| match spec.when {
+            When::Chosen(choice) => {
+                spec.content == Content::Maximum && self.chosen.contains(&choice)
+            }
+            When::Always | When::Nonzero(_) => spec.content == Content::Maximum,
+        });
+        match format {
+            Format::Full => Ok(()),
+            _ if keeps_maximum => refusal(
+                "'full' with amsgrad=True",
+                "a running maximum would keep the largest error of a rounded average",
+            ),
+            Format::Compact if !state.iter().any(|spec| spec.content == Content::Square) => {
+                refusal(
+                    "'full' or 'bfloat16'",
+                    &format!("{} has no average of squares to keep in a byte", self.rule.name),
+                )
+            }
+            Format::Bfloat16 | Format::Compact => Ok(()),
+        }
+    }
+
+    /// Refuses a format that a parameter of this storage cannot have.
+    pub fn check_parameter(&self, name: &str, format: Format, storage: Storage) -> Outcome<()> {
+        if format == Format::Full || storage.whole() == Storage::F32 {
+            return Ok(());
+        }
+        Err(Refusal::Value(format!(
+            "state of {0} must be 'full', because the parameter is {1}, got '{2}'; convert the \
+             parameter to float32, or give it a group (groups=[{{'match': {0}, 'state': 'full'}}])",
+            Quoted(name),
+            storage.numpy(),
+            format.name()
+        )))
     }
 
     /// Number of state arrays of a leaf in this class.

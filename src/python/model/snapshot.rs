@@ -40,8 +40,12 @@ impl Model {
     pub fn state<'py>(&self, py: Python<'py>, leaf: &Leaf) -> Outcome<Option<Bound<'py, PyDict>>> {
         let Some(active) = &leaf.active else { return Ok(None) };
         let arrays = PyDict::new(py);
-        for (key, checked) in self.state_keys.iter().zip(&active.state) {
+        let states = active.form.states();
+        for (key, checked) in self.state_keys[..states].iter().zip(&active.state) {
             arrays.set_item(key, checked.array.bind(py))?;
+        }
+        for (part, checked) in active.form.parts().zip(&active.state).skip(states) {
+            arrays.set_item(part.name, checked.array.bind(py))?;
         }
         Ok(Some(arrays))
     }
@@ -171,8 +175,8 @@ impl Model {
 
     /// The number of the leaf's array that is saved under this key.
     fn number(&self, leaf: &Leaf, key: &str) -> Option<usize> {
-        let states = leaf.active.as_ref().map_or(0, |active| active.state.len());
-        let state = self.options.rule.state[..states].iter().position(|state| state.name == key);
+        let form = leaf.active.as_ref().map(|active| active.form);
+        let state = form.and_then(|form| form.parts().position(|part| part.name == key));
         match state {
             Some(position) => Some(1 + position),
             None => (key == PARAM || self.options.wording.itself == Some(key)).then_some(0),

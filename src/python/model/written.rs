@@ -58,7 +58,10 @@ impl Model {
         let name = &self.leaves[leaf].name;
         match array {
             0 => format!("{} {}", self.options.wording.updated, Quoted(name)),
-            k => format!("{} of {}", self.options.rule.state[k - 1].name, Quoted(name)),
+            k => {
+                let form = self.leaves[leaf].active.as_ref().map(|active| active.form);
+                format!("{} of {}", form.map_or("state", |form| form.name(k - 1)), Quoted(name))
+            }
         }
     }
 }

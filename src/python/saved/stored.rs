@@ -44,11 +44,14 @@ const DTYPES: [(Dtype, &str); 12] = [
     (Dtype::F64, "f8"),
 ];
 
-/// Types of tensors with their NumPy names. Those of storages come first, so that they win where
-/// two types share a name.
+/// The type of state in the bits of bfloat16, which NumPy has as unsigned integers.
+const BITS: (Dtype, &str) = (Dtype::BF16, "u2");
+
+/// Types of tensors with their NumPy names. Where types share a name, an array without further
+/// information has the last type.
 fn dtypes() -> impl Iterator<Item = (Dtype, &'static str)> {
     let storages = Storage::ALL.iter().filter(|storage| storage.is_whole() && !storage.is_plain());
-    storages.map(|storage| (storage.dtype(), storage.numpy())).chain(DTYPES)
+    storages.map(|storage| (storage.dtype(), storage.numpy())).chain([BITS]).chain(DTYPES)
 }
 
 /// NumPy dtypes with their safetensors names.

@@ -22,6 +22,8 @@ const GLANCE: usize = 8;
 pub struct Batch {
     /// The leaf of each tensor.
     leaves: Vec<usize>,
+    /// Whether a parameter is float16.
+    halves: bool,
     tasks: Vec<Task<'static>>,
     updates: Vec<Update>,
     keys: Vec<UpdateKey>,
@@ -95,6 +97,7 @@ impl Setting {
 impl Batch {
     /// Drops all references to arrays.
     pub fn clear(&mut self) {
+        self.halves = false;
         self.leaves.clear();
         self.tasks.clear();
         self.updates.clear();
@@ -133,6 +136,7 @@ impl Batch {
         read: Option<norm::Input<'static>>,
     ) {
         self.leaves.push(leaf);
+        self.halves |= tensor.can_overflow();
         self.tasks.push(Task { tensor, update });
         self.reads.extend(read);
     }
@@ -146,6 +150,13 @@ impl Batch {
     /// in tiles.
     pub fn in_lines(&self) -> bool {
         self.tasks.last().is_some_and(|task| task.tensor.in_lines())
+    }
+
+    /// The leaves whose update left the range of float16.
+    pub fn overflowed(&self) -> impl Iterator<Item = usize> {
+        let tasks = if self.halves { &self.tasks[..] } else { &[] };
+        let leaves = self.leaves.iter().zip(tasks);
+        leaves.filter(|(_, task)| task.tensor.overflowed()).map(|(leaf, _)| *leaf)
     }
 
     /// The leaves in the batch.

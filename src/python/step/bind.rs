@@ -9,12 +9,12 @@ use std::collections::HashMap;
 use numpy::PyUntypedArray;
 use pyo3::prelude::*;
 use thalweg::array::layout::Order;
-use thalweg::array::pointer::{ARRAYS, GRADIENT, Pointer, STATE};
+use thalweg::array::pointer::{ARRAYS, GRADIENT, LOW, PARAMETER, Pointer, STATE};
 use thalweg::error::Quoted;
 use thalweg::number::element::Kind;
 use thalweg::read::norm;
 use thalweg::rule::Numbers;
-use thalweg::update::tensor::Tensor;
+use thalweg::update::tensor::{Narrow, Tensor};
 
 use crate::array::checks::{gradient_of, same};
 use crate::array::files::Place;
@@ -23,7 +23,7 @@ use crate::array::occupant::Occupant;
 use crate::interpreter::errors::{Outcome, Refusal};
 use crate::model::Model;
 use crate::model::gradients::Given;
-use crate::model::leaf::Active;
+use crate::model::leaf::{Active, Leaf};
 use crate::step::ahead::Ahead;
 use crate::step::batch::{Clip, Setting, UpdateKey};
 use crate::step::release::Release;
@@ -32,7 +32,7 @@ use crate::step::workspace::Workspace;
 /// Checks every array, and binds it to its update. The struct of each gradient is read here, once.
 pub fn bind(
     py: Python<'_>,
-    model: &Model,
+    (model, owner): (&Model, Option<&Model>),
     work: &mut Workspace,
     numbers: &[Numbers],
     step: u64,
@@ -50,9 +50,10 @@ pub fn bind(
         let Some(active) = &leaf.active else { continue };
         let Given::Object(object) = given else { continue };
         let object = object.bind(py);
-        let pointers = active.recheck(py, &leaf.name, wording)?;
+        let (pointers, bases) = active.recheck(py, &leaf.name, wording)?;
         let what = || format!("{} {}", wording.input, Quoted(&leaf.name));
-        let gradient = checked_gradient(object, what, active)?;
+        let gradient = checked_gradient(object, what, active, bits_of(leaf, owner))?;
+        let low = low_of(py, leaf, owner)?;
         if let Some(written) = gradient.overlap(py, model, &files, *place) {
             return Err(Refusal::Overlap {
                 written: model.describe(model.written.arrays[written]),
@@ -67,7 +68,8 @@ pub fn bind(
             kind: active.p.storage.element(),
             tensor: matches!(setting.clip, Clip::TensorNorm(_)).then_some(position),
         };
-        let tensor = tensor(pointers, active, &gradient, setting.measured);
+        let arrays = (pointers, bases, leaf.step + 1);
+        let tensor = tensor(arrays, active, (&gradient, low), setting.measured);
         let update = batch
             .coefficients(key, numbers, setting.intake())
             .map_err(|error| Refusal::Core { error, step: Some(step) })?;
@@ -76,6 +78,29 @@ pub fn bind(
         release.add(py, batch, active, (gradient.array, gradient.pointer.storage));
     }
     Ok(())
+}
+
+/// Whether an array of uint16 for this leaf has the bits of bfloat16 numbers.
+fn bits_of(leaf: &Leaf, owner: Option<&Model>) -> bool {
+    leaf.bits || owner_leaf(leaf, owner).is_some_and(|leaf| leaf.bits)
+}
+
+/// The leaf of this name in the optimizer whose parameters are averaged.
+fn owner_leaf<'m>(leaf: &Leaf, owner: Option<&'m Model>) -> Option<&'m Leaf> {
+    let owner = owner?;
+    owner.index.get(&leaf.name).map(|i| &owner.leaves[*i])
+}
+
+/// What a narrow parameter that is averaged lacks: a pointer, and strides.
+fn low_of<'m>(
+    py: Python<'_>,
+    leaf: &Leaf,
+    owner: Option<&'m Model>,
+) -> Outcome<Option<(Pointer, &'m [isize])>> {
+    let active = owner_leaf(leaf, owner).and_then(|leaf| leaf.active.as_ref());
+    let Some(low) = active.and_then(Active::low) else { return Ok(None) };
+    let pointer = low.recheck(py, "", || format!("the state of {}", Quoted(&leaf.name)))?;
+    Ok(Some((pointer, &low.strides)))
 }
 
 /// Written arrays that map files, by device and inode, each with its position among the written
@@ -113,8 +138,9 @@ fn checked_gradient<'a, 'py>(
     object: &'a Bound<'py, PyAny>,
     what: impl Fn() -> String,
     active: &Active,
+    bits: bool,
 ) -> Outcome<Gradient<'a, 'py>> {
-    let (array, storage) = gradient_of(object, &what)?;
+    let (array, storage) = gradient_of(object, &what, bits)?;
     let memory = Memory::of(array);
     if !same(memory.shape, &active.p.shape) {
         let (got, expected) = (memory.shape.to_vec(), active.p.shape.to_vec());
@@ -168,23 +194,30 @@ impl<'a, 'py> Gradient<'a, 'py> {
 
 /// Binds a leaf's arrays and its gradient.
 fn tensor(
-    mut pointers: [Pointer; ARRAYS],
+    (mut pointers, bases, step): ([Pointer; ARRAYS], *mut u8, u64),
     active: &Active,
-    gradient: &Gradient<'_, '_>,
+    (gradient, low): (&Gradient<'_, '_>, Option<(Pointer, &[isize])>),
     measured: bool,
 ) -> Tensor<'static> {
     let mut strides = [&active.p.strides[..]; ARRAYS];
     pointers[GRADIENT] = gradient.pointer;
     strides[GRADIENT] = gradient.memory.strides;
-    for (strides, state) in strides[STATE..].iter_mut().zip(&active.state) {
+    let form = &active.form;
+    for (strides, state) in strides[STATE..].iter_mut().zip(&active.state[..form.states()]) {
         *strides = &state.strides;
+    }
+    let mut low_of = None;
+    if let Some(low) = active.low() {
+        (strides[LOW], low_of) = (&low.strides, Some(PARAMETER));
+    } else if let Some((pointer, low)) = low {
+        (pointers[LOW], strides[LOW], low_of) = (pointer, low, Some(GRADIENT));
     }
     let memory = &gradient.memory;
     let plain = active.dense
         && gradient.pointer.storage == active.p.storage
         && memory.aligned()
         && same(memory.strides, &active.p.strides);
-    let states = active.state.len();
+    let states = form.states();
     let logical = memory.c_contiguous();
     // Norms are summed in logical order; without norms, the order of memory is faster.
     let order = if measured || (plain && logical) { Order::Logical } else { Order::Memory };
@@ -193,7 +226,10 @@ fn tensor(
     // arrays alive until the work is cleared. The caller guarantees that no other thread resizes or
     // writes them meanwhile.
     unsafe {
-        if plain && (logical || !measured) {
+        if !form.is_whole() || low_of.is_some() {
+            let narrow = Narrow { step, bases, low_of };
+            Tensor::narrow(&active.p.shape, pointers, strides, states, order, narrow)
+        } else if plain && (logical || !measured) {
             Tensor::dense(memory.len(), pointers, states, order)
         } else {
             Tensor::new(&active.p.shape, pointers, strides, states, order)

@@ -38,9 +38,12 @@ impl Release {
         let in_order = batch.in_lines() && Memory::of(active.p.array.bind(py)).c_contiguous();
         let arrays =
             active.arrays().map(|checked| (checked.array.bind(py), checked.storage, false));
+        let positions = active.p.shape.iter().product::<usize>();
         for (array, storage, is_gradient) in arrays.chain([(gradient, storage, true)]) {
             if maps.is_shared(array) {
-                let span = span(&Memory::of(array), storage, in_order);
+                let memory = Memory::of(array);
+                // Exponents of blocks are fewer than the positions of the update.
+                let span = span(&memory, storage, in_order && memory.len() == positions);
                 // SAFETY: the table says that the extent is a shared mapping of a file, and the
                 // arrays are held until the batch is cleared. The caller guarantees that nothing
                 // unmaps them meanwhile.

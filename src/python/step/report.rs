@@ -27,6 +27,9 @@ use thalweg::update::statistics::Norms;
 ///     that has any, by name.
 /// stats : dict of str to TensorStats or None
 ///     Norms of each parameter that was updated, by name, if the step was called with `stats`.
+/// overflowed : tuple of str
+///     Names of float16 parameters with elements that the step moved out of the range of float16:
+///     they are infinite now.
 #[pyclass(module = "thalweg", frozen)]
 #[derive(Debug)]
 pub struct StepReport {
@@ -42,13 +45,16 @@ pub struct StepReport {
     pub skipped: bool,
     pub nonfinite: Py<PyDict>,
     pub stats: Option<Py<PyDict>>,
+    pub overflowed: Py<PyTuple>,
 }
 
 #[pymethods]
 impl StepReport {
     #[new]
-    #[pyo3(signature = (step, lr, grad_norm, clip, skipped, nonfinite, stats=None))]
+    #[pyo3(signature = (step, lr, grad_norm, clip, skipped, nonfinite, stats=None, overflowed=None))]
+    #[allow(clippy::too_many_arguments)] // the fields
     fn new(
+        py: Python<'_>,
         step: u64,
         lr: f64,
         grad_norm: Option<f64>,
@@ -56,8 +62,15 @@ impl StepReport {
         skipped: bool,
         nonfinite: Py<PyDict>,
         stats: Option<Py<PyDict>>,
+        overflowed: Option<Py<PyTuple>>,
     ) -> Self {
-        StepReport { step, lr, grad_norm, clip, skipped, nonfinite, stats }
+        let overflowed = overflowed.unwrap_or_else(|| PyTuple::empty(py).unbind());
+        StepReport { step, lr, grad_norm, clip, skipped, nonfinite, stats, overflowed }
+    }
+
+    #[getter]
+    fn overflowed(&self, py: Python<'_>) -> Py<PyTuple> {
+        self.overflowed.clone_ref(py)
     }
 
     #[getter]
@@ -75,8 +88,10 @@ impl StepReport {
     }
 
     fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
-        let names = ["step", "lr", "grad_norm", "clip", "skipped", "nonfinite", "stats"];
-        let shown = if self.stats.is_some() { 7 } else { 6 };
+        let names =
+            ["step", "lr", "grad_norm", "clip", "skipped", "nonfinite", "stats", "overflowed"];
+        let overflows = !self.overflowed.bind(py).is_empty();
+        let shown = if overflows { 8 } else { 6 + usize::from(self.stats.is_some()) };
         described("StepReport", &names[..shown], &self.fields(py)?)
     }
 
@@ -93,16 +108,18 @@ impl StepReport {
         };
         let equal = bits(self) == bits(other)
             && self.nonfinite.bind(py).eq(&other.nonfinite)?
-            && self.stats(py).into_pyobject(py)?.eq(other.stats(py))?;
+            && self.stats(py).into_pyobject(py)?.eq(other.stats(py))?
+            && self.overflowed.bind(py).eq(&other.overflowed)?;
         Ok(PyBool::new(py, equal).to_owned().into_any())
     }
 }
 
 impl StepReport {
     fn fields<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
-        let StepReport { step, lr, grad_norm, clip, skipped, nonfinite, stats } = self;
+        let StepReport { step, lr, grad_norm, clip, skipped, nonfinite, stats, overflowed } = self;
         let (nonfinite, stats) = (nonfinite.bind(py), stats.as_ref().map(|stats| stats.bind(py)));
-        (*step, *lr, *grad_norm, *clip, *skipped, nonfinite, stats).into_pyobject(py)
+        let overflowed = overflowed.bind(py);
+        (*step, *lr, *grad_norm, *clip, *skipped, nonfinite, stats, overflowed).into_pyobject(py)
     }
 }
 

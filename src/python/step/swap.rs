@@ -6,7 +6,7 @@ use numpy::PyUntypedArrayMethods;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use crate::array::checks::written;
+use crate::array::checks::{parameter_of, written};
 use crate::array::memory::Memory;
 use crate::array::occupant::Occupant;
 use crate::array::overlap::{first_file_overlap, first_overlap};
@@ -16,7 +16,7 @@ use crate::model::Model;
 use crate::model::leaf::Active;
 use crate::step::guarded::{Guarded, model_in};
 use thalweg::array::layout::Order;
-use thalweg::array::pointer::{ARRAYS, GRADIENT, Pointer, STATE};
+use thalweg::array::pointer::{ARRAYS, GRADIENT, LOW, PARAMETER, Pointer, STATE};
 use thalweg::error::Quoted;
 use thalweg::machine::fork;
 use thalweg::machine::levels::Level;
@@ -24,7 +24,7 @@ use thalweg::machine::threads::{num_threads, useful_threads};
 use thalweg::number::element::Kind;
 use thalweg::rule::{Numbers, Swap};
 use thalweg::update::plan::{Plan, Task};
-use thalweg::update::tensor::Tensor;
+use thalweg::update::tensor::{Narrow, Tensor};
 
 /// Swaps the contents of averages and of the parameters, which are given by name. With `held`,
 /// marks the averages and the optimizer of the parameters as held; without, swaps back and removes
@@ -50,8 +50,7 @@ pub fn swap(
             owner.prepare_writing(py)?;
             owner.begin_writing();
         }
-        let mark = owner_model.as_deref_mut().map(|owner| &mut owner.held);
-        let done = swap_arrays(py, model, params, (held, mark));
+        let done = swap_arrays(py, model, params, (held, owner_model.as_deref_mut()));
         if let (Some(model), Some(owner)) = (owner_model, owner) {
             // Swapping in leaves its `begin_writing` without a finish, so that the record shows no
             // whole state inside the block. Swapping back finishes both.
@@ -70,7 +69,7 @@ fn swap_arrays(
     py: Python<'_>,
     model: &mut Model,
     params: &Bound<'_, PyDict>,
-    (held, owner): (bool, Option<&mut bool>),
+    (held, owner): (bool, Option<&mut Model>),
 ) -> Outcome<()> {
     let averages: Vec<(&String, &Active)> = (model.leaves.iter())
         .filter(|leaf| !model.classes[leaf.class].frozen)
@@ -99,8 +98,13 @@ fn swap_arrays(
     let mut tasks = Vec::with_capacity(averages.len());
     for (object, (name, active)) in objects.iter().zip(&averages) {
         let what = || format!("parameter {}", Quoted(name));
-        let (array, storage) = written(object, what)?;
-        if *array.shape() != *active.p.shape || storage != active.p.storage {
+        let leaf = owner.as_deref().and_then(|owner| owner.leaf(name).ok());
+        let low = leaf.and_then(|leaf| leaf.active.as_ref()).and_then(Active::low);
+        let (array, storage) = match low {
+            Some(_) => parameter_of(object, what, leaf.is_some_and(|leaf| leaf.bits))?,
+            None => written(object, what)?,
+        };
+        if *array.shape() != *active.p.shape || storage.whole() != active.p.storage {
             return Err(Refusal::Value(format!(
                 "{} must be {}, as its average is, got {}",
                 what(),
@@ -118,11 +122,24 @@ fn swap_arrays(
         let mut strides = [memory.strides; ARRAYS];
         (pointers[GRADIENT], strides[GRADIENT]) = (zero, &none);
         (pointers[STATE], strides[STATE]) = (average, &active.p.strides);
+        let mut low_of = None;
+        if let Some(low) = low {
+            let pointer = low.recheck(py, "", || format!("the state of {}", Quoted(name)))?;
+            (pointers[LOW], strides[LOW], low_of) = (pointer, &low.strides, Some(PARAMETER));
+        }
         // SAFETY: the arrays are checked above, and for overlaps below, before the update runs.
         // `objects` and the model keep them alive. The caller guarantees that no other thread
         // resizes or writes them meanwhile. The gradient has strides of 0: every index is the one
         // element of `zeros`.
-        let tensor = unsafe { Tensor::new(memory.shape, pointers, strides, 1, Order::Memory) };
+        let tensor = unsafe {
+            let narrow = Narrow { step: 1, bases: std::ptr::null_mut(), low_of };
+            match low_of {
+                Some(_) => {
+                    Tensor::narrow(memory.shape, pointers, strides, 1, Order::Memory, narrow)
+                }
+                None => Tensor::new(memory.shape, pointers, strides, 1, Order::Memory),
+            }
+        };
         tasks.push(Task { tensor, update: usize::from(storage.element() == Kind::F64) });
     }
     if let Some((earlier, later)) = first_overlap(&occupants).or(in_files) {
@@ -147,7 +164,7 @@ fn swap_arrays(
             Plan::default().run(&mut tasks, &updates, Level::current(), threads)?;
             *mark = held;
             if let Some(owner) = owner {
-                *owner = held;
+                owner.held = held;
             }
             Ok(())
         })

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 
 use numpy::PyUntypedArray;
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::{PyDict, PyTuple};
 
 use crate::array::counts::ShownCounts;
 use crate::interpreter::errors::{Outcome, Refusal};
@@ -48,6 +48,8 @@ pub struct Request<'a, 'py> {
     /// An array for the numbers of updates; see `Updater.show_steps`.
     pub shown: Option<&'a Bound<'py, PyUntypedArray>>,
     pub counters: &'a Counters,
+    /// The optimizer of the parameters that are averaged: it has what narrow ones lack.
+    pub owner: Option<&'a Model>,
 }
 
 /// Takes one step.
@@ -125,7 +127,7 @@ pub fn take(
         measured: request.stats,
     };
     model.prepare_writing(py)?;
-    bind(py, model, work, part.numbers, part.number, &setting)?;
+    bind(py, (model, request.owner), work, part.numbers, part.number, &setting)?;
 
     let Model { leaves, sorted, open, record, .. } = model;
     let shown = request.shown.map(|array| ShownCounts::of(array, leaves.len())).transpose()?;
@@ -187,6 +189,8 @@ pub fn take(
     } else {
         None
     };
+    let overflowed: Vec<_> = batch.overflowed().map(|leaf| leaves[leaf].key.bind(py)).collect();
+    let overflowed = PyTuple::new(py, overflowed)?.unbind();
     Ok(StepReport {
         step: counters.steps.load(Ordering::Relaxed),
         lr: part.lr,
@@ -195,5 +199,6 @@ pub fn take(
         skipped,
         nonfinite: nonfinite.unbind(),
         stats,
+        overflowed,
     })
 }

@@ -17,7 +17,7 @@ use crate::interpreter::types::type_name;
 use thalweg::error::Quoted;
 use thalweg::machine::threads::THREADS_MAX;
 use thalweg::number::element::Kind;
-use thalweg::rule::{Hyperparameter, Numbers};
+use thalweg::rule::{Format, Hyperparameter, Numbers};
 
 /// A number, or a callable that returns one for the 1-based step.
 #[derive(Debug)]
@@ -131,23 +131,27 @@ fn described(object: &Bound<'_, PyAny>) -> PyResult<String> {
 #[derive(Debug)]
 pub struct Class {
     pub frozen: bool,
+    /// The format of state.
+    pub format: Format,
     values: Vec<(Hyperparameter, Value)>,
     lr_scales: Vec<Value>,
 }
 
 impl Class {
-    /// From `{"frozen": bool, "lr_scale": (...), name: number or callable}`. `kinds` are the
+    /// From `{"frozen": bool, "state": format, "lr_scale": (...), name: number or callable}`. `kinds` are the
     /// element types of the parameters in the class.
     pub fn extract(given: &Bound<'_, PyDict>, kinds: &[Kind]) -> Outcome<Self> {
         let frozen = given.get_item("frozen")?.map_or(Ok(false), |frozen| frozen.extract())?;
-        let mut class = Class { frozen, values: Vec::new(), lr_scales: Vec::new() };
+        let format =
+            given.get_item(FORMAT)?.map_or(Ok(Format::default()), |given| format(&given))?;
+        let mut class = Class { frozen, format, values: Vec::new(), lr_scales: Vec::new() };
         // The strictest type decides. Without parameters that train, any value that fits float64 is
         // accepted.
         let float32 = !frozen && kinds.contains(&Kind::F32);
         let strictest = if float32 { Kind::F32 } else { Kind::F64 };
         for (key, object) in given {
             let key: String = key.extract()?;
-            if key == "frozen" {
+            if key == "frozen" || key == FORMAT {
                 continue;
             } else if key == Hyperparameter::LrScale.name() {
                 for scale in object.cast::<PyTuple>().map_err(PyErr::from)? {
@@ -212,6 +216,21 @@ impl Class {
             Value::Number(_) => None,
         })
     }
+}
+
+/// The key of the format of state.
+const FORMAT: &str = "state";
+
+/// The format of state with this name.
+pub fn format(given: &Bound<'_, PyAny>) -> Outcome<Format> {
+    let name = text(FORMAT, given)?;
+    let found = Format::ALL.into_iter().find(|format| format.name() == name);
+    found.ok_or_else(|| {
+        Refusal::Value(format!(
+            "state must be 'full', 'bfloat16' or 'compact', got {}",
+            Quoted(&name)
+        ))
+    })
 }
 
 /// Sets a hyperparameter, if the rule has it.

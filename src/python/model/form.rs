@@ -1,0 +1,145 @@
+//! The arrays beside a parameter: the state of its rule, and what narrow storages need.
+
+use numpy::PyUntypedArray;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyTuple};
+use thalweg::array::pointer::MAX_STATE;
+use thalweg::array::storage::{Storage, e5m3};
+use thalweg::rule::{Format, StateSpec};
+
+use crate::array::checks::plain;
+
+/// The name of what a narrow parameter lacks.
+const LOW: &str = "low";
+
+/// The arrays beside a parameter.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Form {
+    specs: &'static [StateSpec],
+    storages: [Storage; MAX_STATE],
+    low: bool,
+}
+
+/// An array's name, dtype and shape.
+pub type DescribedPart<'py> = (&'static str, &'static str, Bound<'py, PyTuple>);
+
+/// One of these arrays.
+#[derive(Clone, Copy, Debug)]
+pub struct Part {
+    pub name: &'static str,
+    pub storage: Storage,
+    shape: Shape,
+}
+
+/// The shape of an array, and its order in memory.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Shape {
+    /// As the parameter.
+    Like,
+    /// The parameter's shape, in logical order.
+    Logical,
+    /// One entry for each block of the parameter's elements.
+    Blocks,
+}
+
+impl Form {
+    /// The form of a parameter of this storage with these state arrays.
+    pub fn new(
+        specs: &'static [StateSpec],
+        format: Format,
+        parameter: Storage,
+        len: usize,
+    ) -> Self {
+        let whole = parameter.whole();
+        let mut storages = [whole; MAX_STATE];
+        for (storage, spec) in storages.iter_mut().zip(specs) {
+            *storage = format.storage(spec.content, whole, len);
+        }
+        Form { specs, storages, low: !parameter.is_whole() }
+    }
+
+    /// The number of state arrays of the rule; they come first.
+    pub fn states(&self) -> usize {
+        self.specs.len()
+    }
+
+    /// Whether every array is whole.
+    pub fn is_whole(&self) -> bool {
+        !self.low && self.storages.iter().all(|storage| storage.is_whole())
+    }
+
+    /// The arrays, in order.
+    pub fn parts(&self) -> impl Iterator<Item = Part> + '_ {
+        let state = self.specs.iter().zip(self.storages).map(|(spec, storage)| {
+            let shape = if storage == Storage::E5M3 { Shape::Logical } else { Shape::Like };
+            Part { name: spec.name, storage, shape }
+        });
+        let low = self.low.then_some(Part { name: LOW, storage: Storage::Low, shape: Shape::Like });
+        state.chain(self.blocked().map(Part::bases)).chain(low)
+    }
+
+    /// The state array that is kept in blocks.
+    fn blocked(&self) -> Option<&'static StateSpec> {
+        let mut states = self.specs.iter().zip(self.storages);
+        states.find(|(_, storage)| *storage == Storage::E5M3).map(|(spec, _)| spec)
+    }
+
+    /// The position of the exponents of blocks among the arrays.
+    pub fn bases(&self) -> Option<usize> {
+        self.blocked().map(|_| self.states())
+    }
+
+    /// The position of what a narrow parameter lacks among the arrays.
+    pub fn low(&self) -> Option<usize> {
+        self.low.then(|| self.states() + usize::from(self.blocked().is_some()))
+    }
+
+    /// The arrays beside this parameter, described.
+    pub fn described<'py>(
+        &self,
+        parameter: &Bound<'py, PyUntypedArray>,
+    ) -> PyResult<Vec<DescribedPart<'py>>> {
+        let part = |part: Part| Ok((part.name, part.storage.numpy(), part.shape(parameter)?));
+        self.parts().map(part).collect()
+    }
+
+    /// The name of the array at a position.
+    pub fn name(&self, position: usize) -> &'static str {
+        self.parts().nth(position).map_or("", |part| part.name)
+    }
+}
+
+impl Part {
+    fn bases(of: &StateSpec) -> Self {
+        Part { name: of.base, storage: Storage::E5M3, shape: Shape::Blocks }
+    }
+
+    /// The shape of the array beside this parameter.
+    fn shape<'py>(&self, parameter: &Bound<'py, PyUntypedArray>) -> PyResult<Bound<'py, PyTuple>> {
+        use numpy::PyUntypedArrayMethods as _;
+        match self.shape {
+            Shape::Blocks => PyTuple::new(parameter.py(), [parameter.len().div_ceil(e5m3::BLOCK)]),
+            Shape::Like | Shape::Logical => PyTuple::new(parameter.py(), parameter.shape()),
+        }
+    }
+
+    /// Zeros for the array beside this parameter, as a plain ndarray.
+    pub fn zeros<'py>(
+        &self,
+        parameter: &Bound<'py, PyUntypedArray>,
+    ) -> PyResult<Bound<'py, PyUntypedArray>> {
+        let py = parameter.py();
+        let (numpy, dtype) = (py.import("numpy")?, self.storage.numpy());
+        let zeros = match self.shape {
+            Shape::Like => {
+                let keywords = PyDict::new(py);
+                keywords.set_item("dtype", dtype)?;
+                numpy.call_method("zeros_like", (plain(parameter)?,), Some(&keywords))?
+            }
+            Shape::Logical | Shape::Blocks => {
+                numpy.call_method1("zeros", (self.shape(parameter)?, dtype))?
+            }
+        };
+        Ok(zeros.cast_into::<PyUntypedArray>()?)
+    }
+}
