@@ -33,11 +33,12 @@
 //!
 //! `unsafe` is denied except in `machine::levels` (functions that enable an instruction set),
 //! `float_mode` (a control register), `prefetch` (an instruction), `pointer`, `across`, `tensor`,
-//! `passes`, `apply`, `norm` and `views` (elements of arrays given by address), `plan` (each
-//! element goes to one thread), `pool` (pointers to a leaked pool and to its region), `team`
-//! (functions of a loaded library), `cores` (system calls about threads), `fork` (handlers that the
-//! C library calls), `checkpoint::record_locks` (a system call without a function in std) and
-//! `pages` (advice about memory). The crate in `src/python` allows it in the files that bind arrays.
+//! `passes`, `lines`, `narrow`, `apply`, `norm` and `views` (elements of arrays given by address),
+//! `plan` (each element goes to one thread), `pool` (pointers to a leaked pool and to its region),
+//! `team` (functions of a loaded library), `cores` (system calls about threads), `fork` (handlers
+//! that the C library calls), `checkpoint::record_locks` (a system call without a function in std)
+//! and `pages` (advice about memory). The crate in `src/python` allows it in the files that bind
+//! arrays.
 //!
 //! # Examples
 //!

@@ -27,9 +27,23 @@ struct Kernel {
 
 /// A rule is compiled for each element type twice: for slices, and for gradients that lie across.
 /// Rules that train are compiled for slices again, with norms in the same pass. Adam is compiled
-/// twice as often, for usual coefficients and for any.
-const KERNELS: [Kernel; 8] = [
-    Kernel { name: "Adam, AMSGrad, f32", has: &["sqrtps", "divps"], lacks: &[], count: 12 },
+/// twice as often, for usual coefficients and for any; for usual ones of `f32` also for narrow
+/// arrays, which are decoded and encoded as integers: `f32` parameters and gradients, and `bfloat16`
+/// parameters with gradients of either type.
+const KERNELS: [Kernel; 10] = [
+    Kernel { name: "Adam, AMSGrad, f32", has: &["sqrtps", "divps"], lacks: &["paddd"], count: 12 },
+    Kernel {
+        name: "Adam, two moments in bfloat16",
+        has: &["sqrtps", "divps", "paddd"],
+        lacks: &["maxps"],
+        count: 3,
+    },
+    Kernel {
+        name: "Adam, second moments in blocks",
+        has: &["sqrtps", "divps", "paddd", "maxps"],
+        lacks: &[],
+        count: 3,
+    },
     Kernel { name: "Adam, AMSGrad, f64", has: &["sqrtpd", "divpd"], lacks: &[], count: 12 },
     Kernel {
         name: "SGD, momentum, decay, average, f32",
@@ -78,6 +92,11 @@ impl<'a> Instruction<'a> {
 
     fn is_packed(&self) -> bool {
         self.name.ends_with("ps") || self.name.ends_with("pd")
+    }
+
+    /// Whether it shifts or adds the bits of `f32` numbers in vectors, as encodings do.
+    fn is_encoding(&self) -> bool {
+        matches!(self.name, "pslld" | "psrld" | "psrad" | "paddd" | "psubd")
     }
 
     fn jump(&self) -> Option<u64> {
@@ -207,8 +226,10 @@ fn narrow<'a>(body: &[Instruction<'a>], register: &str) -> Vec<Instruction<'a>> 
     if arithmetic().all(|i| i.name.starts_with("sub")) {
         return Vec::new();
     }
-    let fits = |i: &Instruction<'_>| i.is_packed() && i.operands.contains(register);
-    arithmetic().filter(|i| !fits(i)).copied().collect()
+    let fits =
+        |i: &Instruction<'_>| (i.is_packed() || i.is_encoding()) && i.operands.contains(register);
+    let work = |i: &&Instruction<'_>| i.is_arithmetic() || i.is_encoding();
+    body.iter().filter(work).filter(|i| !fits(i)).copied().collect()
 }
 
 #[test]

@@ -6,3 +6,4 @@ pub mod layout;
 pub mod pointer;
 pub mod prefetch;
 pub mod storage;
+pub(crate) mod tiles;

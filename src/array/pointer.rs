@@ -8,6 +8,7 @@ use std::hint::black_box;
 use crate::array::layout::Layout;
 use crate::array::prefetch;
 use crate::array::storage::dither::Dither;
+use crate::array::storage::nan::of_one_nan;
 use crate::array::storage::{Companion, Decoding, Encoding, Storage, match_narrow, match_whole};
 use crate::number::element::Element;
 
@@ -48,13 +49,17 @@ impl Pointer {
         Pointer::of(self.address.cast::<E>().wrapping_add(at))
     }
 
-    /// Whether array `k` of a traversal, which lies at this address, is a slice: plain, dense in
-    /// the traversal's order, and aligned.
+    /// Whether array `k` of a traversal, which lies at this address, is a slice of elements: plain,
+    /// dense in the traversal's order, and aligned.
     pub(crate) fn is_slice<const K: usize>(self, layout: &Layout<K>, k: usize) -> bool {
+        self.storage.is_plain() && self.is_dense(layout, k)
+    }
+
+    /// Whether array `k` of a traversal, which lies at this address, is a slice of what its storage
+    /// has in memory.
+    pub(crate) fn is_dense<const K: usize>(self, layout: &Layout<K>, k: usize) -> bool {
         let size = self.storage.size();
-        self.storage.is_plain()
-            && layout.is_dense(k, size)
-            && self.address.addr().is_multiple_of(size)
+        layout.is_dense(k, size) && self.address.addr().is_multiple_of(size)
     }
 
     /// Elements `start..start + len` of a dense array.
@@ -176,10 +181,10 @@ impl Pointer {
         // SAFETY: the caller's promise; `storage` names the type `S` of the elements.
         unsafe {
             match_whole!(self.storage, S => if <S as Decoding>::Element::KIND == E::KIND {
-                store(address, layout, k, start, buffer, |x| S::encode(cast(x), dither));
+                store(address, layout, k, start, buffer, |x| S::encode(S::prepared(cast(x)), dither));
             });
             match_narrow!(self.storage, S => if <S as Decoding>::Element::KIND == E::KIND {
-                store(address, layout, k, start, buffer, |x| S::encode(cast(x), dither));
+                store(address, layout, k, start, buffer, |x| S::encode(S::prepared(cast(x)), dither));
             });
         }
     }
@@ -219,7 +224,7 @@ impl Pointer {
     ) {
         // SAFETY: the caller's promise.
         unsafe {
-            store(self.address, layout, k, start, buffer, C::of);
+            store(self.address, layout, k, start, buffer, |x| C::of(of_one_nan(x)));
         }
     }
 }

@@ -151,11 +151,16 @@ impl<E: Element> AdamStep<E> {
 
     #[inline(always)]
     fn moments<const USUAL: bool>(&self, p: E, g: E, [m, v]: [E; 2]) -> [E; 2] {
-        let floors = E::FLOORS;
+        let flushed = [m.flush(E::FLOORS.average), v.flush(E::FLOORS.average_sq)];
+        self.moments_of_flushed::<USUAL>(p, g, flushed)
+    }
+
+    #[inline(always)]
+    fn moments_of_flushed<const USUAL: bool>(&self, p: E, g: E, [m, v]: [E; 2]) -> [E; 2] {
         let g = self.gradient.read::<USUAL>(p, g);
-        let h = g.flush(floors.square);
-        let m = self.first.of::<USUAL>(m.flush(floors.average), g);
-        let v = self.second.of::<USUAL>(v.flush(floors.average_sq), h * h);
+        let h = g.flush(E::FLOORS.square);
+        let m = self.first.of::<USUAL>(m, g);
+        let v = self.second.of::<USUAL>(v, h * h);
         [m, v]
     }
 
@@ -213,6 +218,13 @@ impl<E: Element> Formula<E, 2> for Usual<E> {
     #[inline(always)]
     fn state(&self, p: E, g: E, state: [E; 2]) -> [E; 2] {
         self.0.moments::<true>(p, g, state)
+    }
+
+    const FLOORS: [E; 2] = [E::FLOORS.average, E::FLOORS.average_sq];
+
+    #[inline(always)]
+    fn state_of_flushed(&self, p: E, g: E, state: [E; 2]) -> [E; 2] {
+        self.0.moments_of_flushed::<true>(p, g, state)
     }
 
     #[inline(always)]

@@ -32,6 +32,15 @@ pub trait Formula<E: Element, const N: usize>: Copy + Send + Sync {
         self.update(p, g, state).1
     }
 
+    /// Magnitudes below which the first part takes state numbers for zero.
+    const FLOORS: [E; N] = [E::ZERO; N];
+
+    /// The first part of state numbers that are zero or not below their floors.
+    #[inline(always)]
+    fn state_of_flushed(&self, p: E, g: E, state: [E; N]) -> [E; N] {
+        self.state(p, g, state)
+    }
+
     /// The second part: the new parameter, from the old one and the new state. Only called if the
     /// update is in parts.
     #[inline(always)]

@@ -1,4 +1,5 @@
-//! The only loop over a block of elements, generic over formula and element type.
+//! The loop over a block of elements, generic over formula and element type. Narrow arrays of the
+//! usual storages have one of their own in [`super::fused`], which decodes and encodes.
 //!
 //! The loop copies chunks of a fixed size into local arrays. The compiler then knows that they do
 //! not overlap, and turns a chunk into straight-line vector code at the full width of the CPU

@@ -31,6 +31,8 @@ pub(crate) struct Lines {
     layout: Layout<ARRAYS>,
     /// Arrays that are used where they lie.
     in_place: [bool; ARRAYS],
+    /// Whether every array is a slice of what its storage has in memory.
+    dense: bool,
     dither: Dither,
     bases: *mut u8,
     low_of: Option<usize>,
@@ -67,9 +69,11 @@ impl Lines {
         let in_place = std::array::from_fn(|k| {
             pointers[k].storage.element() == kind && pointers[k].is_slice(&layout, k)
         });
+        let dense = (0..ARRAYS).all(|k| pointers[k].is_dense(&layout, k));
         Lines {
             layout,
             in_place,
+            dense,
             dither: Dither::default(),
             bases: std::ptr::null_mut(),
             low_of: None,
@@ -88,6 +92,46 @@ impl Lines {
     /// Whether an element of a float16 parameter that was written left the range of float16.
     pub(crate) fn overflowed(&self) -> bool {
         self.overflowed.load(Ordering::Relaxed)
+    }
+
+    /// Whether every array is a slice of what its storage has in memory, in one order.
+    pub(crate) fn are_dense(&self) -> bool {
+        self.dense
+    }
+
+    /// The dither of the update.
+    pub(crate) fn dither(&self) -> &Dither {
+        &self.dither
+    }
+
+    /// The array that lacks what the one at [`LOW`] has.
+    pub(crate) fn low_of(&self) -> Option<usize> {
+        self.low_of
+    }
+
+    /// The codes of elements `start..start + len` in a block array, and the exponents of their
+    /// blocks.
+    ///
+    /// # Safety
+    ///
+    /// The array is this tensor's, has the storage `E5M3`, and nothing else uses these elements for
+    /// `'p`; `start` is a multiple of a block.
+    #[inline(always)]
+    pub(crate) unsafe fn blocks<'p>(
+        &self,
+        pointer: Pointer,
+        (start, len): (usize, usize),
+    ) -> (&'p mut [u8], &'p mut [u8]) {
+        debug_assert!(start.is_multiple_of(e5m3::BLOCK));
+        let bases = self.bases.wrapping_add(start / e5m3::BLOCK);
+        // SAFETY: the promise of `Tensor::narrow`: codes are dense in the order of the traversal,
+        // and every block has an exponent.
+        unsafe {
+            (
+                std::slice::from_raw_parts_mut(pointer.address.add(start), len),
+                std::slice::from_raw_parts_mut(bases, len.div_ceil(e5m3::BLOCK)),
+            )
+        }
     }
 
     /// Runs `work` on elements `start..start + len` of the traversal as slices of type `E`; at most
@@ -167,7 +211,7 @@ impl<E: Element> Part<'_, E> {
             if pointer.storage != Storage::E5M3 {
                 pointer.read_here(layout, k, start, self.slices[k].slice_mut::<E>(0, *len));
             } else if E::KIND == Kind::F32 {
-                let (codes, bases) = self.blocks(pointer);
+                let (codes, bases) = lines.blocks(pointer, (start, *len));
                 e5m3::decode(codes, bases, self.slices[k].slice_mut(0, *len));
             }
             if E::KIND == Kind::F32 && lines.low_of == Some(k) {
@@ -194,7 +238,7 @@ impl<E: Element> Part<'_, E> {
                 let buffer = self.slices[k].slice::<E>(0, *len);
                 pointer.write(layout, k, start, buffer, &lines.dither);
             } else if E::KIND == Kind::F32 {
-                let (codes, bases) = self.blocks(pointer);
+                let (codes, bases) = lines.blocks(pointer, (start, *len));
                 e5m3::encode(self.slices[k].slice(0, *len), &lines.dither, codes, bases);
             }
             if E::KIND == Kind::F32 && lines.low_of == Some(k) {
@@ -206,25 +250,6 @@ impl<E: Element> Part<'_, E> {
                     pointers[LOW].write_low::<C, _>(layout, LOW, start, buffer);
                 });
             }
-        }
-    }
-
-    /// The part's codes in a block array, and the exponents of their blocks.
-    ///
-    /// # Safety
-    ///
-    /// As [`Part::new`]; the array has the storage `E5M3`.
-    #[inline(always)]
-    unsafe fn blocks<'p>(&self, pointer: Pointer) -> (&'p mut [u8], &'p mut [u8]) {
-        debug_assert!(self.start.is_multiple_of(e5m3::BLOCK));
-        let bases = self.lines.bases.wrapping_add(self.start / e5m3::BLOCK);
-        // SAFETY: the promise of `Tensor::narrow`: codes are dense in the order of the traversal,
-        // and every block has an exponent.
-        unsafe {
-            (
-                std::slice::from_raw_parts_mut(pointer.address.add(self.start), self.len),
-                std::slice::from_raw_parts_mut(bases, self.len.div_ceil(e5m3::BLOCK)),
-            )
         }
     }
 }

@@ -2,8 +2,10 @@
 //! threads.
 
 pub(crate) mod apply;
+pub(crate) mod fused;
 pub(crate) mod kernel;
 pub(crate) mod lines;
+pub(crate) mod narrow;
 pub(crate) mod passes;
 pub mod plan;
 pub mod statistics;

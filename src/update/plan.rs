@@ -11,9 +11,9 @@ use crate::machine::portions::{Piece, Portions};
 use crate::number::float_mode::in_default_mode;
 use crate::number::sums::{BLOCK, Blocks, Found};
 use crate::rule::Update;
-use crate::update::apply;
 use crate::update::statistics::Norms;
 use crate::update::tensor::{GRAIN, Tensor};
+use crate::update::{apply, narrow};
 
 /// A tensor and the update to apply to it.
 #[derive(Debug)]
@@ -130,7 +130,7 @@ unsafe fn run_piece(
     // SAFETY: the caller's promise.
     unsafe {
         match (&updates[*update], found) {
-            (Update::F32(update), None) => apply::update(tensor, update, level, start, len),
+            (Update::F32(update), None) => narrow::update(tensor, update, level, start, len),
             (Update::F64(update), None) => apply::update(tensor, update, level, start, len),
             (Update::F32(update), Some(found)) => {
                 apply::update_measured(tensor, update, level, (start, len), found);

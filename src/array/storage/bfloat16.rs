@@ -2,18 +2,13 @@
 //! has what was cut off; state is dithered.
 
 use super::dither::Dither;
+use super::nan::of_one_nan;
 use super::{Companion, Decoding, Encoding};
 
 /// The bits of a bfloat16.
 #[derive(Clone, Copy, Debug)]
 #[repr(transparent)]
 pub(crate) struct Bfloat16(u16);
-
-/// The bits of an `f32`, of one NaN for all.
-#[inline(always)]
-pub(super) fn bits(x: f32) -> u32 {
-    if x.is_nan() { 0x7FC0_0000 } else { x.to_bits() }
-}
 
 impl Decoding for Bfloat16 {
     type Element = f32;
@@ -28,7 +23,12 @@ impl Encoding for Bfloat16 {
     /// The nearest; halves go up in magnitude.
     #[inline(always)]
     fn encode(element: f32, _: &Dither) -> Self {
-        Bfloat16((bits(element).wrapping_add(0x8000) >> 16) as u16)
+        Bfloat16((element.to_bits().wrapping_add(0x8000) >> 16) as u16)
+    }
+
+    #[inline(always)]
+    fn prepared(element: f32) -> f32 {
+        of_one_nan(element)
     }
 }
 
@@ -44,12 +44,24 @@ impl Decoding for Dithered {
     fn decode(self) -> f32 {
         Bfloat16(self.0).decode()
     }
+
+    /// Compares before it decodes, while twice as many fit a vector. The floor is a power of two.
+    #[inline(always)]
+    fn flushed(self, floor: f32) -> f32 {
+        let least = (floor.to_bits() >> 16) as u16;
+        Dithered(if self.0 & 0x7FFF < least { 0 } else { self.0 }).decode()
+    }
 }
 
 impl Encoding for Dithered {
     #[inline(always)]
     fn encode(element: f32, dither: &Dither) -> Self {
-        Dithered((bits(element).wrapping_add(dither.word) >> 16) as u16)
+        Dithered((element.to_bits().wrapping_add(dither.word) >> 16) as u16)
+    }
+
+    #[inline(always)]
+    fn prepared(element: f32) -> f32 {
+        of_one_nan(element)
     }
 }
 
@@ -67,7 +79,7 @@ impl Companion for LowerHalf {
 
     #[inline(always)]
     fn of(element: f32) -> Self {
-        LowerHalf(bits(element) as i16)
+        LowerHalf(element.to_bits() as i16)
     }
 }
 
@@ -82,8 +94,9 @@ mod tests {
         for upper in special.into_iter().flat_map(|upper| [upper, upper | 0x8000]) {
             for lower in 0..=0xFFFF {
                 let x = f32::from_bits(upper << 16 | lower);
-                let live = Bfloat16::encode(x, &Dither::default()).decode();
-                let whole = LowerHalf::of(x).join(live);
+                let one = of_one_nan(x);
+                let live = Bfloat16::encode(one, &Dither::default()).decode();
+                let whole = LowerHalf::of(one).join(live);
                 let error = (f64::from(live) - f64::from(x)).abs();
                 assert!(whole.to_bits() == x.to_bits() || whole.is_nan() && x.is_nan(), "{x:e}");
                 assert!(live.is_nan() == x.is_nan());

@@ -6,8 +6,8 @@
 
 use std::hint::black_box;
 
-use super::bfloat16::bits;
 use super::dither::{Dither, STRATA};
+use super::nan::of_one_nan;
 
 /// Elements that share an exponent.
 pub const BLOCK: usize = 64;
@@ -21,6 +21,8 @@ const OCTAVES: u32 = 31;
 /// The smallest exponent of a block that has anything: 2^-115, below which second moments count as
 /// zero.
 const LEAST: u32 = 12;
+/// The exponent of a block that has a NaN.
+const MOST: u32 = 255 - OCTAVES;
 
 /// Decodes elements from the start of a block on; one exponent for each block.
 #[inline(always)]
@@ -40,22 +42,27 @@ pub(crate) fn decode(codes: &[u8], bases: &[u8], places: &mut [f32]) {
 
 #[inline(always)]
 fn decode_block(codes: &[u8; BLOCK], base: u8, places: &mut [f32; BLOCK]) {
-    let floor = floor(base);
     let (codes, _) = codes.as_chunks::<STRATA>();
     let (places, _) = places.as_chunks_mut::<STRATA>();
+    let floor = floor(base);
     for (codes, places) in codes.iter().zip(places) {
-        let codes = *black_box(codes);
-        let mut made = [0.0; STRATA];
-        for k in 0..STRATA {
-            made[k] = value(codes[k], floor);
-        }
-        *places = made;
+        *places = numbers(black_box(codes), floor);
     }
 }
 
-/// The bits of the smallest number of a block.
+/// The numbers of codes in a block with this [floor].
 #[inline(always)]
-fn floor(base: u8) -> u32 {
+pub(crate) fn numbers(codes: &[u8; STRATA], floor: u32) -> [f32; STRATA] {
+    let mut made = [0.0; STRATA];
+    for k in 0..STRATA {
+        made[k] = value(codes[k], floor);
+    }
+    made
+}
+
+/// The bits of the smallest number of a block with this exponent.
+#[inline(always)]
+pub(crate) fn floor(base: u8) -> u32 {
     u32::from(base) << EXPONENT
 }
 
@@ -64,7 +71,17 @@ fn value(code: u8, floor: u32) -> f32 {
     f32::from_bits((u32::from(code) << CUT) + floor)
 }
 
-/// Encodes numbers that are at least zero or NaN, from the start of a block on.
+/// Whether every block is as [`encode`] makes it: its numbers are zero, at least 2^-115, or NaN
+/// without a sign. Codes are from the start of a block on.
+pub(crate) fn are_made(codes: &[u8], bases: &[u8]) -> bool {
+    let is_zero = |codes: &[u8]| codes.iter().all(|code| *code == 0);
+    codes.chunks(BLOCK).zip(bases).all(|(codes, base)| match u32::from(*base) {
+        LEAST..=MOST => true,
+        base => base == 0 && is_zero(codes),
+    })
+}
+
+/// Encodes numbers from the start of a block on. Negative ones count as zero.
 #[inline(always)]
 pub(crate) fn encode(values: &[f32], dither: &Dither, codes: &mut [u8], bases: &mut [u8]) {
     let (blocks, rest) = values.as_chunks::<BLOCK>();
@@ -84,28 +101,77 @@ pub(crate) fn encode(values: &[f32], dither: &Dither, codes: &mut [u8], bases: &
 
 #[inline(always)]
 fn encode_block(values: &[f32; BLOCK], dither: &Dither) -> ([u8; BLOCK], u8) {
-    let mut top = 0_i32;
-    for value in black_box(values) {
-        let bits = bits(*value) as i32;
-        top = if bits > top { bits } else { top };
-    }
-    let base = base(top as u32);
-    let floor = (base << EXPONENT) as i32;
-    let words = dither.strata;
-    let mut made = [0; BLOCK];
-    let (codes, _) = made.as_chunks_mut::<STRATA>();
+    let (mut clean, mut made) = ([[0.0; STRATA]; BLOCK / STRATA], [0; BLOCK]);
     let (values, _) = values.as_chunks::<STRATA>();
-    for (codes, values) in codes.iter_mut().zip(values) {
+    for (clean, values) in clean.iter_mut().zip(values) {
         let values = *black_box(values);
+        for k in 0..STRATA {
+            let value = if values[k] <= 0.0 { 0.0 } else { values[k] };
+            clean[k] = of_one_nan(value);
+        }
+    }
+    let scale = Scale::of(&clean, dither);
+    let (codes, _) = made.as_chunks_mut::<STRATA>();
+    for (codes, clean) in codes.iter_mut().zip(&clean) {
+        *codes = scale.codes(*black_box(clean));
+    }
+    (made, scale.base())
+}
+
+/// The numbers of a block: zero, positive, or NaN as arithmetic makes it.
+pub(crate) type Numbers = [[f32; STRATA]; BLOCK / STRATA];
+
+/// How the numbers of a block are encoded.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Scale {
+    /// The smallest number of the block.
+    floor: f32,
+    /// The dither, less the bits of the floor.
+    words: [u32; STRATA],
+}
+
+/// The bits of the one NaN; those of all that arithmetic makes are as large or have a sign.
+const NAN: u32 = 0x7FC0_0000;
+
+impl Scale {
+    #[inline(always)]
+    pub(crate) fn of(numbers: &Numbers, dither: &Dither) -> Self {
+        let mut tops = [0; STRATA];
+        for numbers in numbers {
+            for k in 0..STRATA {
+                tops[k] = tops[k].max(numbers[k].to_bits());
+            }
+        }
+        // An integer maximum, which is right for NaN and which the compiler reduces by itself.
+        let mut top = 0;
+        for of_lane in tops {
+            top = top.max(of_lane);
+        }
+        let floor = base(top.min(NAN)) << EXPONENT;
+        let mut words = dither.strata;
+        for word in &mut words {
+            *word = word.wrapping_sub(floor);
+        }
+        Scale { floor: f32::from_bits(floor), words }
+    }
+
+    /// The exponent of the block.
+    #[inline(always)]
+    pub(crate) fn base(&self) -> u8 {
+        (self.floor.to_bits() >> EXPONENT) as u8
+    }
+
+    #[inline(always)]
+    pub(crate) fn codes(&self, numbers: [f32; STRATA]) -> [u8; STRATA] {
+        let Scale { floor, words } = *self;
         let mut made = [0; STRATA];
         for k in 0..STRATA {
-            let bits = bits(values[k]) as i32;
-            let kept = if bits > floor { bits } else { floor } as u32;
-            made[k] = (kept.wrapping_sub(floor as u32).wrapping_add(words[k]) >> CUT) as u8;
+            // A NaN stays, because this comparison is false.
+            let kept = if floor > numbers[k] { floor } else { numbers[k] };
+            made[k] = (kept.to_bits().min(NAN).wrapping_add(words[k]) >> CUT) as u8;
         }
-        *codes = made;
+        made
     }
-    (made, base as u8)
 }
 
 /// The exponent of a block from the bits of its largest number, such that this number has a code

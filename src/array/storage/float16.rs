@@ -1,7 +1,7 @@
 //! float16: half precision of IEEE 754. A companion array has what a parameter has beyond it.
 
-use super::bfloat16::bits;
 use super::dither::Dither;
+use super::nan::of_one_nan;
 use super::{Companion, Decoding, Encoding};
 
 /// The bits of a float16.
@@ -48,7 +48,7 @@ impl Encoding for Float16 {
     /// The nearest; halves go to the even one.
     #[inline(always)]
     fn encode(element: f32, _: &Dither) -> Self {
-        let bits = bits(element);
+        let bits = element.to_bits();
         let magnitude = bits & !SIGN;
         let half = (1 << (FRACTION - 1)) - 1 + (magnitude >> FRACTION & 1);
         let normal = magnitude.wrapping_sub(BIAS).wrapping_add(half) >> FRACTION;
@@ -58,6 +58,11 @@ impl Encoding for Float16 {
         let value = if magnitude < BIAS + ONE { subnormal } else { normal };
         let value = if magnitude >= ENDLESS { endless } else { value };
         Float16((value | bits >> 16 & 0x8000) as u16)
+    }
+
+    #[inline(always)]
+    fn prepared(element: f32) -> f32 {
+        of_one_nan(element)
     }
 }
 
@@ -141,7 +146,7 @@ mod tests {
     /// Nearest by the definition: no other float16 is nearer, and of two as near it is the even one.
     #[test]
     fn numbers_become_the_nearest() {
-        let near = |x: f32| Float16::encode(x, &Dither::default()).0;
+        let near = |x: f32| Float16::encode(of_one_nan(x), &Dither::default()).0;
         for bits in 0..0x7C00_u16 {
             let (this, next) = (Float16(bits).decode(), Float16(bits + 1).decode());
             let next = if next.is_finite() { next } else { 65536.0 };

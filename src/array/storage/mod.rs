@@ -1,8 +1,9 @@
 //! Storages: the meaning of an array's bytes.
 //!
 //! A rule computes in an [`Element`]. Memory holds either the element itself or an encoding of it.
-//! Encodings are decoded and encoded in the buffers that strided arrays use, so storages do not
-//! depend on rules, nor rules on storages. A new storage is a file here and a row of `storages!`.
+//! Encodings are decoded and encoded in the buffers that strided arrays use, the usual ones of
+//! training also in `tiles` without buffers, so storages do not depend on rules, nor
+//! rules on storages. A new storage is a file here and a row of `storages!`.
 
 mod bfloat16;
 pub(crate) mod dither;
@@ -10,6 +11,7 @@ pub mod e5m3;
 pub(crate) mod float16;
 #[cfg(feature = "toys")]
 mod halves;
+pub(crate) mod nan;
 mod plain;
 
 use safetensors::Dtype;
@@ -24,19 +26,32 @@ pub(crate) trait Decoding: Copy + 'static {
 
     /// The element that these bytes encode.
     fn decode(self) -> Self::Element;
+
+    /// The element, or zero if its magnitude is below `floor`.
+    #[inline(always)]
+    fn flushed(self, floor: Self::Element) -> Self::Element {
+        self.decode().flush(floor)
+    }
 }
 
 /// An element as it lies in memory that an update writes.
 pub(crate) trait Encoding: Decoding {
-    /// The value that is stored: the nearest, or a near one by the dither.
+    /// The value that is stored of a [prepared](Encoding::prepared) element: the nearest, or a near
+    /// one by the dither.
     fn encode(element: Self::Element, dither: &Dither) -> Self;
+
+    /// An element as [`Encoding::encode`] takes it: of one NaN, where an encoding has only one.
+    #[inline(always)]
+    fn prepared(element: Self::Element) -> Self::Element {
+        element
+    }
 }
 
 /// What a live parameter of fewer digits lacks, in an array beside it.
 pub(crate) trait Companion: Copy + 'static {
     /// The parameter: the live number with what it lacks.
     fn join(self, live: f32) -> f32;
-    /// What the live number of this parameter lacks.
+    /// What the live number of this parameter, of [one NaN](nan::of_one_nan), lacks.
     fn of(element: f32) -> Self;
 }
 
