@@ -320,7 +320,7 @@ def test_a_group_that_is_refused_changes_nothing() -> None:
     pair.backward()
     pair.ours.step()
     for bad in (
-        {"params": [torch.ones(2, dtype=torch.float16, requires_grad=True)]},
+        {"params": [torch.ones(2, dtype=torch.complex64, requires_grad=True)]},
         {"params": [torch.ones(2, requires_grad=True)], "lr": -1.0},
         {"params": [torch.ones(2, requires_grad=True)], "amsgrad": True},
     ):
@@ -356,14 +356,14 @@ def test_a_parameter_has_no_state_until_it_requires_a_gradient() -> None:
 
 
 def test_frozen_tensors_may_be_of_any_kind() -> None:
-    half = torch.ones(3, dtype=torch.bfloat16)
+    whole = torch.ones(3, dtype=torch.int64)
     elsewhere = torch.ones(3, device="meta")
     adapter = torch.ones(3, requires_grad=True)
-    opt = thalweg.torch.AdamW([half, elsewhere, adapter], lr=0.1, weight_decay=0.0)
+    opt = thalweg.torch.AdamW([whole, elsewhere, adapter], lr=0.1, weight_decay=0.0)
     adapter.grad = torch.ones(3)
     opt.step()
     assert torch.allclose(adapter, torch.full((3,), 0.9))
-    assert thalweg.torch.SGD([half]).param_groups[0]["params"][0] is half
+    assert thalweg.torch.SGD([whole]).param_groups[0]["params"][0] is whole
 
 
 def test_a_step_without_any_gradient_warns() -> None:

@@ -55,11 +55,10 @@ STRANGE = {
         ValueError,
         "'odd' must be on the CPU, got the meta device",
     ),
-    "float16": (lambda: one(dtype=torch.float16), TypeError, "'odd' must be .*, got torch.float16"),
-    "bfloat16": (
-        lambda: one(dtype=torch.bfloat16),
+    "float8": (
+        lambda: one().detach().to(torch.float8_e5m2).requires_grad_(),
         TypeError,
-        "'odd' must be .*, got torch.bfloat16",
+        "'odd' must be .* torch.bfloat16 or torch.float16, got torch.float8_e5m2",
     ),
     "complex": (
         lambda: one(dtype=torch.complex64),

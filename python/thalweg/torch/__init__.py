@@ -1,6 +1,7 @@
 """`AdamW`, `Adam` and `SGD` for PyTorch on the CPU, as replacements for those of `torch.optim`.
 
-They have torch's arguments, groups, hooks and state dicts; the step is thalweg's.
+They have torch's arguments, groups, hooks and state dicts; the step is thalweg's. Their state may
+be smaller, and bfloat16 and float16 parameters keep every digit of a float32.
 """
 
 from __future__ import annotations

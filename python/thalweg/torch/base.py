@@ -16,7 +16,7 @@ from torch.optim import optimizer as torchs
 from thalweg._core import holds
 from thalweg.torch.bound import Bound, Counts, Slot
 from thalweg.torch.groups import check_params, named
-from thalweg.torch.saved import check_state_dict, extras, own_keys, restored
+from thalweg.torch.saved import check_state_dict, extras, hidden, own_keys, restored, seen
 from thalweg.torch.shown import Shown
 from thalweg.torch.tensors import count_write
 
@@ -43,7 +43,8 @@ class Optimizer(torch.optim.Optimizer):
     """State by parameter, from its first update on, with torch's keys. The tensors are live. A
     tensor or entry assigned in their place is copied into them when the next step begins."""
 
-    _nonfinite: str
+    _given: dict[str, Any]
+    """Options that are in no group: the treatment of bad gradients, the format of state."""
     _bound: Bound | None
     _asleep: list[tuple[str, Any, int]]
     """Parameters that require no grad and have no state: no arrays are made before a gradient."""
@@ -51,8 +52,8 @@ class Optimizer(torch.optim.Optimizer):
     """The parameters of each group."""
     _shown: Shown
 
-    def __init__(self, params: Any, defaults: dict[str, Any], nonfinite: str) -> None:
-        self._nonfinite = nonfinite
+    def __init__(self, params: Any, defaults: dict[str, Any], **given: Any) -> None:
+        self._given = given
         self.report = None
         super().__init__(params, defaults)
         self._assemble(self.param_groups, {})
@@ -320,7 +321,8 @@ class Optimizer(torch.optim.Optimizer):
         Parameters
         ----------
         state_dict : dict
-            Only read; its contents are copied.
+            Only read; its contents are copied. State of another format is converted to that of this
+            optimizer: decoded exactly, and encoded once, to nearest.
 
         Raises
         ------
@@ -328,20 +330,25 @@ class Optimizer(torch.optim.Optimizer):
             If it does not fit; nothing is changed.
         """
         check_state_dict(state_dict)
-        super().load_state_dict(state_dict)
+        # Behind the user's hooks, because torch casts tensors to the dtype of their parameter next.
+        hook = self.register_load_state_dict_pre_hook(lambda _, saved: hidden(saved))
+        try:
+            super().load_state_dict(state_dict)
+        finally:
+            hook.remove()
 
     def __getstate__(self) -> dict[str, Any]:
         self._adopt(saving=True)
         counts = self._bound and self._bound.native.snapshot([])[0]
-        own = {"_nonfinite": self._nonfinite, "_counts": counts}
+        own = {"_given": self._given, "_counts": counts}
         return {**super().__getstate__(), **own}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         # Called for pickles and copies, and by torch's `load_state_dict` after its check of groups.
         if "_bound" not in self.__dict__:
-            self._nonfinite = state["_nonfinite"]
+            self._given = state["_given"]
             self.report = None
             self.defaults = state["defaults"]
         groups = [{**self.defaults, **group} for group in state["param_groups"]]
-        self._assemble(groups, state["state"], state.get("_counts"))
+        self._assemble(groups, seen(state["state"]), state.get("_counts"))
         super().__setstate__({})

@@ -8,10 +8,11 @@ import numpy as np
 import torch
 
 from thalweg import _core
+from thalweg.compact.decoding import LOW
 from thalweg.groups.rule import Rule
 from thalweg.torch.groups import copied
 from thalweg.torch.numbers import in_torchs_words
-from thalweg.torch.tensors import gradient_array, parameter_array
+from thalweg.torch.tensors import BITS, bits_of, gradient_array, parameter_array, tensor_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -36,6 +37,32 @@ class Slot(NamedTuple):
         """The slot of a parameter, after checking it."""
         return cls(name, param, group, parameter_array(name, param))
 
+    def again(self) -> Slot:
+        """The slot with the present memory of its parameter.
+
+        Raises
+        ------
+        ValueError
+            If bfloat16 numbers and others have replaced each other; the core compares the rest.
+        """
+        slot = Slot.of(*self[:3])
+        if (slot.array.dtype == BITS) != (self.array.dtype == BITS):
+            raise ValueError(
+                f"parameter {self.name!r} must be {_kind(self)} as before, got {_kind(slot)}; "
+                "make a new optimizer for another shape or dtype"
+            )
+        return slot
+
+    @property
+    def narrow(self) -> bool:
+        """Whether the parameter is bfloat16 or float16, and a part of its state completes it."""
+        return self.array.dtype.itemsize == 2
+
+
+def _kind(slot: Slot) -> str:
+    dtype = "bfloat16" if slot.array.dtype == BITS else slot.array.dtype
+    return f"{dtype} {slot.array.shape}"
+
 
 class Bound:
     """A native optimizer and the slots of its parameters, in its order.
@@ -47,7 +74,8 @@ class Bound:
     classes : list of dict
         Hyperparameters of each group.
     options : mapping
-        Settings that all groups share: the rule, its choices, the treatment of bad gradients.
+        Settings that all groups share: the rule, its choices, the format of the state, the
+        treatment of bad gradients.
     """
 
     def __init__(
@@ -61,18 +89,44 @@ class Bound:
         """Groups whose gradients are negated."""
         self.native = _core.Updater()
         rule, nonfinite = Rule.named(options["rule"]), options["nonfinite"]
-        self.counted = rule.keeps("exp_avg")
-        """Whether the state of torch's optimizer has a step count per parameter."""
-        self.first = "step" if self.counted else "momentum_buffer"
-        """A key in the state of every parameter that was updated."""
+        self.adam = rule.keeps("exp_avg")
+        self.counted = self.adam or options["state"] != "full"
+        """Whether the state has a step count per parameter. torch's SGD has none; here, the bits of
+        bfloat16 state depend on it."""
         choices = {key: options.get(key, False) for key in rule.choices}
         arrays = {slot.name: slot.array for slot in slots}
-        self.native.bind(arrays, rule.name, choices, nonfinite)
+        self._check_format(slots)
+        self.native.bind(arrays, rule.name, choices, nonfinite, _bfloat16(slots))
         assignment = [slot.group for slot in slots]
         in_torchs_words(
-            self.native.configure, classes, assignment, classes=classes, options=options
+            self.native.configure,
+            self._given(classes),
+            assignment,
+            classes=classes,
+            options=options,
         )
         self._take(slots, classes)
+
+    def first(self, slot: Slot) -> str:
+        """A key in the state of the parameter if it was updated and has state."""
+        return "step" if self.counted else LOW if slot.narrow else "momentum_buffer"
+
+    def _given(self, classes: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """The classes in the form of the core, with the format of their state."""
+        return [{**values, "state": self.options["state"]} for values in classes]
+
+    def _check_format(self, slots: Sequence[Slot]) -> None:
+        """Refuse float64 parameters that would have smaller state.
+
+        The core refuses them too, but advises a group with another format.
+        """
+        for slot in slots:
+            if self.options["state"] != "full" and slot.param.dtype is torch.float64:
+                raise ValueError(
+                    f"state of {slot.name!r} must be 'full', because the parameter is float64, got "
+                    f"{self.options['state']!r}; convert the parameter to float32, or give it an "
+                    "optimizer of its own"
+                )
 
     def _take(self, slots: Sequence[Slot], classes: list[dict[str, Any]]) -> None:
         self.slots, self.classes = list(slots), classes
@@ -80,17 +134,17 @@ class Bound:
         """Copies of the groups that have these hyperparameters, for `holds`; None if unknown."""
         self._pairs = [(slot.name, slot.param) for slot in slots]
         self._params = [slot.param for slot in slots]
+        self._bits = _bfloat16(slots)
         self._pointers = [*map(data_ptr, self._params)]
         self._strides = [*map(stride, self._params)]
 
     def extend(self, more: Sequence[Slot], classes: list[dict[str, Any]]) -> None:
         """Add slots, and adopt the present memory of the others, or change nothing."""
-        slots = [*(Slot.of(*slot[:3]) for slot in self.slots), *more]
+        slots = [*(slot.again() for slot in self.slots), *more]
+        self._check_format(more)
         tree = {slot.name: slot.array for slot in slots}
-        assignment = [slot.group for slot in slots]
-        in_torchs_words(
-            self.native.extend, tree, classes, assignment, classes=classes, options=self.options
-        )
+        arguments = tree, self._given(classes), [slot.group for slot in slots], _bfloat16(slots)
+        in_torchs_words(self.native.extend, *arguments, classes=classes, options=self.options)
         self._take(slots, classes)
 
     def lacks_momentum(self, classes: list[dict[str, Any]]) -> bool:
@@ -106,8 +160,9 @@ class Bound:
             # Not copied now: a schedule changes them again before the next step.
             self.groups = None
             assignment = [slot.group for slot in self.slots]
+            arguments = self._given(classes), assignment
             in_torchs_words(
-                self.native.configure, classes, assignment, classes=classes, options=self.options
+                self.native.configure, *arguments, classes=classes, options=self.options
             )
             self.classes = classes
         first = self.options["maximize"]
@@ -123,6 +178,15 @@ class Bound:
 
     def gradients(self) -> tuple[dict[str, Any], list[Any]]:
         """Gradients by name, negated for some groups, and the parameters that have one."""
+        grads, given = self._mixed() if self._bits else self._plain()
+        if self.negated:
+            for slot in self.slots:
+                if slot.group in self.negated and grads[slot.name] is not None:
+                    grads[slot.name] = _negative(grads[slot.name])
+        return grads, given
+
+    def _plain(self) -> tuple[dict[str, Any], list[Any]]:
+        """Gradients of parameters none of which is bfloat16, and the parameters that have one."""
         grads: dict[str, Any] = {}
         given = []
         # Few objects and calls: in a training loop, none of them is in a cache.
@@ -136,13 +200,44 @@ class Bound:
             except (RuntimeError, TypeError):
                 grads[name] = gradient_array(name, gradient)
             given.append(param)
-        if self.negated:
-            for slot in self.slots:
-                if slot.group in self.negated and grads[slot.name] is not None:
-                    grads[slot.name] = np.negative(grads[slot.name])
+        return grads, given
+
+    def _mixed(self) -> tuple[dict[str, Any], list[Any]]:
+        """As `_plain`, if some parameters are bfloat16."""
+        grads: dict[str, Any] = {}
+        given = []
+        for name, param in self._pairs:
+            gradient = param.grad
+            if gradient is None:
+                grads[name] = None
+                continue
+            bits = name in self._bits
+            try:
+                if not bits:
+                    grads[name] = gradient.numpy()
+                elif gradient.dtype is torch.bfloat16:
+                    grads[name] = bits_of(gradient)
+                else:  # checked, because the core would read any uint16 as bits
+                    grads[name] = gradient_array(name, gradient, bits=True)
+            except (RuntimeError, TypeError):
+                grads[name] = gradient_array(name, gradient, bits=bits)
+            given.append(param)
         return grads, given
 
     def tensors(self, slot: Slot) -> dict[str, Any]:
         """The state of a parameter, as tensors that share memory with the live arrays."""
         arrays = self.native.state(slot.name) or {}
-        return {key: torch.from_numpy(array) for key, array in arrays.items()}
+        return {key: tensor_of(array) for key, array in arrays.items()}
+
+
+def _bfloat16(slots: Sequence[Slot]) -> set[str]:
+    """Names of the parameters that are bfloat16."""
+    return {slot.name for slot in slots if slot.array.dtype == BITS}
+
+
+def _negative(gradient: NDArray[Any]) -> NDArray[Any]:
+    if gradient.dtype == BITS:
+        negated: NDArray[Any] = gradient ^ np.uint16(0x8000)
+    else:
+        negated = np.negative(gradient)
+    return negated

@@ -66,8 +66,12 @@ def _check_options(groups: list[dict[str, Any]]) -> None:
                 )
 
 
-def common(groups: list[dict[str, Any]], rule: str, choice: str, nonfinite: str) -> dict[str, Any]:
-    """Options of all groups in the form of the core; `choice` is the one that only `rule` has.
+def common(
+    groups: list[dict[str, Any]], rule: str, choice: str, given: dict[str, Any]
+) -> dict[str, Any]:
+    """Options of all groups in the form of the core.
+
+    `choice` is the one that only `rule` has; `given` are those that are in no group.
 
     Raises
     ------
@@ -79,7 +83,7 @@ def common(groups: list[dict[str, Any]], rule: str, choice: str, nonfinite: str)
         "rule": rule,
         choice: _same(groups, choice),
         "maximize": bool(groups[0]["maximize"]),
-        "nonfinite": nonfinite,
+        **given,
     }
 
 

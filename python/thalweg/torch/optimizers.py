@@ -23,14 +23,15 @@ class Adam(Optimizer):
     Parameters
     ----------
     params : iterable of Tensor, of (str, Tensor), or of dict
-        float32 or float64 tensors on the CPU, with any strides; or parameter groups. Names, from
-        ``model.named_parameters()`` with torch 2.5 or newer, are used in messages.
+        float32, float64, bfloat16 or float16 tensors on the CPU, with any strides; or parameter
+        groups. Names, from ``model.named_parameters()`` with torch 2.5 or newer, are used in
+        messages.
     lr : float or Tensor, default 1e-3
         Learning rate, at least 0.
     betas : tuple of two floats, default (0.9, 0.999)
         Decay of the first and second moment, each in [0, 1).
     eps : float, default 1e-8
-        Added to the root; at least 1e-15 for float32 parameters, 1e-120 for float64.
+        Added to the root; at least 1e-120 for float64 parameters, 1e-15 for others.
     weight_decay : float, default 0
         At least 0. As in torch, a penalty in the gradient: the ``l2`` of `thalweg.Adam`.
     amsgrad : bool, default False
@@ -46,6 +47,9 @@ class Adam(Optimizer):
     nonfinite : {"raise", "skip", "ignore"}, default "raise"
         Treatment of gradients that are NaN, infinite or too large to be squared. ``"ignore"`` uses
         them, as torch does.
+    state : {"full", "bfloat16", "compact"}, default "full"
+        Format of the moments of all parameters: 8, 4 or 3 bytes for each element. ``"full"`` alone
+        goes with `amsgrad` and with float64 parameters.
 
     Raises
     ------
@@ -57,6 +61,9 @@ class Adam(Optimizer):
     -----
     A parameter that does not require grad needs no memory until it has a gradient. The others get
     their state when the optimizer is made; `state` has it from their first update on.
+
+    A bfloat16 or float16 parameter has ``low`` in its `state`, what it lacks of a float32: each
+    step updates the float32 number of both.
 
     Examples
     --------
@@ -87,6 +94,7 @@ class Adam(Optimizer):
         fused: bool | None = None,
         decoupled_weight_decay: bool = False,
         nonfinite: str = "raise",
+        state: str = "full",
     ) -> None:
         defaults = {
             "lr": lr,
@@ -101,10 +109,10 @@ class Adam(Optimizer):
             "fused": fused,
             "decoupled_weight_decay": decoupled_weight_decay,
         }
-        super().__init__(params, defaults, nonfinite)
+        super().__init__(params, defaults, nonfinite=nonfinite, state=state)
 
     def _read(self, groups: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-        options = common(groups, "AdamW", "amsgrad", self._nonfinite)
+        options = common(groups, "AdamW", "amsgrad", self._given)
         return [_adam(position, group) for position, group in enumerate(groups)], options
 
 
@@ -133,7 +141,9 @@ class AdamW(Adam):
 
     Parameters
     ----------
-    params, lr, betas, eps, amsgrad, maximize, foreach, capturable, differentiable, fused, nonfinite
+    params, lr, betas, eps, amsgrad, maximize, foreach, capturable, differentiable, fused
+        As for `Adam`.
+    nonfinite, state
         As for `Adam`.
     weight_decay : float, default 1e-2
         At least 0; a step subtracts ``lr·weight_decay·p``, independently of the gradients.
@@ -164,6 +174,7 @@ class AdamW(Adam):
         differentiable: bool = False,
         fused: bool | None = None,
         nonfinite: str = "raise",
+        state: str = "full",
     ) -> None:
         super().__init__(
             params,
@@ -179,6 +190,7 @@ class AdamW(Adam):
             fused=fused,
             decoupled_weight_decay=True,
             nonfinite=nonfinite,
+            state=state,
         )
 
     def _read(self, groups: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
@@ -210,11 +222,14 @@ class SGD(Optimizer):
         Nesterov's form; needs momentum above 0 and dampening 0; the same in all groups.
     maximize, foreach, differentiable, fused, nonfinite
         As for `Adam`.
+    state : {"full", "bfloat16"}, default "full"
+        Format of the momentum buffers: 4 or 2 bytes for each element.
 
     Notes
     -----
     As in torch, `state` has no ``step``. After a state dict is loaded, `report` counts steps from 1
-    (from 2 with a momentum buffer). No update depends on this count.
+    (from 2 with a momentum buffer). No update depends on this count. With ``state="bfloat16"``,
+    where bits depend on it, `state` has ``step``.
 
     Examples
     --------
@@ -241,6 +256,7 @@ class SGD(Optimizer):
         differentiable: bool = False,
         fused: bool | None = None,
         nonfinite: str = "raise",
+        state: str = "full",
     ) -> None:
         defaults = {
             "lr": lr,
@@ -253,10 +269,10 @@ class SGD(Optimizer):
             "differentiable": differentiable,
             "fused": fused,
         }
-        super().__init__(params, defaults, nonfinite)
+        super().__init__(params, defaults, nonfinite=nonfinite, state=state)
 
     def _read(self, groups: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-        options = common(groups, "SGDW", "nesterov", self._nonfinite)
+        options = common(groups, "SGDW", "nesterov", self._given)
         return [_sgd(position, group) for position, group in enumerate(groups)], options
 
 

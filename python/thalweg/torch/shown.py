@@ -10,7 +10,7 @@ import torch
 
 from thalweg._core import holds
 from thalweg.groups.rule import STATE_NAMES
-from thalweg.torch.saved import own_keys, restored
+from thalweg.torch.saved import PARTS, own_keys, restored
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -68,11 +68,11 @@ class Shown:
         self._updated = int(np.count_nonzero(self.counts))
         steps = self.counts.tolist()
         for position, slot in enumerate(bound.slots):
-            if steps[position] and state.get(slot.param, {}).get(bound.first) is None:
+            if steps[position] and state.get(slot.param, {}).get(bound.first(slot)) is None:
                 self._show(state, bound, position, slot)
         self.known = {k: dict(v) if isinstance(v, dict) else v for k, v in state.items()}
         entries = [state.get(slot.param, {}) for slot in bound.slots]
-        tensors = [entry.get(key) for entry in entries for key in STATE_NAMES]
+        tensors = [entry.get(key) for entry in entries for key in (*STATE_NAMES, *PARTS)]
         self._live = [self._steps, *(t for t in tensors if isinstance(t, torch.Tensor))]
         self._places = self._places_now()
 
@@ -99,7 +99,8 @@ class Shown:
     @staticmethod
     def names(state: dict[Any, Any], bound: Bound) -> set[str]:
         """Names of the parameters whose state is shown."""
-        return {slot.name for slot in bound.slots if bound.first in state.get(slot.param, ())}
+        slots = bound.slots
+        return {slot.name for slot in slots if bound.first(slot) in state.get(slot.param, ())}
 
     def wake(self, names: Iterable[str]) -> None:
         """Note parameters that have begun to train and are not shown yet."""

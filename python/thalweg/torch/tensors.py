@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch.autograd.graph import increment_version
 
@@ -12,7 +13,28 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-TRAINABLE = (torch.float32, torch.float64)
+TRAINABLE = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+BITS = np.dtype(np.uint16)
+"""Dtype of an array that has the bits of bfloat16 numbers; NumPy has no bfloat16."""
+
+
+def bits_of(tensor: Any) -> NDArray[Any]:
+    """An array of the bits of a bfloat16 tensor, whose memory it shares.
+
+    Raises
+    ------
+    RuntimeError, TypeError
+        As `Tensor.numpy`.
+    """
+    bits: NDArray[Any] = tensor.view(torch.int16).numpy().view(BITS)
+    return bits
+
+
+def tensor_of(array: NDArray[Any]) -> Any:
+    """A tensor that shares the memory of an array; bfloat16 for an array of bits."""
+    if array.dtype == BITS:
+        return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
+    return torch.from_numpy(array)
 
 
 def _counts_lists() -> bool:
@@ -50,15 +72,19 @@ def parameter_array(name: str, param: Any) -> NDArray[Any]:
         )
     if param.dtype not in TRAINABLE:
         raise TypeError(
-            f"{what} must be torch.float32 or torch.float64, got {param.dtype}; convert the model "
-            "(model.float()), or use torch.optim"
+            f"{what} must be torch.float32, torch.float64, torch.bfloat16 or torch.float16, got "
+            f"{param.dtype}; convert the model (model.float()), or use torch.optim"
         )
+    if param.dtype is torch.bfloat16:
+        return bits_of(param.detach())
     array: NDArray[Any] = param.detach().numpy()
     return array
 
 
-def gradient_array(name: str, gradient: Any) -> NDArray[Any]:
+def gradient_array(name: str, gradient: Any, *, bits: bool = False) -> NDArray[Any]:
     """An array of a gradient for which `Tensor.numpy` raises.
+
+    With `bits`, the parameter is bfloat16, and the gradient may be too.
 
     Raises
     ------
@@ -67,10 +93,12 @@ def gradient_array(name: str, gradient: Any) -> NDArray[Any]:
     """
     what = f"the gradient of {name!r}"
     _check_kind(what, gradient)
-    if gradient.dtype not in TRAINABLE:
+    if bits and gradient.dtype is torch.bfloat16:
+        return bits_of(gradient.detach())
+    if gradient.dtype not in TRAINABLE or gradient.dtype is torch.bfloat16:
         raise TypeError(
-            f"{what} must be torch.float32 or torch.float64, got {gradient.dtype}; assign p.grad = "
-            "p.grad.float() before the step"
+            f"{what} must be torch.float32, torch.float64{', torch.bfloat16' if bits else ''} or "
+            f"torch.float16, got {gradient.dtype}; assign p.grad = p.grad.float() before the step"
         )
     # `numpy` refuses a tensor that requires grad, and a negated view.
     array: NDArray[Any] = gradient.detach().resolve_neg().numpy()
