@@ -26,8 +26,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-PEERS = ("torch", "deepspeed", "optax", "thinc")
+PEERS = ("torch", "deepspeed", "torchao", "bitsandbytes", "optax", "thinc")
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+# Bytes that a step moves with state in float32, and with compact state without exponents.
+SMALLER = ((28, 18), (26, 16))
 TINY = ("bench", "--quick", "--elements", "4096", "--rounds", "2")
 QUICKEST = (*TINY, "--cases", "large", "--contenders")
 
@@ -93,8 +95,12 @@ def test_the_data_include_the_machine_and_every_sample(tmp_path: Path) -> None:
     assert {contender["name"] for contender in case["contenders"]} == names
     for samples in (case["loop"], case["repeated"]):
         assert samples["rounds"] == 2
-        limits = {(limit["dtype"], limit["bytes_per_element"]) for limit in samples["limits"]}
-        assert limits == {("float32", 28), ("float64", 56), ("float32", 36), ("float32", 20)}
+        limits = {
+            (limit["bytes_only_read"], limit["bytes_per_element"]) for limit in samples["limits"]
+        }
+        # Of 4,810 elements 4,096 have compact state.
+        compact, split = ((714 * wide + 4096 * small + 128) / 4810 for wide, small in SMALLER)
+        assert limits == {(4, 28), (8, 56), (4, 36), (4, 20), (4, compact), (2, split)}
         assert samples["contenders"].keys() == names
         for series in (*samples["limits"], *samples["contenders"].values()):
             assert series["sample_rounds"] == [0, 1]
@@ -136,37 +142,70 @@ def test_large_steps_are_compared_with_the_limit_of_their_own_memory(
     assert reference["of_limit"] > 0
 
 
-@pytest.mark.parametrize("name", ["thalweg", "thalweg-amsgrad", "thalweg-sgd", "numpy"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("thalweg", "thalweg-amsgrad", "thalweg-float64", "thalweg-sgd", "numpy"),
+        *("thalweg-bfloat16", "thalweg-compact", "thalweg-split"),
+    ],
+)
 def test_the_limit_of_own_memory_writes_each_array_of_a_step_and_restores_it(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     contender = CONTENDERS[name]
-    case = cases.large(5_000)
-    stepper = contender.build(cases.draw_parameters(case))
-    grads = cases.draw_gradients(case)
+    case = cases.large(5_120)
+    stepper = contender.build(cases.convert(cases.draw_parameters(case), contender.dtype))
+    grads = cases.convert(cases.draw_gradients(case), contender.dtype)
     stepper.bind(grads).run()
     (key,) = grads
-    arrays = [stepper.parameters()[key], *stepper.state()[key]]
+    arrays = [array.view(np.float32) for array in stepper.written()[key]]
+    # An exclusive or with a word that is not zero changes the other.
+    grads[key].view(np.uint32)[...] |= 1
     before = [array.copy() for array in arrays]
-    streamed: list[list[int]] = []
+    read = 0
     stream = limit._core.stream
+    half: list[bool] = []
 
-    def count(written: list[Any], read: Any) -> None:
-        stream(written, read)
-        pairs = zip(arrays, before, strict=True)
-        streamed.append([int(np.count_nonzero(a != b)) for a, b in pairs])
+    def count(written: list[Any], words: Any) -> None:
+        nonlocal read
+        stream(written, words)
+        read += words.nbytes
+        if read == grads[key].nbytes:
+            half.extend(bool((a != b).all()) for a, b in zip(arrays, before, strict=True))
 
     monkeypatch.setattr(limit._core, "stream", count)
     limit.of(stepper, grads).run()
-    assert len(arrays) == contender.traffic.written
-    assert streamed == [[5_000] * len(arrays), [0] * len(arrays)]
+    assert half == [True] * len(arrays)
+    assert read == 2 * grads[key].nbytes
+    assert all(
+        np.array_equal(a.view(np.uint32), b.view(np.uint32))
+        for a, b in zip(arrays, before, strict=True)
+    )
+    assert sum(array.nbytes for array in arrays) == 5_120 * contender.traffic.written
 
 
+def test_a_stream_moves_the_bytes_of_its_traffic(monkeypatch: pytest.MonkeyPatch) -> None:
+    moved: list[int] = []
+
+    def count(written: list[Any], read: Any) -> None:
+        moved.append(2 * sum(array.nbytes for array in written) + read.nbytes)
+
+    monkeypatch.setattr(limit._core, "stream", count)
+    names = ["thalweg", "thalweg-float64", "thalweg-bfloat16", "thalweg-compact", "thalweg-split"]
+    for step in limit.build([CONTENDERS[name].traffic for name in names], 2**20).values():
+        step.run()
+    least = [moved_bytes / 2**20 for moved_bytes in moved]
+    assert least == pytest.approx([28, 56, 20, 18 + 1 / 32, 16 + 1 / 32], rel=1e-5)
+
+
+@pytest.mark.filterwarnings("default")  # of libraries about each other
 @pytest.mark.parametrize("package", PEERS)
 def test_an_installed_peer_passes_its_check(package: str, tmp_path: Path) -> None:
     pytest.importorskip(package, reason=f"{package} is not installed")
     names = [name for name, contender in CONTENDERS.items() if contender.package == package]
-    options = (*TINY, "--cases", "large", "mlp", "--contenders", *names)
+    # torchao compiles each shape, which takes many seconds.
+    shapes = ("large",) if package == "torchao" else ("large", "mlp")
+    options = (*TINY, "--cases", *shapes, "--contenders", *names)
     data = data_of(*options, path=tmp_path / "bench.json")
     assert package in data["machine"]["versions"]
     for case in data["cases"]:
@@ -193,8 +232,10 @@ def test_a_quick_run_omits_slow_compilation(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(contenders, "find_spec", lambda _: True)
-    assert main([*TINY, "--cases", "many", "--contenders", "optax", "thalweg"]) == 0
-    assert "optax adamw, jit is not measured: compilation" in capsys.readouterr().out
+    assert main([*TINY, "--cases", "many", "--contenders", "optax", "torchao", "thalweg"]) == 0
+    printed = capsys.readouterr().out
+    assert "optax adamw, jit is not measured: compilation" in printed
+    assert "torchao AdamW8bit is not measured: compilation for more than 10 shapes" in printed
 
 
 def test_thalweg_must_equal_the_reference_exactly(
@@ -228,6 +269,49 @@ def test_the_check_of_others_detects_wrong_hyperparameters(
     (contender,) = case["contenders"]
     assert contender["deviation"] > 5 * contender["deviation_allowed"]
     assert not contender["passed"]
+
+
+@pytest.mark.parametrize("kind", ["bfloat16", "compact", "split"])
+def test_smaller_formats_are_checked_bit_by_bit(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = f"thalweg-{kind}"
+    data = data_of(*QUICKEST, name, f"{name}-ignore", path=tmp_path / "right.json")
+    for contender in only_case(data)["contenders"]:
+        assert (contender["deviation"], contender["deviation_allowed"]) == (0, 0)
+        assert contender["passed"]
+    for samples in (only_case(data)["loop"], only_case(data)["repeated"]):
+        float32, *_ = samples["limits"]
+        assert float32["bytes_per_element"] == 28
+        streamed = np.array(float32["sample_seconds"])
+        for one in samples["contenders"].values():
+            shares = streamed / one["sample_seconds"]
+            assert one["of_float32_limit"] == pytest.approx(np.median(shares))
+    options = {"bfloat16": "*"} if kind == "split" else {}
+    full = partial(thalweg.AdamW, lr=1e-3, weight_decay=1e-2, **options)
+    sabotage(monkeypatch, name, partial(Thalweg, full))
+    case = only_case(data_of(*QUICKEST, name, path=tmp_path / "wrong.json", code=1))
+    (wrong,) = case["contenders"]
+    assert wrong["deviation"] > 0
+    assert not wrong["passed"]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "passes"),
+    [({}, True), ({"weight_decay": 0.0}, False), ({"eps": 3e-7}, False), ({"lr": 2e-3}, False)],
+    ids=str,
+)
+def test_rounded_state_is_checked_exactly_first_and_on_average_later(
+    wrong: dict[str, Any], passes: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    optimizer = partial(
+        thalweg.AdamW, **{"lr": 1e-3, "weight_decay": 1e-2, "state": "compact", **wrong}
+    )
+    sabotage(monkeypatch, "bitsandbytes", partial(Thalweg, optimizer), package=None)
+    case = only_case(data_of(*QUICKEST, "bitsandbytes", path=tmp_path / "bench.json"))
+    (contender,) = case["contenders"]
+    assert contender["passed"] == passes
+    assert 0 < contender["deviation_allowed"] <= 2e-5
 
 
 class Broken(NumpyLoop):

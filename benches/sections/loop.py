@@ -42,7 +42,7 @@ class Sum:
         """Return the sums."""
         return {name: total for name, total in self._sum.grads.items() if total is not None}
 
-    def state(self) -> dict[str, list[Array]]:
+    def written(self) -> dict[str, list[Array]]:
         """Return nothing."""
         return {}
 
@@ -65,7 +65,7 @@ class Average:
         averages: Arrays = self._average.params
         return averages
 
-    def state(self) -> dict[str, list[Array]]:
+    def written(self) -> dict[str, list[Array]]:
         """Return nothing."""
         return {}
 

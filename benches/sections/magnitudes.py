@@ -80,7 +80,7 @@ class Bed:
         p, g = contents["p"].copy(), contents["g"].copy()
         stepper = self._contender.build({"0": p})
         step = stepper.bind({"0": g})
-        state = zip(self._states, stepper.state()["0"], strict=True)
+        state = zip(self._states, stepper.written()["0"][1:], strict=True)
         return step, {"p": p, **dict(state), "g": g}
 
 

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     import argparse
 
 SUMMARY = (
-    "compare steps with the memory limit, NumPy, and torch, DeepSpeed, optax and thinc if installed"
+    "compare steps with the memory limit, NumPy, and torch, DeepSpeed, torchao, bitsandbytes, "
+    "optax and thinc if installed"
 )
 EXIT_CODES = (
     "Exit code: 0 if the results of thalweg equal thalweg.reference, 1 if one does not (it is "

@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from thalweg import compact
+from thalweg.compact.decoding import BITS
+
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike
 
@@ -78,8 +81,18 @@ def draw_gradients(case: Case, seed: int = SEED) -> Arrays:
 
 
 def convert(arrays: Arrays, dtype: DTypeLike) -> Arrays:
-    """Return copies of a type."""
+    """Return copies of a type; uint16 stands for the bits of bfloat16."""
+    if dtype == BITS:
+        return {name: compact.encode_bfloat16(array) for name, array in arrays.items()}
     return {name: array.astype(dtype) for name, array in arrays.items()}
+
+
+def numbers(arrays: Arrays) -> Arrays:
+    """Return the numbers that arrays stand for; those that hold numbers themselves."""
+    return {
+        name: compact.decode_bfloat16(array) if array.dtype == BITS else array
+        for name, array in arrays.items()
+    }
 
 
 def _draw(case: Case, generator: np.random.Generator, deviation: float) -> Arrays:

@@ -21,11 +21,19 @@ STEPS = 3
 # Of another implementation in float32: measured 3e-5 learning rates after three steps, where
 # leaving out the decay makes 2e-3 and another convention for eps 0.7.
 TOLERANCE = 2e-4 * LR
+# Of state in 8 bits, the mean over parameters, since a single one may take any step where its
+# second moment becomes zero: measured 0.011 learning rates after three steps. The first step starts
+# from zeros, which are exact, so the tolerance of float32 applies to it. The betas cancel there, so
+# that small errors in them are not seen.
+ROUNDED_TOLERANCE = 2e-2 * LR
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """The largest deviation from the reference in any parameter after any step, or an error."""
+    """The deviation from the reference in the worst step, or an error.
+
+    It is the largest of any parameter, or the mean of all where an 8-bit optimizer has rounded.
+    """
 
     deviation: float
     allowed: float
@@ -54,38 +62,43 @@ class Checker:
 
     def check(self, contender: Contender) -> Verdict:
         """Compare with `thalweg.reference`: exactly if it is ours."""
-        allowed = 0.0 if contender.ours else TOLERANCE
+        allowed = [0.0 if contender.ours else TOLERANCE] * STEPS
+        if contender.rounded:
+            allowed[1:] = [ROUNDED_TOLERANCE] * (STEPS - 1)
         expected = self._expected(contender.rule, contender.dtype, contender.max_norm)
         try:
-            deviation = self._deviation(contender, expected)
+            deviations = self._deviations(contender, expected)
         except Exception as error:  # noqa: BLE001 - what one raises must not stop the others
-            return Verdict(math.nan, allowed, f"{type(error).__name__}: {error}")
-        return Verdict(deviation, allowed)
+            return Verdict(math.nan, max(allowed), f"{type(error).__name__}: {error}")
+        # NaN is the worst.
+        worst = int(np.argmax(np.subtract(deviations, allowed)))
+        return Verdict(deviations[worst], allowed[worst])
 
-    def _deviation(self, contender: Contender, expected: list[Arrays]) -> float:
+    def _deviations(self, contender: Contender, expected: list[Arrays]) -> list[float]:
         stepper = contender.build(cases.convert(self._params, contender.dtype))
-        deviations = []
+        deviations: list[float] = []
         for grads, wanted in zip(self._grads, expected, strict=True):
             step = stepper.bind(cases.convert(grads, contender.dtype))
             if step.prepare is not None:
                 step.prepare()
             step.run()
-            deviations.append(_distance(stepper.parameters(), wanted))
-        return float(np.max(deviations))
+            mean = contender.rounded and bool(deviations)
+            deviations.append(_distance(stepper.parameters(), wanted, mean=mean))
+        return deviations
 
     def _trace(self, rule: Formula, dtype: np.dtype[Any], max_norm: float | None) -> list[Arrays]:
-        stepper = Reference(cases.convert(self._params, dtype), rule, max_norm)
+        params = cases.numbers(cases.convert(self._params, dtype))
+        stepper = Reference(params, rule, max_norm)
         trace = []
         for grads in self._grads:
-            stepper.step(cases.convert(grads, dtype))
+            stepper.step(cases.numbers(cases.convert(grads, dtype)))
             trace.append(dict(stepper.parameters()))
         return trace
 
 
-def _distance(found: Arrays, wanted: Arrays) -> float:
+def _distance(found: Arrays, wanted: Arrays, *, mean: bool) -> float:
+    distances = [
+        np.abs(found[name].astype(np.float64) - array).ravel() for name, array in wanted.items()
+    ]
     # NumPy's maximum, unlike Python's, is NaN if one of them is.
-    return float(
-        np.max(
-            [np.abs(found[name].astype(np.float64) - array).max() for name, array in wanted.items()]
-        )
-    )
+    return float((np.mean if mean else np.max)(np.concatenate(distances)))

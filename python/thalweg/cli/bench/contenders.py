@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
@@ -10,8 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from thalweg.cli.bench import foreign
 from thalweg.cli.bench.formulas import (
     ADAMW,
+    ADAMW_BFLOAT16,
+    ADAMW_COMPACT,
     ADAMW_EPS_HAT,
     AMSGRAD,
     MAX_NORM,
@@ -21,8 +23,17 @@ from thalweg.cli.bench.formulas import (
 )
 from thalweg.cli.bench.limit import Traffic
 from thalweg.cli.bench.loops import NumpyLoop, Reference
-from thalweg.cli.bench.native import Thalweg, adamw, amsgrad, sgd
+from thalweg.cli.bench.native import (
+    Thalweg,
+    adamw,
+    adamw_bfloat16,
+    adamw_compact,
+    adamw_split,
+    amsgrad,
+    sgd,
+)
 from thalweg.cli.bench.work import numpy_product, torch_passes
+from thalweg.compact.decoding import BITS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,6 +42,9 @@ if TYPE_CHECKING:
     from thalweg.cli.bench.stepper import Stepper
 
 FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
+# Bytes of state for a parameter. Compact: 2, 1, and an exponent for each 64; split has an int16
+# too. 8 bits: twice 1, and a float32 for each 256.
+COMPACT, SPLIT, EIGHT_BIT = 3 + 1 / 64, 5 + 1 / 64, 2 + 2 * 4 / 256
 
 
 @dataclass(frozen=True)
@@ -46,7 +60,11 @@ class Contender:
     rule, max_norm
         What it computes, for the check.
     dtype : dtype
-        Of its parameters.
+        Of its parameters and gradients.
+    state : float, optional
+        Bytes of state for a parameter of a large tensor, if it is not of the parameters' type.
+    rounded : bool
+        Whether it rounds its state in its own way.
     ours : bool
         Whether it must equal the reference exactly, and joins every round.
     gradient_reads : int
@@ -57,6 +75,8 @@ class Contender:
         What must be installed.
     compiles : bool
         Whether its first step takes time that grows with the number of tensors.
+    most_shapes : int, optional
+        Different shapes of tensors above which its first step takes too long.
     work : callable
         Makes the work that precedes its steps in a loop, by the library that it belongs to.
     """
@@ -67,27 +87,31 @@ class Contender:
     rule: Formula = ADAMW
     max_norm: float | None = None
     dtype: np.dtype[Any] = FLOAT32
+    state: float | None = None
+    rounded: bool = False
     ours: bool = False
     gradient_reads: int = 1
     scratch: int = 0
     package: str | None = None
     compiles: bool = False
+    most_shapes: int | None = None
     work: Callable[[], Callable[[], object]] = numpy_product
 
     @property
     def traffic(self) -> Traffic:
-        """The reads and writes of any implementation of the rule."""
-        return Traffic(self.rule.written, self.dtype)
+        """The reads and writes of any implementation of the rule, on a large tensor."""
+        size = self.dtype.itemsize
+        state = self.rule.states * size if self.state is None else self.state
+        return Traffic(size + state, size)
 
     @property
-    def moved_bytes(self) -> int:
-        """Bytes a parameter that this one moves."""
-        return self.traffic.moved_bytes + (self.gradient_reads - 1) * self.dtype.itemsize
-
-    @property
-    def memory(self) -> int:
+    def memory(self) -> float:
         """Bytes a parameter that it occupies while it steps, without the gradient."""
-        return (self.rule.written + self.scratch) * self.dtype.itemsize
+        return self.traffic.written + self.scratch * self.dtype.itemsize
+
+    def moved_bytes(self, traffic: Traffic) -> float:
+        """Bytes a parameter that this one moves where that is the least."""
+        return traffic.moved_bytes + (self.gradient_reads - 1) * traffic.read
 
     @property
     def is_installed(self) -> bool:
@@ -104,6 +128,7 @@ def ours(
     nonfinite: str = "raise",
     max_norm: float | None = None,
     dtype: np.dtype[Any] = FLOAT32,
+    state: float | None = None,
     **options: Any,
 ) -> Contender:
     """Return one of thalweg's optimizers as a contender; `options` are those of `Thalweg`."""
@@ -117,44 +142,21 @@ def ours(
         rule,
         max_norm,
         dtype,
+        state,
         ours=True,
         gradient_reads=2 if looks else 1,
     )
 
 
-def _torch(params: Arrays, *, fused: bool) -> Stepper:
-    from thalweg.cli.bench.torch_adamw import TorchAdamW  # noqa: PLC0415 - if it is installed
-
-    return TorchAdamW(params, foreach=False, fused=fused)
-
-
-def _thalweg_torch(params: Arrays) -> Stepper:
-    import thalweg.torch  # noqa: PLC0415 - if torch is installed
-    from thalweg.cli.bench.torch_adamw import TorchAdamW  # noqa: PLC0415
-
-    return TorchAdamW(params, thalweg.torch.AdamW)
-
-
-def _deepspeed(params: Arrays) -> Stepper:
-    # Without it, DeepSpeed prints which accelerator it has found.
-    os.environ.setdefault("DS_ACCELERATOR", "cpu")
-    from deepspeed.ops.adam import DeepSpeedCPUAdam  # noqa: PLC0415 - if it is installed
-
-    from thalweg.cli.bench.torch_adamw import TorchAdamW  # noqa: PLC0415
-
-    return TorchAdamW(params, partial(DeepSpeedCPUAdam, adamw_mode=True))
-
-
-def _thinc(params: Arrays) -> Stepper:
-    from thalweg.cli.bench.thinc_adam import ThincAdam  # noqa: PLC0415 - if it is installed
-
-    return ThincAdam(params)
-
-
-def _optax(params: Arrays) -> Stepper:
-    from thalweg.cli.bench.optax_adamw import OptaxAdamW  # noqa: PLC0415 - if it is installed
-
-    return OptaxAdamW(params)
+def _both(
+    kind: str, make: Callable[..., thalweg.Optimizer], rule: Formula, **options: Any
+) -> tuple[Contender, Contender]:
+    """Return AdamW in a smaller format with its default, and without the check of gradients."""
+    name, label = f"thalweg-{kind}", f"thalweg AdamW, {kind}"
+    return (
+        ours(name, label, make, rule, **options),
+        ours(f"{name}-ignore", f"{label}, ignore", make, rule, nonfinite="ignore", **options),
+    )
 
 
 BASELINE = "thalweg"
@@ -166,10 +168,13 @@ _TABLE = (
     ours("thalweg-float64", "thalweg AdamW, float64", adamw, nonfinite="ignore", dtype=FLOAT64),
     ours("thalweg-amsgrad", "thalweg AMSGrad", amsgrad, AMSGRAD),
     ours("thalweg-sgd", "thalweg SGD, momentum", sgd, SGD),
+    *_both("bfloat16", adamw_bfloat16, ADAMW_BFLOAT16, state=4),
+    *_both("compact", adamw_compact, ADAMW_COMPACT, state=COMPACT),
+    *_both("split", adamw_split, ADAMW_COMPACT, dtype=BITS, state=SPLIT),
     Contender(
         "thalweg-torch",
         "thalweg.torch AdamW",
-        _thalweg_torch,
+        foreign.thalweg_torch,
         ours=True,
         gradient_reads=2,
         package="torch",
@@ -178,21 +183,46 @@ _TABLE = (
     Contender(
         "torch-fused",
         "torch AdamW, fused",
-        partial(_torch, fused=True),
+        partial(foreign.torch, fused=True),
         package="torch",
         work=torch_passes,
     ),
     Contender(
         "torch-loop",
         "torch AdamW, for-loop",
-        partial(_torch, fused=False),
+        partial(foreign.torch, fused=False),
         scratch=2,
         package="torch",
         work=torch_passes,
     ),
-    Contender("deepspeed", "DeepSpeed CPUAdam", _deepspeed, package="deepspeed", work=torch_passes),
-    Contender("optax", "optax adamw, jit", _optax, scratch=1, package="optax", compiles=True),
-    Contender("thinc", "thinc Adam", _thinc, ADAMW_EPS_HAT, scratch=2, package="thinc"),
+    Contender(
+        "deepspeed", "DeepSpeed CPUAdam", foreign.deepspeed, package="deepspeed", work=torch_passes
+    ),
+    Contender(
+        "torchao",
+        "torchao AdamW8bit",
+        foreign.torchao,
+        state=EIGHT_BIT,
+        rounded=True,
+        scratch=3,
+        package="torchao",
+        most_shapes=10,
+        work=torch_passes,
+    ),
+    Contender(
+        "bitsandbytes",
+        "bitsandbytes AdamW8bit",
+        foreign.bitsandbytes,
+        state=EIGHT_BIT,
+        rounded=True,
+        scratch=3,
+        package="bitsandbytes",
+        work=torch_passes,
+    ),
+    Contender(
+        "optax", "optax adamw, jit", foreign.optax, scratch=1, package="optax", compiles=True
+    ),
+    Contender("thinc", "thinc Adam", foreign.thinc, ADAMW_EPS_HAT, scratch=2, package="thinc"),
     Contender("numpy", "NumPy loop", NumpyLoop, scratch=1),
     Contender("reference", "thalweg.reference", Reference, scratch=10),
 )

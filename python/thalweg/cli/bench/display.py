@@ -23,13 +23,21 @@ LEGEND = """
 in a loop  each step after the work of a training loop: a matrix product of NumPy on all
            threads, or for torch's optimizers a forward and a backward pass of torch
 repeated   step after step; caches and threads are as the last step left them
+least      bytes that a step has to move for each parameter: gradient, and parameter and
+bytes      state twice
 step       median and shortest time of a step; in each round, all optimizers take turns
 of limit   time of the same reads and writes with trivial arithmetic, divided by the time
            of the step in the same round; "best" divides the shortest times; from
            4 million elements on, measured on the arrays of the step, if possible
+of 28      the same with the reads and writes of AdamW in float32, for any optimizer; with
+bytes      fewer bytes it may be above 1
 x thalweg  time of the step, divided by the time of thalweg AdamW in the same round
 ignore     nonfinite="ignore": gradients are not checked first; the same for float64
-clipped    by max_norm"""
+clipped    by max_norm
+bfloat16   state="bfloat16"
+compact    state="compact"
+split      compact, with parameters and gradients in bfloat16 and the rest in int16
+AdamW8bit  moments in 8 bits, a scale for 256"""
 WIDTH = 1_000
 REDRAWN_SECONDS = 0.2
 # The load average of a machine that is not quite idle.

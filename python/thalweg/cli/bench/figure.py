@@ -10,6 +10,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator, PercentFormatter
 
 from thalweg.cli.bench.contenders import BASELINE, CONTENDERS
+from thalweg.cli.bench.limit import FLOAT32_ADAMW
 from thalweg.cli.bench.tables import unit_of
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ STYLES = {
     "numpy": ("#56B4E9", "P"),
     "reference": ("#7F7F7F", "X"),
 }
+OTHER = ("#999933", "")
 LIMIT: dict[str, Any] = {"color": "black", "linewidth": 1.2, "linestyle": "--"}
 
 
@@ -42,7 +44,9 @@ def draw(results: list[CaseResult], facts: Mapping[str, Any]) -> Figure:
     smaller = [result for result in measured if result.case.name != "large" and _times(result)]
     panels = [panel for panel in ((_draw_shares, large), (_draw_times, smaller)) if panel[1]]
     margins = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.12, wspace=0.06)
-    picture = Figure(figsize=(1 + 6 * len(panels), 5.6), dpi=150, layout=margins)
+    bars = max((len(result.loop.series) for result in large), default=0)
+    size = (1 + 6 * len(panels), max(5.6, 1 + 0.3 * bars))
+    picture = Figure(figsize=size, dpi=150, layout=margins)
     picture.suptitle(f"{facts['cpu']}, {facts['threads']} threads, CPU level {facts['cpu_level']}")
     for position, (draw_panel, shown) in enumerate(panels, 1):
         axes = picture.add_subplot(1, len(panels), position)
@@ -56,7 +60,10 @@ def draw(results: list[CaseResult], facts: Mapping[str, Any]) -> Figure:
 def _draw_shares(axes: Axes, results: list[CaseResult]) -> None:
     (result,) = results
     shares = {contender: result.loop.of_limit(contender) for contender in result.loop.series}
-    colours = [STYLES.get(contender.name, STYLES[BASELINE])[0] for contender in shares]
+    colours = [
+        STYLES.get(contender.name, STYLES[BASELINE] if contender.ours else OTHER)[0]
+        for contender in shares
+    ]
     bars = axes.barh(range(len(shares)), list(shares.values()), color=colours, height=0.72)
     axes.axvline(1, **LIMIT)
     # The white behind a number keeps the line of the limit out of it.
@@ -84,8 +91,7 @@ def _draw_times(axes: Axes, results: list[CaseResult]) -> None:
             markersize=8,
             label=CONTENDERS[name].label,
         )
-    adamw = CONTENDERS[BASELINE].traffic
-    limits = [result.loop.limits[adamw].median for result in results]
+    limits = [result.loop.limits[FLOAT32_ADAMW].median for result in results]
     axes.vlines(limits, rows - 0.45, rows + 0.45, **LIMIT, label="memory limit")
     for row in rows[::2]:
         axes.axhspan(row - 0.5, row + 0.5, color="0.96", zorder=0)

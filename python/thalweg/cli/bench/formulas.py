@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeAlias
 
 from numpy.typing import NDArray
 
-from thalweg import reference
+from thalweg import compact, reference
 
 Array: TypeAlias = NDArray[Any]
 Arrays: TypeAlias = dict[str, Array]
@@ -18,6 +18,8 @@ WEIGHT_DECAY = 1e-2
 BETAS = (0.9, 0.999)
 EPS = 1e-8
 MOMENTUM = 0.9
+# Parameters of fewer elements have float32 state.
+COMPACT_MINIMUM = 4_096
 # Low enough that every case's gradients are clipped.
 MAX_NORM = 0.1
 
@@ -31,17 +33,24 @@ class Update(Protocol):
         """Return new arrays; `step` counts from 1, `scale` multiplies the gradient."""
 
 
+class Keep(Protocol):
+    """What remains of new state once it is stored."""
+
+    def __call__(self, *state: Array, step: int) -> tuple[Array, ...]:
+        """Return new arrays; `step` counts from 1."""
+
+
+def _whole(*state: Array, step: int) -> tuple[Array, ...]:  # noqa: ARG001 - as others of `Keep`
+    return state
+
+
 @dataclass(frozen=True)
 class Formula:
-    """An update and the number of its state arrays."""
+    """An update, the number of its state arrays, and their storage."""
 
     update: Update
     states: int
-
-    @property
-    def written(self) -> int:
-        """Arrays that every step must read and write: parameter and state."""
-        return 1 + self.states
+    keep: Keep = _whole
 
 
 def _adamw(
@@ -73,7 +82,21 @@ def _sgd(p: Array, g: Array, *state: Array, step: int, scale: float) -> tuple[Ar
     return reference.sgd(p, g, momentum_buffer, step, lr=LR, momentum=momentum, scale=scale)
 
 
+def _in_bfloat16(*state: Array, step: int) -> tuple[Array, ...]:
+    return tuple(compact.decode_bfloat16(compact.encode_bfloat16(x, step)) for x in state)
+
+
+def _compact(*state: Array, step: int) -> tuple[Array, ...]:
+    exp_avg, exp_avg_sq = state
+    if exp_avg.size < COMPACT_MINIMUM:
+        return state
+    codes = compact.encode_e5m3(exp_avg_sq, step)
+    return *_in_bfloat16(exp_avg, step=step), compact.decode_e5m3(*codes)
+
+
 ADAMW = Formula(_adamw, states=2)
+ADAMW_BFLOAT16 = replace(ADAMW, keep=_in_bfloat16)
+ADAMW_COMPACT = replace(ADAMW, keep=_compact)
 # AdamW with eps added before the bias correction.
 ADAMW_EPS_HAT = Formula(_adamw_eps_hat, states=2)
 AMSGRAD = Formula(_adamw, states=3)

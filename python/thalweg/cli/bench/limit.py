@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,41 +13,73 @@ from thalweg import _core
 from thalweg.cli.bench.stepper import Step
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from thalweg.cli.bench.formulas import Array, Arrays
     from thalweg.cli.bench.stepper import Stepper
 
+# Streams are of words of this type, whatever the arrays hold.
+WORD = np.dtype(np.float32)
+MOST_WRITTEN = 4
+
 
 @dataclass(frozen=True)
 class Traffic:
-    """Arrays that are read and written; one more, the gradient, is only read."""
+    """Bytes for each parameter: of arrays that are read and written, and of gradients."""
 
-    written: int
-    dtype: np.dtype[Any]
+    written: float
+    read: float
 
     @property
-    def moved_bytes(self) -> int:
+    def moved_bytes(self) -> float:
         """Bytes moved for each parameter."""
-        return (2 * self.written + 1) * self.dtype.itemsize
+        return 2 * self.written + self.read
+
+    @property
+    def rows(self) -> int:
+        """Arrays as large as the one that is read in which the written bytes fit best."""
+        return min(max(round(self.written / self.read), 1), MOST_WRITTEN)
+
+    def words(self, elements: int) -> int:
+        """Return the words in each array of a stream that moves as many bytes."""
+        moved = self.moved_bytes * elements
+        return max(1, round(moved / ((2 * self.rows + 1) * WORD.itemsize)))
 
 
-def memory(traffics: Iterable[Traffic]) -> int:
+FLOAT32_ADAMW = Traffic(12, 4)
+"""The traffic that every step is compared with, beside its own."""
+
+
+def traffic(written: dict[str, list[Array]], grads: Arrays) -> Traffic:
+    """Return the traffic of a step on these arrays."""
+    elements = sum(g.size for g in grads.values())
+    return Traffic(
+        sum(array.nbytes for arrays in written.values() for array in arrays) / elements,
+        sum(g.nbytes for g in grads.values()) / elements,
+    )
+
+
+def memory(traffics: Iterable[Traffic]) -> float:
     """Return the bytes that the streams occupy for each parameter."""
-    return sum(count * dtype.itemsize for dtype, count in _arrays(traffics).items())
+    traffics = list(traffics)
+    moved = max(one.moved_bytes / (2 * one.rows + 1) for one in traffics)
+    return moved * (1 + max(one.rows for one in traffics))
 
 
 def build(traffics: Iterable[Traffic], elements: int) -> dict[Traffic, Step]:
-    """Return a stream for each traffic; those of one type share their arrays.
+    """Return a stream for each traffic; they share their arrays.
 
     The limit of many tensors is that of one tensor of their total size.
     """
-    traffics = list(traffics)
-    arrays = {
-        dtype: [np.ones(elements, dtype) for _ in range(count)]
-        for dtype, count in _arrays(traffics).items()
-    }
-    return {traffic: _stream(traffic, *arrays[traffic.dtype]) for traffic in traffics}
+    traffics = list(dict.fromkeys(traffics))
+    words = max(one.words(elements) for one in traffics)
+    arrays = [np.ones(words, WORD) for _ in range(1 + max(one.rows for one in traffics))]
+
+    def stream(one: Traffic) -> Step:
+        read, *written = (array[: one.words(elements)] for array in arrays[: 1 + one.rows])
+        return Step(partial(_core.stream, written, read))
+
+    return {one: stream(one) for one in traffics}
 
 
 def of(stepper: Stepper, grads: Arrays) -> Step:
@@ -58,19 +91,29 @@ def of(stepper: Stepper, grads: Arrays) -> Step:
     (name,) = grads
 
     def run() -> None:
-        written = [stepper.parameters()[name], *stepper.state()[name]]
+        written = [_words(array) for array in stepper.written()[name]]
+        pieces = list(_pieces(written, _words(grads[name])))
         for _ in range(2):
-            _core.stream([array.ravel("K") for array in written], grads[name].ravel("K"))
+            for parts, read in pieces:
+                _core.stream(parts, read)
 
     return Step(run, turns=2)
 
 
-def _arrays(traffics: Iterable[Traffic]) -> dict[np.dtype[Any], int]:
-    counts: dict[np.dtype[Any], int] = {}
-    for traffic in traffics:
-        counts[traffic.dtype] = max(counts.get(traffic.dtype, 0), traffic.written + 1)
-    return counts
+def _words(array: Array) -> Array:
+    """Return the memory of an array as words, but for at most three bytes at its end."""
+    flat = array.ravel("K").view(np.uint8)
+    return flat[: flat.size // WORD.itemsize * WORD.itemsize].view(WORD)
 
 
-def _stream(traffic: Traffic, read: Array, *written: Array) -> Step:
-    return Step(partial(_core.stream, written[: traffic.written], read))
+def _pieces(written: list[Array], read: Array) -> Iterator[tuple[list[Array], Array]]:
+    """Lay the written arrays end to end in rows as long as the read one, and cut at their ends."""
+    ends = np.cumsum([array.size for array in written]).tolist()
+    for start, stop in pairwise(sorted({0, read.size, *(end % read.size for end in ends)})):
+        parts = []
+        for array, end in zip(written, ends, strict=True):
+            first = end - array.size
+            rows = range(-((start - first) // read.size), (end - stop) // read.size + 1)
+            begins = (row * read.size + start - first for row in rows)
+            parts += [array[begin : begin + stop - start] for begin in begins]
+        yield parts, read[start:stop]

@@ -30,9 +30,12 @@ class NumpyLoop:
         """Return the arrays that are updated in place."""
         return self._params
 
-    def state(self) -> dict[str, list[Array]]:
-        """Return the arrays of the moments."""
-        return {name: [self._exp_avg[name], self._exp_avg_sq[name]] for name in self._params}
+    def written(self) -> dict[str, list[Array]]:
+        """Return the arrays of parameters and moments."""
+        return {
+            name: [p, self._exp_avg[name], self._exp_avg_sq[name]]
+            for name, p in self._params.items()
+        }
 
     def _step(self, grads: Arrays) -> None:
         self._steps += 1
@@ -88,7 +91,7 @@ class Reference:
         """Return the newest arrays."""
         return self._params
 
-    def state(self) -> dict[str, list[Array]]:
+    def written(self) -> dict[str, list[Array]]:
         """Return nothing: every step makes new arrays."""
         return {}
 
@@ -102,4 +105,4 @@ class Reference:
             self._params[name], *state = self._rule.update(
                 p, grads[name], *self._states[name], step=self._steps, scale=scale
             )
-            self._states[name] = tuple(state)
+            self._states[name] = self._rule.keep(*state, step=self._steps)

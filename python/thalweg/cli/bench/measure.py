@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from thalweg.cli.bench.cases import Case
+    from thalweg.cli.bench.formulas import Arrays
+    from thalweg.cli.bench.stepper import Step, Stepper
 
 Entries: TypeAlias = dict[Contender | Traffic | Own, Entry]
 
@@ -36,15 +38,18 @@ def measure(
         checked = _check(case, contenders, progress)
         passed = [contender for contender, verdict in checked.items() if verdict.passed]
         if not passed:
-            return CaseResult(case, checked, skipped or {}, Samples(0, {}), Samples(0, {}))
+            nothing = Samples(0, {}, {})
+            return CaseResult(case, checked, skipped or {}, nothing, nothing)
         progress.note("warming up")
-        repeated = _entries(case, passed)
+        repeated, traffics = _entries(case, passed)
         measurements = [
             Measurement(_in_a_loop(repeated), effort.one_by_one),
             Measurement(repeated, effort),
         ]
         progress.expect(sum(sum(one.samples.values()) for one in measurements))
-        loop, alone = (Samples(one.rounds, one.run(progress.advance)) for one in measurements)
+        loop, alone = (
+            Samples(one.rounds, one.run(progress.advance), traffics) for one in measurements
+        )
     return CaseResult(case, checked, skipped or {}, loop, alone)
 
 
@@ -71,25 +76,36 @@ def _check(
     return verdicts
 
 
-def _entries(case: Case, contenders: Sequence[Contender]) -> Entries:
+def _entries(
+    case: Case, contenders: Sequence[Contender]
+) -> tuple[Entries, dict[Contender, Traffic]]:
+    """Return what is timed, and the traffic of each contender."""
     params = cases.draw_parameters(case)
     # Contenders of one type read the same gradients.
     grads = {
         dtype: cases.convert(cases.draw_gradients(case), dtype)
         for dtype in {contender.dtype for contender in contenders}
     }
-    traffics = dict.fromkeys(contender.traffic for contender in contenders)
-    entries: Entries = {
-        traffic: Entry(stream, always=True)
-        for traffic, stream in limit.build(traffics, case.elements).items()
-    }
+    entries: Entries = {}
+    traffics = {}
     for contender in contenders:
         stepper = contender.build(cases.convert(params, contender.dtype))
         step = stepper.bind(grads[contender.dtype])
         entries[contender] = Entry(step, contender.ours)
-        if len(case.shapes) == 1 and case.elements >= OWN_MINIMUM:
-            step.run()
-            if stepper.state():
-                own = limit.of(stepper, grads[contender.dtype])
-                entries[Own(contender)] = Entry(own, always=False)
-    return entries
+        traffics[contender] = _traffic(contender, stepper, step, grads[contender.dtype])
+        large = len(case.shapes) == 1 and case.elements >= OWN_MINIMUM
+        if large and stepper.written():
+            own = limit.of(stepper, grads[contender.dtype])
+            entries[Own(contender)] = Entry(own, always=False)
+    streams = limit.build([limit.FLOAT32_ADAMW, *traffics.values()], case.elements)
+    limits = {traffic: Entry(stream, always=True) for traffic, stream in streams.items()}
+    return limits | entries, traffics
+
+
+def _traffic(contender: Contender, stepper: Stepper, step: Step, grads: Arrays) -> Traffic:
+    """Return the traffic of its arrays; some exist only after a step."""
+    if step.prepare is not None:
+        step.prepare()
+    step.run()
+    written = stepper.written()
+    return limit.traffic(written, grads) if written else contender.traffic

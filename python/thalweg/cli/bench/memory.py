@@ -36,10 +36,10 @@ def check_fits(elements: int, contenders: Iterable[Contender]) -> None:
         )
 
 
-def bytes_per_element(contenders: Iterable[Contender]) -> int:
+def bytes_per_element(contenders: Iterable[Contender]) -> float:
     """Return the bytes a parameter that the contenders, their gradients and limits occupy."""
     contenders = list(contenders)
     original = np.dtype(np.float32).itemsize
     gradients = sum(dtype.itemsize for dtype in {contender.dtype for contender in contenders})
-    limits = limit.memory(contender.traffic for contender in contenders)
-    return original + gradients + limits + sum(contender.memory for contender in contenders)
+    traffics = [limit.FLOAT32_ADAMW, *(contender.traffic for contender in contenders)]
+    return original + gradients + limit.memory(traffics) + sum(one.memory for one in contenders)

@@ -10,6 +10,7 @@ import numpy as np
 import thalweg
 from thalweg.cli.bench.formulas import LR, MOMENTUM, WEIGHT_DECAY
 from thalweg.cli.bench.stepper import Step
+from thalweg.compact.decoding import BITS, LOW, joined
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from thalweg.cli.bench.formulas import Array, Arrays
 
 adamw = partial(thalweg.AdamW, lr=LR, weight_decay=WEIGHT_DECAY)
+adamw_bfloat16 = partial(adamw, state="bfloat16")
+adamw_compact = partial(adamw, state="compact")
+adamw_split = partial(adamw_compact, bfloat16="*")
 amsgrad = partial(adamw, amsgrad=True)
 plain_sgd = partial(thalweg.SGD, lr=LR)
 sgd = partial(plain_sgd, momentum=MOMENTUM)
@@ -56,13 +60,17 @@ class Thalweg:
         return Step(partial(self._optimizer.step, given, **self._options))
 
     def parameters(self) -> Arrays:
-        """Return the arrays that are updated in place."""
-        return self._params
-
-    def state(self) -> dict[str, list[Array]]:
-        """Return the live arrays of the optimizer, whose names of them may differ."""
-        live = zip(self._params, self._optimizer.state.values(), strict=True)
+        """Return the arrays that are updated in place, or the numbers that they stand for."""
+        leaves = self._optimizer.state.values()
         return {
-            name: [value for value in leaf.values() if isinstance(value, np.ndarray)]
-            for name, leaf in live
+            name: joined(p, leaf.get(LOW)) if p.dtype == BITS else p
+            for (name, p), leaf in zip(self._params.items(), leaves, strict=True)
+        }
+
+    def written(self) -> dict[str, list[Array]]:
+        """Return the live arrays of the optimizer, whose names of them may differ."""
+        leaves = self._optimizer.state.values()
+        return {
+            name: [p, *(value for value in leaf.values() if isinstance(value, np.ndarray))]
+            for (name, p), leaf in zip(self._params.items(), leaves, strict=True)
         }

@@ -43,7 +43,7 @@ class OptaxAdamW:
         """Return copies."""
         return {name: np.array(p) for name, p in self._params.items()}
 
-    def state(self) -> dict[str, list[Array]]:
+    def written(self) -> dict[str, list[Array]]:
         """Return nothing: only JAX writes to its memory."""
         return {}
 

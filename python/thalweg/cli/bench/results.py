@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from thalweg.cli.bench.contenders import BASELINE, Contender
-from thalweg.cli.bench.limit import Traffic
+from thalweg.cli.bench.limit import FLOAT32_ADAMW, Traffic
 from thalweg.cli.bench.rounds import Series
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ class Samples:
 
     rounds: int
     taken: Measured
+    traffics: dict[Contender, Traffic]
 
     @property
     def series(self) -> dict[Contender, Series]:
@@ -44,7 +45,7 @@ class Samples:
 
     def limit(self, contender: Contender) -> Series:
         """Return the memory limit on the contender's own arrays, or else on others like them."""
-        return self.taken.get(Own(contender)) or self.taken[contender.traffic]
+        return self.taken.get(Own(contender)) or self.taken[self.traffics[contender]]
 
     def of_limit(self, contender: Contender) -> float:
         """Return its speed as a share of the memory limit: the median over the rounds."""
@@ -53,6 +54,10 @@ class Samples:
     def best_of_limit(self, contender: Contender) -> float:
         """Return the same of the shortest times, wherever they fell."""
         return self.limit(contender).best / self.taken[contender].best
+
+    def of_float32(self, contender: Contender) -> float:
+        """Return its speed as a share of the memory limit of AdamW in float32."""
+        return self.taken[FLOAT32_ADAMW].ratio(self.taken[contender])
 
     def of_baseline(self, contender: Contender) -> float | None:
         """Return its time over that of thalweg's default, if that was measured."""
@@ -66,7 +71,7 @@ class Samples:
             "limits": [
                 {
                     "bytes_per_element": traffic.moved_bytes,
-                    "dtype": traffic.dtype.name,
+                    "bytes_only_read": traffic.read,
                     **_samples(series),
                 }
                 for traffic, series in self.limits.items()
@@ -77,6 +82,7 @@ class Samples:
     def _contender(self, contender: Contender) -> dict[str, Any]:
         data = {
             "of_limit": self.of_limit(contender),
+            "of_float32_limit": self.of_float32(contender),
             "best_of_limit": self.best_of_limit(contender),
             "of_baseline": self.of_baseline(contender),
             **_samples(self.taken[contender]),
@@ -110,25 +116,25 @@ class CaseResult:
             "title": self.case.title,
             "tensors": len(self.case.shapes),
             "elements": self.case.elements,
-            "contenders": [_verdict(one, verdict) for one, verdict in self.checked.items()],
+            "contenders": [self._verdict(one, verdict) for one, verdict in self.checked.items()],
             "skipped": {one.name: reason for one, reason in self.skipped.items()},
             "loop": self.loop.as_data(),
             "repeated": self.repeated.as_data(),
         }
 
-
-def _verdict(contender: Contender, verdict: Verdict) -> dict[str, Any]:
-    return {
-        "name": contender.name,
-        "label": contender.label,
-        "bytes_per_element": contender.moved_bytes,
-        "limit_bytes_per_element": contender.traffic.moved_bytes,
-        "passed": verdict.passed,
-        # NaN is no JSON.
-        "deviation": verdict.deviation if math.isfinite(verdict.deviation) else None,
-        "deviation_allowed": verdict.allowed,
-        "error": verdict.error,
-    }
+    def _verdict(self, contender: Contender, verdict: Verdict) -> dict[str, Any]:
+        traffic = self.loop.traffics.get(contender, contender.traffic)
+        return {
+            "name": contender.name,
+            "label": contender.label,
+            "bytes_per_element": contender.moved_bytes(traffic),
+            "limit_bytes_per_element": traffic.moved_bytes,
+            "passed": verdict.passed,
+            # NaN is no JSON.
+            "deviation": verdict.deviation if math.isfinite(verdict.deviation) else None,
+            "deviation_allowed": verdict.allowed,
+            "error": verdict.error,
+        }
 
 
 def _samples(series: Series) -> dict[str, Any]:

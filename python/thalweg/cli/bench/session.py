@@ -96,6 +96,10 @@ def _measure(case: Case, contenders: list[Contender], arguments: argparse.Namesp
     if arguments.quick and len(case.shapes) > QUICK_TENSORS:
         reason = f"compilation for more than {QUICK_TENSORS} tensors takes too long for --quick"
         skipped = {contender: reason for contender in contenders if contender.compiles}
+    for contender in contenders:
+        most = contender.most_shapes
+        if most is not None and len(set(case.shapes)) > most:
+            skipped[contender] = f"compilation for more than {most} shapes takes too long"
     present = [contender for contender in contenders if contender not in skipped]
     effort = QUICK if arguments.quick else FULL
     return measure(case, present, effort.limited(arguments.rounds), skipped)
@@ -105,7 +109,7 @@ def _save(
     arguments: argparse.Namespace, facts: Mapping[str, Any], results: list[CaseResult]
 ) -> None:
     if arguments.json is not None:
-        data = {"format": 2, "machine": facts, "cases": [result.as_data() for result in results]}
+        data = {"format": 3, "machine": facts, "cases": [result.as_data() for result in results]}
         with writing(arguments.json):
             arguments.json.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
     if arguments.markdown is not None:

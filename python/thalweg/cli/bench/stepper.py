@@ -43,7 +43,7 @@ class Stepper(Protocol):
         """Hand over gradients, as a backward pass would leave them."""
 
     def parameters(self) -> Arrays:
-        """Return the parameters as they are now."""
+        """Return the parameters as they are now, as float32 or float64 with every digit."""
 
-    def state(self) -> dict[str, list[Array]]:
-        """Return the state of each parameter after a step; nothing if NumPy cannot write it."""
+    def written(self) -> dict[str, list[Array]]:
+        """Return the arrays that a step writes, after one; nothing if NumPy cannot write them."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from thalweg.cli.bench.limit import FLOAT32_ADAMW
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -13,11 +15,13 @@ if TYPE_CHECKING:
 
 HEADINGS = (
     "optimizer",
+    "least bytes",
     "median step",
     "best step",
     "GB/s",
     "of limit",
     "best of limit",
+    "of 28 bytes",
     "x thalweg",
     "rounds",
 )
@@ -41,7 +45,7 @@ def three_digits(value: float) -> str:
 
 
 def rows(samples: Samples, elements: int) -> list[tuple[str, ...]]:
-    """Return a row for the memory limit of the first contender, and one for each that was timed."""
+    """Return a row for the memory limit of AdamW in float32, and one for each that was timed."""
     if not samples.series:
         return []
     return [_limit_row(samples, elements), *(_row(samples, elements, c) for c in samples.series)]
@@ -63,12 +67,14 @@ def markdown(results: Iterable[CaseResult]) -> str:
 
 
 def _limit_row(samples: Samples, elements: int) -> tuple[str, ...]:
-    traffic, series = next(iter(samples.limits.items()))
+    traffic, series = FLOAT32_ADAMW, samples.limits[FLOAT32_ADAMW]
     return (
-        f"memory limit, {traffic.moved_bytes} bytes",
+        "memory limit, float32",
+        f"{traffic.moved_bytes:.4g}",
         format_time(series.median),
         format_time(series.best),
         _rate(traffic.moved_bytes * elements, series),
+        "1",
         "1",
         "1",
         "",
@@ -77,21 +83,23 @@ def _limit_row(samples: Samples, elements: int) -> tuple[str, ...]:
 
 
 def _row(samples: Samples, elements: int, contender: Contender) -> tuple[str, ...]:
-    series = samples.series[contender]
+    series, traffic = samples.series[contender], samples.traffics[contender]
     of_baseline = samples.of_baseline(contender)
     return (
         contender.label,
+        f"{traffic.moved_bytes:.4g}",
         format_time(series.median),
         format_time(series.best),
-        _rate(contender.moved_bytes * elements, series),
+        _rate(contender.moved_bytes(traffic) * elements, series),
         _share(samples.of_limit(contender)),
         _share(samples.best_of_limit(contender)),
+        _share(samples.of_float32(contender)),
         "" if of_baseline is None else three_digits(of_baseline),
         str(len(series.seconds)),
     )
 
 
-def _rate(moved_bytes: int, series: Series) -> str:
+def _rate(moved_bytes: float, series: Series) -> str:
     """Return GB a second."""
     return f"{moved_bytes / series.median / 1e9:.1f}"
 

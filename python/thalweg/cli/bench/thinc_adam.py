@@ -40,7 +40,7 @@ class ThincAdam:
         """Return the arrays that are updated in place."""
         return self._params
 
-    def state(self) -> dict[str, list[Array]]:
+    def written(self) -> dict[str, list[Array]]:
         """Return nothing: its limit is far away."""
         return {}
 

@@ -46,10 +46,22 @@ class TorchAdamW:
         """Return arrays that share the memory of the tensors."""
         return {name: tensor.detach().numpy() for name, tensor in self._tensors.items()}
 
-    def state(self) -> dict[str, list[Array]]:
-        """Return arrays that share the memory of torch's moments."""
+    def written(self) -> dict[str, list[Array]]:
+        """Return arrays that share the memory of the tensors and of the optimizer's moments."""
         states = self._optimizer.state
         return {
-            name: [states[tensor][key].numpy() for key in ("exp_avg", "exp_avg_sq")]
+            name: [tensor.detach().numpy(), *_moments(states[tensor])]
             for name, tensor in self._tensors.items()
         }
+
+
+def _moments(state: dict[str, Any]) -> list[Array]:
+    """Return arrays of moments; of those in 8 bits, codes and scales, not the table of codes."""
+    tensors = [
+        value
+        for key, value in state.items()
+        if isinstance(value, torch.Tensor) and value.ndim and not key.startswith("qmap")
+    ]
+    # torchao's tensors hold theirs; bitsandbytes has them as entries of the state.
+    parts = [(one.codes, one.scale) if hasattr(one, "codes") else (one,) for one in tensors]
+    return [part.numpy() for pair in parts for part in pair]
