@@ -271,10 +271,12 @@ def test_parameters_of_another_type_are_loaded_on_request(
             made(here, "compact").load(tmp_path / "run")
 
 
-def test_state_moves_to_torch_and_optax_and_back() -> None:
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("state", FORMATS)
+def test_state_moves_to_torch_and_back(state: str, kind: str) -> None:
     pytest.importorskip("torch")
-    opt = trained(made("float32", "compact"))
-    again = made("float32", "compact")
+    opt = trained(made(kind, state))
+    again = made(kind, state)
     convert.from_torch(convert.to_torch(opt), again)
     for name in START:
         for key, array in compact.decode(opt, name).items():

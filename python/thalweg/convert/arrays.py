@@ -7,11 +7,25 @@ together with all other differences.
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-__all__ = ["fitted", "number", "whole"]
+from thalweg.compact.decoding import is_bfloat16
+
+if TYPE_CHECKING:
+    from thalweg.state.held import Held
+
+__all__ = ["fitted", "number", "number_dtype", "whole"]
+
+
+def number_dtype(held: Held, name: str) -> Any:
+    """The dtype of a parameter's moments as numbers; None if it has none."""
+    dtype = getattr(held.params.get(name), "dtype", None)
+    if not isinstance(dtype, np.dtype):
+        return None
+    narrow = dtype == np.float16 or is_bfloat16(dtype) or name in held.bits
+    return np.dtype(np.float32) if narrow else dtype
 
 
 def fitted(value: Any, dtype: Any) -> Any:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from thalweg.convert.arrays import fitted, whole
+from thalweg.convert.arrays import fitted, number_dtype, whole
 from thalweg.convert.loading import ConvertReport, Found, checked_count, is_count
 from thalweg.convert.names import held_of
 from thalweg.convert.optax_parts import ADAM, TRACE, fields, kind, refuse
@@ -123,7 +123,7 @@ def _add(held: Held, found: Found, path: str, trees: Mapping[str, Any], step: in
         if name in found.state:
             found.mismatched.append(f"{name!r} is in two states, the second at {path or 'the top'}")
             continue
-        dtype = getattr(held.params.get(name), "dtype", None)
+        dtype = number_dtype(held, name)
         arrays = {
             key: fitted(leaves[name], dtype) for key, leaves in flat.items() if name in leaves
         }

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from thalweg.convert.arrays import fitted, whole
+from thalweg.convert.arrays import fitted, number_dtype, whole
 from thalweg.convert.loading import ConvertReport, Found, checked_count, zeros
 from thalweg.convert.names import Order, held_of, transposed_names
 from thalweg.convert.torch_groups import checked, names, read_groups
 from thalweg.convert.torch_names import is_flat, nested
+from thalweg.groups.rule import STATE_NAMES
 
 if TYPE_CHECKING:
     from thalweg.groups.matching import Match
@@ -132,7 +133,7 @@ def _read_state(
         entry = {k: v for k, v in states.get(key, {}).items() if v is not None}
         if entry:
             default = None if counted else step_count or 1
-            dtype = getattr(held.params[name], "dtype", None)
+            dtype = number_dtype(held, name)
             leaf = {k: fitted(v, dtype) for k, v in entry.items() if k != "step"}
             if name in transposed:
                 leaf = {k: v.T if np.ndim(v) == 2 else v for k, v in leaf.items()}
@@ -142,7 +143,7 @@ def _read_state(
             never = zeros(held, name)
             if never is not None:
                 # torch's SGD without state does not tell whether the parameter was updated.
-                stateless = len(never) == 1
+                stateless = not any(key in STATE_NAMES for key in never)
                 found.state[name] = {**never, "step": (step_count or 0) if stateless else 0}
 
 
