@@ -78,6 +78,20 @@ def test_parts_of_a_parameter_are_the_whole(rng: Any) -> None:
         assert (np.abs(joined[small] - p[small]) <= 2.0**-40).all()
 
 
+def test_numbers_without_dimensions_are_arrays() -> None:
+    x = np.array(0.1, np.float32)
+    bits, (codes, bases) = compact.encode_bfloat16(x), compact.encode_e5m3(x)
+    (live, low), (half, rest) = compact.split_bfloat16(x), compact.split_float16(x)
+    for array in (
+        *(bits, compact.encode_bfloat16(x, 1), compact.decode_bfloat16(bits)),
+        *(codes, compact.decode_e5m3(codes, bases)),
+        *(live, low, half, rest),
+        *(compact.join_bfloat16(live, low), compact.join_float16(half, rest)),
+    ):
+        assert isinstance(array, np.ndarray)
+        assert array.shape == ()
+
+
 def test_nearest_bfloat16_is_that_of_ml_dtypes() -> None:
     rng = np.random.default_rng(0)
     x = np.frombuffer(rng.bytes(400_000), np.float32)

@@ -251,6 +251,19 @@ def test_another_format_is_loaded_only_on_request(there: str, here: str, tmp_pat
     trained(other)
 
 
+def test_a_parameter_without_dimensions_is_converted(tmp_path: Path) -> None:
+    full, small = (
+        AdamW({"w": as_kind(np.array(0.1, np.float32), kind)}, state=state)
+        for kind, state in (("float32", "full"), ("bfloat16", "bfloat16"))
+    )
+    full.step({"w": np.array(1.0, np.float32)})
+    full.save(tmp_path / "run")
+    small.load(tmp_path / "run", convert=True)
+    one, other = (compact.decode(opt, "w") for opt in (full, small))
+    assert_same_bits(one["param"], other["param"])
+    assert np.array_equal(small.state["w"]["exp_avg"], compact.encode_bfloat16(one["exp_avg"]))
+
+
 @pytest.mark.parametrize("here", KINDS)
 @pytest.mark.parametrize("there", KINDS)
 def test_parameters_of_another_type_are_loaded_on_request(

@@ -79,7 +79,7 @@ def encode_bfloat16(x: Array, step: int | None = None) -> Array:
     """
     bits = _bits(x)
     add = 0x7FFF + (bits >> _U(16) & _U(1)) if step is None else _U(_word(step))
-    return ((bits + add) >> _U(16)).astype(np.uint16)
+    return np.asarray((bits + add) >> _U(16)).astype(np.uint16)
 
 
 def decode_bfloat16(bits: Array) -> Array:
@@ -152,7 +152,8 @@ def split_bfloat16(p: Array) -> tuple[Array, Array]:
     (array([0.10009766], dtype=float32), array([0.1], dtype=float32))
     """
     bits = _bits(p)
-    return ((bits + _U(0x8000)) >> _U(16)).astype(np.uint16), bits.astype(np.uint16).view(np.int16)
+    live = np.asarray((bits + _U(0x8000)) >> _U(16)).astype(np.uint16)
+    return live, bits.astype(np.uint16).view(np.int16)
 
 
 def join_bfloat16(live: Array, low: Array) -> Array:
@@ -191,4 +192,4 @@ def split_float16(p: Array) -> tuple[Array, Array]:
 def join_float16(live: Array, low: Array) -> Array:
     """The float32 parameter of its two parts; the inverse of `split_float16`."""
     live = np.asarray(live, np.float16)
-    return live.astype(np.float32) + np.asarray(low).astype(np.float32) * _unit(live)
+    return np.asarray(live.astype(np.float32) + np.asarray(low).astype(np.float32) * _unit(live))
