@@ -25,7 +25,6 @@ numbers of a block become 2⁻³¹ of the largest.
 
 from thalweg.compact.decoding import decode
 from thalweg.compact.encodings import (
-    BLOCK,
     decode_bfloat16,
     decode_e5m3,
     encode_bfloat16,
@@ -37,7 +36,6 @@ from thalweg.compact.encodings import (
 )
 
 __all__ = [
-    "BLOCK",
     "decode",
     "decode_bfloat16",
     "decode_e5m3",

@@ -76,7 +76,7 @@ pub(crate) fn overflows(numbers: &[f32]) -> bool {
     let mut found = 0;
     for x in numbers {
         let magnitude = x.to_bits() & !SIGN;
-        found |= u32::from(magnitude >= ROUNDED_UP && magnitude < INFINITE);
+        found |= u32::from((ROUNDED_UP..INFINITE).contains(&magnitude));
     }
     found != 0
 }

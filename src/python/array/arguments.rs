@@ -263,7 +263,7 @@ fn bases_of<'a, 'py>(
     if object.is_none() {
         return Err(wanted("None".to_owned()));
     }
-    let (array, storage) = beside(object, &what, &wanted)?;
+    let (array, storage) = beside(object, &what, wanted)?;
     let memory = Memory::of(array);
     if storage != Storage::E5M3 || memory.shape != [len] || !memory.c_contiguous() {
         return Err(wanted(kind_of(storage, memory.shape)));
@@ -301,7 +301,7 @@ fn low_of<'a, 'py>(
     if object.is_none() {
         return Err(wanted("None".to_owned()));
     }
-    let (array, storage) = beside(object, &what, &wanted)?;
+    let (array, storage) = beside(object, &what, wanted)?;
     match storage {
         Storage::Low => Ok((array, storage)),
         _ => Err(wanted(kind_of(storage, Memory::of(array).shape))),
