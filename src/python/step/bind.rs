@@ -53,7 +53,7 @@ pub fn bind(
         let (pointers, bases) = active.recheck(py, &leaf.name, wording)?;
         let what = || format!("{} {}", wording.input, Quoted(&leaf.name));
         let gradient = checked_gradient(object, what, active, bits_of(leaf, owner))?;
-        let low = low_of(py, leaf, owner)?;
+        let low = low_of(py, leaf, active, owner)?;
         if let Some(written) = gradient.overlap(py, model, &files, *place) {
             return Err(Refusal::Overlap {
                 written: model.describe(model.written.arrays[written]),
@@ -95,10 +95,12 @@ fn owner_leaf<'m>(leaf: &Leaf, owner: Option<&'m Model>) -> Option<&'m Leaf> {
 fn low_of<'m>(
     py: Python<'_>,
     leaf: &Leaf,
+    average: &Active,
     owner: Option<&'m Model>,
 ) -> Outcome<Option<(Pointer, &'m [isize])>> {
     let active = owner_leaf(leaf, owner).and_then(|leaf| leaf.active.as_ref());
-    let Some(low) = active.and_then(Active::low) else { return Ok(None) };
+    let low = active.and_then(Active::low).filter(|low| low.shape == average.p.shape);
+    let Some(low) = low else { return Ok(None) };
     let pointer = low.recheck(py, "", || format!("the state of {}", Quoted(&leaf.name)))?;
     Ok(Some((pointer, &low.strides)))
 }

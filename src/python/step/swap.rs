@@ -100,6 +100,7 @@ fn swap_arrays(
         let what = || format!("parameter {}", Quoted(name));
         let leaf = owner.as_deref().and_then(|owner| owner.leaf(name).ok());
         let low = leaf.and_then(|leaf| leaf.active.as_ref()).and_then(Active::low);
+        let low = low.filter(|low| low.shape == active.p.shape);
         let (array, storage) = match low {
             Some(_) => parameter_of(object, what, leaf.is_some_and(|leaf| leaf.bits))?,
             None => written(object, what)?,
