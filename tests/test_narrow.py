@@ -349,10 +349,14 @@ def test_parameters_may_be_added_frozen_and_replaced() -> None:
     trained(opt, kind="bits")
     opt.groups[0].frozen = True
     opt.groups[0].frozen = False
+    ema, acc = thalweg.EMA(opt, 0.5), Accumulator(opt)
     params = dict(opt.params)
     params["new"] = as_kind(START["w"], "bits")
     opt.extend(params)
     assert opt.state["new"]["low"].dtype == np.int16
+    assert_same_bits(ema.params["new"], compact.decode_bfloat16(params["new"]))
+    acc.add({name: np.zeros_like(array) for name, array in params.items()})
+    ema.update()
     low = opt.state["w"]["low"]
     assert low.any()
     opt.rebind({name: array if name != "w" else array.copy() for name, array in params.items()})

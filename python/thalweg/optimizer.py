@@ -131,6 +131,8 @@ class Optimizer(Fixed, _core.Optimizer):
     def reset(self, match: Match | None = None) -> None:
         """Set state and step counts to zero; parameters stay unchanged.
 
+        Float16 and bfloat16 parameters lose what they lack of a float32, which is in their state.
+
         Parameters
         ----------
         match : str, sequence of str, callable or None
@@ -150,7 +152,8 @@ class Optimizer(Fixed, _core.Optimizer):
     def rebind(self, params: Any) -> None:
         """Adopt other arrays under the same names, and keep the state.
 
-        Use it after replacing arrays of the tree instead of assigning into them.
+        Use it after replacing arrays of the tree instead of assigning into them. A float16 or
+        bfloat16 parameter in another array is taken as it is: what the earlier one lacked is zero.
 
         Raises
         ------

@@ -255,7 +255,9 @@ impl Line {
         match_whole!(self.pointer.storage, S => if <S as Decoding>::Element::KIND == E::KIND {
             for (i, from) in buffer.iter().enumerate() {
                 // SAFETY: the caller's promise.
-                unsafe { self.element::<S>(i).write_unaligned(S::encode(S::prepared(cast(*from)), &dither)) }
+                let stored = S::encode(S::prepared(cast(*from)), &dither);
+                // SAFETY: the caller's promise.
+                unsafe { self.element::<S>(i).write_unaligned(stored) }
             }
         });
     }

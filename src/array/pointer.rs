@@ -14,8 +14,8 @@ use crate::number::element::Element;
 
 /// Largest number of state arrays of a rule.
 pub const MAX_STATE: usize = 3;
-/// Number of arrays in an update: parameter, gradient, state, and what a narrow parameter
-/// lacks, in this order.
+/// Number of arrays in an update: parameter, gradient, state, and what a narrow parameter lacks, in
+/// this order.
 pub const ARRAYS: usize = 3 + MAX_STATE;
 /// Index of the parameter.
 pub const PARAMETER: usize = 0;
@@ -189,8 +189,7 @@ impl Pointer {
         }
     }
 
-    /// Joins the live numbers in `buffer`, elements `start..` of the traversal, with what
-    /// they lack.
+    /// Joins the live numbers in `buffer`, elements `start..` of the traversal, with what they lack.
     ///
     /// # Safety
     ///
@@ -209,7 +208,8 @@ impl Pointer {
         }
     }
 
-    /// Writes what live numbers lack of the numbers in `buffer` to elements `start..` of the traversal.
+    /// Writes what live numbers lack of the numbers in `buffer` to elements `start..` of the
+    /// traversal.
     ///
     /// # Safety
     ///

@@ -15,6 +15,7 @@ use crate::array::occupant::Occupant;
 use crate::array::overlap::{first_file_overlap, first_overlap};
 use crate::interpreter::errors::{Outcome, Refusal};
 use crate::interpreter::exit::Presence;
+use crate::model::form::LOW;
 use crate::model::options::{Policy, rule_named};
 use crate::model::tree::{Leaves, flatten};
 use crate::step::keywords::limit;
@@ -28,7 +29,7 @@ use thalweg::machine::threads::{num_threads, useful_threads};
 use thalweg::number::element::Kind;
 use thalweg::number::float_mode::in_default_mode;
 use thalweg::read::norm::{self, Norm, ReadPass};
-use thalweg::rule::{Decay, Hyperparameter, Numbers, Rule, StateSpec, Swap, When};
+use thalweg::rule::{Content, Decay, Hyperparameter, Numbers, Rule, StateSpec, Swap, When};
 use thalweg::update::plan::{Plan, Task};
 use thalweg::update::tensor::{Narrow, Tensor};
 
@@ -73,8 +74,10 @@ pub fn apply(
         arguments.push((spec.name, Slot::State(spec.content, number), array));
     }
     let none = py.None().into_bound(py);
-    arguments.push(("exp_avg_sq_base", Slot::Bases, bases.unwrap_or(&none)));
-    arguments.push(("low", Slot::Low, low.unwrap_or(&none)));
+    if let Some(spec) = rule.state.iter().find(|spec| spec.content == Content::Square) {
+        arguments.push((spec.base, Slot::Bases, bases.unwrap_or(&none)));
+    }
+    arguments.push((LOW, Slot::Low, low.unwrap_or(&none)));
     let call = Call { numbers, step, scale, policy, threads };
     Ok(update(py, &arguments, &call)?)
 }

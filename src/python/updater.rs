@@ -346,8 +346,8 @@ impl Updater {
     }
 
     /// Sets the function that makes state arrays in files from now on. It is called with a list of
-    /// `(name, array, names of state arrays)` for the leaves that begin to train, and returns a
-    /// list of arrays for each.
+    /// `(name, array, state)` for the leaves that begin to train, where `state` has name, dtype and
+    /// shape of each array, and returns a list of arrays for each.
     fn keep(&self, py: Python<'_>, keeper: Py<PyAny>) -> PyResult<()> {
         self.inside(py, |model| {
             model.keeper = Some(keeper);

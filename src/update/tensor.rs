@@ -112,15 +112,17 @@ impl<'a> Tensor<'a> {
 
     /// As [`Tensor::new`], for parameter and state of any storage.
     ///
-    /// The array at [`LOW`](crate::array::pointer::LOW) is what `narrow.low_of`, which is narrow, lacks. If a state array has the
-    /// storage [`Storage::E5M3`], elements are taken in logical order, whatever `order` is.
+    /// The array at [`LOW`](crate::array::pointer::LOW) is what the narrow array `narrow.low_of`
+    /// lacks. If a state array has the storage [`Storage::E5M3`], elements are taken in logical
+    /// order, whatever `order` is.
     ///
     /// # Safety
     ///
-    /// As [`Tensor::new`]. If an array is not whole, the tensor's type is `f32`. If there is
-    /// one at `LOW`, it has the storage [`Storage::Low`]; with a parameter's rest it is written. At most one state array has the storage
-    /// `E5M3`; it is dense in logical order, and `narrow.bases` points to one byte for each block
-    /// of it. It is written and overlaps no other.
+    /// As [`Tensor::new`]. If parameter or state is not whole, the tensor's type is `f32`. The array
+    /// at `LOW`, if there is one, has the storage [`Storage::Low`], and is written if it belongs to
+    /// the parameter. At most one state array has the storage `E5M3`; it is dense in logical order.
+    /// `narrow.bases` then points to one byte for each block of it, which is written and overlaps no
+    /// array.
     pub unsafe fn narrow(
         shape: &[usize],
         pointers: [Pointer; ARRAYS],

@@ -188,11 +188,12 @@ class Mirrored(ABC):
         members = {**self._members(), **more}
         if self.keeps:
             members.update(dict.fromkeys(self.arrays))
+        self.bits |= self.owner.bits
         leaves = self.owner.params
         names = [name for name in members if name not in self.arrays]
         new = {name: self._started(name, leaves[name]) for name in names}
         tree = unflatten({**leaves, **self.arrays, **new}, like=self.tree)
-        self.updater.extend(tree, self._classes(), self._assignment(leaves, members))
+        self.updater.extend(tree, self._classes(), self._assignment(leaves, members), self.bits)
         self.arrays.update(new)
         self.revision = self.owner.revision
 

@@ -20,8 +20,9 @@ SPELLINGS = {
     "epsilon": "eps",
     "wd": "weight_decay",
     "nesterovs_momentum": "nesterov",
+    **dict.fromkeys(("state_dtype", "moment_dtype", "mu_dtype", "optim_bits"), "state"),
 }
-"""Our hyperparameter for each name that Keras, optax, scikit-learn and others use."""
+"""Our argument for each name that Keras, optax, scikit-learn and others use."""
 
 STEP_ARGUMENTS = {
     **{key: key for key in ("max_norm", "max_tensor_norm", "max_value", "scale", "partial")},
@@ -38,7 +39,8 @@ ELSEWHERE = {
     **dict.fromkeys(("step", "step_count", "iterations", "global_step"), COUNTS),
     **dict.fromkeys(("skip_count", "consecutive_skips"), "opt.reset() sets it to 0"),
     "params": "opt.rebind(params) adopts other arrays, opt.extend(params) adds arrays",
-    "state": "write into its arrays, as opt.state[name][key][...] = 0",
+    "state": "write into its arrays, as opt.state[name][key][...] = 0; its format is fixed when "
+    "the optimizer is made",
     **dict.fromkeys(
         ("groups", "param_groups", "defaults"),
         "edit a group, as opt.groups[0].lr = 0.1; opt.extend(params, groups=...) adds groups",

@@ -41,9 +41,10 @@ def other_format(leaf: Mapping[str, Any], expected: Mapping[str, Kind]) -> str |
     theirs, ours = _numbers(saved), _numbers(expected)
     dtypes = {dtype for dtype, _ in [*theirs.values(), *ours.values()]}
     alike = {k: shape for k, (_, shape) in theirs.items()} == {k: s for k, (_, s) in ours.items()}
-    if theirs == ours or not alike or not dtypes <= {BITS, CODES, WHOLE}:
+    there, here = _format(theirs), _format(ours)
+    if there == here or not alike or not dtypes <= {BITS, CODES, WHOLE}:
         return None
-    return f"saved {_format(theirs)!r}, here {_format(ours)!r}; pass convert=True to convert it"
+    return f"saved {there!r}, here {here!r}; pass convert=True to convert it"
 
 
 def converted_param(

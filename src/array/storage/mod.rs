@@ -1,9 +1,9 @@
 //! Storages: the meaning of an array's bytes.
 //!
 //! A rule computes in an [`Element`]. Memory holds either the element itself or an encoding of it.
-//! Encodings are decoded and encoded in the buffers that strided arrays use, the usual ones of
-//! training also in `tiles` without buffers, so storages do not depend on rules, nor
-//! rules on storages. A new storage is a file here and a row of `storages!`.
+//! Encodings are decoded and encoded in the buffers that strided arrays use, and the usual ones of
+//! training in `tiles` without buffers. So storages do not depend on rules, nor rules on storages. A
+//! new storage is a file here and a row of `storages!`.
 
 mod bfloat16;
 pub(crate) mod dither;

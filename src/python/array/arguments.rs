@@ -159,7 +159,7 @@ impl<'a, 'py> Check<'_, 'a, 'py> {
             bases: None,
         };
         self.occupants.push(Occupant { array: p, storage, written: true });
-        let mut blocks = None;
+        let mut codes = None;
         for (column, ((_, slot), object)) in
             self.rows.columns.iter().zip(row).enumerate().skip(GRADIENT)
         {
@@ -176,17 +176,20 @@ impl<'a, 'py> Check<'_, 'a, 'py> {
                             what: what(),
                             kind: kinds(),
                             got: found.numpy().to_owned(),
-                            advice: "convert it (array.astype(p.dtype))",
+                            advice: match found {
+                                Storage::BF16 => "view its bits (array.view(np.uint16))",
+                                _ => "convert it (array.astype(p.dtype))",
+                            },
                         });
                     }
                     if found == Storage::E5M3 {
                         check_blocks(array, what)?;
-                        blocks = Some((column, array));
+                        codes = Some(column);
                     }
                     (array, found)
                 }
                 Slot::Bases => {
-                    let Some((codes, _)) = blocks else {
+                    let Some(codes) = codes else {
                         check_none(object, what, "a uint8 exp_avg_sq")?;
                         continue;
                     };

@@ -1,6 +1,6 @@
 //! The arrays beside a parameter: the state of its rule, and what narrow storages need.
 
-use numpy::PyUntypedArray;
+use numpy::{PyUntypedArray, PyUntypedArrayMethods};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 use thalweg::array::pointer::MAX_STATE;
@@ -10,7 +10,7 @@ use thalweg::rule::{Format, StateSpec};
 use crate::array::checks::plain;
 
 /// The name of what a narrow parameter lacks.
-const LOW: &str = "low";
+pub const LOW: &str = "low";
 
 /// The arrays beside a parameter.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -116,7 +116,6 @@ impl Part {
 
     /// The shape of the array beside this parameter.
     fn shape<'py>(&self, parameter: &Bound<'py, PyUntypedArray>) -> PyResult<Bound<'py, PyTuple>> {
-        use numpy::PyUntypedArrayMethods as _;
         match self.shape {
             Shape::Blocks => PyTuple::new(parameter.py(), [parameter.len().div_ceil(e5m3::BLOCK)]),
             Shape::Like | Shape::Logical => PyTuple::new(parameter.py(), parameter.shape()),

@@ -4,26 +4,25 @@ from __future__ import annotations
 
 import os
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from thalweg.cli.bench.formulas import Arrays
     from thalweg.cli.bench.stepper import Stepper
 
 
 def torch(params: Arrays, *, fused: bool) -> Stepper:
     """Return torch's AdamW."""
-    from thalweg.cli.bench.torch_adamw import TorchAdamW  # noqa: PLC0415 - if it is installed
-
-    return TorchAdamW(params, foreach=False, fused=fused)
+    return _of_tensors(params, foreach=False, fused=fused)
 
 
 def thalweg_torch(params: Arrays) -> Stepper:
     """Return thalweg's AdamW of torch tensors."""
     import thalweg.torch  # noqa: PLC0415 - if torch is installed
-    from thalweg.cli.bench.torch_adamw import TorchAdamW  # noqa: PLC0415
 
-    return TorchAdamW(params, thalweg.torch.AdamW)
+    return _of_tensors(params, thalweg.torch.AdamW)
 
 
 def deepspeed(params: Arrays) -> Stepper:
@@ -32,27 +31,28 @@ def deepspeed(params: Arrays) -> Stepper:
     os.environ.setdefault("DS_ACCELERATOR", "cpu")
     from deepspeed.ops.adam import DeepSpeedCPUAdam  # noqa: PLC0415 - if it is installed
 
-    from thalweg.cli.bench.torch_adamw import TorchAdamW  # noqa: PLC0415
-
-    return TorchAdamW(params, partial(DeepSpeedCPUAdam, adamw_mode=True))
+    return _of_tensors(params, partial(DeepSpeedCPUAdam, adamw_mode=True))
 
 
 def torchao(params: Arrays) -> Stepper:
     """Return torchao's AdamW with moments in 8 bits."""
     from torchao.optim import AdamW8bit  # noqa: PLC0415 - if it is installed
 
-    from thalweg.cli.bench.torch_adamw import TorchAdamW  # noqa: PLC0415
-
-    return TorchAdamW(params, AdamW8bit)
+    return _of_tensors(params, AdamW8bit)
 
 
 def bitsandbytes(params: Arrays) -> Stepper:
     """Return bitsandbytes' AdamW with moments in 8 bits."""
     from bitsandbytes.optim import AdamW8bit  # noqa: PLC0415 - if it is installed
 
-    from thalweg.cli.bench.torch_adamw import TorchAdamW  # noqa: PLC0415
+    return _of_tensors(params, AdamW8bit)
 
-    return TorchAdamW(params, AdamW8bit)
+
+def _of_tensors(params: Arrays, *make: Callable[..., Any], **options: Any) -> Stepper:
+    """Return an optimizer of torch tensors, by default torch's."""
+    from thalweg.cli.bench.torch_adamw import TorchAdamW  # noqa: PLC0415 - if torch is installed
+
+    return TorchAdamW(params, *make, **options)
 
 
 def thinc(params: Arrays) -> Stepper:
