@@ -266,13 +266,14 @@ HALF: Specimens = {
     "float16, reversed": lambda _, __: numbers(6, np.float16)[::-2],
     "float16, empty": lambda _, __: np.zeros((0, 3), np.float16),
 }
+BFLOAT16: Specimens = {}
 if ml_dtypes is not None:
-    HALF["bfloat16"] = lambda _, __: numbers(3, ml_dtypes.bfloat16)
-    HALF["bfloat16, reversed"] = lambda _, __: numbers(6, ml_dtypes.bfloat16)[::-2]
+    BFLOAT16["bfloat16"] = lambda _, __: numbers(3, ml_dtypes.bfloat16)
+    BFLOAT16["bfloat16, reversed"] = lambda _, __: numbers(6, ml_dtypes.bfloat16)[::-2]
     OTHER_TYPES["bfloat16, big-endian"] = lambda _, __: numbers(
         3, np.dtype(ml_dtypes.bfloat16)
     ).view(np.dtype(ml_dtypes.bfloat16).newbyteorder())
-    HALF["bfloat16, 0-d"] = lambda _, __: numbers(3, ml_dtypes.bfloat16)[1, ...]
+    BFLOAT16["bfloat16, 0-d"] = lambda _, __: numbers(3, ml_dtypes.bfloat16)[1, ...]
 
 HALF_MISALIGNED: Specimens = {
     "float16, misaligned": lambda _, __: filled(bytearray(320), np.float16, 1),

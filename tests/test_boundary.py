@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 WRITTEN, GRADIENT, SAVED = "written", "gradient", "saved"
-PARAMETER, STATE = "parameter of a function", "state of a function"
+PARAMETER, STATE, MAXIMUM = "parameter of a function", "state of a function", "maximum of squares"
 OPTIMIZED, REBOUND = "parameter of an optimizer", "parameter that replaces another"
 NARROW = {PARAMETER, OPTIMIZED, REBOUND}
 """Roles of parameters that may be float16 and bfloat16."""
-KIND_OF_ARGUMENT = {"p": PARAMETER, "g": GRADIENT}
+KIND_OF_ARGUMENT = {"p": PARAMETER, "g": GRADIENT, "max_exp_avg_sq": MAXIMUM}
 
 
 class Scene(NamedTuple):
@@ -189,6 +189,7 @@ TIED_TO_ITSELF = Refused(ValueError, ("share memory", "pass a copy", "array.copy
 UNALIGNED = Refused(ValueError, ("is not aligned", "an aligned copy", "array.copy()"))
 NOTHING_LOADED = "nothing was loaded"
 HIDDEN = Refused(TypeError, ("got a masked array", "array.filled(0)"))
+BITS_OF_STATE = Refused(TypeError, ("uint16", "got bfloat16;", "array.view(np.uint16)"))
 NO_ARRAY = Refused(TypeError, ("got {type};", ARRAYS, "np.asarray("))
 
 
@@ -199,8 +200,8 @@ def of_functions(outcomes: dict[str, Any]) -> dict[str, Any]:
         got, _, way = written.says
         narrow = Refused(TypeError, (got, NATIVE_READ, way))
         state = Refused(TypeError, (got, "the dtype of its parameter, float32", way))
-        return {**dict.fromkeys(NARROW, narrow), STATE: state, **outcomes}
-    return {**dict.fromkeys({*NARROW, STATE}, written), **outcomes}
+        return {**dict.fromkeys(NARROW, narrow), STATE: state, MAXIMUM: state, **outcomes}
+    return {**dict.fromkeys({*NARROW, STATE, MAXIMUM}, written), **outcomes}
 
 
 # By kind of array, and by kind of role.
@@ -226,22 +227,28 @@ OUTCOMES: list[tuple[specimens.Specimens, dict[str, Refused | None]]] = [
             (specimens.RAW, ".view("),
         ]
     ],
-    (
-        specimens.HALF,
-        {
-            WRITTEN: Refused(TypeError, ("got {dtype};", NATIVE, "(array.astype(")),
-            PARAMETER: Refused(ValueError, ("needs low", "int16", "got None", "np.zeros(p")),
-            OPTIMIZED: WORKS,
-            REBOUND: Refused(ValueError, ("got {dtype} {shape}", "be float32", "a new optimizer")),
-            GRADIENT: WORKS,
-            SAVED: Refused(ValueError, ("saved {dtype}", "here float32", NOTHING_LOADED)),
-        },
-    ),
+    *[
+        (
+            halves,
+            {
+                WRITTEN: Refused(TypeError, ("got {dtype};", NATIVE, "(array.astype(")),
+                PARAMETER: Refused(ValueError, ("needs low", "int16", "got None", "np.zeros(p")),
+                **state,
+                OPTIMIZED: WORKS,
+                REBOUND: Refused(
+                    ValueError, ("got {dtype} {shape}", "be float32", "a new optimizer")
+                ),
+                GRADIENT: WORKS,
+                SAVED: Refused(ValueError, ("saved {dtype}", "here float32", NOTHING_LOADED)),
+            },
+        )
+        for halves, state in [(specimens.HALF, {}), (specimens.BFLOAT16, {STATE: BITS_OF_STATE})]
+    ],
     (
         specimens.HALF_MISALIGNED,
         {
             WRITTEN: Refused(TypeError, ("got {dtype};", NATIVE, "(array.astype(")),
-            **dict.fromkeys({*NARROW, STATE}, UNALIGNED),
+            **dict.fromkeys({*NARROW, STATE, MAXIMUM}, UNALIGNED),
             GRADIENT: WORKS,
             SAVED: Refused(ValueError, ("saved {dtype}", "here float32", NOTHING_LOADED)),
         },
@@ -332,7 +339,7 @@ def test_any_memory_gives_the_same_bits_as_a_plain_array(
             continue
         before = memory(value).copy()
         assert one.act(value) == other.act(plain)
-        written = role.kind in {WRITTEN, STATE, *NARROW}
+        written = role.kind in {WRITTEN, STATE, MAXIMUM, *NARROW}
         expected = with_elements(before, value, plain) if written else before
         assert np.array_equal(memory(value), expected)
 

@@ -177,7 +177,9 @@ impl<'a, 'py> Check<'_, 'a, 'py> {
                             kind: kinds(),
                             got: found.numpy().to_owned(),
                             advice: match found {
-                                Storage::BF16 => "view its bits (array.view(np.uint16))",
+                                Storage::BF16 if content.allows(Storage::Dithered, whole) => {
+                                    "view its bits (array.view(np.uint16))"
+                                }
                                 _ => "convert it (array.astype(p.dtype))",
                             },
                         });
