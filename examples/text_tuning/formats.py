@@ -146,25 +146,36 @@ def train(chosen: Format, task: Task) -> Run:
     run = Run(chosen)
     losses = []
     for rows in batches(len(task.labels), BATCH, task.steps, generator):
-        begun = perf_counter()
-        kept = full.embed(model, *minilm.pad([task.documents[i] for i in rows]))
-        loss, of_head, below = head.loss_and_gradients(
-            params["head"], kept.embeddings, task.labels[rows]
-        )
-        grads = {"model": full.gradients(model, kept, below), "head": of_head}
-        ready = perf_counter()
-        opt.step(grads, max_norm=1.0)
-        run.step_seconds.append(perf_counter() - ready)
-        run.gradient_seconds.append(ready - begun)
-        losses.append(loss)
+        documents = [task.documents[i] for i in rows]
+        losses.append(_step(run, opt, params, documents, task.labels[rows]))
         if not chosen.companion:
             forget(opt)
     run.loss = float(np.mean(losses[-max(1, len(losses) // 10) :]))
-    run.bytes_a_weight = bytes_a_weight(opt, grads, low=chosen.companion)
     run.peak = peak_memory()
     embeddings = full.embed_all(model, task.scored)
     run.accuracy = head.accuracy(params["head"], embeddings, task.scored_labels)
     return run
+
+
+def _step(
+    run: Run,
+    opt: thalweg.AdamW,
+    params: dict[str, Any],
+    documents: list[NDArray[np.int64]],
+    labels: NDArray[np.intp],
+) -> float:
+    """Take a step, whose gradients are then no longer held; add its times to `run`."""
+    begun = perf_counter()
+    kept = full.embed(params["model"], *minilm.pad(documents))
+    loss, of_head, below = head.loss_and_gradients(params["head"], kept.embeddings, labels)
+    grads = {"model": full.gradients(params["model"], kept, below), "head": of_head}
+    del kept
+    ready = perf_counter()
+    opt.step(grads, max_norm=1.0)
+    run.step_seconds.append(perf_counter() - ready)
+    run.gradient_seconds.append(ready - begun)
+    run.bytes_a_weight = bytes_a_weight(opt, grads, low=run.format.companion)
+    return loss
 
 
 def forget(opt: thalweg.AdamW) -> None:
