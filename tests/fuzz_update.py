@@ -1,0 +1,258 @@
+"""Calls of `thalweg.functional` with full state, and the oracle that judges them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+import thalweg
+from fuzz_draw import (
+    REFUSALS,
+    Arena,
+    Draw,
+    expect,
+    good,
+    in_range,
+    odd,
+    readable,
+    same,
+    same_outside,
+    writable,
+)
+from thalweg import functional, reference
+
+LIMITS = {np.dtype("f4"): 2.0**64, np.dtype("f8"): 2.0**512}
+EPS_MIN = {np.dtype("f4"): 1e-15, np.dtype("f8"): 1e-120}
+STATES = {
+    "adam": ("exp_avg", "exp_avg_sq", "max_exp_avg_sq"),
+    "adamw": ("exp_avg", "exp_avg_sq", "max_exp_avg_sq"),
+    "sgd": ("momentum_buffer",),
+    "sgdw": ("momentum_buffer",),
+}
+OPTIONAL = ("max_exp_avg_sq", "momentum_buffer")
+
+
+@dataclass
+class Update:
+    """A call of `thalweg.functional`."""
+
+    rule: str
+    roles: dict[str, list[Any]]
+    """Arguments by name, each with one value per parameter."""
+    single: bool
+    step: Any
+    numbers: dict[str, Any]
+    options: dict[str, Any]
+
+    @classmethod
+    def drawn(cls, draw: Draw, arena: Arena) -> Update:
+        rule = draw.choice(tuple(STATES))
+        states = STATES[rule]
+        if rule.startswith("adam"):
+            states = states[: draw.choice((2, 2, 3))]
+            numbers = {"beta1": draw.number(0.0, 0.4, 0.9), "beta2": draw.number(0.0, 0.5, 0.999)}
+            numbers["eps"] = draw.number(1e-8, 1e-8, 1e-3)
+        else:
+            numbers = {
+                "momentum": draw.number(0.0, 0.9, 1.0),
+                "dampening": draw.number(0.0, 0.0, 0.5),
+            }
+            still = type(numbers["momentum"]) is float and numbers["momentum"] == 0.0
+            states = () if still and draw.chance(0.5) else states
+        numbers["lr"] = draw.number(1e-3, 0.1, 1.0)
+        numbers["decay"] = draw.number(0.0, 0.0, 1e-2, 0.5)
+        numbers["scale"] = draw.number(1.0, 1.0, 0.5, 1024.0)
+        options = {
+            "maximize": draw.chance(0.2),
+            "nonfinite": draw.choice(("raise", "raise", "skip", "ignore")),
+            "threads": draw.choice((None, 1, 2)),
+        }
+        if rule.endswith("w"):
+            options["independent"] = draw.chance(0.3)
+        if rule.startswith("sgd"):
+            options["nesterov"] = draw.chance(0.2)
+        single = draw.chance(0.6)
+        roles: dict[str, list[Any]] = {name: [] for name in ("p", "g", *states)}
+        for _ in range(1 if single else draw.randrange(4)):
+            shape, dtype = draw.shape(), draw.dtype()
+            for name, row in roles.items():
+                array = draw.values(shape, draw.dtype() if name == "g" else dtype)
+                if "sq" in name:
+                    array = abs(array)
+                row.append(arena.array(array, apart=draw.chance(0.97)))
+        if draw.chance(0.3) and roles["p"]:
+            name = draw.choice(list(roles))
+            roles[name][-1] = odd(draw, arena, roles[name][-1])
+            if single and roles[name][0] is None and name in OPTIONAL:
+                del roles[name]
+        step = draw.choice((1, 1, 2, 3, 1000, 2**31, 2**53, 2**63, 2**64 - 1))
+        if draw.chance(0.03):
+            step = draw.choice((0, -1, 2**64, 1.0, True, None))
+        return cls(rule, roles, single, step, numbers, options)
+
+    def call(self) -> bool:
+        numbers = dict(self.numbers)
+        arguments: dict[str, Any] = {"lr": numbers["lr"], "scale": numbers["scale"]}
+        arguments["weight_decay" if self.rule.endswith("w") else "l2"] = numbers["decay"]
+        if self.rule.startswith("adam"):
+            arguments["betas"] = (numbers["beta1"], numbers["beta2"])
+            arguments["eps"] = numbers["eps"]
+        else:
+            arguments |= {key: numbers[key] for key in ("momentum", "dampening")}
+            arguments["momentum_buffer"] = None
+        given = {name: row[0] if self.single else row for name, row in self.roles.items()}
+        return getattr(functional, self.rule)(
+            **{**arguments, **given}, step=self.step, **self.options
+        )
+
+    def is_valid(self) -> bool:
+        """Whether the contract accepts the call, apart from the values of gradients."""
+        return self._numbers_fit() and self._arrays_fit() and self._coefficients_fit()
+
+    def _numbers_fit(self) -> bool:
+        numbers, adam = self.numbers, self.rule.startswith("adam")
+        fits = type(self.step) is int and 1 <= self.step < 2**64
+        fits &= in_range(numbers["lr"], 0) and in_range(numbers["scale"], 5e-324)
+        if numbers["decay"] is not None or not self.rule.endswith("w"):
+            fits &= in_range(numbers["decay"], 0)
+        elif self.options["independent"]:
+            return False
+        if adam:
+            fits &= all(in_range(numbers[key], 0, 1) for key in ("beta1", "beta2"))
+            return fits and in_range(numbers["eps"], 0)
+        keys = ("momentum", "dampening")
+        fits &= all(in_range(numbers[key], 0, 1, closed=True) for key in keys)
+        if fits and self.options["nesterov"]:
+            fits &= numbers["momentum"] > 0 and numbers["dampening"] == 0
+        if fits and numbers["momentum"] != 0:
+            fits &= "momentum_buffer" in self.roles
+        return fits
+
+    def _arrays_fit(self) -> bool:
+        arrays = []
+        for name, row in self.roles.items():
+            for array, p in zip(row, self.roles["p"], strict=True):
+                if not (readable(array) if name == "g" else writable(array)) or not good(p):
+                    return False
+                if array.shape != p.shape or (name != "g" and array.dtype != p.dtype):
+                    return False
+                arrays.append((name, array))
+        return not any(
+            np.shares_memory(one, other)
+            for i, (name, one) in enumerate(arrays)
+            for other_name, other in arrays[:i]
+            if (name, other_name) != ("g", "g")
+        )
+
+    def _coefficients_fit(self) -> bool:
+        """Whether `eps` and the coefficients fit the types of the parameters."""
+        lr, scale = float(self.numbers["lr"]), float(self.numbers["scale"])
+        without_lr = self.options.get("independent", not self.rule.endswith("w"))
+        coefficients = [lr, scale, self.decay if without_lr else lr * self.decay]
+        eps = float(self.numbers.get("eps", 1.0))
+        if self.rule.startswith("adam"):
+            first = reference.one_minus_power(float(self.numbers["beta1"]), self.step)
+            coefficients += [lr / first, eps]
+        with np.errstate(over="ignore"):
+            return all(
+                eps >= EPS_MIN[dtype] and np.isfinite(np.array(coefficients, dtype)).all()
+                for dtype in {p.dtype for p in self.roles["p"]} or {np.dtype("f8")}
+            )
+
+    @property
+    def decay(self) -> float:
+        return 1e-2 if self.numbers["decay"] is None else float(self.numbers["decay"])
+
+    def nonfinite(self) -> int:
+        """Number of gradient elements that the rule refuses."""
+        count = 0
+        for p, g in zip(self.roles["p"], self.roles["g"], strict=True):
+            limit = LIMITS[p.dtype] if self.rule.startswith("adam") else math.inf
+            scaled = abs(p.dtype.type(self.numbers["scale"])) * abs(g.astype(p.dtype))
+            count += int(np.sum(~(scaled < p.dtype.type(limit))))
+        return count
+
+    def expected(self) -> list[tuple[np.ndarray, ...]]:
+        """New parameter and state of each row, by the reference."""
+        numbers, options = self.numbers, self.options
+        decay = {"weight_decay" if self.rule.endswith("w") else "l2": self.decay}
+        common = {
+            "lr": float(numbers["lr"]),
+            "scale": float(numbers["scale"]),
+            "maximize": options["maximize"],
+            "independent": options.get("independent", False),
+            **decay,
+        }
+        results = []
+        for row in zip(*self.roles.values(), strict=True):
+            p, g, *state = (np.array(array, subok=False) for array in row)
+            if self.rule.startswith("adam"):
+                betas = (float(numbers["beta1"]), float(numbers["beta2"]))
+                more = {"max_exp_avg_sq": state[2]} if len(state) == 3 else {}
+                result = reference.adam(
+                    p,
+                    g,
+                    *state[:2],
+                    self.step,
+                    betas=betas,
+                    eps=float(numbers["eps"]),
+                    **more,
+                    **common,
+                )
+            else:
+                momentum = {key: float(numbers[key]) for key in ("momentum", "dampening")}
+                more = {"nesterov": options["nesterov"], **momentum}
+                buffer = state[0] if state else None
+                result = reference.sgd(p, g, buffer, self.step, **more, **common)
+            results.append(result)
+        return results
+
+
+def update(draw: Draw, arena: Arena) -> str:
+    """One call of `thalweg.functional`."""
+    case = Update.drawn(draw, arena)
+    before = arena.memory.copy()
+    outside = [
+        np.array(array)
+        for row in case.roles.values()
+        for array in row
+        if isinstance(array, np.ndarray)
+    ]
+    valid = case.is_valid()
+    bad = case.nonfinite() if valid else 0
+    expected = case.expected() if valid else []
+    policy = case.options["nonfinite"]
+    try:
+        done = case.call()
+    except REFUSALS as error:
+        expect(not valid, f"refused what is valid: {error}")
+        outcome = type(error).__name__
+    except thalweg.NonFiniteError as error:
+        expect(valid and bad and policy == "raise", f"not so: {error}")
+        expect(sum(error.nonfinite.values()) == bad, f"{bad} elements, said {error.nonfinite}")
+        outcome = "NonFiniteError"
+    else:
+        expect(valid, "took what is not valid")
+        expect(done or policy == "skip", "skipped without being asked to")
+        expect(done != (bad > 0 and policy != "ignore"), f"done is {done} with {bad} bad elements")
+        outcome = "updated" if done else "skipped"
+    if outcome == "updated":
+        written = [row for name, row in case.roles.items() if name != "g"]
+        for row, results in zip(zip(*written, strict=True), expected, strict=True):
+            for array, result in zip(row, results, strict=True):
+                expect(same(array, result), "other bits than the reference")
+        arrays = [array for row in written for array in row]
+        expect(same_outside(arena, before, arrays), "wrote outside the elements")
+    else:
+        expect((arena.memory == before).all(), "refused, and changed memory")
+        now = [
+            array for row in case.roles.values() for array in row if isinstance(array, np.ndarray)
+        ]
+        expect(
+            all(a.tobytes() == b.tobytes() for a, b in zip(now, outside, strict=True)),
+            "refused, and changed an array",
+        )
+    return f"{case.rule}: {outcome}"
