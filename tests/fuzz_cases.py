@@ -1,10 +1,11 @@
 """Inputs of the boundary fuzzer, and the oracle that judges them.
 
 An input is a number, the seed of everything: arrays in one arena (strided, transposed, misaligned,
-overlapping, of other types, no arrays at all), hyperparameters, options. The oracle uses NumPy and
-`thalweg.reference` only, and decides whether the call must succeed. If so, the result has the
-reference's bits and every other byte of the arena is unchanged. If not, the call raises `TypeError`
-or `ValueError` (`NonFiniteError` for nonfinite gradients) and no byte has changed.
+overlapping, of other types, no arrays at all), hyperparameters, options. The oracle uses NumPy,
+`thalweg.reference` and the encodings of `thalweg.compact` only, and decides whether the call must
+succeed. If so, the result has the bits of these and every other byte of the arena is unchanged. If
+not, the call raises `TypeError` or `ValueError` (`NonFiniteError` for nonfinite gradients) and no
+byte has changed.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from fuzz_draw import (
     same_outside,
     writable,
 )
+from fuzz_narrow import narrow
 from fuzz_update import update
 from thalweg import functional, reference
 from thalweg.groups.group import values_of
@@ -270,7 +272,7 @@ def trees_fit(name: str, leaves: list[Any], number: Any) -> bool:
     return in_range(number, 5e-324) or ((type(number) is float or whole) and number > 0)
 
 
-KINDS = [update] * 4 + [optimizer] * 3 + [trees]
+KINDS = [update] * 4 + [narrow] * 4 + [optimizer] * 3 + [trees]
 
 
 def one(seed: int) -> str:

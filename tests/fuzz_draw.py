@@ -5,17 +5,24 @@ from __future__ import annotations
 import math
 import sys
 from dataclasses import dataclass, field
+from operator import itemgetter
 from random import Random
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
+try:
+    import ml_dtypes
+except ModuleNotFoundError:
+    ml_dtypes = None
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 ARENA = 4096
 REFUSALS = (TypeError, ValueError)
+HALVES = [np.dtype("f2"), *([np.dtype(ml_dtypes.bfloat16)] if ml_dtypes else [])]
 
 
 class FoundError(AssertionError):
@@ -40,6 +47,9 @@ class Draw(Random):
 
     def dtype(self) -> np.dtype[Any]:
         return np.dtype(self.choice(("f4", "f8")))
+
+    def gradient_dtype(self) -> np.dtype[Any]:
+        return np.dtype(self.choice(("f4", "f4", "f8", *HALVES)))
 
     def values(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
         """Mostly ordinary numbers; sometimes the ends of the type, infinity and NaN."""
@@ -73,21 +83,33 @@ class Arena:
     def __post_init__(self) -> None:
         self.memory = np.frombuffer(bytearray(self.draw.randbytes(ARENA)), np.uint8)
 
-    def array(self, values: np.ndarray, *, apart: bool = True, aligned: bool = True) -> np.ndarray:
-        """An array of these values in a random layout; unless `apart`, it may overlap others."""
+    def array(
+        self,
+        values: np.ndarray,
+        *,
+        apart: bool = True,
+        aligned: bool = True,
+        dense: bool = False,
+    ) -> np.ndarray:
+        """An array of these values in a random layout; unless `apart`, it may overlap others.
+
+        If it is `dense`, it is contiguous in C order.
+        """
         draw, size = self.draw, values.dtype.itemsize
-        axes = list(range(values.ndim))
-        draw.shuffle(axes)
+        axes = list(reversed(range(values.ndim)))
+        pick = itemgetter(0) if dense else draw.choice
+        if not dense:
+            draw.shuffle(axes)
         strides, reach, low = [0] * values.ndim, size, 0
         for axis in axes:
-            stride = reach * draw.choice((1, 1, 1, 2)) + size * draw.choice((0, 0, 0, 1))
-            strides[axis] = stride * draw.choice((1, 1, 1, -1))
+            stride = reach * pick((1, 1, 1, 2)) + size * pick((0, 0, 0, 1))
+            strides[axis] = stride * pick((1, 1, 1, -1))
             span = stride * max(values.shape[axis] - 1, 0)
             low += span if strides[axis] < 0 else 0
             reach += span
         start = self.used if apart else draw.randrange(max(self.used, 1))
         start += -start % size + size * draw.choice((0, 0, 1))
-        start += 0 if aligned else draw.randrange(1, size)
+        start += 0 if aligned or size == 1 else draw.randrange(1, size)
         if start + reach > ARENA:
             return values.copy()
         if apart:
@@ -111,10 +133,12 @@ def folded(draw: Draw, array: np.ndarray) -> np.ndarray:
     return as_strided(memory, array.shape, [stride * array.itemsize for stride in strides])
 
 
+GRADIENTS = "fdeE"
+"""Characters of the dtypes of gradients; E is bfloat16."""
 OTHER_TYPES = ("f2", "g", "i4", "?", "c8", ">f4", ">f8", "O", "f8", "f4")
 ODD: tuple[Callable[[Draw, Arena, np.ndarray], Any], ...] = (
     *[lambda draw, _, array: array.astype(draw.choice(OTHER_TYPES))] * 5,
-    lambda draw, _, array: draw.choice((None, 1.0, "w", array.tolist(), memoryview(array))),
+    lambda draw, _, array: draw.choice((None, 1.0, "w", array.tolist(), memoryview(b"12"))),
     lambda draw, arena, array: arena.array(draw.values(draw.shape(), array.dtype)),
     lambda draw, _, array: folded(draw, array),
     lambda _, arena, array: arena.array(array, aligned=False),
@@ -133,7 +157,7 @@ def odd(draw: Draw, arena: Arena, array: np.ndarray) -> Any:
 
 
 def good(array: Any, *, types: str = "fd") -> bool:
-    """Whether an object is a float32 or float64 ndarray, native and not masked."""
+    """Whether an object is an ndarray of one of these types, native and not masked."""
     return (
         isinstance(array, np.ndarray)
         and not isinstance(array, np.ma.MaskedArray)
@@ -144,7 +168,8 @@ def good(array: Any, *, types: str = "fd") -> bool:
 
 def readable(array: Any) -> bool:
     """Whether an object may be a gradient; NumPy scalars count as 0-d arrays."""
-    return good(array, types="efd") or type(array) in (np.float16, np.float32, np.float64)
+    scalar = isinstance(array, np.generic) and array.dtype.char in GRADIENTS
+    return scalar or good(array, types=GRADIENTS)
 
 
 def overlaps_itself(array: np.ndarray) -> bool:
@@ -154,10 +179,9 @@ def overlaps_itself(array: np.ndarray) -> bool:
     return bool((np.diff(np.sort(offsets)) < array.itemsize).any())
 
 
-def writable(array: Any) -> bool:
-    return (
-        good(array) and array.flags.writeable and array.flags.aligned and not overlaps_itself(array)
-    )
+def writable(array: Any, *, types: str = "fd") -> bool:
+    fits = good(array, types=types) and array.flags.writeable and array.flags.aligned
+    return fits and not overlaps_itself(array)
 
 
 def in_range(value: Any, low: float, high: float = math.inf, *, closed: bool = False) -> bool:

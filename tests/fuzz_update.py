@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -24,6 +24,9 @@ from fuzz_draw import (
 )
 from thalweg import functional, reference
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 LIMITS = {np.dtype("f4"): 2.0**64, np.dtype("f8"): 2.0**512}
 EPS_MIN = {np.dtype("f4"): 1e-15, np.dtype("f8"): 1e-120}
 STATES = {
@@ -33,6 +36,11 @@ STATES = {
     "sgdw": ("momentum_buffer",),
 }
 OPTIONAL = ("max_exp_avg_sq", "momentum_buffer")
+
+
+def computed(p: np.ndarray) -> np.dtype[Any]:
+    """The type in which the rule of a parameter computes."""
+    return p.dtype if p.dtype == np.float64 else np.dtype("f4")
 
 
 @dataclass
@@ -75,23 +83,50 @@ class Update:
         if rule.startswith("sgd"):
             options["nesterov"] = draw.chance(0.2)
         single = draw.chance(0.6)
-        roles: dict[str, list[Any]] = {name: [] for name in ("p", "g", *states)}
+        roles: dict[str, list[Any]] = {name: [] for name in cls.names(states)}
         for _ in range(1 if single else draw.randrange(4)):
-            shape, dtype = draw.shape(), draw.dtype()
-            for name, row in roles.items():
-                array = draw.values(shape, draw.dtype() if name == "g" else dtype)
-                if "sq" in name:
-                    array = abs(array)
-                row.append(arena.array(array, apart=draw.chance(0.97)))
+            row = cls.row(draw, states)
+            for name, column in roles.items():
+                column.append(cls.placed(draw, arena, row.get(name)))
         if draw.chance(0.3) and roles["p"]:
             name = draw.choice(list(roles))
-            roles[name][-1] = odd(draw, arena, roles[name][-1])
+            roles[name][-1] = cls.replaced(draw, arena, roles[name][-1])
             if single and roles[name][0] is None and name in OPTIONAL:
                 del roles[name]
         step = draw.choice((1, 1, 2, 3, 1000, 2**31, 2**53, 2**63, 2**64 - 1))
         if draw.chance(0.03):
             step = draw.choice((0, -1, 2**64, 1.0, True, None))
         return cls(rule, roles, single, step, numbers, options)
+
+    @classmethod
+    def names(cls, states: Sequence[str]) -> tuple[str, ...]:
+        """Names of the array arguments."""
+        return ("p", "g", *states)
+
+    @classmethod
+    def row(cls, draw: Draw, states: Sequence[str]) -> dict[str, np.ndarray]:
+        """The arrays of one parameter by name."""
+        shape, dtype = draw.shape(), draw.dtype()
+        row = {"p": draw.values(shape, dtype), "g": draw.values(shape, draw.gradient_dtype())}
+        for name in states:
+            array = draw.values(shape, dtype)
+            row[name] = abs(array) if "sq" in name else array
+        return row
+
+    @classmethod
+    def placed(cls, draw: Draw, arena: Arena, array: Any) -> Any:
+        """The array in the arena, seldom over another one."""
+        return arena.array(array, apart=draw.chance(0.97))
+
+    @classmethod
+    def replaced(cls, draw: Draw, arena: Arena, array: Any) -> Any:
+        """A replacement for an array, mostly invalid."""
+        return odd(draw, arena, array)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The arrays of each parameter by name."""
+        columns = zip(*self.roles.values(), strict=True)
+        return [dict(zip(self.roles, row, strict=True)) for row in columns]
 
     def call(self) -> bool:
         numbers = dict(self.numbers)
@@ -132,20 +167,22 @@ class Update:
         return fits
 
     def _arrays_fit(self) -> bool:
-        arrays = []
-        for name, row in self.roles.items():
-            for array, p in zip(row, self.roles["p"], strict=True):
-                if not (readable(array) if name == "g" else writable(array)) or not good(p):
-                    return False
-                if array.shape != p.shape or (name != "g" and array.dtype != p.dtype):
-                    return False
-                arrays.append((name, array))
-        return not any(
+        rows = self.rows()
+        arrays = [pair for row in rows for pair in row.items() if pair[1] is not None]
+        return all(self.fits(name, row) for row in rows for name in row) and not any(
             np.shares_memory(one, other)
             for i, (name, one) in enumerate(arrays)
             for other_name, other in arrays[:i]
             if (name, other_name) != ("g", "g")
         )
+
+    def fits(self, name: str, row: dict[str, Any]) -> bool:
+        """Whether an array fits the others of its parameter, apart from overlap."""
+        p, array = row["p"], row[name]
+        if not good(p):
+            return False
+        fits = readable(array) if name == "g" else writable(array, types=p.dtype.char)
+        return fits and array.shape == p.shape
 
     def _coefficients_fit(self) -> bool:
         """Whether `eps` and the coefficients fit the types of the parameters."""
@@ -159,7 +196,7 @@ class Update:
         with np.errstate(over="ignore"):
             return all(
                 eps >= EPS_MIN[dtype] and np.isfinite(np.array(coefficients, dtype)).all()
-                for dtype in {p.dtype for p in self.roles["p"]} or {np.dtype("f8")}
+                for dtype in {computed(p) for p in self.roles["p"]} or {np.dtype("f8")}
             )
 
     @property
@@ -170,50 +207,48 @@ class Update:
         """Number of gradient elements that the rule refuses."""
         count = 0
         for p, g in zip(self.roles["p"], self.roles["g"], strict=True):
-            limit = LIMITS[p.dtype] if self.rule.startswith("adam") else math.inf
-            scaled = abs(p.dtype.type(self.numbers["scale"])) * abs(g.astype(p.dtype))
-            count += int(np.sum(~(scaled < p.dtype.type(limit))))
+            dtype = computed(p)
+            limit = LIMITS[dtype] if self.rule.startswith("adam") else math.inf
+            scaled = abs(dtype.type(self.numbers["scale"])) * abs(g.astype(dtype))
+            count += int(np.sum(~(scaled < dtype.type(limit))))
         return count
 
-    def expected(self) -> list[tuple[np.ndarray, ...]]:
-        """New parameter and state of each row, by the reference."""
+    def expected(self, row: dict[str, Any]) -> dict[str, np.ndarray]:
+        """The new parameter and state of a row, by the reference."""
+        return self.applied({name: np.array(array, subok=False) for name, array in row.items()})
+
+    def applied(self, row: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """The rule, applied to a row that has one type."""
         numbers, options = self.numbers, self.options
         decay = {"weight_decay" if self.rule.endswith("w") else "l2": self.decay}
-        common = {
+        common: dict[str, Any] = {
             "lr": float(numbers["lr"]),
             "scale": float(numbers["scale"]),
             "maximize": options["maximize"],
             "independent": options.get("independent", False),
             **decay,
         }
-        results = []
-        for row in zip(*self.roles.values(), strict=True):
-            p, g, *state = (np.array(array, subok=False) for array in row)
-            if self.rule.startswith("adam"):
-                betas = (float(numbers["beta1"]), float(numbers["beta2"]))
-                more = {"max_exp_avg_sq": state[2]} if len(state) == 3 else {}
-                result = reference.adam(
-                    p,
-                    g,
-                    *state[:2],
-                    self.step,
-                    betas=betas,
-                    eps=float(numbers["eps"]),
-                    **more,
-                    **common,
-                )
-            else:
-                momentum = {key: float(numbers[key]) for key in ("momentum", "dampening")}
-                more = {"nesterov": options["nesterov"], **momentum}
-                buffer = state[0] if state else None
-                result = reference.sgd(p, g, buffer, self.step, **more, **common)
-            results.append(result)
-        return results
+        p, g, *state = row.values()
+        if self.rule.startswith("adam"):
+            common["betas"] = (float(numbers["beta1"]), float(numbers["beta2"]))
+            common["eps"] = float(numbers["eps"])
+            common["max_exp_avg_sq"] = row.get("max_exp_avg_sq")
+            result = reference.adam(p, g, *state[:2], self.step, **common)
+        else:
+            common |= {key: float(numbers[key]) for key in ("momentum", "dampening")}
+            common["nesterov"] = options["nesterov"]
+            buffer = state[0] if state else None
+            result = reference.sgd(p, g, buffer, self.step, **common)
+        return dict(zip((name for name in row if name != "g"), result, strict=True))
 
 
 def update(draw: Draw, arena: Arena) -> str:
     """One call of `thalweg.functional`."""
-    case = Update.drawn(draw, arena)
+    return judged(Update.drawn(draw, arena), arena)
+
+
+def judged(case: Update, arena: Arena) -> str:
+    """Make a call, and compare what it does with the oracle."""
     before = arena.memory.copy()
     outside = [
         np.array(array)
@@ -223,7 +258,7 @@ def update(draw: Draw, arena: Arena) -> str:
     ]
     valid = case.is_valid()
     bad = case.nonfinite() if valid else 0
-    expected = case.expected() if valid else []
+    expected = [case.expected(row) for row in case.rows()] if valid else []
     policy = case.options["nonfinite"]
     try:
         done = case.call()
@@ -240,11 +275,10 @@ def update(draw: Draw, arena: Arena) -> str:
         expect(done != (bad > 0 and policy != "ignore"), f"done is {done} with {bad} bad elements")
         outcome = "updated" if done else "skipped"
     if outcome == "updated":
-        written = [row for name, row in case.roles.items() if name != "g"]
-        for row, results in zip(zip(*written, strict=True), expected, strict=True):
-            for array, result in zip(row, results, strict=True):
-                expect(same(array, result), "other bits than the reference")
-        arrays = [array for row in written for array in row]
+        for row, results in zip(case.rows(), expected, strict=True):
+            for name, result in results.items():
+                expect(same(row[name], result), f"{name} has other bits than the reference")
+        arrays = [row[name] for row in case.rows() for name in row if name != "g"]
         expect(same_outside(arena, before, arrays), "wrote outside the elements")
     else:
         expect((arena.memory == before).all(), "refused, and changed memory")
