@@ -23,6 +23,7 @@ import numpy as np
 
 import thalweg
 from fuzz_draw import (
+    HALVES,
     REFUSALS,
     Arena,
     Draw,
@@ -35,9 +36,9 @@ from fuzz_draw import (
     same_outside,
     writable,
 )
-from fuzz_narrow import narrow
+from fuzz_narrow import STATE, narrow, numbers, parts
 from fuzz_update import update
-from thalweg import functional, reference
+from thalweg import compact, functional, reference
 from thalweg.groups.group import values_of
 
 if TYPE_CHECKING:
@@ -74,22 +75,49 @@ GROUPS: list[Any] = [
     [{"match": "*", "lr": lambda step: 1 / step}],
     [thalweg.no_decay()],
     [{"match": "zz"}],
+    [{"match": "*0*", "state": "full"}],
+    [{"match": "*1*", "state": "bfloat16"}],
     [{}],
     ["*"],
     None,
 ]
 
 
+FORMATS = ("full", "full", "bfloat16", "compact")
+
+
+def formats(cls: type[thalweg.Optimizer]) -> tuple[str, ...]:
+    """Formats of the state of an optimizer."""
+    return FORMATS[:3] if cls in (thalweg.SGD, thalweg.SGDW) else FORMATS
+
+
+def is_bits(_: str, array: Any) -> bool:
+    """Whether a parameter has the bits of bfloat16."""
+    return isinstance(array, np.ndarray) and array.dtype == np.uint16
+
+
+def parameter(draw: Draw, state: Any) -> np.ndarray:
+    """A parameter that mostly can have this state; compact state needs many elements."""
+    shape = (64, 65) if state == "compact" and draw.chance(0.4) else draw.shape()
+    if state == "full" and draw.chance(0.3):
+        return draw.values(shape, np.dtype("f8"))
+    values = draw.values(shape, np.dtype("f4"))
+    if draw.chance(0.2):
+        return compact.encode_bfloat16(values)
+    return values.astype("f8" if draw.chance(0.02) else draw.choice(("f4", "f4", *HALVES)))
+
+
 def optimizer(draw: Draw, arena: Arena) -> str:
     """Construct an optimizer and apply random actions to it."""
-    leaves = [
-        arena.array(draw.values(draw.shape(), draw.dtype())) for _ in range(draw.randrange(1, 5))
-    ]
+    cls = draw.choice((thalweg.AdamW, thalweg.Adam, thalweg.SGD, thalweg.SGDW))
+    state = draw.choice(formats(cls))
+    state = draw.choice(("int8", "compact", None)) if draw.chance(0.03) else state
+    leaves = [arena.array(parameter(draw, state)) for _ in range(draw.randrange(1, 5))]
     if draw.chance(0.15):
         leaves[-1] = odd(draw, arena, leaves[-1])
     params = tree(draw, leaves)
-    cls = draw.choice((thalweg.AdamW, thalweg.Adam, thalweg.SGD, thalweg.SGDW))
     options: dict[str, Any] = {"nonfinite": draw.choice(("raise", "skip", "ignore"))}
+    options |= {"state": state, "bfloat16": declared(draw, params)}
     if draw.chance(0.3):
         options["groups"] = draw.choice(GROUPS)
     if cls in (thalweg.SGD, thalweg.SGDW):
@@ -114,10 +142,22 @@ def optimizer(draw: Draw, arena: Arena) -> str:
     return f"optimizer: {history[-1]}"
 
 
+def declared(draw: Draw, params: Any) -> Any:
+    """A selection of the parameters that have the bits of bfloat16, seldom of others."""
+    names = [name for name, leaf in thalweg.tree.flatten(params).items() if is_bits(name, leaf)]
+    return draw.choice((*[names, is_bits] * 5, "*", ())) if names else ()
+
+
+def gradient(draw: Draw, array: Any) -> np.ndarray:
+    shape = array.shape if isinstance(array, np.ndarray) else ()
+    values = draw.values(shape, draw.gradient_dtype())
+    bits = is_bits("", array) and draw.chance(0.5)
+    return compact.encode_bfloat16(values.astype("f4")) if bits else values
+
+
 def step(draw: Draw, arena: Arena, opt: thalweg.Optimizer) -> Callable[[], None]:
     arrays = list(opt.params.values())
-    shapes = [array.shape if isinstance(array, np.ndarray) else () for array in arrays]
-    grads: list[Any] = [draw.values(shape, draw.dtype()) for shape in shapes]
+    grads: list[Any] = [gradient(draw, array) for array in arrays]
     if draw.chance(0.5):
         grads = [arena.array(grad) for grad in grads]
     if draw.chance(0.3):
@@ -141,8 +181,8 @@ def step(draw: Draw, arena: Arena, opt: thalweg.Optimizer) -> Callable[[], None]
 
 
 def edit(draw: Draw, _: Arena, opt: thalweg.Optimizer) -> Callable[[], None]:
-    keys = ("lr", "eps", "betas", "weight_decay", "l2", "frozen", "lr_scale", "momentum")
-    values = (draw.number(0.1, 0.5), (0.5, 0.5), True, lambda _: 0.5, lambda _: "x")
+    keys = ("lr", "eps", "betas", "weight_decay", "l2", "frozen", "lr_scale", "momentum", "state")
+    values = (draw.number(0.1, *FORMATS), (0.5, 0.5), True, lambda _: 0.5, lambda _: "x")
     group, key, value = draw.choice(opt.groups), draw.choice(keys), draw.choice(values)
     return lambda: setattr(group, key, value)
 
@@ -150,7 +190,7 @@ def edit(draw: Draw, _: Arena, opt: thalweg.Optimizer) -> Callable[[], None]:
 def rebind(draw: Draw, arena: Arena, opt: thalweg.Optimizer) -> Callable[[], None]:
     named: dict[str, Any] = {name: np.array(array) for name, array in opt.params.items()}
     last = next(reversed(named))
-    if good(named[last]) and draw.chance(0.5):
+    if good(named[last], types="fdeEH") and draw.chance(0.5):
         named[last] = odd(draw, arena, named[last])
     return lambda: opt.rebind(named)
 
@@ -171,6 +211,7 @@ def load(draw: Draw, arena: Arena, opt: thalweg.Optimizer) -> Callable[[], None]
     options = {
         "hyperparameters": draw.choice(("saved", "current")),
         "strict": draw.chance(0.7),
+        "convert": draw.chance(0.3),
     }
 
     def act() -> None:
@@ -179,6 +220,33 @@ def load(draw: Draw, arena: Arena, opt: thalweg.Optimizer) -> Callable[[], None]
             opt.load_state_dict(saved, **options)
 
     return act
+
+
+def convert(draw: Draw, _: Arena, opt: thalweg.Optimizer) -> Callable[[], None]:
+    """Load the state of an optimizer that has another format."""
+    params = {name: np.array(array) for name, array in opt.params.items()}
+    grads = {name: draw.values(array.shape, np.dtype("f4")) for name, array in params.items()}
+    options = {"state": draw.choice(formats(type(opt))), "bfloat16": declared(draw, params)}
+    if isinstance(opt, thalweg.SGD | thalweg.SGDW):
+        options["momentum"] = 0.9
+    converts = draw.chance(0.8)
+
+    def act() -> None:
+        other = type(opt)(params, lr=0.1, nonfinite="ignore", **options)
+        other.step(grads)
+        opt.load_state_dict(other.state_dict(), convert=converts, hyperparameters="current")
+        for name in opt.state:
+            expect_near(opt.state[name], other.state[name])
+
+    return act
+
+
+def expect_near(leaf: Any, source: Any) -> None:
+    """State equals that which was loaded, decoded exactly and encoded once to nearest."""
+    for key in STATE.keys() & leaf.keys():
+        made = parts(key, numbers(key, source), leaf[key].dtype.char, None)
+        kept = source if source[key].dtype == leaf[key].dtype else made
+        expect(all(same(leaf[part], kept[part]) for part in made), f"{key} is converted otherwise")
 
 
 def alter(draw: Draw, _: Arena, opt: thalweg.Optimizer) -> Callable[[], None]:
@@ -211,6 +279,7 @@ ACTIONS: list[tuple[str, Callable[[Draw, Arena, Any], Callable[[], Any]]]] = [
     ("edit", edit),
     ("rebind", rebind),
     ("load", load),
+    *[("convert", convert)] * 2,
     ("alter", alter),
     ("reset", reset),
     ("duplicate", duplicate),

@@ -16,4 +16,6 @@ def test_the_first_inputs_find_no_fault() -> None:
     for kind in [width + rule for width in ("", "narrow ") for rule in STATES]:
         for outcome in ("updated", "TypeError", "ValueError"):
             assert outcomes[f"{kind}: {outcome}"] > 10
-    assert outcomes["optimizer: step"] > 10
+    for action in ("step", "convert"):
+        for outcome in (action, f"{action} refused"):
+            assert outcomes[f"optimizer: {outcome}"] > 10
