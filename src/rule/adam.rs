@@ -136,17 +136,14 @@ pub struct AdamStep<E> {
     descent: Descent<E>,
 }
 
-/// Usual coefficients: no penalty, no limit, both betas at least 1/2, and a nonzero decay.
+/// Usual coefficients: no penalty, no limit, and both betas at least 1/2.
 #[derive(Clone, Copy, Debug)]
 pub struct Usual<E>(AdamStep<E>);
 
 impl<E: Element> AdamStep<E> {
-    /// Whether there is no penalty, no limit, no beta below 1/2, and a nonzero decay.
+    /// Whether there is no penalty, no limit, and no beta below 1/2.
     fn is_usual(&self) -> bool {
-        let mixes = [self.first, self.second];
-        self.gradient.is_usual()
-            && self.descent.rate != E::ZERO
-            && mixes.iter().all(|mix| !mix.from_new)
+        self.gradient.is_usual() && !self.first.from_new && !self.second.from_new
     }
 
     #[inline(always)]

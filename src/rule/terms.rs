@@ -152,23 +152,33 @@ impl<E: Element> Mix<E> {
 /// decay too small to move `p` alone still counts. A rate of zero omits the decay term.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Descent<E> {
-    pub(super) rate: E,
+    /// Negative zero if there is no decay.
+    rate: E,
+    /// The smallest magnitude that decays; NaN, which no magnitude reaches, if there is no decay.
+    floor: E,
 }
 
 impl<E: Element> Descent<E> {
     /// The rate is `weight_decay` if `independent`, else `lr·weight_decay`.
     pub(super) fn new(lr: f64, weight_decay: f64, independent: bool) -> Result<Self, Error> {
         let rate = if independent { weight_decay } else { lr * weight_decay };
-        Ok(Descent { rate: rounded(Hyperparameter::WeightDecay, weight_decay, rate)? })
+        let rate = rounded(Hyperparameter::WeightDecay, weight_decay, rate)?;
+        Ok(if rate == E::ZERO {
+            Descent { rate: E::from_f64(-0.0), floor: E::from_f64(f64::NAN) }
+        } else {
+            Descent { rate, floor: E::FLOORS.grad }
+        })
     }
 
+    /// The new parameter. `USUAL` has no branch: without decay it adds negative zero, which changes
+    /// no number. A NaN in `p` reaches the result by the subtraction.
     #[inline(always)]
     pub(super) fn apply<const USUAL: bool>(&self, p: E, change: E) -> E {
         if !USUAL && self.rate == E::ZERO {
-            p - change
-        } else {
-            p - (self.rate * p.flush(E::FLOORS.grad) + change)
+            return p - change;
         }
+        let decaying = if p.abs() >= self.floor { p } else { E::ZERO };
+        p - (self.rate * decaying + change)
     }
 }
 
