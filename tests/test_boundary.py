@@ -190,6 +190,7 @@ UNALIGNED = Refused(ValueError, ("is not aligned", "an aligned copy", "array.cop
 NOTHING_LOADED = "nothing was loaded"
 HIDDEN = Refused(TypeError, ("got a masked array", "array.filled(0)"))
 BITS_OF_STATE = Refused(TypeError, ("uint16", "got bfloat16;", "array.view(np.uint16)"))
+NO_STATE = Refused(TypeError, ("got {type};", "an ndarray of the shape of its", "np.zeros(p.shape"))
 NO_ARRAY = Refused(TypeError, ("got {type};", ARRAYS, "np.asarray("))
 
 
@@ -201,7 +202,8 @@ def of_functions(outcomes: dict[str, Any]) -> dict[str, Any]:
         narrow = Refused(TypeError, (got, NATIVE_READ, way))
         state = Refused(TypeError, (got, "the dtype of its parameter, float32", way))
         return {**dict.fromkeys(NARROW, narrow), STATE: state, MAXIMUM: state, **outcomes}
-    return {**dict.fromkeys({*NARROW, STATE, MAXIMUM}, written), **outcomes}
+    state = NO_STATE if written is NO_ARRAY else written
+    return {**dict.fromkeys(NARROW, written), STATE: state, MAXIMUM: state, **outcomes}
 
 
 # By kind of array, and by kind of role.
@@ -359,7 +361,7 @@ def test_a_refused_array_changes_nothing(
 GIVEN = ("AdamW.step", "SGDW.step", "adamw g", "sgdw g")
 STATES = ("adamw exp_avg", "adamw exp_avg_sq", "adamw max_exp_avg_sq", "sgdw momentum_buffer")
 LOADED = tuple(name for name in ROLES if name.startswith("load "))
-FUNCTIONS = ("adamw p", "sgdw p", "adamw g", "sgdw g", *STATES)
+FUNCTIONS = ("adamw p", "sgdw p", "adamw g", "sgdw g")
 WALKED = ("AdamW", "SGDW", "decay", "clip_by_global_norm", "global_norm")
 
 OTHER_SHAPE = ("must have the shape of its parameter, (3,)", "got {shape}")
@@ -428,6 +430,7 @@ MISFITS: dict[str, tuple[tuple[str, ...], Any, str | None, Refused]] = {
                 Refused(TypeError, (f"got {leaf_type};", ARRAYS, "np.asarray(")),
             ),
             ("argument", FUNCTIONS, None, NO_ARRAY),
+            ("state as argument", STATES, None, NO_STATE),
             (
                 "gradient",
                 ("AdamW.step", "SGDW.step"),
@@ -449,6 +452,7 @@ MISFITS: dict[str, tuple[tuple[str, ...], Any, str | None, Refused]] = {
         ]
     },
     "None, argument": (FUNCTIONS, None, None, NO_ARRAY),
+    "None, state as argument": (STATES, None, None, NO_STATE),
     "None, rebound": (("rebind",), None, "missing: 'fc.w'", Refused(ValueError, ("a new",))),
     "None, saved": (
         LOADED,

@@ -169,7 +169,7 @@ impl<'a, 'py> Check<'_, 'a, 'py> {
                 Slot::Gradient => gradient_of(object, what, false)?,
                 Slot::State(content, _) => {
                     let whole = storage.whole();
-                    let kinds = || kinds_of_state(*content, whole);
+                    let kinds = || kinds_of_state(*content, storage);
                     let (array, found) = state_of(object, what, kinds)?;
                     if !content.allows(found, whole) {
                         return Err(Refusal::Dtype {
@@ -180,7 +180,8 @@ impl<'a, 'py> Check<'_, 'a, 'py> {
                                 Storage::BF16 if content.allows(Storage::Dithered, whole) => {
                                     "view its bits (array.view(np.uint16))"
                                 }
-                                _ => "convert it (array.astype(p.dtype))",
+                                _ if storage == whole => "convert it (array.astype(p.dtype))",
+                                _ => "convert it (array.astype(np.float32))",
                             },
                         });
                     }
@@ -230,11 +231,13 @@ impl<'a, 'py> Check<'_, 'a, 'py> {
 }
 
 /// The accepted dtypes of a state array, in messages.
-fn kinds_of_state(content: Content, whole: Storage) -> String {
+fn kinds_of_state(content: Content, parameter: Storage) -> String {
+    let whole = parameter.whole();
     let is_allowed = |storage: &Storage| *storage != whole && content.allows(*storage, whole);
     let narrow = Storage::ALL.iter().copied().filter(is_allowed).map(Storage::numpy);
     let or = narrow.map(|name| format!(" or {name}")).collect::<String>();
-    format!("the dtype of its parameter, {}{or}", whole.numpy())
+    let kind = if parameter == whole { "the dtype of its parameter," } else { "dtype" };
+    format!("{kind} {}{or}", whole.numpy())
 }
 
 /// Refuses codes that are not dense in logical order, in which blocks are counted.
@@ -270,20 +273,24 @@ fn bases_of<'a, 'py>(
     }
     let (array, storage) = beside(object, &what, wanted)?;
     let memory = Memory::of(array);
-    if storage != Storage::E5M3 || memory.shape != [len] || !memory.c_contiguous() {
-        return Err(wanted(kind_of(storage, memory.shape)));
+    let kind = kind_of(storage, memory.shape);
+    if storage != Storage::E5M3 || memory.shape != [len] {
+        return Err(wanted(kind));
     }
-    Ok(array)
+    match memory.c_contiguous() {
+        true => Ok(array),
+        false => Err(wanted(format!("{kind} that is not contiguous"))),
+    }
 }
 
-/// `object` as an array of any storage; one whose dtype has none is not the `wanted` one.
+/// `object` as an array of any storage; what is no array or has no storage is not the `wanted` one.
 fn beside<'a, 'py>(
     object: &'a Bound<'py, PyAny>,
     what: impl Fn() -> String,
     wanted: impl Fn(String) -> Refusal,
 ) -> Outcome<(&'a Bound<'py, PyUntypedArray>, Storage)> {
     state_of(object, what, String::new).map_err(|refusal| match refusal {
-        Refusal::Dtype { got, .. } => wanted(got),
+        Refusal::Dtype { got, .. } | Refusal::NotAnArray { got, .. } => wanted(got),
         other => other,
     })
 }

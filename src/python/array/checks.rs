@@ -103,8 +103,8 @@ const NARROW_PARAMETER: Advice = Advice {
     ..PARAMETER
 };
 /// The conversion of an array of uint16, which may have the bits of bfloat16 numbers.
-const BITS_OF_PARAMETER: &str = "convert it (array.astype(np.float32)), or declare that it has the \
-    bits of bfloat16 numbers (bfloat16=name)";
+const BITS_OF_PARAMETER: &str = "convert it (array.astype(np.float32)), or say that it has the bits of \
+    bfloat16 numbers (bfloat16=name for an optimizer, array.view(ml_dtypes.bfloat16) for a function)";
 const BITS_OF_GRADIENT: &str = "convert it (g.astype(np.float32)), or view the bits of bfloat16 \
     numbers as such (g.view(ml_dtypes.bfloat16))";
 const BITS: &str = "dtype uint16 (the bits of bfloat16), float32, float64, float16 or bfloat16 in \
@@ -112,7 +112,12 @@ const BITS: &str = "dtype uint16 (the bits of bfloat16), float32, float64, float
 const BITS_PARAMETER: Advice =
     Advice { accepts: is_live_or_bits, dtypes: BITS, ..NARROW_PARAMETER };
 const BITS_GRADIENT: Advice = Advice { accepts: is_live_or_bits, dtypes: BITS, ..GRADIENT };
-const STATE: Advice = Advice { accepts: |_| true, ..PARAMETER };
+const STATE: Advice = Advice {
+    accepts: |_| true,
+    kind: "an ndarray of the shape of its parameter",
+    no_array: "make it before the first update (np.zeros(p.shape, np.float32))",
+    ..PARAMETER
+};
 
 /// The conversion of an array of another dtype to an accepted one.
 fn way_to_numbers(array: &Bound<'_, PyUntypedArray>, advice: &Advice) -> &'static str {
