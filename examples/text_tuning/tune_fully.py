@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> list[Run]:
         __doc__,
         options.DOCUMENTS,
         options.TOKENS,
-        ("--steps", 300, 1, 10**6, "of a run"),
+        ("--steps", 200, 1, 10**6, "of a run"),
         ("--seeds", 3, 1, 100, "how many, from 0 on: of documents and batches"),
         ("--rate", 100, 1, 10**5, "the largest learning rate, in millionths"),
     )
