@@ -29,14 +29,14 @@ struct Kernel {
 /// Rules that train are compiled for slices again, with norms in the same pass. Adam is compiled
 /// twice as often, for usual coefficients and for any; for usual ones of `f32` also for narrow
 /// arrays, which are decoded and encoded as integers: `f32` parameters and gradients, and `bfloat16`
-/// parameters with gradients of either type.
+/// parameters with gradients of either type, these also with `f32` moments.
 const KERNELS: [Kernel; 10] = [
     Kernel { name: "Adam, AMSGrad, f32", has: &["sqrtps", "divps"], lacks: &["paddd"], count: 12 },
     Kernel {
-        name: "Adam, two moments in bfloat16",
+        name: "Adam, bfloat16 weights or moments",
         has: &["sqrtps", "divps", "paddd"],
         lacks: &["maxps"],
-        count: 3,
+        count: 5,
     },
     Kernel {
         name: "Adam, second moments in blocks",

@@ -86,13 +86,35 @@ impl Span<'_, '_> {
                     self.by_state(formula, self.array::<f32>(PARAMETER), self.gradient::<f32>())
                 }
                 (Storage::BF16, Some(PARAMETER), Storage::F32) => {
-                    self.by_state(formula, self.split(), self.gradient::<f32>())
+                    self.of_split(formula, self.gradient::<f32>())
                 }
                 (Storage::BF16, Some(PARAMETER), Storage::BF16) => {
-                    self.by_state(formula, self.split(), self.gradient::<encodings::BF16>())
+                    self.of_split(formula, self.gradient::<encodings::BF16>())
                 }
                 _ => false,
             }
+        }
+    }
+
+    /// A parameter in bfloat16, whose state may have every digit.
+    ///
+    /// # Safety
+    ///
+    /// As [`Span::by_storage`], for a parameter in bfloat16.
+    unsafe fn of_split<F: Formula<f32, N>, const N: usize>(
+        &self,
+        formula: &F,
+        g: impl Array,
+    ) -> bool {
+        // SAFETY: the caller's promise; `storage` names the type of the elements.
+        unsafe {
+            if (STATE..STATE + 2).all(|k| self.tensor.pointers()[k].storage == Storage::F32) {
+                let dither = self.lines.dither();
+                let state = (self.array::<f32>(STATE), self.array::<f32>(STATE + 1));
+                self.level.run(Fused { formula, dither, p: self.split(), g, state });
+                return true;
+            }
+            self.by_state(formula, self.split(), g)
         }
     }
 
