@@ -44,19 +44,36 @@ const SIGN: u32 = 1 << 31;
 /// From here on, numbers are rounded to infinity or are NaN.
 const ENDLESS: u32 = (127 + 16) * ONE;
 
+/// The exponent of a float16 near a magnitude, as a power of two: at least that of the smallest
+/// normal float16, whose last place all smaller ones share.
+#[inline(always)]
+fn power(magnitude: f32) -> f32 {
+    let power = f32::from_bits(magnitude.to_bits() & INFINITE);
+    if power > SMALLEST { power } else { SMALLEST }
+}
+
+/// The bits of the nearest float16 to a magnitude below [`ENDLESS`], and its number; halves go to
+/// the even one. The number is 2^16 in place of infinity.
+#[inline(always)]
+fn nearest(magnitude: u32) -> (u32, f32) {
+    let magnitude = f32::from_bits(magnitude);
+    let power = power(magnitude).to_bits();
+    // 1.5·2^13 times the power: its last place is that of the float16, so the sum is rounded to it.
+    let large = power.wrapping_add(13 * ONE + ONE / 2);
+    let sum = magnitude + f32::from_bits(large);
+    let places = sum.to_bits().wrapping_sub(large);
+    let below = power.wrapping_sub(BIAS + ONE) >> FRACTION;
+    (places.wrapping_add(below), sum - f32::from_bits(large))
+}
+
 impl Encoding for Float16 {
     /// The nearest; halves go to the even one.
     #[inline(always)]
     fn encode(element: f32, _: &Dither) -> Self {
         let bits = element.to_bits();
         let magnitude = bits & !SIGN;
-        let half = (1 << (FRACTION - 1)) - 1 + (magnitude >> FRACTION & 1);
-        let normal = magnitude.wrapping_sub(BIAS).wrapping_add(half) >> FRACTION;
-        // The last place of 1/2 is the smallest subnormal float16, so the sum is rounded to it.
-        let subnormal = (f32::from_bits(magnitude) + 0.5).to_bits().wrapping_sub(0.5_f32.to_bits());
         let endless = if magnitude > INFINITE { 0x7E00 } else { 0x7C00 };
-        let value = if magnitude < BIAS + ONE { subnormal } else { normal };
-        let value = if magnitude >= ENDLESS { endless } else { value };
+        let value = if magnitude >= ENDLESS { endless } else { nearest(magnitude).0 };
         Float16((value | bits >> 16 & 0x8000) as u16)
     }
 
@@ -69,10 +86,12 @@ impl Encoding for Float16 {
 /// The bits of infinity.
 const INFINITE: u32 = 0x7F80_0000;
 
+/// The bits of the smallest number that becomes infinite as a float16.
+const ROUNDED_UP: u32 = 65_520.0_f32.to_bits();
+
 /// Whether a number is finite and becomes infinite as a float16.
 #[inline(always)]
 pub(crate) fn overflows(numbers: &[f32]) -> bool {
-    const ROUNDED_UP: u32 = 65_520.0_f32.to_bits();
     let mut found = 0;
     for x in numbers {
         let magnitude = x.to_bits() & !SIGN;
@@ -91,31 +110,25 @@ pub(crate) struct Rest(i16);
 /// Added to a small number, this leaves the nearest whole number in the last bits.
 const TO_WHOLE: f32 = 12_582_912.0;
 
-/// The exponent of the units of a number with this float16, as the exponent of an `f32`.
-#[inline(always)]
-fn unit(live: f32) -> u32 {
-    let exponent = live.to_bits() & INFINITE;
-    let least = BIAS + ONE;
-    (if exponent > least { exponent } else { least }) - 25 * ONE
-}
-
 impl Companion for Rest {
     #[inline(always)]
     fn join(self, live: f32) -> f32 {
         // As `f32::from(self.0)`, in operations that SSE2 has too: 2^23 + 2^15 + rest, less the sum.
         let biased = u32::from(self.0 as u16 ^ 0x8000) | 8_388_608.0_f32.to_bits();
         let rest = f32::from_bits(biased) - 8_421_376.0;
-        live + rest * f32::from_bits(unit(live))
+        let unit = f32::from_bits(power(live).to_bits().wrapping_sub(25 * ONE));
+        live + rest * unit
     }
 
     #[inline(always)]
     fn of(element: f32) -> Self {
-        let live = Float16::encode(element, &Dither::default()).decode();
-        let units_in_one = f32::from_bits(254 * ONE - unit(live));
+        let magnitude = element.to_bits() & !SIGN;
+        let (_, live) = nearest(magnitude);
+        let units_in_one = f32::from_bits((254 + 25) * ONE - power(live).to_bits());
+        let live = f32::from_bits(live.to_bits() | element.to_bits() & SIGN);
         let units = (element - live) * units_in_one + TO_WHOLE;
-        // Infinity and NaN have no rest.
-        let is_finite = live.to_bits() & INFINITE != INFINITE;
-        Rest(if is_finite { units.to_bits() as i16 } else { 0 })
+        // What becomes infinite, and NaN, has no rest.
+        Rest(if magnitude < ROUNDED_UP { units.to_bits() as i16 } else { 0 })
     }
 }
 
