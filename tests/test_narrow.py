@@ -108,6 +108,32 @@ def test_a_step_is_that_of_the_reference_on_decoded_numbers(kind: str, state: st
             assert_same_bits(found, p)
 
 
+@pytest.mark.parametrize(("saved", "here"), [("float16", "bfloat16"), ("bits", "float16")])
+def test_low_of_another_type_is_loaded_only_with_its_parameter(
+    saved: str, here: str, tmp_path: Path
+) -> None:
+    source, target = trained(made(saved)), made(here)
+    before = target.state_dict()
+    path = tmp_path / "run.safetensors"
+    source.save(path)
+    for load in (
+        lambda: target.load_state_dict(source.state_dict()),
+        lambda: target.load(path, params=False),
+    ):
+        with pytest.raises(ValueError, match="type of 'w', which its low depends on: saved"):
+            load()
+        assert repr(target.state_dict()) == repr(before)
+    target.load_state_dict(source.state_dict(), convert=True)
+    assert target.step_count == source.step_count
+    assert not target.state["w"]["low"].any()
+    target.load(path, convert=True)
+    exact = compact.decode(source, "w")["param"]
+    assert np.abs(compact.decode(target, "w")["param"] - exact).max() < 1e-11
+    same = made("bfloat16" if saved == "bits" else saved)
+    same.load_state_dict(source.state_dict())
+    assert_same_bits(compact.decode(same, "w")["exp_avg"], compact.decode(source, "w")["exp_avg"])
+
+
 def test_state_has_the_promised_size() -> None:
     n = 64 * 1000
     sizes = {}

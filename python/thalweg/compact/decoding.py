@@ -28,6 +28,7 @@ __all__ = [
     "is_bfloat16",
     "is_encoded",
     "joined",
+    "narrow_name",
 ]
 
 BITS, CODES = np.dtype(np.uint16), np.dtype(np.uint8)
@@ -91,6 +92,11 @@ def is_encoded(array: Any) -> bool:
 def is_bfloat16(dtype: np.dtype[Any]) -> bool:
     """Whether a dtype is the bfloat16 of `ml_dtypes`, which need not be installed."""
     return dtype.name == "bfloat16" and dtype.itemsize == 2
+
+
+def narrow_name(dtype: np.dtype[Any]) -> str:
+    """The name of a narrow parameter's type, also if bfloat16 is kept as its bits."""
+    return "float16" if dtype == np.float16 else "bfloat16"
 
 
 def joined(param: NDArray[Any], low: NDArray[Any] | None) -> NDArray[Any]:

@@ -18,6 +18,8 @@ FORMAT = 1
 """The format of a state dict without narrow state."""
 NARROW = 2
 """The format of one that has narrow state, which earlier versions cannot read."""
+LOW_OF = "low_of"
+"""The key of a state dict that has the types of parameters with `low`, whose unit depends on it."""
 STEP_LIMIT = 2**63
 
 
@@ -113,6 +115,8 @@ def check_form(saved: Mapping[str, Any]) -> None:
             isinstance(value, Mapping) and all(map(is_mirror, value.values()))
         ),
     }
+    if isinstance(saved, Mapping) and LOW_OF in saved:
+        checks[LOW_OF] = lambda value: isinstance(value, Mapping)
     if not isinstance(saved, Mapping):
         raise ValueError(  # noqa: TRY004 - ValueError, as for all differences
             f"not a state dict of thalweg: it must be a mapping, got {type(saved).__name__}"

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from thalweg.compact.decoding import BITS, LOW, is_bfloat16
+from thalweg.compact.decoding import BITS, LOW, is_bfloat16, narrow_name
 from thalweg.groups.cascade import Cascade
 from thalweg.groups.group import Group, values_of
 from thalweg.groups.matching import Matching, Names
@@ -23,7 +23,7 @@ from thalweg.state.fitting import (
     refusal,
     restored,
 )
-from thalweg.state.form import whole
+from thalweg.state.form import LOW_OF, whole
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -160,6 +160,11 @@ class Plan:
             except TypeError as error:  # the parameter is frozen, and no array that could train
                 self.mismatched.append(str(error))
                 continue
+            if other := self._other_low(name, leaf):
+                if not self.convert:
+                    self.mismatched.append(other)
+                    continue
+                leaf = {key: array for key, array in leaf.items() if key != LOW}
             if self.convert:
                 leaf = converted(leaf, expected)
             other = other_format(leaf, expected)
@@ -171,6 +176,17 @@ class Plan:
             if self.held.updater.state(name) is None:
                 self.thaws[name] = sum(key in STATE_NAMES for key in expected)
         self._forget(trains)
+
+    def _other_low(self, name: str, leaf: Mapping[str, Any]) -> str | None:
+        """The difference, if saved `low` is that of a parameter of another narrow type."""
+        theirs, ours = self.saved.get(LOW_OF, {}).get(name), self.held.params[name].dtype
+        if LOW not in leaf or theirs in (None, narrow_name(ours)):
+            return None
+        what = f"type of {name!r}, which its low depends on"
+        return (
+            f"{differing(what, theirs, narrow_name(ours))}; pass convert=True, which converts low "
+            "with a parameter that is loaded too, and else sets it to zero"
+        )
 
     def plan_params(self) -> None:
         """Find the parameters to load, and those that are missing, unexpected or do not fit."""

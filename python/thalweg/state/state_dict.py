@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from thalweg.compact.decoding import is_encoded
+from thalweg.compact.decoding import LOW, is_encoded, narrow_name
 from thalweg.groups.group import values_of
 from thalweg.schedule.base import Schedule
 from thalweg.schedule.foreign import name_of
 from thalweg.schedule.plain import is_plain
 from thalweg.state.fitting import arrays_of
-from thalweg.state.form import FORMAT, NARROW
+from thalweg.state.form import FORMAT, LOW_OF, NARROW
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,6 +61,9 @@ def formed(
     """A state dict of these parts. The counts are steps, skips, and skips since the last step."""
     arrays = (array for leaf in states.values() for array in arrays_of(leaf).values())
     is_narrow = any(map(is_encoded, arrays)) or any("state" in group for group in groups)
+    lows = {
+        name: narrow_name(held.params[name].dtype) for name, leaf in states.items() if LOW in leaf
+    }
     return {
         "format": NARROW if is_narrow else FORMAT,
         "rule": held.rule.name,
@@ -70,6 +73,7 @@ def formed(
         "groups": groups,
         "state": states,
         "attached": attached,
+        **({LOW_OF: lows} if lows else {}),
     }
 
 
