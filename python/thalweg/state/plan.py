@@ -160,7 +160,7 @@ class Plan:
             except TypeError as error:  # the parameter is frozen, and no array that could train
                 self.mismatched.append(str(error))
                 continue
-            if other := self._other_low(name, leaf):
+            if LOW in expected and (other := self._other_low(name, leaf)):
                 if not self.convert:
                     self.mismatched.append(other)
                     continue
