@@ -95,7 +95,7 @@ def print_formats(rows: Sequence[Sequence[FormatRun]]) -> None:
             f"{gradients:.0f} ms",
             f"{step:.0f} ms",
         )
-    _print(table, 100)
+    _print(table, 104)
 
 
 def _print(table: Table, width: int) -> None:
