@@ -7,7 +7,7 @@
 4. **A long run.** 20,000 steps with ``betas=(0.9, 0.9999)``, in four formats and with three seeds.
 
 The data are the 1,797 digits of scikit-learn; a quarter is for testing. The program prints its
-figures, and draws the first three parts to ``thalweg-small-state.png``. It takes three minutes.
+figures, and draws the first three parts to ``thalweg-small-state.png``. It takes four minutes.
 
     pip install 'thalweg[demo]'
     python examples/small_state.py
@@ -328,6 +328,13 @@ def print_long_runs(digits: Digits, seeds: int, steps: int) -> None:
             print(f"{kept.label:26}{errors + ' %':>20}{median:>24.3f}{away:>14.3f}", flush=True)
 
 
+def _picture(text: str) -> Path:
+    path = Path(text)
+    if path.suffix != ".png" or not path.absolute().parent.is_dir():
+        raise argparse.ArgumentTypeError(f"must be a .png in a folder that exists, got {text!r}")
+    return path
+
+
 def _count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"must be a whole number from 1 on, got {text!r}")
@@ -339,11 +346,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
-        "--picture", type=Path, default=Path("thalweg-small-state.png"), help="file of the picture"
-    )
-    parser.add_argument("--steps", type=_count, default=LONG, help="of a long run")
-    parser.add_argument("--seeds", type=_count, default=3, help="how many long runs a format has")
+    for name, kind, default, text in (
+        ("--picture", _picture, Path("thalweg-small-state.png"), "file of the picture"),
+        ("--steps", _count, LONG, "of a long run"),
+        ("--seeds", _count, 3, "how many long runs a format has"),
+    ):
+        shown = f"{text} (default {default})"
+        parser.add_argument(name, type=kind, default=default, help=shown)
     given = parser.parse_args(argv)
     with threadpool_limits(1):  # faster for a network this small
         _run(given)

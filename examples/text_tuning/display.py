@@ -31,9 +31,11 @@ def bars() -> Progress:
     )
 
 
-def documents_bar(shown: Progress, what: str, total: int) -> Callable[[int], None]:
-    """Add a bar; the returned function advances it by a number of documents."""
-    task = shown.add_task(what, total=total, note="documents")
+def counting_bar(
+    shown: Progress, what: str, total: int, unit: str = "documents"
+) -> Callable[[int], None]:
+    """Add a bar; the returned function advances it by a number of units."""
+    task = shown.add_task(what, total=total, note=unit)
     return lambda count: shown.advance(task, count)
 
 

@@ -94,8 +94,8 @@ def compare(
 ) -> list[Run]:
     """Train in every format on every pair of corpora, the seeds; print a table."""
     tasks = [
-        _task(*corpora[seed], classes, tokens=tokens, steps=steps, rate=rate, seed=seed)
-        for seed in range(len(corpora))
+        _task(*corpus, classes, tokens=tokens, steps=steps, rate=rate, seed=seed)
+        for seed, corpus in enumerate(corpora)
     ]
     jobs = [(each, task) for task in tasks for each in FORMATS]
     # A process for each run: its peak memory is its own.
@@ -103,7 +103,7 @@ def compare(
         display.bars() as shown,
         multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool,
     ):
-        done = display.documents_bar(shown, "runs", len(jobs))
+        done = display.counting_bar(shown, "in all formats", len(jobs), "runs")
         runs = []
         for run in pool.imap(_train, jobs):
             runs.append(run)

@@ -44,7 +44,7 @@ def run(
                 weights,
                 minilm.tokenize(part.texts, tokens),
                 below,
-                display.documents_bar(shown, what, len(part)),
+                display.counting_bar(shown, what, len(part)),
             )
             for part, what in ((train, "to train on"), (test, "to test on"))
         )

@@ -254,7 +254,6 @@ impl Line {
         let dither = Dither::default();
         match_whole!(self.pointer.storage, S => if <S as Decoding>::Element::KIND == E::KIND {
             for (i, from) in buffer.iter().enumerate() {
-                // SAFETY: the caller's promise.
                 let stored = S::encode(S::prepared(cast(*from)), &dither);
                 // SAFETY: the caller's promise.
                 unsafe { self.element::<S>(i).write_unaligned(stored) }

