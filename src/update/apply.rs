@@ -8,7 +8,7 @@ use crate::machine::levels::Level;
 use crate::number::element::Element;
 use crate::number::sums::{BLOCK, Found};
 use crate::rule::{Coefficients, Formula, Job};
-use crate::update::lines::Buffers;
+use crate::update::lines::{Buffers, Lines};
 use crate::update::passes::{Across, Slices};
 use crate::update::statistics::{Squares, Statistics};
 use crate::update::tensor::{Course, Tensor};
@@ -36,7 +36,7 @@ pub(crate) unsafe fn update<E: Element>(
         coefficients.formula(tensor.states(), job);
     };
     // SAFETY: the caller's promise.
-    unsafe { in_slices::<E>(tensor, level, (start, len), &mut None, update) }
+    unsafe { in_slices::<E>(tensor, level, (start, len), update) }
 }
 
 /// As [`update`], and stores the sums of squares of each block in `found`; those of the gradient
@@ -54,7 +54,6 @@ pub(crate) unsafe fn update_measured<E: Element>(
     (found, grads): (&[Found<3>], bool),
 ) {
     let mut squares = Squares::new(grads);
-    let mut buffers = None;
     let end = start + len;
     for (start, found) in (start..end).step_by(BLOCK).zip(found) {
         let update = |tensor: &Tensor<'_>, range| {
@@ -63,7 +62,7 @@ pub(crate) unsafe fn update_measured<E: Element>(
         };
         let block = (start, BLOCK.min(end - start));
         // SAFETY: the caller's promise. A tensor with tiles is never in logical order.
-        unsafe { in_slices::<E>(tensor, level, block, &mut buffers, update) }
+        unsafe { in_slices::<E>(tensor, level, block, update) }
         found.set(squares.take());
     }
 }
@@ -74,23 +73,43 @@ pub(crate) unsafe fn update_measured<E: Element>(
 /// # Safety
 ///
 /// As [`update`].
+#[inline]
 unsafe fn in_slices<E: Element>(
     tensor: &Tensor<'_>,
     level: Level,
-    (start, len): (usize, usize),
-    buffers: &mut Option<Buffers<E>>,
+    range: (usize, usize),
     mut work: impl FnMut(&Tensor<'_>, (usize, usize)),
 ) {
     debug_assert_eq!(tensor.kind(), E::KIND);
-    let Some(Course::Lines(lines)) = tensor.course() else { return work(tensor, (start, len)) };
-    let buffers = buffers.get_or_insert_with(Buffers::new);
+    match tensor.course() {
+        // SAFETY: the caller's promise.
+        Some(Course::Lines(lines)) => unsafe { in_buffers::<E>(tensor, lines, level, range, work) },
+        _ => work(tensor, range),
+    }
+}
+
+/// As [`in_slices`], for a tensor whose arrays are not all slices. It has a frame of its own: on
+/// entry, a function touches every page of its frame.
+///
+/// # Safety
+///
+/// As [`update`].
+#[inline(never)]
+unsafe fn in_buffers<E: Element>(
+    tensor: &Tensor<'_>,
+    lines: &Lines,
+    level: Level,
+    (start, len): (usize, usize),
+    mut work: impl FnMut(&Tensor<'_>, (usize, usize)),
+) {
+    let mut buffers = Buffers::new();
     let arrays = (tensor.pointers(), tensor.states());
     let end = start + len;
     for start in (start..end).step_by(BUFFER) {
         let len = BUFFER.min(end - start);
         // SAFETY: the caller's promise.
         unsafe {
-            lines.with(arrays, level, (start, len), buffers, |slices| {
+            lines.with::<E>(arrays, level, (start, len), &mut buffers, |slices| {
                 work(&Tensor::dense(len, slices, tensor.states(), tensor.order()), (0, len));
             });
         }

@@ -8,6 +8,7 @@ use std::hint::black_box;
 use crate::array::storage::dither::Dither;
 use crate::array::tiles::{Array, CHUNK, CHUNKS, Place, Source};
 use crate::rule::Formula;
+use crate::update::kernel::Aligned;
 
 /// Whether [`update`] is for this formula: in parts, with a first and a second moment.
 pub(crate) const fn takes<F: Formula<f32, N>, const N: usize>() -> bool {
@@ -26,7 +27,7 @@ pub(crate) fn update<F: Formula<f32, N>, const N: usize>(
     (first, second): (impl Array<Tile: Place>, impl Array<Tile: Place>),
 ) {
     let (formula, dither) = (*formula, *dither);
-    let mut new = [[[0.0; CHUNK]; CHUNKS]; 2];
+    let mut new = Aligned([[[0.0; CHUNK]; CHUNKS]; 2]);
     // The black boxes keep the compiler from unrolling the passes over a tile, and from vectorising
     // over chunks instead of inside them.
     let chunks = || (0..black_box(CHUNKS)).map(|chunk| chunk % CHUNKS);
@@ -37,7 +38,7 @@ pub(crate) fn update<F: Formula<f32, N>, const N: usize>(
         g.prefetch();
         m.prefetch();
         v.prefetch();
-        let [new_m, new_v] = &mut new;
+        let [new_m, new_v] = &mut new.0;
         for chunk in chunks() {
             let (new_m, new_v) = (black_box(&mut new_m[chunk]), &mut new_v[chunk]);
             let (old_p, g) = (p.get(chunk), g.get(chunk));

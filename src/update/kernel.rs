@@ -20,6 +20,11 @@ use crate::rule::Formula;
 /// long.
 const CHUNK: usize = 16;
 
+/// A value at a multiple of the largest vector's size. In a function with such a variable, the
+/// compiler aligns all vectors on the stack; else half of them may lie in two cache lines.
+#[repr(align(64))]
+pub(crate) struct Aligned<T>(pub(crate) T);
+
 /// Updates `p` and `state` in place. All slices have the length of `p`.
 ///
 /// Always inlined, so that [`crate::machine::levels`] compiles it for each CPU level.
@@ -42,8 +47,8 @@ pub(crate) fn update<E: Element, F: Formula<E, N>, const N: usize>(
 
     // The chunk whose new parameter is still to be computed, and its new state. The first is no part
     // of the slice, and its result is not used.
-    let mut scratch = [E::ZERO; CHUNK];
-    let (mut last_p, mut last_s) = (&mut scratch, [[E::ZERO; CHUNK]; N]);
+    let mut scratch = Aligned([E::ZERO; CHUNK]);
+    let (mut last_p, mut last_s) = (&mut scratch.0, [[E::ZERO; CHUNK]; N]);
     for (i, p) in p_chunks.iter_mut().enumerate() {
         let g = &g_chunks[i];
         prefetch::after(p);

@@ -42,6 +42,7 @@ pub(crate) struct Lines {
 
 /// Room for some elements of each array. Only the part in use is initialised, because a small tensor
 /// is updated in less time than all of it.
+#[repr(align(64))]
 pub(crate) struct Buffers<E> {
     arrays: [[MaybeUninit<E>; BUFFER]; ARRAYS],
     /// The number of elements of each array that are initialised.
