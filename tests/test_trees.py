@@ -71,6 +71,8 @@ MODEL_GRADS = [
     UserDict(fc=UserDict(w=one(1), b=one(2)), out=[one(3), None], scale=(one(4),)),
     defaultdict(list, fc=Layer(one(1), one(2)), out=[one(3), None], scale=[one(4)]),
 ]
+# Equal keys that are other objects.
+MODEL_GRADS.append({"".join(key): child for key, child in MODEL_GRADS[0].items()})
 
 
 @pytest.mark.parametrize("grads", MODEL_GRADS, ids=str)
@@ -128,6 +130,27 @@ def test_gradients_that_do_not_fit_are_refused(grads: Any, partial: bool, named:
     for name in named:
         with unchanged(opt), pytest.raises(ValueError, match=name):
             opt.step(grads, partial=partial)
+
+
+class Clearing(str):
+    """A key that empties its dict when it is compared."""
+
+    __slots__ = ("held",)
+    held: dict[str, Any]
+    __hash__ = str.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        self.held.clear()
+        return str.__eq__(self, other)
+
+
+def test_a_dict_that_changes_while_gradients_are_looked_up_is_refused() -> None:
+    key = Clearing("b")
+    key.held = grads = {key: one(), "a": one(), "c": one()}
+    opt = thalweg.AdamW({name: one() for name in "abc"})
+    with unchanged(opt), pytest.raises(ValueError, match="'b', 'c'"):
+        opt.step(grads)
+    assert not grads
 
 
 def cycle() -> list[Any]:

@@ -253,6 +253,7 @@ impl Checked {
     }
 
     /// The array's memory, if its struct is unchanged. `advice` follows "restore it" in the message.
+    #[inline(always)]
     pub fn recheck(
         &self,
         py: Python<'_>,
@@ -261,18 +262,30 @@ impl Checked {
     ) -> Outcome<Pointer> {
         let array = self.array.bind(py);
         let memory = Memory::of(array);
-        let how = if storage_of(array) != self.dtype {
+        let unchanged = memory.address.addr() == self.address
+            && same(memory.shape, &self.shape)
+            && same(memory.strides, &self.strides)
+            && memory.writable()
+            && storage_of(array) == self.dtype;
+        if unchanged {
+            return Ok(Pointer { address: memory.address, storage: self.storage });
+        }
+        Err(Refusal::Changed { what: what(), how: self.change(array), advice })
+    }
+
+    /// What differs from the struct that was checked.
+    #[cold]
+    fn change(&self, array: &Bound<'_, PyUntypedArray>) -> &'static str {
+        let memory = Memory::of(array);
+        if storage_of(array) != self.dtype {
             "its dtype differs"
         } else if !same(memory.shape, &self.shape) {
             "its shape differs"
         } else if memory.address.addr() != self.address || !same(memory.strides, &self.strides) {
             "its memory has moved"
-        } else if !memory.writable() {
-            "it is read-only"
         } else {
-            return Ok(Pointer { address: memory.address, storage: self.storage });
-        };
-        Err(Refusal::Changed { what: what(), how, advice })
+            "it is read-only"
+        }
     }
 }
 

@@ -11,6 +11,9 @@ use crate::array::memory::Memory;
 use crate::array::occupant::Occupant;
 use crate::array::storage::storage_of;
 
+/// Number of spans that are tried beside a guess, before a search of all.
+const NEAR: usize = 4;
+
 /// Intervals of addresses of arrays, to find those that may overlap another array.
 #[derive(Debug, Default)]
 pub struct Extents {
@@ -42,12 +45,38 @@ impl Extents {
 
     /// The owners of spans that meet `start..end`.
     pub fn meeting(&self, start: usize, end: usize) -> impl Iterator<Item = usize> + '_ {
-        let below = self.spans.partition_point(|span| span.0 < end);
-        (0..below)
+        self.meeting_near(&mut 0, start, end)
+    }
+
+    /// As [`Extents::meeting`]. `below` is the number of spans that start before the `end` of the
+    /// call before, where the search begins: arrays of one kind mostly lie side by side.
+    pub fn meeting_near(
+        &self,
+        below: &mut usize,
+        start: usize,
+        end: usize,
+    ) -> impl Iterator<Item = usize> + use<'_> {
+        *below = self.starting_below(*below, end);
+        (0..*below)
             .rev()
             .take_while(move |i| self.reach[*i] > start && start < end)
             .filter(move |i| self.spans[*i].1 > start)
             .map(|i| self.spans[i].2)
+    }
+
+    /// The number of spans that start below `end`, searched from a guess.
+    fn starting_below(&self, guess: usize, end: usize) -> usize {
+        let mut below = guess;
+        for _ in 0..NEAR {
+            if self.spans.get(below).is_some_and(|span| span.0 < end) {
+                below += 1;
+            } else if below > 0 && self.spans[below - 1].0 >= end {
+                below -= 1;
+            } else {
+                return below;
+            }
+        }
+        self.spans.partition_point(|span| span.0 < end)
     }
 }
 

@@ -1,5 +1,6 @@
-//! The interpreter: exceptions, exit, exclusive access, checks by identity, undo of `with` blocks.
+//! The interpreter: dicts, exceptions, exit, exclusive access, checks by identity, undo of `with` blocks.
 
+pub mod dicts;
 pub mod errors;
 pub mod exit;
 pub mod gate;

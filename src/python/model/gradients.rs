@@ -11,6 +11,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyString, PyTuple};
 
 use crate::array::foreign::offers_array;
+use crate::interpreter::dicts::Lookup;
 use crate::interpreter::errors::{Outcome, Refusal};
 use crate::model::containers::{Container, is_mapping, same_fields};
 use crate::model::leaf::Leaf;
@@ -63,8 +64,10 @@ impl Node {
             if dict.len() != entries.len() {
                 return Ok(false);
             }
+            let mut dict = Lookup::of(dict);
             for (key, node) in entries {
-                let Some(child) = dict.get_item(key)? else { return Ok(false) };
+                let child = key.as_ref().map_or(Ok(None), |key| dict.next(key))?;
+                let Some(child) = child else { return Ok(false) };
                 if !node.collect(&child, given, next)? {
                     return Ok(false);
                 }

@@ -98,6 +98,10 @@ impl Active {
 
     /// Pointers to the arrays, and to the exponents of blocks, after a recheck of their structs. The
     /// places of the gradient and of missing arrays have the parameter's pointer.
+    ///
+    /// Always inlined, with the checks of an array: as a returned value, the pointers were copied in
+    /// pieces that the processor cannot forward from one to the next.
+    #[inline(always)]
     pub fn recheck(
         &self,
         py: Python<'_>,
@@ -106,12 +110,16 @@ impl Active {
     ) -> Outcome<([Pointer; ARRAYS], *mut u8)> {
         let p =
             self.p.recheck(py, words.rebind, || format!("{} {}", words.updated, Quoted(name)))?;
+        let recheck =
+            |state: &Checked| state.recheck(py, "", || format!("the state of {}", Quoted(name)));
         let (mut pointers, mut bases) = ([p; ARRAYS], std::ptr::null_mut());
-        for (position, state) in self.state.iter().enumerate() {
-            let pointer = state.recheck(py, "", || format!("the state of {}", Quoted(name)))?;
-            if position < self.form.states() {
-                pointers[STATE + position] = pointer;
-            } else if self.form.bases() == Some(position) {
+        let (states, others) = self.state.split_at(self.form.states());
+        for (pointer, state) in pointers[STATE..].iter_mut().zip(states) {
+            *pointer = recheck(state)?;
+        }
+        for (position, other) in others.iter().enumerate() {
+            let pointer = recheck(other)?;
+            if self.form.bases() == Some(states.len() + position) {
                 bases = pointer.address;
             } else {
                 pointers[LOW] = pointer;

@@ -153,10 +153,8 @@ impl Model {
 
     /// Refuses if a leaf that trains was replaced in its container.
     pub fn check_bound(&self, py: Python<'_>) -> Outcome<()> {
-        let frozen = |name: &str| {
-            let leaf = self.index.get(name).map(|i| &self.leaves[*i]);
-            leaf.is_some_and(|leaf| self.classes[leaf.class].frozen)
-        };
+        let frozen =
+            |name: &str| self.find(name).is_some_and(|leaf| self.classes[leaf.class].frozen);
         match self.tree.first_rebound(py, &frozen)? {
             Some(name) => Err(Refusal::Rebound { name: name.to_owned() }),
             None => Ok(()),
@@ -181,6 +179,11 @@ impl Model {
             .get(name)
             .copied()
             .ok_or_else(|| Refusal::Value(format!("{} is not a parameter", Quoted(name))))
+    }
+
+    /// The leaf of this name, if there is one.
+    pub fn find(&self, name: &str) -> Option<&Leaf> {
+        self.index.get(name).map(|position| &self.leaves[*position])
     }
 
     pub fn leaf(&self, name: &str) -> Outcome<&Leaf> {

@@ -39,7 +39,7 @@ impl Model {
         let address = |leaf: &Leaf| leaf.active.as_ref().map(|active| active.p.address);
         let leaves = self.leaves.iter().enumerate();
         let moved = leaves.filter(|(_, leaf)| {
-            let old = earlier.index.get(&leaf.name).map(|i| &earlier.leaves[*i]);
+            let old = earlier.find(&leaf.name);
             old.is_some_and(|old| address(old) != address(leaf))
         });
         moved.map(|(i, _)| i).collect()
@@ -95,7 +95,7 @@ impl Model {
         }
         next.keeper = self.keeper.as_ref().map(|keeper| keeper.clone_ref(params.py()));
         for leaf in &mut next.leaves {
-            let Some(old) = self.index.get(&leaf.name).map(|i| &self.leaves[*i]) else { continue };
+            let Some(old) = self.find(&leaf.name) else { continue };
             leaf.class = old.class;
             leaf.step = old.step;
             if let Some(active) = &old.active {

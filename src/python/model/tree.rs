@@ -9,6 +9,7 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 
+use crate::interpreter::dicts::Lookup;
 use crate::interpreter::errors::{Outcome, Refusal};
 use crate::model::containers::{Child, Container, open};
 
@@ -128,8 +129,15 @@ impl Node {
         frozen: &impl Fn(&str) -> bool,
     ) -> PyResult<Option<&str>> {
         let Content::Inner { entries, .. } = &self.content else { return Ok(None) };
-        for (i, (_, node)) in entries.iter().enumerate() {
-            if self.holds(py, i)? {
+        let mut dict = self.object.bind(py).cast().ok().map(Lookup::of);
+        for (i, (key, node)) in entries.iter().enumerate() {
+            let held = match (&mut dict, key) {
+                (Some(dict), Some(key)) => {
+                    dict.next(key)?.is_some_and(|child| child.is(&node.object))
+                }
+                _ => self.holds(py, i)?,
+            };
+            if held {
                 if let Some(name) = node.first_rebound(py, frozen)? {
                     return Ok(Some(name));
                 }

@@ -44,17 +44,21 @@ pub fn bind(
     let Workspace { given, chosen, places, batch } = work;
     let ahead = Ahead { leaves: &model.leaves, given, chosen };
     let gradients = chosen.iter().map(|leaf| (*leaf, &given[*leaf])).zip(places);
+    let mut below = 0;
     for (position, ((index, given), place)) in gradients.enumerate() {
         ahead.request(py, position);
         let leaf = &model.leaves[index];
         let Some(active) = &leaf.active else { continue };
         let Given::Object(object) = given else { continue };
         let object = object.bind(py);
-        let (pointers, bases) = active.recheck(py, &leaf.name, wording)?;
+        let (mut pointers, bases) = active.recheck(py, &leaf.name, wording)?;
         let what = || format!("{} {}", wording.input, Quoted(&leaf.name));
-        let gradient = checked_gradient(object, what, active, bits_of(leaf, owner))?;
-        let low = low_of(py, leaf, active, owner)?;
-        if let Some(written) = gradient.overlap(py, model, &files, *place) {
+        let averaged = owner.and_then(|owner| owner.find(&leaf.name));
+        let bits = leaf.bits || averaged.is_some_and(|leaf| leaf.bits);
+        let gradient = checked_gradient(object, what, active, bits)?;
+        pointers[GRADIENT] = gradient.pointer;
+        let low = averaged.map_or(Ok(None), |averaged| low_of(py, averaged, active))?;
+        if let Some(written) = gradient.overlap(py, model, (&mut below, &files), *place) {
             return Err(Refusal::Overlap {
                 written: model.describe(model.written.arrays[written]),
                 other: what(),
@@ -80,28 +84,15 @@ pub fn bind(
     Ok(())
 }
 
-/// Whether an array of uint16 for this leaf has the bits of bfloat16 numbers.
-fn bits_of(leaf: &Leaf, owner: Option<&Model>) -> bool {
-    leaf.bits || owner_leaf(leaf, owner).is_some_and(|leaf| leaf.bits)
-}
-
-/// The leaf of this name in the optimizer whose parameters are averaged.
-fn owner_leaf<'m>(leaf: &Leaf, owner: Option<&'m Model>) -> Option<&'m Leaf> {
-    let owner = owner?;
-    owner.index.get(&leaf.name).map(|i| &owner.leaves[*i])
-}
-
 /// What a narrow parameter that is averaged lacks: a pointer, and strides.
 fn low_of<'m>(
     py: Python<'_>,
-    leaf: &Leaf,
+    averaged: &'m Leaf,
     average: &Active,
-    owner: Option<&'m Model>,
 ) -> Outcome<Option<(Pointer, &'m [isize])>> {
-    let active = owner_leaf(leaf, owner).and_then(|leaf| leaf.active.as_ref());
-    let low = active.and_then(Active::low).filter(|low| low.shape == average.p.shape);
-    let Some(low) = low else { return Ok(None) };
-    let pointer = low.recheck(py, "", || format!("the state of {}", Quoted(&leaf.name)))?;
+    let low = averaged.active.as_ref().and_then(Active::low);
+    let Some(low) = low.filter(|low| low.shape == average.p.shape) else { return Ok(None) };
+    let pointer = low.recheck(py, "", || format!("the state of {}", Quoted(&averaged.name)))?;
     Ok(Some((pointer, &low.strides)))
 }
 
@@ -157,12 +148,12 @@ impl<'a, 'py> Gradient<'a, 'py> {
     }
 
     /// Position of a written array that has bytes in common with the gradient, in memory or, at
-    /// `place`, in a file.
+    /// `place`, in a file. `below` is kept for the next gradient.
     fn overlap(
         &self,
         py: Python<'_>,
         model: &Model,
-        files: &Files<'_>,
+        (below, files): (&mut usize, &Files<'_>),
         place: Option<Place>,
     ) -> Option<usize> {
         let (start, end) = self.memory.extent(self.pointer.storage);
@@ -173,7 +164,7 @@ impl<'a, 'py> Gradient<'a, 'py> {
             let array = array(written)?;
             Place::conflict((&gradient, place), (&array, there)).then_some(written)
         };
-        model.written.extents.meeting(start, end).find(meets).or_else(|| {
+        model.written.extents.meeting_near(below, start, end).find(meets).or_else(|| {
             let place = place?;
             files.in_file(place).find_map(|(written, there)| conflicts(place, written, there))
         })
@@ -201,11 +192,27 @@ fn tensor(
     (gradient, low): (&Gradient<'_, '_>, Option<(Pointer, &[isize])>),
     measured: bool,
 ) -> Tensor<'static> {
+    let memory = &gradient.memory;
+    let states = active.form.states();
+    let plain = active.dense
+        && low.is_none()
+        && gradient.pointer.storage == active.p.storage
+        && memory.aligned()
+        && same(memory.strides, &active.p.strides);
+    let logical = memory.c_contiguous();
+    // Norms are summed in logical order; without norms, the order of memory is faster.
+    let order = if measured || (plain && logical) { Order::Logical } else { Order::Memory };
+    // SAFETY of all tensors: written arrays were checked when they were taken in and again just
+    // now; they are aligned and overlap neither each other nor the gradient. The optimizer and
+    // `given` keep all arrays alive until the work is cleared. The caller guarantees that no other
+    // thread resizes or writes them meanwhile.
+    if plain && (logical || !measured) {
+        // SAFETY: as above.
+        return unsafe { Tensor::dense(memory.len(), pointers, states, order) };
+    }
     let mut strides = [&active.p.strides[..]; ARRAYS];
-    pointers[GRADIENT] = gradient.pointer;
-    strides[GRADIENT] = gradient.memory.strides;
-    let form = &active.form;
-    for (strides, state) in strides[STATE..].iter_mut().zip(&active.state[..form.states()]) {
+    strides[GRADIENT] = memory.strides;
+    for (strides, state) in strides[STATE..].iter_mut().zip(&active.state[..states]) {
         *strides = &state.strides;
     }
     let mut low_of = None;
@@ -214,27 +221,13 @@ fn tensor(
     } else if let Some((pointer, low)) = low {
         (pointers[LOW], strides[LOW], low_of) = (pointer, low, Some(GRADIENT));
     }
-    let memory = &gradient.memory;
-    let plain = active.dense
-        && gradient.pointer.storage == active.p.storage
-        && memory.aligned()
-        && same(memory.strides, &active.p.strides);
-    let states = form.states();
-    let logical = memory.c_contiguous();
-    // Norms are summed in logical order; without norms, the order of memory is faster.
-    let order = if measured || (plain && logical) { Order::Logical } else { Order::Memory };
-    // SAFETY: written arrays were checked when they were taken in and again just now; they are
-    // aligned and overlap neither each other nor the gradient. The optimizer and `given` keep all
-    // arrays alive until the work is cleared. The caller guarantees that no other thread resizes or
-    // writes them meanwhile.
+    // SAFETY: as above.
     unsafe {
-        if !form.is_whole() || low_of.is_some() {
+        if active.form.is_whole() && low_of.is_none() {
+            Tensor::new(&active.p.shape, pointers, strides, states, order)
+        } else {
             let narrow = Narrow { step, bases, low_of };
             Tensor::narrow(&active.p.shape, pointers, strides, states, order, narrow)
-        } else if plain && (logical || !measured) {
-            Tensor::dense(memory.len(), pointers, states, order)
-        } else {
-            Tensor::new(&active.p.shape, pointers, strides, states, order)
         }
     }
 }

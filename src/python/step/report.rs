@@ -45,16 +45,15 @@ pub struct StepReport {
     pub skipped: bool,
     pub nonfinite: Py<PyDict>,
     pub stats: Option<Py<PyDict>>,
-    pub overflowed: Py<PyTuple>,
+    pub overflowed: Vec<String>,
 }
 
 #[pymethods]
 impl StepReport {
     #[new]
-    #[pyo3(signature = (step, lr, grad_norm, clip, skipped, nonfinite, stats=None, overflowed=None))]
+    #[pyo3(signature = (step, lr, grad_norm, clip, skipped, nonfinite, stats=None, overflowed=Vec::new()))]
     #[allow(clippy::too_many_arguments)] // the fields
     fn new(
-        py: Python<'_>,
         step: u64,
         lr: f64,
         grad_norm: Option<f64>,
@@ -62,15 +61,14 @@ impl StepReport {
         skipped: bool,
         nonfinite: Py<PyDict>,
         stats: Option<Py<PyDict>>,
-        overflowed: Option<Py<PyTuple>>,
+        overflowed: Vec<String>,
     ) -> Self {
-        let overflowed = overflowed.unwrap_or_else(|| PyTuple::empty(py).unbind());
         StepReport { step, lr, grad_norm, clip, skipped, nonfinite, stats, overflowed }
     }
 
     #[getter]
-    fn overflowed(&self, py: Python<'_>) -> Py<PyTuple> {
-        self.overflowed.clone_ref(py)
+    fn overflowed<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        PyTuple::new(py, &self.overflowed)
     }
 
     #[getter]
@@ -90,8 +88,8 @@ impl StepReport {
     fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
         let names =
             ["step", "lr", "grad_norm", "clip", "skipped", "nonfinite", "stats", "overflowed"];
-        let overflows = !self.overflowed.bind(py).is_empty();
-        let shown = if overflows { 8 } else { 6 + usize::from(self.stats.is_some()) };
+        let shown =
+            if !self.overflowed.is_empty() { 8 } else { 6 + usize::from(self.stats.is_some()) };
         described("StepReport", &names[..shown], &self.fields(py)?)
     }
 
@@ -109,16 +107,16 @@ impl StepReport {
         let equal = bits(self) == bits(other)
             && self.nonfinite.bind(py).eq(&other.nonfinite)?
             && self.stats(py).into_pyobject(py)?.eq(other.stats(py))?
-            && self.overflowed.bind(py).eq(&other.overflowed)?;
+            && self.overflowed == other.overflowed;
         Ok(PyBool::new(py, equal).to_owned().into_any())
     }
 }
 
 impl StepReport {
     fn fields<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
-        let StepReport { step, lr, grad_norm, clip, skipped, nonfinite, stats, overflowed } = self;
+        let StepReport { step, lr, grad_norm, clip, skipped, nonfinite, stats, .. } = self;
         let (nonfinite, stats) = (nonfinite.bind(py), stats.as_ref().map(|stats| stats.bind(py)));
-        let overflowed = overflowed.bind(py);
+        let overflowed = self.overflowed(py)?;
         (*step, *lr, *grad_norm, *clip, *skipped, nonfinite, stats, overflowed).into_pyobject(py)
     }
 }

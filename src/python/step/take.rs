@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 
 use numpy::PyUntypedArray;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple};
+use pyo3::types::PyDict;
 
 use crate::array::counts::ShownCounts;
 use crate::interpreter::errors::{Outcome, Refusal};
@@ -189,8 +189,6 @@ pub fn take(
     } else {
         None
     };
-    let overflowed: Vec<_> = batch.overflowed().map(|leaf| leaves[leaf].key.bind(py)).collect();
-    let overflowed = PyTuple::new(py, overflowed)?.unbind();
     Ok(StepReport {
         step: counters.steps.load(Ordering::Relaxed),
         lr: part.lr,
@@ -199,6 +197,6 @@ pub fn take(
         skipped,
         nonfinite: nonfinite.unbind(),
         stats,
-        overflowed,
+        overflowed: batch.overflowed().map(|leaf| leaves[leaf].name.clone()).collect(),
     })
 }
