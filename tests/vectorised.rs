@@ -26,10 +26,10 @@ struct Kernel {
 }
 
 /// A rule is compiled for each element type twice: for slices, and for gradients that lie across.
-/// Rules that train are compiled for slices again, with norms in the same pass. Adam is compiled
-/// twice as often, for usual coefficients and for any; for usual ones of `f32` also for narrow
-/// arrays, which are decoded and encoded as integers: `f32` parameters and gradients, and `bfloat16`
-/// parameters with gradients of either type, these also with `f32` moments.
+/// Rules that train are compiled for slices again, with norms in the same pass. Adam and SGD are
+/// compiled twice as often, for usual coefficients and for any; Adam with usual ones of `f32` also
+/// for narrow arrays, which are decoded and encoded as integers: `f32` parameters and gradients, and
+/// `bfloat16` parameters with gradients of either type, these also with `f32` moments.
 const KERNELS: [Kernel; 10] = [
     Kernel { name: "Adam, AMSGrad, f32", has: &["sqrtps", "divps"], lacks: &["paddd"], count: 12 },
     Kernel {
@@ -49,13 +49,13 @@ const KERNELS: [Kernel; 10] = [
         name: "SGD, momentum, decay, average, f32",
         has: &["subps"],
         lacks: &["divps"],
-        count: 10,
+        count: 16,
     },
     Kernel {
         name: "SGD, momentum, decay, average, f64",
         has: &["subpd"],
         lacks: &["divpd"],
-        count: 10,
+        count: 16,
     },
     Kernel { name: "sum, f32", has: &["mulps", "addps"], lacks: &["subps"], count: 2 },
     Kernel {

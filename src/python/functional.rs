@@ -65,7 +65,8 @@ pub fn apply(
         None => num_threads().0,
         Some(given) => number_of_threads(given, "threads")?,
     };
-    let mut arguments = vec![("p", Slot::Parameter, p), ("g", Slot::Gradient, g)];
+    let mut arguments = Vec::with_capacity(ARRAYS + 1);
+    arguments.extend([("p", Slot::Parameter, p), ("g", Slot::Gradient, g)]);
     for (number, (spec, array)) in rule.state.iter().zip(&state).enumerate() {
         if array.is_none() && spec.when != When::Always {
             check_dispensable(*spec, numbers)?;

@@ -143,6 +143,28 @@ pub struct SgdStep<E> {
     descent: Descent<E>,
 }
 
+/// Usual coefficients: no penalty, no limit; with momentum, a buffer that holds an average already,
+/// and not Nesterov's form.
+#[derive(Clone, Copy, Debug)]
+pub struct Usual<E>(SgdStep<E>);
+
+impl<E: Element> SgdStep<E> {
+    #[inline(always)]
+    fn plain<const USUAL: bool>(&self, p: E, g: E) -> E {
+        let g = self.gradient.read::<USUAL>(p, g);
+        self.descent.apply::<USUAL>(p, self.lr * g)
+    }
+
+    #[inline(always)]
+    fn with_momentum<const USUAL: bool>(&self, p: E, g: E, b: E) -> (E, E) {
+        let g = self.gradient.read::<USUAL>(p, g);
+        let moved = self.momentum * b.flush(E::FLOORS.average) + self.intake * g;
+        let b = if !USUAL && self.replace { g } else { moved };
+        let h = if !USUAL && self.nesterov { g + self.momentum * b } else { b };
+        (self.descent.apply::<USUAL>(p, self.lr * h), b)
+    }
+}
+
 impl<E: Element> Step<E> for SgdStep<E> {
     /// Whether a gradient of this magnitude is finite, and stays finite when scaled.
     #[inline(always)]
@@ -152,24 +174,48 @@ impl<E: Element> Step<E> for SgdStep<E> {
 }
 
 impl<E: Element> Formula<E, 0> for SgdStep<E> {
+    type Usual = Usual<E>;
+
+    fn usual(&self) -> Option<Usual<E>> {
+        self.gradient.is_usual().then_some(Usual(*self))
+    }
+
+    #[inline(always)]
+    fn update(&self, p: E, g: E, []: [E; 0]) -> (E, [E; 0]) {
+        (self.plain::<false>(p, g), [])
+    }
+}
+
+impl<E: Element> Formula<E, 0> for Usual<E> {
     type Usual = Self;
 
     #[inline(always)]
     fn update(&self, p: E, g: E, []: [E; 0]) -> (E, [E; 0]) {
-        let g = self.gradient.read::<false>(p, g);
-        (self.descent.apply::<false>(p, self.lr * g), [])
+        (self.0.plain::<true>(p, g), [])
     }
 }
 
 impl<E: Element> Formula<E, 1> for SgdStep<E> {
+    type Usual = Usual<E>;
+
+    fn usual(&self) -> Option<Usual<E>> {
+        let usual = self.gradient.is_usual() && !self.replace && !self.nesterov;
+        usual.then_some(Usual(*self))
+    }
+
+    #[inline(always)]
+    fn update(&self, p: E, g: E, [b]: [E; 1]) -> (E, [E; 1]) {
+        let (p, b) = self.with_momentum::<false>(p, g, b);
+        (p, [b])
+    }
+}
+
+impl<E: Element> Formula<E, 1> for Usual<E> {
     type Usual = Self;
 
     #[inline(always)]
     fn update(&self, p: E, g: E, [b]: [E; 1]) -> (E, [E; 1]) {
-        let g = self.gradient.read::<false>(p, g);
-        let moved = self.momentum * b.flush(E::FLOORS.average) + self.intake * g;
-        let b = if self.replace { g } else { moved };
-        let h = if self.nesterov { g + self.momentum * b } else { b };
-        (self.descent.apply::<false>(p, self.lr * h), [b])
+        let (p, b) = self.0.with_momentum::<true>(p, g, b);
+        (p, [b])
     }
 }

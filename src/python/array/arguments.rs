@@ -46,7 +46,8 @@ impl<'py> Rows<'py> {
             arguments.iter().map(|(_, _, argument)| entries(argument)).collect();
         let sequence = given[PARAMETER].is_some();
         let len = given[PARAMETER].as_ref().map_or(1, Vec::len);
-        let mut rows: Vec<Vec<Bound<'py, PyAny>>> = vec![Vec::new(); len];
+        let row = || Vec::with_capacity(arguments.len());
+        let mut rows: Vec<Vec<Bound<'py, PyAny>>> = std::iter::repeat_with(row).take(len).collect();
         for (column, (name, _, argument)) in given.into_iter().zip(arguments) {
             match column {
                 None if !sequence || argument.is_none() => {

@@ -186,6 +186,12 @@ impl Model {
         self.index.get(name).map(|position| &self.leaves[*position])
     }
 
+    /// As [`Model::find`], for a name that is probably that of the leaf at a position.
+    pub fn find_near(&self, name: &str, position: usize) -> Option<&Leaf> {
+        let near = self.leaves.get(position).filter(|leaf| leaf.name == name);
+        near.or_else(|| self.find(name))
+    }
+
     pub fn leaf(&self, name: &str) -> Outcome<&Leaf> {
         Ok(&self.leaves[self.position(name)?])
     }

@@ -53,7 +53,7 @@ pub fn bind(
         let object = object.bind(py);
         let (mut pointers, bases) = active.recheck(py, &leaf.name, wording)?;
         let what = || format!("{} {}", wording.input, Quoted(&leaf.name));
-        let averaged = owner.and_then(|owner| owner.find(&leaf.name));
+        let averaged = owner.and_then(|owner| owner.find_near(&leaf.name, index));
         let bits = leaf.bits || averaged.is_some_and(|leaf| leaf.bits);
         let gradient = checked_gradient(object, what, active, bits)?;
         pointers[GRADIENT] = gradient.pointer;
