@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from thalweg import NonFiniteError, reference
+from thalweg.reference import norms
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -387,7 +388,7 @@ class Model:
         max_value = limits.get("max_value") or math.inf
         norm, clips = None, dict.fromkeys(taken, 1.0)
         if self.nonfinite != "ignore" or max_norm or max_tensor_norm:
-            root, unit = reference._root_and_unit(taken)
+            root, unit = norms._root_and_unit(taken)
             norm = scale * root * unit
         for name, g in taken.items():
             together = taken if max_norm else {name: g}

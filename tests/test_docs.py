@@ -75,7 +75,8 @@ def test_public_functions_and_classes_have_examples() -> None:
     missing = [
         f"{module}.{name}"
         for module in (
-            "thalweg.optimizers",
+            "thalweg.rules.adam",
+            "thalweg.rules.sgd",
             "thalweg.averages.accumulator",
             "thalweg.averages.ema",
             "thalweg.convert",

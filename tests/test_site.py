@@ -6,6 +6,7 @@ import argparse
 import ast
 import importlib
 import inspect
+import pkgutil
 import re
 from itertools import pairwise
 from pathlib import Path
@@ -50,12 +51,15 @@ def test_every_module_that_needs_another_library_is_in_the_api() -> None:
     assert [name for name in INTEGRATIONS if f"thalweg.{name}" not in MODULES] == []
 
 
-def documented_data(module: str) -> set[str]:
-    """Names of module data: assignments followed by a docstring."""
-    body = ast.parse(inspect.getsource(importlib.import_module(module))).body
+def documented_data(name: str) -> set[str]:
+    """Names of data of a module, or of the modules of a package: assignments with a docstring."""
+    module = importlib.import_module(name)
+    below = pkgutil.iter_modules(getattr(module, "__path__", ()), f"{name}.")
+    files = [module, *(importlib.import_module(found.name) for found in below)]
     return {
         ast.unparse(target)
-        for one, then in pairwise(body)
+        for file in files
+        for one, then in pairwise(ast.parse(inspect.getsource(file)).body)
         if isinstance(one, ast.Assign)
         if isinstance(then, ast.Expr) and isinstance(then.value, ast.Constant)
         for target in one.targets

@@ -30,7 +30,8 @@ from thalweg.groups.group import Group
 from thalweg.groups.ready import layerwise_lr, no_decay
 from thalweg.mapped.params import map_params
 from thalweg.optimizer import Optimizer
-from thalweg.optimizers import SGD, SGDW, Adam, AdamW
+from thalweg.rules.adam import Adam, AdamW
+from thalweg.rules.sgd import SGD, SGDW
 from thalweg.state.report import LoadReport
 from thalweg.weight_decay import AveragingTime, averaging_time, normalized_decay
 

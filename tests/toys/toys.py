@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from thalweg import _core, reference
 from thalweg.groups.rule import Rule
 from thalweg.optimizer import Optimizer
+from thalweg.reference import terms
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -54,9 +55,9 @@ def reference_toy(
 ) -> tuple[NDArray[Any], NDArray[Any]]:
     """The toy rule in plain NumPy."""
     real, floors = p.dtype.type, reference.FLOORS[p.dtype]
-    g = reference._gradient(p, g, scale=scale, max_value=float("inf"), maximize=maximize, l2=0.0)
+    g = terms.gradient(p, g, scale=scale, max_value=float("inf"), maximize=maximize, l2=0.0)
     average = reference.mix(reference.flush(toy_average, floors.average), g, momentum)
-    return reference._descend(p, real(lr) * average, lr * weight_decay), average
+    return terms.descend(p, real(lr) * average, lr * weight_decay), average
 
 
 def functional_toy(p: Any, g: Any, toy_average: Any, step: int, **values: Any) -> bool:

@@ -12,7 +12,8 @@ import numpy as np
 from thalweg.errors import check_flag, typed
 from thalweg.groups.rule import OPTIONS
 from thalweg.groups.values import DECAYS, GROUP_KEYS
-from thalweg.optimizers import SGD, Adam, AdamW
+from thalweg.rules.adam import Adam, AdamW
+from thalweg.rules.sgd import SGD
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

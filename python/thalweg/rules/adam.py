@@ -1,27 +1,24 @@
-"""The optimizers: one class per rule, with its formula, hyperparameters and defaults."""
+"""Adam, AdamW and AMSGrad."""
 
 from __future__ import annotations
 
-from inspect import signature
-from typing import TYPE_CHECKING, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
+from thalweg import _core
 from thalweg.groups.rule import Rule
-from thalweg.groups.values import unknown_argument
 from thalweg.optimizer import Optimizer
+from thalweg.rules.arguments import default_weight_decay, options_of, refuse
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from thalweg.groups.matching import Match
     from thalweg.groups.specified import Groups
-    from thalweg.numbers import Number, StateFormat
+    from thalweg.numbers import Number, Real, StateFormat
+    from thalweg.rules.arguments import Arrays, NonFinite
 
-__all__ = ["SGD", "SGDW", "Adam", "AdamW"]
-
-DEFAULT_WEIGHT_DECAY = 1e-2
-
-NonFinite = Literal["raise", "skip", "ignore"]
+__all__ = ["Adam", "AdamW", "adam", "adamw"]
 
 
 class Adam(Optimizer):
@@ -108,9 +105,9 @@ class Adam(Optimizer):
         state_dir: str | os.PathLike[str] | None = None,
         **unsupported: NoReturn,
     ) -> None:
-        _refuse(type(self), unsupported)
+        refuse(type(self), unsupported)
         values = {"lr": lr, "betas": betas, "eps": eps, "l2": l2}
-        options = _options(maximize, nonfinite, amsgrad=amsgrad)
+        options = options_of(maximize, nonfinite, amsgrad=amsgrad)
         self._start(
             params, groups, values, options, state=state, bfloat16=bfloat16, state_dir=state_dir
         )
@@ -232,204 +229,155 @@ class AdamW(Optimizer):
         state_dir: str | os.PathLike[str] | None = None,
         **unsupported: NoReturn,
     ) -> None:
-        _refuse(type(self), unsupported)
+        refuse(type(self), unsupported)
         weight_decay = default_weight_decay(weight_decay, independent)
         values = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
-        options = _options(maximize, nonfinite, amsgrad=amsgrad, independent=independent)
+        options = options_of(maximize, nonfinite, amsgrad=amsgrad, independent=independent)
         self._start(
             params, groups, values, options, state=state, bfloat16=bfloat16, state_dir=state_dir
         )
 
 
-class SGD(Optimizer):
-    """Stochastic gradient descent, with momentum and an L2 penalty in the gradient.
-
-    At step `t` of a parameter, with gradient ``g <- scale·clip·g + l2·p``::
-
-        b <- g at t = 1, else momentum·b + (1-dampening)·g
-        p <- p - lr·b, or p - lr·(g + momentum·b) with nesterov
-
-    Without momentum there is no buffer, and ``p <- p - lr·g``. `thalweg.reference.sgd` is the exact
-    definition.
-
-    Parameters
-    ----------
-    params : tree of ndarray
-        Writable float32, float64, float16 or bfloat16 (`ml_dtypes`) arrays, in mappings, lists,
-        tuples; updated in place.
-    lr : float or callable
-        Learning rate, at least 0.
-    momentum : float or callable, default 0
-        In [0, 1]; 1 sums the gradients. It cannot be changed from zero to non-zero later.
-    dampening : float or callable, default 0
-        In [0, 1]; ignored without momentum.
-    nesterov : bool, default False
-        Nesterov's form; needs momentum above 0 and dampening 0.
-    l2 : float or callable, default 0
-        Penalty, at least 0: ``l2·p``, the gradient of ``l2·Σp²/2``, is added to the gradient.
-    groups, maximize, nonfinite, state_dir
-        As for `AdamW`.
-    state : {"full", "bfloat16"}, default "full"
-        Format of the momentum buffer of float32 parameters: ``"bfloat16"`` keeps it in two bytes a
-        parameter, dithered, as for `AdamW`.
-    bfloat16 : str, sequence of str or callable, default ()
-        As for `AdamW`.
-
-    Notes
-    -----
-    The learning rate is outside the momentum buffer, as in torch. In the paper of `SGDW` it is
-    inside.
-
-    References
-    ----------
-    Sutskever et al., *On the importance of initialization and momentum in deep learning*.
-
-    Examples
-    --------
-    >>> import numpy as np, thalweg
-    >>> w = np.array([1.0, -2.0])
-    >>> report = thalweg.SGD(w, lr=0.25).step(2 * w)
-    >>> w
-    array([ 0.5, -1. ])
-    """
-
-    rule = Rule.named("SGD")
-
-    def __init__(
-        self,
-        params: Any,
-        lr: Number,
-        *,
-        momentum: Number = 0.0,
-        dampening: Number = 0.0,
-        nesterov: bool = False,
-        l2: Number = 0.0,
-        groups: Groups = (),
-        maximize: bool = False,
-        nonfinite: NonFinite = "raise",
-        state: StateFormat = "full",
-        bfloat16: Match = (),
-        state_dir: str | os.PathLike[str] | None = None,
-        **unsupported: NoReturn,
-    ) -> None:
-        _refuse(type(self), unsupported)
-        values = {"lr": lr, "momentum": momentum, "dampening": dampening, "l2": l2}
-        options = _options(maximize, nonfinite, nesterov=nesterov)
-        self._start(
-            params, groups, values, options, state=state, bfloat16=bfloat16, state_dir=state_dir
-        )
-
-
-class SGDW(Optimizer):
-    """Stochastic gradient descent with momentum and decoupled weight decay.
-
-    As `SGD`, with gradient ``g <- scale·clip·g`` and ``p <- p - (d·p + lr·b)``, where `d` is
-    ``lr·weight_decay``, or ``weight_decay`` if independent. Without momentum, the former is the
-    update of `SGD` with ``l2=weight_decay``. With momentum it is not, because `SGD` adds the
-    penalty to the buffer.
-
-    Parameters
-    ----------
-    params, lr, momentum, dampening, nesterov
-        As for `SGD`.
-    weight_decay : float or callable, default 1e-2
-        Decay, at least 0.
-    independent : bool, default False
-        True decays by `weight_decay`, the paper's ``η_t·λ``, and needs an explicit `weight_decay`.
-        False decays by ``lr·weight_decay``.
-    groups, maximize, nonfinite, state_dir
-        As for `AdamW`.
-    state, bfloat16
-        As for `SGD`.
-
-    Notes
-    -----
-    The learning rate is outside the momentum buffer, as in torch. In the paper it is inside.
-
-    References
-    ----------
-    Loshchilov and Hutter, *Decoupled Weight Decay Regularization*, algorithm 1.
-
-    Examples
-    --------
-    >>> import numpy as np, thalweg
-    >>> w = np.array([1.0, -2.0])
-    >>> report = thalweg.SGDW(w, lr=0.25, weight_decay=0.4).step(2 * w)
-    >>> w
-    array([ 0.4, -0.8])
-    """
-
-    rule = Rule.named("SGDW")
-
-    def __init__(
-        self,
-        params: Any,
-        lr: Number,
-        *,
-        momentum: Number = 0.0,
-        dampening: Number = 0.0,
-        nesterov: bool = False,
-        weight_decay: Number | None = None,
-        independent: bool = False,
-        groups: Groups = (),
-        maximize: bool = False,
-        nonfinite: NonFinite = "raise",
-        state: StateFormat = "full",
-        bfloat16: Match = (),
-        state_dir: str | os.PathLike[str] | None = None,
-        **unsupported: NoReturn,
-    ) -> None:
-        _refuse(type(self), unsupported)
-        weight_decay = default_weight_decay(weight_decay, independent)
-        values = {
-            "lr": lr,
-            "momentum": momentum,
-            "dampening": dampening,
-            "weight_decay": weight_decay,
-        }
-        options = _options(maximize, nonfinite, nesterov=nesterov, independent=independent)
-        self._start(
-            params, groups, values, options, state=state, bfloat16=bfloat16, state_dir=state_dir
-        )
-
-
-def _options(
-    maximize: bool,
-    nonfinite: str,
+def adamw(
+    p: Arrays,
+    g: Arrays,
+    exp_avg: Arrays,
+    exp_avg_sq: Arrays,
+    step: int,
     *,
-    amsgrad: bool = False,
-    nesterov: bool = False,
+    lr: Real,
+    betas: Sequence[Real] = (0.9, 0.999),
+    eps: Real = 1e-8,
+    weight_decay: Real | None = None,
     independent: bool = False,
-) -> dict[str, Any]:
-    return {
-        "amsgrad": amsgrad,
-        "nesterov": nesterov,
-        "independent": independent,
-        "maximize": maximize,
-        "nonfinite": nonfinite,
-    }
+    max_exp_avg_sq: Arrays | None = None,
+    exp_avg_sq_base: Arrays | None = None,
+    low: Arrays | None = None,
+    maximize: bool = False,
+    scale: Real = 1.0,
+    nonfinite: NonFinite = "raise",
+    threads: int | None = None,
+) -> bool:
+    """Apply one AdamW update in place; AMSGrad if `max_exp_avg_sq` is given.
 
+    The formula is that of `thalweg.AdamW`.
 
-def _refuse(cls: type[Optimizer], unsupported: Mapping[str, Any]) -> None:
-    for key in unsupported:
-        arguments = list(signature(cls.__init__).parameters)
-        known = arguments[arguments.index("params") + 1 : -1]
-        raise TypeError(unknown_argument(cls.rule, key, known))
+    Parameters
+    ----------
+    p : ndarray or sequence of ndarray
+        Parameters, float32, float64, float16 or bfloat16, with any strides; written.
+    g : ndarray or sequence of ndarray
+        Gradients of the same shapes, float32, float64, float16 or bfloat16; only read.
+    exp_avg, exp_avg_sq, max_exp_avg_sq : ndarray or sequence of ndarray
+        State of the shapes of `p`, zero before the first update; written. The dtype is that of `p`
+        (float32 for float16 and bfloat16), or for a smaller state of a parameter that is not
+        float64: uint16, the bits of bfloat16, for `exp_avg` and `exp_avg_sq`; uint8 for
+        `exp_avg_sq`, which is then C-contiguous. See `thalweg.compact`.
+    exp_avg_sq_base : ndarray or sequence, optional
+        For an `exp_avg_sq` in uint8: one uint8 for each block of 64 elements of the flat array,
+        zero before the first update; written. A slice begins at a multiple of 64.
+    low : ndarray or sequence, optional
+        For `p` in float16 or bfloat16: what it lacks of its float32, int16 of its shape, zero
+        before the first update; written.
+    step : int
+        1-based number of this update.
+    lr, betas, eps, weight_decay, independent, maximize
+        As for `thalweg.AdamW`, but without callables.
+    scale : float, default 1
+        Factor on the gradients, finite and above 0.
+    nonfinite : {"raise", "skip", "ignore"}, default "raise"
+        Treatment of gradients that are NaN, infinite or too large.
+    threads : int, optional
+        Maximum number of threads; by default `thalweg.get_num_threads`.
 
-
-def default_weight_decay(weight_decay: Number | None, independent: bool) -> Number:
-    """`weight_decay`, or its default, which applies to ``lr·weight_decay`` only.
+    Returns
+    -------
+    bool
+        False if ``nonfinite="skip"`` and the update was skipped.
 
     Raises
     ------
-    TypeError
-        For ``independent=True`` without `weight_decay`.
+    TypeError, ValueError
+        If an argument has the wrong type, shape or value; nothing is written.
+    NonFiniteError
+        With ``nonfinite="raise"``; nothing is written.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> p, m, v = np.ones(3), np.zeros(3), np.zeros(3)
+    >>> adamw(p, np.full(3, 0.5), m, v, 1, lr=0.1)
+    True
+    >>> p.round(6)
+    array([0.899, 0.899, 0.899])
     """
-    if weight_decay is not None:
-        return weight_decay
-    if independent:
-        raise TypeError(
-            "independent=True needs an explicit weight_decay: it is not multiplied by lr, so the "
-            f"default of {DEFAULT_WEIGHT_DECAY} would be far too strong"
-        )
-    return DEFAULT_WEIGHT_DECAY
+    values = {
+        "lr": lr,
+        "betas": betas,
+        "eps": eps,
+        "weight_decay": default_weight_decay(weight_decay, independent),
+        "independent": independent,
+        "maximize": maximize,
+    }
+    return _core.apply(
+        "AdamW",
+        p,
+        g,
+        (exp_avg, exp_avg_sq, max_exp_avg_sq),
+        step,
+        values,
+        scale=scale,
+        nonfinite=nonfinite,
+        threads=threads,
+        bases=exp_avg_sq_base,
+        low=low,
+    )
+
+
+def adam(
+    p: Arrays,
+    g: Arrays,
+    exp_avg: Arrays,
+    exp_avg_sq: Arrays,
+    step: int,
+    *,
+    lr: Real,
+    betas: Sequence[Real] = (0.9, 0.999),
+    eps: Real = 1e-8,
+    l2: Real = 0.0,
+    max_exp_avg_sq: Arrays | None = None,
+    exp_avg_sq_base: Arrays | None = None,
+    low: Arrays | None = None,
+    maximize: bool = False,
+    scale: Real = 1.0,
+    nonfinite: NonFinite = "raise",
+    threads: int | None = None,
+) -> bool:
+    """Apply one Adam update in place; AMSGrad if `max_exp_avg_sq` is given.
+
+    The formula is that of `thalweg.Adam`. Arguments, result and errors are those of `adamw`, with
+    the penalty `l2` in place of `weight_decay` and `independent`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> p, m, v = np.ones(3), np.zeros(3), np.zeros(3)
+    >>> adam(p, np.full(3, 0.5), m, v, 1, lr=0.1)
+    True
+    >>> p.round(6)
+    array([0.9, 0.9, 0.9])
+    """
+    values = {"lr": lr, "betas": betas, "eps": eps, "l2": l2, "maximize": maximize}
+    return _core.apply(
+        "Adam",
+        p,
+        g,
+        (exp_avg, exp_avg_sq, max_exp_avg_sq),
+        step,
+        values,
+        scale=scale,
+        nonfinite=nonfinite,
+        threads=threads,
+        bases=exp_avg_sq_base,
+        low=low,
+    )

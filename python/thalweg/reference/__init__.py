@@ -1,0 +1,42 @@
+"""The rules in plain NumPy: the definition that the Rust core equals bit for bit.
+
+Every function is pure: it returns new arrays and does not write to its arguments. The code is
+written for readers and as the oracle of the tests, not for speed. NaNs are equal whatever their
+payload; all other results compare with ``==``, for every instruction set, number of threads, stride
+and slice.
+
+Names follow the papers: ``p`` parameter, ``g`` gradient, ``m`` first moment (`exp_avg`), ``v``
+second moment (`exp_avg_sq`), ``u`` its running maximum (`max_exp_avg_sq`), ``b`` momentum buffer.
+
+Four rules define the bits:
+
+* Only ``+ - * /`` and square root, in the order written here, each rounded once to the parameter's
+  type; no fused multiply-add.
+* Scalars are Python floats (float64), computed once per step and rounded once.
+* A term is left out if its coefficient rounds to zero, so that ``weight_decay=0`` leaves an
+  infinite parameter infinite.
+* Magnitudes below a floor (`Floors`) become zero before use. Processors are many times slower on
+  subnormal numbers, and training produces them: under zero gradients a first moment decays to the
+  subnormal range and would stay there.
+"""
+
+from thalweg.reference.norms import clip_factor, global_norm, tensor_stats
+from thalweg.reference.rules import accumulate, adam, average, decay, sgd
+from thalweg.reference.terms import FLOORS, Floors, clip_value, flush, mix, one_minus_power
+
+__all__ = [
+    "FLOORS",
+    "Floors",
+    "accumulate",
+    "adam",
+    "average",
+    "clip_factor",
+    "clip_value",
+    "decay",
+    "flush",
+    "global_norm",
+    "mix",
+    "one_minus_power",
+    "sgd",
+    "tensor_stats",
+]

@@ -1,0 +1,183 @@
+"""The rules."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from thalweg.reference.terms import FLOORS, descend, flush, gradient, mix, one_minus_power, scaled
+
+if TYPE_CHECKING:
+    from thalweg.reference.terms import Array
+
+__all__ = ["accumulate", "adam", "average", "decay", "sgd"]
+
+
+def adam(
+    p: Array,
+    g: Array,
+    exp_avg: Array,
+    exp_avg_sq: Array,
+    step: int,
+    *,
+    lr: float,
+    betas: tuple[float, float] = (0.9, 0.999),
+    eps: float = 1e-8,
+    l2: float = 0.0,
+    weight_decay: float = 0.0,
+    independent: bool = False,
+    max_exp_avg_sq: Array | None = None,
+    maximize: bool = False,
+    scale: float = 1.0,
+    max_value: float = math.inf,
+) -> tuple[Array, ...]:
+    """One Adam, AdamW (`weight_decay`) or AMSGrad (`max_exp_avg_sq`) update.
+
+    Parameters
+    ----------
+    p, exp_avg, exp_avg_sq, max_exp_avg_sq : ndarray
+        Parameter and state, all of one type (float32 or float64) and shape.
+    g : ndarray
+        Gradient of any floating-point type; it is cast to the parameter's type first.
+    step : int
+        1-based number of this update.
+    scale : float
+        Positive factor on the gradient (``scale·clip`` of `thalweg.Optimizer.step`).
+    max_value : float
+        Each element of the scaled gradient is clipped to ``[-max_value, max_value]``.
+
+    Returns
+    -------
+    tuple of ndarray
+        New ``p, exp_avg, exp_avg_sq`` and, for AMSGrad, ``max_exp_avg_sq``.
+
+    References
+    ----------
+    Kingma and Ba, *Adam*, algorithm 1; Loshchilov and Hutter, *Decoupled Weight Decay
+    Regularization*, algorithm 2; Reddi, Kale and Kumar, *On the Convergence of Adam and Beyond*,
+    algorithm 2.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> p, g, zero = np.ones(1), np.full(1, 0.5), np.zeros(1)
+    >>> p, m, v = adam(p, g, zero, zero, 1, lr=0.1)
+    >>> bool(np.isclose(p[0], 0.9)), bool(np.isclose(m[0], 0.05))
+    (True, True)
+    """
+    real, floors = p.dtype.type, FLOORS[p.dtype]
+    beta1, beta2 = betas
+    g = gradient(p, g, scale=scale, max_value=max_value, maximize=maximize, l2=l2)
+    h = flush(g, floors.square)
+    m = mix(flush(exp_avg, floors.average), g, beta1)
+    v = mix(flush(exp_avg_sq, floors.average_sq), h * h, beta2)
+    u = v
+    if max_exp_avg_sq is not None:
+        u = np.maximum(flush(max_exp_avg_sq, floors.average_sq), v)
+
+    step_size = real(lr / one_minus_power(beta1, step))
+    correction = real(1.0 / math.sqrt(one_minus_power(beta2, step)))
+    change = step_size * m / (np.sqrt(u) * correction + real(eps))
+    p = descend(p, change, weight_decay if independent else lr * weight_decay)
+    return (p, m, v) if max_exp_avg_sq is None else (p, m, v, u)
+
+
+def sgd(
+    p: Array,
+    g: Array,
+    momentum_buffer: Array | None,
+    step: int,
+    *,
+    lr: float,
+    momentum: float = 0.0,
+    dampening: float = 0.0,
+    nesterov: bool = False,
+    l2: float = 0.0,
+    weight_decay: float = 0.0,
+    independent: bool = False,
+    maximize: bool = False,
+    scale: float = 1.0,
+    max_value: float = math.inf,
+) -> tuple[Array, ...]:
+    """One SGD or SGDW (`weight_decay`) update, with or without momentum.
+
+    Parameters are those of `adam`. Without a `momentum_buffer` the momentum is zero. With zero
+    momentum, dampening does not apply, and a given buffer becomes the gradient.
+
+    Returns
+    -------
+    tuple of ndarray
+        New ``p`` and, if one is given, ``momentum_buffer``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> p, b = sgd(np.ones(1), np.full(1, 0.5), np.zeros(1), 1, lr=0.1, momentum=0.9)
+    >>> float(p[0]), float(b[0])
+    (0.95, 0.5)
+    """
+    real = p.dtype.type
+    g = gradient(p, g, scale=scale, max_value=max_value, maximize=maximize, l2=l2)
+    b, h = momentum_buffer, g
+    if b is not None:
+        if step == 1 or momentum == 0.0:
+            b = g
+        else:
+            b = flush(b, FLOORS[p.dtype].average)
+            b = real(momentum) * b + real(1.0 - dampening) * g
+        h = g + real(momentum) * b if nesterov else b
+    p = descend(p, real(lr) * h, weight_decay if independent else lr * weight_decay)
+    return (p,) if b is None else (p, b)
+
+
+def decay(p: Array, rate: float) -> Array:
+    """Weight decay alone: ``p - rate·p``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> decay(np.array([2.0, -4.0]), 0.25)
+    array([ 1.5, -3. ])
+    """
+    return descend(p, np.zeros_like(p), rate)
+
+
+def accumulate(total: Array, g: Array, weight: float, step: int) -> Array:
+    """A sum of gradients after addition number `step`, counted from 1: ``total + weight·g``.
+
+    The first addition overwrites `total`. `g` is cast to the type of `total` first.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> accumulate(np.array([1.0]), np.array([2.0]), 3.0, 2)
+    array([7.])
+    """
+    g = scaled(g, total, weight)
+    return g if step == 1 else total + g
+
+
+def average(a: Array, x: Array, step: int, decay: float, *, bias_correction: bool) -> Array:
+    """A moving average `a` after update number `step`, counted from 1, with `x`.
+
+    ``a + r·(x - a)`` with ``r = 1 - decay``, or ``(1 - decay)/(1 - decay^step)`` with bias
+    correction: this equals ``e/(1 - decay^step)`` for ``e <- decay·e + (1-decay)·x`` from
+    ``e = 0``. As in `mix`, the step starts from the operand with the larger weight.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> a = average(np.array([9.0]), np.array([2.0]), 1, 0.5, bias_correction=True)
+    >>> a, average(a, np.array([5.0]), 2, 0.5, bias_correction=True)
+    (array([2.]), array([4.]))
+    """
+    rate = 1.0 - decay
+    if bias_correction:
+        rate = rate / one_minus_power(decay, step)
+    real, floors = a.dtype.type, FLOORS[a.dtype]
+    a, x = flush(a, floors.average), flush(x.astype(a.dtype), floors.grad)
+    if rate > 0.5:
+        return x + real(rate - 1.0) * (x - a)
+    return a + real(rate) * (x - a)
