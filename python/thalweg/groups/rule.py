@@ -11,20 +11,20 @@ from thalweg.errors import check_flag
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["OPTIONS", "STATE_NAMES", "STRUCTURAL", "Rule"]
+__all__ = ["STATE_NAMES", "Rule", "structural"]
 
 TABLE = _core.rules()
 
-STRUCTURAL = ("amsgrad", "nesterov", "independent", "maximize")
-"""Options that determine the trajectory, so a loaded state must agree in them.
-
-``nonfinite`` does not; loading keeps the constructor's.
-"""
-
-OPTIONS = (*STRUCTURAL, "nonfinite")
-
 STATE_NAMES = tuple(dict.fromkeys(name for _, _, state in TABLE.values() for name, _ in state))
 """Names of the state arrays of all rules."""
+
+
+def structural(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options that determine the trajectory, so a loaded state must agree in them.
+
+    ``nonfinite`` does not; loading keeps the constructor's.
+    """
+    return {key: value for key, value in options.items() if key != "nonfinite"}
 
 
 @dataclass(frozen=True)
@@ -64,8 +64,8 @@ class Rule:
         TypeError
             If an option is neither True nor False.
         """
-        for key in STRUCTURAL:
-            check_flag(key, options[key])
+        for key, value in structural(options).items():
+            check_flag(key, value)
         return {key: options[key] for key in self.choices}
 
     def keeps(self, array: str) -> bool:

@@ -20,7 +20,7 @@ from thalweg import _core
 from thalweg._core import Word
 from thalweg.disk.names import quoted
 from thalweg.disk.writing import appearing, naming, sync_directories, sync_file
-from thalweg.groups.rule import STATE_NAMES, STRUCTURAL
+from thalweg.groups.rule import STATE_NAMES, structural
 from thalweg.mapped.arrays import LOCK, make_array, open_array
 from thalweg.mapped.found import Found, fresh, judge
 from thalweg.mapped.limits import memory_limit
@@ -58,7 +58,7 @@ class StateDir:
                 f"state_dir {self.path} is not a directory; make the parameters there first: "
                 f"params = thalweg.map_params({str(self.path)!r}, params)"
             )
-        self._model = {"rule": rule, **{key: options[key] for key in STRUCTURAL}}
+        self._model = {"rule": rule, **structural(options)}
         self._process = os.getpid()
         self._closed = False
         self._maps: dict[int, tuple[Any, Path]] = {}

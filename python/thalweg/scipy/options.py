@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, TypedDict
 import numpy as np
 
 from thalweg.errors import check_flag, typed
-from thalweg.groups.rule import OPTIONS
 from thalweg.groups.values import DECAYS, GROUP_KEYS
 from thalweg.rules.adam import Adam, AdamW
 from thalweg.rules.sgd import SGD
@@ -27,8 +26,7 @@ FTOL = 2.220446049250313e-09
 """The defaults of SciPy's L-BFGS-B, as `MAXITER` and `GTOL`."""
 
 OURS = {
-    *(key for kind in (AdamW, Adam, SGD) for key in kind.rule.keys),
-    *OPTIONS,
+    *(key for kind in (AdamW, Adam, SGD) for key in (*kind.rule.keys, *kind.rule.options)),
     *GROUP_KEYS,
     "groups",
 } - {"eps"}

@@ -10,7 +10,7 @@ from thalweg.compact.decoding import BITS, LOW, is_bfloat16, narrow_name
 from thalweg.groups.cascade import Cascade
 from thalweg.groups.group import Group, values_of
 from thalweg.groups.matching import Matching, Names
-from thalweg.groups.rule import STATE_NAMES, STRUCTURAL
+from thalweg.groups.rule import STATE_NAMES, structural
 from thalweg.groups.values import check_value, native, resolve
 from thalweg.state.converted import converted, converted_param, other_format
 from thalweg.state.fitting import (
@@ -70,8 +70,10 @@ class Plan:
         """Compare rule and options, which must be equal to load saved hyperparameters."""
         if self.saved["rule"] != self.held.rule.name:
             self.mismatched.append(differing("rule", self.saved["rule"], self.held.rule.name))
-        for key in STRUCTURAL:
-            theirs, ours = self.saved["options"].get(key), self.held.options[key]
+        saved, here = self.saved["options"], structural(self.held.options)
+        # A choice that a rule lacks is off.
+        for key in {**here, **structural(saved)}:
+            theirs, ours = saved.get(key, False), here.get(key, False)
             if theirs != ours:
                 self.mismatched.append(differing(f"option {key}", theirs, ours))
 
