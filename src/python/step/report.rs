@@ -51,7 +51,7 @@ pub struct StepReport {
 #[pymethods]
 impl StepReport {
     #[new]
-    #[pyo3(signature = (step, lr, grad_norm, clip, skipped, nonfinite, stats=None, overflowed=Vec::new()))]
+    #[pyo3(signature = (step, lr, grad_norm, clip, skipped, nonfinite, stats=None, overflowed=None))]
     #[allow(clippy::too_many_arguments)] // the fields
     fn new(
         step: u64,
@@ -61,8 +61,9 @@ impl StepReport {
         skipped: bool,
         nonfinite: Py<PyDict>,
         stats: Option<Py<PyDict>>,
-        overflowed: Vec<String>,
+        overflowed: Option<Vec<String>>,
     ) -> Self {
+        let overflowed = overflowed.unwrap_or_default();
         StepReport { step, lr, grad_norm, clip, skipped, nonfinite, stats, overflowed }
     }
 
