@@ -25,13 +25,13 @@ struct Kernel {
     count: usize,
 }
 
-/// A rule is compiled for each element type twice: for slices, and for gradients that lie across.
-/// Rules that train are compiled for slices again, with norms in the same pass. Adam and SGD are
-/// compiled twice as often, for usual coefficients and for any; Adam with usual ones of `f32` also
-/// for narrow arrays, which are decoded and encoded as integers: `f32` parameters and gradients, and
-/// `bfloat16` parameters with gradients of either type, these also with `f32` moments.
+/// A rule is compiled for each element type; rules that train again, with norms in the same pass.
+/// Adam and SGD are compiled twice as often, for usual coefficients and for any; Adam with
+/// usual ones of `f32` also for narrow arrays, which are decoded and encoded as integers: `f32`
+/// parameters and gradients, and `bfloat16` parameters with gradients of either type, these also with
+/// `f32` moments.
 const KERNELS: [Kernel; 10] = [
-    Kernel { name: "Adam, AMSGrad, f32", has: &["sqrtps", "divps"], lacks: &["paddd"], count: 12 },
+    Kernel { name: "Adam, AMSGrad, f32", has: &["sqrtps", "divps"], lacks: &["paddd"], count: 8 },
     Kernel {
         name: "Adam, bfloat16 weights or moments",
         has: &["sqrtps", "divps", "paddd"],
@@ -44,25 +44,25 @@ const KERNELS: [Kernel; 10] = [
         lacks: &[],
         count: 3,
     },
-    Kernel { name: "Adam, AMSGrad, f64", has: &["sqrtpd", "divpd"], lacks: &[], count: 12 },
+    Kernel { name: "Adam, AMSGrad, f64", has: &["sqrtpd", "divpd"], lacks: &[], count: 8 },
     Kernel {
         name: "SGD, momentum, decay, average, f32",
         has: &["subps"],
         lacks: &["divps"],
-        count: 16,
+        count: 10,
     },
     Kernel {
         name: "SGD, momentum, decay, average, f64",
         has: &["subpd"],
         lacks: &["divpd"],
-        count: 16,
+        count: 10,
     },
-    Kernel { name: "sum, f32", has: &["mulps", "addps"], lacks: &["subps"], count: 2 },
+    Kernel { name: "sum, f32", has: &["mulps", "addps"], lacks: &["subps"], count: 1 },
     Kernel {
         name: "sum, f64",
         has: &["mulpd", "addpd"],
         lacks: &["subpd", "subps", "maxpd", "maxps"],
-        count: 2,
+        count: 1,
     },
     Kernel { name: "norm of f32", has: &["mulpd", "addpd", "maxps"], lacks: &["subps"], count: 1 },
     Kernel { name: "norm of f64", has: &["mulpd", "addpd", "maxpd"], lacks: &["subpd"], count: 1 },

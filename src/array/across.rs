@@ -216,7 +216,13 @@ pub(crate) struct Line {
 }
 
 impl Line {
-    fn is_slice(self) -> bool {
+    /// The first element.
+    pub(crate) fn pointer(self) -> Pointer {
+        self.pointer
+    }
+
+    /// Whether the elements are used where they lie.
+    pub(crate) fn is_slice(self) -> bool {
         self.pointer.storage.is_plain() && self.stride == self.pointer.storage.size() as isize
     }
 

@@ -3,13 +3,14 @@
 #![allow(unsafe_code)] // passes on its caller's promises
 
 use crate::array::across::{self, Tiling};
-use crate::array::pointer::BUFFER;
+use crate::array::pointer::{ARRAYS, BUFFER, GRADIENT, PARAMETER, Pointer, STATE};
 use crate::machine::levels::Level;
 use crate::number::element::Element;
 use crate::number::sums::{BLOCK, Found};
 use crate::rule::{Coefficients, Formula, Job};
+use crate::update::kernel::Aligned;
 use crate::update::lines::{Buffers, Lines};
-use crate::update::passes::{Across, Slices};
+use crate::update::passes::{Gather, Row, Slices};
 use crate::update::statistics::{Squares, Statistics};
 use crate::update::tensor::{Course, Tensor};
 
@@ -27,12 +28,8 @@ pub(crate) unsafe fn update<E: Element>(
     start: usize,
     len: usize,
 ) {
-    if let Some(Course::Tiles(tiling)) = tensor.course() {
-        return coefficients
-            .formula(tensor.states(), AcrossJob { tensor, tiling, level, start, len });
-    }
-    let update = |tensor: &Tensor<'_>, range| {
-        let job = SlicesJob { tensor, level, range, statistics: &mut () };
+    let update = |rows: &[Row], range| {
+        let job = SlicesJob { rows, level, range, statistics: &mut () };
         coefficients.formula(tensor.states(), job);
     };
     // SAFETY: the caller's promise.
@@ -56,19 +53,18 @@ pub(crate) unsafe fn update_measured<E: Element>(
     let mut squares = Squares::new(grads);
     let end = start + len;
     for (start, found) in (start..end).step_by(BLOCK).zip(found) {
-        let update = |tensor: &Tensor<'_>, range| {
-            let job = SlicesJob { tensor, level, range, statistics: &mut squares };
+        let update = |rows: &[Row], range| {
+            let job = SlicesJob { rows, level, range, statistics: &mut squares };
             coefficients.training_formula(tensor.states(), job);
         };
         let block = (start, BLOCK.min(end - start));
-        // SAFETY: the caller's promise. A tensor with tiles is never in logical order.
+        // SAFETY: the caller's promise.
         unsafe { in_slices::<E>(tensor, level, block, update) }
         found.set(squares.take());
     }
 }
 
-/// Runs `work` on ranges of tensors of slices that together are this range of `tensor`, which has
-/// no tiles.
+/// Runs `work` on a range of rows of slices, as often as it takes for this range of `tensor`.
 ///
 /// # Safety
 ///
@@ -78,13 +74,15 @@ unsafe fn in_slices<E: Element>(
     tensor: &Tensor<'_>,
     level: Level,
     range: (usize, usize),
-    mut work: impl FnMut(&Tensor<'_>, (usize, usize)),
+    mut work: impl FnMut(&[Row], (usize, usize)),
 ) {
     debug_assert_eq!(tensor.kind(), E::KIND);
     match tensor.course() {
         // SAFETY: the caller's promise.
         Some(Course::Lines(lines)) => unsafe { in_buffers::<E>(tensor, lines, level, range, work) },
-        _ => work(tensor, range),
+        // SAFETY: the caller's promise.
+        Some(Course::Tiles(tiling)) => unsafe { in_tiles::<E>(tensor, tiling, level, range, work) },
+        None => work(std::slice::from_ref(tensor.pointers()), range),
     }
 }
 
@@ -100,7 +98,7 @@ unsafe fn in_buffers<E: Element>(
     lines: &Lines,
     level: Level,
     (start, len): (usize, usize),
-    mut work: impl FnMut(&Tensor<'_>, (usize, usize)),
+    mut work: impl FnMut(&[Row], (usize, usize)),
 ) {
     let mut buffers = Buffers::new();
     let arrays = (tensor.pointers(), tensor.states());
@@ -110,41 +108,73 @@ unsafe fn in_buffers<E: Element>(
         // SAFETY: the caller's promise.
         unsafe {
             lines.with::<E>(arrays, level, (start, len), &mut buffers, |slices| {
-                work(&Tensor::dense(len, slices, tensor.states(), tensor.order()), (0, len));
+                work(&[slices], (0, len));
             });
         }
     }
 }
 
-/// A range of a tensor of slices.
-struct SlicesJob<'b, 'a, S> {
-    tensor: &'b Tensor<'a>,
+/// As [`in_buffers`], for a tensor whose gradient lies across: tile by tile, the rows of which are
+/// updated together if they are slices.
+///
+/// # Safety
+///
+/// As [`update`].
+#[inline(never)]
+unsafe fn in_tiles<E: Element>(
+    tensor: &Tensor<'_>,
+    tiling: &Tiling,
+    level: Level,
+    (start, len): (usize, usize),
+    mut work: impl FnMut(&[Row], (usize, usize)),
+) {
+    let (pointers, states) = (tensor.pointers(), tensor.states());
+    let written = || std::iter::once(PARAMETER).chain(STATE..STATE + states);
+    let mut panel = Aligned(across::panel::<E>());
+    let mut buffers = Aligned([[E::ZERO; across::COLUMNS]; ARRAYS]);
+    let mut rows = [*pointers; across::ROWS];
+    for index in start / across::AREA..(start + len) / across::AREA {
+        let tile = tiling.tile(index);
+        let line = |k: usize, row: usize| tiling.row(pointers[k], k, tile, row);
+        // SAFETY: the caller's promise; tiles are disjoint, and so are the rows of a tile; each array
+        // is opened once per row.
+        unsafe {
+            level.run(Gather::new(tiling.patch(pointers[GRADIENT], tile), &mut panel.0));
+            let rows = &mut rows[..tile.rows];
+            for (row, (slices, g)) in rows.iter_mut().zip(&mut panel.0).enumerate() {
+                written().for_each(|k| slices[k] = line(k, row).pointer());
+                slices[GRADIENT] = Pointer::of(g.as_mut_ptr());
+            }
+            if written().all(|k| line(k, 0).is_slice()) {
+                work(rows, (0, tile.columns));
+                continue;
+            }
+            for (row, slices) in rows.iter_mut().enumerate() {
+                for k in written() {
+                    let slice = line(k, row).open(&mut buffers.0[k][..tile.columns]);
+                    slices[k] = Pointer::of(slice.as_mut_ptr());
+                }
+                work(std::slice::from_ref(slices), (0, tile.columns));
+                for k in written() {
+                    line(k, row).close(&buffers.0[k][..tile.columns]);
+                }
+            }
+        }
+    }
+}
+
+/// A range of rows of slices.
+struct SlicesJob<'b, S> {
+    rows: &'b [Row],
     level: Level,
     range: (usize, usize),
     statistics: &'b mut S,
 }
 
-impl<E: Element, S: Statistics<E>> Job<E> for SlicesJob<'_, '_, S> {
+impl<E: Element, S: Statistics<E>> Job<E> for SlicesJob<'_, S> {
     fn run<F: Formula<E, N>, const N: usize>(self, formula: &F) {
-        let SlicesJob { tensor, level, range, statistics } = self;
+        let SlicesJob { rows, level, range, statistics } = self;
         // SAFETY: the promise of `update`.
-        unsafe { level.run(Slices::new(formula, tensor, range, statistics)) }
-    }
-}
-
-struct AcrossJob<'b, 'a> {
-    tensor: &'b Tensor<'a>,
-    tiling: &'b Tiling,
-    level: Level,
-    start: usize,
-    len: usize,
-}
-
-impl<E: Element> Job<E> for AcrossJob<'_, '_> {
-    fn run<F: Formula<E, N>, const N: usize>(self, formula: &F) {
-        let AcrossJob { tensor, tiling, level, start, len } = self;
-        let tiles = start / across::AREA..(start + len) / across::AREA;
-        // SAFETY: the promise of `update`.
-        unsafe { level.run(Across::new(formula, tensor, tiling, tiles)) }
+        unsafe { level.run(Slices::new(formula, rows, range, statistics)) }
     }
 }
