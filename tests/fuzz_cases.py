@@ -88,7 +88,7 @@ FORMATS = ("full", "full", "bfloat16", "compact")
 
 def formats(cls: type[thalweg.Optimizer]) -> tuple[str, ...]:
     """Formats of the state of an optimizer."""
-    return FORMATS[:3] if cls in (thalweg.SGD, thalweg.SGDW) else FORMATS
+    return FORMATS if cls in (thalweg.AdamW, thalweg.Adam) else FORMATS[:3]
 
 
 def is_bits(_: str, array: Any) -> bool:
@@ -109,7 +109,7 @@ def parameter(draw: Draw, state: Any) -> np.ndarray:
 
 def optimizer(draw: Draw, arena: Arena) -> str:
     """Construct an optimizer and apply random actions to it."""
-    cls = draw.choice((thalweg.AdamW, thalweg.Adam, thalweg.SGD, thalweg.SGDW))
+    cls = draw.choice((thalweg.AdamW, thalweg.Adam, thalweg.Lion, thalweg.SGD, thalweg.SGDW))
     state = draw.choice(formats(cls))
     state = draw.choice(("int8", "compact", None)) if draw.chance(0.03) else state
     leaves = [arena.array(parameter(draw, state)) for _ in range(draw.randrange(1, 5))]

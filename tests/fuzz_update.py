@@ -32,9 +32,11 @@ EPS_MIN = {np.dtype("f4"): 1e-15, np.dtype("f8"): 1e-120}
 STATES = {
     "adam": ("exp_avg", "exp_avg_sq", "max_exp_avg_sq"),
     "adamw": ("exp_avg", "exp_avg_sq", "max_exp_avg_sq"),
+    "lion": ("exp_avg",),
     "sgd": ("momentum_buffer",),
     "sgdw": ("momentum_buffer",),
 }
+DECOUPLED = ("adamw", "lion", "sgdw")
 OPTIONAL = ("max_exp_avg_sq", "momentum_buffer")
 
 
@@ -63,6 +65,8 @@ class Update:
             states = states[: draw.choice((2, 2, 3))]
             numbers = {"beta1": draw.number(0.0, 0.4, 0.9), "beta2": draw.number(0.0, 0.5, 0.999)}
             numbers["eps"] = draw.number(1e-8, 1e-8, 1e-3)
+        elif rule == "lion":
+            numbers = {"beta1": draw.number(0.0, 0.4, 0.9), "beta2": draw.number(0.0, 0.5, 0.99)}
         else:
             numbers = {
                 "momentum": draw.number(0.0, 0.9, 1.0),
@@ -78,7 +82,7 @@ class Update:
             "nonfinite": draw.choice(("raise", "raise", "skip", "ignore")),
             "threads": draw.choice((None, 1, 2)),
         }
-        if rule.endswith("w"):
+        if rule in DECOUPLED:
             options["independent"] = draw.chance(0.3)
         if rule.startswith("sgd"):
             options["nesterov"] = draw.chance(0.2)
@@ -131,11 +135,12 @@ class Update:
     def call(self) -> bool:
         numbers = dict(self.numbers)
         arguments: dict[str, Any] = {"lr": numbers["lr"], "scale": numbers["scale"]}
-        arguments["weight_decay" if self.rule.endswith("w") else "l2"] = numbers["decay"]
-        if self.rule.startswith("adam"):
+        arguments["weight_decay" if self.rule in DECOUPLED else "l2"] = numbers["decay"]
+        if "beta1" in numbers:
             arguments["betas"] = (numbers["beta1"], numbers["beta2"])
+        if "eps" in numbers:
             arguments["eps"] = numbers["eps"]
-        else:
+        if "momentum" in numbers:
             arguments |= {key: numbers[key] for key in ("momentum", "dampening")}
             arguments["momentum_buffer"] = None
         given = {name: row[0] if self.single else row for name, row in self.roles.items()}
@@ -148,16 +153,16 @@ class Update:
         return self._numbers_fit() and self._arrays_fit() and self._coefficients_fit()
 
     def _numbers_fit(self) -> bool:
-        numbers, adam = self.numbers, self.rule.startswith("adam")
+        numbers = self.numbers
         fits = type(self.step) is int and 1 <= self.step < 2**64
         fits &= in_range(numbers["lr"], 0) and in_range(numbers["scale"], 5e-324)
-        if numbers["decay"] is not None or not self.rule.endswith("w"):
+        if numbers["decay"] is not None or self.rule not in DECOUPLED:
             fits &= in_range(numbers["decay"], 0)
         elif self.options["independent"]:
             return False
-        if adam:
+        if "beta1" in numbers:
             fits &= all(in_range(numbers[key], 0, 1) for key in ("beta1", "beta2"))
-            return fits and in_range(numbers["eps"], 0)
+            return fits and in_range(numbers.get("eps", 1.0), 0)
         keys = ("momentum", "dampening")
         fits &= all(in_range(numbers[key], 0, 1, closed=True) for key in keys)
         if fits and self.options["nesterov"]:
@@ -187,7 +192,7 @@ class Update:
     def _coefficients_fit(self) -> bool:
         """Whether `eps` and the coefficients fit the types of the parameters."""
         lr, scale = float(self.numbers["lr"]), float(self.numbers["scale"])
-        without_lr = self.options.get("independent", not self.rule.endswith("w"))
+        without_lr = self.options.get("independent", self.rule not in DECOUPLED)
         coefficients = [lr, scale, self.decay if without_lr else lr * self.decay]
         eps = float(self.numbers.get("eps", 1.0))
         if self.rule.startswith("adam"):
@@ -220,7 +225,7 @@ class Update:
     def applied(self, row: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """The rule, applied to a row that has one type."""
         numbers, options = self.numbers, self.options
-        decay = {"weight_decay" if self.rule.endswith("w") else "l2": self.decay}
+        decay = {"weight_decay" if self.rule in DECOUPLED else "l2": self.decay}
         common: dict[str, Any] = {
             "lr": float(numbers["lr"]),
             "scale": float(numbers["scale"]),
@@ -229,8 +234,11 @@ class Update:
             **decay,
         }
         p, g, *state = row.values()
-        if self.rule.startswith("adam"):
+        if "beta1" in numbers:
             common["betas"] = (float(numbers["beta1"]), float(numbers["beta2"]))
+        if self.rule == "lion":
+            result = reference.lion(p, g, *state, **common)
+        elif self.rule.startswith("adam"):
             common["eps"] = float(numbers["eps"])
             common["max_exp_avg_sq"] = row.get("max_exp_avg_sq")
             result = reference.adam(p, g, *state[:2], self.step, **common)

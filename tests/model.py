@@ -29,6 +29,7 @@ SGD = {"lr": None, "momentum": 0.0, "dampening": 0.0}
 DEFAULTS: dict[str, Values] = {
     "Adam": {**ADAM, "l2": 0.0},
     "AdamW": {**ADAM, "weight_decay": 1e-2},
+    "Lion": {"lr": 1e-4, "betas": (0.9, 0.99), "weight_decay": 1e-2},
     "SGD": {**SGD, "l2": 0.0},
     "SGDW": {**SGD, "weight_decay": 1e-2},
 }
@@ -236,6 +237,8 @@ class Model:
         return {name: values for name, values in applied.items() if not values["frozen"]}
 
     def state_keys(self, values: Values) -> tuple[str, ...]:
+        if self.rule == "Lion":
+            return ("exp_avg",)
         if "betas" in values:
             return ("exp_avg", "exp_avg_sq", "max_exp_avg_sq")[: 2 + self.structural["amsgrad"]]
         return () if values["momentum"] == 0.0 else ("momentum_buffer",)
@@ -422,7 +425,7 @@ class Model:
         lr, decay = numbers["lr"], numbers.get("weight_decay", 0.0)
         rate = decay if self.structural["independent"] else lr * decay
         factors = [scale, numbers.get("l2", 0.0), rate, numbers.get("eps", 0.0)]
-        if "betas" in numbers:
+        if "eps" in numbers:
             expect(numbers["eps"] >= EPS_MIN[leaf.array.dtype], ValueError)
             lr = lr / reference.one_minus_power(numbers["betas"][0], leaf.step + 1)
         if self.structural["nesterov"]:
@@ -430,7 +433,7 @@ class Model:
         expect(np.isfinite(np.array([*factors, lr]).astype(leaf.array.dtype)).all(), ValueError)
 
     def _count_refused(self, g: Array, factor: float, max_value: float) -> int:
-        limit = SQUARE_LIMIT[g.dtype] if "betas" in DEFAULTS[self.rule] else math.inf
+        limit = SQUARE_LIMIT[g.dtype] if "eps" in DEFAULTS[self.rule] else math.inf
         taken = reference.clip_value(g.dtype.type(factor) * g, max_value)
         return int(np.sum(~(np.isfinite(g) & (np.abs(taken) < limit))))
 
@@ -440,7 +443,9 @@ class Model:
         options.pop("state")
         amsgrad, nesterov = options.pop("amsgrad"), options.pop("nesterov")
         state = leaf.state
-        if "betas" in numbers:
+        if self.rule == "Lion":
+            new = reference.lion(leaf.array, g, state["exp_avg"], **options)
+        elif "betas" in numbers:
             first, second = state["exp_avg"], state["exp_avg_sq"]
             largest = state["max_exp_avg_sq"] if amsgrad else None
             new = reference.adam(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from inspect import signature
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -37,25 +38,28 @@ class Rule(NamedTuple):
     def make(self, params: Any, **options: Any) -> thalweg.Optimizer:
         return self.cls(params, **self.arguments(options))
 
-    def _arguments(self, p: Any, g: Any, state: Sequence[Any], step: int) -> tuple[Any, ...]:
-        if self.definition is reference.sgd:
-            return (p, g, *(state or [None]), step), {}
-        return (p, g, *state[:2], step), {"max_exp_avg_sq": (*state, None)[2]}
+    def _arguments(
+        self, function: Callable[..., Any], p: Any, g: Any, state: Sequence[Any], step: int
+    ) -> dict[str, Any]:
+        """Arguments by name, as far as the function has them."""
+        known = signature(function).parameters
+        given = {"momentum_buffer": None, "step": step, **dict(zip(self.state, state, strict=True))}
+        return {"p": p, "g": g, **{key: given[key] for key in given if key in known}}
 
     def define(
         self, p: Array, g: Array, state: Sequence[Array], step: int, options: Options
     ) -> list[Array]:
         """New parameter and state, by the reference."""
-        arrays, more = self._arguments(p, g, state, step)
+        arguments = self._arguments(self.definition, p, g, state, step)
         with np.errstate(all="ignore"):
-            return [np.asarray(x) for x in self.definition(*arrays, **more, **options)]
+            return [np.asarray(x) for x in self.definition(**arguments, **options)]
 
     def apply(
         self, p: Any, g: Any, state: Sequence[Any], step: int, options: Options, **how: Any
     ) -> bool:
         """Update in place, by the core; return whether the update was done."""
-        arrays, more = self._arguments(p, g, state, step)
-        return self.update(*arrays, **more, **options, **{"nonfinite": "ignore", **how})
+        arguments = self._arguments(self.update, p, g, state, step)
+        return self.update(**arguments, **options, **{"nonfinite": "ignore", **how})
 
 
 # 1e-60 is zero in float32, and a term whose coefficient is zero is left out.
@@ -66,7 +70,8 @@ COMMON = {
     "maximize": st.booleans(),
     "scale": st.sampled_from([1.0, 0.5, 1 / 3, 3.7, 1e-6, 1e30, 1e-30]),
 }
-ADAM = {**COMMON, "betas": st.tuples(BETAS, BETAS), "eps": st.sampled_from([1e-8, 1e-15, 0.1])}
+BOTH_BETAS = {**COMMON, "betas": st.tuples(BETAS, BETAS)}
+ADAM = {**BOTH_BETAS, "eps": st.sampled_from([1e-8, 1e-15, 0.1])}
 MOMENTUM = {**COMMON, "momentum": BETAS, "dampening": st.sampled_from([0.0, 1 / 3, 1.0])}
 NESTEROV = {**COMMON, "momentum": BETAS.filter(bool), "nesterov": st.just(value=True)}
 L2 = {"l2": RATES}
@@ -74,6 +79,7 @@ DECAY = {"weight_decay": RATES, "independent": st.booleans()}
 
 Adam = (thalweg.Adam, functional.adam, reference.adam)
 AdamW = (thalweg.AdamW, functional.adamw, reference.adam)
+Lion = (thalweg.Lion, functional.lion, reference.lion)
 SGD = (thalweg.SGD, functional.sgd, reference.sgd)
 SGDW = (thalweg.SGDW, functional.sgdw, reference.sgd)
 moments = ("exp_avg", "exp_avg_sq")
@@ -87,6 +93,7 @@ RULES = {
     "AMSGrad": Rule(*Adam, moments_and_maximum, l2, ADAM | L2),
     "AdamW": Rule(*AdamW, moments, decay, ADAM | DECAY),
     "AMSGradW": Rule(*AdamW, moments_and_maximum, decay, ADAM | DECAY),
+    "Lion": Rule(*Lion, ("exp_avg",), decay, BOTH_BETAS | DECAY),
     "SGD": Rule(*SGD, (), l2, COMMON | L2),
     "SGD, momentum": Rule(*SGD, buffer, l2 | momentum, MOMENTUM | L2),
     "SGD, Nesterov": Rule(*SGD, buffer, l2 | nesterov, NESTEROV | L2),

@@ -76,6 +76,7 @@ def test_public_functions_and_classes_have_examples() -> None:
         f"{module}.{name}"
         for module in (
             "thalweg.rules.adam",
+            "thalweg.rules.lion",
             "thalweg.rules.sgd",
             "thalweg.averages.accumulator",
             "thalweg.averages.ema",

@@ -132,9 +132,8 @@ def worlds(draw: st.DrawFn) -> World:
     keys = {key: st.sampled_from(VALUES[key]) for key in (*values, "lr_scale", "frozen", "name")}
     specification = st.fixed_dictionaries({"match": matches(names)}, optional=keys)
     lr = {"lr": values.pop("lr")}
-    options = [key for key in STRUCTURAL if key != ("nesterov" if "eps" in values else "amsgrad")]
-    if "l2" in values:
-        options.remove("independent")
+    needs = {"amsgrad": "eps", "nesterov": "momentum", "independent": "weight_decay"}
+    options = [key for key in STRUCTURAL if needs.get(key, key) in (key, *values)]
     optional = dict.fromkeys(options, st.just(value=True))
     nonfinite = {"nonfinite": st.sampled_from(["raise", "skip", "ignore"])}
     chosen = draw(st.fixed_dictionaries(nonfinite, optional=optional))

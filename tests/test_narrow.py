@@ -11,7 +11,7 @@ import pytest
 
 import thalweg
 from arrays import assert_same_bits
-from thalweg import SGDW, Accumulator, AdamW, compact, convert, reference
+from thalweg import SGDW, Accumulator, AdamW, Lion, compact, convert, reference
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -430,6 +430,19 @@ def test_momentum_in_bfloat16() -> None:
         bits = compact.encode_bfloat16(b, step)
         assert np.array_equal(opt.state["w"]["momentum_buffer"], bits)
         b = compact.decode_bfloat16(bits)
+        assert_same_bits(opt.params["w"], p)
+
+
+def test_lion_in_bfloat16() -> None:
+    opt = Lion({"w": START["w"].copy()}, lr=0.1, state="bfloat16")
+    m, p = np.zeros(SHAPE, np.float32), START["w"]
+    for step in range(1, 4):
+        g = gradients(step)["w"]
+        opt.step({"w": g})
+        p, m = reference.lion(p, g, m, lr=0.1, weight_decay=1e-2)
+        bits = compact.encode_bfloat16(m, step)
+        assert np.array_equal(opt.state["w"]["exp_avg"], bits)
+        m = compact.decode_bfloat16(bits)
         assert_same_bits(opt.params["w"], p)
 
 

@@ -26,7 +26,7 @@ struct Kernel {
 }
 
 /// A rule is compiled for each element type; rules that train again, with norms in the same pass.
-/// Adam and SGD are compiled twice as often, for usual coefficients and for any; Adam with
+/// Adam, SGD and Lion are compiled twice as often, for usual coefficients and for any; Adam with
 /// usual ones of `f32` also for narrow arrays, which are decoded and encoded as integers: `f32`
 /// parameters and gradients, and `bfloat16` parameters with gradients of either type, these also with
 /// `f32` moments.
@@ -46,16 +46,16 @@ const KERNELS: [Kernel; 10] = [
     },
     Kernel { name: "Adam, AMSGrad, f64", has: &["sqrtpd", "divpd"], lacks: &[], count: 8 },
     Kernel {
-        name: "SGD, momentum, decay, average, f32",
+        name: "SGD, momentum, Lion, decay, average, f32",
         has: &["subps"],
         lacks: &["divps"],
-        count: 10,
+        count: 14,
     },
     Kernel {
-        name: "SGD, momentum, decay, average, f64",
+        name: "SGD, momentum, Lion, decay, average, f64",
         has: &["subpd"],
         lacks: &["divpd"],
-        count: 10,
+        count: 14,
     },
     Kernel { name: "sum, f32", has: &["mulps", "addps"], lacks: &["subps"], count: 1 },
     Kernel {

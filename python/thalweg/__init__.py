@@ -1,9 +1,9 @@
 """AdamW for NumPy: in place, SIMD, multi-threaded, the same bits everywhere.
 
-`AdamW`, `Adam`, `SGDW` and `SGD` train trees of NumPy arrays. `functional` has the same updates for
-tools that keep their own state. `schedule` has hyperparameters that are functions of the step.
-`compact` has the encodings of smaller state, `convert` exchanges state with torch and optax.
-`reference` defines the bits in plain NumPy.
+`AdamW`, `Adam`, `Lion`, `SGDW` and `SGD` train trees of NumPy arrays. `functional` has the same
+updates for tools that keep their own state. `schedule` has hyperparameters that are functions of
+the step. `compact` has the encodings of smaller state, `convert` exchanges state with torch and
+optax. `reference` defines the bits in plain NumPy.
 """
 
 import atexit as _atexit
@@ -31,6 +31,7 @@ from thalweg.groups.ready import layerwise_lr, no_decay
 from thalweg.mapped.params import map_params
 from thalweg.optimizer import Optimizer
 from thalweg.rules.adam import Adam, AdamW
+from thalweg.rules.lion import Lion
 from thalweg.rules.sgd import SGD, SGDW
 from thalweg.state.report import LoadReport
 from thalweg.weight_decay import AveragingTime, averaging_time, normalized_decay
@@ -47,6 +48,7 @@ __all__ = [
     "Checkpoint",
     "CheckpointManager",
     "Group",
+    "Lion",
     "LoadReport",
     "NonFiniteError",
     "Optimizer",

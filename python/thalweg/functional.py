@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from thalweg import _core
 from thalweg.rules.adam import adam, adamw
+from thalweg.rules.lion import lion
 from thalweg.rules.sgd import sgd, sgdw
 
 if TYPE_CHECKING:
     from thalweg.numbers import Real
 
-__all__ = ["adam", "adamw", "clip_by_global_norm", "decay", "global_norm", "sgd", "sgdw"]
+__all__ = ["adam", "adamw", "clip_by_global_norm", "decay", "global_norm", "lion", "sgd", "sgdw"]
 
 
 def decay(params: Any, rate: Real) -> None:

@@ -36,7 +36,7 @@ __all__ = ["Optimizer"]
 
 
 class Optimizer(Fixed, _core.Optimizer):
-    """Base class of `AdamW`, `Adam`, `SGDW` and `SGD`, without an update rule.
+    """Base class of all optimizers, without an update rule.
 
     Parameters and state keep their identity: every update writes into the same arrays. Attributes
     that nothing reads cannot be set; a subclass may add attributes.
@@ -52,7 +52,7 @@ class Optimizer(Fixed, _core.Optimizer):
 
     def __init__(self, *_args: Any, **_kwargs: Any) -> None:
         raise TypeError(
-            "Optimizer is a base class without a rule; make one of AdamW, Adam, SGDW and SGD"
+            "Optimizer is a base class without a rule; make one of its subclasses, such as AdamW"
         )
 
     def _start(
@@ -105,10 +105,10 @@ class Optimizer(Fixed, _core.Optimizer):
     def state(self) -> Mapping[str, Mapping[str, Any]]:
         """Live state by parameter: ``opt.state["w"]["exp_avg"]``, and ``["step"]``, an int.
 
-        The arrays are ``exp_avg``, ``exp_avg_sq`` and ``max_exp_avg_sq`` (Adam), or
-        ``momentum_buffer`` (SGD with momentum). A parameter that never trained has no entry. A
-        smaller ``state`` has arrays of uint16, the bits of bfloat16, and of uint8, with exponents
-        in ``exp_avg_sq_base``; `thalweg.compact.decode` gives them as float32.
+        The arrays are ``exp_avg``, ``exp_avg_sq`` and ``max_exp_avg_sq`` (Adam), ``exp_avg``
+        (Lion), or ``momentum_buffer`` (SGD with momentum). A parameter that never trained has no
+        entry. A smaller ``state`` has arrays of uint16, the bits of bfloat16, and of uint8, with
+        exponents in ``exp_avg_sq_base``; `thalweg.compact.decode` gives them as float32.
         """
         return self._held.state
 

@@ -10,6 +10,7 @@ mod adam;
 mod average;
 mod decay;
 mod hyperparameter;
+mod lion;
 mod sgd;
 mod spec;
 mod sum;
@@ -22,6 +23,7 @@ pub use adam::{Adam, AdamStep};
 pub use average::{Average, AverageStep};
 pub use decay::{Decay, DecayStep};
 pub use hyperparameter::{Choice, Hyperparameter};
+pub use lion::{Lion, LionStep};
 pub use sgd::{Sgd, SgdStep};
 use spec::Step as _;
 pub use spec::{COMPACT_MIN, Content, Format, Hyperparameters, StateSpec, When};
@@ -275,6 +277,11 @@ rules! {
             ["momentum_buffer" Average Nonzero(H::Momentum)];
         "SGDW" [H::Lr, H::Momentum, H::Dampening, H::WeightDecay] [Nesterov, Independent, Maximize]
             ["momentum_buffer" Average Nonzero(H::Momentum)];
+    }
+    /// Lion.
+    Lion: LionStep { 1 } trains {
+        "Lion" [H::Lr, H::Beta1, H::Beta2, H::WeightDecay] [Independent, Maximize]
+            ["exp_avg" Average Always];
     }
     /// Weight decay alone.
     Decay: DecayStep { 0 } holds {}

@@ -424,6 +424,6 @@ def _held(opt: Any) -> Held:
     """The internals of an optimizer; TypeError for any other object."""
     if not isinstance(opt, _core.Optimizer):
         raise TypeError(
-            f"opt must be one of thalweg.AdamW, Adam, SGDW and SGD, got {type(opt).__name__}"
+            f"opt must be an optimizer of thalweg, such as AdamW, got {type(opt).__name__}"
         )
     return held_by(opt)

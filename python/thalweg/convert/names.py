@@ -28,13 +28,16 @@ __all__ = [
     "transposed_names",
 ]
 
+CONVERTED = ("AdamW", "Adam", "SGDW", "SGD")
+"""Rules whose state can be converted."""
+
 Order: TypeAlias = Sequence[str] | Sequence[Sequence[str]]
 """Names in the order of torch's parameters, in one sequence or one per group."""
 
 
 def held_of(opt: Any) -> Held:
-    """The `Held` of an optimizer of thalweg; TypeError for anything else."""
-    if not isinstance(opt, Optimizer):
+    """The `Held` of an optimizer with a rule of `CONVERTED`; TypeError for anything else."""
+    if not (isinstance(opt, Optimizer) and opt.rule.name in CONVERTED):
         raise TypeError(
             f"opt must be one of thalweg.AdamW, Adam, SGDW and SGD, got {type(opt).__name__}"
         )

@@ -21,7 +21,7 @@ Four rules define the bits:
 """
 
 from thalweg.reference.norms import clip_factor, global_norm, tensor_stats
-from thalweg.reference.rules import accumulate, adam, average, decay, sgd
+from thalweg.reference.rules import accumulate, adam, average, decay, lion, sgd
 from thalweg.reference.terms import FLOORS, Floors, clip_value, flush, mix, one_minus_power
 
 __all__ = [
@@ -35,6 +35,7 @@ __all__ = [
     "decay",
     "flush",
     "global_norm",
+    "lion",
     "mix",
     "one_minus_power",
     "sgd",

@@ -73,8 +73,8 @@ pub fn model_in<'a>(entered: &'a mut Entered<'_, Contents>) -> Outcome<&'a mut M
 fn contents<'a>(entered: &'a mut Entered<'_, Contents>) -> Outcome<&'a mut (Model, Workspace)> {
     entered.as_mut().ok_or_else(|| {
         Refusal::Python(PyRuntimeError::new_err(
-            "the optimizer is not initialized: make one of AdamW, Adam, SGDW and SGD; a subclass \
-             calls super().__init__(params, ...) first",
+            "the optimizer is not initialized: make AdamW or another optimizer that has a rule; a \
+             subclass calls super().__init__(params, ...) first",
         ))
     })
 }
