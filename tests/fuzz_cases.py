@@ -83,12 +83,20 @@ GROUPS: list[Any] = [
 ]
 
 
+CLASSES = (
+    thalweg.AdamW,
+    thalweg.Adam,
+    thalweg.RAdamW,
+    thalweg.Lion,
+    thalweg.SGD,
+    thalweg.SGDW,
+)
 FORMATS = ("full", "full", "bfloat16", "compact")
 
 
 def formats(cls: type[thalweg.Optimizer]) -> tuple[str, ...]:
     """Formats of the state of an optimizer."""
-    return FORMATS if cls in (thalweg.AdamW, thalweg.Adam) else FORMATS[:3]
+    return FORMATS if "eps" in cls.rule.keys else FORMATS[:3]
 
 
 def is_bits(_: str, array: Any) -> bool:
@@ -109,7 +117,7 @@ def parameter(draw: Draw, state: Any) -> np.ndarray:
 
 def optimizer(draw: Draw, arena: Arena) -> str:
     """Construct an optimizer and apply random actions to it."""
-    cls = draw.choice((thalweg.AdamW, thalweg.Adam, thalweg.Lion, thalweg.SGD, thalweg.SGDW))
+    cls = draw.choice(CLASSES)
     state = draw.choice(formats(cls))
     state = draw.choice(("int8", "compact", None)) if draw.chance(0.03) else state
     leaves = [arena.array(parameter(draw, state)) for _ in range(draw.randrange(1, 5))]

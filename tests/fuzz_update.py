@@ -32,11 +32,13 @@ EPS_MIN = {np.dtype("f4"): 1e-15, np.dtype("f8"): 1e-120}
 STATES = {
     "adam": ("exp_avg", "exp_avg_sq", "max_exp_avg_sq"),
     "adamw": ("exp_avg", "exp_avg_sq", "max_exp_avg_sq"),
+    "radamw": ("exp_avg", "exp_avg_sq"),
     "lion": ("exp_avg",),
     "sgd": ("momentum_buffer",),
     "sgdw": ("momentum_buffer",),
 }
-DECOUPLED = ("adamw", "lion", "sgdw")
+ADAMS = ("adam", "adamw", "radamw")
+DECOUPLED = ("adamw", "radamw", "lion", "sgdw")
 OPTIONAL = ("max_exp_avg_sq", "momentum_buffer")
 
 
@@ -61,7 +63,7 @@ class Update:
     def drawn(cls, draw: Draw, arena: Arena) -> Update:
         rule = draw.choice(tuple(STATES))
         states = STATES[rule]
-        if rule.startswith("adam"):
+        if rule in ADAMS:
             states = states[: draw.choice((2, 2, 3))]
             numbers = {"beta1": draw.number(0.0, 0.4, 0.9), "beta2": draw.number(0.0, 0.5, 0.999)}
             numbers["eps"] = draw.number(1e-8, 1e-8, 1e-3)
@@ -195,7 +197,7 @@ class Update:
         without_lr = self.options.get("independent", self.rule not in DECOUPLED)
         coefficients = [lr, scale, self.decay if without_lr else lr * self.decay]
         eps = float(self.numbers.get("eps", 1.0))
-        if self.rule.startswith("adam"):
+        if self.rule in ADAMS:
             first = reference.one_minus_power(float(self.numbers["beta1"]), self.step)
             coefficients += [lr / first, eps]
         with np.errstate(over="ignore"):
@@ -213,7 +215,7 @@ class Update:
         count = 0
         for p, g in zip(self.roles["p"], self.roles["g"], strict=True):
             dtype = computed(p)
-            limit = LIMITS[dtype] if self.rule.startswith("adam") else math.inf
+            limit = LIMITS[dtype] if self.rule in ADAMS else math.inf
             scaled = abs(dtype.type(self.numbers["scale"])) * abs(g.astype(dtype))
             count += int(np.sum(~(scaled < dtype.type(limit))))
         return count
@@ -238,10 +240,13 @@ class Update:
             common["betas"] = (float(numbers["beta1"]), float(numbers["beta2"]))
         if self.rule == "lion":
             result = reference.lion(p, g, *state, **common)
-        elif self.rule.startswith("adam"):
+        elif self.rule in ADAMS:
             common["eps"] = float(numbers["eps"])
-            common["max_exp_avg_sq"] = row.get("max_exp_avg_sq")
-            result = reference.adam(p, g, *state[:2], self.step, **common)
+            if self.rule == "radamw":
+                result = reference.radamw(p, g, *state, self.step, **common)
+            else:
+                common["max_exp_avg_sq"] = row.get("max_exp_avg_sq")
+                result = reference.adam(p, g, *state[:2], self.step, **common)
         else:
             common |= {key: float(numbers[key]) for key in ("momentum", "dampening")}
             common["nesterov"] = options["nesterov"]

@@ -29,6 +29,7 @@ SGD = {"lr": None, "momentum": 0.0, "dampening": 0.0}
 DEFAULTS: dict[str, Values] = {
     "Adam": {**ADAM, "l2": 0.0},
     "AdamW": {**ADAM, "weight_decay": 1e-2},
+    "RAdamW": {**ADAM, "weight_decay": 1e-2},
     "Lion": {"lr": 1e-4, "betas": (0.9, 0.99), "weight_decay": 1e-2},
     "SGD": {**SGD, "l2": 0.0},
     "SGDW": {**SGD, "weight_decay": 1e-2},
@@ -445,6 +446,9 @@ class Model:
         state = leaf.state
         if self.rule == "Lion":
             new = reference.lion(leaf.array, g, state["exp_avg"], **options)
+        elif self.rule == "RAdamW":
+            moments = state["exp_avg"], state["exp_avg_sq"]
+            new = reference.radamw(leaf.array, g, *moments, leaf.step, **options)
         elif "betas" in numbers:
             first, second = state["exp_avg"], state["exp_avg_sq"]
             largest = state["max_exp_avg_sq"] if amsgrad else None

@@ -79,6 +79,7 @@ DECAY = {"weight_decay": RATES, "independent": st.booleans()}
 
 Adam = (thalweg.Adam, functional.adam, reference.adam)
 AdamW = (thalweg.AdamW, functional.adamw, reference.adam)
+RAdamW = (thalweg.RAdamW, functional.radamw, reference.radamw)
 Lion = (thalweg.Lion, functional.lion, reference.lion)
 SGD = (thalweg.SGD, functional.sgd, reference.sgd)
 SGDW = (thalweg.SGDW, functional.sgdw, reference.sgd)
@@ -93,6 +94,7 @@ RULES = {
     "AMSGrad": Rule(*Adam, moments_and_maximum, l2, ADAM | L2),
     "AdamW": Rule(*AdamW, moments, decay, ADAM | DECAY),
     "AMSGradW": Rule(*AdamW, moments_and_maximum, decay, ADAM | DECAY),
+    "RAdamW": Rule(*RAdamW, moments, decay, ADAM | DECAY),
     "Lion": Rule(*Lion, ("exp_avg",), decay, BOTH_BETAS | DECAY),
     "SGD": Rule(*SGD, (), l2, COMMON | L2),
     "SGD, momentum": Rule(*SGD, buffer, l2 | momentum, MOMENTUM | L2),

@@ -134,6 +134,8 @@ def worlds(draw: st.DrawFn) -> World:
     lr = {"lr": values.pop("lr")}
     needs = {"amsgrad": "eps", "nesterov": "momentum", "independent": "weight_decay"}
     options = [key for key in STRUCTURAL if needs.get(key, key) in (key, *values)]
+    if name == "RAdamW":
+        options.remove("amsgrad")
     optional = dict.fromkeys(options, st.just(value=True))
     nonfinite = {"nonfinite": st.sampled_from(["raise", "skip", "ignore"])}
     chosen = draw(st.fixed_dictionaries(nonfinite, optional=optional))

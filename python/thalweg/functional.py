@@ -13,12 +13,23 @@ from typing import TYPE_CHECKING, Any
 from thalweg import _core
 from thalweg.rules.adam import adam, adamw
 from thalweg.rules.lion import lion
+from thalweg.rules.radam import radamw
 from thalweg.rules.sgd import sgd, sgdw
 
 if TYPE_CHECKING:
     from thalweg.numbers import Real
 
-__all__ = ["adam", "adamw", "clip_by_global_norm", "decay", "global_norm", "lion", "sgd", "sgdw"]
+__all__ = [
+    "adam",
+    "adamw",
+    "clip_by_global_norm",
+    "decay",
+    "global_norm",
+    "lion",
+    "radamw",
+    "sgd",
+    "sgdw",
+]
 
 
 def decay(params: Any, rate: Real) -> None:

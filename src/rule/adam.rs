@@ -1,4 +1,4 @@
-//! Adam, AdamW and AMSGrad.
+//! Adam, AdamW, AMSGrad and RAdam.
 
 use super::hyperparameter::Choice::{self, Independent, Maximize};
 use super::hyperparameter::Hyperparameter::{self, Beta1, Beta2, Eps, L2, Lr, WeightDecay};
@@ -9,7 +9,8 @@ use crate::number::element::Element;
 use crate::number::float_mode::in_default_mode;
 use crate::number::functions::one_minus_power;
 
-/// Hyperparameters of Adam (`l2`), AdamW (`weight_decay`) and AMSGrad (a third state array).
+/// Hyperparameters of Adam (`l2`), AdamW (`weight_decay`), AMSGrad (a third state array) and RAdam
+/// (`rectify`).
 ///
 /// At step `t`, counted from 1 for each parameter, with `g <- ±scale·g + l2·p` and
 /// `mix(x, y, β) = β·x + (1-β)·y`:
@@ -24,15 +25,28 @@ use crate::number::functions::one_minus_power;
 ///
 /// Square brackets are scalars, computed in `f64` once per step and rounded once.
 ///
+/// RAdam has other scalars. Until there are enough gradients for the variance of `v` to be finite,
+/// it moves along the mean; then it shortens the step by `r`:
+///
+/// ```text
+/// p <- p - ( d·p + [lr/(1-β1^t)]·m )                               if n ≤ 5, else
+/// p <- p - ( d·p + [lr·r·√(1-β2^t)/(1-β1^t)]·m / ( √u + eps ) )
+/// N  = 2/(1-β2) - 1
+/// n  = N - 2t·β2^t/(1-β2^t)
+/// r  = √( (n-4)(n-2)N / ((N-4)(N-2)n) )
+/// ```
+///
 /// Sources: Kingma and Ba, *Adam: A Method for Stochastic Optimization*, algorithm 1; Loshchilov
 /// and Hutter, *Decoupled Weight Decay Regularization*, algorithm 2; Reddi, Kale and Kumar, *On
-/// the Convergence of Adam and Beyond*, algorithm 2.
+/// the Convergence of Adam and Beyond*, algorithm 2; Liu et al., *On the Variance of the Adaptive
+/// Learning Rate and Beyond*, algorithm 2.
 ///
 /// Differences: `eps` is added to the bias-corrected root, as in PyTorch and optax; Keras and
 /// scikit-learn add the paper's `ε̂` to the uncorrected root `√v`. AMSGrad takes the maximum of the
 /// raw `v`, as in PyTorch and Keras; optax takes it of the corrected `v`, and the paper has no
 /// correction. `independent` is the paper's `η_t·λ`; otherwise the decay is multiplied by `lr`, as
-/// in PyTorch, optax and Keras. Decay uses the old `p`.
+/// in PyTorch, optax and Keras. Decay uses the old `p`. RAdam adds `eps` to the uncorrected root, as
+/// PyTorch does.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Adam {
     /// Learning rate, at least 0.
@@ -51,6 +65,13 @@ pub struct Adam {
     pub independent: bool,
     /// Ascend instead of descend.
     pub maximize: bool,
+    /// Rectify the step while the variance of the second moment is large: RAdam.
+    pub rectify: bool,
+}
+
+impl Adam {
+    /// RAdam, before users set any hyperparameter.
+    pub const RECTIFIED: Self = Adam { rectify: true, ..Adam::NEW };
 }
 
 impl Default for Adam {
@@ -70,6 +91,7 @@ impl Hyperparameters for Adam {
         weight_decay: 0.0,
         independent: false,
         maximize: false,
+        rectify: false,
     };
 
     type Step<E: Element> = AdamStep<E>;
@@ -109,17 +131,35 @@ impl Hyperparameters for Adam {
             return Err(Error::Step);
         }
         in_default_mode(|| {
+            let (first, second) = (one_minus_power(beta1, step), one_minus_power(beta2, step));
+            let (step_size, correction, eps) = match self.rectify {
+                false => (lr / first, 1.0 / second.sqrt(), eps),
+                true => match rectification(beta2, step, second) {
+                    Some(factor) => (lr * factor * second.sqrt() / first, 1.0, eps),
+                    // The denominator is 1.
+                    None => (lr / first, 0.0, 1.0),
+                },
+            };
             Ok(AdamStep {
                 gradient: Gradient::new(intake.into(), self.maximize, l2)?,
                 first: Mix::new(beta1),
                 second: Mix::new(beta2),
-                step_size: rounded(Lr, lr, lr / one_minus_power(beta1, step))?,
-                correction: E::from_f64(1.0 / one_minus_power(beta2, step).sqrt()),
+                step_size: rounded(Lr, lr, step_size)?,
+                correction: E::from_f64(correction),
                 eps: rounded(Eps, eps, eps)?,
                 descent: Descent::new(lr, weight_decay, self.independent)?,
             })
         })
     }
+}
+
+/// The factor of RAdam's step, or `None` as long as the variance of the second moment is not finite.
+/// `second` is `1-β2^t`.
+fn rectification(beta2: f64, step: u64, second: f64) -> Option<f64> {
+    let limit = 2.0 / (1.0 - beta2) - 1.0;
+    let length = limit - 2.0 * step as f64 * (1.0 - second) / second;
+    let factor = (length - 4.0) * (length - 2.0) * limit / ((limit - 4.0) * (limit - 2.0) * length);
+    (length > 5.0).then(|| factor.sqrt())
 }
 
 /// The coefficients of one [`Adam`] update.

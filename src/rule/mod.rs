@@ -88,15 +88,17 @@ impl<E: Element> Job<E> for OneElement<'_, E> {
 ///
 /// ```text
 /// Type: Coefficients { numbers of state arrays that have a formula } trains-or-holds {
-///     "name" [hyperparameters] [choices] [state];
+///     "name" [hyperparameters] [choices] [state] from CONSTANT;
 /// }
 /// ```
 ///
-/// with one line for each name of the rule. A rule that `trains` moves a parameter by its gradient;
+/// with one line for each name of the rule; `CONSTANT` has its hyperparameters before users set any,
+/// if they are not those of `NEW`. A rule that `trains` moves a parameter by its gradient;
 /// a rule that `holds` does not. `Type if feature = "…"` restricts a row to a feature.
 macro_rules! rules {
     ($($(#[$doc:meta])* $rule:ident $(if $cfg:meta)?: $step:ident { $($states:literal)+ } $trains:ident {
-        $($name:literal [$($key:expr),*] [$($choice:expr),*] [$($state:literal $content:ident $when:expr),*];)*
+        $($name:literal [$($key:expr),*] [$($choice:expr),*] [$($state:literal $content:ident $when:expr),*]
+            $(from $new:ident)?;)*
     })*) => {
         /// The hyperparameters of any rule, with their values for one update.
         #[derive(Clone, Copy, Debug)]
@@ -121,7 +123,7 @@ macro_rules! rules {
                 content: Content::$content,
                 when: $when,
             }),*],
-            numbers: Numbers::$rule($rule::NEW),
+            numbers: Numbers::$rule(rules!(@new $rule $($new)?)),
         },)*],)*];
 
         /// The rules that have a name.
@@ -253,6 +255,12 @@ macro_rules! rules {
             }
         }
     };
+    (@new $rule:ident) => {
+        $rule::NEW
+    };
+    (@new $rule:ident $new:ident) => {
+        $rule::$new
+    };
     (@trains $step:ident, $states:literal, $job:ident) => {
         run::<E, _, $states>($step, $job)
     };
@@ -262,7 +270,7 @@ macro_rules! rules {
 }
 
 rules! {
-    /// Adam and AdamW; with a third state array AMSGrad.
+    /// Adam, AdamW and RAdamW; with a third state array AMSGrad.
     Adam: AdamStep { 2 3 } trains {
         "Adam" [H::Lr, H::Beta1, H::Beta2, H::Eps, H::L2] [Amsgrad, Maximize]
             ["exp_avg" Average Always, "exp_avg_sq" Square Always,
@@ -270,6 +278,8 @@ rules! {
         "AdamW" [H::Lr, H::Beta1, H::Beta2, H::Eps, H::WeightDecay] [Amsgrad, Independent, Maximize]
             ["exp_avg" Average Always, "exp_avg_sq" Square Always,
                 "max_exp_avg_sq" Maximum Chosen(Amsgrad)];
+        "RAdamW" [H::Lr, H::Beta1, H::Beta2, H::Eps, H::WeightDecay] [Independent, Maximize]
+            ["exp_avg" Average Always, "exp_avg_sq" Square Always] from RECTIFIED;
     }
     /// SGD and SGDW; with a state array they have momentum.
     Sgd: SgdStep { 0 1 } trains {

@@ -12,7 +12,7 @@ from thalweg.reference.terms import FLOORS, descend, flush, gradient, mix, one_m
 if TYPE_CHECKING:
     from thalweg.reference.terms import Array
 
-__all__ = ["accumulate", "adam", "average", "decay", "lion", "sgd"]
+__all__ = ["accumulate", "adam", "average", "decay", "lion", "radamw", "sgd"]
 
 
 def adam(
@@ -68,20 +68,77 @@ def adam(
     (True, True)
     """
     real, floors = p.dtype.type, FLOORS[p.dtype]
-    beta1, beta2 = betas
     g = gradient(p, g, scale=scale, max_value=max_value, maximize=maximize, l2=l2)
-    h = flush(g, floors.square)
-    m = mix(flush(exp_avg, floors.average), g, beta1)
-    v = mix(flush(exp_avg_sq, floors.average_sq), h * h, beta2)
+    m, v = moments(g, exp_avg, exp_avg_sq, betas)
     u = v
     if max_exp_avg_sq is not None:
         u = np.maximum(flush(max_exp_avg_sq, floors.average_sq), v)
 
-    step_size = real(lr / one_minus_power(beta1, step))
-    correction = real(1.0 / math.sqrt(one_minus_power(beta2, step)))
+    first, second = (one_minus_power(beta, step) for beta in betas)
+    step_size, correction = real(lr / first), real(1.0 / math.sqrt(second))
     change = step_size * m / (np.sqrt(u) * correction + real(eps))
     p = descend(p, change, weight_decay if independent else lr * weight_decay)
     return (p, m, v) if max_exp_avg_sq is None else (p, m, v, u)
+
+
+def moments(
+    g: Array, exp_avg: Array, exp_avg_sq: Array, betas: tuple[float, float]
+) -> tuple[Array, Array]:
+    """First and second moment with the gradient `g`, as the rules use it."""
+    floors = FLOORS[g.dtype]
+    h = flush(g, floors.square)
+    m = mix(flush(exp_avg, floors.average), g, betas[0])
+    return m, mix(flush(exp_avg_sq, floors.average_sq), h * h, betas[1])
+
+
+def radamw(
+    p: Array,
+    g: Array,
+    exp_avg: Array,
+    exp_avg_sq: Array,
+    step: int,
+    *,
+    lr: float,
+    betas: tuple[float, float] = (0.9, 0.999),
+    eps: float = 1e-8,
+    weight_decay: float = 0.0,
+    independent: bool = False,
+    maximize: bool = False,
+    scale: float = 1.0,
+    max_value: float = math.inf,
+) -> tuple[Array, ...]:
+    """One RAdamW update. Parameters are those of `adam`.
+
+    Returns
+    -------
+    tuple of ndarray
+        New ``p, exp_avg, exp_avg_sq``.
+
+    References
+    ----------
+    Liu et al., *On the Variance of the Adaptive Learning Rate and Beyond*, algorithm 2.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> p, m, v = radamw(np.ones(1), np.full(1, 0.5), np.zeros(1), np.zeros(1), 1, lr=0.1)
+    >>> bool(np.isclose(p[0], 0.95))
+    True
+    """
+    real = p.dtype.type
+    g = gradient(p, g, scale=scale, max_value=max_value, maximize=maximize, l2=0.0)
+    m, v = moments(g, exp_avg, exp_avg_sq, betas)
+    first, second = (one_minus_power(beta, step) for beta in betas)
+    limit = 2.0 / (1.0 - betas[1]) - 1.0
+    length = limit - 2.0 * float(step) * (1.0 - second) / second
+    if length > 5.0:
+        factor = (length - 4.0) * (length - 2.0) * limit
+        factor = math.sqrt(factor / ((limit - 4.0) * (limit - 2.0) * length))
+        step_size = real(lr * factor * math.sqrt(second) / first)
+        change = step_size * m / (np.sqrt(v) + real(eps))
+    else:
+        change = real(lr / first) * m / (np.sqrt(v) * real(0.0) + real(1.0))
+    return descend(p, change, weight_decay if independent else lr * weight_decay), m, v
 
 
 def sgd(
