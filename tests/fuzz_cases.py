@@ -86,6 +86,7 @@ GROUPS: list[Any] = [
 CLASSES = (
     thalweg.AdamW,
     thalweg.Adam,
+    thalweg.NAdamW,
     thalweg.RAdamW,
     thalweg.Lion,
     thalweg.SGD,

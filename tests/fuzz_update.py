@@ -22,6 +22,7 @@ from fuzz_draw import (
     same_outside,
     writable,
 )
+from step_sizes import step_sizes
 from thalweg import functional, reference
 
 if TYPE_CHECKING:
@@ -32,13 +33,14 @@ EPS_MIN = {np.dtype("f4"): 1e-15, np.dtype("f8"): 1e-120}
 STATES = {
     "adam": ("exp_avg", "exp_avg_sq", "max_exp_avg_sq"),
     "adamw": ("exp_avg", "exp_avg_sq", "max_exp_avg_sq"),
+    "nadamw": ("exp_avg", "exp_avg_sq"),
     "radamw": ("exp_avg", "exp_avg_sq"),
     "lion": ("exp_avg",),
     "sgd": ("momentum_buffer",),
     "sgdw": ("momentum_buffer",),
 }
-ADAMS = ("adam", "adamw", "radamw")
-DECOUPLED = ("adamw", "radamw", "lion", "sgdw")
+ADAMS = ("adam", "adamw", "nadamw", "radamw")
+DECOUPLED = ("adamw", "nadamw", "radamw", "lion", "sgdw")
 OPTIONAL = ("max_exp_avg_sq", "momentum_buffer")
 
 
@@ -195,11 +197,13 @@ class Update:
         """Whether `eps` and the coefficients fit the types of the parameters."""
         lr, scale = float(self.numbers["lr"]), float(self.numbers["scale"])
         without_lr = self.options.get("independent", self.rule not in DECOUPLED)
-        coefficients = [lr, scale, self.decay if without_lr else lr * self.decay]
+        coefficients = [scale, self.decay if without_lr else lr * self.decay]
         eps = float(self.numbers.get("eps", 1.0))
-        if self.rule in ADAMS:
-            first = reference.one_minus_power(float(self.numbers["beta1"]), self.step)
-            coefficients += [lr / first, eps]
+        if "beta1" in self.numbers:
+            betas = float(self.numbers["beta1"]), float(self.numbers["beta2"])
+            coefficients += [*step_sizes(self.rule, lr, betas, self.step), eps]
+        else:
+            coefficients.append(lr)
         with np.errstate(over="ignore"):
             return all(
                 eps >= EPS_MIN[dtype] and np.isfinite(np.array(coefficients, dtype)).all()
@@ -242,8 +246,9 @@ class Update:
             result = reference.lion(p, g, *state, **common)
         elif self.rule in ADAMS:
             common["eps"] = float(numbers["eps"])
-            if self.rule == "radamw":
-                result = reference.radamw(p, g, *state, self.step, **common)
+            if self.rule in ("nadamw", "radamw"):
+                define = getattr(reference, self.rule)
+                result = define(p, g, *state, self.step, **common)
             else:
                 common["max_exp_avg_sq"] = row.get("max_exp_avg_sq")
                 result = reference.adam(p, g, *state[:2], self.step, **common)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from step_sizes import step_sizes
 from thalweg import NonFiniteError, reference
 from thalweg.reference import norms
 
@@ -29,6 +30,7 @@ SGD = {"lr": None, "momentum": 0.0, "dampening": 0.0}
 DEFAULTS: dict[str, Values] = {
     "Adam": {**ADAM, "l2": 0.0},
     "AdamW": {**ADAM, "weight_decay": 1e-2},
+    "NAdamW": {**ADAM, "weight_decay": 1e-2},
     "RAdamW": {**ADAM, "weight_decay": 1e-2},
     "Lion": {"lr": 1e-4, "betas": (0.9, 0.99), "weight_decay": 1e-2},
     "SGD": {**SGD, "l2": 0.0},
@@ -428,10 +430,13 @@ class Model:
         factors = [scale, numbers.get("l2", 0.0), rate, numbers.get("eps", 0.0)]
         if "eps" in numbers:
             expect(numbers["eps"] >= EPS_MIN[leaf.array.dtype], ValueError)
-            lr = lr / reference.one_minus_power(numbers["betas"][0], leaf.step + 1)
+        if "betas" in numbers:
+            factors += step_sizes(self.rule.lower(), lr, numbers["betas"], leaf.step + 1)
+        else:
+            factors.append(lr)
         if self.structural["nesterov"]:
             expect(numbers["momentum"] > 0.0 and numbers["dampening"] == 0.0, ValueError)
-        expect(np.isfinite(np.array([*factors, lr]).astype(leaf.array.dtype)).all(), ValueError)
+        expect(np.isfinite(np.array(factors).astype(leaf.array.dtype)).all(), ValueError)
 
     def _count_refused(self, g: Array, factor: float, max_value: float) -> int:
         limit = SQUARE_LIMIT[g.dtype] if "eps" in DEFAULTS[self.rule] else math.inf
@@ -446,9 +451,10 @@ class Model:
         state = leaf.state
         if self.rule == "Lion":
             new = reference.lion(leaf.array, g, state["exp_avg"], **options)
-        elif self.rule == "RAdamW":
+        elif self.rule in ("NAdamW", "RAdamW"):
             moments = state["exp_avg"], state["exp_avg_sq"]
-            new = reference.radamw(leaf.array, g, *moments, leaf.step, **options)
+            define = getattr(reference, self.rule.lower())
+            new = define(leaf.array, g, *moments, leaf.step, **options)
         elif "betas" in numbers:
             first, second = state["exp_avg"], state["exp_avg_sq"]
             largest = state["max_exp_avg_sq"] if amsgrad else None

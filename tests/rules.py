@@ -79,6 +79,7 @@ DECAY = {"weight_decay": RATES, "independent": st.booleans()}
 
 Adam = (thalweg.Adam, functional.adam, reference.adam)
 AdamW = (thalweg.AdamW, functional.adamw, reference.adam)
+NAdamW = (thalweg.NAdamW, functional.nadamw, reference.nadamw)
 RAdamW = (thalweg.RAdamW, functional.radamw, reference.radamw)
 Lion = (thalweg.Lion, functional.lion, reference.lion)
 SGD = (thalweg.SGD, functional.sgd, reference.sgd)
@@ -94,6 +95,7 @@ RULES = {
     "AMSGrad": Rule(*Adam, moments_and_maximum, l2, ADAM | L2),
     "AdamW": Rule(*AdamW, moments, decay, ADAM | DECAY),
     "AMSGradW": Rule(*AdamW, moments_and_maximum, decay, ADAM | DECAY),
+    "NAdamW": Rule(*NAdamW, moments, decay, ADAM | DECAY),
     "RAdamW": Rule(*RAdamW, moments, decay, ADAM | DECAY),
     "Lion": Rule(*Lion, ("exp_avg",), decay, BOTH_BETAS | DECAY),
     "SGD": Rule(*SGD, (), l2, COMMON | L2),

@@ -25,6 +25,7 @@ RUNS: dict[str, tuple[type[thalweg.Optimizer], dict[str, Any]]] = {
     "amsgrad": (thalweg.AdamW, {"amsgrad": True, "independent": True, "weight_decay": 1e-3}),
     "adam": (thalweg.Adam, {"l2": 0.1, "betas": (schedule.one_cycle(total=30).momentum(), 0.9)}),
     "ascent": (thalweg.Adam, {"maximize": True, "lr": schedule.cosine_restarts(7) * 0.01}),
+    "nadamw": (thalweg.NAdamW, {"lr": 1e-2 * schedule.cosine(total=40)}),
     "radamw": (thalweg.RAdamW, {"lr": 1e-2, "betas": (0.8, 0.99)}),
     "lion": (thalweg.Lion, {"lr": 1e-3 * schedule.cosine(total=40), "betas": (0.9, 0.95)}),
     "sgd": (thalweg.SGD, {"lr": 0.1}),

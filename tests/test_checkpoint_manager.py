@@ -387,7 +387,7 @@ def test_wrong_use_is_refused(directory: Path) -> None:
     with pytest.raises(ValueError, match=r"save_if_due needs an interval.*every=100"):
         manager.save_if_due(made())
     for call in (manager.save, manager.restore):
-        with pytest.raises(TypeError, match=r"opt must be one of .*, got dict"):
+        with pytest.raises(TypeError, match=r"opt must be an optimizer .*, got dict"):
             call({})  # type: ignore[arg-type]
     with pytest.raises(TypeError, match=r"extra\['f'\]"):
         manager.save(made(), extra={"f": print})

@@ -77,6 +77,7 @@ def test_public_functions_and_classes_have_examples() -> None:
         for module in (
             "thalweg.rules.adam",
             "thalweg.rules.lion",
+            "thalweg.rules.nadam",
             "thalweg.rules.radam",
             "thalweg.rules.sgd",
             "thalweg.averages.accumulator",

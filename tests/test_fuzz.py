@@ -12,7 +12,7 @@ from fuzz_update import STATES
 
 @pytest.mark.filterwarnings("ignore::PendingDeprecationWarning")  # np.matrix is an input
 def test_the_first_inputs_find_no_fault() -> None:
-    outcomes = Counter(fuzz_cases.one(number) for number in range(2_000))
+    outcomes = Counter(fuzz_cases.one(number) for number in range(3_000))
     for kind in [width + rule for width in ("", "narrow ") for rule in STATES]:
         for outcome in ("updated", "TypeError", "ValueError"):
             assert outcomes[f"{kind}: {outcome}"] > 10

@@ -134,7 +134,7 @@ def worlds(draw: st.DrawFn) -> World:
     lr = {"lr": values.pop("lr")}
     needs = {"amsgrad": "eps", "nesterov": "momentum", "independent": "weight_decay"}
     options = [key for key in STRUCTURAL if needs.get(key, key) in (key, *values)]
-    if name == "RAdamW":
+    if name in ("NAdamW", "RAdamW"):
         options.remove("amsgrad")
     optional = dict.fromkeys(options, st.just(value=True))
     nonfinite = {"nonfinite": st.sampled_from(["raise", "skip", "ignore"])}

@@ -32,6 +32,8 @@ CASES: list[tuple[str, Options]] = [
     ("AdamW", {"lr": warmup, "weight_decay": 0.01}),
     ("AdamW", {"lr": 0.01, "weight_decay": warmup, "independent": True}),
     ("AMSGradW", {"lr": warmup, "weight_decay": 0.1, "betas": (0.3, 0.4)}),
+    ("NAdamW", {"lr": warmup, "weight_decay": 0.1}),
+    ("NAdamW", {"lr": 0.01, "betas": (0.3, rising), "weight_decay": 0.1, "independent": True}),
     ("RAdamW", {"lr": warmup, "weight_decay": 0.1}),
     ("RAdamW", {"lr": 0.01, "betas": (0.3, lambda t: 1 - 0.3 / t), "weight_decay": 0.01}),
     ("Lion", {"lr": warmup, "weight_decay": 0.1}),

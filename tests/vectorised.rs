@@ -26,12 +26,17 @@ struct Kernel {
 }
 
 /// A rule is compiled for each element type; rules that train again, with norms in the same pass.
-/// Adam, SGD and Lion are compiled twice as often, for usual coefficients and for any; Adam with
+/// Adam, NAdam, SGD and Lion are compiled twice as often, for usual coefficients and for any; Adam with
 /// usual ones of `f32` also for narrow arrays, which are decoded and encoded as integers: `f32`
 /// parameters and gradients, and `bfloat16` parameters with gradients of either type, these also with
 /// `f32` moments.
 const KERNELS: [Kernel; 10] = [
-    Kernel { name: "Adam, AMSGrad, f32", has: &["sqrtps", "divps"], lacks: &["paddd"], count: 8 },
+    Kernel {
+        name: "Adam, AMSGrad, NAdam, f32",
+        has: &["sqrtps", "divps"],
+        lacks: &["paddd"],
+        count: 12,
+    },
     Kernel {
         name: "Adam, bfloat16 weights or moments",
         has: &["sqrtps", "divps", "paddd"],
@@ -44,7 +49,7 @@ const KERNELS: [Kernel; 10] = [
         lacks: &[],
         count: 3,
     },
-    Kernel { name: "Adam, AMSGrad, f64", has: &["sqrtpd", "divpd"], lacks: &[], count: 8 },
+    Kernel { name: "Adam, AMSGrad, NAdam, f64", has: &["sqrtpd", "divpd"], lacks: &[], count: 12 },
     Kernel {
         name: "SGD, momentum, Lion, decay, average, f32",
         has: &["subps"],

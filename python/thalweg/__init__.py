@@ -1,9 +1,9 @@
 """AdamW for NumPy: in place, SIMD, multi-threaded, the same bits everywhere.
 
-`AdamW`, `Adam`, `RAdamW`, `Lion`, `SGDW` and `SGD` train trees of NumPy arrays. `functional` has
-the same updates for tools that keep their own state. `schedule` has hyperparameters that are
-functions of the step. `compact` has the encodings of smaller state, `convert` exchanges state with
-torch and optax. `reference` defines the bits in plain NumPy.
+`AdamW`, `Adam`, `NAdamW`, `RAdamW`, `Lion`, `SGDW` and `SGD` train trees of NumPy arrays.
+`functional` has the same updates for tools that keep their own state. `schedule` has
+hyperparameters that are functions of the step. `compact` has the encodings of smaller state,
+`convert` exchanges state with torch and optax. `reference` defines the bits in plain NumPy.
 """
 
 import atexit as _atexit
@@ -32,6 +32,7 @@ from thalweg.mapped.params import map_params
 from thalweg.optimizer import Optimizer
 from thalweg.rules.adam import Adam, AdamW
 from thalweg.rules.lion import Lion
+from thalweg.rules.nadam import NAdamW
 from thalweg.rules.radam import RAdamW
 from thalweg.rules.sgd import SGD, SGDW
 from thalweg.state.report import LoadReport
@@ -51,6 +52,7 @@ __all__ = [
     "Group",
     "Lion",
     "LoadReport",
+    "NAdamW",
     "NonFiniteError",
     "Optimizer",
     "RAdamW",

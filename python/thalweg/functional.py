@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from thalweg import _core
 from thalweg.rules.adam import adam, adamw
 from thalweg.rules.lion import lion
+from thalweg.rules.nadam import nadamw
 from thalweg.rules.radam import radamw
 from thalweg.rules.sgd import sgd, sgdw
 
@@ -26,6 +27,7 @@ __all__ = [
     "decay",
     "global_norm",
     "lion",
+    "nadamw",
     "radamw",
     "sgd",
     "sgdw",

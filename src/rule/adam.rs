@@ -132,12 +132,13 @@ impl Hyperparameters for Adam {
         }
         in_default_mode(|| {
             let (first, second) = (one_minus_power(beta1, step), one_minus_power(beta2, step));
+            let eps = rounded(Eps, eps, eps)?;
             let (step_size, correction, eps) = match self.rectify {
                 false => (lr / first, 1.0 / second.sqrt(), eps),
                 true => match rectification(beta2, step, second) {
                     Some(factor) => (lr * factor * second.sqrt() / first, 1.0, eps),
                     // The denominator is 1.
-                    None => (lr / first, 0.0, 1.0),
+                    None => (lr / first, 0.0, E::from_f64(1.0)),
                 },
             };
             Ok(AdamStep {
@@ -146,7 +147,7 @@ impl Hyperparameters for Adam {
                 second: Mix::new(beta2),
                 step_size: rounded(Lr, lr, step_size)?,
                 correction: E::from_f64(correction),
-                eps: rounded(Eps, eps, eps)?,
+                eps,
                 descent: Descent::new(lr, weight_decay, self.independent)?,
             })
         })

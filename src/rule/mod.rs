@@ -11,6 +11,7 @@ mod average;
 mod decay;
 mod hyperparameter;
 mod lion;
+mod nadam;
 mod sgd;
 mod spec;
 mod sum;
@@ -24,6 +25,7 @@ pub use average::{Average, AverageStep};
 pub use decay::{Decay, DecayStep};
 pub use hyperparameter::{Choice, Hyperparameter};
 pub use lion::{Lion, LionStep};
+pub use nadam::{NAdam, NAdamStep};
 pub use sgd::{Sgd, SgdStep};
 use spec::Step as _;
 pub use spec::{COMPACT_MIN, Content, Format, Hyperparameters, StateSpec, When};
@@ -287,6 +289,11 @@ rules! {
             ["momentum_buffer" Average Nonzero(H::Momentum)];
         "SGDW" [H::Lr, H::Momentum, H::Dampening, H::WeightDecay] [Nesterov, Independent, Maximize]
             ["momentum_buffer" Average Nonzero(H::Momentum)];
+    }
+    /// NAdamW.
+    NAdam: NAdamStep { 2 } trains {
+        "NAdamW" [H::Lr, H::Beta1, H::Beta2, H::Eps, H::WeightDecay] [Independent, Maximize]
+            ["exp_avg" Average Always, "exp_avg_sq" Square Always];
     }
     /// Lion.
     Lion: LionStep { 1 } trains {

@@ -17,6 +17,12 @@ jax = pytest.importorskip("jax")
 optax = pytest.importorskip("optax")
 
 RULES: dict[str, tuple[Callable[[Any], Any], Callable[[Any], thalweg.Optimizer]]] = {
+    "nadamw": (
+        lambda lr: optax.nadamw(lr, b1=0.8, b2=0.99, eps=1e-6, weight_decay=0.1),
+        lambda params: thalweg.NAdamW(
+            params, lr=0.01, betas=(0.8, 0.99), eps=1e-6, weight_decay=0.1
+        ),
+    ),
     "lion": (
         lambda lr: optax.lion(lr, b1=0.8, b2=0.95, weight_decay=0.1),
         lambda params: thalweg.Lion(params, lr=0.01, betas=(0.8, 0.95), weight_decay=0.1),

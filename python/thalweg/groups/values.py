@@ -26,7 +26,7 @@ __all__ = [
     "unknown_argument",
 ]
 
-DECAYS = {"weight_decay": "AdamW, RAdamW, SGDW and Lion", "l2": "Adam and SGD"}
+DECAYS = {"weight_decay": "AdamW, NAdamW, RAdamW, SGDW and Lion", "l2": "Adam and SGD"}
 
 GROUP_KEYS = ("lr_scale", "frozen", "name", "state")
 

@@ -21,7 +21,7 @@ Four rules define the bits:
 """
 
 from thalweg.reference.norms import clip_factor, global_norm, tensor_stats
-from thalweg.reference.rules import accumulate, adam, average, decay, lion, radamw, sgd
+from thalweg.reference.rules import accumulate, adam, average, decay, lion, nadamw, radamw, sgd
 from thalweg.reference.terms import FLOORS, Floors, clip_value, flush, mix, one_minus_power
 
 __all__ = [
@@ -37,6 +37,7 @@ __all__ = [
     "global_norm",
     "lion",
     "mix",
+    "nadamw",
     "one_minus_power",
     "radamw",
     "sgd",

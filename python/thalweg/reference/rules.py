@@ -12,7 +12,7 @@ from thalweg.reference.terms import FLOORS, descend, flush, gradient, mix, one_m
 if TYPE_CHECKING:
     from thalweg.reference.terms import Array
 
-__all__ = ["accumulate", "adam", "average", "decay", "lion", "radamw", "sgd"]
+__all__ = ["accumulate", "adam", "average", "decay", "lion", "nadamw", "radamw", "sgd"]
 
 
 def adam(
@@ -89,6 +89,51 @@ def moments(
     h = flush(g, floors.square)
     m = mix(flush(exp_avg, floors.average), g, betas[0])
     return m, mix(flush(exp_avg_sq, floors.average_sq), h * h, betas[1])
+
+
+def nadamw(
+    p: Array,
+    g: Array,
+    exp_avg: Array,
+    exp_avg_sq: Array,
+    step: int,
+    *,
+    lr: float,
+    betas: tuple[float, float] = (0.9, 0.999),
+    eps: float = 1e-8,
+    weight_decay: float = 0.0,
+    independent: bool = False,
+    maximize: bool = False,
+    scale: float = 1.0,
+    max_value: float = math.inf,
+) -> tuple[Array, ...]:
+    """One NAdamW update. Parameters are those of `adam`.
+
+    Returns
+    -------
+    tuple of ndarray
+        New ``p, exp_avg, exp_avg_sq``.
+
+    References
+    ----------
+    Dozat, *Incorporating Nesterov Momentum into Adam*, algorithm 2, with a constant beta.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> p, m, v = nadamw(np.ones(1), np.full(1, 0.5), np.zeros(1), np.zeros(1), 1, lr=0.1)
+    >>> float(p[0].round(4))
+    0.8526
+    """
+    real, beta1 = p.dtype.type, betas[0]
+    g = gradient(p, g, scale=scale, max_value=max_value, maximize=maximize, l2=0.0)
+    m, v = moments(g, exp_avg, exp_avg_sq, betas)
+    first = one_minus_power(beta1, step)
+    following = first + (1.0 - first) * (1.0 - beta1)  # of step + 1
+    by_average, by_gradient = real(lr * beta1 / following), real(lr * (1.0 - beta1) / first)
+    correction = real(1.0 / math.sqrt(one_minus_power(betas[1], step)))
+    change = (by_average * m + by_gradient * g) / (np.sqrt(v) * correction + real(eps))
+    return descend(p, change, weight_decay if independent else lr * weight_decay), m, v
 
 
 def radamw(

@@ -91,7 +91,8 @@ class Plan:
             groups.append(Group(self.held, "*" if i == 0 else Names(tuple(names)), names, values))
         self._keep_formats(groups)
         self._plan_unmatched()
-        if len(self.mismatched) == before:
+        # Values of another rule are not meant for this one, even under the same keys.
+        if len(self.mismatched) == before and self.saved["rule"] == self.held.rule.name:
             self._compare(groups)
             self.groups, self.cascade = groups, Cascade(groups, self.held.params)
 
