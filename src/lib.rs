@@ -38,7 +38,7 @@
 //! `team` (functions of a loaded library), `cores` (system calls about threads), `fork` (handlers
 //! that the C library calls), `checkpoint::record_locks` (a system call without a function in std)
 //! and `pages` (advice about memory). The crate in `src/python` allows it in the files that bind
-//! arrays.
+//! arrays, in `interpreter::gate` (a lock) and in `interpreter::dicts` (entries in their order).
 //!
 //! # Examples
 //!

@@ -26,8 +26,8 @@ use crate::number::functions::one_minus_power;
 ///
 /// Source: Dozat, *Incorporating Nesterov Momentum into Adam*, algorithm 2, with a constant β1.
 ///
-/// Difference: the paper and PyTorch let β1 grow over the first steps (`momentum_decay`); optax does
-/// not. The paper also multiplies the corrected `v` by β2; PyTorch, optax and Keras do not.
+/// Difference: the paper and PyTorch let β1 grow with the step (`momentum_decay`); optax does not.
+/// The paper also multiplies the corrected `v` by β2; PyTorch, optax and Keras do not.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct NAdam {
     /// Learning rate, at least 0.

@@ -58,7 +58,8 @@ pub(crate) unsafe fn update_measured<E: Element>(
             coefficients.training_formula(tensor.states(), job);
         };
         let block = (start, BLOCK.min(end - start));
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller's promise. A tensor in logical order has no tiles, whose positions are
+        // more than its elements.
         unsafe { in_slices::<E>(tensor, level, block, update) }
         found.set(squares.take());
     }

@@ -32,7 +32,7 @@ def options_of(
     nesterov: bool = False,
     independent: bool = False,
 ) -> dict[str, Any]:
-    """Choices of all rules, with the policy for gradients, as state dicts have them."""
+    """Options of Adam's and SGD's rules; state dicts have the choices of both in each."""
     return {
         "amsgrad": amsgrad,
         "nesterov": nesterov,

@@ -1,4 +1,5 @@
-//! The interpreter: dicts, exceptions, exit, exclusive access, checks by identity, undo of `with` blocks.
+//! The interpreter: dicts, exceptions, exit, exclusive access, checks by identity, undo of `with`
+//! blocks.
 
 pub mod dicts;
 pub mod errors;
