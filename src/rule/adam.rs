@@ -6,7 +6,6 @@ use super::spec::{Hyperparameters, Step};
 use super::terms::{Descent, Formula, Gradient, Intake, Mix, rounded};
 use crate::error::Error;
 use crate::number::element::Element;
-use crate::number::float_mode::in_default_mode;
 use crate::number::functions::one_minus_power;
 
 /// Hyperparameters of Adam (`l2`), AdamW (`weight_decay`), AMSGrad (a third state array) and RAdam
@@ -116,40 +115,26 @@ impl Hyperparameters for Adam {
         }
     }
 
-    fn at_step<E: Element>(
-        &self,
-        step: u64,
-        intake: impl Into<Intake>,
-    ) -> Result<AdamStep<E>, Error> {
-        let lr = Lr.check(self.lr, E::KIND)?;
-        let beta1 = Beta1.check(self.beta1, E::KIND)?;
-        let beta2 = Beta2.check(self.beta2, E::KIND)?;
-        let eps = Eps.check(self.eps, E::KIND)?;
-        let l2 = L2.check(self.l2, E::KIND)?;
-        let weight_decay = WeightDecay.check(self.weight_decay, E::KIND)?;
-        if step == 0 {
-            return Err(Error::Step);
-        }
-        in_default_mode(|| {
-            let (first, second) = (one_minus_power(beta1, step), one_minus_power(beta2, step));
-            let eps = rounded(Eps, eps, eps)?;
-            let (step_size, correction, eps) = match self.rectify {
-                false => (lr / first, 1.0 / second.sqrt(), eps),
-                true => match rectification(beta2, step, second) {
-                    Some(factor) => (lr * factor * second.sqrt() / first, 1.0, eps),
-                    // The denominator is 1.
-                    None => (lr / first, 0.0, E::from_f64(1.0)),
-                },
-            };
-            Ok(AdamStep {
-                gradient: Gradient::new(intake.into(), self.maximize, l2)?,
-                first: Mix::new(beta1),
-                second: Mix::new(beta2),
-                step_size: rounded(Lr, lr, step_size)?,
-                correction: E::from_f64(correction),
-                eps,
-                descent: Descent::new(lr, weight_decay, self.independent)?,
-            })
+    fn coefficients<E: Element>(&self, step: u64, intake: Intake) -> Result<AdamStep<E>, Error> {
+        let Adam { lr, beta1, beta2, eps, .. } = *self;
+        let (first, second) = (one_minus_power(beta1, step), one_minus_power(beta2, step));
+        let eps = rounded(Eps, eps, eps)?;
+        let (step_size, correction, eps) = match self.rectify {
+            false => (lr / first, 1.0 / second.sqrt(), eps),
+            true => match rectification(beta2, step, second) {
+                Some(factor) => (lr * factor * second.sqrt() / first, 1.0, eps),
+                // The denominator is 1.
+                None => (lr / first, 0.0, E::from_f64(1.0)),
+            },
+        };
+        Ok(AdamStep {
+            gradient: Gradient::new(intake, self.maximize, self.l2)?,
+            first: Mix::new(beta1),
+            second: Mix::new(beta2),
+            step_size: rounded(Lr, lr, step_size)?,
+            correction: E::from_f64(correction),
+            eps,
+            descent: Descent::new(lr, self.weight_decay, self.independent)?,
         })
     }
 }

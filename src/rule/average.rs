@@ -6,7 +6,6 @@ use super::spec::{Hyperparameters, Step};
 use super::terms::{Formula, Intake, Mix};
 use crate::error::Error;
 use crate::number::element::Element;
-use crate::number::float_mode::in_default_mode;
 use crate::number::functions::one_minus_power;
 
 /// Hyperparameters of a moving average. The "parameter" of this rule is the average; its "gradient"
@@ -53,21 +52,15 @@ impl Hyperparameters for Average {
     }
 
     /// The averaged quantity is not scaled or clipped.
-    fn at_step<E: Element>(
+    fn coefficients<E: Element>(
         &self,
         step: u64,
-        _intake: impl Into<Intake>,
+        _intake: Intake,
     ) -> Result<AverageStep<E>, Error> {
-        let decay = Decay.check(self.decay, E::KIND)?;
-        if step == 0 {
-            return Err(Error::Step);
-        }
-        in_default_mode(|| {
-            let rate = 1.0 - decay;
-            let rate =
-                if self.bias_correction { rate / one_minus_power(decay, step) } else { rate };
-            Ok(AverageStep { mix: Mix::with_rate(rate) })
-        })
+        let rate = 1.0 - self.decay;
+        let rate =
+            if self.bias_correction { rate / one_minus_power(self.decay, step) } else { rate };
+        Ok(AverageStep { mix: Mix::with_rate(rate) })
     }
 }
 

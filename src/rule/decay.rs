@@ -5,7 +5,6 @@ use super::spec::{Hyperparameters, Step};
 use super::terms::{Descent, Formula, Intake};
 use crate::error::Error;
 use crate::number::element::Element;
-use crate::number::float_mode::in_default_mode;
 
 /// Hyperparameters of `p <- p - rate·p`; the gradient is not used.
 ///
@@ -29,14 +28,9 @@ impl Hyperparameters for Decay {
     type Step<E: Element> = DecayStep<E>;
 
     /// Coefficients do not depend on the step.
-    fn at_step<E: Element>(
-        &self,
-        _step: u64,
-        _intake: impl Into<Intake>,
-    ) -> Result<DecayStep<E>, Error> {
-        let descent = WeightDecay
-            .check(self.rate, E::KIND)
-            .and_then(|rate| in_default_mode(|| Descent::new(1.0, rate, true)));
+    fn coefficients<E: Element>(&self, _step: u64, _intake: Intake) -> Result<DecayStep<E>, Error> {
+        let descent =
+            WeightDecay.check(self.rate, E::KIND).and_then(|rate| Descent::new(1.0, rate, true));
         let descent = descent.map_err(|error| match error {
             Error::Hyperparameter { value, allowed, .. } => {
                 Error::Hyperparameter { name: "rate", value, allowed }

@@ -6,7 +6,6 @@ use super::spec::{Hyperparameters, Step};
 use super::terms::{Descent, Formula, Gradient, Intake, Mix, rounded};
 use crate::error::Error;
 use crate::number::element::Element;
-use crate::number::float_mode::in_default_mode;
 
 /// Hyperparameters of Lion.
 ///
@@ -77,26 +76,14 @@ impl Hyperparameters for Lion {
         }
     }
 
-    fn at_step<E: Element>(
-        &self,
-        step: u64,
-        intake: impl Into<Intake>,
-    ) -> Result<LionStep<E>, Error> {
-        let lr = Lr.check(self.lr, E::KIND)?;
-        let beta1 = Beta1.check(self.beta1, E::KIND)?;
-        let beta2 = Beta2.check(self.beta2, E::KIND)?;
-        let weight_decay = WeightDecay.check(self.weight_decay, E::KIND)?;
-        if step == 0 {
-            return Err(Error::Step);
-        }
-        in_default_mode(|| {
-            Ok(LionStep {
-                gradient: Gradient::new(intake.into(), self.maximize, 0.0)?,
-                direction: Mix::new(beta1),
-                average: Mix::new(beta2),
-                lr: rounded(Lr, lr, lr)?,
-                descent: Descent::new(lr, weight_decay, self.independent)?,
-            })
+    fn coefficients<E: Element>(&self, _step: u64, intake: Intake) -> Result<LionStep<E>, Error> {
+        let Lion { lr, beta1, beta2, .. } = *self;
+        Ok(LionStep {
+            gradient: Gradient::new(intake, self.maximize, 0.0)?,
+            direction: Mix::new(beta1),
+            average: Mix::new(beta2),
+            lr: rounded(Lr, lr, lr)?,
+            descent: Descent::new(lr, self.weight_decay, self.independent)?,
         })
     }
 }

@@ -6,7 +6,6 @@ use super::spec::{Hyperparameters, Step};
 use super::terms::{Descent, Formula, Gradient, Intake, Mix, rounded};
 use crate::error::Error;
 use crate::number::element::Element;
-use crate::number::float_mode::in_default_mode;
 use crate::number::functions::one_minus_power;
 
 /// Hyperparameters of Adam with Nesterov's momentum.
@@ -85,33 +84,20 @@ impl Hyperparameters for NAdam {
         }
     }
 
-    fn at_step<E: Element>(
-        &self,
-        step: u64,
-        intake: impl Into<Intake>,
-    ) -> Result<NAdamStep<E>, Error> {
-        let lr = Lr.check(self.lr, E::KIND)?;
-        let beta1 = Beta1.check(self.beta1, E::KIND)?;
-        let beta2 = Beta2.check(self.beta2, E::KIND)?;
-        let eps = Eps.check(self.eps, E::KIND)?;
-        let weight_decay = WeightDecay.check(self.weight_decay, E::KIND)?;
-        if step == 0 {
-            return Err(Error::Step);
-        }
-        in_default_mode(|| {
-            let first = one_minus_power(beta1, step);
-            // `1 - β1^(t+1)`, also for the largest step.
-            let next = first + (1.0 - first) * (1.0 - beta1);
-            Ok(NAdamStep {
-                gradient: Gradient::new(intake.into(), self.maximize, 0.0)?,
-                first: Mix::new(beta1),
-                second: Mix::new(beta2),
-                by_average: rounded(Lr, lr, lr * beta1 / next)?,
-                by_gradient: rounded(Lr, lr, lr * (1.0 - beta1) / first)?,
-                correction: E::from_f64(1.0 / one_minus_power(beta2, step).sqrt()),
-                eps: rounded(Eps, eps, eps)?,
-                descent: Descent::new(lr, weight_decay, self.independent)?,
-            })
+    fn coefficients<E: Element>(&self, step: u64, intake: Intake) -> Result<NAdamStep<E>, Error> {
+        let NAdam { lr, beta1, beta2, eps, .. } = *self;
+        let first = one_minus_power(beta1, step);
+        // `1 - β1^(t+1)`, also for the largest step.
+        let next = first + (1.0 - first) * (1.0 - beta1);
+        Ok(NAdamStep {
+            gradient: Gradient::new(intake, self.maximize, 0.0)?,
+            first: Mix::new(beta1),
+            second: Mix::new(beta2),
+            by_average: rounded(Lr, lr, lr * beta1 / next)?,
+            by_gradient: rounded(Lr, lr, lr * (1.0 - beta1) / first)?,
+            correction: E::from_f64(1.0 / one_minus_power(beta2, step).sqrt()),
+            eps: rounded(Eps, eps, eps)?,
+            descent: Descent::new(lr, self.weight_decay, self.independent)?,
         })
     }
 }

@@ -6,7 +6,6 @@ use super::spec::{Hyperparameters, Step};
 use super::terms::{Descent, Formula, Gradient, Intake, rounded};
 use crate::error::Error;
 use crate::number::element::Element;
-use crate::number::float_mode::in_default_mode;
 
 /// Hyperparameters of SGD (`l2`) and SGDW (`weight_decay`).
 ///
@@ -101,30 +100,16 @@ impl Hyperparameters for Sgd {
         Ok(())
     }
 
-    fn at_step<E: Element>(
-        &self,
-        step: u64,
-        intake: impl Into<Intake>,
-    ) -> Result<SgdStep<E>, Error> {
-        let lr = Lr.check(self.lr, E::KIND)?;
-        let momentum = Momentum.check(self.momentum, E::KIND)?;
-        let dampening = Dampening.check(self.dampening, E::KIND)?;
-        let l2 = L2.check(self.l2, E::KIND)?;
-        let weight_decay = WeightDecay.check(self.weight_decay, E::KIND)?;
-        self.check()?;
-        if step == 0 {
-            return Err(Error::Step);
-        }
-        in_default_mode(|| {
-            Ok(SgdStep {
-                gradient: Gradient::new(intake.into(), self.maximize, l2)?,
-                replace: step == 1 || momentum == 0.0,
-                momentum: E::from_f64(momentum),
-                intake: E::from_f64(1.0 - dampening),
-                nesterov: self.nesterov,
-                lr: rounded(Lr, lr, lr)?,
-                descent: Descent::new(lr, weight_decay, self.independent)?,
-            })
+    fn coefficients<E: Element>(&self, step: u64, intake: Intake) -> Result<SgdStep<E>, Error> {
+        let Sgd { lr, momentum, dampening, .. } = *self;
+        Ok(SgdStep {
+            gradient: Gradient::new(intake, self.maximize, self.l2)?,
+            replace: step == 1 || momentum == 0.0,
+            momentum: E::from_f64(momentum),
+            intake: E::from_f64(1.0 - dampening),
+            nesterov: self.nesterov,
+            lr: rounded(Lr, lr, lr)?,
+            descent: Descent::new(lr, self.weight_decay, self.independent)?,
         })
     }
 }

@@ -5,6 +5,7 @@ use super::terms::Intake;
 use crate::array::storage::Storage;
 use crate::error::Error;
 use crate::number::element::Element;
+use crate::number::float_mode::in_default_mode;
 
 /// The hyperparameters of a rule, with their values for one update.
 pub trait Hyperparameters: Copy {
@@ -33,6 +34,14 @@ pub trait Hyperparameters: Copy {
         Ok(())
     }
 
+    /// The coefficients of update number `step`, at least 1, from numbers in range; rules implement
+    /// this, and [`Hyperparameters::at_step`] calls it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Hyperparameter`] for a number whose coefficient is too large for the element type.
+    fn coefficients<E: Element>(&self, step: u64, intake: Intake) -> Result<Self::Step<E>, Error>;
+
     /// The coefficients of update number `step`, counted from 1. `intake` is applied to the
     /// gradients first.
     ///
@@ -43,7 +52,19 @@ pub trait Hyperparameters: Copy {
         &self,
         step: u64,
         intake: impl Into<Intake>,
-    ) -> Result<Self::Step<E>, Error>;
+    ) -> Result<Self::Step<E>, Error> {
+        let mut numbers = *self;
+        for key in Hyperparameter::ALL {
+            if let Some(number) = numbers.number(key) {
+                key.check(*number, E::KIND)?;
+            }
+        }
+        self.check()?;
+        if step == 0 {
+            return Err(Error::Step);
+        }
+        in_default_mode(|| self.coefficients(step, intake.into()))
+    }
 }
 
 /// The coefficients of a rule.

@@ -5,7 +5,6 @@ use super::spec::{Hyperparameters, Step};
 use super::terms::{Formula, Gradient, Intake, rounded};
 use crate::error::Error;
 use crate::number::element::Element;
-use crate::number::float_mode::in_default_mode;
 
 /// A weighted sum of gradients; it has no hyperparameters. The "parameter" of this rule is the sum,
 /// and the weight is the scale of the intake.
@@ -33,19 +32,10 @@ impl Hyperparameters for Sum {
     type Step<E: Element> = SumStep<E>;
 
     /// `intake.scale`, the weight, must be finite and above 0.
-    fn at_step<E: Element>(
-        &self,
-        step: u64,
-        intake: impl Into<Intake>,
-    ) -> Result<SumStep<E>, Error> {
-        let weight = Hyperparameter::Weight.check(intake.into().scale, E::KIND)?;
-        if step == 0 {
-            return Err(Error::Step);
-        }
-        in_default_mode(|| {
-            rounded::<E>(Hyperparameter::Weight, weight, weight)?;
-            Ok(SumStep { gradient: Gradient::new(weight.into(), false, 0.0)?, first: step == 1 })
-        })
+    fn coefficients<E: Element>(&self, step: u64, intake: Intake) -> Result<SumStep<E>, Error> {
+        let weight = Hyperparameter::Weight.check(intake.scale, E::KIND)?;
+        rounded::<E>(Hyperparameter::Weight, weight, weight)?;
+        Ok(SumStep { gradient: Gradient::new(weight.into(), false, 0.0)?, first: step == 1 })
     }
 }
 

@@ -21,11 +21,7 @@ impl Hyperparameters for Swap {
     type Step<E: Element> = SwapStep<E>;
 
     /// Coefficients do not depend on the step.
-    fn at_step<E: Element>(
-        &self,
-        _step: u64,
-        _intake: impl Into<Intake>,
-    ) -> Result<SwapStep<E>, Error> {
+    fn coefficients<E: Element>(&self, _step: u64, _intake: Intake) -> Result<SwapStep<E>, Error> {
         Ok(SwapStep(PhantomData))
     }
 }

@@ -6,7 +6,6 @@ use super::spec::{Hyperparameters, Step};
 use super::terms::{Descent, Formula, Gradient, Intake, Mix, rounded};
 use crate::error::Error;
 use crate::number::element::Element;
-use crate::number::float_mode::in_default_mode;
 
 /// Hyperparameters of a descent along an average of gradients, with `g <- ±scale·g`
 /// and `mix(x, y, β) = β·x + (1-β)·y`:
@@ -54,24 +53,12 @@ impl Hyperparameters for Toy {
         (choice == Maximize).then_some(&mut self.maximize)
     }
 
-    fn at_step<E: Element>(
-        &self,
-        step: u64,
-        intake: impl Into<Intake>,
-    ) -> Result<ToyStep<E>, Error> {
-        let lr = Lr.check(self.lr, E::KIND)?;
-        let momentum = Momentum.check(self.momentum, E::KIND)?;
-        let weight_decay = WeightDecay.check(self.weight_decay, E::KIND)?;
-        if step == 0 {
-            return Err(Error::Step);
-        }
-        in_default_mode(|| {
-            Ok(ToyStep {
-                gradient: Gradient::new(intake.into(), self.maximize, 0.0)?,
-                average: Mix::new(momentum),
-                lr: rounded(Lr, lr, lr)?,
-                descent: Descent::new(lr, weight_decay, false)?,
-            })
+    fn coefficients<E: Element>(&self, step: u64, intake: Intake) -> Result<ToyStep<E>, Error> {
+        Ok(ToyStep {
+            gradient: Gradient::new(intake, self.maximize, 0.0)?,
+            average: Mix::new(self.momentum),
+            lr: rounded(Lr, self.lr, self.lr)?,
+            descent: Descent::new(self.lr, self.weight_decay, false)?,
         })
     }
 }
