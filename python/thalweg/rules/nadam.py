@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING
 
 from thalweg import _core
 from thalweg.groups.rule import Rule
-from thalweg.optimizer import Optimizer
-from thalweg.rules.arguments import default_weight_decay, refuse
+from thalweg.rules.arguments import default_weight_decay
+from thalweg.rules.decoupled import Decoupled
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Sequence
 
-    from thalweg.groups.matching import Match
-    from thalweg.groups.specified import Groups
-    from thalweg.numbers import Number, Real, StateFormat
+    from thalweg.numbers import Real
     from thalweg.rules.arguments import Arrays, NonFinite
 
 __all__ = ["NAdamW", "nadamw"]
 
 
-class NAdamW(Optimizer):
+class NAdamW(Decoupled):
     """Adam with Nesterov's momentum and decoupled weight decay.
 
     The step looks ahead: it has the gradient and the first moment as they will be mixed in the next
@@ -65,31 +62,6 @@ class NAdamW(Optimizer):
     """
 
     rule = Rule.named("NAdamW")
-
-    def __init__(
-        self,
-        params: Any,
-        lr: Number = 1e-3,
-        *,
-        betas: Sequence[Number] = (0.9, 0.999),
-        eps: Number = 1e-8,
-        weight_decay: Number | None = None,
-        independent: bool = False,
-        groups: Groups = (),
-        maximize: bool = False,
-        nonfinite: NonFinite = "raise",
-        state: StateFormat = "full",
-        bfloat16: Match = (),
-        state_dir: str | os.PathLike[str] | None = None,
-        **unsupported: NoReturn,
-    ) -> None:
-        refuse(type(self), unsupported)
-        weight_decay = default_weight_decay(weight_decay, independent)
-        values = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
-        options = {"independent": independent, "maximize": maximize, "nonfinite": nonfinite}
-        self._start(
-            params, groups, values, options, state=state, bfloat16=bfloat16, state_dir=state_dir
-        )
 
 
 def nadamw(
