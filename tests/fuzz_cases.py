@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import thalweg
+from formulas import AVERAGES_OF_SQUARES, FORMULAS, STATE_NAMES
 from fuzz_draw import (
     HALVES,
     REFUSALS,
@@ -36,7 +37,7 @@ from fuzz_draw import (
     same_outside,
     writable,
 )
-from fuzz_narrow import STATE, narrow, numbers, parts
+from fuzz_narrow import narrow, numbers, parts
 from fuzz_update import update
 from thalweg import compact, functional, reference
 from thalweg.groups.group import values_of
@@ -83,21 +84,13 @@ GROUPS: list[Any] = [
 ]
 
 
-CLASSES = (
-    thalweg.AdamW,
-    thalweg.Adam,
-    thalweg.NAdamW,
-    thalweg.RAdamW,
-    thalweg.Lion,
-    thalweg.SGD,
-    thalweg.SGDW,
-)
+CLASSES = [getattr(thalweg, name) for name in FORMULAS]
 FORMATS = ("full", "full", "bfloat16", "compact")
 
 
 def formats(cls: type[thalweg.Optimizer]) -> tuple[str, ...]:
     """Formats of the state of an optimizer."""
-    return FORMATS if "eps" in cls.rule.keys else FORMATS[:3]
+    return FORMATS if any(map(cls.rule.keeps, AVERAGES_OF_SQUARES)) else FORMATS[:3]
 
 
 def is_bits(_: str, array: Any) -> bool:
@@ -129,7 +122,7 @@ def optimizer(draw: Draw, arena: Arena) -> str:
     options |= {"state": state, "bfloat16": declared(draw, params)}
     if draw.chance(0.3):
         options["groups"] = draw.choice(GROUPS)
-    if cls in (thalweg.SGD, thalweg.SGDW):
+    if "momentum" in cls.rule.keys:
         options["momentum"] = draw.number(0.0, 0.9)
     try:
         opt = cls(params, lr=draw.number(1e-3, 0.1), **options)
@@ -236,7 +229,7 @@ def convert(draw: Draw, _: Arena, opt: thalweg.Optimizer) -> Callable[[], None]:
     params = {name: np.array(array) for name, array in opt.params.items()}
     grads = {name: draw.values(array.shape, np.dtype("f4")) for name, array in params.items()}
     options = {"state": draw.choice(formats(type(opt))), "bfloat16": declared(draw, params)}
-    if isinstance(opt, thalweg.SGD | thalweg.SGDW):
+    if "momentum" in opt.rule.keys:
         options["momentum"] = 0.9
     converts = draw.chance(0.8)
 
@@ -252,7 +245,7 @@ def convert(draw: Draw, _: Arena, opt: thalweg.Optimizer) -> Callable[[], None]:
 
 def expect_near(leaf: Any, source: Any) -> None:
     """State equals that which was loaded, decoded exactly and encoded once to nearest."""
-    for key in STATE.keys() & leaf.keys():
+    for key in STATE_NAMES & leaf.keys():
         made = parts(key, numbers(key, source), leaf[key].dtype.char, None)
         kept = source if source[key].dtype == leaf[key].dtype else made
         expect(all(same(leaf[part], kept[part]) for part in made), f"{key} is converted otherwise")

@@ -10,16 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from formulas import AVERAGES_OF_SQUARES, NEVER_NEGATIVE
 from fuzz_draw import HALVES, Arena, Draw, good, odd, readable, writable
 from fuzz_update import Update, judged
 from thalweg import compact
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Container, Sequence
 
-BASE = "exp_avg_sq_base"
-STATE = {"exp_avg": "fH", "exp_avg_sq": "fHB", "momentum_buffer": "fH", "max_exp_avg_sq": "f"}
-"""Characters of the dtypes of state that is computed in float32: H is uint16, B is uint8."""
+BASE = "_base"
 OTHER_TYPES = ("u1", "u2", "i1", "i2", ">i2", "f4", "f8", *HALVES)
 ODD: tuple[Callable[[Draw, Arena, np.ndarray], Any], ...] = (
     *[odd] * 5,
@@ -77,17 +76,23 @@ def patterns(draw: Draw, like: np.ndarray) -> np.ndarray:
     return rng.integers(0, 256, like.nbytes, np.uint8).view(like.dtype).reshape(like.shape)
 
 
+def state_types(name: str, row: Container[str]) -> str:
+    """Characters of the dtypes of state that is computed in float32: H is uint16, B is uint8."""
+    if name in AVERAGES_OF_SQUARES and "grad_avg" not in row:
+        return "fHB"
+    return "fH" if name in ("exp_avg", "momentum_buffer") else "f"
+
+
 def form_of(name: str, row: dict[str, Any]) -> tuple[str, tuple[int, ...]] | None:
     """Dtypes and shape of an array that is written; None if there must be none."""
     p = row["p"]
-    match name:
-        case "p":
-            return p.dtype.char, p.shape
-        case "low":
-            return ("h", p.shape) if p.dtype.char in "eE" else None
-        case "exp_avg_sq_base":
-            return ("B", (-(-p.size // 64),)) if good(row["exp_avg_sq"], types="B") else None
-    return "d" if p.dtype == np.float64 else STATE[name], p.shape
+    if name == "p":
+        return p.dtype.char, p.shape
+    if name == "low":
+        return ("h", p.shape) if p.dtype.char in "eE" else None
+    if name.endswith(BASE):
+        return ("B", (-(-p.size // 64),)) if good(row[name.removesuffix(BASE)], types="B") else None
+    return "d" if p.dtype == np.float64 else state_types(name, row), p.shape
 
 
 class NarrowUpdate(Update):
@@ -95,16 +100,18 @@ class NarrowUpdate(Update):
 
     @classmethod
     def names(cls, states: Sequence[str]) -> tuple[str, ...]:
-        return ("p", "g", *states, *([BASE] if "exp_avg_sq" in states else []), "low")
+        bases = [f"{name}{BASE}" for name in states if name in AVERAGES_OF_SQUARES]
+        return ("p", "g", *states, *bases, "low")
 
     @classmethod
     def row(cls, draw: Draw, states: Sequence[str]) -> dict[str, np.ndarray]:
         size, live = shape(draw), draw.choice((*[np.dtype("f4"), *HALVES] * 2, np.dtype("f8")))
         row = {}
         for name in ("p", *states):
-            char = live.char if name == "p" or live == np.float64 else draw.choice(STATE[name])
+            whole = name == "p" or live == np.float64
+            char = live.char if whole else draw.choice(state_types(name, states))
             x = draw.values(size, np.dtype("f8" if char == "d" else "f4"))
-            row |= parts(name, abs(x) if "sq" in name else x, char, 1)
+            row |= parts(name, abs(x) if name in NEVER_NEGATIVE else x, char, 1)
         row = {name: patterns(draw, a) if draw.chance(0.05) else a for name, a in row.items()}
         return {**row, "g": draw.values(size, draw.gradient_dtype())}
 
@@ -134,7 +141,9 @@ class NarrowUpdate(Update):
         return fits and (array.dtype != np.uint8 or array.flags.c_contiguous)
 
     def expected(self, row: dict[str, Any]) -> dict[str, np.ndarray]:
-        whole = {name: numbers(name, row) for name in row if name not in (BASE, "low")}
+        whole = {
+            name: numbers(name, row) for name in row if name != "low" and not name.endswith(BASE)
+        }
         made = {}
         for name, x in self.applied(whole).items():
             made |= parts(name, x, row[name].dtype.char, self.step)

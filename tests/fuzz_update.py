@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 import thalweg
+from formulas import EPS_MIN, FORMULAS, NEVER_NEGATIVE, STATE_CHOICES, Formula
 from fuzz_draw import (
     REFUSALS,
     Arena,
@@ -22,26 +22,26 @@ from fuzz_draw import (
     same_outside,
     writable,
 )
-from step_sizes import step_sizes
-from thalweg import functional, reference
+from thalweg import functional
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-LIMITS = {np.dtype("f4"): 2.0**64, np.dtype("f8"): 2.0**512}
-EPS_MIN = {np.dtype("f4"): 1e-15, np.dtype("f8"): 1e-120}
-STATES = {
-    "adam": ("exp_avg", "exp_avg_sq", "max_exp_avg_sq"),
-    "adamw": ("exp_avg", "exp_avg_sq", "max_exp_avg_sq"),
-    "nadamw": ("exp_avg", "exp_avg_sq"),
-    "radamw": ("exp_avg", "exp_avg_sq"),
-    "lion": ("exp_avg",),
-    "sgd": ("momentum_buffer",),
-    "sgdw": ("momentum_buffer",),
+FUNCTIONS = {name.lower(): formula for name, formula in FORMULAS.items()}
+OPTIONAL = ("max_exp_avg_sq", "grad_avg", "momentum_buffer")
+USUAL: dict[str, tuple[float, ...]] = {
+    "lr": (1e-3, 0.1, 1.0),
+    "eps": (1e-8, 1e-8, 1e-3),
+    "eps_root": (0.0, 1e-16, 1e-3),
+    "alpha": (0.0, 0.4, 0.99),
+    "l2": (0.0, 0.0, 1e-2, 0.5),
+    "weight_decay": (0.0, 0.0, 1e-2, 0.5),
+    "momentum": (0.0, 0.9, 1.0),
+    "dampening": (0.0, 0.0, 0.5),
+    "lr_decay": (0.0, 0.1),
+    "initial_accumulator_value": (0.0, 0.1),
+    "scale": (1.0, 1.0, 0.5, 1024.0),
 }
-ADAMS = ("adam", "adamw", "nadamw", "radamw")
-DECOUPLED = ("adamw", "nadamw", "radamw", "lion", "sgdw")
-OPTIONAL = ("max_exp_avg_sq", "momentum_buffer")
 
 
 def computed(p: np.ndarray) -> np.dtype[Any]:
@@ -63,33 +63,27 @@ class Update:
 
     @classmethod
     def drawn(cls, draw: Draw, arena: Arena) -> Update:
-        rule = draw.choice(tuple(STATES))
-        states = STATES[rule]
-        if rule in ADAMS:
-            states = states[: draw.choice((2, 2, 3))]
-            numbers = {"beta1": draw.number(0.0, 0.4, 0.9), "beta2": draw.number(0.0, 0.5, 0.999)}
-            numbers["eps"] = draw.number(1e-8, 1e-8, 1e-3)
-        elif rule == "lion":
-            numbers = {"beta1": draw.number(0.0, 0.4, 0.9), "beta2": draw.number(0.0, 0.5, 0.99)}
-        else:
-            numbers = {
-                "momentum": draw.number(0.0, 0.9, 1.0),
-                "dampening": draw.number(0.0, 0.0, 0.5),
-            }
-            still = type(numbers["momentum"]) is float and numbers["momentum"] == 0.0
-            states = () if still and draw.chance(0.5) else states
-        numbers["lr"] = draw.number(1e-3, 0.1, 1.0)
-        numbers["decay"] = draw.number(0.0, 0.0, 1e-2, 0.5)
-        numbers["scale"] = draw.number(1.0, 1.0, 0.5, 1024.0)
+        rule = draw.choice(tuple(FUNCTIONS))
+        formula = FUNCTIONS[rule]
+        numbers = {}
+        for key in (*formula.values, "scale"):
+            if key == "betas":
+                numbers |= {"beta1": draw.number(0.0, 0.4, 0.9)}
+                numbers |= {"beta2": draw.number(0.0, 0.5, 0.99, 0.999)}
+            else:
+                numbers[key] = draw.number(*USUAL[key])
+        still = type(numbers.get("momentum")) is float and numbers["momentum"] == 0.0
+        on = {key: draw.chance(0.3) for key in STATE_CHOICES}
+        on["momentum"] = not still or draw.chance(0.5)
+        states = formula.states(on.get)
         options = {
             "maximize": draw.chance(0.2),
             "nonfinite": draw.choice(("raise", "raise", "skip", "ignore")),
             "threads": draw.choice((None, 1, 2)),
         }
-        if rule in DECOUPLED:
-            options["independent"] = draw.chance(0.3)
-        if rule.startswith("sgd"):
-            options["nesterov"] = draw.chance(0.2)
+        for key in ("independent", "nesterov"):
+            if key in formula.choices:
+                options[key] = draw.chance(0.25)
         single = draw.chance(0.6)
         roles: dict[str, list[Any]] = {name: [] for name in cls.names(states)}
         for _ in range(1 if single else draw.randrange(4)):
@@ -118,7 +112,7 @@ class Update:
         row = {"p": draw.values(shape, dtype), "g": draw.values(shape, draw.gradient_dtype())}
         for name in states:
             array = draw.values(shape, dtype)
-            row[name] = abs(array) if "sq" in name else array
+            row[name] = abs(array) if name in NEVER_NEGATIVE else array
         return row
 
     @classmethod
@@ -137,15 +131,10 @@ class Update:
         return [dict(zip(self.roles, row, strict=True)) for row in columns]
 
     def call(self) -> bool:
-        numbers = dict(self.numbers)
-        arguments: dict[str, Any] = {"lr": numbers["lr"], "scale": numbers["scale"]}
-        arguments["weight_decay" if self.rule in DECOUPLED else "l2"] = numbers["decay"]
-        if "beta1" in numbers:
-            arguments["betas"] = (numbers["beta1"], numbers["beta2"])
-        if "eps" in numbers:
-            arguments["eps"] = numbers["eps"]
-        if "momentum" in numbers:
-            arguments |= {key: numbers[key] for key in ("momentum", "dampening")}
+        arguments = dict(self.numbers)
+        if "beta1" in arguments:
+            arguments["betas"] = (arguments.pop("beta1"), arguments.pop("beta2"))
+        if "momentum" in arguments:
             arguments["momentum_buffer"] = None
         given = {name: row[0] if self.single else row for name, row in self.roles.items()}
         return getattr(functional, self.rule)(
@@ -160,18 +149,19 @@ class Update:
         numbers = self.numbers
         fits = type(self.step) is int and 1 <= self.step < 2**64
         fits &= in_range(numbers["lr"], 0) and in_range(numbers["scale"], 5e-324)
-        if numbers["decay"] is not None or self.rule not in DECOUPLED:
-            fits &= in_range(numbers["decay"], 0)
-        elif self.options["independent"]:
-            return False
-        if "beta1" in numbers:
-            fits &= all(in_range(numbers[key], 0, 1) for key in ("beta1", "beta2"))
-            return fits and in_range(numbers.get("eps", 1.0), 0)
-        keys = ("momentum", "dampening")
-        fits &= all(in_range(numbers[key], 0, 1, closed=True) for key in keys)
-        if fits and self.options["nesterov"]:
+        by_default = "weight_decay" in numbers and numbers["weight_decay"] is None
+        fits &= not (by_default and self.options["independent"])
+        others = numbers.keys() - {"lr", "scale", *(["weight_decay"] if by_default else [])}
+        for key in others:
+            if key in ("momentum", "dampening"):
+                fits &= in_range(numbers[key], 0, 1, closed=True)
+            elif key in ("beta1", "beta2", "alpha"):
+                fits &= in_range(numbers[key], 0, 1)
+            else:
+                fits &= in_range(numbers[key], 0)
+        if fits and self.options.get("nesterov"):
             fits &= numbers["momentum"] > 0 and numbers["dampening"] == 0
-        if fits and numbers["momentum"] != 0:
+        if fits and numbers.get("momentum", 0) != 0:
             fits &= "momentum_buffer" in self.roles
         return fits
 
@@ -195,33 +185,38 @@ class Update:
 
     def _coefficients_fit(self) -> bool:
         """Whether `eps` and the coefficients fit the types of the parameters."""
-        lr, scale = float(self.numbers["lr"]), float(self.numbers["scale"])
-        without_lr = self.options.get("independent", self.rule not in DECOUPLED)
-        coefficients = [scale, self.decay if without_lr else lr * self.decay]
-        eps = float(self.numbers.get("eps", 1.0))
-        if "beta1" in self.numbers:
-            betas = float(self.numbers["beta1"]), float(self.numbers["beta2"])
-            coefficients += [*step_sizes(self.rule, lr, betas, self.step), eps]
-        else:
-            coefficients.append(lr)
+        values = self.values()
+        independent = self.options.get("independent", False)
+        coefficients = self.formula.coefficients(values, self.step, independent=independent)
         with np.errstate(over="ignore"):
             return all(
-                eps >= EPS_MIN[dtype] and np.isfinite(np.array(coefficients, dtype)).all()
+                values.get("eps", 1.0) >= EPS_MIN[dtype]
+                and np.isfinite(np.array([values["scale"], *coefficients], dtype)).all()
                 for dtype in {computed(p) for p in self.roles["p"]} or {np.dtype("f8")}
             )
 
     @property
-    def decay(self) -> float:
-        return 1e-2 if self.numbers["decay"] is None else float(self.numbers["decay"])
+    def formula(self) -> Formula:
+        return FUNCTIONS[self.rule]
+
+    def values(self) -> dict[str, Any]:
+        """The hyperparameters as the reference takes them."""
+        defaults = self.formula.values
+        values = {
+            key: defaults[key] if value is None else float(value)
+            for key, value in self.numbers.items()
+        }
+        if "beta1" in values:
+            values["betas"] = (values.pop("beta1"), values.pop("beta2"))
+        return values
 
     def nonfinite(self) -> int:
         """Number of gradient elements that the rule refuses."""
         count = 0
         for p, g in zip(self.roles["p"], self.roles["g"], strict=True):
             dtype = computed(p)
-            limit = LIMITS[dtype] if self.rule in ADAMS else math.inf
             scaled = abs(dtype.type(self.numbers["scale"])) * abs(g.astype(dtype))
-            count += int(np.sum(~(scaled < dtype.type(limit))))
+            count += int(np.sum(self.formula.refuses(scaled)))
         return count
 
     def expected(self, row: dict[str, Any]) -> dict[str, np.ndarray]:
@@ -230,33 +225,10 @@ class Update:
 
     def applied(self, row: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """The rule, applied to a row that has one type."""
-        numbers, options = self.numbers, self.options
-        decay = {"weight_decay" if self.rule in DECOUPLED else "l2": self.decay}
-        common: dict[str, Any] = {
-            "lr": float(numbers["lr"]),
-            "scale": float(numbers["scale"]),
-            "maximize": options["maximize"],
-            "independent": options.get("independent", False),
-            **decay,
-        }
-        p, g, *state = row.values()
-        if "beta1" in numbers:
-            common["betas"] = (float(numbers["beta1"]), float(numbers["beta2"]))
-        if self.rule == "lion":
-            result = reference.lion(p, g, *state, **common)
-        elif self.rule in ADAMS:
-            common["eps"] = float(numbers["eps"])
-            if self.rule in ("nadamw", "radamw"):
-                define = getattr(reference, self.rule)
-                result = define(p, g, *state, self.step, **common)
-            else:
-                common["max_exp_avg_sq"] = row.get("max_exp_avg_sq")
-                result = reference.adam(p, g, *state[:2], self.step, **common)
-        else:
-            common |= {key: float(numbers[key]) for key in ("momentum", "dampening")}
-            common["nesterov"] = options["nesterov"]
-            buffer = state[0] if state else None
-            result = reference.sgd(p, g, buffer, self.step, **common)
+        p, g, *_ = row.values()
+        state = {name: array for name, array in row.items() if name not in ("p", "g")}
+        choices = {key: self.options.get(key, False) for key in self.formula.choices}
+        result = self.formula.define(p, g, state, self.step, {**self.values(), **choices})
         return dict(zip((name for name in row if name != "g"), result, strict=True))
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from step_sizes import step_sizes
+from formulas import EPS_MIN, FORMULAS
 from thalweg import NonFiniteError, reference
 from thalweg.reference import norms
 
@@ -24,21 +24,6 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, Any]
 Values = dict[str, Any]
-
-ADAM = {"lr": 1e-3, "betas": (0.9, 0.999), "eps": 1e-8}
-SGD = {"lr": None, "momentum": 0.0, "dampening": 0.0}
-DEFAULTS: dict[str, Values] = {
-    "Adam": {**ADAM, "l2": 0.0},
-    "AdamW": {**ADAM, "weight_decay": 1e-2},
-    "NAdamW": {**ADAM, "weight_decay": 1e-2},
-    "RAdamW": {**ADAM, "weight_decay": 1e-2},
-    "Lion": {"lr": 1e-4, "betas": (0.9, 0.99), "weight_decay": 1e-2},
-    "SGD": {**SGD, "l2": 0.0},
-    "SGDW": {**SGD, "weight_decay": 1e-2},
-}
-STRUCTURAL = {"amsgrad": False, "nesterov": False, "independent": False, "maximize": False}
-EPS_MIN = {np.dtype(np.float32): 1e-15, np.dtype(np.float64): 1e-120}
-SQUARE_LIMIT = {np.dtype(np.float32): 2.0**64, np.dtype(np.float64): 2.0**512}
 
 
 class Refused(Exception):  # noqa: N818 - the outcome of an action, not an error of the model
@@ -116,7 +101,7 @@ class Saved:
 
 def check_number(key: str, number: Any) -> float:
     expect(type(number) is float, TypeError)
-    if key == "betas":
+    if key in ("betas", "alpha"):
         fits = 0.0 <= number < 1.0
     elif key in ("momentum", "dampening"):
         fits = 0.0 <= number <= 1.0
@@ -131,13 +116,13 @@ def check_value(rule: str, key: str, value: Any) -> None:
         expect(isinstance(value, str), TypeError)
     elif key == "frozen":
         expect(isinstance(value, bool), TypeError)
-    elif key == "betas" and key in DEFAULTS[rule]:
+    elif key == "betas" and key in FORMULAS[rule].values:
         expect(isinstance(value, tuple), TypeError)
         expect(len(value) == 2, ValueError)
         for beta in value:
             callable(beta) or check_number(key, beta)
     else:
-        expect(key == "lr_scale" or key in DEFAULTS[rule], TypeError)
+        expect(key == "lr_scale" or key in FORMULAS[rule].values, TypeError)
         callable(value) or check_number(key, value)
 
 
@@ -180,11 +165,12 @@ class Model:
         self, rule: str, params: Mapping[str, Array], values: Values, groups: Any, options: Values
     ) -> None:
         expect("weight_decay" in values or not options.get("independent"), TypeError)
-        values = {**DEFAULTS[rule], **values}
+        values = {**FORMULAS[rule].values, **values}
         for key, value in values.items():
             check_value(rule, key, value)
         self.rule = rule
-        self.structural = {key: options.get(key, off) for key, off in STRUCTURAL.items()}
+        self.formula = FORMULAS[rule]
+        self.structural = {key: options.get(key, False) for key in self.formula.choices}
         self.nonfinite = options.get("nonfinite", "raise")
         self.step_count = self.skips = self.consecutive = 0
         self.rebound: set[str] = set()  # parameters that their containers no longer hold
@@ -240,11 +226,7 @@ class Model:
         return {name: values for name, values in applied.items() if not values["frozen"]}
 
     def state_keys(self, values: Values) -> tuple[str, ...]:
-        if self.rule == "Lion":
-            return ("exp_avg",)
-        if "betas" in values:
-            return ("exp_avg", "exp_avg_sq", "max_exp_avg_sq")[: 2 + self.structural["amsgrad"]]
-        return () if values["momentum"] == 0.0 else ("momentum_buffer",)
+        return self.formula.states({**values, **self.structural}.get)
 
     def configure(
         self,
@@ -257,7 +239,7 @@ class Model:
         for name, values in trains.items():
             least = EPS_MIN.get(self.leaves[name].array.dtype, 0.0)
             expect(callable(values.get("eps")) or values.get("eps", 1.0) >= least, ValueError)
-        if self.structural["nesterov"]:
+        if self.structural.get("nesterov"):
             # Group 0 alone and the values of frozen parameters must be valid too.
             for values in [groups[0].values, *(cascade(groups, name) for name in self.leaves)]:
                 expect(values["momentum"] != 0.0, ValueError)
@@ -317,7 +299,7 @@ class Model:
     def delete(self, position: int, key: str) -> None:
         values = self.groups[position].values
         expect(key in values, AttributeError)
-        expect(position or key not in DEFAULTS[self.rule], AttributeError)
+        expect(position or key not in FORMULAS[self.rule].values, AttributeError)
         self._replace(position, {k: value for k, value in values.items() if k != key})
 
     def _replace(self, position: int, values: Values) -> None:
@@ -425,46 +407,24 @@ class Model:
     def _check_coefficients(self, name: str, numbers: Values, scale: float) -> None:
         """Numbers are in range at every step, and finite once rounded to the parameter's type."""
         leaf = self.leaves[name]
-        lr, decay = numbers["lr"], numbers.get("weight_decay", 0.0)
-        rate = decay if self.structural["independent"] else lr * decay
-        factors = [scale, numbers.get("l2", 0.0), rate, numbers.get("eps", 0.0)]
         if "eps" in numbers:
             expect(numbers["eps"] >= EPS_MIN[leaf.array.dtype], ValueError)
-        if "betas" in numbers:
-            factors += step_sizes(self.rule.lower(), lr, numbers["betas"], leaf.step + 1)
-        else:
-            factors.append(lr)
-        if self.structural["nesterov"]:
+        if self.structural.get("nesterov"):
             expect(numbers["momentum"] > 0.0 and numbers["dampening"] == 0.0, ValueError)
-        expect(np.isfinite(np.array(factors).astype(leaf.array.dtype)).all(), ValueError)
+        independent = self.structural.get("independent", False)
+        found = self.formula.coefficients(numbers, leaf.step + 1, independent=independent)
+        expect(np.isfinite(np.array([scale, *found]).astype(leaf.array.dtype)).all(), ValueError)
 
     def _count_refused(self, g: Array, factor: float, max_value: float) -> int:
-        limit = SQUARE_LIMIT[g.dtype] if "eps" in DEFAULTS[self.rule] else math.inf
         taken = reference.clip_value(g.dtype.type(factor) * g, max_value)
-        return int(np.sum(~(np.isfinite(g) & (np.abs(taken) < limit))))
+        return int(np.sum(~np.isfinite(g) | self.formula.refuses(np.abs(taken))))
 
     def _update(self, leaf: Leaf, g: Array, numbers: Values) -> None:
         leaf.step += 1
         options = {**numbers, **self.structural}
         options.pop("state")
-        amsgrad, nesterov = options.pop("amsgrad"), options.pop("nesterov")
-        state = leaf.state
-        if self.rule == "Lion":
-            new = reference.lion(leaf.array, g, state["exp_avg"], **options)
-        elif self.rule in ("NAdamW", "RAdamW"):
-            moments = state["exp_avg"], state["exp_avg_sq"]
-            define = getattr(reference, self.rule.lower())
-            new = define(leaf.array, g, *moments, leaf.step, **options)
-        elif "betas" in numbers:
-            first, second = state["exp_avg"], state["exp_avg_sq"]
-            largest = state["max_exp_avg_sq"] if amsgrad else None
-            new = reference.adam(
-                leaf.array, g, first, second, leaf.step, max_exp_avg_sq=largest, **options
-            )
-        else:
-            buffer = state.get("momentum_buffer")
-            new = reference.sgd(leaf.array, g, buffer, leaf.step, nesterov=nesterov, **options)
-        for array, values in zip([leaf.array, *state.values()], new, strict=True):
+        new = self.formula.define(leaf.array, g, leaf.state, leaf.step, options)
+        for array, values in zip([leaf.array, *leaf.state.values()], new, strict=True):
             array[...] = values
 
     def reset(self, match: Any = None) -> None:

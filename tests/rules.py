@@ -32,8 +32,9 @@ class Rule(NamedTuple):
 
     def arguments(self, options: Options) -> Options:
         """Arguments of the constructor: the typical options, overridden by `options`."""
-        amsgrad = {"amsgrad": True} if "max_exp_avg_sq" in self.state else {}
-        return {**self.typical, **amsgrad, **options}
+        needed = {"max_exp_avg_sq": "amsgrad", "grad_avg": "centered"}
+        choices = {choice: True for name, choice in needed.items() if name in self.state}
+        return {**self.typical, **choices, **options}
 
     def make(self, params: Any, **options: Any) -> thalweg.Optimizer:
         return self.cls(params, **self.arguments(options))
@@ -72,7 +73,16 @@ COMMON = {
 }
 BOTH_BETAS = {**COMMON, "betas": st.tuples(BETAS, BETAS)}
 ADAM = {**BOTH_BETAS, "eps": st.sampled_from([1e-8, 1e-15, 0.1])}
-MOMENTUM = {**COMMON, "momentum": BETAS, "dampening": st.sampled_from([0.0, 1 / 3, 1.0])}
+BELIEF = {**ADAM, "eps_root": st.sampled_from([0.0, 1e-60, 1e-16, 0.1])}
+RMSPROP = {**COMMON, "alpha": BETAS, "eps": ADAM["eps"]}
+ADAGRAD = {
+    **COMMON,
+    "eps": ADAM["eps"],
+    "lr_decay": st.sampled_from([0.0, 1 / 3]),
+    "initial_accumulator_value": st.sampled_from([0.0, 1e-60, 0.1]),
+}
+HELD = {"momentum": BETAS}
+MOMENTUM = {**COMMON, **HELD, "dampening": st.sampled_from([0.0, 1 / 3, 1.0])}
 NESTEROV = {**COMMON, "momentum": BETAS.filter(bool), "nesterov": st.just(value=True)}
 L2 = {"l2": RATES}
 DECAY = {"weight_decay": RATES, "independent": st.booleans()}
@@ -81,6 +91,9 @@ Adam = (thalweg.Adam, functional.adam, reference.adam)
 AdamW = (thalweg.AdamW, functional.adamw, reference.adam)
 NAdamW = (thalweg.NAdamW, functional.nadamw, reference.nadamw)
 RAdamW = (thalweg.RAdamW, functional.radamw, reference.radamw)
+AdaBelief = (thalweg.AdaBelief, functional.adabelief, reference.adabelief)
+RMSprop = (thalweg.RMSprop, functional.rmsprop, reference.rmsprop)
+Adagrad = (thalweg.Adagrad, functional.adagrad, reference.adagrad)
 Lion = (thalweg.Lion, functional.lion, reference.lion)
 SGD = (thalweg.SGD, functional.sgd, reference.sgd)
 SGDW = (thalweg.SGDW, functional.sgdw, reference.sgd)
@@ -88,7 +101,8 @@ moments = ("exp_avg", "exp_avg_sq")
 moments_and_maximum = (*moments, "max_exp_avg_sq")
 buffer = ("momentum_buffer",)
 l2, decay = {"lr": 0.01, "l2": 0.1}, {"lr": 0.01, "weight_decay": 0.1}
-momentum = {"momentum": 0.9, "dampening": 0.1}
+held = {"momentum": 0.9}
+momentum = {**held, "dampening": 0.1}
 nesterov = {"momentum": 0.9, "nesterov": True}
 RULES = {
     "Adam": Rule(*Adam, moments, l2, ADAM | L2),
@@ -97,7 +111,15 @@ RULES = {
     "AMSGradW": Rule(*AdamW, moments_and_maximum, decay, ADAM | DECAY),
     "NAdamW": Rule(*NAdamW, moments, decay, ADAM | DECAY),
     "RAdamW": Rule(*RAdamW, moments, decay, ADAM | DECAY),
+    "AdaBelief": Rule(*AdaBelief, ("exp_avg", "exp_avg_var"), decay, BELIEF | DECAY),
     "Lion": Rule(*Lion, ("exp_avg",), decay, BOTH_BETAS | DECAY),
+    "RMSprop": Rule(*RMSprop, ("square_avg",), l2, RMSPROP | L2),
+    "RMSprop, momentum": Rule(*RMSprop, ("square_avg", *buffer), l2 | held, RMSPROP | HELD | L2),
+    "RMSprop, centered": Rule(*RMSprop, ("square_avg", "grad_avg"), l2, RMSPROP | L2),
+    "RMSprop, both": Rule(
+        *RMSprop, ("square_avg", "grad_avg", *buffer), l2 | held, RMSPROP | HELD | L2
+    ),
+    "Adagrad": Rule(*Adagrad, ("sum",), l2, ADAGRAD | L2),
     "SGD": Rule(*SGD, (), l2, COMMON | L2),
     "SGD, momentum": Rule(*SGD, buffer, l2 | momentum, MOMENTUM | L2),
     "SGD, Nesterov": Rule(*SGD, buffer, l2 | nesterov, NESTEROV | L2),

@@ -75,10 +75,13 @@ def test_public_functions_and_classes_have_examples() -> None:
     missing = [
         f"{module}.{name}"
         for module in (
+            "thalweg.rules.adabelief",
+            "thalweg.rules.adagrad",
             "thalweg.rules.adam",
             "thalweg.rules.lion",
             "thalweg.rules.nadam",
             "thalweg.rules.radam",
+            "thalweg.rules.rmsprop",
             "thalweg.rules.sgd",
             "thalweg.averages.accumulator",
             "thalweg.averages.ema",

@@ -7,13 +7,13 @@ from collections import Counter
 import pytest
 
 import fuzz_cases
-from fuzz_update import STATES
+from fuzz_update import FUNCTIONS
 
 
 @pytest.mark.filterwarnings("ignore::PendingDeprecationWarning")  # np.matrix is an input
 def test_the_first_inputs_find_no_fault() -> None:
-    outcomes = Counter(fuzz_cases.one(number) for number in range(3_000))
-    for kind in [width + rule for width in ("", "narrow ") for rule in STATES]:
+    outcomes = Counter(fuzz_cases.one(number) for number in range(5_000))
+    for kind in [width + rule for width in ("", "narrow ") for rule in FUNCTIONS]:
         for outcome in ("updated", "TypeError", "ValueError"):
             assert outcomes[f"{kind}: {outcome}"] > 10
     for action in ("step", "convert"):

@@ -24,7 +24,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 import thalweg
 from arrays import assert_same_bits, generators, place, readable, types, writable
 from conftest import attached
-from model import DEFAULTS, STRUCTURAL, Model, Refused, Report, Saved, check_value
+from formulas import FORMULAS
+from model import Model, Refused, Report, Saved, check_value
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,6 +52,10 @@ VALUES: dict[str, list[Any]] = {
     "weight_decay": [0.0, 0.1, rising],
     "momentum": [0.0, 0.5, 0.9, 1.0, rising],
     "dampening": [0.0, 0.25, 1.0, warmup],
+    "eps_root": [0.0, 1e-16, 0.1, warmup],
+    "alpha": [0.0, 0.3, 0.99, rising],
+    "lr_decay": [0.0, 0.5, warmup],
+    "initial_accumulator_value": [0.0, 0.1, warmup],
     "frozen": [True, False],
     "name": ["head", "body"],
 }
@@ -120,7 +125,7 @@ class World:
 
 @st.composite
 def worlds(draw: st.DrawFn) -> World:
-    name, tree = draw(st.sampled_from(list(DEFAULTS))), draw(trees)
+    name, tree = draw(st.sampled_from(list(FORMULAS))), draw(trees)
     frozen = draw(st.sampled_from(["nothing", "nothing", "integers", "tied"]))
     groups = []
     if frozen != "nothing":
@@ -128,15 +133,11 @@ def worlds(draw: st.DrawFn) -> World:
         tree = {"body": tree, "ice": np.arange(3) if frozen == "integers" else first}
         groups.append(FROZEN)
     names = list(thalweg.tree.flatten(tree))
-    values = {key: st.sampled_from(VALUES[key]) for key in DEFAULTS[name]}
+    values = {key: st.sampled_from(VALUES[key]) for key in FORMULAS[name].values}
     keys = {key: st.sampled_from(VALUES[key]) for key in (*values, "lr_scale", "frozen", "name")}
     specification = st.fixed_dictionaries({"match": matches(names)}, optional=keys)
     lr = {"lr": values.pop("lr")}
-    needs = {"amsgrad": "eps", "nesterov": "momentum", "independent": "weight_decay"}
-    options = [key for key in STRUCTURAL if needs.get(key, key) in (key, *values)]
-    if name in ("NAdamW", "RAdamW"):
-        options.remove("amsgrad")
-    optional = dict.fromkeys(options, st.just(value=True))
+    optional = dict.fromkeys(FORMULAS[name].choices, st.just(value=True))
     nonfinite = {"nonfinite": st.sampled_from(["raise", "skip", "ignore"])}
     chosen = draw(st.fixed_dictionaries(nonfinite, optional=optional))
     if "nesterov" in chosen:
@@ -375,7 +376,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(data=st.data())
     def set_a_value(self, data: st.DataObject) -> None:
-        key = data.draw(st.sampled_from([*DEFAULTS[self.model.rule], "lr_scale", "name"]))
+        key = data.draw(st.sampled_from([*FORMULAS[self.model.rule].values, "lr_scale", "name"]))
         self.edit(data.draw(self.positions()), key, data.draw(st.sampled_from(VALUES[key])))
 
     @rule(data=st.data(), wrong=st.sampled_from(WRONG_VALUES))

@@ -9,7 +9,8 @@ import pytest
 
 import thalweg
 from arrays import Array, assert_same_bits, machine
-from model import STRUCTURAL, Model
+from formulas import FORMULAS
+from model import Model
 from rules import RULES, Options
 from thalweg import reference
 
@@ -36,8 +37,18 @@ CASES: list[tuple[str, Options]] = [
     ("NAdamW", {"lr": 0.01, "betas": (0.3, rising), "weight_decay": 0.1, "independent": True}),
     ("RAdamW", {"lr": warmup, "weight_decay": 0.1}),
     ("RAdamW", {"lr": 0.01, "betas": (0.3, lambda t: 1 - 0.3 / t), "weight_decay": 0.01}),
+    ("AdaBelief", {"lr": warmup, "weight_decay": 0.1}),
+    (
+        "AdaBelief",
+        {"lr": 0.01, "betas": (0.3, rising), "eps_root": warmup, "weight_decay": 0.1},
+    ),
     ("Lion", {"lr": warmup, "weight_decay": 0.1}),
     ("Lion", {"lr": 0.01, "betas": (0.3, rising), "weight_decay": warmup, "independent": True}),
+    ("RMSprop", {"lr": warmup, "l2": 0.1}),
+    ("RMSprop, momentum", {"lr": 0.01, "alpha": 0.3, "momentum": rising, "maximize": True}),
+    ("RMSprop, centered", {"lr": warmup, "alpha": rising, "eps": 1e-6}),
+    ("RMSprop, both", {"lr": 0.01, "momentum": 0.5, "l2": warmup}),
+    ("Adagrad", {"lr": warmup, "lr_decay": 0.1, "initial_accumulator_value": 0.1}),
     ("SGD", {"lr": warmup, "l2": 0.1, "maximize": True}),
     ("SGD, momentum", {"lr": 0.1, "momentum": rising, "dampening": warmup, "l2": 0.01}),
     ("SGD, Nesterov", {"lr": warmup, "momentum": 0.9, "nesterov": True}),
@@ -82,8 +93,9 @@ def test_steps_equal_the_reference(name: str, options: Options, threads: int, le
     tree = make_params(rng)
     params = thalweg.tree.flatten(tree)
     values = rule.arguments(options)
-    choices = {key: values.pop(key) for key in STRUCTURAL.keys() & values.keys()}
-    model = Model(rule.cls.__name__, params, values, [], choices)
+    choices = FORMULAS[rule.cls.__name__].choices
+    chosen = {key: values.pop(key) for key in choices if key in values}
+    model = Model(rule.cls.__name__, params, values, [], chosen)
     optimizer = rule.make(tree, **options)
     with machine(level, threads):
         for max_norm, scale, without in STEPS:

@@ -26,16 +26,16 @@ struct Kernel {
 }
 
 /// A rule is compiled for each element type; rules that train again, with norms in the same pass.
-/// Adam, NAdam, SGD and Lion are compiled twice as often, for usual coefficients and for any; Adam with
-/// usual ones of `f32` also for narrow arrays, which are decoded and encoded as integers: `f32`
+/// Adam, NAdam, SGD and Lion are compiled twice as often, for usual coefficients and for any; RMSprop
+/// for one, two and three state arrays; Adam with usual coefficients of `f32` also for narrow arrays, which are decoded and encoded as integers: `f32`
 /// parameters and gradients, and `bfloat16` parameters with gradients of either type, these also with
 /// `f32` moments.
 const KERNELS: [Kernel; 10] = [
     Kernel {
-        name: "Adam, AMSGrad, NAdam, f32",
+        name: "Adam, AMSGrad, NAdam, AdaBelief, RMSprop, Adagrad, f32",
         has: &["sqrtps", "divps"],
         lacks: &["paddd"],
-        count: 12,
+        count: 22,
     },
     Kernel {
         name: "Adam, bfloat16 weights or moments",
@@ -49,7 +49,12 @@ const KERNELS: [Kernel; 10] = [
         lacks: &[],
         count: 3,
     },
-    Kernel { name: "Adam, AMSGrad, NAdam, f64", has: &["sqrtpd", "divpd"], lacks: &[], count: 12 },
+    Kernel {
+        name: "Adam, AMSGrad, NAdam, AdaBelief, RMSprop, Adagrad, f64",
+        has: &["sqrtpd", "divpd"],
+        lacks: &[],
+        count: 22,
+    },
     Kernel {
         name: "SGD, momentum, Lion, decay, average, f32",
         has: &["subps"],

@@ -1,6 +1,7 @@
 """AdamW for NumPy: in place, SIMD, multi-threaded, the same bits everywhere.
 
-`AdamW`, `Adam`, `NAdamW`, `RAdamW`, `Lion`, `SGDW` and `SGD` train trees of NumPy arrays.
+`AdamW`, `Adam`, `NAdamW`, `RAdamW`, `AdaBelief`, `Lion`, `RMSprop`, `Adagrad`, `SGDW` and `SGD`
+train trees of NumPy arrays.
 `functional` has the same updates for tools that keep their own state. `schedule` has
 hyperparameters that are functions of the step. `compact` has the encodings of smaller state,
 `convert` exchanges state with torch and optax. `reference` defines the bits in plain NumPy.
@@ -30,10 +31,13 @@ from thalweg.groups.group import Group
 from thalweg.groups.ready import layerwise_lr, no_decay
 from thalweg.mapped.params import map_params
 from thalweg.optimizer import Optimizer
+from thalweg.rules.adabelief import AdaBelief
+from thalweg.rules.adagrad import Adagrad
 from thalweg.rules.adam import Adam, AdamW
 from thalweg.rules.lion import Lion
 from thalweg.rules.nadam import NAdamW
 from thalweg.rules.radam import RAdamW
+from thalweg.rules.rmsprop import RMSprop
 from thalweg.rules.sgd import SGD, SGDW
 from thalweg.state.report import LoadReport
 from thalweg.weight_decay import AveragingTime, averaging_time, normalized_decay
@@ -43,6 +47,8 @@ __all__ = [
     "SGD",
     "SGDW",
     "Accumulator",
+    "AdaBelief",
+    "Adagrad",
     "Adam",
     "AdamW",
     "AveragingTime",
@@ -56,6 +62,7 @@ __all__ = [
     "NonFiniteError",
     "Optimizer",
     "RAdamW",
+    "RMSprop",
     "StepReport",
     "TensorStats",
     "UnlockedWarning",

@@ -11,16 +11,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from thalweg import _core
+from thalweg.rules.adabelief import adabelief
+from thalweg.rules.adagrad import adagrad
 from thalweg.rules.adam import adam, adamw
 from thalweg.rules.lion import lion
 from thalweg.rules.nadam import nadamw
 from thalweg.rules.radam import radamw
+from thalweg.rules.rmsprop import rmsprop
 from thalweg.rules.sgd import sgd, sgdw
 
 if TYPE_CHECKING:
     from thalweg.numbers import Real
 
 __all__ = [
+    "adabelief",
+    "adagrad",
     "adam",
     "adamw",
     "clip_by_global_norm",
@@ -29,6 +34,7 @@ __all__ = [
     "lion",
     "nadamw",
     "radamw",
+    "rmsprop",
     "sgd",
     "sgdw",
 ]

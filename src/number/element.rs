@@ -50,6 +50,8 @@ pub trait Element:
     const ZERO: Self;
     /// Infinity.
     const INFINITY: Self;
+    /// The largest finite number.
+    const MAX: Self;
     /// Magnitudes below which numbers count as zero.
     const FLOORS: Floors<Self>;
     /// The smallest power of two whose square overflows.
@@ -122,6 +124,7 @@ macro_rules! element {
         impl Element for $float {
             const ZERO: Self = 0.0;
             const INFINITY: Self = $float::INFINITY;
+            const MAX: Self = $float::MAX;
             const FLOORS: Floors<Self> = Floors {
                 tiny: exp2($tiny) as $float,
                 grad: exp2($grad) as $float,

@@ -21,7 +21,7 @@ use crate::model::tree::{Leaves, flatten};
 use crate::step::keywords::limit;
 use crate::values::hyper::{flag, number_of_threads, real, representation, set, text, whole};
 use thalweg::array::layout::Order;
-use thalweg::array::pointer::{ARRAYS, GRADIENT, PARAMETER, Pointer};
+use thalweg::array::pointer::{ARRAYS, GRADIENT, MAX_STATE, PARAMETER, Pointer};
 use thalweg::error::{Error, Quoted};
 use thalweg::machine::fork;
 use thalweg::machine::levels::Level;
@@ -67,16 +67,24 @@ pub fn apply(
     };
     let mut arguments = Vec::with_capacity(ARRAYS + 1);
     arguments.extend([("p", Slot::Parameter, p), ("g", Slot::Gradient, g)]);
-    for (number, (spec, array)) in rule.state.iter().zip(&state).enumerate() {
+    let mut given = Vec::with_capacity(MAX_STATE);
+    for (spec, array) in rule.state.iter().zip(&state) {
         if array.is_none() && spec.when != When::Always {
             check_dispensable(*spec, numbers)?;
-            break;
+        } else {
+            given.push((spec, array));
         }
-        arguments.push((spec.name, Slot::State(spec.content, number), array));
+    }
+    let has_mean = given.iter().any(|(spec, _)| spec.content == Content::Mean);
+    for (number, (spec, array)) in given.into_iter().enumerate() {
+        // An average of squares is as exact as the average whose square is subtracted from it.
+        let square = has_mean && spec.content == Content::Square;
+        let content = if square { Content::Mean } else { spec.content };
+        arguments.push((spec.name, Slot::State(content, number), array));
     }
     let none = py.None().into_bound(py);
     if let Some(spec) = rule.state.iter().find(|spec| spec.content == Content::Square) {
-        arguments.push((spec.base, Slot::Bases, bases.unwrap_or(&none)));
+        arguments.push((spec.base, Slot::Bases(spec.name), bases.unwrap_or(&none)));
     }
     arguments.push((LOW, Slot::Low, low.unwrap_or(&none)));
     let call = Call { numbers, step, scale, policy, threads };

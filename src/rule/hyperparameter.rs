@@ -39,14 +39,22 @@ named! {
         Beta2 "betas[1]",
         /// Added to the root of the second moment; at least 1e-15 (`f32`) or 1e-120 (`f64`).
         Eps "eps",
+        /// Added to AdaBelief's average of squared deviations at each step, at least 0.
+        EpsRoot "eps_root",
+        /// Decay of RMSprop's averages, in `[0, 1)`.
+        Alpha "alpha",
         /// Penalty `l2·Σp²/2` added to the loss, at least 0.
         L2 "l2",
         /// Decoupled weight decay, at least 0.
         WeightDecay "weight_decay",
-        /// SGD momentum, in `[0, 1]`.
+        /// Momentum of SGD and RMSprop, in `[0, 1]`.
         Momentum "momentum",
         /// SGD dampening, in `[0, 1]`.
         Dampening "dampening",
+        /// Decay of Adagrad's learning rate, at least 0.
+        LrDecay "lr_decay",
+        /// Adagrad's sum before the first update, at least 0.
+        InitialAccumulatorValue "initial_accumulator_value",
         /// Factor on the gradients, above 0.
         Scale "scale",
         /// Factor on a gradient that is added to a sum, above 0.
@@ -61,6 +69,8 @@ named! {
         Amsgrad "amsgrad",
         /// Nesterov's form of momentum.
         Nesterov "nesterov",
+        /// Subtract the square of the average gradient from the average of squares.
+        Centered "centered",
         /// Decay by `weight_decay` itself, not by `lr·weight_decay`.
         Independent "independent",
         /// Ascend instead of descend.
@@ -71,7 +81,8 @@ named! {
 }
 
 use Hyperparameter::{
-    Beta1, Beta2, Dampening, Decay, Eps, L2, Lr, LrScale, Momentum, Scale, Weight, WeightDecay,
+    Alpha, Beta1, Beta2, Dampening, Decay, Eps, EpsRoot, InitialAccumulatorValue, L2, Lr, LrDecay,
+    LrScale, Momentum, Scale, Weight, WeightDecay,
 };
 
 impl Hyperparameter {
@@ -86,8 +97,12 @@ impl Hyperparameter {
     /// Returns `value` if it is finite and in range; the range of `eps` depends on `kind`.
     pub fn check(self, value: f64, kind: Kind) -> Result<f64, Error> {
         let (fits, allowed) = match self {
-            Lr | LrScale | L2 | WeightDecay => (value >= 0.0, "finite and at least 0"),
-            Beta1 | Beta2 | Decay => ((0.0..1.0).contains(&value), "at least 0 and less than 1"),
+            Lr | LrScale | L2 | WeightDecay | EpsRoot | LrDecay | InitialAccumulatorValue => {
+                (value >= 0.0, "finite and at least 0")
+            }
+            Beta1 | Beta2 | Alpha | Decay => {
+                ((0.0..1.0).contains(&value), "at least 0 and less than 1")
+            }
             Momentum | Dampening => ((0.0..=1.0).contains(&value), "from 0 to 1"),
             Scale | Weight => (value > 0.0, "finite and greater than 0"),
             Eps => (

@@ -6,12 +6,15 @@
 //! each rounded once. The coefficients implement [`Formula`], the update of one element. All loops,
 //! threads, CPU levels and strides are generic over that function.
 
+mod adabelief;
+mod adagrad;
 mod adam;
 mod average;
 mod decay;
 mod hyperparameter;
 mod lion;
 mod nadam;
+mod rmsprop;
 mod sgd;
 mod spec;
 mod sum;
@@ -20,12 +23,15 @@ mod terms;
 #[cfg(feature = "toys")]
 mod toy;
 
+pub use adabelief::{AdaBelief, AdaBeliefStep};
+pub use adagrad::{Adagrad, AdagradStep};
 pub use adam::{Adam, AdamStep};
 pub use average::{Average, AverageStep};
 pub use decay::{Decay, DecayStep};
 pub use hyperparameter::{Choice, Hyperparameter};
 pub use lion::{Lion, LionStep};
 pub use nadam::{NAdam, NAdamStep};
+pub use rmsprop::{RmsProp, RmsPropStep};
 pub use sgd::{Sgd, SgdStep};
 use spec::Step as _;
 pub use spec::{COMPACT_MIN, Content, Format, Hyperparameters, StateSpec, When};
@@ -38,7 +44,7 @@ pub use toy::{Toy, ToyStep};
 use crate::array::pointer::MAX_STATE;
 use crate::error::Error;
 use crate::number::element::{Element, Kind};
-use Choice::{Amsgrad, BiasCorrection, Independent, Maximize, Nesterov};
+use Choice::{Amsgrad, BiasCorrection, Centered, Independent, Maximize, Nesterov};
 use Hyperparameter as H;
 use When::{Always, Chosen, Nonzero};
 
@@ -294,6 +300,22 @@ rules! {
     NAdam: NAdamStep { 2 } trains {
         "NAdamW" [H::Lr, H::Beta1, H::Beta2, H::Eps, H::WeightDecay] [Independent, Maximize]
             ["exp_avg" Average Always, "exp_avg_sq" Square Always];
+    }
+    /// AdaBelief.
+    AdaBelief: AdaBeliefStep { 2 } trains {
+        "AdaBelief" [H::Lr, H::Beta1, H::Beta2, H::Eps, H::EpsRoot, H::WeightDecay]
+            [Independent, Maximize] ["exp_avg" Average Always, "exp_avg_var" Square Always];
+    }
+    /// RMSprop; with further state arrays it is centered or has momentum.
+    RmsProp: RmsPropStep { 1 2 3 } trains {
+        "RMSprop" [H::Lr, H::Alpha, H::Eps, H::L2, H::Momentum] [Centered, Maximize]
+            ["square_avg" Square Always, "grad_avg" Mean Chosen(Centered),
+                "momentum_buffer" Average Nonzero(H::Momentum)];
+    }
+    /// Adagrad.
+    Adagrad: AdagradStep { 1 } trains {
+        "Adagrad" [H::Lr, H::Eps, H::L2, H::LrDecay, H::InitialAccumulatorValue] [Maximize]
+            ["sum" Sum Always];
     }
     /// Lion.
     Lion: LionStep { 1 } trains {

@@ -98,6 +98,11 @@ pub enum Content {
     Square,
     /// A running maximum. It would keep the largest error of an average that is dithered.
     Maximum,
+    /// An average whose square is subtracted from an average of squares. If both are dithered, the
+    /// difference is mostly error.
+    Mean,
+    /// A sum, in which errors of dither would add up.
+    Sum,
 }
 
 impl Content {
@@ -107,7 +112,7 @@ impl Content {
         let narrow = match self {
             Content::Average => storage == Storage::Dithered,
             Content::Square => matches!(storage, Storage::Dithered | Storage::E5M3),
-            Content::Maximum => false,
+            Content::Maximum | Content::Mean | Content::Sum => false,
         };
         storage == whole || narrow && whole == Storage::F32
     }
@@ -149,7 +154,7 @@ impl Format {
             (Format::Compact, Content::Square) => Storage::E5M3,
             (Format::Bfloat16, Content::Square) => Storage::Dithered,
             (Format::Bfloat16 | Format::Compact, Content::Average) => Storage::Dithered,
-            (Format::Full, _) | (_, Content::Maximum) => whole,
+            (Format::Full, _) | (_, Content::Maximum | Content::Mean | Content::Sum) => whole,
         }
     }
 }

@@ -23,6 +23,19 @@ RULES: dict[str, tuple[Callable[[Any], Any], Callable[[Any], thalweg.Optimizer]]
             params, lr=0.01, betas=(0.8, 0.99), eps=1e-6, weight_decay=0.1
         ),
     ),
+    "adabelief": (
+        lambda lr: optax.chain(
+            optax.adabelief(lr, b1=0.8, b2=0.99, eps=1e-6, eps_root=1e-4),
+            optax.add_decayed_weights(-0.1 * lr),
+        ),
+        lambda params: thalweg.AdaBelief(
+            params, lr=0.01, betas=(0.8, 0.99), eps=1e-6, eps_root=1e-4, weight_decay=0.1
+        ),
+    ),
+    "adabelief, defaults": (
+        lambda lr: optax.adabelief(lr, eps=1e-15),
+        lambda params: thalweg.AdaBelief(params, lr=0.01, weight_decay=0.0),
+    ),
     "lion": (
         lambda lr: optax.lion(lr, b1=0.8, b2=0.95, weight_decay=0.1),
         lambda params: thalweg.Lion(params, lr=0.01, betas=(0.8, 0.95), weight_decay=0.1),

@@ -21,6 +21,30 @@ RULES: dict[str, tuple[Callable[[Any], Any], Callable[[Any], thalweg.Optimizer]]
         ),
         lambda params: thalweg.RAdamW(params, lr=0.01, betas=(0.8, 0.99), weight_decay=0.1),
     ),
+    "rmsprop": (
+        lambda ps: torch.optim.RMSprop(ps, lr=0.01, weight_decay=0.1),
+        lambda params: thalweg.RMSprop(params, lr=0.01, l2=0.1),
+    ),
+    "rmsprop, momentum": (
+        lambda ps: torch.optim.RMSprop(ps, lr=0.01, alpha=0.9, momentum=0.8, eps=1e-6),
+        lambda params: thalweg.RMSprop(params, lr=0.01, alpha=0.9, momentum=0.8, eps=1e-6),
+    ),
+    "rmsprop, centered, momentum": (
+        lambda ps: torch.optim.RMSprop(ps, alpha=0.9, momentum=0.8, centered=True, maximize=True),
+        lambda params: thalweg.RMSprop(
+            params, alpha=0.9, momentum=0.8, centered=True, maximize=True
+        ),
+    ),
+    "adagrad": (
+        lambda ps: torch.optim.Adagrad(ps, lr=0.1, weight_decay=0.1),
+        lambda params: thalweg.Adagrad(params, lr=0.1, l2=0.1),
+    ),
+    "adagrad, decay of the rate, a sum that begins above 0": (
+        lambda ps: torch.optim.Adagrad(ps, lr_decay=0.1, initial_accumulator_value=0.3, eps=1e-6),
+        lambda params: thalweg.Adagrad(
+            params, lr_decay=0.1, initial_accumulator_value=0.3, eps=1e-6
+        ),
+    ),
     "radam, never rectified": (
         lambda ps: torch.optim.RAdam(ps, lr=0.01, betas=(0.9, 0.6)),
         lambda params: thalweg.RAdamW(params, lr=0.01, betas=(0.9, 0.6), weight_decay=0.0),

@@ -11,12 +11,17 @@ from thalweg.errors import check_flag
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["STATE_NAMES", "Rule", "structural"]
+__all__ = ["STATE_NAMES", "Rule", "rules_with", "structural"]
 
 TABLE = _core.rules()
 
 STATE_NAMES = tuple(dict.fromkeys(name for _, _, state in TABLE.values() for name, _ in state))
 """Names of the state arrays of all rules."""
+
+
+def rules_with(key: str) -> list[str]:
+    """Names of the rules that have a hyperparameter."""
+    return [name for name, (keys, _, _) in TABLE.items() if key in keys]
 
 
 def structural(options: Mapping[str, Any]) -> dict[str, Any]:

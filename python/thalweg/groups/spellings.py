@@ -18,6 +18,7 @@ SPELLINGS = {
     **dict.fromkeys(("learning_rate", "learning_rate_init", "base_lr", "step_size"), "lr"),
     **dict.fromkeys(("b1", "b2", "beta1", "beta2", "beta_1", "beta_2"), "betas"),
     "epsilon": "eps",
+    **dict.fromkeys(("rho", "decay_rate"), "alpha"),
     "wd": "weight_decay",
     "nesterovs_momentum": "nesterov",
     **dict.fromkeys(("state_dtype", "moment_dtype", "mu_dtype", "optim_bits"), "state"),

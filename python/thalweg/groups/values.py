@@ -9,6 +9,7 @@ import numpy as np
 
 from thalweg import _core
 from thalweg.errors import check_flag, did_you_mean, typed
+from thalweg.groups.rule import rules_with
 from thalweg.groups.spellings import SPELLINGS
 from thalweg.schedule.base import Schedule
 
@@ -22,11 +23,12 @@ __all__ = [
     "check_number",
     "check_value",
     "native",
+    "other_decay",
     "resolve",
     "unknown_argument",
 ]
 
-DECAYS = {"weight_decay": "AdamW, NAdamW, RAdamW, SGDW and Lion", "l2": "Adam and SGD"}
+DECAYS = ("weight_decay", "l2")
 
 GROUP_KEYS = ("lr_scale", "frozen", "name", "state")
 
@@ -79,10 +81,16 @@ def unknown_argument(rule: Rule, key: str, known: Sequence[str]) -> str:
 def _unknown(rule: Rule, key: str, known: Sequence[str]) -> str:
     message = f"{rule.name} has no {key!r}"
     if key in DECAYS:
-        return f"{message}: its decay is {rule.decay!r}; {key!r} is for {DECAYS[key]}"
+        return f"{message}: {other_decay(rule, key)}"
     ours = SPELLINGS.get(key, "")
     hint = did_you_mean(ours if ours in known else str(key), known)
     return f"{message}; it has {', '.join(known)}{hint}"
+
+
+def other_decay(rule: Rule, key: str) -> str:
+    """The part of a message about a kind of decay that the rule lacks."""
+    *others, last = rules_with(key)
+    return f"its decay is {rule.decay!r}; {key!r} is for {', '.join(others)} and {last}"
 
 
 def check_number(key: str, value: Any) -> Kept:

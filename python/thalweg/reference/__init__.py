@@ -21,13 +21,27 @@ Four rules define the bits:
 """
 
 from thalweg.reference.norms import clip_factor, global_norm, tensor_stats
-from thalweg.reference.rules import accumulate, adam, average, decay, lion, nadamw, radamw, sgd
+from thalweg.reference.rules import (
+    accumulate,
+    adabelief,
+    adagrad,
+    adam,
+    average,
+    decay,
+    lion,
+    nadamw,
+    radamw,
+    rmsprop,
+    sgd,
+)
 from thalweg.reference.terms import FLOORS, Floors, clip_value, flush, mix, one_minus_power
 
 __all__ = [
     "FLOORS",
     "Floors",
     "accumulate",
+    "adabelief",
+    "adagrad",
     "adam",
     "average",
     "clip_factor",
@@ -40,6 +54,7 @@ __all__ = [
     "nadamw",
     "one_minus_power",
     "radamw",
+    "rmsprop",
     "sgd",
     "tensor_stats",
 ]

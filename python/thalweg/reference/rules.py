@@ -12,7 +12,19 @@ from thalweg.reference.terms import FLOORS, descend, flush, gradient, mix, one_m
 if TYPE_CHECKING:
     from thalweg.reference.terms import Array
 
-__all__ = ["accumulate", "adam", "average", "decay", "lion", "nadamw", "radamw", "sgd"]
+__all__ = [
+    "accumulate",
+    "adabelief",
+    "adagrad",
+    "adam",
+    "average",
+    "decay",
+    "lion",
+    "nadamw",
+    "radamw",
+    "rmsprop",
+    "sgd",
+]
 
 
 def adam(
@@ -184,6 +196,155 @@ def radamw(
     else:
         change = real(lr / first) * m / (np.sqrt(v) * real(0.0) + real(1.0))
     return descend(p, change, weight_decay if independent else lr * weight_decay), m, v
+
+
+def adabelief(
+    p: Array,
+    g: Array,
+    exp_avg: Array,
+    exp_avg_var: Array,
+    step: int,
+    *,
+    lr: float,
+    betas: tuple[float, float] = (0.9, 0.999),
+    eps: float = 1e-15,
+    eps_root: float = 1e-16,
+    weight_decay: float = 0.0,
+    independent: bool = False,
+    maximize: bool = False,
+    scale: float = 1.0,
+    max_value: float = math.inf,
+) -> tuple[Array, ...]:
+    """One AdaBelief update. The other parameters are those of `adam`.
+
+    Returns
+    -------
+    tuple of ndarray
+        New ``p, exp_avg, exp_avg_var``.
+
+    References
+    ----------
+    Zhuang et al., *AdaBelief Optimizer: Adapting Stepsizes by the Belief in Observed Gradients*,
+    algorithm 2.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> p, m, s = adabelief(np.ones(1), np.full(1, 0.5), np.zeros(1), np.zeros(1), 1, lr=0.1)
+    >>> float(p[0].round(4))
+    0.8889
+    """
+    real, floors = p.dtype.type, FLOORS[p.dtype]
+    g = gradient(p, g, scale=scale, max_value=max_value, maximize=maximize, l2=0.0)
+    m = mix(flush(exp_avg, floors.average), g, betas[0])
+    h = flush(g - m, floors.square)
+    s = mix(flush(exp_avg_var, floors.average_sq), h * h, betas[1])
+    s = s + flush(real(eps_root), floors.average_sq)
+    first, second = (one_minus_power(beta, step) for beta in betas)
+    step_size, correction = real(lr / first), real(1.0 / math.sqrt(second))
+    change = step_size * m / (np.sqrt(s) * correction + real(eps))
+    return descend(p, change, weight_decay if independent else lr * weight_decay), m, s
+
+
+def rmsprop(
+    p: Array,
+    g: Array,
+    square_avg: Array,
+    *,
+    lr: float,
+    alpha: float = 0.99,
+    eps: float = 1e-8,
+    l2: float = 0.0,
+    momentum: float = 0.0,
+    grad_avg: Array | None = None,
+    momentum_buffer: Array | None = None,
+    maximize: bool = False,
+    scale: float = 1.0,
+    max_value: float = math.inf,
+) -> tuple[Array, ...]:
+    """One RMSprop update, centered with a `grad_avg`, with momentum with a `momentum_buffer`.
+
+    The other parameters are those of `adam`; the step does not matter.
+
+    Returns
+    -------
+    tuple of ndarray
+        New ``p, square_avg`` and, if they are given, ``grad_avg`` and ``momentum_buffer``.
+
+    References
+    ----------
+    Tieleman and Hinton, *Neural Networks for Machine Learning*, lecture 6.5; Graves, *Generating
+    Sequences With Recurrent Neural Networks*, equations 38 to 41.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> p, v = rmsprop(np.ones(1), np.full(1, 0.5), np.zeros(1), lr=0.01)
+    >>> float(p[0].round(4))
+    0.9
+    """
+    real, floors = p.dtype.type, FLOORS[p.dtype]
+    g = gradient(p, g, scale=scale, max_value=max_value, maximize=maximize, l2=l2)
+    h = flush(g, floors.square)
+    v = mix(flush(square_avg, floors.average_sq), h * h, alpha)
+    new, variance = [v], v
+    if grad_avg is not None:
+        a = mix(flush(grad_avg, floors.average), g, alpha)
+        new.append(a)
+        a = flush(a, floors.square)
+        variance = v - a * a
+        variance = np.where(variance < 0.0, real(0.0), variance)
+    b = g / (np.sqrt(variance) + real(eps))
+    if momentum_buffer is not None:
+        b = real(momentum) * flush(momentum_buffer, floors.average) + b
+        new.append(b)
+    return p - real(lr) * b, *new
+
+
+def adagrad(
+    p: Array,
+    g: Array,
+    sum: Array,  # noqa: A002 - the name of the state array
+    step: int,
+    *,
+    lr: float,
+    eps: float = 1e-10,
+    l2: float = 0.0,
+    lr_decay: float = 0.0,
+    initial_accumulator_value: float = 0.0,
+    maximize: bool = False,
+    scale: float = 1.0,
+    max_value: float = math.inf,
+) -> tuple[Array, ...]:
+    """One Adagrad update. The other parameters are those of `adam`.
+
+    At step 1, `initial_accumulator_value` takes the place of `sum`.
+
+    Returns
+    -------
+    tuple of ndarray
+        New ``p, sum``.
+
+    References
+    ----------
+    Duchi, Hazan and Singer, *Adaptive Subgradient Methods for Online Learning and Stochastic
+    Optimization*, figure 1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> p, s = adagrad(np.ones(1), np.full(1, 0.5), np.zeros(1), 1, lr=0.1)
+    >>> float(p[0].round(4)), float(s[0])
+    (0.9, 0.25)
+    """
+    real, floors = p.dtype.type, FLOORS[p.dtype]
+    g = gradient(p, g, scale=scale, max_value=max_value, maximize=maximize, l2=l2)
+    h = flush(g, floors.square)
+    s = real(initial_accumulator_value) if step == 1 else sum
+    s = flush(s, floors.average_sq) + h * h
+    s = np.where(s > np.finfo(real).max, np.finfo(real).max, s)
+    step_size = real(lr / (1.0 + float(step - 1) * lr_decay))
+    return p - step_size * g / (np.sqrt(s) + real(eps)), s
 
 
 def sgd(

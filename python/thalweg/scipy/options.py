@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 import numpy as np
 
 from thalweg.errors import check_flag, typed
-from thalweg.groups.values import DECAYS, GROUP_KEYS
+from thalweg.groups.values import DECAYS, GROUP_KEYS, other_decay
 from thalweg.rules.adam import Adam, AdamW
 from thalweg.rules.sgd import SGD
 
@@ -141,7 +141,7 @@ def _with_tolerance(given: dict[str, Any], tol: Any) -> dict[str, Any]:
 
 def _hint(rule: Rule, key: str, known: Sequence[str]) -> str:
     if key in DECAYS:
-        return f" (its decay is {rule.decay!r}; {key!r} is for {DECAYS[key]})"
+        return f" ({other_decay(rule, key)})"
     near = get_close_matches(key, known, n=1, cutoff=0.8)
     return f" (did you mean {near[0]!r}?)" if near else ""
 

@@ -22,8 +22,8 @@ pub enum Slot {
     Gradient,
     /// State with this content; its number.
     State(Content, usize),
-    /// The exponents of the state array that has codes.
-    Bases,
+    /// The exponents of the state array of this name, if it has codes.
+    Bases(&'static str),
     /// What a narrow parameter lacks.
     Low,
 }
@@ -192,9 +192,9 @@ impl<'a, 'py> Check<'_, 'a, 'py> {
                     }
                     (array, found)
                 }
-                Slot::Bases => {
+                Slot::Bases(of) => {
                     let Some(codes) = codes else {
-                        check_none(object, what, "a uint8 exp_avg_sq")?;
+                        check_none(object, what, &format!("a uint8 {of}"))?;
                         continue;
                     };
                     let len = own.len().div_ceil(e5m3::BLOCK);
@@ -321,11 +321,7 @@ fn low_of<'a, 'py>(
     }
 }
 
-fn check_none(
-    object: &Bound<'_, PyAny>,
-    what: impl Fn() -> String,
-    owner: &'static str,
-) -> Outcome<()> {
+fn check_none(object: &Bound<'_, PyAny>, what: impl Fn() -> String, owner: &str) -> Outcome<()> {
     match object.is_none() {
         true => Ok(()),
         false => Err(Refusal::Value(format!(

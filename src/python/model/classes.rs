@@ -124,7 +124,7 @@ impl Model {
             }
             Some(active) if active.form.states() < self.options.states(class) => {
                 let states = active.form.states();
-                let StateSpec { name: state, when, .. } = self.options.rule.state[states];
+                let StateSpec { name: state, when, .. } = self.options.state[states];
                 let key = if let When::Nonzero(key) = when { key.name() } else { state };
                 Err(Refusal::Value(format!(
                     "{key} of {} must stay 0: the parameter has no {state}; make the optimizer \
@@ -145,15 +145,15 @@ impl Model {
     ) -> Outcome<Vec<DescribedPart<'py>>> {
         let (array, storage) = leaf.array(py, self.options.wording)?;
         let class = Class::extract(values, &[])?;
-        let specs = &self.options.rule.state[..self.options.states(&class)];
-        Ok(Form::new(specs, class.format, storage, array.len()).described(array)?)
+        let (specs, states) = (&self.options.state, self.options.states(&class));
+        Ok(Form::new(specs, states, class.format, (storage, array.len())).described(array)?)
     }
 
     /// Refuses a format that differs from that of existing state.
     fn check_format(&self, name: &str, active: &Active, format: Format) -> Outcome<()> {
         let len = active.p.shape.iter().product();
-        let specs = &self.options.rule.state[..active.form.states()];
-        let form = |format| Form::new(specs, format, active.p.storage, len);
+        let (specs, states) = (&self.options.state, active.form.states());
+        let form = |format| Form::new(specs, states, format, (active.p.storage, len));
         if form(format) == active.form {
             return Ok(());
         }
@@ -186,8 +186,8 @@ impl Model {
             let leaf = &self.leaves[*leaf];
             let (array, storage) = leaf.array(py, self.options.wording)?;
             self.options.check_parameter(&leaf.name, *format, storage)?;
-            let specs = &self.options.rule.state[..*states];
-            checked.push((array, storage, Form::new(specs, *format, storage, array.len())));
+            let form = Form::new(&self.options.state, *states, *format, (storage, array.len()));
+            checked.push((array, storage, form));
         }
         let made: Vec<Vec<Bound<'_, PyUntypedArray>>> = match &self.keeper {
             Some(keeper) if !thaws.is_empty() => {

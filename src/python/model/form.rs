@@ -1,5 +1,7 @@
 //! The arrays beside a parameter: the state of its rule, and what narrow storages need.
 
+use std::sync::Arc;
+
 use numpy::{PyUntypedArray, PyUntypedArrayMethods};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
@@ -13,9 +15,11 @@ use crate::array::checks::plain;
 pub const LOW: &str = "low";
 
 /// The arrays beside a parameter.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Form {
-    specs: &'static [StateSpec],
+    /// The state arrays that parameters of the optimizer can have; this one has the first `states`.
+    specs: Arc<[StateSpec]>,
+    states: usize,
     storages: [Storage; MAX_STATE],
     low: bool,
 }
@@ -43,24 +47,28 @@ enum Shape {
 }
 
 impl Form {
-    /// The form of a parameter of this storage with these state arrays.
+    /// The form of a parameter of this storage with the first `states` of these state arrays.
     pub fn new(
-        specs: &'static [StateSpec],
+        specs: &Arc<[StateSpec]>,
+        states: usize,
         format: Format,
-        parameter: Storage,
-        len: usize,
+        (parameter, len): (Storage, usize),
     ) -> Self {
         let whole = parameter.whole();
         let mut storages = [whole; MAX_STATE];
-        for (storage, spec) in storages.iter_mut().zip(specs) {
+        for (storage, spec) in storages.iter_mut().zip(&specs[..states]) {
             *storage = format.storage(spec.content, whole, len);
         }
-        Form { specs, storages, low: !parameter.is_whole() }
+        Form { specs: Arc::clone(specs), states, storages, low: !parameter.is_whole() }
     }
 
     /// The number of state arrays of the rule; they come first.
     pub fn states(&self) -> usize {
-        self.specs.len()
+        self.states
+    }
+
+    fn specs(&self) -> &[StateSpec] {
+        &self.specs[..self.states]
     }
 
     /// Whether every array is whole.
@@ -70,7 +78,7 @@ impl Form {
 
     /// The arrays, in order.
     pub fn parts(&self) -> impl Iterator<Item = Part> + '_ {
-        let state = self.specs.iter().zip(self.storages).map(|(spec, storage)| {
+        let state = self.specs().iter().zip(self.storages).map(|(spec, storage)| {
             let shape = if storage == Storage::E5M3 { Shape::Logical } else { Shape::Like };
             Part { name: spec.name, storage, shape }
         });
@@ -79,8 +87,8 @@ impl Form {
     }
 
     /// The state array that is kept in blocks.
-    fn blocked(&self) -> Option<&'static StateSpec> {
-        let mut states = self.specs.iter().zip(self.storages);
+    fn blocked(&self) -> Option<&StateSpec> {
+        let mut states = self.specs().iter().zip(self.storages);
         states.find(|(_, storage)| *storage == Storage::E5M3).map(|(spec, _)| spec)
     }
 

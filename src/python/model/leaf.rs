@@ -93,7 +93,7 @@ impl Active {
             )));
         }
         let state = self.state.iter().map(|s| Checked::new(s.array.bind(py), s.storage));
-        Ok(Active::new(Checked::new(array, storage), state.collect(), self.form))
+        Ok(Active::new(Checked::new(array, storage), state.collect(), self.form.clone()))
     }
 
     /// Pointers to the arrays, and to the exponents of blocks, after a recheck of their structs. The

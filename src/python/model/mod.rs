@@ -116,7 +116,7 @@ impl Model {
         let index = leaves.iter().enumerate().map(|(i, leaf)| (leaf.name.clone(), i)).collect();
         let mut sorted: Vec<usize> = (0..leaves.len()).collect();
         sorted.sort_by(|a, b| leaves[*a].name.cmp(&leaves[*b].name));
-        let state_keys = options.rule.state.iter().map(|state| state.name);
+        let state_keys = options.state.iter().map(|state| state.name);
         let state_keys = state_keys.map(|name| PyString::new(params.py(), name).unbind()).collect();
         let model = Model {
             options,

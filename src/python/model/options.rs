@@ -1,5 +1,7 @@
 //! Options of an optimizer that hold for all parameters and never change.
 
+use std::sync::Arc;
+
 use thalweg::array::storage::Storage;
 use thalweg::error::Quoted;
 use thalweg::rule::{Choice, Content, Format, Numbers, Rule, StateSpec, When, rules};
@@ -36,13 +38,21 @@ pub struct Options {
     pub rule: &'static Rule,
     /// The choices of the rule that are on.
     pub chosen: Vec<Choice>,
+    /// The state arrays that parameters can have: a parameter has the first ones, as many as its
+    /// hyperparameters need.
+    pub state: Arc<[StateSpec]>,
     pub policy: Policy,
     pub wording: &'static Wording,
 }
 
 impl Options {
     pub fn new(rule: &'static Rule, chosen: Vec<Choice>, policy: Policy) -> Self {
-        Options { rule, chosen, policy, wording: Wording::of(rule.name) }
+        let has = |spec: &&StateSpec| match spec.when {
+            When::Chosen(choice) => chosen.contains(&choice),
+            When::Always | When::Nonzero(_) => true,
+        };
+        let state = rule.state.iter().filter(has).copied().collect();
+        Options { rule, chosen, state, policy, wording: Wording::of(rule.name) }
     }
 
     /// The rule's initial numbers, with the choices set.
@@ -58,31 +68,30 @@ impl Options {
 
     /// Refuses a format that the rule's state cannot have.
     pub fn check_format(&self, format: Format) -> Outcome<()> {
-        let state = self.rule.state;
         let refusal = |accepted: &str, because: &str| {
             Err(Refusal::Value(format!(
                 "state must be {accepted}, got '{}': {because}",
                 format.name()
             )))
         };
-        let keeps_maximum = state.iter().any(|spec| match spec.when {
-            When::Chosen(choice) => {
-                spec.content == Content::Maximum && self.chosen.contains(&choice)
-            }
-            When::Always | When::Nonzero(_) => spec.content == Content::Maximum,
-        });
+        let keeps = |content| self.state.iter().any(|spec| spec.content == content);
         match format {
             Format::Full => Ok(()),
-            _ if keeps_maximum => refusal(
+            _ if keeps(Content::Maximum) => refusal(
                 "'full' with amsgrad=True",
                 "a running maximum would keep the largest error of a rounded average",
             ),
-            Format::Compact if !state.iter().any(|spec| spec.content == Content::Square) => {
-                refusal(
-                    "'full' or 'bfloat16'",
-                    &format!("{} has no average of squares to keep in a byte", self.rule.name),
-                )
+            _ if keeps(Content::Mean) => refusal(
+                "'full' with centered=True",
+                "a difference of two rounded averages would be mostly error",
+            ),
+            _ if keeps(Content::Sum) => {
+                refusal("'full'", "errors of rounding would add up in a sum")
             }
+            Format::Compact if !keeps(Content::Square) => refusal(
+                "'full' or 'bfloat16'",
+                &format!("{} has no average of squares to keep in a byte", self.rule.name),
+            ),
             Format::Bfloat16 | Format::Compact => Ok(()),
         }
     }
@@ -104,11 +113,10 @@ impl Options {
     /// Number of state arrays of a leaf in this class.
     pub fn states(&self, class: &Class) -> usize {
         let has = |state: &&StateSpec| match state.when {
-            When::Always => true,
-            When::Chosen(choice) => self.chosen.contains(&choice),
             When::Nonzero(key) => class.is_nonzero(key),
+            When::Always | When::Chosen(_) => true,
         };
-        self.rule.state.iter().take_while(has).count()
+        self.state.iter().take_while(has).count()
     }
 }
 

@@ -175,7 +175,7 @@ impl Model {
 
     /// The number of the leaf's array that is saved under this key.
     fn number(&self, leaf: &Leaf, key: &str) -> Option<usize> {
-        let form = leaf.active.as_ref().map(|active| active.form);
+        let form = leaf.active.as_ref().map(|active| &active.form);
         let state = form.and_then(|form| form.parts().position(|part| part.name == key));
         match state {
             Some(position) => Some(1 + position),

@@ -59,7 +59,7 @@ impl Model {
         match array {
             0 => format!("{} {}", self.options.wording.updated, Quoted(name)),
             k => {
-                let form = self.leaves[leaf].active.as_ref().map(|active| active.form);
+                let form = self.leaves[leaf].active.as_ref().map(|active| &active.form);
                 format!("{} of {}", form.map_or("state", |form| form.name(k - 1)), Quoted(name))
             }
         }
