@@ -120,7 +120,7 @@ def test_groups_are_edited_live() -> None:
         ("name", 3, TypeError, "name"),
         ("wieght_decay", 0.1, TypeError, "AdamW .*'wieght_decay'.* weight_decay"),
         ("momentum", 0.1, TypeError, "AdamW .*'momentum'"),
-        ("l2", 0.1, TypeError, "AdamW .*'weight_decay'.*Adam and SGD"),
+        ("l2", 0.1, TypeError, "AdamW .*'weight_decay'.*Adam, SGD"),
         ("match", "*", (AttributeError, TypeError), "match"),
         ("names", ("w",), (AttributeError, TypeError), "names"),
     ],

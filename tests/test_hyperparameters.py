@@ -129,9 +129,9 @@ def test_nesterov_needs_momentum(cls: Any, options: dict[str, Any], named: str) 
     ("make", "named"),
     [
         (lambda p: Adam(p, weight_decay=0.1), "AdamW"),
-        (lambda p: AdamW(p, l2=0.1), "Adam "),
+        (lambda p: AdamW(p, l2=0.1), "Adam, "),
         (lambda p: SGD(p, lr=0.1, weight_decay=0.1), "SGDW"),
-        (lambda p: SGDW(p, lr=0.1, l2=0.1), "SGD$"),
+        (lambda p: SGDW(p, lr=0.1, l2=0.1), " SGD, "),
         (lambda p: AdamW(p, independent=True), "independent=True .*weight_decay"),
         (lambda p: SGDW(p, lr=0.1, independent=True), "independent=True .*weight_decay"),
         (lambda p: Adam(p, independent=True), "independent"),

@@ -69,7 +69,7 @@ class RMSprop(Optimizer):
     --------
     >>> import numpy as np, thalweg
     >>> w = np.array([1.0, -2.0])
-    >>> opt = thalweg.RMSprop(w, lr=thalweg.schedule.linear(0.05, 0.0, total=200))
+    >>> opt = thalweg.RMSprop(w, lr=0.05 * thalweg.schedule.cosine(total=200))
     >>> for _ in range(200):
     ...     report = opt.step(2 * w)  # the gradient of w·w
     >>> bool(np.abs(w).max() < 0.01)
