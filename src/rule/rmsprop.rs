@@ -93,6 +93,7 @@ impl Hyperparameters for RmsProp {
             eps: rounded(Eps, eps, eps)?,
             momentum: E::from_f64(self.momentum),
             centered: self.centered,
+            least: if self.centered { E::ZERO } else { E::ZERO - E::INFINITY },
             lr: rounded(Lr, lr, lr)?,
         })
     }
@@ -109,6 +110,8 @@ pub struct RmsPropStep<E> {
     eps: E,
     momentum: E,
     centered: bool,
+    /// The least variance: 0 if centered, else negative infinity.
+    least: E,
     lr: E,
 }
 
@@ -128,10 +131,10 @@ impl<E: Element> RmsPropStep<E> {
 
     /// The variance, from the average of squares and the average; a NaN is kept.
     #[inline(always)]
-    fn variance(v: E, a: E) -> E {
+    fn variance(v: E, a: E, least: E) -> E {
         let a = a.flush(E::FLOORS.square);
         let variance = v - a * a;
-        if variance < E::ZERO { E::ZERO } else { variance }
+        if variance < least { least } else { variance }
     }
 
     #[inline(always)]
@@ -176,14 +179,11 @@ impl<E: Element> Formula<E, 2> for RmsPropStep<E> {
     fn update(&self, p: E, g: E, [v, other]: [E; 2]) -> (E, [E; 2]) {
         let g = self.gradient.read::<false>(p, g);
         let v = self.squares(g, v);
-        if self.centered {
-            let a = self.mean(g, other);
-            let h = self.divided(g, Self::variance(v, a));
-            (self.descend(p, h), [v, a])
-        } else {
-            let b = self.moved(self.divided(g, v), other);
-            (self.descend(p, b), [v, b])
-        }
+        // With a branch around the variance, the loop does not vectorise.
+        let a = if self.centered { self.mean(g, other) } else { E::ZERO };
+        let h = self.divided(g, Self::variance(v, a, self.least));
+        let b = if self.centered { h } else { self.moved(h, other) };
+        (self.descend(p, b), [v, if self.centered { a } else { b }])
     }
 }
 
@@ -194,7 +194,7 @@ impl<E: Element> Formula<E, 3> for RmsPropStep<E> {
     fn update(&self, p: E, g: E, [v, a, b]: [E; 3]) -> (E, [E; 3]) {
         let g = self.gradient.read::<false>(p, g);
         let (v, a) = (self.squares(g, v), self.mean(g, a));
-        let b = self.moved(self.divided(g, Self::variance(v, a)), b);
+        let b = self.moved(self.divided(g, Self::variance(v, a, E::ZERO)), b);
         (self.descend(p, b), [v, a, b])
     }
 }
