@@ -107,8 +107,9 @@ LION = {"lr": 1e-4, "betas": (0.9, 0.99)}
 RMSPROP = {"lr": 1e-2, "alpha": 0.99, "eps": 1e-8, "momentum": 0.0}
 ADAGRAD = {"lr": 1e-2, "eps": 1e-10, "lr_decay": 0.0, "initial_accumulator_value": 0.0}
 SGD = {"lr": None, "momentum": 0.0, "dampening": 0.0}
-L2, DECAY = {"l2": 0.0}, {"weight_decay": 1e-2}
+L2, DECAY, LIMIT = {"l2": 0.0}, {"weight_decay": 1e-2}, {"update_rms": 0.0}
 COUPLED, DECOUPLED = ("maximize",), ("independent", "maximize")
+CAUTIOUS = ("cautious", *DECOUPLED)
 MOMENTS = {"exp_avg": "", "exp_avg_sq": ""}
 LARGEST = {**MOMENTS, "max_exp_avg_sq": "amsgrad"}
 DEVIATION = {"exp_avg": "", "exp_avg_var": ""}
@@ -118,11 +119,11 @@ adam, sgd = reference.adam, reference.sgd
 
 FORMULAS = {
     "Adam": Formula(adam, ADAM | L2, ("amsgrad", *COUPLED), LARGEST, corrected, 1.0),
-    "AdamW": Formula(adam, ADAM | DECAY, ("amsgrad", *DECOUPLED), LARGEST, corrected, 1.0),
-    "NAdamW": Formula(reference.nadamw, ADAM | DECAY, DECOUPLED, MOMENTS, ahead, 1.0),
-    "RAdamW": Formula(reference.radamw, ADAM | DECAY, DECOUPLED, MOMENTS, rectified, 1.0),
-    "AdaBelief": Formula(reference.adabelief, BELIEF | DECAY, DECOUPLED, DEVIATION, corrected, 0.5),
-    "Lion": Formula(reference.lion, LION | DECAY, DECOUPLED, {"exp_avg": ""}, plain, math.inf),
+    "AdamW": Formula(adam, ADAM | DECAY | LIMIT, ("amsgrad", *CAUTIOUS), LARGEST, corrected, 1.0),
+    "NAdamW": Formula(reference.nadamw, ADAM | DECAY | LIMIT, CAUTIOUS, MOMENTS, ahead, 1.0),
+    "RAdamW": Formula(reference.radamw, ADAM | DECAY | LIMIT, CAUTIOUS, MOMENTS, rectified, 1.0),
+    "AdaBelief": Formula(reference.adabelief, BELIEF | DECAY, CAUTIOUS, DEVIATION, corrected, 0.5),
+    "Lion": Formula(reference.lion, LION | DECAY, CAUTIOUS, {"exp_avg": ""}, plain, math.inf),
     "RMSprop": Formula(
         reference.rmsprop, RMSPROP | L2, ("centered", *COUPLED), SQUARES, plain, 1.0
     ),

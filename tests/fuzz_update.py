@@ -36,6 +36,7 @@ USUAL: dict[str, tuple[float, ...]] = {
     "alpha": (0.0, 0.4, 0.99),
     "l2": (0.0, 0.0, 1e-2, 0.5),
     "weight_decay": (0.0, 0.0, 1e-2, 0.5),
+    "update_rms": (0.0, 0.0, 0.3),
     "momentum": (0.0, 0.9, 1.0),
     "dampening": (0.0, 0.0, 0.5),
     "lr_decay": (0.0, 0.1),
@@ -81,7 +82,7 @@ class Update:
             "nonfinite": draw.choice(("raise", "raise", "skip", "ignore")),
             "threads": draw.choice((None, 1, 2)),
         }
-        for key in ("independent", "nesterov"):
+        for key in ("cautious", "independent", "nesterov"):
             if key in formula.choices:
                 options[key] = draw.chance(0.25)
         single = draw.chance(0.6)

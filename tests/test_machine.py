@@ -52,6 +52,7 @@ VALUES: dict[str, list[Any]] = {
     "weight_decay": [0.0, 0.1, rising],
     "momentum": [0.0, 0.5, 0.9, 1.0, rising],
     "dampening": [0.0, 0.25, 1.0, warmup],
+    "update_rms": [0.0, 0.0, 0.3, 1.0, warmup],
     "eps_root": [0.0, 1e-16, 0.1, warmup],
     "alpha": [0.0, 0.3, 0.99, rising],
     "lr_decay": [0.0, 0.5, warmup],

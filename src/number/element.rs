@@ -48,6 +48,8 @@ pub trait Element:
 {
     /// Zero.
     const ZERO: Self;
+    /// One.
+    const ONE: Self;
     /// Infinity.
     const INFINITY: Self;
     /// The largest finite number.
@@ -123,6 +125,7 @@ macro_rules! element {
      average_sq: $average_sq:literal, norm: $norm:literal) => {
         impl Element for $float {
             const ZERO: Self = 0.0;
+            const ONE: Self = 1.0;
             const INFINITY: Self = $float::INFINITY;
             const MAX: Self = $float::MAX;
             const FLOORS: Floors<Self> = Floors {

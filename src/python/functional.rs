@@ -29,7 +29,7 @@ use thalweg::machine::threads::{num_threads, useful_threads};
 use thalweg::number::element::Kind;
 use thalweg::number::float_mode::in_default_mode;
 use thalweg::read::norm::{self, Norm, ReadPass};
-use thalweg::rule::{Content, Decay, Hyperparameter, Numbers, Rule, StateSpec, Swap, When};
+use thalweg::rule::{Content, Decay, Hyperparameter, Numbers, Rule, StateSpec, Swap, Update, When};
 use thalweg::update::plan::{Plan, Task};
 use thalweg::update::tensor::{Narrow, Tensor};
 
@@ -171,6 +171,9 @@ fn update(py: Python<'_>, arguments: &[Argument<'_, '_>], call: &Call) -> Outcom
     if tensors.is_empty() {
         updates[position(Kind::F64)].as_ref().map_err(Error::clone)?;
     }
+    let measures = call.numbers.measures().next().is_some();
+    // Measures are summed in logical order.
+    let order = if measures { Order::Logical } else { Order::Memory };
     let mut tasks = Vec::with_capacity(tensors.len());
     let mut reads = Vec::with_capacity(tensors.len());
     for arrays in &tensors {
@@ -187,9 +190,9 @@ fn update(py: Python<'_>, arguments: &[Argument<'_, '_>], call: &Call) -> Outcom
                     bases: bases.unwrap_or(std::ptr::null_mut()),
                     low_of: (!storage.is_whole()).then_some(PARAMETER),
                 };
-                Tensor::narrow(shape, *pointers, *strides, states, Order::Memory, narrow)
+                Tensor::narrow(shape, *pointers, *strides, states, order, narrow)
             } else {
-                Tensor::new(shape, *pointers, *strides, states, Order::Memory)
+                Tensor::new(shape, *pointers, *strides, states, order)
             };
             tasks.push(Task { tensor, update: position(kind) });
             reads.push(norm::Input::new(shape, pointers[GRADIENT], strides[GRADIENT], kind));
@@ -212,7 +215,12 @@ fn update(py: Python<'_>, arguments: &[Argument<'_, '_>], call: &Call) -> Outcom
                 return Ok(refused);
             }
         }
-        Plan::default().run(&mut tasks, &updates, level, threads).map(|()| Vec::new())
+        let mut plan = Plan::default();
+        if !measures {
+            return plan.run(&mut tasks, &updates, level, threads).map(|()| Vec::new());
+        }
+        let updates = measured(&mut plan, &mut tasks, &updates, call, (level, threads))?;
+        plan.run(&mut tasks, &updates, level, threads).map(|()| Vec::new())
     };
     let refused = py.detach(|| fork::whole(work))?;
     if refused.is_empty() {
@@ -224,6 +232,28 @@ fn update(py: Python<'_>, arguments: &[Argument<'_, '_>], call: &Call) -> Outcom
     let named = |(row, count)| (rows.describe(row, GRADIENT), count);
     let counts = refused.into_iter().map(named).collect();
     Err(Refusal::NonFinite { counts, step: call.step })
+}
+
+/// Takes the measures that the numbers ask for, and gives each tensor an update of its own.
+fn measured(
+    plan: &mut Plan,
+    tasks: &mut [Task<'_>],
+    updates: &[Update],
+    call: &Call,
+    how: (Level, usize),
+) -> Result<Vec<Update>, Error> {
+    let mut numbers = vec![call.numbers; tasks.len()];
+    for measure in call.numbers.measures() {
+        let sums = plan.measure(measure, tasks, updates, how, |_| true)?;
+        for ((numbers, sum), task) in numbers.iter_mut().zip(sums).zip(&*tasks) {
+            numbers.take(measure, sum, task.tensor.len());
+        }
+    }
+    let own = |(position, (task, numbers)): (usize, (&mut Task<'_>, Numbers))| {
+        task.update = position;
+        numbers.at_step(task.tensor.kind(), call.step, call.scale)
+    };
+    tasks.iter_mut().zip(numbers).enumerate().map(own).collect()
 }
 
 /// Leaves of a tree that are not `None`.

@@ -1,7 +1,8 @@
 //! AdaBelief.
 
-use super::hyperparameter::Choice::{self, Independent, Maximize};
+use super::hyperparameter::Choice::{self, Cautious, Independent, Maximize};
 use super::hyperparameter::Hyperparameter::{self, Beta1, Beta2, Eps, EpsRoot, Lr, WeightDecay};
+use super::measure::{Caution, Factors, Measure, agreement};
 use super::spec::{Hyperparameters, Step};
 use super::terms::{Descent, Formula, Gradient, Intake, Mix, rounded};
 use crate::error::Error;
@@ -42,8 +43,12 @@ pub struct AdaBelief {
     pub weight_decay: f64,
     /// Decay by `weight_decay` itself, not by `lr·weight_decay`.
     pub independent: bool,
+    /// Apply only changes that have the sign of the gradient, multiplied so that their mean stays.
+    pub cautious: bool,
     /// Ascend instead of descend.
     pub maximize: bool,
+    /// The factors of measures.
+    pub factors: Factors,
 }
 
 impl Default for AdaBelief {
@@ -62,7 +67,9 @@ impl Hyperparameters for AdaBelief {
         eps_root: 1e-16,
         weight_decay: 0.0,
         independent: false,
+        cautious: false,
         maximize: false,
+        factors: Factors::ONE,
     };
 
     type Step<E: Element> = AdaBeliefStep<E>;
@@ -82,9 +89,14 @@ impl Hyperparameters for AdaBelief {
     fn choice(&mut self, choice: Choice) -> Option<&mut bool> {
         match choice {
             Independent => Some(&mut self.independent),
+            Cautious => Some(&mut self.cautious),
             Maximize => Some(&mut self.maximize),
             _ => None,
         }
+    }
+
+    fn factors(&mut self) -> Option<&mut Factors> {
+        Some(&mut self.factors)
     }
 
     fn coefficients<E: Element>(
@@ -101,6 +113,7 @@ impl Hyperparameters for AdaBelief {
             step_size: rounded(Lr, lr, lr / one_minus_power(beta1, step))?,
             correction: E::from_f64(1.0 / one_minus_power(beta2, step).sqrt()),
             eps: rounded(Eps, eps, eps)?,
+            caution: Caution::new(self.cautious, self.factors)?,
             descent: Descent::new(lr, self.weight_decay, self.independent)?,
         })
     }
@@ -116,7 +129,15 @@ pub struct AdaBeliefStep<E> {
     step_size: E,
     correction: E,
     eps: E,
+    caution: Caution<E>,
     descent: Descent<E>,
+}
+
+impl<E: Element> AdaBeliefStep<E> {
+    #[inline(always)]
+    fn average(&self, m: E, g: E) -> E {
+        self.first.of::<false>(m.flush(E::FLOORS.average), g)
+    }
 }
 
 impl<E: Element> Step<E> for AdaBeliefStep<E> {
@@ -134,10 +155,16 @@ impl<E: Element> Formula<E, 2> for AdaBeliefStep<E> {
     #[inline(always)]
     fn update(&self, p: E, g: E, [m, s]: [E; 2]) -> (E, [E; 2]) {
         let g = self.gradient.read::<false>(p, g);
-        let m = self.first.of::<false>(m.flush(E::FLOORS.average), g);
+        let m = self.average(m, g);
         let h = (g - m).flush(E::FLOORS.square);
         let s = self.second.of::<false>(s.flush(E::FLOORS.average_sq), h * h) + self.eps_root;
         let change = self.step_size * m / (s.sqrt() * self.correction + self.eps);
-        (self.descent.apply::<false>(p, change), [m, s])
+        (self.descent.apply::<false>(p, self.caution.apply(change, g)), [m, s])
+    }
+
+    #[inline(always)]
+    fn measure(&self, _measure: Measure, g: E, [m, _]: [E; 2]) -> E {
+        let g = self.gradient.read::<false>(E::ZERO, g);
+        agreement(self.average(m, g), g)
     }
 }

@@ -1,7 +1,10 @@
 //! Adam, AdamW, AMSGrad and RAdam.
 
-use super::hyperparameter::Choice::{self, Independent, Maximize};
-use super::hyperparameter::Hyperparameter::{self, Beta1, Beta2, Eps, L2, Lr, WeightDecay};
+use super::hyperparameter::Choice::{self, Cautious, Independent, Maximize};
+use super::hyperparameter::Hyperparameter::{
+    self, Beta1, Beta2, Eps, L2, Lr, UpdateRms, WeightDecay,
+};
+use super::measure::{Caution, Factors, Measure, Ratio, agreement};
 use super::spec::{Hyperparameters, Step};
 use super::terms::{Descent, Formula, Gradient, Intake, Mix, rounded};
 use crate::error::Error;
@@ -22,7 +25,10 @@ use crate::number::functions::one_minus_power;
 /// d  = lr·weight_decay, or weight_decay if independent
 /// ```
 ///
-/// Square brackets are scalars, computed in `f64` once per step and rounded once.
+/// Square brackets are scalars, computed in `f64` once per step and rounded once. With `update_rms`,
+/// `lr` is divided by `max(1, rms/update_rms)`, where `rms` is the root of [`Measure::Ratio`]; with
+/// `cautious`, the change is zero where it does not have the sign of `g`, and else divided by the
+/// [`Measure::Agreement`].
 ///
 /// RAdam has other scalars. Until there are enough gradients for the variance of `v` to be finite,
 /// it moves along the mean; then it shortens the step by `r`:
@@ -62,8 +68,15 @@ pub struct Adam {
     pub weight_decay: f64,
     /// Decay by `weight_decay` itself, not by `lr·weight_decay`.
     pub independent: bool,
+    /// Limit on the root mean square of the update, by which the learning rate is reduced, at least
+    /// 0; 0 for no limit.
+    pub update_rms: f64,
+    /// Apply only changes that have the sign of the gradient, multiplied so that their mean stays.
+    pub cautious: bool,
     /// Ascend instead of descend.
     pub maximize: bool,
+    /// The factors of measures.
+    pub factors: Factors,
     /// Rectify the step while the variance of the second moment is large: RAdam.
     pub rectify: bool,
 }
@@ -89,7 +102,10 @@ impl Hyperparameters for Adam {
         l2: 0.0,
         weight_decay: 0.0,
         independent: false,
+        update_rms: 0.0,
+        cautious: false,
         maximize: false,
+        factors: Factors::ONE,
         rectify: false,
     };
 
@@ -103,6 +119,7 @@ impl Hyperparameters for Adam {
             Eps => Some(&mut self.eps),
             L2 => Some(&mut self.l2),
             WeightDecay => Some(&mut self.weight_decay),
+            UpdateRms => Some(&mut self.update_rms),
             _ => None,
         }
     }
@@ -110,13 +127,19 @@ impl Hyperparameters for Adam {
     fn choice(&mut self, choice: Choice) -> Option<&mut bool> {
         match choice {
             Independent => Some(&mut self.independent),
+            Cautious => Some(&mut self.cautious),
             Maximize => Some(&mut self.maximize),
             _ => None,
         }
     }
 
+    fn factors(&mut self) -> Option<&mut Factors> {
+        Some(&mut self.factors)
+    }
+
     fn coefficients<E: Element>(&self, step: u64, intake: Intake) -> Result<AdamStep<E>, Error> {
-        let Adam { lr, beta1, beta2, eps, .. } = *self;
+        let Adam { beta1, beta2, eps, .. } = *self;
+        let lr = self.lr * self.factors.rate;
         let (first, second) = (one_minus_power(beta1, step), one_minus_power(beta2, step));
         let eps = rounded(Eps, eps, eps)?;
         let (step_size, correction, eps) = match self.rectify {
@@ -134,6 +157,8 @@ impl Hyperparameters for Adam {
             step_size: rounded(Lr, lr, step_size)?,
             correction: E::from_f64(correction),
             eps,
+            ratio: Ratio::new(second, self.eps),
+            caution: Caution::new(self.cautious, self.factors)?,
             descent: Descent::new(lr, self.weight_decay, self.independent)?,
         })
     }
@@ -159,17 +184,20 @@ pub struct AdamStep<E> {
     step_size: E,
     correction: E,
     eps: E,
+    ratio: Ratio<E>,
+    caution: Caution<E>,
     descent: Descent<E>,
 }
 
-/// Usual coefficients: no penalty, no limit, and both betas at least 1/2.
+/// Usual coefficients: no penalty, no limit, no caution, and both betas at least 1/2.
 #[derive(Clone, Copy, Debug)]
 pub struct Usual<E>(AdamStep<E>);
 
 impl<E: Element> AdamStep<E> {
-    /// Whether there is no penalty, no limit, and no beta below 1/2.
+    /// Whether there is no penalty, no limit, no caution, and no beta below 1/2.
     fn is_usual(&self) -> bool {
-        self.gradient.is_usual() && !self.first.from_new && !self.second.from_new
+        let from_new = self.first.from_new || self.second.from_new;
+        self.gradient.is_usual() && !self.caution.on && !from_new
     }
 
     #[inline(always)]
@@ -188,9 +216,29 @@ impl<E: Element> AdamStep<E> {
     }
 
     #[inline(always)]
-    fn descend<const USUAL: bool>(&self, p: E, m: E, u: E) -> E {
-        let change = self.step_size * m / (u.sqrt() * self.correction + self.eps);
-        self.descent.apply::<USUAL>(p, change)
+    fn change(&self, m: E, u: E) -> E {
+        self.step_size * m / (u.sqrt() * self.correction + self.eps)
+    }
+
+    #[inline(always)]
+    fn descend(&self, p: E, m: E, u: E) -> E {
+        self.descent.apply::<true>(p, self.change(m, u))
+    }
+
+    #[inline(always)]
+    fn descend_with_caution(&self, p: E, g: E, m: E, u: E) -> E {
+        let change = self.caution.apply(self.change(m, u), self.gradient.read::<false>(p, g));
+        self.descent.apply::<false>(p, change)
+    }
+
+    /// The quantity of a measure, from the unmodified gradient and the new state.
+    #[inline(always)]
+    fn measured(&self, measure: Measure, g: E, m: E, u: E) -> E {
+        let g = self.gradient.read::<false>(E::ZERO, g);
+        match measure {
+            Measure::Agreement => agreement(m, g),
+            Measure::Ratio => self.ratio.of(g, u),
+        }
     }
 
     /// The moments with the largest second moment so far.
@@ -223,7 +271,13 @@ impl<E: Element> Formula<E, 2> for AdamStep<E> {
     #[inline(always)]
     fn update(&self, p: E, g: E, state: [E; 2]) -> (E, [E; 2]) {
         let [m, v] = self.moments::<false>(p, g, state);
-        (self.descend::<false>(p, m, v), [m, v])
+        (self.descend_with_caution(p, g, m, v), [m, v])
+    }
+
+    #[inline(always)]
+    fn measure(&self, measure: Measure, g: E, state: [E; 2]) -> E {
+        let [m, v] = self.moments::<false>(E::ZERO, g, state);
+        self.measured(measure, g, m, v)
     }
 }
 
@@ -252,7 +306,7 @@ impl<E: Element> Formula<E, 2> for Usual<E> {
 
     #[inline(always)]
     fn parameter(&self, p: E, [m, v]: [E; 2]) -> E {
-        self.0.descend::<true>(p, m, v)
+        self.0.descend(p, m, v)
     }
 }
 
@@ -266,7 +320,13 @@ impl<E: Element> Formula<E, 3> for AdamStep<E> {
     #[inline(always)]
     fn update(&self, p: E, g: E, state: [E; 3]) -> (E, [E; 3]) {
         let [m, v, u] = self.maximum::<false>(p, g, state);
-        (self.descend::<false>(p, m, u), [m, v, u])
+        (self.descend_with_caution(p, g, m, u), [m, v, u])
+    }
+
+    #[inline(always)]
+    fn measure(&self, measure: Measure, g: E, state: [E; 3]) -> E {
+        let [m, _, u] = self.maximum::<false>(E::ZERO, g, state);
+        self.measured(measure, g, m, u)
     }
 }
 
@@ -288,6 +348,6 @@ impl<E: Element> Formula<E, 3> for Usual<E> {
 
     #[inline(always)]
     fn parameter(&self, p: E, [m, _, u]: [E; 3]) -> E {
-        self.0.descend::<true>(p, m, u)
+        self.0.descend(p, m, u)
     }
 }

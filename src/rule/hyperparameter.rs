@@ -47,6 +47,8 @@ named! {
         L2 "l2",
         /// Decoupled weight decay, at least 0.
         WeightDecay "weight_decay",
+        /// Limit on the root mean square of the update of a tensor, at least 0; 0 for no limit.
+        UpdateRms "update_rms",
         /// Momentum of SGD and RMSprop, in `[0, 1]`.
         Momentum "momentum",
         /// SGD dampening, in `[0, 1]`.
@@ -71,6 +73,8 @@ named! {
         Nesterov "nesterov",
         /// Subtract the square of the average gradient from the average of squares.
         Centered "centered",
+        /// Apply only changes that have the sign of the gradient.
+        Cautious "cautious",
         /// Decay by `weight_decay` itself, not by `lr·weight_decay`.
         Independent "independent",
         /// Ascend instead of descend.
@@ -82,7 +86,7 @@ named! {
 
 use Hyperparameter::{
     Alpha, Beta1, Beta2, Dampening, Decay, Eps, EpsRoot, InitialAccumulatorValue, L2, Lr, LrDecay,
-    LrScale, Momentum, Scale, Weight, WeightDecay,
+    LrScale, Momentum, Scale, UpdateRms, Weight, WeightDecay,
 };
 
 impl Hyperparameter {
@@ -97,9 +101,14 @@ impl Hyperparameter {
     /// Returns `value` if it is finite and in range; the range of `eps` depends on `kind`.
     pub fn check(self, value: f64, kind: Kind) -> Result<f64, Error> {
         let (fits, allowed) = match self {
-            Lr | LrScale | L2 | WeightDecay | EpsRoot | LrDecay | InitialAccumulatorValue => {
-                (value >= 0.0, "finite and at least 0")
-            }
+            Lr
+            | LrScale
+            | L2
+            | WeightDecay
+            | EpsRoot
+            | LrDecay
+            | InitialAccumulatorValue
+            | UpdateRms => (value >= 0.0, "finite and at least 0"),
             Beta1 | Beta2 | Alpha | Decay => {
                 ((0.0..1.0).contains(&value), "at least 0 and less than 1")
             }

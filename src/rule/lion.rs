@@ -1,7 +1,8 @@
 //! Lion.
 
-use super::hyperparameter::Choice::{self, Independent, Maximize};
+use super::hyperparameter::Choice::{self, Cautious, Independent, Maximize};
 use super::hyperparameter::Hyperparameter::{self, Beta1, Beta2, Lr, WeightDecay};
+use super::measure::{Caution, Factors, Measure, agreement};
 use super::spec::{Hyperparameters, Step};
 use super::terms::{Descent, Formula, Gradient, Intake, Mix, rounded};
 use crate::error::Error;
@@ -35,8 +36,12 @@ pub struct Lion {
     pub weight_decay: f64,
     /// Decay by `weight_decay` itself, not by `lr·weight_decay`.
     pub independent: bool,
+    /// Apply only changes that have the sign of the gradient, multiplied so that their mean stays.
+    pub cautious: bool,
     /// Ascend instead of descend.
     pub maximize: bool,
+    /// The factors of measures.
+    pub factors: Factors,
 }
 
 impl Default for Lion {
@@ -53,7 +58,9 @@ impl Hyperparameters for Lion {
         beta2: 0.99,
         weight_decay: 0.0,
         independent: false,
+        cautious: false,
         maximize: false,
+        factors: Factors::ONE,
     };
 
     type Step<E: Element> = LionStep<E>;
@@ -71,9 +78,14 @@ impl Hyperparameters for Lion {
     fn choice(&mut self, choice: Choice) -> Option<&mut bool> {
         match choice {
             Independent => Some(&mut self.independent),
+            Cautious => Some(&mut self.cautious),
             Maximize => Some(&mut self.maximize),
             _ => None,
         }
+    }
+
+    fn factors(&mut self) -> Option<&mut Factors> {
+        Some(&mut self.factors)
     }
 
     fn coefficients<E: Element>(&self, _step: u64, intake: Intake) -> Result<LionStep<E>, Error> {
@@ -83,6 +95,7 @@ impl Hyperparameters for Lion {
             direction: Mix::new(beta1),
             average: Mix::new(beta2),
             lr: rounded(Lr, lr, lr)?,
+            caution: Caution::new(self.cautious, self.factors)?,
             descent: Descent::new(lr, self.weight_decay, self.independent)?,
         })
     }
@@ -95,10 +108,11 @@ pub struct LionStep<E> {
     direction: Mix<E>,
     average: Mix<E>,
     lr: E,
+    caution: Caution<E>,
     descent: Descent<E>,
 }
 
-/// Usual coefficients: no limit, and both betas at least 1/2.
+/// Usual coefficients: no limit, no caution, and both betas at least 1/2.
 #[derive(Clone, Copy, Debug)]
 pub struct Usual<E>(LionStep<E>);
 
@@ -111,6 +125,7 @@ impl<E: Element> LionStep<E> {
         // Zero and NaN are their own direction.
         let change = if c > E::ZERO { self.lr } else { c };
         let change = if c < E::ZERO { E::ZERO - self.lr } else { change };
+        let change = if USUAL { change } else { self.caution.apply(change, g) };
         (self.descent.apply::<USUAL>(p, change), self.average.of::<USUAL>(m, g))
     }
 }
@@ -127,7 +142,8 @@ impl<E: Element> Formula<E, 1> for LionStep<E> {
     type Usual = Usual<E>;
 
     fn usual(&self) -> Option<Usual<E>> {
-        let usual = self.gradient.is_usual() && !self.direction.from_new && !self.average.from_new;
+        let from_new = self.direction.from_new || self.average.from_new;
+        let usual = self.gradient.is_usual() && !self.caution.on && !from_new;
         usual.then_some(Usual(*self))
     }
 
@@ -135,6 +151,12 @@ impl<E: Element> Formula<E, 1> for LionStep<E> {
     fn update(&self, p: E, g: E, [m]: [E; 1]) -> (E, [E; 1]) {
         let (p, m) = self.apply::<false>(p, g, m);
         (p, [m])
+    }
+
+    #[inline(always)]
+    fn measure(&self, _measure: Measure, g: E, [m]: [E; 1]) -> E {
+        let g = self.gradient.read::<false>(E::ZERO, g);
+        agreement(self.direction.of::<false>(m.flush(E::FLOORS.average), g), g)
     }
 }
 

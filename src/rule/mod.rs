@@ -13,6 +13,7 @@ mod average;
 mod decay;
 mod hyperparameter;
 mod lion;
+mod measure;
 mod nadam;
 mod rmsprop;
 mod sgd;
@@ -30,6 +31,7 @@ pub use average::{Average, AverageStep};
 pub use decay::{Decay, DecayStep};
 pub use hyperparameter::{Choice, Hyperparameter};
 pub use lion::{Lion, LionStep};
+pub use measure::{Factors, Measure};
 pub use nadam::{NAdam, NAdamStep};
 pub use rmsprop::{RmsProp, RmsPropStep};
 pub use sgd::{Sgd, SgdStep};
@@ -44,7 +46,7 @@ pub use toy::{Toy, ToyStep};
 use crate::array::pointer::MAX_STATE;
 use crate::error::Error;
 use crate::number::element::{Element, Kind};
-use Choice::{Amsgrad, BiasCorrection, Centered, Independent, Maximize, Nesterov};
+use Choice::{Amsgrad, BiasCorrection, Cautious, Centered, Independent, Maximize, Nesterov};
 use Hyperparameter as H;
 use When::{Always, Chosen, Nonzero};
 
@@ -95,14 +97,14 @@ impl<E: Element> Job<E> for OneElement<'_, E> {
 /// The table of rules. A row is
 ///
 /// ```text
-/// Type: Coefficients { numbers of state arrays that have a formula } trains-or-holds {
+/// Type: Coefficients { numbers of state arrays that have a formula } trains-measures-or-holds {
 ///     "name" [hyperparameters] [choices] [state] from CONSTANT;
 /// }
 /// ```
 ///
 /// with one line for each name of the rule; `CONSTANT` has its hyperparameters before users set any,
-/// if they are not those of `NEW`. A rule that `trains` moves a parameter by its gradient;
-/// a rule that `holds` does not. `Type if feature = "…"` restricts a row to a feature.
+/// if they are not those of `NEW`. A rule that `trains` moves a parameter by its gradient, one that
+/// `measures` too, and its step can depend on measures of the tensor; a rule that `holds` does not. `Type if feature = "…"` restricts a row to a feature.
 macro_rules! rules {
     ($($(#[$doc:meta])* $rule:ident $(if $cfg:meta)?: $step:ident { $($states:literal)+ } $trains:ident {
         $($name:literal [$($key:expr),*] [$($choice:expr),*] [$($state:literal $content:ident $when:expr),*]
@@ -151,6 +153,13 @@ macro_rules! rules {
             pub fn choice(&mut self, choice: Choice) -> Option<&mut bool> {
                 match self {
                     $($(#[cfg($cfg)])? Numbers::$rule(rule) => rule.choice(choice),)*
+                }
+            }
+
+            /// The factors that measures put on the step, or `None` if the rule measures nothing.
+            pub(crate) fn factors(&mut self) -> Option<&mut Factors> {
+                match self {
+                    $($(#[cfg($cfg)])? Numbers::$rule(rule) => rule.factors(),)*
                 }
             }
 
@@ -220,7 +229,7 @@ macro_rules! rules {
             /// Whether the rule moves a parameter by its gradient.
             pub(crate) fn trains(&self) -> bool {
                 match self {
-                    $($(#[cfg($cfg)])? Coefficients::$rule(_) => stringify!($trains) == "trains",)*
+                    $($(#[cfg($cfg)])? Coefficients::$rule(_) => stringify!($trains) != "holds",)*
                 }
             }
 
@@ -252,6 +261,16 @@ macro_rules! rules {
                 }
             }
 
+            /// As [`Coefficients::formula`], for rules that measure only, and without a usual form.
+            pub(crate) fn measuring_formula(&self, states: usize, job: impl Job<E>) {
+                match self {
+                    $($(#[cfg($cfg)])? Coefficients::$rule(step) => match states {
+                        $($states => rules!(@measure $trains step, $states, job),)+
+                        _ => {}
+                    },)*
+                }
+            }
+
             /// As [`Coefficients::formula`], for rules that train only.
             pub(crate) fn training_formula(&self, states: usize, job: impl Job<E>) {
                 match self {
@@ -272,21 +291,32 @@ macro_rules! rules {
     (@trains $step:ident, $states:literal, $job:ident) => {
         run::<E, _, $states>($step, $job)
     };
+    (@measures $step:ident, $states:literal, $job:ident) => {
+        run::<E, _, $states>($step, $job)
+    };
     (@holds $step:ident, $states:literal, $job:ident) => {{
+        let _ = ($step, $job);
+    }};
+    (@measure measures $step:ident, $states:literal, $job:ident) => {
+        $job.run::<_, $states>($step)
+    };
+    (@measure $other:ident $step:ident, $states:literal, $job:ident) => {{
         let _ = ($step, $job);
     }};
 }
 
 rules! {
     /// Adam, AdamW and RAdamW; with a third state array AMSGrad.
-    Adam: AdamStep { 2 3 } trains {
+    Adam: AdamStep { 2 3 } measures {
         "Adam" [H::Lr, H::Beta1, H::Beta2, H::Eps, H::L2] [Amsgrad, Maximize]
             ["exp_avg" Average Always, "exp_avg_sq" Square Always,
                 "max_exp_avg_sq" Maximum Chosen(Amsgrad)];
-        "AdamW" [H::Lr, H::Beta1, H::Beta2, H::Eps, H::WeightDecay] [Amsgrad, Independent, Maximize]
+        "AdamW" [H::Lr, H::Beta1, H::Beta2, H::Eps, H::WeightDecay, H::UpdateRms]
+            [Amsgrad, Cautious, Independent, Maximize]
             ["exp_avg" Average Always, "exp_avg_sq" Square Always,
                 "max_exp_avg_sq" Maximum Chosen(Amsgrad)];
-        "RAdamW" [H::Lr, H::Beta1, H::Beta2, H::Eps, H::WeightDecay] [Independent, Maximize]
+        "RAdamW" [H::Lr, H::Beta1, H::Beta2, H::Eps, H::WeightDecay, H::UpdateRms]
+            [Cautious, Independent, Maximize]
             ["exp_avg" Average Always, "exp_avg_sq" Square Always] from RECTIFIED;
     }
     /// SGD and SGDW; with a state array they have momentum.
@@ -297,14 +327,16 @@ rules! {
             ["momentum_buffer" Average Nonzero(H::Momentum)];
     }
     /// NAdamW.
-    NAdam: NAdamStep { 2 } trains {
-        "NAdamW" [H::Lr, H::Beta1, H::Beta2, H::Eps, H::WeightDecay] [Independent, Maximize]
+    NAdam: NAdamStep { 2 } measures {
+        "NAdamW" [H::Lr, H::Beta1, H::Beta2, H::Eps, H::WeightDecay, H::UpdateRms]
+            [Cautious, Independent, Maximize]
             ["exp_avg" Average Always, "exp_avg_sq" Square Always];
     }
     /// AdaBelief.
-    AdaBelief: AdaBeliefStep { 2 } trains {
+    AdaBelief: AdaBeliefStep { 2 } measures {
         "AdaBelief" [H::Lr, H::Beta1, H::Beta2, H::Eps, H::EpsRoot, H::WeightDecay]
-            [Independent, Maximize] ["exp_avg" Average Always, "exp_avg_var" Square Always];
+            [Cautious, Independent, Maximize]
+            ["exp_avg" Average Always, "exp_avg_var" Square Always];
     }
     /// RMSprop; with further state arrays it is centered or has momentum.
     RmsProp: RmsPropStep { 1 2 3 } trains {
@@ -318,8 +350,8 @@ rules! {
             ["sum" Sum Always];
     }
     /// Lion.
-    Lion: LionStep { 1 } trains {
-        "Lion" [H::Lr, H::Beta1, H::Beta2, H::WeightDecay] [Independent, Maximize]
+    Lion: LionStep { 1 } measures {
+        "Lion" [H::Lr, H::Beta1, H::Beta2, H::WeightDecay] [Cautious, Independent, Maximize]
             ["exp_avg" Average Always];
     }
     /// Weight decay alone.

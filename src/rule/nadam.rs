@@ -1,7 +1,8 @@
 //! Adam with Nesterov's momentum.
 
-use super::hyperparameter::Choice::{self, Independent, Maximize};
-use super::hyperparameter::Hyperparameter::{self, Beta1, Beta2, Eps, Lr, WeightDecay};
+use super::hyperparameter::Choice::{self, Cautious, Independent, Maximize};
+use super::hyperparameter::Hyperparameter::{self, Beta1, Beta2, Eps, Lr, UpdateRms, WeightDecay};
+use super::measure::{Caution, Factors, Measure, Ratio, agreement};
 use super::spec::{Hyperparameters, Step};
 use super::terms::{Descent, Formula, Gradient, Intake, Mix, rounded};
 use crate::error::Error;
@@ -41,8 +42,15 @@ pub struct NAdam {
     pub weight_decay: f64,
     /// Decay by `weight_decay` itself, not by `lr·weight_decay`.
     pub independent: bool,
+    /// Limit on the root mean square of the update, by which the learning rate is reduced, at least
+    /// 0; 0 for no limit.
+    pub update_rms: f64,
+    /// Apply only changes that have the sign of the gradient, multiplied so that their mean stays.
+    pub cautious: bool,
     /// Ascend instead of descend.
     pub maximize: bool,
+    /// The factors of measures.
+    pub factors: Factors,
 }
 
 impl Default for NAdam {
@@ -60,7 +68,10 @@ impl Hyperparameters for NAdam {
         eps: 1e-8,
         weight_decay: 0.0,
         independent: false,
+        update_rms: 0.0,
+        cautious: false,
         maximize: false,
+        factors: Factors::ONE,
     };
 
     type Step<E: Element> = NAdamStep<E>;
@@ -72,6 +83,7 @@ impl Hyperparameters for NAdam {
             Beta2 => Some(&mut self.beta2),
             Eps => Some(&mut self.eps),
             WeightDecay => Some(&mut self.weight_decay),
+            UpdateRms => Some(&mut self.update_rms),
             _ => None,
         }
     }
@@ -79,14 +91,20 @@ impl Hyperparameters for NAdam {
     fn choice(&mut self, choice: Choice) -> Option<&mut bool> {
         match choice {
             Independent => Some(&mut self.independent),
+            Cautious => Some(&mut self.cautious),
             Maximize => Some(&mut self.maximize),
             _ => None,
         }
     }
 
+    fn factors(&mut self) -> Option<&mut Factors> {
+        Some(&mut self.factors)
+    }
+
     fn coefficients<E: Element>(&self, step: u64, intake: Intake) -> Result<NAdamStep<E>, Error> {
-        let NAdam { lr, beta1, beta2, eps, .. } = *self;
-        let first = one_minus_power(beta1, step);
+        let NAdam { beta1, beta2, eps, .. } = *self;
+        let lr = self.lr * self.factors.rate;
+        let (first, second) = (one_minus_power(beta1, step), one_minus_power(beta2, step));
         // `1 - β1^(t+1)`, also for the largest step.
         let next = first + (1.0 - first) * (1.0 - beta1);
         Ok(NAdamStep {
@@ -95,8 +113,10 @@ impl Hyperparameters for NAdam {
             second: Mix::new(beta2),
             by_average: rounded(Lr, lr, lr * beta1 / next)?,
             by_gradient: rounded(Lr, lr, lr * (1.0 - beta1) / first)?,
-            correction: E::from_f64(1.0 / one_minus_power(beta2, step).sqrt()),
+            correction: E::from_f64(1.0 / second.sqrt()),
             eps: rounded(Eps, eps, eps)?,
+            ratio: Ratio::new(second, eps),
+            caution: Caution::new(self.cautious, self.factors)?,
             descent: Descent::new(lr, self.weight_decay, self.independent)?,
         })
     }
@@ -112,22 +132,36 @@ pub struct NAdamStep<E> {
     by_gradient: E,
     correction: E,
     eps: E,
+    ratio: Ratio<E>,
+    caution: Caution<E>,
     descent: Descent<E>,
 }
 
-/// Usual coefficients: no limit, and both betas at least 1/2.
+/// Usual coefficients: no limit, no caution, and both betas at least 1/2.
 #[derive(Clone, Copy, Debug)]
 pub struct Usual<E>(NAdamStep<E>);
 
 impl<E: Element> NAdamStep<E> {
     #[inline(always)]
-    fn apply<const USUAL: bool>(&self, p: E, g: E, [m, v]: [E; 2]) -> (E, [E; 2]) {
-        let g = self.gradient.read::<USUAL>(p, g);
+    fn moments<const USUAL: bool>(&self, g: E, [m, v]: [E; 2]) -> [E; 2] {
         let h = g.flush(E::FLOORS.square);
         let m = self.first.of::<USUAL>(m.flush(E::FLOORS.average), g);
         let v = self.second.of::<USUAL>(v.flush(E::FLOORS.average_sq), h * h);
-        let ahead = self.by_average * m + self.by_gradient * g;
-        let change = ahead / (v.sqrt() * self.correction + self.eps);
+        [m, v]
+    }
+
+    /// The direction of the step.
+    #[inline(always)]
+    fn ahead(&self, g: E, m: E) -> E {
+        self.by_average * m + self.by_gradient * g
+    }
+
+    #[inline(always)]
+    fn apply<const USUAL: bool>(&self, p: E, g: E, state: [E; 2]) -> (E, [E; 2]) {
+        let g = self.gradient.read::<USUAL>(p, g);
+        let [m, v] = self.moments::<USUAL>(g, state);
+        let change = self.ahead(g, m) / (v.sqrt() * self.correction + self.eps);
+        let change = if USUAL { change } else { self.caution.apply(change, g) };
         (self.descent.apply::<USUAL>(p, change), [m, v])
     }
 }
@@ -144,13 +178,24 @@ impl<E: Element> Formula<E, 2> for NAdamStep<E> {
     type Usual = Usual<E>;
 
     fn usual(&self) -> Option<Usual<E>> {
-        let usual = self.gradient.is_usual() && !self.first.from_new && !self.second.from_new;
+        let from_new = self.first.from_new || self.second.from_new;
+        let usual = self.gradient.is_usual() && !self.caution.on && !from_new;
         usual.then_some(Usual(*self))
     }
 
     #[inline(always)]
     fn update(&self, p: E, g: E, state: [E; 2]) -> (E, [E; 2]) {
         self.apply::<false>(p, g, state)
+    }
+
+    #[inline(always)]
+    fn measure(&self, measure: Measure, g: E, state: [E; 2]) -> E {
+        let g = self.gradient.read::<false>(E::ZERO, g);
+        let [m, v] = self.moments::<false>(g, state);
+        match measure {
+            Measure::Agreement => agreement(self.ahead(g, m), g),
+            Measure::Ratio => self.ratio.of(g, v),
+        }
     }
 }
 

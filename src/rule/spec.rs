@@ -1,6 +1,7 @@
 //! Traits of a rule's hyperparameters and coefficients, and the description of its state arrays.
 
 use super::hyperparameter::{Choice, Hyperparameter};
+use super::measure::Factors;
 use super::terms::Intake;
 use crate::array::storage::Storage;
 use crate::error::Error;
@@ -22,6 +23,11 @@ pub trait Hyperparameters: Copy {
 
     /// The value of a choice, or `None` if the formula lacks it.
     fn choice(&mut self, _choice: Choice) -> Option<&mut bool> {
+        None
+    }
+
+    /// The factors that measures of a tensor put on the step, or `None` if the rule measures nothing.
+    fn factors(&mut self) -> Option<&mut Factors> {
         None
     }
 

@@ -2,6 +2,7 @@
 //! parameter.
 
 use super::hyperparameter::Hyperparameter;
+use super::measure::Measure;
 use crate::error::{Error, Number};
 use crate::number::element::Element;
 
@@ -39,6 +40,13 @@ pub trait Formula<E: Element, const N: usize>: Copy + Send + Sync {
     #[inline(always)]
     fn state_of_flushed(&self, p: E, g: E, state: [E; N]) -> [E; N] {
         self.state(p, g, state)
+    }
+
+    /// The quantity of a measure, from the unmodified gradient and the old state. Only called for
+    /// coefficients that need the measure.
+    #[inline(always)]
+    fn measure(&self, _measure: Measure, _g: E, _state: [E; N]) -> E {
+        E::ZERO
     }
 
     /// The second part: the new parameter, from the old one and the new state. Only called if the

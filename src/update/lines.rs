@@ -144,12 +144,48 @@ impl Lines {
     /// arrays and number of state arrays.
     pub(crate) unsafe fn with<E: Element>(
         &self,
-        (pointers, states): (&[Pointer; ARRAYS], usize),
+        arrays: (&[Pointer; ARRAYS], usize),
         level: Level,
-        (start, len): (usize, usize),
+        range: (usize, usize),
         buffers: &mut Buffers<E>,
         work: impl FnOnce([Pointer; ARRAYS]),
     ) {
+        // SAFETY: the caller's promise.
+        let part = unsafe { self.opened(arrays, level, range, buffers) };
+        work(part.slices);
+        level.run(Close(&part));
+    }
+
+    /// As [`Lines::with`] for work that only reads; nothing is written.
+    ///
+    /// # Safety
+    ///
+    /// As [`Lines::with`].
+    pub(crate) unsafe fn read<E: Element>(
+        &self,
+        arrays: (&[Pointer; ARRAYS], usize),
+        level: Level,
+        range: (usize, usize),
+        buffers: &mut Buffers<E>,
+        work: impl FnOnce([Pointer; ARRAYS]),
+    ) {
+        // SAFETY: the caller's promise.
+        work(unsafe { self.opened(arrays, level, range, buffers) }.slices);
+    }
+
+    /// Some elements, copied to the buffers as far as they are not used where they lie.
+    ///
+    /// # Safety
+    ///
+    /// As [`Lines::with`].
+    #[inline(always)]
+    unsafe fn opened<'b, E: Element>(
+        &'b self,
+        (pointers, states): (&'b [Pointer; ARRAYS], usize),
+        level: Level,
+        (start, len): (usize, usize),
+        buffers: &mut Buffers<E>,
+    ) -> Part<'b, E> {
         buffers.fill(len);
         let slices: [Pointer; ARRAYS] = std::array::from_fn(|k| match self.in_place[k] {
             true => pointers[k].element::<E>(start),
@@ -159,8 +195,7 @@ impl Lines {
         // nothing else uses them until the part is closed.
         let part = unsafe { Part::<E>::new(self, pointers, states, (start, len), slices) };
         level.run(Open(&part));
-        work(slices);
-        level.run(Close(&part));
+        part
     }
 }
 

@@ -5,6 +5,7 @@ pub(crate) mod apply;
 pub(crate) mod fused;
 pub(crate) mod kernel;
 pub(crate) mod lines;
+mod measure;
 pub(crate) mod narrow;
 pub(crate) mod passes;
 pub mod plan;

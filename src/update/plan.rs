@@ -29,8 +29,9 @@ pub struct Task<'a> {
 pub struct Plan {
     /// Pages to release behind a pass; positions are those of tasks.
     pub release: Release,
-    portions: Portions,
+    pub(super) portions: Portions,
     blocks: Blocks<3>,
+    pub(super) measured: Blocks<1>,
 }
 
 impl Plan {
@@ -110,7 +111,7 @@ impl Plan {
 }
 
 /// Refuses tensors that do not fit their update.
-fn check(tasks: &[Task<'_>], updates: &[Update]) -> Result<(), Error> {
+pub(super) fn check(tasks: &[Task<'_>], updates: &[Update]) -> Result<(), Error> {
     tasks.iter().try_for_each(|Task { tensor, update }| {
         updates[*update].check(tensor.kind(), tensor.states())
     })

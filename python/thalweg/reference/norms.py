@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from thalweg.reference.terms import Array
 
-__all__ = ["clip_factor", "global_norm", "tensor_stats"]
+__all__ = ["clip_factor", "global_norm", "sum_of_squares", "tensor_stats"]
 
 
 BLOCK = 16_384
@@ -25,7 +25,7 @@ UNIT = 2.0**600
 """Divisor of gradients if the sum of their squares overflows float64."""
 
 
-def _sum_of_squares(g: Array, unit: float) -> float:
+def sum_of_squares(g: Array, unit: float) -> float:
     """Sum of ``(g/unit)²`` of one leaf, in float64, in logical C order."""
     if g.dtype not in FLOORS:  # float16 and bfloat16 are exact in float32
         g = g.astype(np.float32)
@@ -46,7 +46,7 @@ def _sum_of_squares(g: Array, unit: float) -> float:
 def _root(grads: Mapping[str, Array], unit: float) -> float:
     total = 0.0
     for name in sorted(grads):
-        total = total + _sum_of_squares(grads[name], unit)
+        total = total + sum_of_squares(grads[name], unit)
     return math.sqrt(total)
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from thalweg.reference.measures import cautious_change, limited_rate
 from thalweg.reference.terms import FLOORS, descend, flush, gradient, mix, one_minus_power, scaled
 
 if TYPE_CHECKING:
@@ -41,6 +42,8 @@ def adam(
     weight_decay: float = 0.0,
     independent: bool = False,
     max_exp_avg_sq: Array | None = None,
+    update_rms: float = 0.0,
+    cautious: bool = False,
     maximize: bool = False,
     scale: float = 1.0,
     max_value: float = math.inf,
@@ -57,6 +60,11 @@ def adam(
         1-based number of this update.
     scale : float
         Positive factor on the gradient (``scale·clip`` of `thalweg.Optimizer.step`).
+    update_rms : float
+        Above 0: the learning rate is divided by ``max(1, rms / update_rms)``, where ``rms`` is the
+        root mean square of ``g / max(√u/√(1 - beta2^t), eps)`` over the array.
+    cautious : bool
+        Apply only changes that have the sign of the gradient, divided by their part.
     max_value : float
         Each element of the scaled gradient is clipped to ``[-max_value, max_value]``.
 
@@ -69,7 +77,9 @@ def adam(
     ----------
     Kingma and Ba, *Adam*, algorithm 1; Loshchilov and Hutter, *Decoupled Weight Decay
     Regularization*, algorithm 2; Reddi, Kale and Kumar, *On the Convergence of Adam and Beyond*,
-    algorithm 2.
+    algorithm 2; Wortsman et al., *Stable and low-precision training for large-scale vision-language
+    models*, algorithm 2; Liang et al., *Cautious Optimizers: Improving Training with One Line of
+    Code*, algorithm 2.
 
     Examples
     --------
@@ -87,8 +97,11 @@ def adam(
         u = np.maximum(flush(max_exp_avg_sq, floors.average_sq), v)
 
     first, second = (one_minus_power(beta, step) for beta in betas)
-    step_size, correction = real(lr / first), real(1.0 / math.sqrt(second))
-    change = step_size * m / (np.sqrt(u) * correction + real(eps))
+    root = np.sqrt(u) * real(1.0 / math.sqrt(second))
+    lr = lr * limited_rate(g, root, eps, update_rms)
+    change = real(lr / first) * m / (root + real(eps))
+    if cautious:
+        change = cautious_change(change, m, g)
     p = descend(p, change, weight_decay if independent else lr * weight_decay)
     return (p, m, v) if max_exp_avg_sq is None else (p, m, v, u)
 
@@ -115,6 +128,8 @@ def nadamw(
     eps: float = 1e-8,
     weight_decay: float = 0.0,
     independent: bool = False,
+    update_rms: float = 0.0,
+    cautious: bool = False,
     maximize: bool = False,
     scale: float = 1.0,
     max_value: float = math.inf,
@@ -142,9 +157,13 @@ def nadamw(
     m, v = moments(g, exp_avg, exp_avg_sq, betas)
     first = one_minus_power(beta1, step)
     following = first + (1.0 - first) * (1.0 - beta1)  # of step + 1
+    root = np.sqrt(v) * real(1.0 / math.sqrt(one_minus_power(betas[1], step)))
+    lr = lr * limited_rate(g, root, eps, update_rms)
     by_average, by_gradient = real(lr * beta1 / following), real(lr * (1.0 - beta1) / first)
-    correction = real(1.0 / math.sqrt(one_minus_power(betas[1], step)))
-    change = (by_average * m + by_gradient * g) / (np.sqrt(v) * correction + real(eps))
+    ahead = by_average * m + by_gradient * g
+    change = ahead / (root + real(eps))
+    if cautious:
+        change = cautious_change(change, ahead, g)
     return descend(p, change, weight_decay if independent else lr * weight_decay), m, v
 
 
@@ -160,6 +179,8 @@ def radamw(
     eps: float = 1e-8,
     weight_decay: float = 0.0,
     independent: bool = False,
+    update_rms: float = 0.0,
+    cautious: bool = False,
     maximize: bool = False,
     scale: float = 1.0,
     max_value: float = math.inf,
@@ -186,6 +207,7 @@ def radamw(
     g = gradient(p, g, scale=scale, max_value=max_value, maximize=maximize, l2=0.0)
     m, v = moments(g, exp_avg, exp_avg_sq, betas)
     first, second = (one_minus_power(beta, step) for beta in betas)
+    lr = lr * limited_rate(g, np.sqrt(v) * real(1.0 / math.sqrt(second)), eps, update_rms)
     limit = 2.0 / (1.0 - betas[1]) - 1.0
     length = limit - 2.0 * float(step) * (1.0 - second) / second
     if length > 5.0:
@@ -195,6 +217,8 @@ def radamw(
         change = step_size * m / (np.sqrt(v) + real(eps))
     else:
         change = real(lr / first) * m / (np.sqrt(v) * real(0.0) + real(1.0))
+    if cautious:
+        change = cautious_change(change, m, g)
     return descend(p, change, weight_decay if independent else lr * weight_decay), m, v
 
 
@@ -211,6 +235,7 @@ def adabelief(
     eps_root: float = 1e-16,
     weight_decay: float = 0.0,
     independent: bool = False,
+    cautious: bool = False,
     maximize: bool = False,
     scale: float = 1.0,
     max_value: float = math.inf,
@@ -243,6 +268,8 @@ def adabelief(
     first, second = (one_minus_power(beta, step) for beta in betas)
     step_size, correction = real(lr / first), real(1.0 / math.sqrt(second))
     change = step_size * m / (np.sqrt(s) * correction + real(eps))
+    if cautious:
+        change = cautious_change(change, m, g)
     return descend(p, change, weight_decay if independent else lr * weight_decay), m, s
 
 
@@ -404,6 +431,7 @@ def lion(
     betas: tuple[float, float] = (0.9, 0.99),
     weight_decay: float = 0.0,
     independent: bool = False,
+    cautious: bool = False,
     maximize: bool = False,
     scale: float = 1.0,
     max_value: float = math.inf,
@@ -433,6 +461,8 @@ def lion(
     c = mix(m, g, beta1)
     up = real(lr)
     change = np.where(c > 0.0, up, np.where(c < 0.0, real(0.0) - up, c))
+    if cautious:
+        change = cautious_change(change, c, g)
     p = descend(p, change, weight_decay if independent else lr * weight_decay)
     return p, mix(m, g, beta2)
 

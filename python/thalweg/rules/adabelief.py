@@ -36,7 +36,7 @@ class AdaBelief(Optimizer):
 
     Parameters
     ----------
-    params, lr, betas, weight_decay, independent
+    params, lr, betas, weight_decay, independent, cautious
         As for `AdamW`.
     eps : float or callable, default 1e-15
         Added to the root; at least 1e-15 for float32 parameters, 1e-120 for float64.
@@ -79,6 +79,7 @@ class AdaBelief(Optimizer):
         eps_root: Number = 1e-16,
         weight_decay: Number | None = None,
         independent: bool = False,
+        cautious: bool = False,
         groups: Groups = (),
         maximize: bool = False,
         nonfinite: NonFinite = "raise",
@@ -96,7 +97,12 @@ class AdaBelief(Optimizer):
             "eps_root": eps_root,
             "weight_decay": weight_decay,
         }
-        options = {"independent": independent, "maximize": maximize, "nonfinite": nonfinite}
+        options = {
+            "cautious": cautious,
+            "independent": independent,
+            "maximize": maximize,
+            "nonfinite": nonfinite,
+        }
         self._start(
             params, groups, values, options, state=state, bfloat16=bfloat16, state_dir=state_dir
         )
@@ -115,6 +121,7 @@ def adabelief(
     eps_root: Real = 1e-16,
     weight_decay: Real | None = None,
     independent: bool = False,
+    cautious: bool = False,
     exp_avg_var_base: Arrays | None = None,
     low: Arrays | None = None,
     maximize: bool = False,
@@ -142,6 +149,7 @@ def adabelief(
         "eps": eps,
         "eps_root": eps_root,
         "weight_decay": default_weight_decay(weight_decay, independent),
+        "cautious": cautious,
         "independent": independent,
         "maximize": maximize,
     }

@@ -143,6 +143,13 @@ class AdamW(Optimizer):
     independent : bool, default False
         True decays by `weight_decay`, the paper's ``η_t·λ``, and needs an explicit `weight_decay`.
         False decays by ``lr·weight_decay``, as do torch, optax and Keras.
+    update_rms : float or callable, default 0
+        Limit on the root mean square of ``g / max(√v/√(1-β2^t), eps)`` over a parameter, such as 1.
+        Where it exceeds the limit, the step of the parameter divides `lr` by the excess. 0 is no
+        limit.
+    cautious : bool, default False
+        Apply only changes that have the sign of the gradient; they are divided by their part of the
+        elements of the parameter, or by 1e-3 if there are fewer. The decay is applied to all.
     amsgrad : bool, default False
         Keep the running maximum of the second moment.
     groups : sequence of mappings
@@ -220,6 +227,8 @@ class AdamW(Optimizer):
         eps: Number = 1e-8,
         weight_decay: Number | None = None,
         independent: bool = False,
+        update_rms: Number = 0.0,
+        cautious: bool = False,
         amsgrad: bool = False,
         groups: Groups = (),
         maximize: bool = False,
@@ -231,8 +240,15 @@ class AdamW(Optimizer):
     ) -> None:
         refuse(type(self), unsupported)
         weight_decay = default_weight_decay(weight_decay, independent)
-        values = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
+        values = {
+            "lr": lr,
+            "betas": betas,
+            "eps": eps,
+            "weight_decay": weight_decay,
+            "update_rms": update_rms,
+        }
         options = options_of(maximize, nonfinite, amsgrad=amsgrad, independent=independent)
+        options["cautious"] = cautious
         self._start(
             params, groups, values, options, state=state, bfloat16=bfloat16, state_dir=state_dir
         )
@@ -250,6 +266,8 @@ def adamw(
     eps: Real = 1e-8,
     weight_decay: Real | None = None,
     independent: bool = False,
+    update_rms: Real = 0.0,
+    cautious: bool = False,
     max_exp_avg_sq: Arrays | None = None,
     exp_avg_sq_base: Arrays | None = None,
     low: Arrays | None = None,
@@ -281,8 +299,8 @@ def adamw(
         before the first update; written.
     step : int
         1-based number of this update.
-    lr, betas, eps, weight_decay, independent, maximize
-        As for `thalweg.AdamW`, but without callables.
+    lr, betas, eps, weight_decay, independent, update_rms, cautious, maximize
+        As for `thalweg.AdamW`, but without callables. A slice is measured on its own.
     scale : float, default 1
         Factor on the gradients, finite and above 0.
     nonfinite : {"raise", "skip", "ignore"}, default "raise"
@@ -316,6 +334,8 @@ def adamw(
         "betas": betas,
         "eps": eps,
         "weight_decay": default_weight_decay(weight_decay, independent),
+        "update_rms": update_rms,
+        "cautious": cautious,
         "independent": independent,
         "maximize": maximize,
     }

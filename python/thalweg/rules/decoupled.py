@@ -31,6 +31,8 @@ class Decoupled(Optimizer):
         eps: Number = 1e-8,
         weight_decay: Number | None = None,
         independent: bool = False,
+        update_rms: Number = 0.0,
+        cautious: bool = False,
         groups: Groups = (),
         maximize: bool = False,
         nonfinite: NonFinite = "raise",
@@ -41,8 +43,19 @@ class Decoupled(Optimizer):
     ) -> None:
         refuse(type(self), unsupported)
         weight_decay = default_weight_decay(weight_decay, independent)
-        values = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
-        options = {"independent": independent, "maximize": maximize, "nonfinite": nonfinite}
+        values = {
+            "lr": lr,
+            "betas": betas,
+            "eps": eps,
+            "weight_decay": weight_decay,
+            "update_rms": update_rms,
+        }
+        options = {
+            "cautious": cautious,
+            "independent": independent,
+            "maximize": maximize,
+            "nonfinite": nonfinite,
+        }
         self._start(
             params, groups, values, options, state=state, bfloat16=bfloat16, state_dir=state_dir
         )

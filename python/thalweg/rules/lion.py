@@ -49,6 +49,8 @@ class Lion(Optimizer):
     independent : bool, default False
         True decays by `weight_decay`, and needs an explicit `weight_decay`. False decays by
         ``lr·weight_decay``, as do the paper and optax.
+    cautious : bool, default False
+        As for `AdamW`.
     groups, maximize, nonfinite, bfloat16, state_dir
         As for `AdamW`.
     state : {"full", "bfloat16"}, default "full"
@@ -83,6 +85,7 @@ class Lion(Optimizer):
         betas: Sequence[Number] = (0.9, 0.99),
         weight_decay: Number | None = None,
         independent: bool = False,
+        cautious: bool = False,
         groups: Groups = (),
         maximize: bool = False,
         nonfinite: NonFinite = "raise",
@@ -94,7 +97,12 @@ class Lion(Optimizer):
         refuse(type(self), unsupported)
         weight_decay = default_weight_decay(weight_decay, independent)
         values = {"lr": lr, "betas": betas, "weight_decay": weight_decay}
-        options = {"independent": independent, "maximize": maximize, "nonfinite": nonfinite}
+        options = {
+            "cautious": cautious,
+            "independent": independent,
+            "maximize": maximize,
+            "nonfinite": nonfinite,
+        }
         self._start(
             params, groups, values, options, state=state, bfloat16=bfloat16, state_dir=state_dir
         )
@@ -110,6 +118,7 @@ def lion(
     betas: Sequence[Real] = (0.9, 0.99),
     weight_decay: Real | None = None,
     independent: bool = False,
+    cautious: bool = False,
     maximize: bool = False,
     low: Arrays | None = None,
     scale: Real = 1.0,
@@ -134,6 +143,7 @@ def lion(
         "lr": lr,
         "betas": betas,
         "weight_decay": default_weight_decay(weight_decay, independent),
+        "cautious": cautious,
         "independent": independent,
         "maximize": maximize,
     }

@@ -34,7 +34,7 @@ class NAdamW(Decoupled):
 
     Parameters
     ----------
-    params, lr, betas, eps, weight_decay, independent
+    params, lr, betas, eps, weight_decay, independent, update_rms, cautious
         As for `AdamW`.
     groups, maximize, nonfinite, state, bfloat16, state_dir
         As for `AdamW`.
@@ -76,6 +76,8 @@ def nadamw(
     eps: Real = 1e-8,
     weight_decay: Real | None = None,
     independent: bool = False,
+    update_rms: Real = 0.0,
+    cautious: bool = False,
     exp_avg_sq_base: Arrays | None = None,
     low: Arrays | None = None,
     maximize: bool = False,
@@ -101,6 +103,8 @@ def nadamw(
         "betas": betas,
         "eps": eps,
         "weight_decay": default_weight_decay(weight_decay, independent),
+        "update_rms": update_rms,
+        "cautious": cautious,
         "independent": independent,
         "maximize": maximize,
     }

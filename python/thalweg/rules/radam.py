@@ -52,7 +52,7 @@ class RAdamW(Decoupled):
         for float64.
     weight_decay : float or callable, default 1e-2
         Decay, at least 0.
-    independent : bool, default False
+    independent, update_rms, cautious
         As for `AdamW`.
     groups, maximize, nonfinite, state, bfloat16, state_dir
         As for `AdamW`.
@@ -92,6 +92,8 @@ def radamw(
     eps: Real = 1e-8,
     weight_decay: Real | None = None,
     independent: bool = False,
+    update_rms: Real = 0.0,
+    cautious: bool = False,
     exp_avg_sq_base: Arrays | None = None,
     low: Arrays | None = None,
     maximize: bool = False,
@@ -117,6 +119,8 @@ def radamw(
         "betas": betas,
         "eps": eps,
         "weight_decay": default_weight_decay(weight_decay, independent),
+        "update_rms": update_rms,
+        "cautious": cautious,
         "independent": independent,
         "maximize": maximize,
     }

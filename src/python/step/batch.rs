@@ -8,7 +8,7 @@ use thalweg::machine::levels::Level;
 use thalweg::machine::pages::Span;
 use thalweg::number::element::Kind;
 use thalweg::read::norm::{self, ReadPass};
-use thalweg::rule::{Intake, Numbers, Update};
+use thalweg::rule::{Intake, Measure, Numbers, Update};
 use thalweg::update::plan::{Plan, Task};
 use thalweg::update::statistics::Norms;
 use thalweg::update::tensor::Tensor;
@@ -27,6 +27,8 @@ pub struct Batch {
     tasks: Vec<Task<'static>>,
     updates: Vec<Update>,
     keys: Vec<UpdateKey>,
+    /// The intake of each update.
+    intakes: Vec<Intake>,
     /// Positions of the keys that are older than the last [`GLANCE`].
     earlier: HashMap<UpdateKey, usize>,
     reads: Vec<norm::Input<'static>>,
@@ -41,7 +43,8 @@ pub struct UpdateKey {
     pub class: usize,
     pub step: u64,
     pub kind: Kind,
-    /// Position of the tensor, if each tensor is clipped by its own norm.
+    /// Position of the tensor, if each tensor has coefficients of its own: it is clipped by its own
+    /// norm, or measured.
     pub tensor: Option<usize>,
 }
 
@@ -102,6 +105,7 @@ impl Batch {
         self.tasks.clear();
         self.updates.clear();
         self.keys.clear();
+        self.intakes.clear();
         self.earlier.clear();
         self.reads.clear();
         self.norms.clear();
@@ -179,6 +183,7 @@ impl Batch {
         }
         self.updates.push(numbers[key.class].at_step(key.kind, key.step, intake)?);
         self.keys.push(key);
+        self.intakes.push(intake);
         let position = self.keys.len() - 1;
         if key.tensor.is_none() && position >= GLANCE {
             self.earlier.insert(self.keys[position - GLANCE], position - GLANCE);
@@ -218,8 +223,9 @@ impl Batch {
     }
 
     /// Updates all tensors, after [`Batch::read`]. If it fails, nothing was written.
-    pub fn update(&mut self, setting: &Setting) -> Result<(), Error> {
+    pub fn update(&mut self, numbers: &[Numbers], setting: &Setting) -> Result<(), Error> {
         let Setting { level, threads, .. } = *setting;
+        self.measure(numbers, level, threads)?;
         let (plan, tasks, updates) = (&mut self.plan, &mut self.tasks, &self.updates);
         if !setting.measured {
             return plan.run(tasks, updates, level, threads);
@@ -234,6 +240,36 @@ impl Batch {
             // The reading gives the same bits, and is correct even if squares overflow.
             for (i, norms) in self.norms.iter_mut().enumerate() {
                 norms.grad = self.pass.norm_of(i).of_scaled(1.0);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the measures that the numbers of a tensor ask for, and makes its coefficients again.
+    fn measure(&mut self, numbers: &[Numbers], level: Level, threads: usize) -> Result<(), Error> {
+        if numbers.iter().all(|numbers| numbers.measures().next().is_none()) {
+            return Ok(());
+        }
+        let (tasks, keys) = (&self.tasks, &self.keys);
+        let of = |task: usize| numbers[keys[tasks[task].update].class];
+        let mut taken: Vec<Option<Numbers>> = vec![None; tasks.len()];
+        for measure in Measure::ALL {
+            let wanted = |task: usize| of(task).measures().any(|wanted| wanted == measure);
+            if !(0..tasks.len()).any(wanted) {
+                continue;
+            }
+            let sums =
+                self.plan.measure(measure, tasks, &self.updates, (level, threads), wanted)?;
+            for (task, sum) in sums.into_iter().enumerate().filter(|(task, _)| wanted(*task)) {
+                let numbers = taken[task].get_or_insert_with(|| of(task));
+                numbers.take(measure, sum, tasks[task].tensor.len());
+            }
+        }
+        for (task, numbers) in taken.into_iter().enumerate() {
+            if let Some(numbers) = numbers {
+                let position = tasks[task].update;
+                let UpdateKey { kind, step, .. } = keys[position];
+                self.updates[position] = numbers.at_step(kind, step, self.intakes[position])?;
             }
         }
         Ok(())
@@ -264,7 +300,9 @@ impl Batch {
             let clip = norm.clip(max_norm, scale);
             if applies(norm, clip) {
                 let UpdateKey { class, kind, step, .. } = *key;
-                self.updates[position] = numbers[class].at_step(kind, step, scale * clip)?;
+                self.intakes[position] = (scale * clip).into();
+                self.updates[position] =
+                    numbers[class].at_step(kind, step, self.intakes[position])?;
                 // A NaN is kept.
                 least = if least.is_nan() || clip >= least { least } else { clip };
             }

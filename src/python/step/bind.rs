@@ -44,6 +44,8 @@ pub fn bind(
     let Workspace { given, chosen, places, batch } = work;
     let ahead = Ahead { leaves: &model.leaves, given, chosen };
     let gradients = chosen.iter().map(|leaf| (*leaf, &given[*leaf])).zip(places);
+    let measures: Vec<bool> =
+        numbers.iter().map(|numbers| numbers.measures().next().is_some()).collect();
     let mut below = 0;
     for (position, ((index, given), place)) in gradients.enumerate() {
         ahead.request(py, position);
@@ -66,14 +68,15 @@ pub fn bind(
             });
         }
 
+        let measures = measures[leaf.class];
         let key = UpdateKey {
             class: leaf.class,
             step: leaf.step + 1,
             kind: active.p.storage.element(),
-            tensor: matches!(setting.clip, Clip::TensorNorm(_)).then_some(position),
+            tensor: (measures || matches!(setting.clip, Clip::TensorNorm(_))).then_some(position),
         };
         let arrays = (pointers, bases, leaf.step + 1);
-        let tensor = tensor(arrays, active, (&gradient, low), setting.measured);
+        let tensor = tensor(arrays, active, (&gradient, low), measures || setting.measured);
         let update = batch
             .coefficients(key, numbers, setting.intake())
             .map_err(|error| Refusal::Core { error, step: Some(step) })?;
@@ -200,7 +203,7 @@ fn tensor(
         && memory.aligned()
         && same(memory.strides, &active.p.strides);
     let logical = memory.c_contiguous();
-    // Norms are summed in logical order; without norms, the order of memory is faster.
+    // Norms and measures are summed in logical order; without them, the order of memory is faster.
     let order = if measured || (plain && logical) { Order::Logical } else { Order::Memory };
     // SAFETY of all tensors: written arrays were checked when they were taken in and again just
     // now; they are aligned and overlap neither each other nor the gradient. The optimizer and

@@ -143,7 +143,7 @@ pub fn take(
                 return Ok(done);
             }
             record.iter_mut().for_each(Record::begin);
-            let updated = if refused { Ok(()) } else { batch.update(&setting) };
+            let updated = if refused { Ok(()) } else { batch.update(part.numbers, &setting) };
             if refused {
                 counters.skip();
             } else if updated.is_ok() && !batch.leaves().is_empty() {

@@ -1,0 +1,134 @@
+//! Measures of a tensor before its update, and the factors that they put on its step.
+
+use super::terms::rounded;
+use crate::error::Error;
+use crate::number::element::Element;
+use crate::rule::{Choice, Hyperparameter, Numbers};
+
+/// A mean over the elements of a tensor, each element the square of a quantity.
+///
+/// With the gradient `g` after the intake:
+///
+/// ```text
+/// Agreement   1 where the direction of the step has the sign of g, else 0
+/// Ratio       g / max(√v/√(1-β2^t), eps)
+/// ```
+///
+/// Sources: Liang et al., *Cautious Optimizers: Improving Training with One Line of Code*,
+/// algorithm 2, for the agreement; Wortsman et al., *Stable and low-precision training for
+/// large-scale vision-language models*, algorithm 2 (StableAdamW), for the ratio.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Measure {
+    /// The part of the elements whose change is applied by a cautious rule.
+    Agreement,
+    /// The mean square of the update, before it is multiplied by the learning rate.
+    Ratio,
+}
+
+/// The smallest mean of agreement by which a cautious rule divides.
+const LEAST_AGREEMENT: f64 = 1e-3;
+
+/// The factors that measures put on a step.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Factors {
+    /// On the learning rate.
+    pub rate: f64,
+    /// On the changes that agree with the gradient.
+    pub agreeing: f64,
+}
+
+impl Factors {
+    /// The factors before anything is measured.
+    pub const ONE: Self = Factors { rate: 1.0, agreeing: 1.0 };
+}
+
+impl Measure {
+    /// Every measure.
+    pub const ALL: [Measure; 2] = [Measure::Agreement, Measure::Ratio];
+}
+
+impl Numbers {
+    /// The measures that an update needs of each tensor.
+    pub fn measures(mut self) -> impl Iterator<Item = Measure> {
+        Measure::ALL.into_iter().filter(move |measure| match measure {
+            Measure::Agreement => self.choice(Choice::Cautious).is_some_and(|cautious| *cautious),
+            Measure::Ratio => self.limit() > 0.0,
+        })
+    }
+
+    /// The limit on the root mean square of the update; 0 if there is none.
+    fn limit(&mut self) -> f64 {
+        self.number(Hyperparameter::UpdateRms).map_or(0.0, |limit| *limit)
+    }
+
+    /// Takes a measure of a tensor of `len` elements: the sum of the squares.
+    pub fn take(&mut self, measure: Measure, sum: f64, len: usize) {
+        let (limit, mean) = (self.limit(), sum / len as f64);
+        let Some(factors) = self.factors().filter(|_| len > 0) else { return };
+        match measure {
+            Measure::Agreement => factors.agreeing = 1.0 / mean.max(LEAST_AGREEMENT),
+            Measure::Ratio => {
+                let excess = mean.sqrt() / limit;
+                // A NaN is kept.
+                factors.rate = if excess <= 1.0 { 1.0 } else { 1.0 / excess };
+            }
+        }
+    }
+}
+
+/// The change of a cautious rule: only where it has the sign of the gradient, and there multiplied by
+/// a factor.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Caution<E> {
+    pub(super) on: bool,
+    factor: E,
+}
+
+impl<E: Element> Caution<E> {
+    pub(super) fn new(on: bool, factors: Factors) -> Result<Self, Error> {
+        let factor = rounded(Hyperparameter::Scale, factors.agreeing, factors.agreeing)?;
+        Ok(Caution { on, factor })
+    }
+
+    #[inline(always)]
+    pub(super) fn apply(&self, change: E, g: E) -> E {
+        if !self.on {
+            return change;
+        }
+        // A NaN is kept.
+        (if agree(change, g) { self.factor } else { E::ZERO }) * change
+    }
+}
+
+#[inline(always)]
+fn agree<E: Element>(x: E, g: E) -> bool {
+    (x > E::ZERO && g > E::ZERO) || (x < E::ZERO && g < E::ZERO)
+}
+
+/// One if a direction has the sign of the gradient, else zero.
+#[inline(always)]
+pub(super) fn agreement<E: Element>(direction: E, g: E) -> E {
+    if agree(direction, g) { E::ONE } else { E::ZERO }
+}
+
+/// The gradient, divided by the root of its second moment, which is at least `eps`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ratio<E> {
+    correction: E,
+    eps: E,
+}
+
+impl<E: Element> Ratio<E> {
+    /// `second` is `1-β2^t`.
+    pub(super) fn new(second: f64, eps: f64) -> Self {
+        Ratio { correction: E::from_f64(1.0 / second.sqrt()), eps: E::from_f64(eps) }
+    }
+
+    /// The quotient, from the second moment; a NaN is kept.
+    #[inline(always)]
+    pub(super) fn of(&self, g: E, v: E) -> E {
+        let root = v.sqrt() * self.correction;
+        let root = if root < self.eps { self.eps } else { root };
+        g.flush(E::FLOORS.square) / root
+    }
+}
