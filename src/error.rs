@@ -18,6 +18,8 @@ pub enum Error {
         /// The allowed range, in words.
         allowed: String,
     },
+    /// The history of a parameter is not one that a step leaves.
+    History([f64; 3]),
     /// The step number is 0; steps count from 1.
     Step,
     /// An array of a tensor has another length or shape than the parameter.
@@ -71,6 +73,14 @@ impl fmt::Display for Error {
         match self {
             Error::Hyperparameter { name, value, allowed } => {
                 write!(f, "{name} must be {allowed}, got {}", Number(*value))
+            }
+            Error::History(history) => {
+                let numbers = history.map(|number| Number(number).to_string()).join(", ");
+                write!(
+                    f,
+                    "history must be what the last step left (np.zeros(3) only before step 1), got \
+                     [{numbers}]"
+                )
             }
             Error::Step => write!(f, "step must be at least 1, got 0"),
             Error::Shape { array, got, expected } => {

@@ -103,6 +103,7 @@ def rectified(values: Values, step: int) -> list[float]:
 
 ADAM = {"lr": 1e-3, "betas": (0.9, 0.999), "eps": 1e-8}
 BELIEF = {**ADAM, "eps": 1e-15, "eps_root": 1e-16}
+FREE = {**ADAM, "lr": 2.5e-3, "r": 0.0, "weight_lr_power": 2.0}
 LION = {"lr": 1e-4, "betas": (0.9, 0.99)}
 RMSPROP = {"lr": 1e-2, "alpha": 0.99, "eps": 1e-8, "momentum": 0.0}
 ADAGRAD = {"lr": 1e-2, "eps": 1e-10, "lr_decay": 0.0, "initial_accumulator_value": 0.0}
@@ -113,6 +114,7 @@ CAUTIOUS = ("cautious", *DECOUPLED)
 MOMENTS = {"exp_avg": "", "exp_avg_sq": ""}
 LARGEST = {**MOMENTS, "max_exp_avg_sq": "amsgrad"}
 DEVIATION = {"exp_avg": "", "exp_avg_var": ""}
+FREE_STATE = {"z": "", "exp_avg_sq": "", "history": ""}
 BUFFER = {"momentum_buffer": "momentum"}
 SQUARES = {"square_avg": "", "grad_avg": "centered", **BUFFER}
 adam, sgd = reference.adam, reference.sgd
@@ -123,6 +125,9 @@ FORMULAS = {
     "NAdamW": Formula(reference.nadamw, ADAM | DECAY | LIMIT, CAUTIOUS, MOMENTS, ahead, 1.0),
     "RAdamW": Formula(reference.radamw, ADAM | DECAY | LIMIT, CAUTIOUS, MOMENTS, rectified, 1.0),
     "AdaBelief": Formula(reference.adabelief, BELIEF | DECAY, CAUTIOUS, DEVIATION, corrected, 0.5),
+    "ScheduleFreeAdamW": Formula(
+        reference.schedule_free_adamw, FREE | DECAY, DECOUPLED, FREE_STATE, plain, 1.0
+    ),
     "Lion": Formula(reference.lion, LION | DECAY, CAUTIOUS, {"exp_avg": ""}, plain, math.inf),
     "RMSprop": Formula(
         reference.rmsprop, RMSPROP | L2, ("centered", *COUPLED), SQUARES, plain, 1.0
@@ -132,3 +137,8 @@ FORMULAS = {
     "SGDW": Formula(sgd, SGD | DECAY, ("nesterov", *DECOUPLED), BUFFER, plain, math.inf),
 }
 STATE_NAMES = {name for formula in FORMULAS.values() for name in formula.state}
+FUNCTIONS = {
+    "schedule_free_adamw" if name == "ScheduleFreeAdamW" else name.lower(): formula
+    for name, formula in FORMULAS.items()
+}
+"""The rows by the names of their functions."""

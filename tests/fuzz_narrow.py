@@ -107,19 +107,20 @@ class NarrowUpdate(Update):
     def row(cls, draw: Draw, states: Sequence[str]) -> dict[str, np.ndarray]:
         size, live = shape(draw), draw.choice((*[np.dtype("f4"), *HALVES] * 2, np.dtype("f8")))
         row = {}
-        for name in ("p", *states):
+        for name in ("p", *(state for state in states if state != "history")):
             whole = name == "p" or live == np.float64
             char = live.char if whole else draw.choice(state_types(name, states))
             x = draw.values(size, np.dtype("f8" if char == "d" else "f4"))
             row |= parts(name, abs(x) if name in NEVER_NEGATIVE else x, char, 1)
         row = {name: patterns(draw, a) if draw.chance(0.05) else a for name, a in row.items()}
+        row |= cls.history(draw, states)
         return {**row, "g": draw.values(size, draw.gradient_dtype())}
 
     @classmethod
-    def placed(cls, draw: Draw, arena: Arena, array: Any) -> Any:
+    def placed(cls, draw: Draw, arena: Arena, array: Any, *, dense: bool = False) -> Any:
         if array is None:
             return None
-        dense = array.dtype == np.uint8 and draw.chance(0.97)
+        dense = dense or (array.dtype == np.uint8 and draw.chance(0.97))
         return arena.array(array, apart=draw.chance(0.98), dense=dense)
 
     @classmethod
@@ -134,6 +135,8 @@ class NarrowUpdate(Update):
             return False
         if name == "g":
             return readable(array) and array.shape == p.shape
+        if name == "history":
+            return writable(array, types="d") and array.shape == (3,) and array.flags.c_contiguous
         form = form_of(name, row)
         if form is None:
             return array is None

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 import thalweg
-from formulas import EPS_MIN, FORMULAS, NEVER_NEGATIVE, STATE_CHOICES, Formula
+from formulas import EPS_MIN, FUNCTIONS, NEVER_NEGATIVE, STATE_CHOICES, Formula
 from fuzz_draw import (
     REFUSALS,
     Arena,
@@ -27,7 +28,6 @@ from thalweg import functional
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-FUNCTIONS = {name.lower(): formula for name, formula in FORMULAS.items()}
 OPTIONAL = ("max_exp_avg_sq", "grad_avg", "momentum_buffer")
 USUAL: dict[str, tuple[float, ...]] = {
     "lr": (1e-3, 0.1, 1.0),
@@ -37,6 +37,8 @@ USUAL: dict[str, tuple[float, ...]] = {
     "l2": (0.0, 0.0, 1e-2, 0.5),
     "weight_decay": (0.0, 0.0, 1e-2, 0.5),
     "update_rms": (0.0, 0.0, 0.3),
+    "r": (0.0, 0.5),
+    "weight_lr_power": (2.0, 0.0),
     "momentum": (0.0, 0.9, 1.0),
     "dampening": (0.0, 0.0, 0.5),
     "lr_decay": (0.0, 0.1),
@@ -90,7 +92,8 @@ class Update:
         for _ in range(1 if single else draw.randrange(4)):
             row = cls.row(draw, states)
             for name, column in roles.items():
-                column.append(cls.placed(draw, arena, row.get(name)))
+                dense = name == "history" and draw.chance(0.97)
+                column.append(cls.placed(draw, arena, row.get(name), dense=dense))
         if draw.chance(0.3) and roles["p"]:
             name = draw.choice(list(roles))
             roles[name][-1] = cls.replaced(draw, arena, roles[name][-1])
@@ -114,12 +117,21 @@ class Update:
         for name in states:
             array = draw.values(shape, dtype)
             row[name] = abs(array) if name in NEVER_NEGATIVE else array
-        return row
+        return row | cls.history(draw, states)
 
     @classmethod
-    def placed(cls, draw: Draw, arena: Arena, array: Any) -> Any:
+    def history(cls, draw: Draw, states: Sequence[str]) -> dict[str, np.ndarray]:
+        """What a rule keeps of earlier steps, if it does; mostly what a step can leave."""
+        if "history" not in states:
+            return {}
+        odd_ones = ([0.0, 0.0, 0.0], [-1.0, 1.0, 0.5], [0.1, np.nan, 0.5], [0.1, 1e308, 1e-60])
+        usual = [draw.choice((0.01, 2.0)), draw.choice((0.0, 0.5)), draw.choice((0.4, 0.9))]
+        return {"history": np.array(draw.choice(odd_ones) if draw.chance(0.1) else usual)}
+
+    @classmethod
+    def placed(cls, draw: Draw, arena: Arena, array: Any, *, dense: bool = False) -> Any:
         """The array in the arena, seldom over another one."""
-        return arena.array(array, apart=draw.chance(0.97))
+        return arena.array(array, apart=draw.chance(0.97), dense=dense)
 
     @classmethod
     def replaced(cls, draw: Draw, arena: Arena, array: Any) -> Any:
@@ -162,6 +174,8 @@ class Update:
                 fits &= in_range(numbers[key], 0)
         if fits and self.options.get("nesterov"):
             fits &= numbers["momentum"] > 0 and numbers["dampening"] == 0
+        if fits and "history" in self.formula.state:
+            fits &= numbers["beta1"] > 0
         if fits and numbers.get("momentum", 0) != 0:
             fits &= "momentum_buffer" in self.roles
         return fits
@@ -181,6 +195,8 @@ class Update:
         p, array = row["p"], row[name]
         if not good(p):
             return False
+        if name == "history":
+            return writable(array, types="d") and array.shape == (3,) and array.flags.c_contiguous
         fits = readable(array) if name == "g" else writable(array, types=p.dtype.char)
         return fits and array.shape == p.shape
 
@@ -189,12 +205,26 @@ class Update:
         values = self.values()
         independent = self.options.get("independent", False)
         coefficients = self.formula.coefficients(values, self.step, independent=independent)
+        if "history" in self.roles and not all(map(self._history_fits, self.rows())):
+            return False
         with np.errstate(over="ignore"):
             return all(
                 values.get("eps", 1.0) >= EPS_MIN[dtype]
                 and np.isfinite(np.array([values["scale"], *coefficients], dtype)).all()
                 for dtype in {computed(p) for p in self.roles["p"]} or {np.dtype("f8")}
             )
+
+    def _history_fits(self, row: dict[str, Any]) -> bool:
+        """Whether a step can have left the history, and the coefficients from it are finite."""
+        keys = ("lr", "beta1", "r", "weight_lr_power")
+        lr, beta1, r, weight_lr_power = (float(self.numbers[key]) for key in keys)
+        largest, total, last = row["history"] if self.step > 1 else (0.0, 0.0, beta1)
+        if not (0.0 <= largest < math.inf and 0.0 <= total < math.inf and 0.0 < last < 1.0):
+            return False
+        with np.errstate(over="ignore", invalid="ignore"):
+            weight = np.float64(self.step) ** r * np.float64(max(largest, lr)) ** weight_lr_power
+            ratio = computed(row["p"]).type(beta1 / last)
+            return bool(np.isfinite(total + weight) and np.isfinite(ratio))
 
     @property
     def formula(self) -> Formula:

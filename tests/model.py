@@ -244,12 +244,18 @@ class Model:
             for values in [groups[0].values, *(cascade(groups, name) for name in self.leaves)]:
                 expect(values["momentum"] != 0.0, ValueError)
                 expect(callable(values["dampening"]) or values["dampening"] == 0.0, ValueError)
+        if "history" in self.formula.state:
+            for values in [groups[0].values, *(cascade(groups, name) for name in self.leaves)]:
+                expect(values["betas"][0] != 0.0, ValueError)
         started: dict[str, dict[str, Array]] = {}
         for name in dict.fromkeys([*trains, *thawed]):
             leaf, keys = self.leaves[name], self.state_keys(cascade(groups, name))
             if leaf.state is None:
                 expect(leaf.array.dtype in EPS_MIN, TypeError)
-                started[name] = {key: np.zeros_like(leaf.array) for key in keys}
+                started[name] = {
+                    key: np.zeros(3) if key == "history" else np.zeros_like(leaf.array)
+                    for key in keys
+                }
             else:
                 expect(
                     len(keys) <= len(leaf.state), ValueError
@@ -413,6 +419,10 @@ class Model:
             expect(numbers["momentum"] > 0.0 and numbers["dampening"] == 0.0, ValueError)
         independent = self.structural.get("independent", False)
         found = self.formula.coefficients(numbers, leaf.step + 1, independent=independent)
+        if "history" in leaf.state:
+            beta = numbers["betas"][0]
+            expect(beta > 0.0, ValueError)
+            found.append(beta / (leaf.state["history"][2] if leaf.step else beta))
         expect(np.isfinite(np.array([scale, *found]).astype(leaf.array.dtype)).all(), ValueError)
 
     def _count_refused(self, g: Array, factor: float, max_value: float) -> int:
@@ -568,5 +578,6 @@ class Model:
     def _fits(self, name: str, saved: dict[str, Array], values: Values) -> bool:
         p, state = self.leaves[name].array, self.leaves[name].state
         keys = self.state_keys(values) if state is None else tuple(state)
-        alike = ((x.shape, x.dtype) == (p.shape, p.dtype) for x in saved.values())
+        moments = (x for key, x in saved.items() if key != "history")
+        alike = ((x.shape, x.dtype) == (p.shape, p.dtype) for x in moments)
         return tuple(saved) == keys and all(alike)

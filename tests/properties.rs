@@ -66,7 +66,12 @@ fn numbers() -> impl Strategy<Value = Numbers> {
         let rule = *rule.get(&rules().collect::<Vec<_>>());
         let mut numbers = rule.numbers;
         for (key, pick) in rule.hyperparameters.iter().zip(picks) {
-            *numbers.number(*key).unwrap() = *pick.get(values(*key));
+            let mut with = numbers;
+            *with.number(*key).unwrap() = *pick.get(values(*key));
+            numbers = if with.check().is_ok() { with } else { numbers };
+        }
+        if let Some(history) = numbers.history() {
+            *history = [0.02, 0.5, 0.7];
         }
         for (choice, chosen) in rule.choices.iter().zip(chosen) {
             let mut with = numbers;

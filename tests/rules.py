@@ -63,6 +63,22 @@ class Rule(NamedTuple):
         return self.update(**arguments, **options, **{"nonfinite": "ignore", **how})
 
 
+def schedule_free(p: Any, g: Any, z: Any, exp_avg_sq: Any, step: int, **options: Any) -> bool:
+    """The function, with a history of earlier steps for each parameter."""
+    history = [HISTORY.copy() for _ in p] if isinstance(p, list | tuple) else HISTORY.copy()
+    return functional.schedule_free_adamw(p, g, z, exp_avg_sq, step, history=history, **options)
+
+
+def schedule_free_definition(
+    p: Array, g: Array, z: Array, exp_avg_sq: Array, step: int, **options: Any
+) -> tuple[Array, ...]:
+    """The definition, with the same history or another, without the history that follows."""
+    options = {"history": HISTORY, **options}
+    return reference.schedule_free_adamw(p, g, z, exp_avg_sq, step, **options)[:-1]
+
+
+HISTORY = np.array([0.02, 0.5, 0.7])
+
 # 1e-60 is zero in float32, and a term whose coefficient is zero is left out.
 RATES = st.sampled_from([0.0, 1e-60, 1e-3, 1 / 3, 1.0])
 BETAS = st.sampled_from([0.0, 0.3, np.nextafter(0.5, 0), 0.5, 0.7, 0.9, 0.999, 1 - 2**-53])
@@ -84,6 +100,8 @@ ADAGRAD = {
 HELD = {"momentum": BETAS}
 MOMENTUM = {**COMMON, **HELD, "dampening": st.sampled_from([0.0, 1 / 3, 1.0])}
 NESTEROV = {**COMMON, "momentum": BETAS.filter(bool), "nesterov": st.just(value=True)}
+WEIGHTS = {"r": st.sampled_from([0.0, 0.5, 2.0]), "weight_lr_power": st.sampled_from([0.0, 2.0])}
+SHARE = {**ADAM, "betas": st.tuples(BETAS.filter(bool), BETAS), **WEIGHTS}
 L2 = {"l2": RATES}
 DECAY = {"weight_decay": RATES, "independent": st.booleans()}
 
@@ -95,6 +113,7 @@ AdaBelief = (thalweg.AdaBelief, functional.adabelief, reference.adabelief)
 RMSprop = (thalweg.RMSprop, functional.rmsprop, reference.rmsprop)
 Adagrad = (thalweg.Adagrad, functional.adagrad, reference.adagrad)
 Lion = (thalweg.Lion, functional.lion, reference.lion)
+ScheduleFree = (thalweg.ScheduleFreeAdamW, schedule_free, schedule_free_definition)
 SGD = (thalweg.SGD, functional.sgd, reference.sgd)
 SGDW = (thalweg.SGDW, functional.sgdw, reference.sgd)
 moments = ("exp_avg", "exp_avg_sq")
@@ -120,6 +139,7 @@ RULES = {
         *RMSprop, ("square_avg", "grad_avg", *buffer), l2 | held, RMSPROP | HELD | L2
     ),
     "Adagrad": Rule(*Adagrad, ("sum",), l2, ADAGRAD | L2),
+    "ScheduleFreeAdamW": Rule(*ScheduleFree, ("z", "exp_avg_sq"), decay, SHARE | DECAY),
     "SGD": Rule(*SGD, (), l2, COMMON | L2),
     "SGD, momentum": Rule(*SGD, buffer, l2 | momentum, MOMENTUM | L2),
     "SGD, Nesterov": Rule(*SGD, buffer, l2 | nesterov, NESTEROV | L2),

@@ -30,6 +30,13 @@ RUNS: dict[str, tuple[type[thalweg.Optimizer], dict[str, Any]]] = {
     "adabelief": (thalweg.AdaBelief, {"lr": 1e-2, "eps_root": 1e-12}),
     "rmsprop": (thalweg.RMSprop, {"lr": 1e-2, "momentum": 0.9, "centered": True}),
     "adagrad": (thalweg.Adagrad, {"lr": 1e-2, "lr_decay": 0.1, "initial_accumulator_value": 0.1}),
+    "schedule_free": (
+        thalweg.ScheduleFreeAdamW,
+        {
+            "lr": schedule.constant(1e-2, warmup=9),
+            "betas": (schedule.one_cycle(total=30).momentum(), 0.99),
+        },
+    ),
     "lion": (thalweg.Lion, {"lr": 1e-3 * schedule.cosine(total=40), "betas": (0.9, 0.95)}),
     "sgd": (thalweg.SGD, {"lr": 0.1}),
     "momentum": (thalweg.SGD, {"lr": 0.1, "momentum": 0.9, "nesterov": True, "l2": 1e-3}),

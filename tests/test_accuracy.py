@@ -46,8 +46,8 @@ def test_one_minus_power_loses_no_digits(beta: float, step: int) -> None:
 def test_tiny_gradients_and_state_count_as_zero(
     rule: Rule, dtype: type, tiny: float, tiny_square: float
 ) -> None:
-    values = [tiny_square if name in NEVER_NEGATIVE else tiny for name in rule.state]
-    p, *state = (np.full(20, value, dtype) for value in (0.0, *values))
+    values = {"z": 0.0, **dict.fromkeys(NEVER_NEGATIVE, tiny_square)}  # `z` is no average
+    p, *state = (np.full(20, values.get(key, tiny), dtype) for key in ("z", *rule.state))
     options = {**rule.typical, **({"eps_root": 0.0} if "eps_root" in rule.options else {})}
     assert rule.apply(p, np.full(20, tiny, dtype), state, 2, options)
     for x in (p, *state):

@@ -82,6 +82,7 @@ def test_public_functions_and_classes_have_examples() -> None:
             "thalweg.rules.nadam",
             "thalweg.rules.radam",
             "thalweg.rules.rmsprop",
+            "thalweg.rules.schedule_free",
             "thalweg.rules.sgd",
             "thalweg.averages.accumulator",
             "thalweg.averages.ema",

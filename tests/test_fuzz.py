@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 
 import fuzz_cases
-from fuzz_update import FUNCTIONS
+from formulas import FUNCTIONS
 
 
 @pytest.mark.filterwarnings("ignore::PendingDeprecationWarning")  # np.matrix is an input

@@ -51,6 +51,8 @@ VALUES: dict[str, list[Any]] = {
     "l2": [0.0, 0.1, warmup],
     "weight_decay": [0.0, 0.1, rising],
     "momentum": [0.0, 0.5, 0.9, 1.0, rising],
+    "r": [0.0, 0.5, warmup],
+    "weight_lr_power": [2.0, 0.0, rising],
     "dampening": [0.0, 0.25, 1.0, warmup],
     "update_rms": [0.0, 0.0, 0.3, 1.0, warmup],
     "eps_root": [0.0, 1e-16, 0.1, warmup],

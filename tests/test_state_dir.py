@@ -30,7 +30,9 @@ from thalweg.mapped import progress
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-every_rule = pytest.mark.parametrize("rule", ["AdamW", "AMSGrad", "SGD", "SGDW, Nesterov"])
+every_rule = pytest.mark.parametrize(
+    "rule", ["AdamW", "AMSGrad", "ScheduleFreeAdamW", "SGD", "SGDW, Nesterov"]
+)
 
 
 def mapped(path: Path, array: np.ndarray, mode: Any = "r+") -> np.ndarray:

@@ -26,16 +26,17 @@ struct Kernel {
 }
 
 /// A rule is compiled for each element type; rules that train again, with norms in the same pass.
-/// Adam, NAdam, SGD and Lion are compiled twice as often, for usual coefficients and for any; RMSprop
-/// for one, two and three state arrays; Adam with usual coefficients of `f32` also for narrow arrays, which are decoded and encoded as integers: `f32`
-/// parameters and gradients, and `bfloat16` parameters with gradients of either type, these also with
-/// `f32` moments.
+/// Adam, NAdam, schedule-free AdamW, SGD and Lion are compiled twice as often, for usual coefficients
+/// and for any; RMSprop for one, two and three state arrays. Adam with usual coefficients of `f32` is
+/// compiled also for narrow arrays, which are decoded and encoded as integers: `f32` parameters and
+/// gradients, and `bfloat16` parameters with gradients of either type, these also with `f32` moments.
+/// Adam, NAdam, AdaBelief and Lion are compiled once more to measure.
 const KERNELS: [Kernel; 10] = [
     Kernel {
-        name: "Adam, AMSGrad, NAdam, AdaBelief, RMSprop, Adagrad, f32",
+        name: "Adam, AMSGrad, NAdam, AdaBelief, schedule-free, RMSprop, Adagrad, f32",
         has: &["sqrtps", "divps"],
         lacks: &["paddd"],
-        count: 22,
+        count: 26,
     },
     Kernel {
         name: "Adam, bfloat16 weights or moments",
@@ -50,22 +51,22 @@ const KERNELS: [Kernel; 10] = [
         count: 3,
     },
     Kernel {
-        name: "Adam, AMSGrad, NAdam, AdaBelief, RMSprop, Adagrad, f64",
+        name: "Adam, AMSGrad, NAdam, AdaBelief, schedule-free, RMSprop, Adagrad, f64",
         has: &["sqrtpd", "divpd"],
         lacks: &[],
-        count: 22,
+        count: 26,
     },
     Kernel {
-        name: "SGD, momentum, Lion, decay, average, f32",
+        name: "SGD, momentum, Lion, decay, averages, f32",
         has: &["subps"],
         lacks: &["divps"],
-        count: 14,
+        count: 15,
     },
     Kernel {
-        name: "SGD, momentum, Lion, decay, average, f64",
+        name: "SGD, momentum, Lion, decay, averages, f64",
         has: &["subpd"],
         lacks: &["divpd"],
-        count: 14,
+        count: 15,
     },
     Kernel { name: "sum, f32", has: &["mulps", "addps"], lacks: &["subps"], count: 1 },
     Kernel {

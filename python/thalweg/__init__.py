@@ -1,7 +1,7 @@
 """AdamW for NumPy: in place, SIMD, multi-threaded, the same bits everywhere.
 
-`AdamW`, `Adam`, `NAdamW`, `RAdamW`, `AdaBelief`, `Lion`, `RMSprop`, `Adagrad`, `SGDW` and `SGD`
-train trees of NumPy arrays.
+`AdamW`, `Adam`, `NAdamW`, `RAdamW`, `AdaBelief`, `ScheduleFreeAdamW`, `Lion`, `RMSprop`, `Adagrad`,
+`SGDW` and `SGD` train trees of NumPy arrays.
 `functional` has the same updates for tools that keep their own state. `schedule` has
 hyperparameters that are functions of the step. `compact` has the encodings of smaller state,
 `convert` exchanges state with torch and optax. `reference` defines the bits in plain NumPy.
@@ -38,6 +38,7 @@ from thalweg.rules.lion import Lion
 from thalweg.rules.nadam import NAdamW
 from thalweg.rules.radam import RAdamW
 from thalweg.rules.rmsprop import RMSprop
+from thalweg.rules.schedule_free import ScheduleFreeAdamW
 from thalweg.rules.sgd import SGD, SGDW
 from thalweg.state.report import LoadReport
 from thalweg.weight_decay import AveragingTime, averaging_time, normalized_decay
@@ -63,6 +64,7 @@ __all__ = [
     "Optimizer",
     "RAdamW",
     "RMSprop",
+    "ScheduleFreeAdamW",
     "StepReport",
     "TensorStats",
     "UnlockedWarning",

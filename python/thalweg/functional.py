@@ -18,6 +18,7 @@ from thalweg.rules.lion import lion
 from thalweg.rules.nadam import nadamw
 from thalweg.rules.radam import radamw
 from thalweg.rules.rmsprop import rmsprop
+from thalweg.rules.schedule_free import schedule_free_adamw
 from thalweg.rules.sgd import sgd, sgdw
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ __all__ = [
     "nadamw",
     "radamw",
     "rmsprop",
+    "schedule_free_adamw",
     "sgd",
     "sgdw",
 ]

@@ -106,11 +106,12 @@ class Optimizer(Fixed, _core.Optimizer):
         """Live state by parameter: ``opt.state["w"]["exp_avg"]``, and ``["step"]``, an int.
 
         The arrays are ``exp_avg``, ``exp_avg_sq`` and ``max_exp_avg_sq`` (Adam and its kin),
-        ``exp_avg_var`` in place of ``exp_avg_sq`` (AdaBelief), ``exp_avg`` (Lion), ``square_avg``,
-        ``grad_avg`` and ``momentum_buffer`` (RMSprop), ``sum`` (Adagrad), or ``momentum_buffer``
-        (SGD with momentum). A parameter that never trained has no entry. A smaller ``state`` has
-        arrays of uint16, the bits of bfloat16, and of uint8, with exponents in an array with the
-        ending ``_base``; `thalweg.compact.decode` gives them as float32.
+        ``exp_avg_var`` in place of ``exp_avg_sq`` (AdaBelief), ``z``, ``exp_avg_sq`` and
+        ``history`` (`ScheduleFreeAdamW`), ``exp_avg`` (Lion), ``square_avg``, ``grad_avg`` and
+        ``momentum_buffer`` (RMSprop), ``sum`` (Adagrad), or ``momentum_buffer`` (SGD with
+        momentum). A parameter that never trained has no entry. A smaller ``state`` has arrays of
+        uint16, the bits of bfloat16, and of uint8, with exponents in an array with the ending
+        ``_base``; `thalweg.compact.decode` gives them as float32.
         """
         return self._held.state
 

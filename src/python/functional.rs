@@ -15,7 +15,7 @@ use crate::array::occupant::Occupant;
 use crate::array::overlap::{first_file_overlap, first_overlap};
 use crate::interpreter::errors::{Outcome, Refusal};
 use crate::interpreter::exit::Presence;
-use crate::model::form::LOW;
+use crate::model::form::{KEPT, LOW};
 use crate::model::options::{Policy, rule_named};
 use crate::model::tree::{Leaves, flatten};
 use crate::step::keywords::limit;
@@ -29,7 +29,7 @@ use thalweg::machine::threads::{num_threads, useful_threads};
 use thalweg::number::element::Kind;
 use thalweg::number::float_mode::in_default_mode;
 use thalweg::read::norm::{self, Norm, ReadPass};
-use thalweg::rule::{Content, Decay, Hyperparameter, Numbers, Rule, StateSpec, Swap, Update, When};
+use thalweg::rule::{Content, Decay, Hyperparameter, Numbers, Rule, StateSpec, Update, When};
 use thalweg::update::plan::{Plan, Task};
 use thalweg::update::tensor::{Narrow, Tensor};
 
@@ -38,7 +38,7 @@ use thalweg::update::tensor::{Narrow, Tensor};
 /// skip.
 #[pyfunction]
 #[pyo3(signature = (rule, p, g, state, step, values, *, scale, nonfinite, threads, bases=None,
-    low=None))]
+    low=None, history=None))]
 #[allow(clippy::too_many_arguments)] // the arguments of the functions of `thalweg.functional`
 pub fn apply(
     py: Python<'_>,
@@ -53,6 +53,7 @@ pub fn apply(
     threads: Option<&Bound<'_, PyAny>>,
     bases: Option<&Bound<'_, PyAny>>,
     low: Option<&Bound<'_, PyAny>>,
+    history: Option<&Bound<'_, PyAny>>,
 ) -> PyResult<bool> {
     let _presence = Presence::begin(py);
     let rule = rule_named(rule)?;
@@ -65,7 +66,7 @@ pub fn apply(
         None => num_threads().0,
         Some(given) => number_of_threads(given, "threads")?,
     };
-    let mut arguments = Vec::with_capacity(ARRAYS + 1);
+    let mut arguments = Vec::with_capacity(ARRAYS + 2);
     arguments.extend([("p", Slot::Parameter, p), ("g", Slot::Gradient, g)]);
     let mut given = Vec::with_capacity(MAX_STATE);
     for (spec, array) in rule.state.iter().zip(&state) {
@@ -87,6 +88,9 @@ pub fn apply(
         arguments.push((spec.base, Slot::Bases(spec.name), bases.unwrap_or(&none)));
     }
     arguments.push((LOW, Slot::Low, low.unwrap_or(&none)));
+    if rule.state.iter().any(|spec| spec.content == Content::Point) {
+        arguments.push((KEPT, Slot::History, history.unwrap_or(&none)));
+    }
     let call = Call { numbers, step, scale, policy, threads };
     Ok(update(py, &arguments, &call)?)
 }
@@ -165,22 +169,35 @@ fn update(py: Python<'_>, arguments: &[Argument<'_, '_>], call: &Call) -> Outcom
     let rows = Rows::new(arguments)?;
     let tensors = rows.check()?;
     let states = arguments.iter().filter(|(_, slot, _)| matches!(slot, Slot::State(..))).count();
-    let at_step = |kind| call.numbers.at_step(kind, call.step, call.scale);
-    let updates = [at_step(Kind::F32), at_step(Kind::F64)];
-    let position = |kind| usize::from(kind == Kind::F64);
+    let mut numbers = call.numbers;
     if tensors.is_empty() {
-        updates[position(Kind::F64)].as_ref().map_err(Error::clone)?;
+        // The first step reads no history, of which there is none.
+        let step = if numbers.history().is_some() { 1 } else { call.step };
+        numbers.at_step(Kind::F64, step, call.scale)?;
     }
     let measures = call.numbers.measures().next().is_some();
     // Measures are summed in logical order.
     let order = if measures { Order::Logical } else { Order::Memory };
+    let mut made = None;
+    let mut updates = Vec::new();
+    let mut histories = Vec::new();
     let mut tasks = Vec::with_capacity(tensors.len());
     let mut reads = Vec::with_capacity(tensors.len());
     for arrays in &tensors {
-        let Arrays { storage, shape, pointers, strides, bases } = arrays;
+        let Arrays { storage, shape, pointers, strides, bases, kept } = arrays;
         let kind = storage.element();
-        // An element type is refused only if a parameter has it.
-        updates[position(kind)].as_ref().map_err(Error::clone)?;
+        if let (Some(kept), Some(history)) = (kept, numbers.history()) {
+            *history = kept.get();
+        }
+        // Neighbours mostly have the same coefficients.
+        let key = Some((kind, kept.map(|kept| kept.bits())));
+        if made != key {
+            updates.push(numbers.at_step(kind, call.step, call.scale)?);
+            made = key;
+        }
+        if let Some(kept) = kept {
+            histories.push((*kept, numbers.history_after(call.step)?));
+        }
         // SAFETY: `rows.check` checked the arrays, and `rows` keeps them alive during the call. The
         // caller guarantees that no other thread resizes or writes them meanwhile.
         unsafe {
@@ -194,19 +211,16 @@ fn update(py: Python<'_>, arguments: &[Argument<'_, '_>], call: &Call) -> Outcom
             } else {
                 Tensor::new(shape, *pointers, *strides, states, order)
             };
-            tasks.push(Task { tensor, update: position(kind) });
+            tasks.push(Task { tensor, update: updates.len() - 1 });
             reads.push(norm::Input::new(shape, pointers[GRADIENT], strides[GRADIENT], kind));
         }
     }
-    // No task uses a refused type, so any update can be in its place.
-    let placeholder = Numbers::from(Swap).at_step(Kind::F32, 1, 1.0)?;
-    let updates = updates.map(|update| update.unwrap_or(placeholder));
 
     let level = Level::current();
     let elements = tasks.iter().map(|task| task.tensor.len()).sum();
     let threads = useful_threads(elements, call.threads);
     let policy = call.policy;
-    let work = || {
+    let work = || -> Result<_, Error> {
         if policy != Policy::Ignore {
             let mut pass = ReadPass::default();
             pass.read(&reads, level, threads);
@@ -216,11 +230,16 @@ fn update(py: Python<'_>, arguments: &[Argument<'_, '_>], call: &Call) -> Outcom
             }
         }
         let mut plan = Plan::default();
-        if !measures {
-            return plan.run(&mut tasks, &updates, level, threads).map(|()| Vec::new());
-        }
-        let updates = measured(&mut plan, &mut tasks, &updates, call, (level, threads))?;
-        plan.run(&mut tasks, &updates, level, threads).map(|()| Vec::new())
+        let own;
+        let updates = if measures {
+            own = measured(&mut plan, &mut tasks, &updates, call, (level, threads))?;
+            &own
+        } else {
+            &updates
+        };
+        plan.run(&mut tasks, updates, level, threads)?;
+        histories.iter().for_each(|(kept, history)| kept.set(*history));
+        Ok(Vec::new())
     };
     let refused = py.detach(|| fork::whole(work))?;
     if refused.is_empty() {

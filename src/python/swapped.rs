@@ -1,4 +1,4 @@
-//! The context manager in which parameters and their averages are swapped.
+//! The context manager in which the parameters hold averages.
 //!
 //! Native, so that no interrupt arrives between leaving the block and swapping back. After an
 //! interrupt before the block begins, the arrays are swapped back when the manager is freed.
@@ -8,20 +8,32 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
 use crate::interpreter::undo::Inside;
+use crate::step::averaged::{exchange, give_back};
 use crate::step::swap::swap;
 use crate::updater::Updater;
 
-/// Context manager in which the parameters hold their averages; see `thalweg.EMA.swapped`.
+/// Context manager in which the parameters hold averages; see `thalweg.EMA.swapped` and
+/// `thalweg.ScheduleFreeAdamW.averaged`.
 #[pyclass(module = "thalweg", frozen)]
 #[derive(Debug)]
 pub struct Swapped {
-    average: Py<Updater>,
-    /// The optimizer of the parameters, if there is one.
-    owner: Option<Py<Updater>>,
-    /// The parameters by name.
-    params: Py<PyDict>,
+    averages: Averages,
     tree: Py<PyAny>,
     inside: Inside,
+}
+
+#[derive(Debug)]
+enum Averages {
+    /// Those of an `EMA`.
+    Kept {
+        average: Py<Updater>,
+        /// The optimizer of the parameters, if there is one.
+        owner: Option<Py<Updater>>,
+        /// The parameters by name.
+        params: Py<PyDict>,
+    },
+    /// Those that are found from the state of this optimizer.
+    Found(Py<Updater>),
 }
 
 #[pymethods]
@@ -33,7 +45,14 @@ impl Swapped {
         params: Py<PyDict>,
         tree: Py<PyAny>,
     ) -> Self {
-        Swapped { average, owner, params, tree, inside: Inside::default() }
+        let averages = Averages::Kept { average, owner, params };
+        Swapped { averages, tree, inside: Inside::default() }
+    }
+
+    /// The averaged points of an optimizer.
+    #[staticmethod]
+    fn found(updater: Py<Updater>, tree: Py<PyAny>) -> Self {
+        Swapped { averages: Averages::Found(updater), tree, inside: Inside::default() }
     }
 
     fn __enter__(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
@@ -49,9 +68,14 @@ impl Swapped {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        visit.call(&self.average)?;
-        visit.call(&self.owner)?;
-        visit.call(&self.params)?;
+        match &self.averages {
+            Averages::Kept { average, owner, params } => {
+                visit.call(average)?;
+                visit.call(owner)?;
+                visit.call(params)?;
+            }
+            Averages::Found(updater) => visit.call(updater)?,
+        }
         visit.call(&self.tree)
     }
 }
@@ -70,7 +94,13 @@ impl Swapped {
     }
 
     fn swap(&self, py: Python<'_>, held: bool) -> PyResult<()> {
-        let owner = self.owner.as_ref().map(|owner| &owner.get().guarded);
-        Ok(swap(self.params.bind(py), &self.average.get().guarded, held, owner)?)
+        Ok(match &self.averages {
+            Averages::Kept { average, owner, params } => {
+                let owner = owner.as_ref().map(|owner| &owner.get().guarded);
+                swap(params.bind(py), &average.get().guarded, held, owner)
+            }
+            Averages::Found(updater) if held => exchange(py, &updater.get().guarded),
+            Averages::Found(updater) => give_back(py, &updater.get().guarded),
+        }?)
     }
 }

@@ -57,6 +57,10 @@ named! {
         LrDecay "lr_decay",
         /// Adagrad's sum before the first update, at least 0.
         InitialAccumulatorValue "initial_accumulator_value",
+        /// Power of the step in the weight of an average, at least 0.
+        R "r",
+        /// Power of the largest learning rate in the weight of an average, at least 0.
+        WeightLrPower "weight_lr_power",
         /// Factor on the gradients, above 0.
         Scale "scale",
         /// Factor on a gradient that is added to a sum, above 0.
@@ -86,7 +90,7 @@ named! {
 
 use Hyperparameter::{
     Alpha, Beta1, Beta2, Dampening, Decay, Eps, EpsRoot, InitialAccumulatorValue, L2, Lr, LrDecay,
-    LrScale, Momentum, Scale, UpdateRms, Weight, WeightDecay,
+    LrScale, Momentum, R, Scale, UpdateRms, Weight, WeightDecay, WeightLrPower,
 };
 
 impl Hyperparameter {
@@ -108,6 +112,8 @@ impl Hyperparameter {
             | EpsRoot
             | LrDecay
             | InitialAccumulatorValue
+            | R
+            | WeightLrPower
             | UpdateRms => (value >= 0.0, "finite and at least 0"),
             Beta1 | Beta2 | Alpha | Decay => {
                 ((0.0..1.0).contains(&value), "at least 0 and less than 1")

@@ -10,12 +10,14 @@ mod adabelief;
 mod adagrad;
 mod adam;
 mod average;
+mod averaged_point;
 mod decay;
 mod hyperparameter;
 mod lion;
 mod measure;
 mod nadam;
 mod rmsprop;
+mod schedule_free;
 mod sgd;
 mod spec;
 mod sum;
@@ -28,15 +30,17 @@ pub use adabelief::{AdaBelief, AdaBeliefStep};
 pub use adagrad::{Adagrad, AdagradStep};
 pub use adam::{Adam, AdamStep};
 pub use average::{Average, AverageStep};
+pub use averaged_point::{AveragedPoint, AveragedPointStep};
 pub use decay::{Decay, DecayStep};
 pub use hyperparameter::{Choice, Hyperparameter};
 pub use lion::{Lion, LionStep};
 pub use measure::{Factors, Measure};
 pub use nadam::{NAdam, NAdamStep};
 pub use rmsprop::{RmsProp, RmsPropStep};
+pub use schedule_free::{ScheduleFree, ScheduleFreeStep};
 pub use sgd::{Sgd, SgdStep};
 use spec::Step as _;
-pub use spec::{COMPACT_MIN, Content, Format, Hyperparameters, StateSpec, When};
+pub use spec::{COMPACT_MIN, Content, Format, HISTORY, History, Hyperparameters, StateSpec, When};
 pub use sum::{Sum, SumStep};
 pub use swap::{Swap, SwapStep};
 pub use terms::{Formula, Intake};
@@ -160,6 +164,24 @@ macro_rules! rules {
             pub(crate) fn factors(&mut self) -> Option<&mut Factors> {
                 match self {
                     $($(#[cfg($cfg)])? Numbers::$rule(rule) => rule.factors(),)*
+                }
+            }
+
+            /// The history of the parameter, or `None` if the rule keeps none.
+            pub fn history(&mut self) -> Option<&mut History> {
+                match self {
+                    $($(#[cfg($cfg)])? Numbers::$rule(rule) => rule.history(),)*
+                }
+            }
+
+            /// The history after update number `step`.
+            ///
+            /// # Errors
+            ///
+            /// As [`Hyperparameters::history_after`].
+            pub fn history_after(&self, step: u64) -> Result<History, Error> {
+                match self {
+                    $($(#[cfg($cfg)])? Numbers::$rule(rule) => rule.history_after(step),)*
                 }
             }
 
@@ -354,6 +376,11 @@ rules! {
         "Lion" [H::Lr, H::Beta1, H::Beta2, H::WeightDecay] [Cautious, Independent, Maximize]
             ["exp_avg" Average Always];
     }
+    /// Schedule-free AdamW.
+    ScheduleFree: ScheduleFreeStep { 2 } trains {
+        "ScheduleFreeAdamW" [H::Lr, H::Beta1, H::Beta2, H::Eps, H::WeightDecay, H::R, H::WeightLrPower]
+            [Independent, Maximize] ["z" Point Always, "exp_avg_sq" Square Always];
+    }
     /// Weight decay alone.
     Decay: DecayStep { 0 } holds {}
     /// A sum of gradients; the sum takes the parameter's position.
@@ -367,6 +394,8 @@ rules! {
     }
     /// Exchanges the parameter and its state.
     Swap: SwapStep { 1 } holds {}
+    /// The averaged point of a schedule-free parameter.
+    AveragedPoint: AveragedPointStep { 1 } holds {}
     /// A rule for tests only.
     Toy if feature = "toys": ToyStep { 1 } trains {
         "Toy" [H::Lr, H::Momentum, H::WeightDecay] [Maximize] ["toy_average" Average Always];

@@ -8,6 +8,12 @@ use crate::error::Error;
 use crate::number::element::Element;
 use crate::number::float_mode::in_default_mode;
 
+/// What a rule keeps of the earlier steps of a parameter, beside its state arrays; zeros at first.
+pub type History = [f64; HISTORY];
+
+/// Number of elements of a [`History`].
+pub const HISTORY: usize = 3;
+
 /// The hyperparameters of a rule, with their values for one update.
 pub trait Hyperparameters: Copy {
     /// The values before users set any.
@@ -29,6 +35,20 @@ pub trait Hyperparameters: Copy {
     /// The factors that measures of a tensor put on the step, or `None` if the rule measures nothing.
     fn factors(&mut self) -> Option<&mut Factors> {
         None
+    }
+
+    /// The history of the parameter before the update, or `None` if the rule keeps none.
+    fn history(&mut self) -> Option<&mut History> {
+        None
+    }
+
+    /// The history after update number `step`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::History`] and [`Error::Hyperparameter`], as [`Hyperparameters::at_step`].
+    fn history_after(&self, _step: u64) -> Result<History, Error> {
+        Ok(History::default())
     }
 
     /// Refuses hyperparameters that contradict a choice.
@@ -53,7 +73,8 @@ pub trait Hyperparameters: Copy {
     ///
     /// # Errors
     ///
-    /// [`Error::Hyperparameter`] for a value out of range, [`Error::Step`] for step 0.
+    /// [`Error::Hyperparameter`] for a value out of range, [`Error::History`] for a history that no
+    /// step left, [`Error::Step`] for step 0.
     fn at_step<E: Element>(
         &self,
         step: u64,
@@ -102,6 +123,8 @@ pub enum Content {
     Average,
     /// An average of squares.
     Square,
+    /// A point that moves as the parameter does. A parameter that has one has a [`History`] too.
+    Point,
     /// A running maximum. It would keep the largest error of an average that is dithered.
     Maximum,
     /// An average whose square is subtracted from an average of squares. If both are dithered, the
@@ -118,7 +141,7 @@ impl Content {
         let narrow = match self {
             Content::Average => storage == Storage::Dithered,
             Content::Square => matches!(storage, Storage::Dithered | Storage::E5M3),
-            Content::Maximum | Content::Mean | Content::Sum => false,
+            Content::Point | Content::Maximum | Content::Mean | Content::Sum => false,
         };
         storage == whole || narrow && whole == Storage::F32
     }
@@ -160,7 +183,8 @@ impl Format {
             (Format::Compact, Content::Square) => Storage::E5M3,
             (Format::Bfloat16, Content::Square) => Storage::Dithered,
             (Format::Bfloat16 | Format::Compact, Content::Average) => Storage::Dithered,
-            (Format::Full, _) | (_, Content::Maximum | Content::Mean | Content::Sum) => whole,
+            (Format::Full, _)
+            | (_, Content::Point | Content::Maximum | Content::Mean | Content::Sum) => whole,
         }
     }
 }

@@ -154,6 +154,13 @@ impl<E: Element> Mix<E> {
         let base = if !USUAL && self.from_new { y } else { x };
         base + self.rate * (y - x)
     }
+
+    /// The two terms of [`Mix::of`], for a rule that has a third; a distance below `floor` is zero.
+    #[inline(always)]
+    pub(super) fn parts<const USUAL: bool>(&self, x: E, y: E, floor: E) -> (E, E) {
+        let base = if !USUAL && self.from_new { y } else { x };
+        (base, self.rate * (y - x).flush(floor))
+    }
 }
 
 /// `p <- p - (rate·p + change)`. Decay and change are added first, so `p` is rounded once, and a
@@ -178,6 +185,12 @@ impl<E: Element> Descent<E> {
         })
     }
 
+    /// `rate·p + change`, for a rule that subtracts it from more than the parameter.
+    #[inline(always)]
+    pub(super) fn change(&self, p: E, change: E) -> E {
+        if self.rate == E::ZERO { change } else { self.rate * p.flush(E::FLOORS.grad) + change }
+    }
+
     /// The new parameter. `USUAL` has no branch: without decay it adds negative zero, which changes
     /// no number, and a NaN in `p` reaches the result by the subtraction. Beside branches, this form
     /// takes 1.07 times as long.
@@ -186,10 +199,8 @@ impl<E: Element> Descent<E> {
         if USUAL {
             let decaying = if p.abs() >= self.floor { p } else { E::ZERO };
             p - (self.rate * decaying + change)
-        } else if self.rate == E::ZERO {
-            p - change
         } else {
-            p - (self.rate * p.flush(E::FLOORS.grad) + change)
+            p - self.change(p, change)
         }
     }
 }

@@ -142,7 +142,7 @@ class EMA(Mirror):
         ValueError
             If the parameters no longer fit; nothing is changed.
         BusyError
-            Inside another such block and inside `Optimizer.open_step`.
+            Inside another such block, `ScheduleFreeAdamW.averaged` and `Optimizer.open_step`.
         """
         return self._mirrored.swapped()
 

@@ -22,6 +22,7 @@ __all__ = [
     "BASE",
     "BITS",
     "CODES",
+    "HISTORY",
     "LOW",
     "decode",
     "decoded",
@@ -37,6 +38,8 @@ BASE = "_base"
 """Ending of the name of the exponents of an array of codes."""
 LOW = "low"
 """Name of what a narrow parameter lacks."""
+HISTORY = "history"
+"""Name of what a rule keeps of a parameter's earlier steps."""
 
 
 class Owner(Protocol):
@@ -80,7 +83,7 @@ def decode(opt: Owner, name: str) -> dict[str, NDArray[Any]]:
     >>> opt.state["w"]["exp_avg"].dtype, thalweg.compact.decode(opt, "w")["exp_avg"]
     (dtype('uint16'), array([ 0.05004883, -0.05004883], dtype=float32))
     """
-    arrays = {key: array for key, array in opt.state[name].items() if key != "step"}
+    arrays = {key: array for key, array in opt.state[name].items() if key not in ("step", HISTORY)}
     return {"param": joined(opt.params[name], arrays.get(LOW)), **decoded(arrays)}
 
 

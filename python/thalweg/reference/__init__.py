@@ -34,6 +34,7 @@ from thalweg.reference.rules import (
     rmsprop,
     sgd,
 )
+from thalweg.reference.schedule_free import averaged_point, schedule_free_adamw
 from thalweg.reference.terms import FLOORS, Floors, clip_value, flush, mix, one_minus_power
 
 __all__ = [
@@ -44,6 +45,7 @@ __all__ = [
     "adagrad",
     "adam",
     "average",
+    "averaged_point",
     "clip_factor",
     "clip_value",
     "decay",
@@ -55,6 +57,7 @@ __all__ = [
     "one_minus_power",
     "radamw",
     "rmsprop",
+    "schedule_free_adamw",
     "sgd",
     "tensor_stats",
 ]

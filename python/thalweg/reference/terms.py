@@ -14,6 +14,7 @@ __all__ = [
     "Floors",
     "clip_value",
     "descend",
+    "descent",
     "flush",
     "gradient",
     "mix",
@@ -115,7 +116,10 @@ def gradient(
 
 def descend(p: Array, change: Array, rate: float) -> Array:
     """``p - (rate·p + change)``: decay and step are added first, so `p` is rounded once."""
+    return p - descent(p, change, rate)
+
+
+def descent(p: Array, change: Array, rate: float) -> Array:
+    """``rate·p + change``; a rate of zero leaves the decay out."""
     shrink = p.dtype.type(rate)
-    if shrink == 0.0:
-        return p - change
-    return p - (shrink * flush(p, FLOORS[p.dtype].grad) + change)
+    return change if shrink == 0.0 else shrink * flush(p, FLOORS[p.dtype].grad) + change

@@ -1,11 +1,14 @@
 //! Array arguments of the functions, checked: one array each, or sequences of equal length.
 
+#![allow(unsafe_code)] // takes the numbers of a checked array
+
 use numpy::PyUntypedArray;
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyTuple};
 
 use crate::array::checks::{gradient_of, parameter_of, state_of};
 use crate::array::foreign::as_array;
+use crate::array::history::Kept;
 use crate::array::memory::Memory;
 use crate::array::occupant::Occupant;
 use crate::array::overlap::{first_file_overlap, first_overlap};
@@ -13,7 +16,7 @@ use crate::array::storage::kind_of;
 use crate::interpreter::errors::{Outcome, Refusal};
 use thalweg::array::pointer::{ARRAYS, GRADIENT, LOW, PARAMETER, Pointer, STATE};
 use thalweg::array::storage::{Storage, e5m3};
-use thalweg::rule::Content;
+use thalweg::rule::{Content, HISTORY};
 
 /// The slot of an argument in an update.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -26,6 +29,8 @@ pub enum Slot {
     Bases(&'static str),
     /// What a narrow parameter lacks.
     Low,
+    /// What the rule keeps of earlier steps.
+    History,
 }
 
 /// An argument: its name, its slot, and one array, a sequence of arrays, or None.
@@ -128,6 +133,8 @@ pub struct Arrays<'a> {
     pub strides: [&'a [isize]; ARRAYS],
     /// The exponents of the state array that has codes.
     pub bases: Option<*mut u8>,
+    /// What the rule keeps of earlier steps.
+    pub kept: Option<Kept>,
 }
 
 impl Arrays<'_> {
@@ -158,6 +165,7 @@ impl<'a, 'py> Check<'_, 'a, 'py> {
             pointers: [Pointer { address: own.address, storage }; ARRAYS],
             strides: [own.strides; ARRAYS],
             bases: None,
+            kept: None,
         };
         self.occupants.push(Occupant { array: p, storage, written: true });
         let mut codes = None;
@@ -201,6 +209,12 @@ impl<'a, 'py> Check<'_, 'a, 'py> {
                     let array = bases_of(object, len, what, || self.rows.describe(self.i, codes))?;
                     arrays.bases = Some(Memory::of(array).address);
                     self.occupants.push(Occupant { array, storage: Storage::E5M3, written: true });
+                    continue;
+                }
+                Slot::History => {
+                    let (array, kept) = history_of(object, what)?;
+                    arrays.kept = Some(kept);
+                    self.occupants.push(Occupant { array, storage: Storage::F64, written: true });
                     continue;
                 }
                 Slot::Low => {
@@ -318,6 +332,30 @@ fn low_of<'a, 'py>(
     match storage {
         Storage::Low => Ok((array, storage)),
         _ => Err(wanted(kind_of(storage, Memory::of(array).shape))),
+    }
+}
+
+/// What the rule keeps of earlier steps. The array must not be resized during the call.
+fn history_of<'a, 'py>(
+    object: &'a Bound<'py, PyAny>,
+    what: impl Fn() -> String,
+) -> Outcome<(&'a Bound<'py, PyUntypedArray>, Kept)> {
+    let wanted = |got: String| {
+        Refusal::Value(format!(
+            "{} must be a contiguous float64 array of shape ({HISTORY},), got {got}; make it \
+             (np.zeros({HISTORY})) before the first update",
+            what()
+        ))
+    };
+    if object.is_none() {
+        return Err(wanted("None".to_owned()));
+    }
+    let (array, storage) = beside(object, &what, wanted)?;
+    let memory = Memory::of(array);
+    // SAFETY: the caller of the function keeps the array and does not resize it.
+    match unsafe { Kept::of(&memory, storage) } {
+        Some(kept) => Ok((array, kept)),
+        None => Err(wanted(kind_of(storage, memory.shape))),
     }
 }
 

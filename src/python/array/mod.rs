@@ -5,6 +5,7 @@ pub mod checks;
 pub mod counts;
 pub mod files;
 pub mod foreign;
+pub mod history;
 pub mod memory;
 pub mod occupant;
 pub mod overlap;

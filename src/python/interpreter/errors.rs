@@ -195,7 +195,8 @@ impl fmt::Display for Refusal {
                 Quoted(name)
             ),
             Refusal::Held => f.write_str(
-                "the parameters are swapped with their averages (ema.swapped()); leave its block first",
+                "the parameters are swapped with their averages (ema.swapped() or opt.averaged()); leave \
+                 its block first",
             ),
             Refusal::Torn => f.write_str(
                 "loading was interrupted, so some arrays are loaded and others are not; load again",

@@ -7,12 +7,14 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 use thalweg::array::pointer::MAX_STATE;
 use thalweg::array::storage::{Storage, e5m3};
-use thalweg::rule::{Format, StateSpec};
+use thalweg::rule::{Content, Format, HISTORY, StateSpec};
 
 use crate::array::checks::plain;
 
 /// The name of what a narrow parameter lacks.
 pub const LOW: &str = "low";
+/// The name of what the rule keeps of a parameter's earlier steps.
+pub const KEPT: &str = "history";
 
 /// The arrays beside a parameter.
 #[derive(Clone, Debug, PartialEq)]
@@ -44,6 +46,8 @@ enum Shape {
     Logical,
     /// One entry for each block of the parameter's elements.
     Blocks,
+    /// A history.
+    History,
 }
 
 impl Form {
@@ -83,7 +87,9 @@ impl Form {
             Part { name: spec.name, storage, shape }
         });
         let low = self.low.then_some(Part { name: LOW, storage: Storage::Low, shape: Shape::Like });
-        state.chain(self.blocked().map(Part::bases)).chain(low)
+        let history = Part { name: KEPT, storage: Storage::F64, shape: Shape::History };
+        let history = self.keeps_history().then_some(history);
+        state.chain(self.blocked().map(Part::bases)).chain(low).chain(history)
     }
 
     /// The state array that is kept in blocks.
@@ -100,6 +106,11 @@ impl Form {
     /// The position of what a narrow parameter lacks among the arrays.
     pub fn low(&self) -> Option<usize> {
         self.low.then(|| self.states() + usize::from(self.blocked().is_some()))
+    }
+
+    /// Whether the last of the arrays is a history.
+    pub fn keeps_history(&self) -> bool {
+        self.specs.iter().any(|spec| spec.content == Content::Point)
     }
 
     /// The arrays beside this parameter, described.
@@ -126,6 +137,7 @@ impl Part {
     fn shape<'py>(&self, parameter: &Bound<'py, PyUntypedArray>) -> PyResult<Bound<'py, PyTuple>> {
         match self.shape {
             Shape::Blocks => PyTuple::new(parameter.py(), [parameter.len().div_ceil(e5m3::BLOCK)]),
+            Shape::History => PyTuple::new(parameter.py(), [HISTORY]),
             Shape::Like | Shape::Logical => PyTuple::new(parameter.py(), parameter.shape()),
         }
     }
@@ -143,7 +155,7 @@ impl Part {
                 keywords.set_item("dtype", dtype)?;
                 numpy.call_method("zeros_like", (plain(parameter)?,), Some(&keywords))?
             }
-            Shape::Logical | Shape::Blocks => {
+            Shape::Logical | Shape::Blocks | Shape::History => {
                 numpy.call_method1("zeros", (self.shape(parameter)?, dtype))?
             }
         };

@@ -30,6 +30,8 @@ pub struct Leaf {
     pub object: Py<PyAny>,
     /// Whether an array of uint16 has the bits of bfloat16 numbers.
     pub bits: bool,
+    /// The numbers that the parameter had, while its array has its averaged point.
+    pub exchanged: Option<Checked>,
 }
 
 impl Leaf {
@@ -75,7 +77,7 @@ impl Active {
             form.is_whole()
                 && p.storage.is_plain()
                 && layout.is_dense(0, p.storage.size())
-                && state.iter().all(|s| s.strides == p.strides)
+                && state[..form.states()].iter().all(|s| s.strides == p.strides)
         };
         Active { p, state, form, dense }
     }
@@ -121,7 +123,7 @@ impl Active {
             let pointer = recheck(other)?;
             if self.form.bases() == Some(states.len() + position) {
                 bases = pointer.address;
-            } else {
+            } else if self.form.low() == Some(states.len() + position) {
                 pointers[LOW] = pointer;
             }
         }
@@ -131,6 +133,11 @@ impl Active {
     /// What a narrow parameter lacks.
     pub fn low(&self) -> Option<&Checked> {
         self.form.low().map(|position| &self.state[position])
+    }
+
+    /// What the rule keeps of earlier steps, if it does.
+    pub fn history(&self) -> Option<&Checked> {
+        self.form.keeps_history().then(|| self.state.last()).flatten()
     }
 
     /// The parameter (0), or a state array from 1 on.

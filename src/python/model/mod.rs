@@ -65,7 +65,7 @@ pub struct Model {
     pub written: Written,
     /// The step that is being taken tensor by tensor.
     pub open: Option<Open>,
-    /// Whether parameters and averages are swapped.
+    /// Whether the parameters hold averages.
     pub held: bool,
     /// Arrays, by leaf and number, that a load began to write and did not finish.
     pub torn: BTreeSet<(usize, usize)>,
@@ -111,6 +111,7 @@ impl Model {
                 active: None,
                 object: object.clone().unbind(),
                 bits: bits(name),
+                exchanged: None,
             })
             .collect();
         let index = leaves.iter().enumerate().map(|(i, leaf)| (leaf.name.clone(), i)).collect();
@@ -201,7 +202,7 @@ impl Model {
         visit.call(&self.keeper)?;
         for leaf in &self.leaves {
             visit.call(&leaf.object)?;
-            for checked in leaf.active.iter().flat_map(Active::arrays) {
+            for checked in leaf.active.iter().flat_map(Active::arrays).chain(&leaf.exchanged) {
                 visit.call(&checked.array)?;
             }
         }

@@ -2,13 +2,14 @@
 
 use std::collections::HashMap;
 
+use crate::array::history::Kept;
 use crate::model::options::Policy;
 use thalweg::error::Error;
 use thalweg::machine::levels::Level;
 use thalweg::machine::pages::Span;
 use thalweg::number::element::Kind;
 use thalweg::read::norm::{self, ReadPass};
-use thalweg::rule::{Intake, Measure, Numbers, Update};
+use thalweg::rule::{HISTORY, History, Intake, Measure, Numbers, Update};
 use thalweg::update::plan::{Plan, Task};
 use thalweg::update::statistics::Norms;
 use thalweg::update::tensor::Tensor;
@@ -29,6 +30,10 @@ pub struct Batch {
     keys: Vec<UpdateKey>,
     /// The intake of each update.
     intakes: Vec<Intake>,
+    /// The history that each of the updates leaves.
+    histories: Vec<History>,
+    /// The place of each tensor's history, if the rule keeps it.
+    kept: Vec<Kept>,
     /// Positions of the keys that are older than the last [`GLANCE`].
     earlier: HashMap<UpdateKey, usize>,
     reads: Vec<norm::Input<'static>>,
@@ -46,6 +51,19 @@ pub struct UpdateKey {
     /// Position of the tensor, if each tensor has coefficients of its own: it is clipped by its own
     /// norm, or measured.
     pub tensor: Option<usize>,
+    /// The bits of the history; zeros if the rule keeps none.
+    pub history: [u64; HISTORY],
+}
+
+impl UpdateKey {
+    /// The numbers of the tensor's class, with its history.
+    fn numbers(&self, numbers: &[Numbers]) -> Numbers {
+        let mut numbers = numbers[self.class];
+        if let Some(history) = numbers.history() {
+            *history = self.history.map(f64::from_bits);
+        }
+        numbers
+    }
 }
 
 /// The limit on gradients.
@@ -106,6 +124,8 @@ impl Batch {
         self.updates.clear();
         self.keys.clear();
         self.intakes.clear();
+        self.histories.clear();
+        self.kept.clear();
         self.earlier.clear();
         self.reads.clear();
         self.norms.clear();
@@ -135,10 +155,11 @@ impl Batch {
     pub fn push(
         &mut self,
         leaf: usize,
-        tensor: Tensor<'static>,
+        (tensor, kept): (Tensor<'static>, Option<Kept>),
         update: usize,
         read: Option<norm::Input<'static>>,
     ) {
+        self.kept.extend(kept);
         self.leaves.push(leaf);
         self.halves |= tensor.can_overflow();
         self.tasks.push(Task { tensor, update });
@@ -181,7 +202,10 @@ impl Batch {
         {
             return Ok(position);
         }
-        self.updates.push(numbers[key.class].at_step(key.kind, key.step, intake)?);
+        let numbers = key.numbers(numbers);
+        let update = numbers.at_step(key.kind, key.step, intake)?;
+        self.histories.push(numbers.history_after(key.step)?);
+        self.updates.push(update);
         self.keys.push(key);
         self.intakes.push(intake);
         let position = self.keys.len() - 1;
@@ -251,7 +275,7 @@ impl Batch {
             return Ok(());
         }
         let (tasks, keys) = (&self.tasks, &self.keys);
-        let of = |task: usize| numbers[keys[tasks[task].update].class];
+        let of = |task: usize| keys[tasks[task].update].numbers(numbers);
         let mut taken: Vec<Option<Numbers>> = vec![None; tasks.len()];
         for measure in Measure::ALL {
             let wanted = |task: usize| of(task).measures().any(|wanted| wanted == measure);
@@ -273,6 +297,13 @@ impl Batch {
             }
         }
         Ok(())
+    }
+
+    /// Writes the histories that the update leaves, after [`Batch::update`].
+    pub fn note_histories(&self) {
+        for (kept, task) in self.kept.iter().zip(&self.tasks) {
+            kept.set(self.histories[task.update]);
+        }
     }
 
     /// Clips by norm: makes the coefficients again with a factor on the gradients. Returns the
@@ -299,10 +330,10 @@ impl Batch {
             };
             let clip = norm.clip(max_norm, scale);
             if applies(norm, clip) {
-                let UpdateKey { class, kind, step, .. } = *key;
+                let UpdateKey { kind, step, .. } = *key;
+                let numbers = key.numbers(numbers);
                 self.intakes[position] = (scale * clip).into();
-                self.updates[position] =
-                    numbers[class].at_step(kind, step, self.intakes[position])?;
+                self.updates[position] = numbers.at_step(kind, step, self.intakes[position])?;
                 // A NaN is kept.
                 least = if least.is_nan() || clip >= least { least } else { clip };
             }

@@ -10,7 +10,7 @@ use numpy::PyUntypedArray;
 use pyo3::prelude::*;
 use thalweg::array::layout::Order;
 use thalweg::array::pointer::{ARRAYS, GRADIENT, LOW, PARAMETER, Pointer, STATE};
-use thalweg::error::Quoted;
+use thalweg::error::{Error, Quoted};
 use thalweg::number::element::Kind;
 use thalweg::read::norm;
 use thalweg::rule::Numbers;
@@ -18,6 +18,7 @@ use thalweg::update::tensor::{Narrow, Tensor};
 
 use crate::array::checks::{gradient_of, same};
 use crate::array::files::Place;
+use crate::array::history::Kept;
 use crate::array::memory::Memory;
 use crate::array::occupant::Occupant;
 use crate::interpreter::errors::{Outcome, Refusal};
@@ -68,23 +69,45 @@ pub fn bind(
             });
         }
 
-        let measures = measures[leaf.class];
+        let (measures, kept) = (measures[leaf.class], history_of(py, active));
         let key = UpdateKey {
             class: leaf.class,
             step: leaf.step + 1,
             kind: active.p.storage.element(),
             tensor: (measures || matches!(setting.clip, Clip::TensorNorm(_))).then_some(position),
+            history: kept.map_or_else(Default::default, |kept| kept.bits()),
         };
         let arrays = (pointers, bases, leaf.step + 1);
         let tensor = tensor(arrays, active, (&gradient, low), measures || setting.measured);
         let update = batch
             .coefficients(key, numbers, setting.intake())
-            .map_err(|error| Refusal::Core { error, step: Some(step) })?;
+            .map_err(|error| refused(error, step, leaf))?;
         let reads = setting.reads() || setting.measured;
-        batch.push(index, tensor, update, reads.then(|| gradient.read(active.p.storage.element())));
+        batch.push(
+            index,
+            (tensor, kept),
+            update,
+            reads.then(|| gradient.read(active.p.storage.element())),
+        );
         release.add(py, batch, active, (gradient.array, gradient.pointer.storage));
     }
     Ok(())
+}
+
+/// The place of a leaf's history. The arrays of `active` are rechecked.
+pub fn history_of(py: Python<'_>, active: &Active) -> Option<Kept> {
+    let history = active.history()?;
+    // SAFETY: the optimizer keeps the array alive until the work is cleared. The caller guarantees
+    // that no other thread resizes it meanwhile.
+    unsafe { Kept::of(&Memory::of(history.array.bind(py)), history.storage) }
+}
+
+/// The refusal of coefficients, which names the leaf if its history is refused.
+fn refused(error: Error, step: u64, leaf: &Leaf) -> Refusal {
+    match error {
+        Error::History(_) => Refusal::Value(format!("state of {}: {error}", Quoted(&leaf.name))),
+        error => Refusal::Core { error, step: Some(step) },
+    }
 }
 
 /// What a narrow parameter that is averaged lacks: a pointer, and strides.

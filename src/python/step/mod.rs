@@ -1,6 +1,7 @@
 //! A step: gradients, checks, update, report.
 
 pub mod ahead;
+pub mod averaged;
 pub mod batch;
 pub mod bind;
 pub mod collect;

@@ -156,6 +156,7 @@ pub fn take(
                         open.done[*leaf] = true;
                     }
                 }
+                batch.note_histories();
                 counters.take(part.number, scale);
             }
             if let Some(record) = record {
