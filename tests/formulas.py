@@ -42,6 +42,8 @@ class Formula(NamedTuple):
     """Coefficients of a step that are made from the learning rate."""
     limit: float
     """Magnitude of refused gradients, as a multiple of the least number whose square overflows."""
+    optional: tuple[str, ...] = ()
+    """Hyperparameters that no group needs to have."""
 
     @property
     def decay(self) -> str:
@@ -108,7 +110,7 @@ LION = {"lr": 1e-4, "betas": (0.9, 0.99)}
 RMSPROP = {"lr": 1e-2, "alpha": 0.99, "eps": 1e-8, "momentum": 0.0}
 ADAGRAD = {"lr": 1e-2, "eps": 1e-10, "lr_decay": 0.0, "initial_accumulator_value": 0.0}
 SGD = {"lr": None, "momentum": 0.0, "dampening": 0.0}
-L2, DECAY, LIMIT = {"l2": 0.0}, {"weight_decay": 1e-2}, {"update_rms": 0.0}
+L2, DECAY, LIMIT = {"l2": 0.0}, {"weight_decay": 1e-2}, ("update_rms",)
 COUPLED, DECOUPLED = ("maximize",), ("independent", "maximize")
 CAUTIOUS = ("cautious", *DECOUPLED)
 MOMENTS = {"exp_avg": "", "exp_avg_sq": ""}
@@ -121,9 +123,9 @@ adam, sgd = reference.adam, reference.sgd
 
 FORMULAS = {
     "Adam": Formula(adam, ADAM | L2, ("amsgrad", *COUPLED), LARGEST, corrected, 1.0),
-    "AdamW": Formula(adam, ADAM | DECAY | LIMIT, ("amsgrad", *CAUTIOUS), LARGEST, corrected, 1.0),
-    "NAdamW": Formula(reference.nadamw, ADAM | DECAY | LIMIT, CAUTIOUS, MOMENTS, ahead, 1.0),
-    "RAdamW": Formula(reference.radamw, ADAM | DECAY | LIMIT, CAUTIOUS, MOMENTS, rectified, 1.0),
+    "AdamW": Formula(adam, ADAM | DECAY, ("amsgrad", *CAUTIOUS), LARGEST, corrected, 1.0, LIMIT),
+    "NAdamW": Formula(reference.nadamw, ADAM | DECAY, CAUTIOUS, MOMENTS, ahead, 1.0, LIMIT),
+    "RAdamW": Formula(reference.radamw, ADAM | DECAY, CAUTIOUS, MOMENTS, rectified, 1.0, LIMIT),
     "AdaBelief": Formula(reference.adabelief, BELIEF | DECAY, CAUTIOUS, DEVIATION, corrected, 0.5),
     "ScheduleFreeAdamW": Formula(
         reference.schedule_free_adamw, FREE | DECAY, DECOUPLED, FREE_STATE, plain, 1.0

@@ -69,7 +69,7 @@ class Update:
         rule = draw.choice(tuple(FUNCTIONS))
         formula = FUNCTIONS[rule]
         numbers = {}
-        for key in (*formula.values, "scale"):
+        for key in (*formula.values, *formula.optional, "scale"):
             if key == "betas":
                 numbers |= {"beta1": draw.number(0.0, 0.4, 0.9)}
                 numbers |= {"beta2": draw.number(0.0, 0.5, 0.99, 0.999)}
@@ -164,8 +164,9 @@ class Update:
         fits &= in_range(numbers["lr"], 0) and in_range(numbers["scale"], 5e-324)
         by_default = "weight_decay" in numbers and numbers["weight_decay"] is None
         fits &= not (by_default and self.options["independent"])
-        others = numbers.keys() - {"lr", "scale", *(["weight_decay"] if by_default else [])}
-        for key in others:
+        for key in numbers.keys() - {"lr", "scale"}:
+            if numbers[key] is None and key in ("weight_decay", "update_rms"):
+                continue
             if key in ("momentum", "dampening"):
                 fits &= in_range(numbers[key], 0, 1, closed=True)
             elif key in ("beta1", "beta2", "alpha"):
@@ -234,7 +235,7 @@ class Update:
         """The hyperparameters as the reference takes them."""
         defaults = self.formula.values
         values = {
-            key: defaults[key] if value is None else float(value)
+            key: defaults.get(key, 0.0) if value is None else float(value)
             for key, value in self.numbers.items()
         }
         if "beta1" in values:

@@ -122,7 +122,8 @@ def check_value(rule: str, key: str, value: Any) -> None:
         for beta in value:
             callable(beta) or check_number(key, beta)
     else:
-        expect(key == "lr_scale" or key in FORMULAS[rule].values, TypeError)
+        known = (*FORMULAS[rule].values, *FORMULAS[rule].optional, "lr_scale")
+        expect(key in known, TypeError)
         callable(value) or check_number(key, value)
 
 

@@ -137,12 +137,14 @@ def worlds(draw: st.DrawFn) -> World:
         groups.append(FROZEN)
     names = list(thalweg.tree.flatten(tree))
     values = {key: st.sampled_from(VALUES[key]) for key in FORMULAS[name].values}
+    optional = FORMULAS[name].optional
+    values |= {key: st.sampled_from(VALUES[key]) for key in optional}
     keys = {key: st.sampled_from(VALUES[key]) for key in (*values, "lr_scale", "frozen", "name")}
     specification = st.fixed_dictionaries({"match": matches(names)}, optional=keys)
     lr = {"lr": values.pop("lr")}
-    optional = dict.fromkeys(FORMULAS[name].choices, st.just(value=True))
+    choices = dict.fromkeys(FORMULAS[name].choices, st.just(value=True))
     nonfinite = {"nonfinite": st.sampled_from(["raise", "skip", "ignore"])}
-    chosen = draw(st.fixed_dictionaries(nonfinite, optional=optional))
+    chosen = draw(st.fixed_dictionaries(nonfinite, optional=choices))
     if "nesterov" in chosen:
         lr["momentum"] = values.pop("momentum")
     return World(
@@ -379,7 +381,9 @@ class Machine(RuleBasedStateMachine):
 
     @rule(data=st.data())
     def set_a_value(self, data: st.DataObject) -> None:
-        key = data.draw(st.sampled_from([*FORMULAS[self.model.rule].values, "lr_scale", "name"]))
+        formula = FORMULAS[self.model.rule]
+        known = [*formula.values, *formula.optional, "lr_scale", "name"]
+        key = data.draw(st.sampled_from(known))
         self.edit(data.draw(self.positions()), key, data.draw(st.sampled_from(VALUES[key])))
 
     @rule(data=st.data(), wrong=st.sampled_from(WRONG_VALUES))

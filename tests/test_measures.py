@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 Array = np.ndarray[Any, Any]
 
 CAUTIOUS = [name for name, formula in FORMULAS.items() if "cautious" in formula.choices]
-LIMITED = [name for name, formula in FORMULAS.items() if "update_rms" in formula.values]
+LIMITED = [name for name, formula in FORMULAS.items() if "update_rms" in formula.optional]
 CASES = [
     *[(name, {"cautious": True}) for name in CAUTIOUS],
     *[(name, {"update_rms": 0.3}) for name in LIMITED],

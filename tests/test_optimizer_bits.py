@@ -41,6 +41,7 @@ CASES: list[tuple[str, Options]] = [
     (
         "AdaBelief",
         {"lr": 0.01, "betas": (0.3, rising), "eps_root": warmup, "weight_decay": 0.1},
+    ),
     ("ScheduleFreeAdamW", {"lr": warmup, "weight_decay": 0.1, "r": 0.5}),
     (
         "ScheduleFreeAdamW",

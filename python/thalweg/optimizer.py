@@ -398,7 +398,8 @@ class Optimizer(Fixed, _core.Optimizer):
         trains = self._held.trained().values()
         size = sum(array.size for array in trains)
         base = values_of(self._held.groups[0])
-        keys = [*self.rule.keys, *(key for key in ("state",) if key in base)]
+        optional = (key for key in (*self.rule.optional, "state") if key in base)
+        keys = [*self.rule.keys, *optional]
         values = ", ".join(f"{key}={base[key]!r}" for key in keys)
         state = sum(a.nbytes for leaf in self.state.values() for a in arrays_of(leaf).values())
         frozen = len(self._held.params) - len(trains)

@@ -24,6 +24,7 @@ __all__ = [
     "differences",
     "flat",
     "held_of",
+    "refuse_measures",
     "refuse_params",
     "transposed_names",
 ]
@@ -42,6 +43,17 @@ def held_of(opt: Any) -> Held:
             f"opt must be one of thalweg.AdamW, Adam, SGDW and SGD, got {type(opt).__name__}"
         )
     return held_by(opt)
+
+
+def refuse_measures(held: Held) -> None:
+    """Raise ValueError for steps that depend on a measure of the parameter."""
+    limited = [name for name in convertible(held) if held.resolve(name).get("update_rms", 0.0) != 0]
+    if held.options.get("cautious", False):
+        raise ValueError("cautious=True has no counterpart in torch or optax")
+    if limited:
+        raise ValueError(
+            f"update_rms, which {limited[0]!r} has, has no counterpart in torch or optax"
+        )
 
 
 def convertible(held: Held) -> list[str]:

@@ -10,6 +10,8 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from thalweg.convert.names import refuse_measures
+
 if TYPE_CHECKING:
     from thalweg.state.held import Held
 
@@ -96,6 +98,7 @@ def rebuilt(node: Any, change: Callable[[str], Any]) -> Any:
 
 def refuse(held: Held) -> None:
     """Raise ValueError for settings that optax treats differently or does not have."""
+    refuse_measures(held)
     if held.options["amsgrad"]:
         raise ValueError(
             "amsgrad=True has no counterpart in optax, whose AMSGrad keeps the maximum of the "

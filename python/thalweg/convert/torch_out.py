@@ -14,6 +14,7 @@ from thalweg.convert.names import (
     differences,
     flat,
     held_of,
+    refuse_measures,
     refuse_params,
     transposed_names,
 )
@@ -117,6 +118,7 @@ def to_torch(
 
 
 def _refuse(held: Held) -> None:
+    refuse_measures(held)
     if held.rule.name == "SGDW":
         raise ValueError(
             "torch.optim has no SGDW: the decay of its SGD enters the momentum buffer, as l2 of "
@@ -165,7 +167,7 @@ def _mixed(group: Sequence[str], values: Values) -> list[str]:
 def _group(held: Held, values: dict[str, Any]) -> dict[str, Any]:
     """A group of torch with all of its keys."""
     known = {torch_key(key): value for key, value in values.items()}
-    flags = (key for key in held.rule.choices if key != "independent")
+    flags = (key for key in held.rule.choices if key not in ("independent", "cautious"))
     known |= {key: held.options[key] for key in flags}
     known |= {"foreach": None, "differentiable": False, "fused": None}
     if held.rule.keeps("exp_avg"):

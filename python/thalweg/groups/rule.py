@@ -15,6 +15,9 @@ __all__ = ["STATE_NAMES", "Rule", "rules_with", "structural"]
 
 TABLE = _core.rules()
 
+OPTIONAL = ("update_rms",)
+"""Hyperparameters that no group needs to have; without them, their effect is off."""
+
 STATE_NAMES = tuple(dict.fromkeys(name for _, _, state in TABLE.values() for name, _ in state))
 """Names of the state arrays of all rules."""
 
@@ -38,7 +41,9 @@ class Rule:
 
     name: str
     keys: tuple[str, ...]
-    """Hyperparameters; ``betas`` stands for both betas."""
+    """Hyperparameters that group 0 has; ``betas`` stands for both betas."""
+    optional: tuple[str, ...]
+    """Hyperparameters that a group may have."""
     choices: tuple[str, ...]
     """Options of the formula, the same for all parameters."""
     state: tuple[tuple[str, str | None], ...]
@@ -48,8 +53,10 @@ class Rule:
     def named(cls, name: str) -> Rule:
         """The row with this name."""
         hyperparameters, choices, state = TABLE[name]
-        keys = dict.fromkeys(key.partition("[")[0] for key in hyperparameters)
-        return cls(name, tuple(keys), tuple(choices), tuple(state))
+        known = dict.fromkeys(key.partition("[")[0] for key in hyperparameters)
+        keys = tuple(key for key in known if key not in OPTIONAL)
+        optional = tuple(key for key in known if key in OPTIONAL)
+        return cls(name, keys, optional, tuple(choices), tuple(state))
 
     @property
     def decay(self) -> str:
@@ -71,7 +78,7 @@ class Rule:
         """
         for key, value in structural(options).items():
             check_flag(key, value)
-        return {key: options[key] for key in self.choices}
+        return {key: options.get(key, False) for key in self.choices}
 
     def keeps(self, array: str) -> bool:
         """Whether parameters may have a state array of this name."""

@@ -68,7 +68,7 @@ def ways(rule: Rule) -> Mapping[str, str]:
         for key, way in from_the_start(rule.name, *rule.options).items()
     }
     found |= from_the_start(rule.name, "state_dir")
-    for key in (*rule.keys[1:], "lr_scale", "frozen", "name"):
+    for key in (*rule.keys[1:], *rule.optional, "lr_scale", "frozen", "name"):
         found[key] = f"set opt.groups[0].{key}; only lr has a short form"
     found["lr"] = "set opt.lr"
     for key in ("l2", "weight_decay"):

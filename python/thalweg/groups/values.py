@@ -59,7 +59,7 @@ def check_value(rule: Rule, key: str, value: Any) -> Any:
         if len(value) != 2:
             raise ValueError(f"betas must be two numbers or callables, got {value!r}")
         return tuple(check_number(f"betas[{i}]", beta) for i, beta in enumerate(value))
-    if key == "lr_scale" or key in rule.keys:
+    if key == "lr_scale" or key in (*rule.keys, *rule.optional):
         return check_number(key, value)
     raise TypeError(_unknown_key(rule, key))
 
@@ -68,7 +68,7 @@ def _unknown_key(rule: Rule, key: str) -> str:
     """Message for a key that a group cannot set."""
     if key in rule.options:
         return f"{key!r} applies to all parameters; pass it to {rule.name}(...)"
-    return _unknown(rule, key, [*rule.keys, *GROUP_KEYS])
+    return _unknown(rule, key, [*rule.keys, *rule.optional, *GROUP_KEYS])
 
 
 def unknown_argument(rule: Rule, key: str, known: Sequence[str]) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from thalweg import _core
 from thalweg.groups.rule import Rule
 from thalweg.optimizer import Optimizer
-from thalweg.rules.arguments import default_weight_decay, options_of, refuse
+from thalweg.rules.arguments import default_weight_decay, limit, options_of, refuse
 
 if TYPE_CHECKING:
     import os
@@ -143,10 +143,10 @@ class AdamW(Optimizer):
     independent : bool, default False
         True decays by `weight_decay`, the paper's ``η_t·λ``, and needs an explicit `weight_decay`.
         False decays by ``lr·weight_decay``, as do torch, optax and Keras.
-    update_rms : float or callable, default 0
+    update_rms : float or callable, optional
         Limit on the root mean square of ``g / max(√v/√(1-β2^t), eps)`` over a parameter, such as 1.
-        Where it exceeds the limit, the step of the parameter divides `lr` by the excess. 0 is no
-        limit.
+        Where it exceeds the limit, the step of the parameter divides `lr` by the excess. 0, as
+        None, is no limit.
     cautious : bool, default False
         Apply only changes that have the sign of the gradient; they are divided by their part of the
         elements of the parameter, or by 1e-3 if there are fewer. The decay is applied to all.
@@ -227,7 +227,7 @@ class AdamW(Optimizer):
         eps: Number = 1e-8,
         weight_decay: Number | None = None,
         independent: bool = False,
-        update_rms: Number = 0.0,
+        update_rms: Number | None = None,
         cautious: bool = False,
         amsgrad: bool = False,
         groups: Groups = (),
@@ -240,15 +240,11 @@ class AdamW(Optimizer):
     ) -> None:
         refuse(type(self), unsupported)
         weight_decay = default_weight_decay(weight_decay, independent)
-        values = {
-            "lr": lr,
-            "betas": betas,
-            "eps": eps,
-            "weight_decay": weight_decay,
-            "update_rms": update_rms,
-        }
+        values = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
+        values |= limit(update_rms)
         options = options_of(maximize, nonfinite, amsgrad=amsgrad, independent=independent)
-        options["cautious"] = cautious
+        if cautious is not False:  # state dicts from before this option lack it
+            options["cautious"] = cautious
         self._start(
             params, groups, values, options, state=state, bfloat16=bfloat16, state_dir=state_dir
         )
@@ -266,7 +262,7 @@ def adamw(
     eps: Real = 1e-8,
     weight_decay: Real | None = None,
     independent: bool = False,
-    update_rms: Real = 0.0,
+    update_rms: Real | None = None,
     cautious: bool = False,
     max_exp_avg_sq: Arrays | None = None,
     exp_avg_sq_base: Arrays | None = None,
@@ -334,7 +330,7 @@ def adamw(
         "betas": betas,
         "eps": eps,
         "weight_decay": default_weight_decay(weight_decay, independent),
-        "update_rms": update_rms,
+        **limit(update_rms),
         "cautious": cautious,
         "independent": independent,
         "maximize": maximize,

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     Arrays: TypeAlias = NDArray[Any] | Sequence[NDArray[Any]]
 
-__all__ = ["Arrays", "NonFinite", "default_weight_decay", "options_of", "refuse"]
+__all__ = ["Arrays", "NonFinite", "default_weight_decay", "limit", "options_of", "refuse"]
 
 DEFAULT_WEIGHT_DECAY = 1e-2
 
@@ -54,6 +54,11 @@ def refuse(cls: type[Optimizer], unsupported: Mapping[str, Any]) -> None:
         arguments = list(signature(cls.__init__).parameters)
         known = arguments[arguments.index("params") + 1 : -1]
         raise TypeError(unknown_argument(cls.rule, key, known))
+
+
+def limit(update_rms: Number | None) -> dict[str, Number]:
+    """The entry of a limit among the values, if there is one."""
+    return {} if update_rms is None else {"update_rms": update_rms}
 
 
 def default_weight_decay(weight_decay: Number | None, independent: bool) -> Number:

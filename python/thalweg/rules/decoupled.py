@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from thalweg.optimizer import Optimizer
-from thalweg.rules.arguments import default_weight_decay, refuse
+from thalweg.rules.arguments import default_weight_decay, limit, refuse
 
 if TYPE_CHECKING:
     import os
@@ -31,7 +31,7 @@ class Decoupled(Optimizer):
         eps: Number = 1e-8,
         weight_decay: Number | None = None,
         independent: bool = False,
-        update_rms: Number = 0.0,
+        update_rms: Number | None = None,
         cautious: bool = False,
         groups: Groups = (),
         maximize: bool = False,
@@ -48,7 +48,7 @@ class Decoupled(Optimizer):
             "betas": betas,
             "eps": eps,
             "weight_decay": weight_decay,
-            "update_rms": update_rms,
+            **limit(update_rms),
         }
         options = {
             "cautious": cautious,

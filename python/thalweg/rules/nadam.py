@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from thalweg import _core
 from thalweg.groups.rule import Rule
-from thalweg.rules.arguments import default_weight_decay
+from thalweg.rules.arguments import default_weight_decay, limit
 from thalweg.rules.decoupled import Decoupled
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def nadamw(
     eps: Real = 1e-8,
     weight_decay: Real | None = None,
     independent: bool = False,
-    update_rms: Real = 0.0,
+    update_rms: Real | None = None,
     cautious: bool = False,
     exp_avg_sq_base: Arrays | None = None,
     low: Arrays | None = None,
@@ -103,7 +103,7 @@ def nadamw(
         "betas": betas,
         "eps": eps,
         "weight_decay": default_weight_decay(weight_decay, independent),
-        "update_rms": update_rms,
+        **limit(update_rms),
         "cautious": cautious,
         "independent": independent,
         "maximize": maximize,
