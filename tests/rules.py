@@ -148,3 +148,5 @@ RULES = {
     "SGDW, Nesterov": Rule(*SGDW, buffer, decay | nesterov, NESTEROV | DECAY),
 }
 every_rule = pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
+LAZY = {name: rule for name, rule in RULES.items() if "z" not in rule.state}
+every_lazy_rule = pytest.mark.parametrize("rule", LAZY.values(), ids=LAZY)

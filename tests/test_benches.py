@@ -161,3 +161,9 @@ def test_optimizers_of_tensors_are_timed(run: Run, request: pytest.FixtureReques
         "torch AdamW, foreach",
         "torch AdamW, for-loop",
     ]
+
+
+def test_rows_of_a_table(run: Run) -> None:
+    printed = run("rows", "--heights", 1_000, 2_000, "--steps", 2)
+    kinds = [line.split()[1] for line in printed.splitlines()[2:]]
+    assert kinds == ["distinct", "drawn"] * 2

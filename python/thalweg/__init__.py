@@ -31,6 +31,7 @@ from thalweg.groups.group import Group
 from thalweg.groups.ready import layerwise_lr, no_decay
 from thalweg.mapped.params import map_params
 from thalweg.optimizer import Optimizer
+from thalweg.rows import Rows
 from thalweg.rules.adabelief import AdaBelief
 from thalweg.rules.adagrad import Adagrad
 from thalweg.rules.adam import Adam, AdamW
@@ -64,6 +65,7 @@ __all__ = [
     "Optimizer",
     "RAdamW",
     "RMSprop",
+    "Rows",
     "ScheduleFreeAdamW",
     "StepReport",
     "TensorStats",

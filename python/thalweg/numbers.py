@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal, SupportsFloat, SupportsIndex, TypeAlias
 
-__all__ = ["Kept", "Number", "Real", "StateFormat"]
+__all__ = ["Kept", "Number", "Real", "RowsMeaning", "StateFormat"]
 
 Real: TypeAlias = SupportsFloat | SupportsIndex
 """A number of Python, NumPy or another library; type checkers do not accept all as `float`."""
@@ -18,3 +18,6 @@ Kept: TypeAlias = float | Callable[[int], Real]
 
 StateFormat: TypeAlias = Literal["full", "bfloat16", "compact"]
 """A format of an optimizer's state."""
+
+RowsMeaning: TypeAlias = Literal["lazy", "dense"]
+"""The meaning of a gradient that has rows."""

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from thalweg.groups.matching import Match
     from thalweg.groups.rule import Rule
     from thalweg.groups.specified import Groups
-    from thalweg.numbers import Number, StateFormat
+    from thalweg.numbers import Number, RowsMeaning, StateFormat
     from thalweg.state.report import LoadReport
 
 __all__ = ["Optimizer"]
@@ -63,12 +63,18 @@ class Optimizer(Fixed, _core.Optimizer):
         options: dict[str, Any],
         *,
         state: StateFormat = "full",
+        rows: RowsMeaning | None = None,
+        row_steps: bool = False,
         bfloat16: Match = (),
         state_dir: str | os.PathLike[str] | None,
     ) -> None:
         """Store parameters, groups and options; each constructor ends with this call."""
         if state != "full":
             values["state"] = state
+        if rows is not None:
+            values["rows"] = rows
+        if row_steps is not False:
+            values["row_steps"] = row_steps
         self._held.start(
             self.rule,
             params,
@@ -111,7 +117,8 @@ class Optimizer(Fixed, _core.Optimizer):
         ``momentum_buffer`` (RMSprop), ``sum`` (Adagrad), or ``momentum_buffer`` (SGD with
         momentum). A parameter that never trained has no entry. A smaller ``state`` has arrays of
         uint16, the bits of bfloat16, and of uint8, with exponents in an array with the ending
-        ``_base``; `thalweg.compact.decode` gives them as float32.
+        ``_base``; `thalweg.compact.decode` gives them as float32. With ``row_steps=True``,
+        ``row_steps`` has a number of updates for each row, as int64.
         """
         return self._held.state
 
@@ -398,8 +405,8 @@ class Optimizer(Fixed, _core.Optimizer):
         trains = self._held.trained().values()
         size = sum(array.size for array in trains)
         base = values_of(self._held.groups[0])
-        optional = (key for key in (*self.rule.optional, "state") if key in base)
-        keys = [*self.rule.keys, *optional]
+        beside = (*self.rule.optional, "state", "rows", "row_steps")
+        keys = [*self.rule.keys, *(key for key in beside if key in base)]
         values = ", ".join(f"{key}={base[key]!r}" for key in keys)
         state = sum(a.nbytes for leaf in self.state.values() for a in arrays_of(leaf).values())
         frozen = len(self._held.params) - len(trains)

@@ -275,7 +275,7 @@ impl Line {
 /// Whether neighbours in memory lie on different rows of the array's logical order.
 pub(crate) fn lies_across(layout: &Layout<1>) -> bool {
     let [.., rows, columns] = layout.axes() else { return false };
-    crosses(rows, columns, 0)
+    !layout.has_rows(0) && crosses(rows, columns, 0)
 }
 
 /// Whether array `k` has a smaller stride along the rows' axis than along the columns', and both

@@ -5,5 +5,6 @@ pub(crate) mod across;
 pub mod layout;
 pub mod pointer;
 pub mod prefetch;
+pub mod rows;
 pub mod storage;
 pub(crate) mod tiles;

@@ -161,6 +161,20 @@ impl Pointer {
         }
     }
 
+    /// Prefetches `len` elements from `start` on, if array `k` is taken by rows.
+    pub(crate) fn request<const K: usize>(
+        self,
+        layout: &Layout<K>,
+        k: usize,
+        (start, len): (usize, usize),
+    ) {
+        if layout.has_rows(k) {
+            layout.runs(k, start, len, |offset, stride, count| {
+                prefetch::span(self.address.wrapping_offset(offset), count, stride);
+            });
+        }
+    }
+
     /// Writes `buffer` to elements `start..` of the traversal, encoded.
     ///
     /// # Safety
@@ -273,6 +287,8 @@ unsafe fn load<S: Copy, E: Element, const K: usize>(
 ) {
     let mut rest = buffer;
     let len = rest.len();
+    // What follows a row in memory is another row, which is requested when it is next.
+    let follows = !layout.has_rows(k);
     layout.runs(k, start, len, |offset, stride, count| {
         let (places, next) = std::mem::take(&mut rest).split_at_mut(count);
         rest = next;
@@ -284,7 +300,9 @@ unsafe fn load<S: Copy, E: Element, const K: usize>(
             let (chunks, tail) = places.as_chunks_mut::<CHUNK>();
             for (i, chunk) in chunks.iter_mut().enumerate() {
                 let from = first.cast::<[S; CHUNK]>().wrapping_add(i);
-                prefetch::ahead(from);
+                if follows {
+                    prefetch::ahead(from);
+                }
                 // SAFETY: the traversal lies in the array; the caller's promise.
                 let (stored, own) = (unsafe { black_box(from).read_unaligned() }, *chunk);
                 let mut made = [E::ZERO; CHUNK];

@@ -10,13 +10,14 @@ use pyo3::types::PyDict;
 use crate::array::arguments::{Argument, Arrays, Rows, Slot};
 use crate::array::checks::{gradient_of, plain, written};
 use crate::array::foreign::as_array;
+use crate::array::gathered::{RowGradient, Sums};
 use crate::array::memory::Memory;
 use crate::array::occupant::Occupant;
 use crate::array::overlap::{first_file_overlap, first_overlap};
 use crate::interpreter::errors::{Outcome, Refusal};
 use crate::interpreter::exit::Presence;
 use crate::model::form::{KEPT, LOW};
-use crate::model::options::{Policy, rule_named};
+use crate::model::options::{Options, Policy, rule_named};
 use crate::model::tree::{Leaves, flatten};
 use crate::step::keywords::limit;
 use crate::values::hyper::{flag, number_of_threads, real, representation, set, text, whole};
@@ -91,7 +92,7 @@ pub fn apply(
     if rule.state.iter().any(|spec| spec.content == Content::Point) {
         arguments.push((KEPT, Slot::History, history.unwrap_or(&none)));
     }
-    let call = Call { numbers, step, scale, policy, threads };
+    let call = Call { rule, numbers, step, scale, policy, threads };
     Ok(update(py, &arguments, &call)?)
 }
 
@@ -155,6 +156,7 @@ fn check_dispensable(state: StateSpec, mut numbers: Numbers) -> Outcome<()> {
 
 /// The arguments of an update, apart from its arrays.
 struct Call {
+    rule: &'static Rule,
     numbers: Numbers,
     step: u64,
     scale: f64,
@@ -183,8 +185,9 @@ fn update(py: Python<'_>, arguments: &[Argument<'_, '_>], call: &Call) -> Outcom
     let mut histories = Vec::new();
     let mut tasks = Vec::with_capacity(tensors.len());
     let mut reads = Vec::with_capacity(tensors.len());
+    let mut sums = Sums::default();
     for arrays in &tensors {
-        let Arrays { storage, shape, pointers, strides, bases, kept } = arrays;
+        let Arrays { storage, shape, pointers, strides, bases, kept, rows } = arrays;
         let kind = storage.element();
         if let (Some(kept), Some(history)) = (kept, numbers.history()) {
             *history = kept.get();
@@ -201,12 +204,22 @@ fn update(py: Python<'_>, arguments: &[Argument<'_, '_>], call: &Call) -> Outcom
         // SAFETY: `rows.check` checked the arrays, and `rows` keeps them alive during the call. The
         // caller guarantees that no other thread resizes or writes them meanwhile.
         unsafe {
+            let narrow = Narrow {
+                step: call.step,
+                bases: bases.unwrap_or(std::ptr::null_mut()),
+                low_of: (!storage.is_whole()).then_some(PARAMETER),
+            };
+            if let Some((indices, memory)) = rows {
+                let initial = numbers.number(Hyperparameter::InitialAccumulatorValue);
+                Options::check_lazy(call.rule, initial.is_some_and(|value| *value > 0.0), false)?;
+                let given = (memory, pointers[GRADIENT]);
+                let gradient = RowGradient::of_some(indices, given, kind, &mut sums);
+                let tensor = gradient.tensor(None, (*pointers, *strides), states, narrow);
+                tasks.push(Task { tensor, update: updates.len() - 1 });
+                reads.push(gradient.read(kind));
+                continue;
+            }
             let tensor = if arrays.is_narrow() {
-                let narrow = Narrow {
-                    step: call.step,
-                    bases: bases.unwrap_or(std::ptr::null_mut()),
-                    low_of: (!storage.is_whole()).then_some(PARAMETER),
-                };
                 Tensor::narrow(shape, *pointers, *strides, states, order, narrow)
             } else {
                 Tensor::new(shape, *pointers, *strides, states, order)

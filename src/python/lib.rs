@@ -71,7 +71,7 @@ mod _core {
     use crate::swapped::Swapped;
     #[pymodule_export]
     use crate::updater::Updater;
-    use crate::values::hyper::{format, named, number, number_of_threads, text};
+    use crate::values::hyper::{format, named, number, number_of_threads, rows_meaning, text};
     #[pymodule_export]
     use crate::values::scalars::{check_number, check_whole, half_cosine, power};
     use thalweg::machine::fork;
@@ -136,6 +136,13 @@ mod _core {
     #[pyfunction]
     fn check_state_format(value: &Bound<'_, PyAny>) -> PyResult<&'static str> {
         Ok(format(value).map(Format::name)?)
+    }
+
+    /// Checks the meaning of rows; returns it.
+    #[pyfunction]
+    fn check_rows(value: Bound<'_, PyAny>) -> PyResult<Bound<'_, PyAny>> {
+        rows_meaning(&value)?;
+        Ok(value)
     }
 
     /// Sets the maximum number of threads for updates.

@@ -44,6 +44,7 @@ impl Optimizer {
     ///     Float32 or float64 arrays of any strides, in a tree like that of the parameters or in a
     ///     flat dict by name. They are only read. Arrays of other libraries are converted by
     ///     ``np.asarray``. None in place of an array or a container skips the parameters there.
+    ///     `Rows` in place of an array are the gradient of a few rows.
     /// max_norm : float, optional
     ///     Clip by the norm of all gradients together: ``clip = min(1, max_norm / norm)``.
     /// max_tensor_norm : float, optional

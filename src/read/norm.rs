@@ -9,7 +9,7 @@
 use std::marker::PhantomData;
 
 use crate::array::across;
-use crate::array::layout::{Layout, Order};
+use crate::array::layout::{Layout, Order, Rows};
 use crate::array::pointer::Pointer;
 use crate::array::prefetch;
 use crate::machine::levels::{Level, Work};
@@ -64,6 +64,21 @@ impl<'a> Input<'a> {
         let len = shape.iter().product();
         let layout = (!plain).then(|| Box::new(layout));
         Input { pointer, kind, len, layout, borrow: PhantomData }
+    }
+
+    /// As [`Input::new`], for rows of an array; `shape` is that of the rows together.
+    ///
+    /// # Safety
+    ///
+    /// As [`Input::new`], for an array that has these rows.
+    pub unsafe fn rows(
+        shape: &[usize],
+        pointer: Pointer,
+        (strides, rows): (&[isize], Rows),
+        kind: Kind,
+    ) -> Self {
+        let layout = Some(Box::new(Layout::of_rows(shape, [strides], [rows])));
+        Input { pointer, kind, len: shape.iter().product(), layout, borrow: PhantomData }
     }
 
     /// As [`Input::new`] for a slice in logical order whose storage is an element type; allocates

@@ -92,23 +92,25 @@ impl<E: Element> Caution<E> {
 
     #[inline(always)]
     pub(super) fn apply(&self, change: E, g: E) -> E {
-        if !self.on {
-            return change;
-        }
         // A NaN is kept.
-        (if agree(change, g) { self.factor } else { E::ZERO }) * change
+        if self.on { if_agreed(change, g, self.factor) * change } else { change }
     }
-}
-
-#[inline(always)]
-fn agree<E: Element>(x: E, g: E) -> bool {
-    (x > E::ZERO && g > E::ZERO) || (x < E::ZERO && g < E::ZERO)
 }
 
 /// One if a direction has the sign of the gradient, else zero.
 #[inline(always)]
 pub(super) fn agreement<E: Element>(direction: E, g: E) -> E {
-    if agree(direction, g) { E::ONE } else { E::ZERO }
+    if_agreed(direction, g, E::ONE)
+}
+
+/// `value` if `x` and `g` have the same sign, else zero. Written as choices of numbers: with `&&` and
+/// `||`, loops do not use full vectors.
+#[inline(always)]
+fn if_agreed<E: Element>(x: E, g: E, value: E) -> E {
+    let up = if g > E::ZERO { x } else { E::ZERO };
+    let down = if g < E::ZERO { x } else { E::ZERO };
+    let agreed = if up > E::ZERO { value } else { E::ZERO };
+    if down < E::ZERO { value } else { agreed }
 }
 
 /// The gradient, divided by the root of its second moment, which is at least `eps`.

@@ -8,7 +8,7 @@ use crate::machine::levels::Level;
 use crate::number::element::Element;
 use crate::number::sums::{BLOCK, Found};
 use crate::rule::{Coefficients, Formula, Job};
-use crate::update::kernel::Aligned;
+use crate::update::kernel::{Aligned, Following, Next};
 use crate::update::lines::{Buffers, Lines};
 use crate::update::passes::{Gather, Row, Slices};
 use crate::update::statistics::{Squares, Statistics};
@@ -29,9 +29,19 @@ pub(crate) unsafe fn update<E: Element>(
     len: usize,
 ) {
     let update = |rows: &[Row], range| {
-        let job = SlicesJob { rows, level, range, statistics: &mut () };
+        let job = SlicesJob { rows, level, range, statistics: &mut (), next: Following };
         coefficients.formula(tensor.states(), job);
     };
+    if let Some(Course::Lines(lines)) = tensor.course()
+        && let Some(width) = lines.width()
+    {
+        let (pointers, states) = (tensor.pointers(), tensor.states());
+        return lines.in_rows((pointers, states), width, (start, len), |row, range, next| {
+            let rows = std::slice::from_ref(&row);
+            let job = SlicesJob { rows, level, range, statistics: &mut (), next };
+            coefficients.formula(states, job);
+        });
+    }
     // SAFETY: the caller's promise.
     unsafe { in_slices::<E>(tensor, level, (start, len), update) }
 }
@@ -54,7 +64,8 @@ pub(crate) unsafe fn update_measured<E: Element>(
     let end = start + len;
     for (start, found) in (start..end).step_by(BLOCK).zip(found) {
         let update = |rows: &[Row], range| {
-            let job = SlicesJob { rows, level, range, statistics: &mut squares };
+            let statistics = &mut squares;
+            let job = SlicesJob { rows, level, range, statistics, next: Following };
             coefficients.training_formula(tensor.states(), job);
         };
         let block = (start, BLOCK.min(end - start));
@@ -104,8 +115,14 @@ unsafe fn in_buffers<E: Element>(
     let mut buffers = Buffers::new();
     let arrays = (tensor.pointers(), tensor.states());
     let end = start + len;
+    if lines.have_rows() {
+        lines.request(arrays.0, arrays.1, (start, BUFFER));
+    }
     for start in (start..end).step_by(BUFFER) {
         let len = BUFFER.min(end - start);
+        if lines.have_rows() {
+            lines.request(arrays.0, arrays.1, (start + len, BUFFER));
+        }
         // SAFETY: the caller's promise.
         unsafe {
             lines.with::<E>(arrays, level, (start, len), &mut buffers, |slices| {
@@ -165,17 +182,18 @@ unsafe fn in_tiles<E: Element>(
 }
 
 /// A range of rows of slices.
-struct SlicesJob<'b, S> {
+struct SlicesJob<'b, S, X> {
     rows: &'b [Row],
     level: Level,
     range: (usize, usize),
     statistics: &'b mut S,
+    next: X,
 }
 
-impl<E: Element, S: Statistics<E>> Job<E> for SlicesJob<'_, S> {
+impl<E: Element, S: Statistics<E>, X: Next> Job<E> for SlicesJob<'_, S, X> {
     fn run<F: Formula<E, N>, const N: usize>(self, formula: &F) {
-        let SlicesJob { rows, level, range, statistics } = self;
+        let SlicesJob { rows, level, range, statistics, next } = self;
         // SAFETY: the promise of `update`.
-        unsafe { level.run(Slices::new(formula, rows, range, statistics)) }
+        unsafe { level.run(Slices::new(formula, rows, range, statistics, next)) }
     }
 }

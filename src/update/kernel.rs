@@ -25,6 +25,50 @@ const CHUNK: usize = 16;
 #[repr(align(64))]
 pub(crate) struct Aligned<T>(pub(crate) T);
 
+/// Where the memory is that is updated next: it is requested while a chunk is updated.
+pub(crate) trait Next: Copy {
+    /// Bytes from an element of the parameter, or of a state array, to the one that is requested.
+    fn own(self) -> isize;
+    /// The same for the gradient.
+    fn gradient(self) -> isize;
+}
+
+/// Further on in each array. With distances that are not constants, SGD in cache took 1.2 times as
+/// long, AdamW 1.07 times.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Following;
+
+impl Next for Following {
+    #[inline(always)]
+    fn own(self) -> isize {
+        prefetch::AHEAD
+    }
+
+    #[inline(always)]
+    fn gradient(self) -> isize {
+        prefetch::AHEAD
+    }
+}
+
+/// In another row.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct NextRow {
+    pub(crate) own: isize,
+    pub(crate) gradient: isize,
+}
+
+impl Next for NextRow {
+    #[inline(always)]
+    fn own(self) -> isize {
+        self.own
+    }
+
+    #[inline(always)]
+    fn gradient(self) -> isize {
+        self.gradient
+    }
+}
+
 /// Updates `p` and `state` in place. All slices have the length of `p`.
 ///
 /// Always inlined, so that [`crate::machine::levels`] compiles it for each CPU level.
@@ -34,6 +78,7 @@ pub(crate) fn update<E: Element, F: Formula<E, N>, const N: usize>(
     p: &mut [E],
     g: &[E],
     state: [&mut [E]; N],
+    next: impl Next,
 ) {
     let formula = *formula;
     let (p_chunks, p_tail) = p.as_chunks_mut::<CHUNK>();
@@ -51,11 +96,11 @@ pub(crate) fn update<E: Element, F: Formula<E, N>, const N: usize>(
     let (mut last_p, mut last_s) = (&mut scratch.0, [[E::ZERO; CHUNK]; N]);
     for (i, p) in p_chunks.iter_mut().enumerate() {
         let g = &g_chunks[i];
-        prefetch::after(p);
-        prefetch::after(g);
+        prefetch::by(p, next.own());
+        prefetch::by(g, next.gradient());
         let mut s = [[E::ZERO; CHUNK]; N];
         for k in 0..N {
-            prefetch::after(&state[k].0[i]);
+            prefetch::by(&state[k].0[i], next.own());
             s[k] = state[k].0[i];
         }
         if F::IN_PARTS {

@@ -13,6 +13,10 @@ use crate::array::storage::dither::Dither;
 use crate::array::storage::{Storage, e5m3, float16, match_companion};
 use crate::machine::levels::{Level, Work};
 use crate::number::element::{Element, Kind};
+use crate::update::kernel::NextRow;
+
+/// Rows between the one that is updated and the one that is requested meanwhile.
+const AHEAD: usize = 2;
 
 /// What narrow parameters and state need beside arrays of their shape.
 #[derive(Clone, Copy, Debug)]
@@ -33,6 +37,8 @@ pub(crate) struct Lines {
     in_place: [bool; ARRAYS],
     /// Whether every array is a slice of what its storage has in memory.
     dense: bool,
+    /// The length of a row, if arrays are taken by rows that are slices of the parameter's type.
+    width: Option<usize>,
     dither: Dither,
     bases: *mut u8,
     low_of: Option<usize>,
@@ -71,10 +77,18 @@ impl Lines {
             pointers[k].storage.element() == kind && pointers[k].is_slice(&layout, k)
         });
         let dense = (0..ARRAYS).all(|k| pointers[k].is_dense(&layout, k));
+        let size = Storage::from(kind).size();
+        let is_slice = |k: usize| {
+            let stride = layout.axes()[0].strides[k].unsigned_abs();
+            pointers[k].storage == kind.into()
+                && (pointers[k].address.addr() | stride).is_multiple_of(size)
+        };
+        let width = layout.dense_rows(size).filter(|_| (0..ARRAYS).all(is_slice));
         Lines {
             layout,
             in_place,
             dense,
+            width,
             dither: Dither::default(),
             bases: std::ptr::null_mut(),
             low_of: None,
@@ -133,6 +147,61 @@ impl Lines {
                 std::slice::from_raw_parts_mut(bases, len.div_ceil(e5m3::BLOCK)),
             )
         }
+    }
+
+    /// Prefetches elements `start..start + len`, as far as there are, of arrays that are taken by
+    /// rows: the processor does not foresee which row is next.
+    pub(crate) fn request(
+        &self,
+        pointers: &[Pointer; ARRAYS],
+        states: usize,
+        (start, len): (usize, usize),
+    ) {
+        let len = self.layout.len().saturating_sub(start).min(len);
+        let low = self.low_of.map(|_| LOW);
+        for k in [PARAMETER, GRADIENT].into_iter().chain(STATE..STATE + states).chain(low) {
+            pointers[k].request(&self.layout, k, (start, len));
+        }
+    }
+
+    /// The length of a row, if arrays are taken by rows that are slices of the parameter's type.
+    pub(crate) fn width(&self) -> Option<usize> {
+        self.width
+    }
+
+    /// Runs `work` on elements `start..start + len` of arrays that are taken by rows of `width`
+    /// elements: with the slices of each row, the range in them, and the way to the next row.
+    pub(crate) fn in_rows(
+        &self,
+        (pointers, states): (&[Pointer; ARRAYS], usize),
+        width: usize,
+        (start, len): (usize, usize),
+        mut work: impl FnMut([Pointer; ARRAYS], (usize, usize), NextRow),
+    ) {
+        let rows = |row: usize| -> [Pointer; ARRAYS] {
+            std::array::from_fn(|k| {
+                let offset = self.layout.offset(k, row * width);
+                Pointer { address: pointers[k].address.wrapping_offset(offset), ..pointers[k] }
+            })
+        };
+        let (mut at, end) = (start, start + len);
+        let last = (end - 1) / width;
+        self.request(pointers, states, (start, AHEAD * width));
+        while at < end {
+            let (row, column) = (at / width, at % width);
+            let count = (width - column).min(end - at);
+            let (here, next) = (rows(row), rows((row + AHEAD).min(last)));
+            let way = |k: usize| {
+                next[k].address.addr().wrapping_sub(here[k].address.addr()).cast_signed()
+            };
+            work(here, (column, count), NextRow { own: way(PARAMETER), gradient: way(GRADIENT) });
+            at += count;
+        }
+    }
+
+    /// Whether parameter and state are taken by rows.
+    pub(crate) fn have_rows(&self) -> bool {
+        self.layout.has_rows(PARAMETER)
     }
 
     /// Runs `work` on elements `start..start + len` of the traversal as slices of type `E`; at most
@@ -247,8 +316,10 @@ impl<E: Element> Part<'_, E> {
             if pointer.storage != Storage::E5M3 {
                 pointer.read_here(layout, k, start, self.slices[k].slice_mut::<E>(0, *len));
             } else if E::KIND == Kind::F32 {
-                let (codes, bases) = lines.blocks(pointer, (start, *len));
-                e5m3::decode(codes, bases, self.slices[k].slice_mut(0, *len));
+                layout.parts(k, (start, *len), |element, at, len| {
+                    let (codes, bases) = lines.blocks(pointer, (element, len));
+                    e5m3::decode(codes, bases, self.slices[k].slice_mut(at - start, len));
+                });
             }
             if E::KIND == Kind::F32 && lines.low_of == Some(k) {
                 let buffer = self.slices[k].slice_mut(0, *len);
@@ -274,8 +345,11 @@ impl<E: Element> Part<'_, E> {
                 let buffer = self.slices[k].slice::<E>(0, *len);
                 pointer.write(layout, k, start, buffer, &lines.dither);
             } else if E::KIND == Kind::F32 {
-                let (codes, bases) = lines.blocks(pointer, (start, *len));
-                e5m3::encode(self.slices[k].slice(0, *len), &lines.dither, codes, bases);
+                layout.parts(k, (start, *len), |element, at, len| {
+                    let (codes, bases) = lines.blocks(pointer, (element, len));
+                    let numbers = self.slices[k].slice(at - start, len);
+                    e5m3::encode(numbers, &lines.dither, codes, bases);
+                });
             }
             if E::KIND == Kind::F32 && lines.low_of == Some(k) {
                 let buffer = self.slices[k].slice(0, *len);

@@ -9,27 +9,29 @@ use crate::array::pointer::{ARRAYS, GRADIENT, PARAMETER, Pointer, STATE};
 use crate::machine::levels::Work;
 use crate::number::element::Element;
 use crate::rule::Formula;
-use crate::update::kernel;
+use crate::update::kernel::{self, Next};
 use crate::update::statistics::{SPAN, Statistics};
 
 /// Pointers to the arrays of an update that are all slices of one length and type.
 pub(crate) type Row = [Pointer; ARRAYS];
 
 /// Elements `start..start + len` of rows.
-pub(crate) struct Slices<'b, E, F, S, const N: usize> {
+pub(crate) struct Slices<'b, E, F, S, X, const N: usize> {
     formula: &'b F,
     rows: &'b [Row],
     start: usize,
     len: usize,
     statistics: &'b mut S,
+    next: X,
     element: PhantomData<E>,
 }
 
-impl<'b, E, F, S, const N: usize> Slices<'b, E, F, S, N>
+impl<'b, E, F, S, X, const N: usize> Slices<'b, E, F, S, X, N>
 where
     E: Element,
     F: Formula<E, N>,
     S: Statistics<E>,
+    X: Next,
 {
     /// # Safety
     ///
@@ -39,16 +41,18 @@ where
         rows: &'b [Row],
         (start, len): (usize, usize),
         statistics: &'b mut S,
+        next: X,
     ) -> Self {
-        Slices { formula, rows, start, len, statistics, element: PhantomData }
+        Slices { formula, rows, start, len, statistics, next, element: PhantomData }
     }
 }
 
-impl<E, F, S, const N: usize> Work for Slices<'_, E, F, S, N>
+impl<E, F, S, X, const N: usize> Work for Slices<'_, E, F, S, X, N>
 where
     E: Element,
     F: Formula<E, N>,
     S: Statistics<E>,
+    X: Next,
 {
     type Output = ();
 
@@ -69,7 +73,7 @@ where
                 )
             };
             self.statistics.before(p);
-            kernel::update(self.formula, p, g, state);
+            kernel::update(self.formula, p, g, state, self.next);
             self.statistics.after(g, p);
         }
     }

@@ -34,6 +34,16 @@ impl Norms {
         let [grad, parameter, change] = sums.map(f64::sqrt);
         Norms { grad, parameter, change }
     }
+
+    /// The norms of two tensors together.
+    pub fn with(self, other: Norms) -> Norms {
+        let both = |one: f64, other: f64| (one * one + other * other).sqrt();
+        Norms {
+            grad: both(self.grad, other.grad),
+            parameter: both(self.parameter, other.parameter),
+            change: both(self.change, other.change),
+        }
+    }
 }
 
 /// Statistics taken beside an update, some elements at a time.

@@ -5,7 +5,7 @@
 use std::marker::PhantomData;
 
 use crate::array::across::{self, Tiling};
-use crate::array::layout::{Layout, Order};
+use crate::array::layout::{Layout, Order, Rows};
 use crate::array::pointer::{ARRAYS, GRADIENT, MAX_STATE, PARAMETER, Pointer, STATE};
 use crate::array::storage::Storage;
 use crate::error::{Error, check_shape};
@@ -142,6 +142,37 @@ impl<'a> Tensor<'a> {
             pointers,
             course: Some(Box::new(course)),
             order,
+            borrow: PhantomData,
+        }
+    }
+
+    /// As [`Tensor::narrow`], for `rows` of parameter and state, and of the gradient; `shape` is
+    /// that of the rows together. Elements are taken in logical order.
+    ///
+    /// # Safety
+    ///
+    /// As [`Tensor::narrow`], for arrays that have these rows, each at most once among the rows of
+    /// parameter and state. If a state array has the storage [`Storage::E5M3`] and rows are given,
+    /// each row has whole blocks.
+    pub unsafe fn rows(
+        shape: &[usize],
+        pointers: [Pointer; ARRAYS],
+        strides: [&[isize]; ARRAYS],
+        states: usize,
+        (rows, gradient): (Rows, Rows),
+        narrow: Narrow,
+    ) -> Self {
+        let mut of_each = [const { None }; ARRAYS].map(|_: Rows| rows.clone());
+        of_each[GRADIENT] = gradient;
+        let layout = Layout::of_rows(shape, strides, of_each);
+        let course = Course::Lines(Lines::narrow(layout, &pointers, narrow));
+        Tensor {
+            kind: pointers[PARAMETER].storage.element(),
+            len: shape.iter().product(),
+            states,
+            pointers,
+            course: Some(Box::new(course)),
+            order: Order::Logical,
             borrow: PhantomData,
         }
     }

@@ -79,7 +79,8 @@ class Accumulator(Mirror):
         Parameters
         ----------
         grads : tree of ndarray, or dict of names
-            As for `Optimizer.step`; a None skips its subtree.
+            As for `Optimizer.step`; a None skips its subtree. `Rows` are added to these rows of the
+            sum; as the first gradient of a parameter, they set the others to zero.
         weight : float, default 1
             Above 0; for a mean gradient, its number of samples or tokens.
 

@@ -24,6 +24,7 @@ __all__ = [
     "CODES",
     "HISTORY",
     "LOW",
+    "ROW_STEPS",
     "decode",
     "decoded",
     "is_bfloat16",
@@ -40,6 +41,8 @@ LOW = "low"
 """Name of what a narrow parameter lacks."""
 HISTORY = "history"
 """Name of what a rule keeps of a parameter's earlier steps."""
+ROW_STEPS = "row_steps"
+"""Name of the numbers of updates of a parameter's rows."""
 
 
 class Owner(Protocol):
@@ -83,7 +86,8 @@ def decode(opt: Owner, name: str) -> dict[str, NDArray[Any]]:
     >>> opt.state["w"]["exp_avg"].dtype, thalweg.compact.decode(opt, "w")["exp_avg"]
     (dtype('uint16'), array([ 0.05004883, -0.05004883], dtype=float32))
     """
-    arrays = {key: array for key, array in opt.state[name].items() if key not in ("step", HISTORY)}
+    beside = ("step", HISTORY, ROW_STEPS)
+    arrays = {key: array for key, array in opt.state[name].items() if key not in beside}
     return {"param": joined(opt.params[name], arrays.get(LOW)), **decoded(arrays)}
 
 

@@ -26,7 +26,7 @@ class Values:
     def _resolved(self, name: str) -> dict[str, Any]:
         groups = self.held.groups
         resolved = resolve([values_of(groups[i]) for i in self.held.cascade.matching(name)])
-        others = {"frozen", "state"}
+        others = {"frozen", "state", "rows", "row_steps"}
         return {key: value for key, value in native(resolved).items() if key not in others}
 
     def plain(self, name: str) -> bool:

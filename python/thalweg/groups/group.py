@@ -39,11 +39,11 @@ class Group:
 
     Attributes are the keys that the group sets: any numeric hyperparameter of the optimizer (a
     number or a callable of the step), ``lr_scale`` (multiplied over the matching groups),
-    ``frozen``, ``name`` and ``state`` (fixed once a parameter has state). ``match`` and ``names``
-    select the parameters, and cannot be changed. A value is checked when it is set; a refused value
-    changes nothing. After an attribute is deleted, the other groups decide its value. A group that
-    sets ``lr`` follows neither ``opt.lr`` nor a schedule there; a group that sets ``lr_scale``
-    follows both.
+    ``frozen``, ``name``, ``rows``, and ``state`` and ``row_steps`` (fixed once a parameter has
+    state). ``match`` and ``names`` select the parameters, and cannot be changed. A value is checked
+    when it is set; a refused value changes nothing. After an attribute is deleted, the other groups
+    decide its value. A group that sets ``lr`` follows neither ``opt.lr`` nor a schedule there; a
+    group that sets ``lr_scale`` follows both.
     """
 
     __slots__ = ("_names", "_owner", "_values", "match")

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DECAYS",
+    "FORMATS",
     "GROUP_KEYS",
     "check_number",
     "check_value",
@@ -30,7 +31,10 @@ __all__ = [
 
 DECAYS = ("weight_decay", "l2")
 
-GROUP_KEYS = ("lr_scale", "frozen", "name", "state")
+GROUP_KEYS = ("lr_scale", "frozen", "name", "state", "rows", "row_steps")
+
+FORMATS = ("state", "row_steps")
+"""Keys that decide which arrays a parameter's state has; they are fixed with it."""
 
 
 def check_value(rule: Rule, key: str, value: Any) -> Any:
@@ -49,7 +53,9 @@ def check_value(rule: Rule, key: str, value: Any) -> Any:
         return value
     if key == "state":
         return _core.check_state_format(value)
-    if key == "frozen":
+    if key == "rows":
+        return _core.check_rows(value)
+    if key in ("frozen", "row_steps"):
         check_flag(key, value, bool | np.bool_)
         return bool(value)
     if key == "betas" and key in rule.keys:
@@ -115,7 +121,12 @@ def resolve(matching: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
     ``lr_scale`` is the tuple of all factors.
     """
-    resolved: dict[str, Any] = {"frozen": False, "state": "full"}
+    resolved: dict[str, Any] = {
+        "frozen": False,
+        "state": "full",
+        "rows": None,
+        "row_steps": False,
+    }
     for values in matching:
         resolved.update(values)
     resolved.pop("name", None)

@@ -21,6 +21,7 @@ Four rules define the bits:
 """
 
 from thalweg.reference.norms import clip_factor, global_norm, tensor_stats
+from thalweg.reference.rows import lazy, sum_rows
 from thalweg.reference.rules import (
     accumulate,
     adabelief,
@@ -51,6 +52,7 @@ __all__ = [
     "decay",
     "flush",
     "global_norm",
+    "lazy",
     "lion",
     "mix",
     "nadamw",
@@ -59,5 +61,6 @@ __all__ = [
     "rmsprop",
     "schedule_free_adamw",
     "sgd",
+    "sum_rows",
     "tensor_stats",
 ]

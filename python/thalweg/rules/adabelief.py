@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from thalweg.groups.matching import Match
     from thalweg.groups.specified import Groups
-    from thalweg.numbers import Number, Real, StateFormat
+    from thalweg.numbers import Number, Real, RowsMeaning, StateFormat
     from thalweg.rules.arguments import Arrays, NonFinite
 
 __all__ = ["AdaBelief", "adabelief"]
@@ -42,7 +42,7 @@ class AdaBelief(Optimizer):
         Added to the root; at least 1e-15 for float32 parameters, 1e-120 for float64.
     eps_root : float or callable, default 1e-16
         Added to `s` at each step, and kept in it; at least 0.
-    groups, maximize, nonfinite, state, bfloat16, state_dir
+    groups, maximize, nonfinite, state, rows, row_steps, bfloat16, state_dir
         As for `AdamW`.
 
     Notes
@@ -84,6 +84,8 @@ class AdaBelief(Optimizer):
         maximize: bool = False,
         nonfinite: NonFinite = "raise",
         state: StateFormat = "full",
+        rows: RowsMeaning | None = None,
+        row_steps: bool = False,
         bfloat16: Match = (),
         state_dir: str | os.PathLike[str] | None = None,
         **unsupported: NoReturn,
@@ -104,7 +106,15 @@ class AdaBelief(Optimizer):
             "nonfinite": nonfinite,
         }
         self._start(
-            params, groups, values, options, state=state, bfloat16=bfloat16, state_dir=state_dir
+            params,
+            groups,
+            values,
+            options,
+            state=state,
+            rows=rows,
+            row_steps=row_steps,
+            bfloat16=bfloat16,
+            state_dir=state_dir,
         )
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from thalweg.groups.matching import Match
     from thalweg.groups.specified import Groups
-    from thalweg.numbers import Number, Real, StateFormat
+    from thalweg.numbers import Number, Real, RowsMeaning, StateFormat
     from thalweg.rules.arguments import Arrays, NonFinite
 
 __all__ = ["Adagrad", "adagrad"]
@@ -44,7 +44,7 @@ class Adagrad(Optimizer):
         Decay of the learning rate by the step of the parameter, at least 0.
     initial_accumulator_value : float or callable, default 0
         The sum before the first step of a parameter, at least 0; later steps do not use it.
-    groups, maximize, nonfinite, bfloat16, state_dir
+    groups, maximize, nonfinite, rows, row_steps, bfloat16, state_dir
         As for `AdamW`.
     state : {"full"}, default "full"
         Format of the sum: errors of rounding would add up in a smaller one.
@@ -85,6 +85,8 @@ class Adagrad(Optimizer):
         maximize: bool = False,
         nonfinite: NonFinite = "raise",
         state: StateFormat = "full",
+        rows: RowsMeaning | None = None,
+        row_steps: bool = False,
         bfloat16: Match = (),
         state_dir: str | os.PathLike[str] | None = None,
         **unsupported: NoReturn,
@@ -99,7 +101,15 @@ class Adagrad(Optimizer):
         }
         options = {"maximize": maximize, "nonfinite": nonfinite}
         self._start(
-            params, groups, values, options, state=state, bfloat16=bfloat16, state_dir=state_dir
+            params,
+            groups,
+            values,
+            options,
+            state=state,
+            rows=rows,
+            row_steps=row_steps,
+            bfloat16=bfloat16,
+            state_dir=state_dir,
         )
 
 

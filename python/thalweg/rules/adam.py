@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from thalweg.groups.matching import Match
     from thalweg.groups.specified import Groups
-    from thalweg.numbers import Number, Real, StateFormat
+    from thalweg.numbers import Number, Real, RowsMeaning, StateFormat
     from thalweg.rules.arguments import Arrays, NonFinite
 
 __all__ = ["Adam", "AdamW", "adam", "adamw"]
@@ -58,6 +58,10 @@ class Adam(Optimizer):
         Treatment of gradients that are NaN, infinite or too large; see `AdamW`.
     state : {"full", "bfloat16", "compact"}, default "full"
         Format of the moments; see `AdamW`.
+    rows : {"lazy", "dense"}, optional
+        Meaning of gradients that are `Rows`; see `AdamW`.
+    row_steps : bool, default False
+        Count the updates of each row; see `AdamW`.
     bfloat16 : str, sequence of str or callable, default ()
         Parameters that are bfloat16 numbers in arrays of uint16; see `AdamW`.
     state_dir : path, optional
@@ -101,6 +105,8 @@ class Adam(Optimizer):
         maximize: bool = False,
         nonfinite: NonFinite = "raise",
         state: StateFormat = "full",
+        rows: RowsMeaning | None = None,
+        row_steps: bool = False,
         bfloat16: Match = (),
         state_dir: str | os.PathLike[str] | None = None,
         **unsupported: NoReturn,
@@ -109,7 +115,15 @@ class Adam(Optimizer):
         values = {"lr": lr, "betas": betas, "eps": eps, "l2": l2}
         options = options_of(maximize, nonfinite, amsgrad=amsgrad)
         self._start(
-            params, groups, values, options, state=state, bfloat16=bfloat16, state_dir=state_dir
+            params,
+            groups,
+            values,
+            options,
+            state=state,
+            rows=rows,
+            row_steps=row_steps,
+            bfloat16=bfloat16,
+            state_dir=state_dir,
         )
 
 
@@ -169,6 +183,14 @@ class AdamW(Optimizer):
         byte and an exponent for each 64 elements: 3.016 bytes, for parameters of at least 4,096
         elements. A group may set it; it is fixed once a parameter has state. Not with `amsgrad`.
         See `thalweg.compact`.
+    rows : {"lazy", "dense"}, optional
+        Meaning of a gradient that is `thalweg.Rows`, which is refused without it. ``"lazy"``
+        updates its rows alone: the others stay as they are, with their state. ``"dense"`` takes the
+        gradient of the other rows as zero. A group may set it.
+    row_steps : bool, default False
+        With ``rows="lazy"``, `t` is a number of updates of each row, in ``row_steps`` of its state,
+        instead of one of the parameter. A gradient that is an array updates every row. A group may
+        set it; it is fixed once a parameter has state.
     bfloat16 : str, sequence of str or callable, default ()
         Selects, as the match of a group, parameters in arrays of uint16 that hold the bits of
         bfloat16 numbers, as do their gradients of uint16.
@@ -234,6 +256,8 @@ class AdamW(Optimizer):
         maximize: bool = False,
         nonfinite: NonFinite = "raise",
         state: StateFormat = "full",
+        rows: RowsMeaning | None = None,
+        row_steps: bool = False,
         bfloat16: Match = (),
         state_dir: str | os.PathLike[str] | None = None,
         **unsupported: NoReturn,
@@ -246,7 +270,15 @@ class AdamW(Optimizer):
         if cautious is not False:  # state dicts from before this option lack it
             options["cautious"] = cautious
         self._start(
-            params, groups, values, options, state=state, bfloat16=bfloat16, state_dir=state_dir
+            params,
+            groups,
+            values,
+            options,
+            state=state,
+            rows=rows,
+            row_steps=row_steps,
+            bfloat16=bfloat16,
+            state_dir=state_dir,
         )
 
 
@@ -281,7 +313,8 @@ def adamw(
     p : ndarray or sequence of ndarray
         Parameters, float32, float64, float16 or bfloat16, with any strides; written.
     g : ndarray or sequence of ndarray
-        Gradients of the same shapes, float32, float64, float16 or bfloat16; only read.
+        Gradients of the same shapes, float32, float64, float16 or bfloat16; only read. `Rows`
+        update these rows of `p` and of its state alone.
     exp_avg, exp_avg_sq, max_exp_avg_sq : ndarray or sequence of ndarray
         State of the shapes of `p`, zero before the first update; written. The dtype is that of `p`
         (float32 for float16 and bfloat16), or for a smaller state of a parameter that is not

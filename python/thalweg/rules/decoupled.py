@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from thalweg.groups.matching import Match
     from thalweg.groups.specified import Groups
-    from thalweg.numbers import Number, StateFormat
+    from thalweg.numbers import Number, RowsMeaning, StateFormat
     from thalweg.rules.arguments import NonFinite
 
 __all__ = ["Decoupled"]
@@ -37,6 +37,8 @@ class Decoupled(Optimizer):
         maximize: bool = False,
         nonfinite: NonFinite = "raise",
         state: StateFormat = "full",
+        rows: RowsMeaning | None = None,
+        row_steps: bool = False,
         bfloat16: Match = (),
         state_dir: str | os.PathLike[str] | None = None,
         **unsupported: NoReturn,
@@ -57,5 +59,13 @@ class Decoupled(Optimizer):
             "nonfinite": nonfinite,
         }
         self._start(
-            params, groups, values, options, state=state, bfloat16=bfloat16, state_dir=state_dir
+            params,
+            groups,
+            values,
+            options,
+            state=state,
+            rows=rows,
+            row_steps=row_steps,
+            bfloat16=bfloat16,
+            state_dir=state_dir,
         )

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from thalweg.groups.matching import Match
     from thalweg.groups.specified import Groups
-    from thalweg.numbers import Number, Real, StateFormat
+    from thalweg.numbers import Number, Real, RowsMeaning, StateFormat
     from thalweg.rules.arguments import Arrays, NonFinite
 
 __all__ = ["Lion", "lion"]
@@ -51,7 +51,7 @@ class Lion(Optimizer):
         ``lr·weight_decay``, as do the paper and optax.
     cautious : bool, default False
         As for `AdamW`.
-    groups, maximize, nonfinite, bfloat16, state_dir
+    groups, maximize, nonfinite, rows, row_steps, bfloat16, state_dir
         As for `AdamW`.
     state : {"full", "bfloat16"}, default "full"
         Format of the average of float32 parameters: ``"bfloat16"`` keeps it in two bytes a
@@ -90,6 +90,8 @@ class Lion(Optimizer):
         maximize: bool = False,
         nonfinite: NonFinite = "raise",
         state: StateFormat = "full",
+        rows: RowsMeaning | None = None,
+        row_steps: bool = False,
         bfloat16: Match = (),
         state_dir: str | os.PathLike[str] | None = None,
         **unsupported: NoReturn,
@@ -104,7 +106,15 @@ class Lion(Optimizer):
             "nonfinite": nonfinite,
         }
         self._start(
-            params, groups, values, options, state=state, bfloat16=bfloat16, state_dir=state_dir
+            params,
+            groups,
+            values,
+            options,
+            state=state,
+            rows=rows,
+            row_steps=row_steps,
+            bfloat16=bfloat16,
+            state_dir=state_dir,
         )
 
 

@@ -36,7 +36,7 @@ class NAdamW(Decoupled):
     ----------
     params, lr, betas, eps, weight_decay, independent, update_rms, cautious
         As for `AdamW`.
-    groups, maximize, nonfinite, state, bfloat16, state_dir
+    groups, maximize, nonfinite, state, rows, row_steps, bfloat16, state_dir
         As for `AdamW`.
 
     Notes

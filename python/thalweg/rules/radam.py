@@ -54,7 +54,7 @@ class RAdamW(Decoupled):
         Decay, at least 0.
     independent, update_rms, cautious
         As for `AdamW`.
-    groups, maximize, nonfinite, state, bfloat16, state_dir
+    groups, maximize, nonfinite, state, rows, row_steps, bfloat16, state_dir
         As for `AdamW`.
 
     Notes

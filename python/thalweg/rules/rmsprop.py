@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from thalweg.groups.matching import Match
     from thalweg.groups.specified import Groups
-    from thalweg.numbers import Number, Real, StateFormat
+    from thalweg.numbers import Number, Real, RowsMeaning, StateFormat
     from thalweg.rules.arguments import Arrays, NonFinite
 
 __all__ = ["RMSprop", "rmsprop"]
@@ -50,7 +50,7 @@ class RMSprop(Optimizer):
         to train.
     centered : bool, default False
         Divide by the deviation of the gradient from its average, which is kept too.
-    groups, maximize, nonfinite, bfloat16, state_dir
+    groups, maximize, nonfinite, rows, row_steps, bfloat16, state_dir
         As for `AdamW`.
     state : {"full", "bfloat16", "compact"}, default "full"
         Format of the state, as for `AdamW`; not with `centered`.
@@ -92,6 +92,8 @@ class RMSprop(Optimizer):
         maximize: bool = False,
         nonfinite: NonFinite = "raise",
         state: StateFormat = "full",
+        rows: RowsMeaning | None = None,
+        row_steps: bool = False,
         bfloat16: Match = (),
         state_dir: str | os.PathLike[str] | None = None,
         **unsupported: NoReturn,
@@ -100,7 +102,15 @@ class RMSprop(Optimizer):
         values = {"lr": lr, "alpha": alpha, "eps": eps, "l2": l2, "momentum": momentum}
         options = {"centered": centered, "maximize": maximize, "nonfinite": nonfinite}
         self._start(
-            params, groups, values, options, state=state, bfloat16=bfloat16, state_dir=state_dir
+            params,
+            groups,
+            values,
+            options,
+            state=state,
+            rows=rows,
+            row_steps=row_steps,
+            bfloat16=bfloat16,
+            state_dir=state_dir,
         )
 
 

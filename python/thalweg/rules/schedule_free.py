@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from thalweg.groups.matching import Match
     from thalweg.groups.specified import Groups
-    from thalweg.numbers import Number, Real, StateFormat
+    from thalweg.numbers import Number, Real, RowsMeaning, StateFormat
     from thalweg.rules.arguments import Arrays, NonFinite
 
 __all__ = ["ScheduleFreeAdamW", "schedule_free_adamw"]
@@ -57,7 +57,7 @@ class ScheduleFreeAdamW(Optimizer):
     weight_lr_power : float or callable, default 2.0
         Power of the largest learning rate so far in the weight of a step, at least 0, so that steps
         of a warmup count less.
-    groups, maximize, nonfinite, bfloat16, state_dir
+    groups, maximize, nonfinite, rows, row_steps, bfloat16, state_dir
         As for `AdamW`.
     state : {"full", "bfloat16", "compact"}, default "full"
         Format of `v` for float32 parameters, as for `AdamW`: 8, 6 or 5.016 bytes of state a
@@ -108,6 +108,8 @@ class ScheduleFreeAdamW(Optimizer):
         maximize: bool = False,
         nonfinite: NonFinite = "raise",
         state: StateFormat = "full",
+        rows: RowsMeaning | None = None,
+        row_steps: bool = False,
         bfloat16: Match = (),
         state_dir: str | os.PathLike[str] | None = None,
         **unsupported: NoReturn,
@@ -123,7 +125,15 @@ class ScheduleFreeAdamW(Optimizer):
         }
         options = {"independent": independent, "maximize": maximize, "nonfinite": nonfinite}
         self._start(
-            params, groups, values, options, state=state, bfloat16=bfloat16, state_dir=state_dir
+            params,
+            groups,
+            values,
+            options,
+            state=state,
+            rows=rows,
+            row_steps=row_steps,
+            bfloat16=bfloat16,
+            state_dir=state_dir,
         )
 
     def averaged(self) -> _core.Swapped:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from thalweg.groups.matching import Match
     from thalweg.groups.specified import Groups
-    from thalweg.numbers import Number, Real, StateFormat
+    from thalweg.numbers import Number, Real, RowsMeaning, StateFormat
     from thalweg.rules.arguments import Arrays, NonFinite
 
 __all__ = ["SGD", "SGDW", "sgd", "sgdw"]
@@ -46,7 +46,7 @@ class SGD(Optimizer):
         Nesterov's form; needs momentum above 0 and dampening 0.
     l2 : float or callable, default 0
         Penalty, at least 0: ``l2·p``, the gradient of ``l2·Σp²/2``, is added to the gradient.
-    groups, maximize, nonfinite, state_dir
+    groups, maximize, nonfinite, rows, row_steps, state_dir
         As for `AdamW`.
     state : {"full", "bfloat16"}, default "full"
         Format of the momentum buffer of float32 parameters: ``"bfloat16"`` keeps it in two bytes a
@@ -87,6 +87,8 @@ class SGD(Optimizer):
         maximize: bool = False,
         nonfinite: NonFinite = "raise",
         state: StateFormat = "full",
+        rows: RowsMeaning | None = None,
+        row_steps: bool = False,
         bfloat16: Match = (),
         state_dir: str | os.PathLike[str] | None = None,
         **unsupported: NoReturn,
@@ -95,7 +97,15 @@ class SGD(Optimizer):
         values = {"lr": lr, "momentum": momentum, "dampening": dampening, "l2": l2}
         options = options_of(maximize, nonfinite, nesterov=nesterov)
         self._start(
-            params, groups, values, options, state=state, bfloat16=bfloat16, state_dir=state_dir
+            params,
+            groups,
+            values,
+            options,
+            state=state,
+            rows=rows,
+            row_steps=row_steps,
+            bfloat16=bfloat16,
+            state_dir=state_dir,
         )
 
 
@@ -116,7 +126,7 @@ class SGDW(Optimizer):
     independent : bool, default False
         True decays by `weight_decay`, the paper's ``η_t·λ``, and needs an explicit `weight_decay`.
         False decays by ``lr·weight_decay``.
-    groups, maximize, nonfinite, state_dir
+    groups, maximize, nonfinite, rows, row_steps, state_dir
         As for `AdamW`.
     state, bfloat16
         As for `SGD`.
@@ -154,6 +164,8 @@ class SGDW(Optimizer):
         maximize: bool = False,
         nonfinite: NonFinite = "raise",
         state: StateFormat = "full",
+        rows: RowsMeaning | None = None,
+        row_steps: bool = False,
         bfloat16: Match = (),
         state_dir: str | os.PathLike[str] | None = None,
         **unsupported: NoReturn,
@@ -168,7 +180,15 @@ class SGDW(Optimizer):
         }
         options = options_of(maximize, nonfinite, nesterov=nesterov, independent=independent)
         self._start(
-            params, groups, values, options, state=state, bfloat16=bfloat16, state_dir=state_dir
+            params,
+            groups,
+            values,
+            options,
+            state=state,
+            rows=rows,
+            row_steps=row_steps,
+            bfloat16=bfloat16,
+            state_dir=state_dir,
         )
 
 

@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from thalweg import _core
-from thalweg.compact.decoding import BASE, BITS, CODES, HISTORY, LOW, decoded, joined
+from thalweg.compact.decoding import (
+    BASE,
+    BITS,
+    CODES,
+    HISTORY,
+    LOW,
+    ROW_STEPS,
+    decoded,
+    joined,
+)
 from thalweg.compact.encodings import (
     encode_bfloat16,
     encode_e5m3,
@@ -63,8 +72,8 @@ def converted_param(
 
 def _numbers(kinds: Mapping[str, Any]) -> dict[str, Any]:
     """The arrays that hold moments, without the exponents of their blocks."""
-    others = (LOW, HISTORY)
-    return {k: kind for k, kind in kinds.items() if k not in others and not str(k).endswith(BASE)}
+    beside = (LOW, HISTORY, ROW_STEPS)
+    return {k: kind for k, kind in kinds.items() if k not in beside and not str(k).endswith(BASE)}
 
 
 def _format(kinds: Mapping[str, Any]) -> str:

@@ -15,9 +15,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 FORMAT = 1
-"""The format of a state dict without narrow state."""
+"""The format of a state dict without narrow state and without `NEWER`."""
 NARROW = 2
-"""The format of one that has narrow state, which earlier versions cannot read."""
+"""The format of one that has either, which earlier versions cannot read."""
+NEWER = frozenset({"state", "rows", "row_steps"})
+"""Keys of groups that format 1 lacks."""
 LOW_OF = "low_of"
 """The key of a state dict that has the types of parameters with `low`, whose unit depends on it."""
 STEP_LIMIT = 2**63

@@ -11,7 +11,7 @@ from thalweg.groups.cascade import Cascade
 from thalweg.groups.group import Group, values_of
 from thalweg.groups.matching import Matching, Names
 from thalweg.groups.rule import STATE_NAMES, structural
-from thalweg.groups.values import check_value, native, resolve
+from thalweg.groups.values import FORMATS, check_value, native, resolve
 from thalweg.state.converted import converted, converted_param, other_format
 from thalweg.state.fitting import (
     could_train,
@@ -99,14 +99,15 @@ class Plan:
     def _keep_formats(self, groups: list[Group]) -> None:
         """Give `groups` the formats of state here, which a load does not change."""
         for group in groups:
-            values_of(group).pop("state", None)
+            for key in FORMATS:
+                values_of(group).pop(key, None)
         for i, ours in enumerate(self.held.groups):
-            if "state" not in ours.keys():  # noqa: SIM118 - a group is no mapping
+            values = {key: v for key, v in values_of(ours).items() if key in FORMATS}
+            if not values:
                 continue
             if i < len(groups) and set(groups[i].names) == set(ours.names):
-                values_of(groups[i])["state"] = ours.state
+                values_of(groups[i]).update(values)
             else:
-                values = {"state": ours.state}
                 groups.append(Group(self.held, Names(ours.names), ours.names, values))
 
     def _plan_unmatched(self) -> None:

@@ -12,7 +12,7 @@ from thalweg.schedule.base import Schedule
 from thalweg.schedule.foreign import name_of
 from thalweg.schedule.plain import is_plain
 from thalweg.state.fitting import arrays_of
-from thalweg.state.form import FORMAT, LOW_OF, NARROW
+from thalweg.state.form import FORMAT, LOW_OF, NARROW, NEWER
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,7 +60,7 @@ def formed(
 ) -> dict[str, Any]:
     """A state dict of these parts. The counts are steps, skips, and skips since the last step."""
     arrays = (array for leaf in states.values() for array in arrays_of(leaf).values())
-    is_narrow = any(map(is_encoded, arrays)) or any("state" in group for group in groups)
+    is_narrow = any(map(is_encoded, arrays)) or any(map(NEWER.intersection, groups))
     lows = {
         name: narrow_name(held.params[name].dtype) for name, leaf in states.items() if LOW in leaf
     }

@@ -10,6 +10,7 @@ import torch
 from thalweg import _core
 from thalweg.compact.decoding import LOW
 from thalweg.groups.rule import Rule
+from thalweg.rows import Rows
 from thalweg.torch.groups import copied
 from thalweg.torch.numbers import in_torchs_words
 from thalweg.torch.tensors import BITS, bits_of, gradient_array, parameter_array, tensor_of
@@ -198,7 +199,7 @@ class Bound:
             try:
                 grads[name] = gradient.numpy()
             except (RuntimeError, TypeError):
-                grads[name] = gradient_array(name, gradient)
+                grads[name] = self._other(name, gradient, bits=False)
             given.append(param)
         return grads, given
 
@@ -218,11 +219,31 @@ class Bound:
                 elif gradient.dtype is torch.bfloat16:
                     grads[name] = bits_of(gradient)
                 else:  # checked, because the core would read any uint16 as bits
-                    grads[name] = gradient_array(name, gradient, bits=True)
+                    grads[name] = self._other(name, gradient, bits=True)
             except (RuntimeError, TypeError):
-                grads[name] = gradient_array(name, gradient, bits=bits)
+                grads[name] = self._other(name, gradient, bits=bits)
             given.append(param)
         return grads, given
+
+    def _other(self, name: str, gradient: Any, *, bits: bool) -> NDArray[Any] | Rows:
+        """A gradient for which `Tensor.numpy` raises.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As `gradient_array`, and for a sparse one whose group does not tell what it means.
+        """
+        array = gradient_array(name, gradient, bits=bits)
+        if isinstance(array, Rows):
+            group = next(slot.group for slot in self.slots if slot.name == name)
+            if self.classes[group]["rows"] is None:
+                raise TypeError(
+                    f"the gradient of {name!r} is sparse, so the optimizer must be told what it "
+                    "means: rows='lazy' (only its rows change, as with torch.optim.SparseAdam) or "
+                    "rows='dense' (the gradient of the others is zero); pass one to the "
+                    "constructor or in the group of the parameter"
+                )
+        return array
 
     def tensors(self, slot: Slot) -> dict[str, Any]:
         """The state of a parameter, as tensors that share memory with the live arrays."""
@@ -235,7 +256,9 @@ def _bfloat16(slots: Sequence[Slot]) -> set[str]:
     return {slot.name for slot in slots if slot.array.dtype == BITS}
 
 
-def _negative(gradient: NDArray[Any]) -> NDArray[Any]:
+def _negative(gradient: NDArray[Any] | Rows) -> Any:
+    if isinstance(gradient, Rows):
+        return Rows(gradient.indices, _negative(gradient.values))
     if gradient.dtype == BITS:
         negated: NDArray[Any] = gradient ^ np.uint16(0x8000)
     else:

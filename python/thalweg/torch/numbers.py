@@ -46,6 +46,9 @@ def in_torchs_words(
 
 def _check(position: int, values: dict[str, Any]) -> None:
     for key, value in values.items():
+        if key == "rows":
+            _core.check_rows(value)
+            continue
         name = torch_key(key)
         try:
             _core.check_hyperparameter(name, value)

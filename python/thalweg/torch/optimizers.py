@@ -50,6 +50,11 @@ class Adam(Optimizer):
     state : {"full", "bfloat16", "compact"}, default "full"
         Format of the moments of all parameters: 8, 4 or 3 bytes for each element. ``"full"`` alone
         goes with `amsgrad` and with float64 parameters.
+    rows : {"lazy", "dense"}, optional
+        Meaning of sparse gradients, such as those of ``nn.Embedding(sparse=True)``; without it,
+        they are refused. ``"lazy"`` changes only the rows that a gradient has, as
+        `torch.optim.SparseAdam` does; ``"dense"`` takes the gradient of the others as zero. A group
+        may set it.
 
     Raises
     ------
@@ -95,6 +100,7 @@ class Adam(Optimizer):
         decoupled_weight_decay: bool = False,
         nonfinite: str = "raise",
         state: str = "full",
+        rows: str | None = None,
     ) -> None:
         defaults = {
             "lr": lr,
@@ -108,12 +114,18 @@ class Adam(Optimizer):
             "differentiable": differentiable,
             "fused": fused,
             "decoupled_weight_decay": decoupled_weight_decay,
+            **_given_rows(rows),
         }
         super().__init__(params, defaults, nonfinite=nonfinite, state=state)
 
     def _read(self, groups: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
         options = common(groups, "AdamW", "amsgrad", self._given)
         return [_adam(position, group) for position, group in enumerate(groups)], options
+
+
+def _given_rows(rows: str | None) -> dict[str, str]:
+    """The meaning of rows as a default of groups; without it, groups have the keys of torch."""
+    return {} if rows is None else {"rows": rows}
 
 
 def _adam(position: int, group: dict[str, Any]) -> dict[str, Any]:
@@ -130,6 +142,7 @@ def _adam(position: int, group: dict[str, Any]) -> dict[str, Any]:
         "eps": group["eps"],
         "l2": 0.0 if decoupled else decay,
         "weight_decay": decay if decoupled else 0.0,
+        "rows": group.get("rows"),
     }
 
 
@@ -143,7 +156,7 @@ class AdamW(Adam):
     ----------
     params, lr, betas, eps, amsgrad, maximize, foreach, capturable, differentiable, fused
         As for `Adam`.
-    nonfinite, state
+    nonfinite, state, rows
         As for `Adam`.
     weight_decay : float, default 1e-2
         At least 0; a step subtracts ``lr·weight_decay·p``, independently of the gradients.
@@ -175,6 +188,7 @@ class AdamW(Adam):
         fused: bool | None = None,
         nonfinite: str = "raise",
         state: str = "full",
+        rows: str | None = None,
     ) -> None:
         super().__init__(
             params,
@@ -191,6 +205,7 @@ class AdamW(Adam):
             decoupled_weight_decay=True,
             nonfinite=nonfinite,
             state=state,
+            rows=rows,
         )
 
     def _read(self, groups: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
@@ -224,6 +239,8 @@ class SGD(Optimizer):
         As for `Adam`.
     state : {"full", "bfloat16"}, default "full"
         Format of the momentum buffers: 4 or 2 bytes for each element.
+    rows : {"lazy", "dense"}, optional
+        As for `Adam`.
 
     Notes
     -----
@@ -257,6 +274,7 @@ class SGD(Optimizer):
         fused: bool | None = None,
         nonfinite: str = "raise",
         state: str = "full",
+        rows: str | None = None,
     ) -> None:
         defaults = {
             "lr": lr,
@@ -268,6 +286,7 @@ class SGD(Optimizer):
             "foreach": foreach,
             "differentiable": differentiable,
             "fused": fused,
+            **_given_rows(rows),
         }
         super().__init__(params, defaults, nonfinite=nonfinite, state=state)
 
@@ -284,4 +303,5 @@ def _sgd(position: int, group: dict[str, Any]) -> dict[str, Any]:
         "dampening": group["dampening"],
         "l2": number("weight_decay", position, group["weight_decay"]),
         "weight_decay": 0.0,
+        "rows": group.get("rows"),
     }

@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch.autograd.graph import increment_version
 
+from thalweg.rows import Rows
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -81,16 +83,25 @@ def parameter_array(name: str, param: Any) -> NDArray[Any]:
     return array
 
 
-def gradient_array(name: str, gradient: Any, *, bits: bool = False) -> NDArray[Any]:
-    """An array of a gradient for which `Tensor.numpy` raises.
+def gradient_array(name: str, gradient: Any, *, bits: bool = False) -> NDArray[Any] | Rows:
+    """An array of a gradient for which `Tensor.numpy` raises, or its rows if it is sparse.
 
     With `bits`, the parameter is bfloat16, and the gradient may be too.
 
     Raises
     ------
     TypeError, ValueError
-        For a gradient that is not dense, not on the CPU, or of another dtype.
+        For a gradient that is neither dense nor made of rows, not on the CPU, or of another dtype.
     """
+    if gradient.layout is torch.sparse_coo and gradient.sparse_dim() == 1:
+        given = gradient.detach()
+        # These exist also for a gradient that is not coalesced, whose indices repeat.
+        values = _array(name, given._values(), bits=bits)  # noqa: SLF001
+        return Rows(given._indices()[0].numpy(), values)  # noqa: SLF001
+    return _array(name, gradient, bits=bits)
+
+
+def _array(name: str, gradient: Any, *, bits: bool) -> NDArray[Any]:
     what = f"the gradient of {name!r}"
     _check_kind(what, gradient)
     if bits and gradient.dtype is torch.bfloat16:
@@ -114,8 +125,7 @@ def _check_kind(what: str, tensor: Any) -> None:
         )
     if tensor.layout is not torch.strided:
         raise TypeError(
-            f"{what} must be dense (torch.strided), got {tensor.layout}; convert it (to_dense), "
-            "and for an embedding use nn.Embedding(sparse=False)"
+            f"{what} must be dense (torch.strided), got {tensor.layout}; convert it (to_dense)"
         )
     if tensor.device.type == "meta":
         raise ValueError(

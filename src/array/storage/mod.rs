@@ -167,6 +167,8 @@ storages! {
         /// Codes of one byte, with an exponent for each [block](e5m3::BLOCK) of the logical order:
         /// second moments.
         E5M3: u8, F32, "uint8", U8;
+        /// Numbers of updates, of the rows of a parameter.
+        Count: i64, F64, "int64", I64;
     }
 }
 

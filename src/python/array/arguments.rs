@@ -12,6 +12,9 @@ use crate::array::history::Kept;
 use crate::array::memory::Memory;
 use crate::array::occupant::Occupant;
 use crate::array::overlap::{first_file_overlap, first_overlap};
+use crate::array::rows::{
+    GivenRows, check_has_rows, check_indices, check_values, check_whole_blocks,
+};
 use crate::array::storage::kind_of;
 use crate::interpreter::errors::{Outcome, Refusal};
 use thalweg::array::pointer::{ARRAYS, GRADIENT, LOW, PARAMETER, Pointer, STATE};
@@ -41,6 +44,8 @@ pub struct Rows<'py> {
     columns: Vec<(&'static str, Slot)>,
     sequence: bool,
     rows: Vec<Vec<Bound<'py, PyAny>>>,
+    /// The indices of each gradient that has rows.
+    indices: Vec<Option<Vec<usize>>>,
 }
 
 impl<'py> Rows<'py> {
@@ -75,12 +80,19 @@ impl<'py> Rows<'py> {
             }
         }
         let columns = arguments.iter().map(|(name, slot, _)| (*name, *slot)).collect();
-        let mut found = Rows { columns, sequence, rows };
+        let mut found = Rows { columns, sequence, rows, indices: Vec::with_capacity(len) };
         for row in 0..found.rows.len() {
             let what = || found.describe(row, GRADIENT);
-            if let Some(array) = as_array(&found.rows[row][GRADIENT], what)? {
-                found.rows[row][GRADIENT] = array;
+            let mut gradient = found.rows[row][GRADIENT].clone();
+            let mut indices = None;
+            if let Some(given) = GivenRows::of(&gradient, what)? {
+                (gradient, indices) = (given.values.into_bound(gradient.py()), Some(given.indices));
             }
+            if let Some(array) = as_array(&gradient, what)? {
+                gradient = array;
+            }
+            found.rows[row][GRADIENT] = gradient;
+            found.indices.push(indices);
         }
         Ok(found)
     }
@@ -135,6 +147,8 @@ pub struct Arrays<'a> {
     pub bases: Option<*mut u8>,
     /// What the rule keeps of earlier steps.
     pub kept: Option<Kept>,
+    /// The memory of the gradient, if it has the rows with these indices.
+    pub rows: Option<(&'a [usize], Memory<'a>)>,
 }
 
 impl Arrays<'_> {
@@ -166,7 +180,9 @@ impl<'a, 'py> Check<'_, 'a, 'py> {
             strides: [own.strides; ARRAYS],
             bases: None,
             kept: None,
+            rows: None,
         };
+        let indices = self.rows.indices[self.i].as_deref();
         self.occupants.push(Occupant { array: p, storage, written: true });
         let mut codes = None;
         for (column, ((_, slot), object)) in
@@ -227,7 +243,12 @@ impl<'a, 'py> Check<'_, 'a, 'py> {
             };
             let (array, found): (&Bound<'py, PyUntypedArray>, Storage) = found;
             let memory = Memory::of(array);
-            if memory.shape != own.shape {
+            if let Some(indices) = indices.filter(|_| *slot == Slot::Gradient) {
+                check_has_rows(own.shape, || self.rows.describe(self.i, PARAMETER))?;
+                check_indices(indices, own.shape[0], what)?;
+                check_values(memory.shape, indices.len(), own.shape, what)?;
+                arrays.rows = Some((indices, memory));
+            } else if memory.shape != own.shape {
                 let (got, expected) = (memory.shape.to_vec(), own.shape.to_vec());
                 return Err(Refusal::Shape { what: what(), got, expected });
             }
@@ -240,6 +261,10 @@ impl<'a, 'py> Check<'_, 'a, 'py> {
             arrays.strides[k] = memory.strides;
             let written = *slot != Slot::Gradient;
             self.occupants.push(Occupant { array, storage: found, written });
+        }
+        if arrays.rows.is_some() && arrays.bases.is_some() {
+            let way = "pass exp_avg_sq in another dtype, or the gradient as an array";
+            check_whole_blocks(own.shape, || self.rows.describe(self.i, PARAMETER), way)?;
         }
         Ok(arrays)
     }

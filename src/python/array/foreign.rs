@@ -94,7 +94,11 @@ fn advice_by_name(name: &str, role: Role) -> Option<&'static str> {
             "pass a dense float32 or float64 tensor on the CPU that requires no gradient \
              (g.detach().float().cpu())",
         ),
-        ("scipy", _) => Some("convert the sparse array to a dense one (x.toarray())"),
+        ("scipy", Role::Written) => Some("convert the sparse array to a dense one (x.toarray())"),
+        ("scipy", Role::Read) => Some(
+            "pass its rows (thalweg.Rows.from_scipy(g)), or convert it to a dense array \
+             (g.toarray())",
+        ),
         _ => None,
     }
 }

@@ -9,7 +9,7 @@ use pyo3::types::PyDict;
 use thalweg::array::storage::Storage;
 use thalweg::error::Quoted;
 use thalweg::number::element::Kind;
-use thalweg::rule::{Format, StateSpec, When};
+use thalweg::rule::{Format, Hyperparameter, StateSpec, When};
 
 use crate::array::checks::Checked;
 use crate::array::storage::storage_of;
@@ -17,8 +17,10 @@ use crate::interpreter::errors::{Outcome, Refusal};
 use crate::model::Model;
 use crate::model::form::{DescribedPart, Form};
 use crate::model::leaf::{Active, Leaf};
+use crate::model::options::Options;
 use crate::model::record::Record;
-use crate::values::hyper::Class;
+use crate::model::rows::check_alone;
+use crate::values::hyper::{Class, RowsMeaning};
 
 impl Model {
     /// The leaves of each class. Refuses an assignment that does not fit leaves and classes.
@@ -97,6 +99,10 @@ impl Model {
         let numbers = self.options.numbers();
         classes.iter().try_for_each(|class| {
             class.check(numbers)?;
+            if class.rows == Some(RowsMeaning::Lazy) {
+                let above = class.is_nonzero(Hyperparameter::InitialAccumulatorValue);
+                Options::check_lazy(self.options.rule, above, class.row_steps)?;
+            }
             self.options.check_format(class.format)
         })
     }
@@ -113,6 +119,7 @@ impl Model {
         let states = trained.get(name).copied();
         if let Some(active) = active {
             self.check_format(name, active, class.format)?;
+            check_row_steps(name, active, class.row_steps)?;
         }
         if class.frozen && states.is_none() {
             return Ok(None);
@@ -120,7 +127,8 @@ impl Model {
         match active {
             None => {
                 let states = states.unwrap_or_else(|| self.options.states(class));
-                Ok(Some(Thaw { leaf, states, format: class.format }))
+                let (format, row_steps) = (class.format, class.row_steps);
+                Ok(Some(Thaw { leaf, states, format, row_steps }))
             }
             Some(active) if active.form.states() < self.options.states(class) => {
                 let states = active.form.states();
@@ -146,14 +154,16 @@ impl Model {
         let (array, storage) = leaf.array(py, self.options.wording)?;
         let class = Class::extract(values, &[])?;
         let (specs, states) = (&self.options.state, self.options.states(&class));
-        Ok(Form::new(specs, states, class.format, (storage, array.len())).described(array)?)
+        let form = Form::new(specs, states, class.format, (storage, array.len()));
+        Ok(form.counting_rows(class.row_steps).described(array)?)
     }
 
     /// Refuses a format that differs from that of existing state.
     fn check_format(&self, name: &str, active: &Active, format: Format) -> Outcome<()> {
         let len = active.p.shape.iter().product();
         let (specs, states) = (&self.options.state, active.form.states());
-        let form = |format| Form::new(specs, states, format, (active.p.storage, len));
+        let (parameter, counts) = ((active.p.storage, len), active.row_steps().is_some());
+        let form = |format| Form::new(specs, states, format, parameter).counting_rows(counts);
         if form(format) == active.form {
             return Ok(());
         }
@@ -182,11 +192,15 @@ impl Model {
     /// Checks the arrays of leaves, and makes the state of each.
     fn thaw(&self, py: Python<'_>, thaws: &[Thaw]) -> Outcome<Vec<(usize, Active)>> {
         let mut checked = Vec::with_capacity(thaws.len());
-        for Thaw { leaf, states, format } in thaws {
+        for Thaw { leaf, states, format, row_steps } in thaws {
             let leaf = &self.leaves[*leaf];
             let (array, storage) = leaf.array(py, self.options.wording)?;
             self.options.check_parameter(&leaf.name, *format, storage)?;
             let form = Form::new(&self.options.state, *states, *format, (storage, array.len()));
+            let form = form.counting_rows(*row_steps);
+            if *row_steps {
+                check_alone(&leaf.name, array.shape(), &form)?;
+            }
             checked.push((array, storage, form));
         }
         let made: Vec<Vec<Bound<'_, PyUntypedArray>>> = match &self.keeper {
@@ -232,6 +246,24 @@ struct Thaw {
     /// The number of state arrays of the rule.
     states: usize,
     format: Format,
+    /// Whether its rows have numbers of updates.
+    row_steps: bool,
+}
+
+/// Refuses to add or remove the numbers of updates of rows beside existing state.
+fn check_row_steps(name: &str, active: &Active, row_steps: bool) -> Outcome<()> {
+    let kept = active.row_steps().is_some();
+    if kept == row_steps {
+        return Ok(());
+    }
+    let word = |flag| if flag { "True" } else { "False" };
+    Err(Refusal::Value(format!(
+        "row_steps of {} must stay {}, got {}: the parameter has state; make a new optimizer to \
+         change it",
+        Quoted(name),
+        word(kept),
+        word(row_steps)
+    )))
 }
 
 fn no_assignment() -> Refusal {

@@ -10,6 +10,7 @@ use thalweg::array::storage::{Storage, e5m3};
 use thalweg::rule::{Content, Format, HISTORY, StateSpec};
 
 use crate::array::checks::plain;
+use crate::values::hyper::ROW_STEPS;
 
 /// The name of what a narrow parameter lacks.
 pub const LOW: &str = "low";
@@ -24,6 +25,7 @@ pub struct Form {
     states: usize,
     storages: [Storage; MAX_STATE],
     low: bool,
+    row_steps: bool,
 }
 
 /// An array's name, dtype and shape.
@@ -48,6 +50,8 @@ enum Shape {
     Blocks,
     /// A history.
     History,
+    /// One entry for each row of the parameter.
+    Rows,
 }
 
 impl Form {
@@ -63,7 +67,13 @@ impl Form {
         for (storage, spec) in storages.iter_mut().zip(&specs[..states]) {
             *storage = format.storage(spec.content, whole, len);
         }
-        Form { specs: Arc::clone(specs), states, storages, low: !parameter.is_whole() }
+        let low = !parameter.is_whole();
+        Form { specs: Arc::clone(specs), states, storages, low, row_steps: false }
+    }
+
+    /// The same, with or without numbers of updates of rows.
+    pub fn counting_rows(self, row_steps: bool) -> Self {
+        Form { row_steps, ..self }
     }
 
     /// The number of state arrays of the rule; they come first.
@@ -89,7 +99,10 @@ impl Form {
         let low = self.low.then_some(Part { name: LOW, storage: Storage::Low, shape: Shape::Like });
         let history = Part { name: KEPT, storage: Storage::F64, shape: Shape::History };
         let history = self.keeps_history().then_some(history);
-        state.chain(self.blocked().map(Part::bases)).chain(low).chain(history)
+        let counts = Part { name: ROW_STEPS, storage: Storage::Count, shape: Shape::Rows };
+        let counts = self.row_steps.then_some(counts);
+        let beside = low.into_iter().chain(history).chain(counts);
+        state.chain(self.blocked().map(Part::bases)).chain(beside)
     }
 
     /// The state array that is kept in blocks.
@@ -108,9 +121,18 @@ impl Form {
         self.low.then(|| self.states() + usize::from(self.blocked().is_some()))
     }
 
-    /// Whether the last of the arrays is a history.
     pub fn keeps_history(&self) -> bool {
         self.specs.iter().any(|spec| spec.content == Content::Point)
+    }
+
+    /// The position of what the rule keeps of earlier steps among the arrays.
+    pub fn history(&self) -> Option<usize> {
+        self.keeps_history().then(|| self.parts().position(|part| part.name == KEPT)).flatten()
+    }
+
+    /// The position of the numbers of updates of rows among the arrays, the last one.
+    pub fn row_steps(&self) -> Option<usize> {
+        self.row_steps.then(|| self.parts().count() - 1)
     }
 
     /// The arrays beside this parameter, described.
@@ -138,6 +160,7 @@ impl Part {
         match self.shape {
             Shape::Blocks => PyTuple::new(parameter.py(), [parameter.len().div_ceil(e5m3::BLOCK)]),
             Shape::History => PyTuple::new(parameter.py(), [HISTORY]),
+            Shape::Rows => PyTuple::new(parameter.py(), parameter.shape().first()),
             Shape::Like | Shape::Logical => PyTuple::new(parameter.py(), parameter.shape()),
         }
     }
@@ -155,7 +178,7 @@ impl Part {
                 keywords.set_item("dtype", dtype)?;
                 numpy.call_method("zeros_like", (plain(parameter)?,), Some(&keywords))?
             }
-            Shape::Logical | Shape::Blocks | Shape::History => {
+            Shape::Logical | Shape::Blocks | Shape::History | Shape::Rows => {
                 numpy.call_method1("zeros", (self.shape(parameter)?, dtype))?
             }
         };

@@ -11,6 +11,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyString, PyTuple};
 
 use crate::array::foreign::offers_array;
+use crate::array::rows::GivenRows;
 use crate::interpreter::dicts::Lookup;
 use crate::interpreter::errors::{Outcome, Refusal};
 use crate::model::containers::{Container, is_mapping, same_fields};
@@ -27,6 +28,8 @@ pub enum Given {
     Skipped,
     /// An object that should be an array.
     Object(Py<PyAny>),
+    /// Rows, found among the objects.
+    Rows(GivenRows),
 }
 
 impl Node {

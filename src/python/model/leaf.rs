@@ -10,7 +10,7 @@ use crate::interpreter::errors::{Outcome, Refusal};
 use crate::model::form::Form;
 use crate::model::wording::Wording;
 use thalweg::array::layout::{Layout, Order};
-use thalweg::array::pointer::{ARRAYS, LOW, Pointer, STATE};
+use thalweg::array::pointer::{ARRAYS, LOW, PARAMETER, Pointer, STATE};
 use thalweg::array::storage::Storage;
 use thalweg::error::Quoted;
 
@@ -121,13 +121,28 @@ impl Active {
         }
         for (position, other) in others.iter().enumerate() {
             let pointer = recheck(other)?;
-            if self.form.bases() == Some(states.len() + position) {
-                bases = pointer.address;
-            } else if self.form.low() == Some(states.len() + position) {
-                pointers[LOW] = pointer;
+            match pointer.storage {
+                Storage::Low => pointers[LOW] = pointer,
+                _ if self.form.bases() == Some(states.len() + position) => bases = pointer.address,
+                _ => {}
             }
         }
         Ok((pointers, bases))
+    }
+
+    /// Strides of the arrays, and the position of the one that lacks what the array at `LOW` has.
+    /// The places of the gradient and of missing arrays have the parameter's strides.
+    pub fn strides(&self) -> ([&[isize]; ARRAYS], Option<usize>) {
+        let mut strides = [&self.p.strides[..]; ARRAYS];
+        let states = &self.state[..self.form.states()];
+        for (strides, state) in strides[STATE..].iter_mut().zip(states) {
+            *strides = &state.strides;
+        }
+        let low = self.low();
+        if let Some(low) = low {
+            strides[LOW] = &low.strides;
+        }
+        (strides, low.map(|_| PARAMETER))
     }
 
     /// What a narrow parameter lacks.
@@ -137,7 +152,12 @@ impl Active {
 
     /// What the rule keeps of earlier steps, if it does.
     pub fn history(&self) -> Option<&Checked> {
-        self.form.keeps_history().then(|| self.state.last()).flatten()
+        self.form.history().map(|position| &self.state[position])
+    }
+
+    /// The numbers of updates of its rows.
+    pub fn row_steps(&self) -> Option<&Checked> {
+        self.form.row_steps().map(|position| &self.state[position])
     }
 
     /// The parameter (0), or a state array from 1 on.

@@ -9,6 +9,7 @@ pub mod leaf;
 pub mod options;
 pub mod record;
 pub mod replacement;
+pub mod rows;
 pub mod snapshot;
 pub mod tree;
 pub mod wording;

@@ -96,6 +96,26 @@ impl Options {
         }
     }
 
+    /// Refuses rows that are updated alone, if the rule's state does not begin at zero. `counted` tells
+    /// whether each row has a first step of its own.
+    pub fn check_lazy(rule: &Rule, begins_above_zero: bool, counted: bool) -> Outcome<()> {
+        if rule.state.iter().any(|spec| spec.content == Content::Point) {
+            return Err(Refusal::Value(format!(
+                "rows must be 'dense' for {}: the average moves at each step, also in rows without a \
+                 gradient",
+                rule.name
+            )));
+        }
+        if begins_above_zero && !counted {
+            return Err(Refusal::Value(
+                "an initial_accumulator_value above 0 needs row_steps=True with rows='lazy', so that \
+                 the sum of each row begins there (in thalweg.functional: sums that begin there, and 0)"
+                    .to_owned(),
+            ));
+        }
+        Ok(())
+    }
+
     /// Refuses a format that a parameter of this storage cannot have.
     pub fn check_parameter(&self, name: &str, format: Format, storage: Storage) -> Outcome<()> {
         if format == Format::Full || storage.whole() == Storage::F32 {

@@ -1,8 +1,10 @@
 //! The work of a step after all checks. It knows nothing of Python, so any thread can run it.
 
 use std::collections::HashMap;
+use std::ops::Range;
 
 use crate::array::history::Kept;
+use crate::array::row_counts::RowCounts;
 use crate::model::options::Policy;
 use thalweg::error::Error;
 use thalweg::machine::levels::Level;
@@ -21,8 +23,9 @@ const GLANCE: usize = 8;
 /// The tensors of a step, in the order of their names. The buffers are reused between steps.
 #[derive(Debug, Default)]
 pub struct Batch {
-    /// The leaf of each tensor.
     leaves: Vec<usize>,
+    /// The first task of each leaf; all others have one task.
+    starts: Vec<usize>,
     /// Whether a parameter is float16.
     halves: bool,
     tasks: Vec<Task<'static>>,
@@ -38,6 +41,7 @@ pub struct Batch {
     earlier: HashMap<UpdateKey, usize>,
     reads: Vec<norm::Input<'static>>,
     norms: Vec<Norms>,
+    counted: Vec<RowCounts>,
     plan: Plan,
     pass: ReadPass,
 }
@@ -120,6 +124,7 @@ impl Batch {
     pub fn clear(&mut self) {
         self.halves = false;
         self.leaves.clear();
+        self.starts.clear();
         self.tasks.clear();
         self.updates.clear();
         self.keys.clear();
@@ -129,6 +134,7 @@ impl Batch {
         self.earlier.clear();
         self.reads.clear();
         self.norms.clear();
+        self.counted.clear();
         self.plan.release.clear();
         self.pass.release.clear();
     }
@@ -141,12 +147,11 @@ impl Batch {
     /// As [`Release::push`](thalweg::machine::pages::Release::push), until [`Batch::clear`].
     #[allow(unsafe_code)] // passes the caller's guarantee on
     pub unsafe fn release(&mut self, span: Span, is_gradient: bool) {
-        let position = self.tasks.len() - 1;
         // SAFETY: guaranteed by the caller of this function.
         unsafe {
-            self.plan.release.push(position, span);
+            self.plan.release.push(self.tasks.len() - 1, span);
             if is_gradient && !self.reads.is_empty() {
-                self.pass.release.push(position, span);
+                self.pass.release.push(self.reads.len() - 1, span);
             }
         }
     }
@@ -161,9 +166,32 @@ impl Batch {
     ) {
         self.kept.extend(kept);
         self.leaves.push(leaf);
+        self.starts.push(self.tasks.len());
+        self.reads.extend(read);
+        self.push_more(tensor, update);
+    }
+
+    /// Adds more of the last leaf: rows whose numbers of updates differ from those before.
+    pub fn push_more(&mut self, tensor: Tensor<'static>, update: usize) {
         self.halves |= tensor.can_overflow();
         self.tasks.push(Task { tensor, update });
-        self.reads.extend(read);
+    }
+
+    /// Adds rows whose numbers of updates increase with those of the leaves.
+    pub fn count(&mut self, rows: Option<RowCounts>) {
+        self.counted.extend(rows);
+    }
+
+    /// Adds 1 to the numbers of updates of rows.
+    pub fn count_rows(&self) {
+        self.counted.iter().for_each(RowCounts::count);
+    }
+
+    /// For each leaf, the range of its tasks.
+    fn ranges(&self) -> impl Iterator<Item = (usize, Range<usize>)> {
+        let ends = self.starts.iter().skip(1).copied().chain([self.tasks.len()]);
+        let ranges = self.starts.iter().zip(ends).map(|(start, end)| *start..end);
+        self.leaves.iter().copied().zip(ranges)
     }
 
     /// Number of elements in all tensors.
@@ -179,9 +207,11 @@ impl Batch {
 
     /// The leaves whose update left the range of float16.
     pub fn overflowed(&self) -> impl Iterator<Item = usize> {
-        let tasks = if self.halves { &self.tasks[..] } else { &[] };
-        let leaves = self.leaves.iter().zip(tasks);
-        leaves.filter(|(_, task)| task.tensor.overflowed()).map(|(leaf, _)| *leaf)
+        let leaves = self.ranges().filter(|_| self.halves);
+        let overflowed = |tasks: &[Task<'_>]| tasks.iter().any(|task| task.tensor.overflowed());
+        leaves
+            .filter(move |(_, range)| overflowed(&self.tasks[range.clone()]))
+            .map(|(leaf, _)| leaf)
     }
 
     /// The leaves in the batch.
@@ -225,8 +255,14 @@ impl Batch {
     /// For each leaf, in the order of `leaves`: the norms of `scale` times its gradient, of its
     /// parameter, and of the change of the parameter. Valid after a measured update.
     pub fn norms(&self, scale: f64) -> impl Iterator<Item = (usize, Norms)> {
-        (self.leaves.iter().zip(&self.norms))
-            .map(move |(leaf, norms)| (*leaf, Norms { grad: scale * norms.grad, ..*norms }))
+        let joined = |norms: &[Norms]| match norms {
+            [one] => *one,
+            several => several.iter().copied().fold(Norms::default(), Norms::with),
+        };
+        self.ranges().map(move |(leaf, range)| {
+            let norms = joined(&self.norms[range]);
+            (leaf, Norms { grad: scale * norms.grad, ..norms })
+        })
     }
 
     /// Reads the gradients if the setting requires it: their norm, the clip, and refused elements.
@@ -238,8 +274,9 @@ impl Batch {
             done.grad_norm = Some(norm.of_scaled(scale));
             done.clip = self.clip(numbers, setting, norm)?;
             if policy != Policy::Ignore {
-                let (updates, tasks) = (&self.updates, &self.tasks);
-                let refused = self.pass.refused(&self.reads, |i| &updates[tasks[i].update]);
+                // Which gradients a rule can take does not depend on the number of updates.
+                let (updates, tasks, starts) = (&self.updates, &self.tasks, &self.starts);
+                let refused = self.pass.refused(&self.reads, |i| &updates[tasks[starts[i]].update]);
                 done.refused = refused.into_iter().map(|(i, n)| (self.leaves[i], n)).collect();
             }
         }
@@ -262,8 +299,9 @@ impl Batch {
         }
         if overflows || setting.reads() {
             // The reading gives the same bits, and is correct even if squares overflow.
-            for (i, norms) in self.norms.iter_mut().enumerate() {
-                norms.grad = self.pass.norm_of(i).of_scaled(1.0);
+            self.norms.iter_mut().for_each(|norms| norms.grad = 0.0);
+            for (i, start) in self.starts.iter().enumerate() {
+                self.norms[*start].grad = self.pass.norm_of(i).of_scaled(1.0);
             }
         }
         Ok(())
@@ -284,9 +322,13 @@ impl Batch {
             }
             let sums =
                 self.plan.measure(measure, tasks, &self.updates, (level, threads), wanted)?;
-            for (task, sum) in sums.into_iter().enumerate().filter(|(task, _)| wanted(*task)) {
-                let numbers = taken[task].get_or_insert_with(|| of(task));
-                numbers.take(measure, sum, tasks[task].tensor.len());
+            // The rows of a leaf are measured together.
+            for (_, range) in self.ranges().filter(|(_, range)| wanted(range.start)) {
+                let sum = sums[range.clone()].iter().fold(0.0, |sum, more| sum + more);
+                let len = tasks[range.clone()].iter().map(|task| task.tensor.len()).sum();
+                for task in range {
+                    taken[task].get_or_insert_with(|| of(task)).take(measure, sum, len);
+                }
             }
         }
         for (task, numbers) in taken.into_iter().enumerate() {

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use numpy::PyUntypedArray;
 use pyo3::prelude::*;
 use thalweg::array::layout::Order;
-use thalweg::array::pointer::{ARRAYS, GRADIENT, LOW, PARAMETER, Pointer, STATE};
+use thalweg::array::pointer::{ARRAYS, GRADIENT, LOW, Pointer};
 use thalweg::error::{Error, Quoted};
 use thalweg::number::element::Kind;
 use thalweg::read::norm;
@@ -21,6 +21,7 @@ use crate::array::files::Place;
 use crate::array::history::Kept;
 use crate::array::memory::Memory;
 use crate::array::occupant::Occupant;
+use crate::array::rows::{GivenRows, check_has_rows, check_indices, check_values};
 use crate::interpreter::errors::{Outcome, Refusal};
 use crate::model::Model;
 use crate::model::gradients::Given;
@@ -28,7 +29,9 @@ use crate::model::leaf::{Active, Leaf};
 use crate::step::ahead::Ahead;
 use crate::step::batch::{Clip, Setting, UpdateKey};
 use crate::step::release::Release;
+use crate::step::rows;
 use crate::step::workspace::Workspace;
+use crate::values::hyper::RowsMeaning;
 
 /// Checks every array, and binds it to its update. The struct of each gradient is read here, once.
 pub fn bind(
@@ -42,7 +45,7 @@ pub fn bind(
     let wording = model.options.wording;
     let files = Files::of(model);
     let mut release = Release::of(model);
-    let Workspace { given, chosen, places, batch } = work;
+    let Workspace { given, chosen, places, batch, sums } = work;
     let ahead = Ahead { leaves: &model.leaves, given, chosen };
     let gradients = chosen.iter().map(|leaf| (*leaf, &given[*leaf])).zip(places);
     let measures: Vec<bool> =
@@ -52,13 +55,20 @@ pub fn bind(
         ahead.request(py, position);
         let leaf = &model.leaves[index];
         let Some(active) = &leaf.active else { continue };
-        let Given::Object(object) = given else { continue };
-        let object = object.bind(py);
+        let (object, indices) = match given {
+            Given::Object(object) => (object.bind(py), None),
+            Given::Rows(GivenRows { indices, values }) => (values.bind(py), Some(&indices[..])),
+            Given::Missing | Given::Skipped => continue,
+        };
         let (mut pointers, bases) = active.recheck(py, &leaf.name, wording)?;
         let what = || format!("{} {}", wording.input, Quoted(&leaf.name));
         let averaged = owner.and_then(|owner| owner.find_near(&leaf.name, index));
         let bits = leaf.bits || averaged.is_some_and(|leaf| leaf.bits);
-        let gradient = checked_gradient(object, what, active, bits)?;
+        let rows = match indices {
+            None => None,
+            Some(indices) => Some((indices, checked_rows(model, (leaf, active), indices)?)),
+        };
+        let gradient = checked_gradient(object, what, (active, indices), bits)?;
         pointers[GRADIENT] = gradient.pointer;
         let low = averaged.map_or(Ok(None), |averaged| low_of(py, averaged, active))?;
         if let Some(written) = gradient.overlap(py, model, (&mut below, &files), *place) {
@@ -77,6 +87,18 @@ pub fn bind(
             tensor: (measures || matches!(setting.clip, Clip::TensorNorm(_))).then_some(position),
             history: kept.map_or_else(Default::default, |kept| kept.bits()),
         };
+        if rows.is_some() || active.row_steps().is_some() {
+            let (leaf, given) = ((index, leaf), (&gradient.memory, gradient.pointer));
+            let bound = rows::Bound { leaf, active, pointers, bases, kept, given };
+            rows::push(py, (batch, sums), bound, rows, (key, setting), |batch, key| {
+                let made = batch.coefficients(key, numbers, setting.intake());
+                made.map_err(|error| refused(error, step, leaf.1))
+            })?;
+            if matches!(rows, Some((_, RowsMeaning::Dense))) {
+                release.add(py, batch, active, None);
+            }
+            continue;
+        }
         let arrays = (pointers, bases, leaf.step + 1);
         let tensor = tensor(arrays, active, (&gradient, low), measures || setting.measured);
         let update = batch
@@ -89,7 +111,7 @@ pub fn bind(
             update,
             reads.then(|| gradient.read(active.p.storage.element())),
         );
-        release.add(py, batch, active, (gradient.array, gradient.pointer.storage));
+        release.add(py, batch, active, Some((gradient.array, gradient.pointer.storage)));
     }
     Ok(())
 }
@@ -108,6 +130,19 @@ fn refused(error: Error, step: u64, leaf: &Leaf) -> Refusal {
         Error::History(_) => Refusal::Value(format!("state of {}: {error}", Quoted(&leaf.name))),
         error => Refusal::Core { error, step: Some(step) },
     }
+}
+
+/// The meaning of rows with these indices, which must be rows of the parameter.
+fn checked_rows(
+    model: &Model,
+    (leaf, active): (&Leaf, &Active),
+    indices: &[usize],
+) -> Outcome<RowsMeaning> {
+    let meaning = model.rows_meaning(leaf)?;
+    check_has_rows(&active.p.shape, || format!("parameter {}", Quoted(&leaf.name)))?;
+    let what = || format!("{} {}", model.options.wording.input, Quoted(&leaf.name));
+    check_indices(indices, active.p.shape[0], what)?;
+    Ok(meaning)
 }
 
 /// What a narrow parameter that is averaged lacks: a pointer, and strides.
@@ -156,12 +191,14 @@ struct Gradient<'a, 'py> {
 fn checked_gradient<'a, 'py>(
     object: &'a Bound<'py, PyAny>,
     what: impl Fn() -> String,
-    active: &Active,
+    (active, indices): (&Active, Option<&[usize]>),
     bits: bool,
 ) -> Outcome<Gradient<'a, 'py>> {
     let (array, storage) = gradient_of(object, &what, bits)?;
     let memory = Memory::of(array);
-    if !same(memory.shape, &active.p.shape) {
+    if let Some(indices) = indices {
+        check_values(memory.shape, indices.len(), &active.p.shape, what)?;
+    } else if !same(memory.shape, &active.p.shape) {
         let (got, expected) = (memory.shape.to_vec(), active.p.shape.to_vec());
         return Err(Refusal::Shape { what: what(), got, expected });
     }
@@ -236,15 +273,9 @@ fn tensor(
         // SAFETY: as above.
         return unsafe { Tensor::dense(memory.len(), pointers, states, order) };
     }
-    let mut strides = [&active.p.strides[..]; ARRAYS];
+    let (mut strides, mut low_of) = active.strides();
     strides[GRADIENT] = memory.strides;
-    for (strides, state) in strides[STATE..].iter_mut().zip(&active.state[..states]) {
-        *strides = &state.strides;
-    }
-    let mut low_of = None;
-    if let Some(low) = active.low() {
-        (strides[LOW], low_of) = (&low.strides, Some(PARAMETER));
-    } else if let Some((pointer, low)) = low {
+    if let Some((pointer, low)) = low.filter(|_| low_of.is_none()) {
         (pointers[LOW], strides[LOW], low_of) = (pointer, low, Some(GRADIENT));
     }
     // SAFETY: as above.

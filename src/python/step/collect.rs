@@ -6,6 +6,7 @@ use thalweg::error::Quoted;
 
 use crate::array::files::Maps;
 use crate::array::foreign::{Role, advice, as_array, offers_array};
+use crate::array::rows::GivenRows;
 use crate::interpreter::errors::{Outcome, Refusal};
 use crate::interpreter::types::type_name;
 use crate::model::Model;
@@ -47,7 +48,7 @@ pub fn collect(
     for (leaf, given) in given.iter().enumerate().filter(|(leaf, _)| trains(*leaf)) {
         match given {
             Given::Missing if !partial => missing.push(leaves[leaf].name.clone()),
-            Given::Object(_) => any = true,
+            Given::Object(_) | Given::Rows(_) => any = true,
             Given::Missing | Given::Skipped => {}
         }
     }
@@ -129,15 +130,23 @@ pub fn collect_some(model: &Model, work: &mut Workspace, grads: &Bound<'_, PyAny
     convert(py, model, work)
 }
 
-/// Conversions that may run Python code, and so come before the checks of arrays: NumPy scalars and
-/// arrays of other libraries become ndarrays. If the optimizer's arrays are files, gradients are
+/// Conversions that may run Python code, and so come before the checks of arrays: the indices of rows
+/// are copied; NumPy scalars and arrays of other libraries become ndarrays. If the optimizer's arrays are files, gradients are
 /// looked up in the table of mappings.
 fn convert(py: Python<'_>, model: &Model, work: &mut Workspace) -> Outcome<()> {
     let mut maps = Maps::default();
     for leaf in &work.chosen {
-        let Given::Object(object) = &mut work.given[*leaf] else { continue };
+        let given = &mut work.given[*leaf];
         let what =
             || format!("{} {}", model.options.wording.input, Quoted(&model.leaves[*leaf].name));
+        if let Given::Object(object) = given
+            && let Some(rows) = GivenRows::of(object.bind(py), what)?
+        {
+            *given = Given::Rows(rows);
+        }
+        let (Given::Object(object) | Given::Rows(GivenRows { values: object, .. })) = given else {
+            continue;
+        };
         if let Some(array) = as_array(object.bind(py), what)? {
             *object = array.unbind();
         }

@@ -10,6 +10,7 @@ pub mod keywords;
 pub mod open;
 pub mod release;
 pub mod report;
+pub mod rows;
 pub mod swap;
 pub mod take;
 pub mod workspace;

@@ -26,20 +26,21 @@ impl Release {
         Release { maps: releases.then(Maps::default) }
     }
 
-    /// Adds the arrays of the tensor that was pushed last.
+    /// Adds the arrays of the tensor that was pushed last, and its gradient if it is an array.
     pub fn add(
         &mut self,
         py: Python<'_>,
         batch: &mut Batch,
         active: &Active,
-        (gradient, storage): (&Bound<'_, PyUntypedArray>, Storage),
+        gradient: Option<(&Bound<'_, PyUntypedArray>, Storage)>,
     ) {
         let Some(maps) = &mut self.maps else { return };
         let in_order = batch.in_lines() && Memory::of(active.p.array.bind(py)).c_contiguous();
         let arrays =
             active.arrays().map(|checked| (checked.array.bind(py), checked.storage, false));
         let positions = active.p.shape.iter().product::<usize>();
-        for (array, storage, is_gradient) in arrays.chain([(gradient, storage, true)]) {
+        let gradient = gradient.map(|(gradient, storage)| (gradient, storage, true));
+        for (array, storage, is_gradient) in arrays.chain(gradient) {
             if maps.is_shared(array) {
                 let memory = Memory::of(array);
                 // Exponents of blocks are fewer than the positions of the update.

@@ -157,6 +157,7 @@ pub fn take(
                     }
                 }
                 batch.note_histories();
+                batch.count_rows();
                 counters.take(part.number, scale);
             }
             if let Some(record) = record {

@@ -1,6 +1,7 @@
 //! The buffers of a step, reused between steps.
 
 use crate::array::files::Place;
+use crate::array::gathered::Sums;
 use crate::model::gradients::Given;
 use crate::step::batch::Batch;
 
@@ -15,6 +16,8 @@ pub struct Workspace {
     /// files too.
     pub places: Vec<Option<Place>>,
     pub batch: Batch,
+    /// Sums of rows that were given repeatedly.
+    pub sums: Sums,
 }
 
 impl Workspace {
@@ -24,6 +27,7 @@ impl Workspace {
         self.chosen.clear();
         self.places.clear();
         self.batch.clear();
+        self.sums.clear();
     }
 
     /// As [`Workspace::clear`], if only chosen leaves were given gradients; costs only what those
@@ -34,5 +38,6 @@ impl Workspace {
         }
         self.places.clear();
         self.batch.clear();
+        self.sums.clear();
     }
 }

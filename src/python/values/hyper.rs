@@ -133,25 +133,33 @@ pub struct Class {
     pub frozen: bool,
     /// The format of state.
     pub format: Format,
+    /// The meaning of a gradient that has rows; `None` refuses it.
+    pub rows: Option<RowsMeaning>,
+    /// Whether each row of a parameter has a number of updates of its own.
+    pub row_steps: bool,
     values: Vec<(Hyperparameter, Value)>,
     lr_scales: Vec<Value>,
 }
 
 impl Class {
-    /// From `{"frozen": bool, "state": format, "lr_scale": (...), name: number or callable}`. `kinds` are the
-    /// element types of the parameters in the class.
+    /// From `{"frozen": bool, "state": format, "rows": meaning, "row_steps": bool, "lr_scale": (...),
+    /// name: number or callable}`. `kinds` are the element types of the parameters in the class.
     pub fn extract(given: &Bound<'_, PyDict>, kinds: &[Kind]) -> Outcome<Self> {
         let frozen = given.get_item("frozen")?.map_or(Ok(false), |frozen| frozen.extract())?;
         let format =
             given.get_item(FORMAT)?.map_or(Ok(Format::default()), |given| format(&given))?;
-        let mut class = Class { frozen, format, values: Vec::new(), lr_scales: Vec::new() };
+        let rows = given.get_item(ROWS)?.map_or(Ok(None), |given| rows_meaning(&given))?;
+        let row_steps =
+            given.get_item(ROW_STEPS)?.map_or(Ok(false), |given| flag(ROW_STEPS, &given))?;
+        let (values, lr_scales) = (Vec::new(), Vec::new());
+        let mut class = Class { frozen, format, rows, row_steps, values, lr_scales };
         // The strictest type decides. Without parameters that train, any value that fits float64 is
         // accepted.
         let float32 = !frozen && kinds.contains(&Kind::F32);
         let strictest = if float32 { Kind::F32 } else { Kind::F64 };
         for (key, object) in given {
             let key: String = key.extract()?;
-            if key == "frozen" || key == FORMAT {
+            if ["frozen", FORMAT, ROWS, ROW_STEPS].contains(&&*key) {
                 continue;
             } else if key == Hyperparameter::LrScale.name() {
                 for scale in object.cast::<PyTuple>().map_err(PyErr::from)? {
@@ -175,8 +183,16 @@ impl Class {
         self.value(key).is_some_and(|value| !matches!(value, Value::Number(0.0)))
     }
 
-    /// Refuses numbers that contradict a choice. The values of schedules are checked at each step.
+    /// Refuses numbers that contradict a choice, and steps of rows that do not move alone. The values
+    /// of schedules are checked at each step.
     pub fn check(&self, mut numbers: Numbers) -> Outcome<()> {
+        if self.row_steps && self.rows != Some(RowsMeaning::Lazy) {
+            return Err(Refusal::Value(
+                "row_steps=True needs rows='lazy': with other rows, all rows of a parameter have \
+                 the same number of updates"
+                    .to_owned(),
+            ));
+        }
         for key in Hyperparameter::ALL {
             let number = match self.value(key) {
                 Some(Value::Number(number)) => *number,
@@ -231,6 +247,36 @@ pub fn format(given: &Bound<'_, PyAny>) -> Outcome<Format> {
             Quoted(&name)
         ))
     })
+}
+
+/// The meaning of a gradient that has rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RowsMeaning {
+    /// Only these rows of parameter and state change.
+    Lazy,
+    /// The other rows have a gradient of zero.
+    Dense,
+}
+
+/// The key of the meaning of rows.
+const ROWS: &str = "rows";
+
+/// The key of numbers of updates for each row, and the name of their array.
+pub const ROW_STEPS: &str = "row_steps";
+
+/// The meaning of rows with this name, or `None`.
+pub fn rows_meaning(given: &Bound<'_, PyAny>) -> Outcome<Option<RowsMeaning>> {
+    if given.is_none() {
+        return Ok(None);
+    }
+    match &*text(ROWS, given)? {
+        "lazy" => Ok(Some(RowsMeaning::Lazy)),
+        "dense" => Ok(Some(RowsMeaning::Dense)),
+        other => Err(Refusal::Value(format!(
+            "rows must be 'lazy', 'dense' or None, got {}",
+            Quoted(other)
+        ))),
+    }
 }
 
 /// Sets a hyperparameter, if the rule has it.
