@@ -113,7 +113,7 @@ impl Hyperparameters for AdaBelief {
             step_size: rounded(Lr, lr, lr / one_minus_power(beta1, step))?,
             correction: E::from_f64(1.0 / one_minus_power(beta2, step).sqrt()),
             eps: rounded(Eps, eps, eps)?,
-            caution: Caution::new(self.cautious, self.factors)?,
+            caution: Caution::new(self.cautious, self.factors),
             descent: Descent::new(lr, self.weight_decay, self.independent)?,
         })
     }

@@ -158,7 +158,7 @@ impl Hyperparameters for Adam {
             correction: E::from_f64(correction),
             eps,
             ratio: Ratio::new(second, self.eps),
-            caution: Caution::new(self.cautious, self.factors)?,
+            caution: Caution::new(self.cautious, self.factors),
             descent: Descent::new(lr, self.weight_decay, self.independent)?,
         })
     }

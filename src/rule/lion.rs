@@ -95,7 +95,7 @@ impl Hyperparameters for Lion {
             direction: Mix::new(beta1),
             average: Mix::new(beta2),
             lr: rounded(Lr, lr, lr)?,
-            caution: Caution::new(self.cautious, self.factors)?,
+            caution: Caution::new(self.cautious, self.factors),
             descent: Descent::new(lr, self.weight_decay, self.independent)?,
         })
     }

@@ -1,9 +1,6 @@
 //! Measures of a tensor before its update, and the factors that they put on its step.
 
-use super::terms::rounded;
-use crate::error::Error;
 use crate::number::element::Element;
-use crate::rule::{Choice, Hyperparameter, Numbers};
 
 /// A mean over the elements of a tensor, each element the square of a quantity.
 ///
@@ -25,9 +22,6 @@ pub enum Measure {
     Ratio,
 }
 
-/// The smallest mean of agreement by which a cautious rule divides.
-const LEAST_AGREEMENT: f64 = 1e-3;
-
 /// The factors that measures put on a step.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Factors {
@@ -47,35 +41,6 @@ impl Measure {
     pub const ALL: [Measure; 2] = [Measure::Agreement, Measure::Ratio];
 }
 
-impl Numbers {
-    /// The measures that an update needs of each tensor.
-    pub fn measures(mut self) -> impl Iterator<Item = Measure> {
-        Measure::ALL.into_iter().filter(move |measure| match measure {
-            Measure::Agreement => self.choice(Choice::Cautious).is_some_and(|cautious| *cautious),
-            Measure::Ratio => self.limit() > 0.0,
-        })
-    }
-
-    /// The limit on the root mean square of the update; 0 if there is none.
-    fn limit(&mut self) -> f64 {
-        self.number(Hyperparameter::UpdateRms).map_or(0.0, |limit| *limit)
-    }
-
-    /// Takes a measure of a tensor of `len` elements: the sum of the squares.
-    pub fn take(&mut self, measure: Measure, sum: f64, len: usize) {
-        let (limit, mean) = (self.limit(), sum / len as f64);
-        let Some(factors) = self.factors().filter(|_| len > 0) else { return };
-        match measure {
-            Measure::Agreement => factors.agreeing = 1.0 / mean.max(LEAST_AGREEMENT),
-            Measure::Ratio => {
-                let excess = mean.sqrt() / limit;
-                // A NaN is kept.
-                factors.rate = if excess <= 1.0 { 1.0 } else { 1.0 / excess };
-            }
-        }
-    }
-}
-
 /// The change of a cautious rule: only where it has the sign of the gradient, and there multiplied by
 /// a factor.
 #[derive(Clone, Copy, Debug)]
@@ -85,9 +50,8 @@ pub(super) struct Caution<E> {
 }
 
 impl<E: Element> Caution<E> {
-    pub(super) fn new(on: bool, factors: Factors) -> Result<Self, Error> {
-        let factor = rounded(Hyperparameter::Scale, factors.agreeing, factors.agreeing)?;
-        Ok(Caution { on, factor })
+    pub(super) fn new(on: bool, factors: Factors) -> Self {
+        Caution { on, factor: E::from_f64(factors.agreeing) }
     }
 
     #[inline(always)]

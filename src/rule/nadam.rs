@@ -116,7 +116,7 @@ impl Hyperparameters for NAdam {
             correction: E::from_f64(1.0 / second.sqrt()),
             eps: rounded(Eps, eps, eps)?,
             ratio: Ratio::new(second, eps),
-            caution: Caution::new(self.cautious, self.factors)?,
+            caution: Caution::new(self.cautious, self.factors),
             descent: Descent::new(lr, self.weight_decay, self.independent)?,
         })
     }

@@ -12,12 +12,44 @@ use crate::machine::pool;
 use crate::number::element::Element;
 use crate::number::float_mode::in_default_mode;
 use crate::number::sums::{self, BLOCK, Found, LANES, Lanes};
-use crate::rule::{Coefficients, Formula, Job, Measure, Update};
+use crate::rule::{Choice, Coefficients, Formula, Hyperparameter, Job, Measure, Numbers, Update};
 use crate::update::lines::Buffers;
 use crate::update::passes::Row;
 use crate::update::plan::{Plan, Task, check};
 use crate::update::statistics::SPAN;
 use crate::update::tensor::{Course, Tensor};
+
+/// The smallest mean of agreement by which a cautious rule divides.
+const LEAST_AGREEMENT: f64 = 1e-3;
+
+impl Numbers {
+    /// The measures that an update needs of each tensor.
+    pub fn measures(mut self) -> impl Iterator<Item = Measure> {
+        Measure::ALL.into_iter().filter(move |measure| match measure {
+            Measure::Agreement => self.choice(Choice::Cautious).is_some_and(|cautious| *cautious),
+            Measure::Ratio => self.limit() > 0.0,
+        })
+    }
+
+    /// The limit on the root mean square of the update; 0 if there is none.
+    fn limit(&mut self) -> f64 {
+        self.number(Hyperparameter::UpdateRms).map_or(0.0, |limit| *limit)
+    }
+
+    /// Takes a measure of a tensor of `len` elements: the sum of the squares.
+    pub fn take(&mut self, measure: Measure, sum: f64, len: usize) {
+        let (limit, mean) = (self.limit(), sum / len as f64);
+        let Some(factors) = self.factors().filter(|_| len > 0) else { return };
+        match measure {
+            Measure::Agreement => factors.agreeing = 1.0 / mean.max(LEAST_AGREEMENT),
+            Measure::Ratio => {
+                let excess = mean.sqrt() / limit;
+                // A NaN is kept.
+                factors.rate = if excess <= 1.0 { 1.0 } else { 1.0 / excess };
+            }
+        }
+    }
+}
 
 impl Plan {
     /// Takes a measure of the tensors that are wanted: the sum of the squares of its quantity, in the
