@@ -33,7 +33,8 @@
 //!
 //! `unsafe` is denied except in `machine::levels` (functions that enable an instruction set),
 //! `float_mode` (a control register), `prefetch` (an instruction), `pointer`, `across`, `rows`, `tensor`,
-//! `passes`, `lines`, `narrow`, `apply`, `norm` and `views` (elements of arrays given by address),
+//! `passes`, `lines`, `narrow`, `apply`, `update::measure`, `norm` and `views` (elements of arrays given
+//! by address),
 //! `plan` (each element goes to one thread), `pool` (pointers to a leaked pool and to its region),
 //! `team` (functions of a loaded library), `cores` (system calls about threads), `fork` (handlers
 //! that the C library calls), `checkpoint::record_locks` (a system call without a function in std)

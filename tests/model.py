@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 Array = np.ndarray[Any, Any]
 Values = dict[str, Any]
 
+SETTINGS = {"frozen": False, "state": "full", "rows": None, "row_steps": False}
+"""What groups set beside hyperparameters, with the defaults."""
+
 
 class Refused(Exception):  # noqa: N818 - the outcome of an action, not an error of the model
     """The real optimizer must raise `error` and change nothing."""
@@ -129,7 +132,7 @@ def check_value(rule: str, key: str, value: Any) -> None:
 
 def cascade(groups: Sequence[Group], name: str) -> Values:
     """Values of a parameter: later groups override key by key; all scales of ``lr_scale`` apply."""
-    resolved: Values = {"frozen": False, "state": "full", "lr_scale": ()}
+    resolved: Values = {**SETTINGS, "lr_scale": ()}
     for group in groups:
         if name in group.names:
             scales = resolved["lr_scale"]
@@ -148,7 +151,7 @@ def at_step(values: Values, step: int) -> Values:
     numbers = {
         key: tuple(at(key, beta) for beta in value) if key == "betas" else at(key, value)
         for key, value in values.items()
-        if key not in ("frozen", "lr_scale")
+        if key not in (*SETTINGS, "lr_scale")
     }
     for scale in values["lr_scale"]:
         numbers["lr"] *= at("lr_scale", scale)
@@ -433,7 +436,6 @@ class Model:
     def _update(self, leaf: Leaf, g: Array, numbers: Values) -> None:
         leaf.step += 1
         options = {**numbers, **self.structural}
-        options.pop("state")
         new = self.formula.define(leaf.array, g, leaf.state, leaf.step, options)
         for array, values in zip([leaf.array, *leaf.state.values()], new, strict=True):
             array[...] = values
