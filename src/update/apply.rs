@@ -35,15 +35,32 @@ pub(crate) unsafe fn update<E: Element>(
     if let Some(Course::Lines(lines)) = tensor.course()
         && let Some(width) = lines.width()
     {
-        let (pointers, states) = (tensor.pointers(), tensor.states());
-        return lines.in_rows((pointers, states), width, (start, len), |row, range, next| {
-            let rows = std::slice::from_ref(&row);
-            let job = SlicesJob { rows, level, range, statistics: &mut (), next };
-            coefficients.formula(states, job);
-        });
+        // SAFETY: the caller's promise.
+        return unsafe { in_rows(tensor, (lines, width), coefficients, level, (start, len)) };
     }
     // SAFETY: the caller's promise.
     unsafe { in_slices::<E>(tensor, level, (start, len), update) }
+}
+
+/// As [`update`], for arrays that are taken by rows of this width, which are slices.
+///
+/// # Safety
+///
+/// As [`update`].
+#[inline(never)]
+unsafe fn in_rows<E: Element>(
+    tensor: &Tensor<'_>,
+    (lines, width): (&Lines, usize),
+    coefficients: &Coefficients<E>,
+    level: Level,
+    range: (usize, usize),
+) {
+    let arrays = (tensor.pointers(), tensor.states());
+    lines.in_rows(arrays, width, range, |row, range, next| {
+        let rows = std::slice::from_ref(&row);
+        let job = SlicesJob { rows, level, range, statistics: &mut (), next };
+        coefficients.formula(arrays.1, job);
+    });
 }
 
 /// As [`update`], and stores the sums of squares of each block in `found`; those of the gradient

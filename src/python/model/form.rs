@@ -25,6 +25,7 @@ pub struct Form {
     states: usize,
     storages: [Storage; MAX_STATE],
     low: bool,
+    history: bool,
     row_steps: bool,
 }
 
@@ -68,7 +69,8 @@ impl Form {
             *storage = format.storage(spec.content, whole, len);
         }
         let low = !parameter.is_whole();
-        Form { specs: Arc::clone(specs), states, storages, low, row_steps: false }
+        let history = specs.iter().any(|spec| spec.content == Content::Point);
+        Form { specs: Arc::clone(specs), states, storages, low, history, row_steps: false }
     }
 
     /// The same, with or without numbers of updates of rows.
@@ -121,8 +123,10 @@ impl Form {
         self.low.then(|| self.states() + usize::from(self.blocked().is_some()))
     }
 
+    /// Whether there is what the rule keeps of earlier steps.
+    #[inline]
     pub fn keeps_history(&self) -> bool {
-        self.specs.iter().any(|spec| spec.content == Content::Point)
+        self.history
     }
 
     /// The position of what the rule keeps of earlier steps among the arrays.

@@ -29,7 +29,7 @@ pub enum Given {
     /// An object that should be an array.
     Object(Py<PyAny>),
     /// Rows, found among the objects.
-    Rows(GivenRows),
+    Rows(Box<GivenRows>),
 }
 
 impl Node {

@@ -157,6 +157,7 @@ impl Batch {
     }
 
     /// Adds a leaf's tensor. `read` is its gradient, if the setting can require reading it.
+    #[inline(always)]
     pub fn push(
         &mut self,
         leaf: usize,
@@ -164,14 +165,19 @@ impl Batch {
         update: usize,
         read: Option<norm::Input<'static>>,
     ) {
-        self.kept.extend(kept);
+        if let Some(kept) = kept {
+            self.kept.push(kept);
+        }
         self.leaves.push(leaf);
         self.starts.push(self.tasks.len());
-        self.reads.extend(read);
+        if let Some(read) = read {
+            self.reads.push(read);
+        }
         self.push_more(tensor, update);
     }
 
     /// Adds more of the last leaf: rows whose numbers of updates differ from those before.
+    #[inline(always)]
     pub fn push_more(&mut self, tensor: Tensor<'static>, update: usize) {
         self.halves |= tensor.can_overflow();
         self.tasks.push(Task { tensor, update });
@@ -220,6 +226,7 @@ impl Batch {
     }
 
     /// The position of the coefficients for a key; they are made on first use.
+    #[inline]
     pub fn coefficients(
         &mut self,
         key: UpdateKey,
@@ -232,6 +239,15 @@ impl Batch {
         {
             return Ok(position);
         }
+        self.make(key, numbers, intake)
+    }
+
+    fn make(
+        &mut self,
+        key: UpdateKey,
+        numbers: &[Numbers],
+        intake: Intake,
+    ) -> Result<usize, Error> {
         let numbers = key.numbers(numbers);
         let update = numbers.at_step(key.kind, key.step, intake)?;
         self.histories.push(numbers.history_after(key.step)?);

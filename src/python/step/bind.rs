@@ -21,7 +21,7 @@ use crate::array::files::Place;
 use crate::array::history::Kept;
 use crate::array::memory::Memory;
 use crate::array::occupant::Occupant;
-use crate::array::rows::{GivenRows, check_has_rows, check_indices, check_values};
+use crate::array::rows::{check_has_rows, check_indices, check_values};
 use crate::interpreter::errors::{Outcome, Refusal};
 use crate::model::Model;
 use crate::model::gradients::Given;
@@ -57,7 +57,7 @@ pub fn bind(
         let Some(active) = &leaf.active else { continue };
         let (object, indices) = match given {
             Given::Object(object) => (object.bind(py), None),
-            Given::Rows(GivenRows { indices, values }) => (values.bind(py), Some(&indices[..])),
+            Given::Rows(rows) => (rows.values.bind(py), Some(&rows.indices[..])),
             Given::Missing | Given::Skipped => continue,
         };
         let (mut pointers, bases) = active.recheck(py, &leaf.name, wording)?;
@@ -117,7 +117,11 @@ pub fn bind(
 }
 
 /// The place of a leaf's history. The arrays of `active` are rechecked.
+#[inline]
 pub fn history_of(py: Python<'_>, active: &Active) -> Option<Kept> {
+    if !active.form.keeps_history() {
+        return None;
+    }
     let history = active.history()?;
     // SAFETY: the optimizer keeps the array alive until the work is cleared. The caller guarantees
     // that no other thread resizes it meanwhile.

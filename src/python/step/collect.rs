@@ -142,10 +142,12 @@ fn convert(py: Python<'_>, model: &Model, work: &mut Workspace) -> Outcome<()> {
         if let Given::Object(object) = given
             && let Some(rows) = GivenRows::of(object.bind(py), what)?
         {
-            *given = Given::Rows(rows);
+            *given = Given::Rows(Box::new(rows));
         }
-        let (Given::Object(object) | Given::Rows(GivenRows { values: object, .. })) = given else {
-            continue;
+        let object = match given {
+            Given::Object(object) => object,
+            Given::Rows(rows) => &mut rows.values,
+            Given::Missing | Given::Skipped => continue,
         };
         if let Some(array) = as_array(object.bind(py), what)? {
             *object = array.unbind();

@@ -27,7 +27,20 @@ impl Release {
     }
 
     /// Adds the arrays of the tensor that was pushed last, and its gradient if it is an array.
+    #[inline]
     pub fn add(
+        &mut self,
+        py: Python<'_>,
+        batch: &mut Batch,
+        active: &Active,
+        gradient: Option<(&Bound<'_, PyUntypedArray>, Storage)>,
+    ) {
+        if self.maps.is_some() {
+            self.add_mapped(py, batch, active, gradient);
+        }
+    }
+
+    fn add_mapped(
         &mut self,
         py: Python<'_>,
         batch: &mut Batch,
