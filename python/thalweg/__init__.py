@@ -1,10 +1,10 @@
 """AdamW for NumPy: in place, SIMD, multi-threaded, the same bits everywhere.
 
 `AdamW`, `Adam`, `NAdamW`, `RAdamW`, `AdaBelief`, `ScheduleFreeAdamW`, `Lion`, `RMSprop`, `Adagrad`,
-`SGDW` and `SGD` train trees of NumPy arrays.
-`functional` has the same updates for tools that keep their own state. `schedule` has
-hyperparameters that are functions of the step. `compact` has the encodings of smaller state,
-`convert` exchanges state with torch and optax. `reference` defines the bits in plain NumPy.
+`SGDW` and `SGD` train trees of NumPy arrays. `functional` has the same updates for tools that keep
+their own state. `schedule` has hyperparameters that are functions of the step. `compact` has the
+encodings of smaller state, `convert` exchanges state with torch and optax. `reference` defines the
+bits in plain NumPy.
 """
 
 import atexit as _atexit

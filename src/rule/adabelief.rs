@@ -43,7 +43,7 @@ pub struct AdaBelief {
     pub weight_decay: f64,
     /// Decay by `weight_decay` itself, not by `lr·weight_decay`.
     pub independent: bool,
-    /// Apply only changes that have the sign of the gradient, multiplied so that their mean stays.
+    /// Apply only changes that have the sign of the gradient, divided by their part of the elements.
     pub cautious: bool,
     /// Ascend instead of descend.
     pub maximize: bool,

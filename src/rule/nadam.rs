@@ -45,7 +45,7 @@ pub struct NAdam {
     /// Limit on the root mean square of the update, by which the learning rate is reduced, at least
     /// 0; 0 for no limit.
     pub update_rms: f64,
-    /// Apply only changes that have the sign of the gradient, multiplied so that their mean stays.
+    /// Apply only changes that have the sign of the gradient, divided by their part of the elements.
     pub cautious: bool,
     /// Ascend instead of descend.
     pub maximize: bool,

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from thalweg.compact.decoding import ROW_STEPS, is_bfloat16
+from thalweg.compact.decoding import is_bfloat16
 
 if TYPE_CHECKING:
     from thalweg.state.held import Held
 
-__all__ = ["check_no_row_steps", "fitted", "number", "number_dtype", "whole"]
+__all__ = ["fitted", "number", "number_dtype", "whole"]
 
 
 def number_dtype(held: Held, name: str) -> Any:
@@ -26,16 +26,6 @@ def number_dtype(held: Held, name: str) -> Any:
         return None
     narrow = dtype == np.float16 or is_bfloat16(dtype) or name in held.bits
     return np.dtype(np.float32) if narrow else dtype
-
-
-def check_no_row_steps(held: Held, library: str) -> None:
-    """Refuse state that counts the updates of each row, which `library` does not."""
-    for name, leaf in held.state.items():
-        if ROW_STEPS in leaf:
-            raise ValueError(
-                f"row_steps of {name!r} have no counterpart in {library}, which counts the updates "
-                "of a whole parameter"
-            )
 
 
 def fitted(value: Any, dtype: Any) -> Any:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from thalweg.compact.decoding import ROW_STEPS
 from thalweg.errors import did_you_mean, itemized
 from thalweg.groups.matching import Match, Matching
 from thalweg.optimizer import Optimizer
@@ -24,13 +25,15 @@ __all__ = [
     "differences",
     "flat",
     "held_of",
-    "refuse_measures",
+    "refuse_own",
     "refuse_params",
     "transposed_names",
 ]
 
 CONVERTED = ("AdamW", "Adam", "SGDW", "SGD")
 """Rules whose state can be converted."""
+
+NO_COUNTERPART = "has no counterpart in torch or optax"
 
 Order: TypeAlias = Sequence[str] | Sequence[Sequence[str]]
 """Names in the order of torch's parameters, in one sequence or one per group."""
@@ -45,15 +48,16 @@ def held_of(opt: Any) -> Held:
     return held_by(opt)
 
 
-def refuse_measures(held: Held) -> None:
-    """Raise ValueError for steps that depend on a measure of the parameter."""
-    limited = [name for name in convertible(held) if held.resolve(name).get("update_rms", 0.0) != 0]
+def refuse_own(held: Held) -> None:
+    """Raise ValueError for settings that neither torch nor optax has."""
     if held.options.get("cautious", False):
-        raise ValueError("cautious=True has no counterpart in torch or optax")
-    if limited:
-        raise ValueError(
-            f"update_rms, which {limited[0]!r} has, has no counterpart in torch or optax"
-        )
+        raise ValueError(f"cautious=True {NO_COUNTERPART}")
+    for name in convertible(held):
+        if held.resolve(name).get("update_rms", 0.0) != 0:
+            raise ValueError(f"update_rms, which {name!r} has, {NO_COUNTERPART}")
+    for name, leaf in held.state.items():
+        if ROW_STEPS in leaf:
+            raise ValueError(f"row_steps, which {name!r} has, {NO_COUNTERPART}")
 
 
 def convertible(held: Held) -> list[str]:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from thalweg.compact.decoding import decoded
-from thalweg.convert.arrays import check_no_row_steps
 from thalweg.convert.names import held_of
 from thalweg.convert.optax_parts import ADAM, COUNT, TRACE, classes, fields, kind, rebuilt, refuse
 from thalweg.state.fitting import arrays_of
@@ -66,7 +65,6 @@ def to_optax(opt: Optimizer, *, like: Any = None) -> Any:
     """
     held = held_of(opt)
     refuse(held)
-    check_no_row_steps(held, "optax")
     (step_count, *_), states = snapshot(held.updater)
     states = {
         name: {**decoded(arrays_of(leaf)), "step": leaf["step"]} for name, leaf in states.items()

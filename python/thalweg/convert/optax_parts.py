@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from thalweg.convert.names import refuse_measures
+from thalweg.convert.names import refuse_own
 
 if TYPE_CHECKING:
     from thalweg.state.held import Held
@@ -98,7 +98,7 @@ def rebuilt(node: Any, change: Callable[[str], Any]) -> Any:
 
 def refuse(held: Held) -> None:
     """Raise ValueError for settings that optax treats differently or does not have."""
-    refuse_measures(held)
+    refuse_own(held)
     if held.options["amsgrad"]:
         raise ValueError(
             "amsgrad=True has no counterpart in optax, whose AMSGrad keeps the maximum of the "

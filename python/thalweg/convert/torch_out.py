@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from thalweg.compact.decoding import decoded
-from thalweg.convert.arrays import check_no_row_steps
 from thalweg.convert.names import (
     Order,
     convertible,
     differences,
     flat,
     held_of,
-    refuse_measures,
+    refuse_own,
     refuse_params,
     transposed_names,
 )
@@ -119,8 +118,7 @@ def to_torch(
 
 
 def _refuse(held: Held) -> None:
-    refuse_measures(held)
-    check_no_row_steps(held, "torch")
+    refuse_own(held)
     if held.rule.name == "SGDW":
         raise ValueError(
             "torch.optim has no SGDW: the decay of its SGD enters the momentum buffer, as l2 of "

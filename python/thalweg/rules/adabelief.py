@@ -49,7 +49,7 @@ class AdaBelief(Optimizer):
     -----
     The paper has one ε for `eps` and `eps_root`. optax's ``adabelief`` has both, 1e-16 by default;
     its `eps` differs from the one here by less than 1e-8 of the root, which `eps_root` keeps above
-    3e-7.
+    3e-7 with the default `betas`.
 
     References
     ----------

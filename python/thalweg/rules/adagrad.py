@@ -45,7 +45,7 @@ class Adagrad(Optimizer):
     initial_accumulator_value : float or callable, default 0
         The sum before the first step of a parameter, at least 0; later steps do not use it.
     groups, maximize, nonfinite, rows, row_steps, bfloat16, state_dir
-        As for `AdamW`.
+        As for `AdamW`. ``rows="lazy"`` with an initial value of the sum needs ``row_steps=True``.
     state : {"full"}, default "full"
         Format of the sum: errors of rounding would add up in a smaller one.
 

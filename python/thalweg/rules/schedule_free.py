@@ -57,8 +57,12 @@ class ScheduleFreeAdamW(Optimizer):
     weight_lr_power : float or callable, default 2.0
         Power of the largest learning rate so far in the weight of a step, at least 0, so that steps
         of a warmup count less.
-    groups, maximize, nonfinite, rows, row_steps, bfloat16, state_dir
+    groups, maximize, nonfinite, bfloat16, state_dir
         As for `AdamW`.
+    rows : {"dense"}, optional
+        As for `AdamW`, without ``"lazy"``: the average moves at each step in every row.
+    row_steps : {False}, default False
+        For rules with lazy rows.
     state : {"full", "bfloat16", "compact"}, default "full"
         Format of `v` for float32 parameters, as for `AdamW`: 8, 6 or 5.016 bytes of state a
         parameter. `z` keeps every digit, because errors in it would add up.

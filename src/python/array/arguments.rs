@@ -262,9 +262,10 @@ impl<'a, 'py> Check<'_, 'a, 'py> {
             let written = *slot != Slot::Gradient;
             self.occupants.push(Occupant { array, storage: found, written });
         }
-        if arrays.rows.is_some() && arrays.bases.is_some() {
-            let way = "pass exp_avg_sq in another dtype, or the gradient as an array";
-            check_whole_blocks(own.shape, || self.rows.describe(self.i, PARAMETER), way)?;
+        if let Some(codes) = codes.filter(|_| arrays.rows.is_some()) {
+            let name = self.rows.columns[codes].0;
+            let way = format!("pass {name} in another dtype, or the gradient as an array");
+            check_whole_blocks(own.shape, || self.rows.describe(self.i, PARAMETER), &way)?;
         }
         Ok(arrays)
     }

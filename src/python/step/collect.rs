@@ -130,9 +130,9 @@ pub fn collect_some(model: &Model, work: &mut Workspace, grads: &Bound<'_, PyAny
     convert(py, model, work)
 }
 
-/// Conversions that may run Python code, and so come before the checks of arrays: the indices of rows
-/// are copied; NumPy scalars and arrays of other libraries become ndarrays. If the optimizer's arrays are files, gradients are
-/// looked up in the table of mappings.
+/// Conversions that may run Python code, and so come before the checks of arrays: the indices of
+/// rows are copied; NumPy scalars and arrays of other libraries become ndarrays. If the optimizer's
+/// arrays are files, gradients are looked up in the table of mappings.
 fn convert(py: Python<'_>, model: &Model, work: &mut Workspace) -> Outcome<()> {
     let mut maps = Maps::default();
     for leaf in &work.chosen {
