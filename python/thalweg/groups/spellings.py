@@ -54,6 +54,9 @@ ELSEWHERE = {
         "thalweg.Accumulator(opt) sums gradients",
     ),
     **dict.fromkeys(
+        ("warmup", "warmup_steps"), "a schedule has it: lr=schedule.constant(lr, warmup=...)"
+    ),
+    **dict.fromkeys(
         ("foreach", "fused", "capturable", "differentiable", "jit_compile"),
         "thalweg has one implementation of a step",
     ),

@@ -10,7 +10,7 @@ import numpy as np
 from thalweg import _core
 from thalweg.errors import check_flag, did_you_mean, typed
 from thalweg.groups.rule import rules_with
-from thalweg.groups.spellings import SPELLINGS
+from thalweg.groups.spellings import SPELLINGS, hints
 from thalweg.schedule.base import Schedule
 
 if TYPE_CHECKING:
@@ -88,6 +88,8 @@ def _unknown(rule: Rule, key: str, known: Sequence[str]) -> str:
     message = f"{rule.name} has no {key!r}"
     if key in DECAYS:
         return f"{message}: {other_decay(rule, key)}"
+    if key in hints():
+        return f"{message}: {hints()[key]}"
     ours = SPELLINGS.get(key, "")
     hint = did_you_mean(ours if ours in known else str(key), known)
     return f"{message}; it has {', '.join(known)}{hint}"
