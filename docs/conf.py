@@ -50,7 +50,7 @@ STANDS_FOR = {
 }
 """Pages whose text is a file of the repository outside `docs`."""
 SHOWN = {file: page for page, file in STANDS_FOR.items()}
-SHOWN["python/thalweg/reference/rules.py"] = "api/reference"
+SHOWN["python/thalweg/reference/__init__.py"] = "api/reference"
 """Files of the repository that have a page; links to other files become downloads."""
 
 

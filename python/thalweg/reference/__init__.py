@@ -20,22 +20,17 @@ Four rules define the bits:
   subnormal range and would stay there.
 """
 
+from thalweg.reference.adabelief import adabelief
+from thalweg.reference.adagrad import adagrad
+from thalweg.reference.adam import adam, radamw
+from thalweg.reference.lion import lion
+from thalweg.reference.nadam import nadamw
 from thalweg.reference.norms import clip_factor, global_norm, tensor_stats
+from thalweg.reference.passes import accumulate, average, decay
+from thalweg.reference.rmsprop import rmsprop
 from thalweg.reference.rows import lazy, sum_rows
-from thalweg.reference.rules import (
-    accumulate,
-    adabelief,
-    adagrad,
-    adam,
-    average,
-    decay,
-    lion,
-    nadamw,
-    radamw,
-    rmsprop,
-    sgd,
-)
 from thalweg.reference.schedule_free import averaged_point, schedule_free_adamw
+from thalweg.reference.sgd import sgd
 from thalweg.reference.terms import FLOORS, Floors, clip_value, flush, mix, one_minus_power
 
 __all__ = [
