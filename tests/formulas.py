@@ -84,6 +84,10 @@ def corrected(values: Values, step: int) -> list[float]:
     return [values["lr"] / one_minus_power(values["betas"][0], step)]
 
 
+def decaying(values: Values, step: int) -> list[float]:
+    return [values["lr"] / (1.0 + float(step - 1) * values["lr_decay"])]
+
+
 def ahead(values: Values, step: int) -> list[float]:
     lr, beta = values["lr"], values["betas"][0]
     first = one_minus_power(beta, step)
@@ -134,7 +138,7 @@ FORMULAS = {
     "RMSprop": Formula(
         reference.rmsprop, RMSPROP | L2, ("centered", *COUPLED), SQUARES, plain, 1.0
     ),
-    "Adagrad": Formula(reference.adagrad, ADAGRAD | L2, COUPLED, {"sum": ""}, plain, 1.0),
+    "Adagrad": Formula(reference.adagrad, ADAGRAD | L2, COUPLED, {"sum": ""}, decaying, 1.0),
     "SGD": Formula(sgd, SGD | L2, ("nesterov", *COUPLED), BUFFER, plain, math.inf),
     "SGDW": Formula(sgd, SGD | DECAY, ("nesterov", *DECOUPLED), BUFFER, plain, math.inf),
 }

@@ -206,7 +206,7 @@ class Update:
         values = self.values()
         independent = self.options.get("independent", False)
         coefficients = self.formula.coefficients(values, self.step, independent=independent)
-        if "history" in self.roles and not all(map(self._history_fits, self.rows())):
+        if "history" in self.roles and not all(map(self._history_fits, self.rows() or [None])):
             return False
         with np.errstate(over="ignore"):
             return all(
@@ -215,16 +215,20 @@ class Update:
                 for dtype in {computed(p) for p in self.roles["p"]} or {np.dtype("f8")}
             )
 
-    def _history_fits(self, row: dict[str, Any]) -> bool:
-        """Whether a step can have left the history, and the coefficients from it are finite."""
+    def _history_fits(self, row: dict[str, Any] | None) -> bool:
+        """Whether a step can have left the history, and the coefficients from it are finite.
+
+        A call without rows checks the first step of a float64 parameter, which has no history.
+        """
+        step, dtype = (self.step, computed(row["p"])) if row else (1, np.dtype("f8"))
         keys = ("lr", "beta1", "r", "weight_lr_power")
         lr, beta1, r, weight_lr_power = (float(self.numbers[key]) for key in keys)
-        largest, total, last = row["history"] if self.step > 1 else (0.0, 0.0, beta1)
+        largest, total, last = row["history"] if row and step > 1 else (0.0, 0.0, beta1)
         if not (0.0 <= largest < math.inf and 0.0 <= total < math.inf and 0.0 < last < 1.0):
             return False
         with np.errstate(over="ignore", invalid="ignore"):
-            weight = np.float64(self.step) ** r * np.float64(max(largest, lr)) ** weight_lr_power
-            ratio = computed(row["p"]).type(beta1 / last)
+            weight = np.float64(step) ** r * np.float64(max(largest, lr)) ** weight_lr_power
+            ratio = dtype.type(beta1 / last)
             return bool(np.isfinite(total + weight) and np.isfinite(ratio))
 
     @property
