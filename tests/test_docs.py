@@ -78,6 +78,7 @@ def test_public_functions_and_classes_have_examples() -> None:
             "thalweg.rules.adabelief",
             "thalweg.rules.adagrad",
             "thalweg.rules.adam",
+            "thalweg.rules.adamw",
             "thalweg.rules.lion",
             "thalweg.rules.nadam",
             "thalweg.rules.radam",

@@ -34,7 +34,8 @@ from thalweg.optimizer import Optimizer
 from thalweg.rows import Rows
 from thalweg.rules.adabelief import AdaBelief
 from thalweg.rules.adagrad import Adagrad
-from thalweg.rules.adam import Adam, AdamW
+from thalweg.rules.adam import Adam
+from thalweg.rules.adamw import AdamW
 from thalweg.rules.lion import Lion
 from thalweg.rules.nadam import NAdamW
 from thalweg.rules.radam import RAdamW

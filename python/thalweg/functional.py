@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from thalweg import _core
 from thalweg.rules.adabelief import adabelief
 from thalweg.rules.adagrad import adagrad
-from thalweg.rules.adam import adam, adamw
+from thalweg.rules.adam import adam
+from thalweg.rules.adamw import adamw
 from thalweg.rules.lion import lion
 from thalweg.rules.nadam import nadamw
 from thalweg.rules.radam import radamw

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from thalweg.rules.adam import Adam, AdamW
+from thalweg.rules.adam import Adam
+from thalweg.rules.adamw import AdamW
 from thalweg.rules.sgd import SGD, SGDW
 from thalweg.scipy.descent import solve
 from thalweg.scipy.objective import Problem

@@ -11,7 +11,8 @@ import numpy as np
 
 from thalweg.errors import check_flag, typed
 from thalweg.groups.values import DECAYS, GROUP_KEYS, other_decay
-from thalweg.rules.adam import Adam, AdamW
+from thalweg.rules.adam import Adam
+from thalweg.rules.adamw import AdamW
 from thalweg.rules.sgd import SGD
 
 if TYPE_CHECKING:

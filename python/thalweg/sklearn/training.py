@@ -17,7 +17,8 @@ import sklearn.exceptions
 from sklearn.utils.validation import check_is_fitted
 
 from thalweg.errors import NonFiniteError
-from thalweg.rules.adam import Adam, AdamW
+from thalweg.rules.adam import Adam
+from thalweg.rules.adamw import AdamW
 from thalweg.rules.sgd import SGD, SGDW
 
 if TYPE_CHECKING:
