@@ -38,6 +38,7 @@ from fuzz_draw import (
     writable,
 )
 from fuzz_narrow import narrow, numbers, parts
+from fuzz_rows import are_indices, indices, rows
 from fuzz_update import update
 from thalweg import compact, functional, reference
 from thalweg.groups.group import values_of
@@ -78,6 +79,8 @@ GROUPS: list[Any] = [
     [{"match": "zz"}],
     [{"match": "*0*", "state": "full"}],
     [{"match": "*1*", "state": "bfloat16"}],
+    [{"match": "*0*", "rows": "lazy", "row_steps": True}],
+    [{"match": "*1*", "rows": "dense"}],
     [{}],
     ["*"],
     None,
@@ -120,6 +123,9 @@ def optimizer(draw: Draw, arena: Arena) -> str:
     params = tree(draw, leaves)
     options: dict[str, Any] = {"nonfinite": draw.choice(("raise", "skip", "ignore"))}
     options |= {"state": state, "bfloat16": declared(draw, params)}
+    if draw.chance(0.4):
+        options["rows"] = True if draw.chance(0.02) else draw.choice(("lazy", "dense"))
+        options["row_steps"] = draw.chance(0.5 if options["rows"] == "lazy" else 0.02)
     if draw.chance(0.3):
         options["groups"] = draw.choice(GROUPS)
     if "momentum" in cls.rule.keys:
@@ -157,12 +163,22 @@ def gradient(draw: Draw, array: Any) -> np.ndarray:
     return compact.encode_bfloat16(values.astype("f4")) if bits else values
 
 
+def of_rows(draw: Draw, grad: np.ndarray) -> Any:
+    """The gradient of some rows, mostly of those that the parameter has."""
+    if not grad.ndim or draw.chance(0.2):
+        return grad
+    at = indices(draw, len(grad))
+    return thalweg.Rows(at, grad[at % len(grad)]) if at.size and are_indices(at) else grad
+
+
 def step(draw: Draw, arena: Arena, opt: thalweg.Optimizer) -> Callable[[], None]:
     arrays = list(opt.params.values())
     grads: list[Any] = [gradient(draw, array) for array in arrays]
     if draw.chance(0.5):
         grads = [arena.array(grad) for grad in grads]
     if draw.chance(0.3):
+        grads = [of_rows(draw, grad) for grad in grads]
+    elif draw.chance(0.3):
         grads[-1] = draw.choice((None, odd(draw, arena, np.asarray(grads[-1])), arrays[-1]))
     named: Any = dict(zip(opt.params, grads, strict=True))
     if draw.chance(0.2):
@@ -343,7 +359,7 @@ def trees_fit(name: str, leaves: list[Any], number: Any) -> bool:
     return in_range(number, 5e-324) or ((type(number) is float or whole) and number > 0)
 
 
-KINDS = [update] * 4 + [narrow] * 4 + [optimizer] * 3 + [trees]
+KINDS = [update] * 4 + [narrow] * 4 + [rows] * 2 + [optimizer] * 3 + [trees]
 
 
 def one(seed: int) -> str:

@@ -28,6 +28,7 @@ from thalweg import functional
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+READ = ("g", "indices")
 OPTIONAL = ("max_exp_avg_sq", "grad_avg", "momentum_buffer")
 USUAL: dict[str, tuple[float, ...]] = {
     "lr": (1e-3, 0.1, 1.0),
@@ -114,10 +115,17 @@ class Update:
         """The arrays of one parameter by name."""
         shape, dtype = draw.shape(), draw.dtype()
         row = {"p": draw.values(shape, dtype), "g": draw.values(shape, draw.gradient_dtype())}
-        for name in states:
-            array = draw.values(shape, dtype)
-            row[name] = abs(array) if name in NEVER_NEGATIVE else array
-        return row | cls.history(draw, states)
+        return row | cls.state(draw, states, shape, dtype)
+
+    @classmethod
+    def state(
+        cls, draw: Draw, states: Sequence[str], shape: tuple[int, ...], dtype: np.dtype[Any]
+    ) -> dict[str, np.ndarray]:
+        """The state of a parameter."""
+        arrays = {name: draw.values(shape, dtype) for name in states}
+        for name in arrays.keys() & NEVER_NEGATIVE:
+            arrays[name] = abs(arrays[name])
+        return arrays | cls.history(draw, states)
 
     @classmethod
     def history(cls, draw: Draw, states: Sequence[str]) -> dict[str, np.ndarray]:
@@ -143,13 +151,27 @@ class Update:
         columns = zip(*self.roles.values(), strict=True)
         return [dict(zip(self.roles, row, strict=True)) for row in columns]
 
+    def given(self) -> dict[str, list[Any]]:
+        """The arguments, a value for each parameter."""
+        return dict(self.roles)
+
+    def read(self, row: dict[str, Any]) -> dict[str, Any]:
+        """The arrays of a parameter that the call reads and writes."""
+        return {name: array for name, array in row.items() if array is not None}
+
+    def gradients(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Parameters and what is the gradient of each."""
+        return list(zip(self.roles["p"], self.roles["g"], strict=True))
+
     def call(self) -> bool:
         arguments = dict(self.numbers)
         if "beta1" in arguments:
             arguments["betas"] = (arguments.pop("beta1"), arguments.pop("beta2"))
         if "momentum" in arguments:
             arguments["momentum_buffer"] = None
-        given = {name: row[0] if self.single else row for name, row in self.roles.items()}
+        given = {
+            name: column[0] if self.single else column for name, column in self.given().items()
+        }
         return getattr(functional, self.rule)(
             **{**arguments, **given}, step=self.step, **self.options
         )
@@ -183,7 +205,7 @@ class Update:
 
     def _arrays_fit(self) -> bool:
         rows = self.rows()
-        arrays = [pair for row in rows for pair in row.items() if pair[1] is not None]
+        arrays = [pair for row in rows for pair in self.read(row).items()]
         return all(self.fits(name, row) for row in rows for name in row) and not any(
             np.shares_memory(one, other)
             for i, (name, one) in enumerate(arrays)
@@ -249,7 +271,7 @@ class Update:
     def nonfinite(self) -> int:
         """Number of gradient elements that the rule refuses."""
         count = 0
-        for p, g in zip(self.roles["p"], self.roles["g"], strict=True):
+        for p, g in self.gradients():
             dtype = computed(p)
             scaled = abs(dtype.type(self.numbers["scale"])) * abs(g.astype(dtype))
             count += int(np.sum(self.formula.refuses(scaled)))
@@ -304,7 +326,7 @@ def judged(case: Update, arena: Arena) -> str:
         for row, results in zip(case.rows(), expected, strict=True):
             for name, result in results.items():
                 expect(same(row[name], result), f"{name} has other bits than the reference")
-        arrays = [row[name] for row in case.rows() for name in row if name != "g"]
+        arrays = [array for row in case.rows() for name, array in row.items() if name not in READ]
         expect(same_outside(arena, before, arrays), "wrote outside the elements")
     else:
         expect((arena.memory == before).all(), "refused, and changed memory")
