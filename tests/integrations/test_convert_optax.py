@@ -67,6 +67,44 @@ RULES: list[tuple[str, Any, Callable[[Any], thalweg.Optimizer]]] = [
         lambda: optax.sgd(warm, momentum=0.9, nesterov=True),
         lambda p: thalweg.SGD(p, lr=lambda t: warm(t - 1), momentum=0.9, nesterov=True),
     ),
+    (
+        "nadamw",
+        lambda: optax.nadamw(0.01, weight_decay=0.1),
+        lambda p: thalweg.NAdamW(p, lr=0.01, weight_decay=0.1),
+    ),
+    (
+        "radam with decay",
+        lambda: optax.chain(
+            optax.scale_by_radam(),
+            optax.add_decayed_weights(0.1),
+            optax.scale_by_learning_rate(0.01),
+        ),
+        lambda p: thalweg.RAdamW(p, lr=0.01, weight_decay=0.1),
+    ),
+    (
+        "belief with decay and a schedule",
+        lambda: optax.chain(
+            optax.scale_by_belief(eps=1e-8),
+            optax.add_decayed_weights(0.1),
+            optax.scale_by_learning_rate(warm),
+        ),
+        lambda p: thalweg.AdaBelief(p, lambda t: warm(t - 1), eps=1e-8, weight_decay=0.1),
+    ),
+    (
+        "lion",
+        lambda: optax.lion(1e-3, weight_decay=0.1),
+        lambda p: thalweg.Lion(p, lr=1e-3, weight_decay=0.1),
+    ),
+    (
+        "rmsprop",
+        lambda: optax.rmsprop(0.01, decay=0.99, eps_in_sqrt=False),
+        lambda p: thalweg.RMSprop(p, lr=0.01),
+    ),
+    (
+        "rmsprop, centered, with a schedule",
+        lambda: optax.rmsprop(warm, decay=0.9, eps=1e-3, eps_in_sqrt=False, centered=True),
+        lambda p: thalweg.RMSprop(p, lr=lambda t: warm(t - 1), alpha=0.9, eps=1e-3, centered=True),
+    ),
 ]
 FORMS = [
     (
@@ -83,6 +121,16 @@ FORMS = [
         "adamw with hyperparameters in its state",
         lambda: optax.inject_hyperparams(optax.adamw)(learning_rate=warm),
         lambda p: thalweg.AdamW(p, lr=lambda t: warm(t - 1), weight_decay=1e-4),
+    ),
+    (
+        "adabelief",
+        lambda: optax.adabelief(0.01, eps=1e-8),
+        lambda p: thalweg.AdaBelief(p, lr=0.01, eps=1e-8, weight_decay=0.0),
+    ),
+    (
+        "radam",
+        lambda: optax.radam(0.01),
+        lambda p: thalweg.RAdamW(p, lr=0.01, weight_decay=0.0),
     ),
     (
         "two groups",
@@ -132,7 +180,7 @@ def test_a_run_of_optax_continues_in_thalweg(
     params, state = train_theirs(tx, tx.init(params), params, range(1, before + 1))
     opt = optimizer(typed(params))
     report = from_optax(state, opt)
-    if opt.rule.name != "SGD":
+    if opt.rule.name not in ("SGD", "RMSprop"):
         assert report.step == opt.step_count == before
         assert {leaf["step"] for leaf in opt.state.values()} == {before}
     rest = range(before + 1, before + 16)
@@ -276,8 +324,10 @@ REFUSED: list[tuple[Callable[[Any], Any], str]] = [
     (lambda _: (None,), "state must contain optax's ScaleByAdamState"),
     (lambda _: None, "state must be a state of optax, .*, got NoneType"),
     (in_mid_accumulation, "in the middle of an accumulation of gradients \\(mini_step is 1\\)"),
-    (lambda p: optax.lion(0.1).init(p), "state must contain optax's ScaleByAdamState"),
-    (lambda p: optax.adabelief(0.1).init(p), "ScaleByBeliefState of optax is the state of a rule"),
+    (lambda p: optax.adagrad(0.1).init(p), "state must contain optax's ScaleByAdamState"),
+    (lambda p: optax.lion(0.1).init(p), r"saved \['exp_avg'\], here \['exp_avg', 'exp_avg_sq'\]"),
+    (lambda p: optax.adabelief(0.1).init(p), r"saved \['exp_avg', 'exp_avg_var'\], here"),
+    (lambda p: optax.novograd(0.1).init(p), "ScaleByNovogradState of optax is the state of a rule"),
     (lambda p: adam_state(p, count=-1), "step must be a whole number .*, got -1"),
     (lambda p: adam_state(p, count=0.5), "step must be a whole number .*, got 0.5"),
     (lambda p: adam_state(p, count=True), "step must be a whole number .*, got True"),
@@ -323,6 +373,11 @@ def test_not_strict_takes_over_the_states_that_fit() -> None:
             {"cls": thalweg.SGD, "lr": 0.1, "momentum": 0.9, "dampening": 0.5},
             "dampening, which 'head.0' has, has no counterpart in optax",
         ),
+        (
+            {"cls": thalweg.RMSprop, "momentum": 0.9},
+            "momentum, which 'head.0' has, has no counterpart in RMSprop of optax",
+        ),
+        ({"cls": thalweg.Lion, "cautious": True}, "cautious=True has no counterpart"),
     ],
 )
 def test_options_without_a_counterpart_in_optax_are_refused(

@@ -30,20 +30,18 @@ __all__ = [
     "transposed_names",
 ]
 
-CONVERTED = ("AdamW", "Adam", "SGDW", "SGD")
-"""Rules whose state can be converted."""
-
 NO_COUNTERPART = "has no counterpart in torch or optax"
 
 Order: TypeAlias = Sequence[str] | Sequence[Sequence[str]]
 """Names in the order of torch's parameters, in one sequence or one per group."""
 
 
-def held_of(opt: Any) -> Held:
-    """The `Held` of an optimizer with a rule of `CONVERTED`; TypeError for anything else."""
-    if not (isinstance(opt, Optimizer) and opt.rule.name in CONVERTED):
+def held_of(opt: Any, rules: Sequence[str]) -> Held:
+    """The `Held` of an optimizer with one of these rules; TypeError for anything else."""
+    if not (isinstance(opt, Optimizer) and opt.rule.name in rules):
+        *others, last = rules
         raise TypeError(
-            f"opt must be one of thalweg.AdamW, Adam, SGDW and SGD, got {type(opt).__name__}"
+            f"opt must be one of thalweg.{', '.join(others)} and {last}, got {type(opt).__name__}"
         )
     return held_by(opt)
 

@@ -9,7 +9,7 @@ import numpy as np
 from thalweg.convert.arrays import fitted, number_dtype, whole
 from thalweg.convert.loading import ConvertReport, Found, checked_count, is_count
 from thalweg.convert.names import held_of
-from thalweg.convert.optax_parts import ADAM, TRACE, fields, kind, refuse
+from thalweg.convert.optax_parts import CONVERTED, Kind, fields, kind, kind_of, refuse
 from thalweg.tree import flatten
 
 if TYPE_CHECKING:
@@ -24,9 +24,10 @@ __all__ = ["from_optax"]
 def from_optax(
     state: Any, opt: Optimizer, *, step_count: int | None = None, strict: bool = True
 ) -> ConvertReport:
-    """Load the state of ``optax.adamw``, ``optax.adam`` or ``optax.sgd``.
+    """Load the state of a transformation of optax.
 
-    Everything is checked before the first change.
+    These are ``optax.adamw``, ``adam``, ``nadamw``, ``radam``, ``adabelief``, ``lion``, ``rmsprop``
+    and ``sgd``. Everything is checked before the first change.
 
     Parameters
     ----------
@@ -34,7 +35,7 @@ def from_optax(
         The state from ``tx.init`` or ``tx.update``, alone or among other states, as in a chain; or
         the same state as nested tuples, lists and dicts with optax's field names. Arrays are those
         of JAX or NumPy. Other dtypes, such as bfloat16, are converted where that is exact.
-    opt : AdamW, Adam, SGDW or SGD
+    opt : AdamW, Adam, NAdamW, RAdamW, AdaBelief, Lion, RMSprop, SGDW or SGD
         Made for parameters in a tree of the same structure. Its hyperparameters stay, because
         optax's state has none.
     step_count : int
@@ -52,9 +53,9 @@ def from_optax(
     ------
     ValueError
         If `state` contains no such state or does not fit, with a list of all differences; for
-        AMSGrad, ``maximize=True`` and dampening. Nothing is changed.
+        AMSGrad, ``maximize=True``, dampening and RMSprop with momentum. Nothing is changed.
     TypeError
-        If `opt` is no optimizer of thalweg, or `state` no container.
+        If `opt` is no such optimizer, or `state` no container.
 
     Notes
     -----
@@ -68,7 +69,7 @@ def from_optax(
     >>> thalweg.convert.from_optax((moments, (), ()), opt).step
     7
     """
-    held = held_of(opt)
+    held = held_of(opt, CONVERTED)
     refuse(held)
     if fields(state) is None:
         raise TypeError(
@@ -77,15 +78,10 @@ def from_optax(
         )
     step_count = checked_count(step_count)
     found, counts = Found(), []
-    for path, own, content in _parts(state, "", found.ignored):
-        if own == ADAM:
-            counts.append(whole(content["count"]))
-            arrays = {"exp_avg": content["mu"], "exp_avg_sq": content["nu"]}
-            _add(held, found, path, arrays, counts[-1])
-        elif own == TRACE:
-            _add(held, found, path, {"momentum_buffer": content["trace"]}, None)
-        else:
-            counts.append(whole(content["count"]))
+    for path, own, content in _parts(state, "", found.ignored, kind_of(held)):
+        count = whole(content["count"]) if own.counts else None
+        counts.append(count)
+        _add(held, found, path, {key: content[field] for field, key in own.arrays.items()}, count)
     _check_found(held, found)
     step_count = _counted(found, counts) if step_count is None else step_count
     for name in found.names:
@@ -95,8 +91,8 @@ def from_optax(
 
 
 def _parts(
-    node: Any, path: str, ignored: dict[str, Any]
-) -> list[tuple[str, set[str], Mapping[str, Any]]]:
+    node: Any, path: str, ignored: dict[str, Any], wanted: Kind
+) -> list[tuple[str, Kind, Mapping[str, Any]]]:
     """The states of known kinds: path, kind and fields of each."""
     content = fields(node)
     if content is None:
@@ -108,10 +104,10 @@ def _parts(
             "the state is in the middle of an accumulation of gradients (mini_step is "
             f"{content['mini_step']}); convert it after a complete update"
         )
-    own = kind(node, content)
+    own = kind(node, content, wanted)
     here = [] if own is None else [(path.removeprefix("."), own, content)]
-    inner = {key: value for key, value in content.items() if own is None or key not in own}
-    below = [_parts(value, f"{path}.{key}", ignored) for key, value in inner.items()]
+    inner = {key: value for key, value in content.items() if own is None or key not in own.fields}
+    below = [_parts(value, f"{path}.{key}", ignored, wanted) for key, value in inner.items()]
     return [*here, *(part for parts in below for part in parts)]
 
 
@@ -140,7 +136,7 @@ def _check_found(held: Held, found: Found) -> None:
             found.names = list(trained)
             found.state = {name: {"step": None} for name in trained}
         return
-    needed = "ScaleByAdamState" if held.rule.keeps("exp_avg") else "TraceState"
+    needed = kind_of(held).name
     raise ValueError(f"state must contain optax's {needed} for {held.rule.name}, got none")
 
 

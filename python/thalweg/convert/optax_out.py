@@ -8,7 +8,16 @@ import numpy as np
 
 from thalweg.compact.decoding import decoded
 from thalweg.convert.names import held_of
-from thalweg.convert.optax_parts import ADAM, COUNT, TRACE, classes, fields, kind, rebuilt, refuse
+from thalweg.convert.optax_parts import (
+    CONVERTED,
+    COUNT,
+    classes,
+    fields,
+    kind,
+    kind_of,
+    rebuilt,
+    refuse,
+)
 from thalweg.state.fitting import arrays_of
 from thalweg.state.state_dict import snapshot
 from thalweg.tree import flatten, unflatten
@@ -26,17 +35,19 @@ COUNT_LIMIT = 2**31 - 1
 
 
 def to_optax(opt: Optimizer, *, like: Any = None) -> Any:
-    """State for ``optax.adamw``, ``optax.adam`` or ``optax.sgd`` from an optimizer's state.
+    """State for a transformation of optax from an optimizer's state.
 
     Parameters
     ----------
-    opt : AdamW, Adam, SGDW or SGD
+    opt : AdamW, Adam, NAdamW, RAdamW, AdaBelief, Lion, RMSprop, SGDW or SGD
         The optimizer; only read.
     like : tree
         A state of the transformation that continues the run, such as ``tx.init(params)``. The
         result has its structure, with moments, momentum buffers and counts of `opt`. Default is the
-        structure of ``optax.adamw``, ``adam`` or ``sgd``, with a schedule's count if `lr` is a
-        callable.
+        structure of ``optax.adamw``, ``adam``, ``nadamw``, ``lion``, ``rmsprop`` or ``sgd``, and
+        for the others that of ``optax.chain(scale_by_radam(), add_decayed_weights(...),
+        scale_by_learning_rate(...))``, or ``scale_by_belief()`` there; with a schedule's count if
+        `lr` is a callable.
 
     Returns
     -------
@@ -48,11 +59,11 @@ def to_optax(opt: Optimizer, *, like: Any = None) -> Any:
     Raises
     ------
     ValueError
-        For AMSGrad, ``maximize=True`` and dampening, which optax computes differently or does not
-        have; if parameters have different step counts, because optax has one count; or if `like`
-        has other parameters.
+        For AMSGrad, ``maximize=True``, dampening and RMSprop with momentum, which optax computes
+        differently or does not have; if parameters have different step counts, because optax has
+        one count; or if `like` has other parameters.
     TypeError
-        If `opt` is no optimizer of thalweg.
+        If `opt` is no such optimizer.
 
     Examples
     --------
@@ -63,7 +74,7 @@ def to_optax(opt: Optimizer, *, like: Any = None) -> Any:
     >>> int(adam.count), adam.mu
     (1, {'w': array([0.1, 0.1])})
     """
-    held = held_of(opt)
+    held = held_of(opt, CONVERTED)
     refuse(held)
     (step_count, *_), states = snapshot(held.updater)
     states = {
@@ -93,14 +104,13 @@ class _State:
         self.taken: set[str] = set()
 
     def plain(self) -> Any:
-        """The structure of ``optax.adamw``, ``adam`` or ``sgd``."""
-        optax, held = classes(), self.held
+        """The structure of the transformation that has the name of the rule; see `to_optax`."""
+        optax, held, own = classes(), self.held, kind_of(self.held)
         empty = optax.EmptyState()
         last = optax.ScaleByScheduleState(self.step_count) if callable(held.groups[0].lr) else empty
         decay = [empty] if held.rule.decay == "weight_decay" else []
-        adam = held.rule.keeps("exp_avg")
-        key = "exp_avg" if adam else "momentum_buffer"
-        names = {name: name for name, leaf in self.states.items() if key in leaf}
+        first = next(iter(own.arrays.values()))
+        names = {name: name for name, leaf in self.states.items() if first in leaf}
         others = [name for name in held.trained() if name not in names]
         if not names:
             return (empty, *decay, last)
@@ -110,30 +120,27 @@ class _State:
                 "optax as like"
             )
         like = unflatten({name: names.get(name) for name in held.params}, held.tree)
-        if adam:
-            moments = (self._tree(names, like, key) for key in ("exp_avg", "exp_avg_sq"))
-            return (optax.ScaleByAdamState(self._step(names), *moments), *decay, last)
-        return (optax.TraceState(self._tree(names, like, key)), *decay, last)
+        arrays = {field: self._tree(names, like, key) for field, key in own.arrays.items()}
+        count = {"count": self._step(names)} if own.counts else {}
+        momentum = [empty] if held.rule.name == "RMSprop" else []
+        return (getattr(optax, own.name)(**count, **arrays), *decay, last, *momentum)
 
     def filled(self, node: Any) -> Any:
         """A copy of the state `node`, with moments, momentum buffers and counts replaced."""
         content = fields(node)
         if content is None:
             return node
-        own = kind(node, content)
+        own = kind(node, content, kind_of(self.held))
         made: dict[str, Any] = {}
-        if own == ADAM:
-            names = self._names(content["mu"], "exp_avg")
-            made = {
-                "count": self._step(names),
-                "mu": self._tree(names, content["mu"], "exp_avg"),
-                "nu": self._tree(names, content["nu"], "exp_avg_sq"),
-            }
-        elif own == TRACE:
-            names = self._names(content["trace"], "momentum_buffer")
-            made = {"trace": self._tree(names, content["trace"], "momentum_buffer")}
-        elif own == COUNT:
+        if own == COUNT:
             made = {"count": self.step_count}
+        elif own is not None:
+            names: list[str] = []
+            for field, key in own.arrays.items():
+                names = self._names(content[field], key)
+                made[field] = self._tree(names, content[field], key)
+            if own.counts:
+                made["count"] = self._step(names)
         return rebuilt(node, lambda key: made[key] if key in made else self.filled(content[key]))
 
     def _names(self, like: Any, key: str) -> list[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from thalweg.convert.names import refuse_own
@@ -15,17 +16,85 @@ from thalweg.convert.names import refuse_own
 if TYPE_CHECKING:
     from thalweg.state.held import Held
 
-__all__ = ["ADAM", "COUNT", "TRACE", "classes", "kind", "rebuilt", "refuse"]
+__all__ = ["CONVERTED", "COUNT", "Kind", "classes", "kind", "kind_of", "rebuilt", "refuse"]
 
-ADAM = {"count", "mu", "nu"}
-TRACE = {"trace"}
-COUNT = {"count"}
+CONVERTED = (
+    "AdamW",
+    "Adam",
+    "NAdamW",
+    "RAdamW",
+    "AdaBelief",
+    "Lion",
+    "RMSprop",
+    "SGDW",
+    "SGD",
+)
+"""Rules whose state optax has."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A state of optax that thalweg's rules can use."""
+
+    name: str
+    """The class."""
+
+    arrays: Mapping[str, str]
+    """Keys of thalweg's state by field."""
+
+    counts: bool = True
+    """Whether it has the number of updates."""
+
+    @property
+    def fields(self) -> set[str]:
+        """All fields."""
+        return {*self.arrays, "count"} if self.counts else {*self.arrays}
+
+
+ADAM = Kind("ScaleByAdamState", {"mu": "exp_avg", "nu": "exp_avg_sq"})
+BELIEF = Kind("ScaleByBeliefState", {"mu": "exp_avg", "nu": "exp_avg_var"})
+LION = Kind("ScaleByLionState", {"mu": "exp_avg"})
+RMS = Kind("ScaleByRmsState", {"nu": "square_avg"}, counts=False)
+CENTERED = Kind("ScaleByRStdDevState", {"mu": "grad_avg", "nu": "square_avg"}, counts=False)
+TRACE = Kind("TraceState", {"trace": "momentum_buffer"}, counts=False)
+COUNT = Kind("ScaleByScheduleState", {})
+KINDS = (ADAM, BELIEF, LION, RMS, CENTERED, TRACE)
+OF_RULES = {"AdaBelief": BELIEF, "Lion": LION, "RMSprop": RMS, "SGD": TRACE, "SGDW": TRACE}
+"""Others have that of Adam."""
 
 
 class ScaleByAdamState(NamedTuple):
     """optax's fields: number of updates, first and second moments."""
 
     count: Any
+    mu: Any
+    nu: Any
+
+
+class ScaleByBeliefState(NamedTuple):
+    """optax's fields: number of updates, averages of gradients and of squared deviations."""
+
+    count: Any
+    mu: Any
+    nu: Any
+
+
+class ScaleByLionState(NamedTuple):
+    """optax's fields: number of updates, averages."""
+
+    count: Any
+    mu: Any
+
+
+class ScaleByRmsState(NamedTuple):
+    """optax's field: averages of squares."""
+
+    nu: Any
+
+
+class ScaleByRStdDevState(NamedTuple):
+    """optax's fields: averages of gradients and of squares."""
+
     mu: Any
     nu: Any
 
@@ -63,8 +132,13 @@ def fields(node: Any) -> Mapping[str, Any] | None:
     return None
 
 
-def kind(node: Any, content: Mapping[str, Any]) -> set[str] | None:
-    """`ADAM`, `TRACE` or `COUNT`, or None for anything else.
+def kind_of(held: Held) -> Kind:
+    """The kind that the rule of an optimizer has in optax."""
+    return CENTERED if held.options.get("centered") else OF_RULES.get(held.rule.name, ADAM)
+
+
+def kind(node: Any, content: Mapping[str, Any], wanted: Kind) -> Kind | None:
+    """The kind of a state, or None for anything else; `wanted` if fields without a class fit it.
 
     Raises
     ------
@@ -72,19 +146,19 @@ def kind(node: Any, content: Mapping[str, Any]) -> set[str] | None:
         For optax's AMSGrad, and for another rule whose state has the same fields.
     """
     keys, name = set(content), type(node).__name__
-    if keys == {*ADAM, "nu_max"}:
+    if keys == {*ADAM.fields, "nu_max"}:
         raise ValueError(
             "AMSGrad of optax cannot be converted: it keeps the maximum of the bias-corrected "
             "second moment, thalweg and torch keep the maximum of the uncorrected one"
         )
-    for own, of in ((ADAM, "ScaleByAdamState"), (TRACE, "TraceState")):
-        if keys == own:
-            if name != of and isinstance(node, tuple):
-                raise ValueError(
-                    f"{name} of optax is the state of a rule that thalweg does not have"
-                )
-            return own
-    return COUNT if keys == COUNT or keys >= {"count", "hyperparams"} else None
+    fitting = [kind for kind in KINDS if kind.fields == keys]
+    if fitting and isinstance(node, tuple):
+        fitting = [kind for kind in fitting if kind.name == name]
+        if not fitting:
+            raise ValueError(f"{name} of optax is the state of a rule that thalweg does not have")
+    if fitting:
+        return wanted if wanted in fitting else fitting[0]
+    return COUNT if keys == COUNT.fields or keys >= {"count", "hyperparams"} else None
 
 
 def rebuilt(node: Any, change: Callable[[str], Any]) -> Any:
@@ -99,7 +173,7 @@ def rebuilt(node: Any, change: Callable[[str], Any]) -> Any:
 def refuse(held: Held) -> None:
     """Raise ValueError for settings that optax treats differently or does not have."""
     refuse_own(held)
-    if held.options["amsgrad"]:
+    if held.options.get("amsgrad"):
         raise ValueError(
             "amsgrad=True has no counterpart in optax, whose AMSGrad keeps the maximum of the "
             "bias-corrected second moment; thalweg keeps the maximum of the uncorrected one"
@@ -112,3 +186,10 @@ def refuse(held: Held) -> None:
     damped = [name for name in held.trained() if held.resolve(name).get("dampening", 0.0) != 0.0]
     if damped:
         raise ValueError(f"dampening, which {damped[0]!r} has, has no counterpart in optax")
+    if held.rule.name == "RMSprop":
+        moving = [name for name in held.trained() if held.resolve(name)["momentum"] != 0.0]
+        if moving:
+            raise ValueError(
+                f"momentum, which {moving[0]!r} has, has no counterpart in RMSprop of optax, whose "
+                "buffer is a sum of steps that have the learning rate in them"
+            )

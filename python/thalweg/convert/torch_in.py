@@ -12,7 +12,7 @@ from thalweg.convert.arrays import fitted, number_dtype, whole
 from thalweg.convert.loading import ConvertReport, Found, checked_count, zeros
 from thalweg.convert.names import Order, held_of, transposed_names
 from thalweg.convert.torch_groups import checked, names, read_groups
-from thalweg.convert.torch_names import is_flat, nested
+from thalweg.convert.torch_names import CONVERTED, is_flat, nested
 from thalweg.groups.rule import STATE_NAMES
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def from_torch(
     >>> opt.state["w"]["momentum_buffer"], report.names
     (array([1., 1.]), ('w',))
     """
-    held = held_of(opt)
+    held = held_of(opt, CONVERTED)
     step_count = checked_count(step_count)
     if isinstance(state_dict, Mapping) and is_flat(state_dict):
         state_dict = nested(state_dict)

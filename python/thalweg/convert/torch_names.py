@@ -9,7 +9,10 @@ from thalweg.convert.arrays import number
 from thalweg.groups.matching import some
 from thalweg.state.whole import hint
 
-__all__ = ["is_flat", "is_state_dict", "nested", "not_torchs", "torch_key"]
+__all__ = ["CONVERTED", "is_flat", "is_state_dict", "nested", "not_torchs", "torch_key"]
+
+CONVERTED = ("AdamW", "Adam", "SGDW", "SGD")
+"""Rules whose state torch has."""
 
 STATE, GROUPS = "state.", "param_groups."
 

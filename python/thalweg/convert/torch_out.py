@@ -19,7 +19,7 @@ from thalweg.convert.names import (
     transposed_names,
 )
 from thalweg.convert.numbers import Values
-from thalweg.convert.torch_names import torch_key
+from thalweg.convert.torch_names import CONVERTED, torch_key
 from thalweg.state.fitting import arrays_of
 from thalweg.state.state_dict import snapshot
 
@@ -86,7 +86,7 @@ def to_torch(
     >>> saved["param_groups"][0]["param_names"], saved["state"][1]["exp_avg"]
     (['w', 'b'], array([0.1]))
     """
-    held = held_of(opt)
+    held = held_of(opt, CONVERTED)
     if tensors is not None and not isinstance(tensors, bool):
         raise TypeError(f"tensors must be True, False or None, got {tensors!r}")
     _refuse(held)
