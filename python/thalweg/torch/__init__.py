@@ -11,6 +11,7 @@ try:
 except ModuleNotFoundError as error:
     raise ImportError("thalweg.torch needs PyTorch: pip install 'thalweg[torch]'") from error
 
-from thalweg.torch.optimizers import SGD, Adam, AdamW
+from thalweg.torch.adam import Adam, AdamW
+from thalweg.torch.sgd import SGD
 
 __all__ = ["SGD", "Adam", "AdamW"]

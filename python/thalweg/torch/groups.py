@@ -87,6 +87,11 @@ def common(
     }
 
 
+def given_rows(rows: str | None) -> dict[str, str]:
+    """The meaning of rows as a default of groups; without it, groups have the keys of torch."""
+    return {} if rows is None else {"rows": rows}
+
+
 def check_params(groups: list[dict[str, Any]], members: Sequence[tuple[Any, ...]]) -> None:
     """Check that the groups still have exactly the tensors in `members`.
 
