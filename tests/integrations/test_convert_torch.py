@@ -16,7 +16,7 @@ torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-from torch_rules import each_rule, in_thalweg  # noqa: E402
+from torch_rules import each_converted, in_thalweg  # noqa: E402
 
 import thalweg  # noqa: E402
 from conftest import unchanged  # noqa: E402
@@ -100,7 +100,7 @@ def assert_close(one: dict[str, Any], other: dict[str, Any], dtype: str) -> None
 
 @pytest.mark.parametrize("before", [0, 3, 12])
 @each_type
-@each_rule
+@each_converted
 def test_a_run_of_torch_continues_in_thalweg(
     rule: str, options: dict[str, Any], dtype: str, before: int
 ) -> None:
@@ -122,7 +122,7 @@ def test_a_run_of_torch_continues_in_thalweg(
 
 @pytest.mark.parametrize("before", [0, 3, 12])
 @each_type
-@each_rule
+@each_converted
 def test_a_run_of_thalweg_continues_in_torch(
     rule: str, options: dict[str, Any], dtype: str, before: int
 ) -> None:
@@ -135,7 +135,7 @@ def test_a_run_of_thalweg_continues_in_torch(
 
 @pytest.mark.parametrize("tensors", [True, False])
 @each_type
-@each_rule
+@each_converted
 def test_a_round_trip_has_the_same_bits(
     rule: str, options: dict[str, Any], dtype: str, *, tensors: bool
 ) -> None:
@@ -157,7 +157,7 @@ def test_a_round_trip_has_the_same_bits(
         assert {key: ours_now[key] for key in before} == before
 
 
-@each_rule
+@each_converted
 def test_thalweg_to_thalweg_through_torch_has_the_same_bits(
     rule: str, options: dict[str, Any]
 ) -> None:

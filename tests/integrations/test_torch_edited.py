@@ -30,14 +30,19 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
+def entries(run: Run) -> list[dict[str, Any]]:
+    """State of updated parameters; torch's Adagrad has it for the others too."""
+    return [entry for entry in run.opt.state.values() if entry and entry.get("step") != 0]
+
+
 def clone(run: Run) -> None:
-    for entry in run.opt.state.values():
+    for entry in entries(run):
         for key, value in entry.items():
             entry[key] = value.clone()
 
 
 def halve(run: Run) -> None:
-    for entry in run.opt.state.values():
+    for entry in entries(run):
         for key in entry.keys() - {"step"}:
             entry[key] = entry[key] / 2
 
@@ -74,33 +79,32 @@ def replace(run: Run) -> None:
 
 
 def zero_buffers(run: Run) -> None:  # like the reset of Lookahead
-    for entry in run.opt.state.values():
+    for entry in entries(run):
         if "momentum_buffer" in entry:
             entry["momentum_buffer"] = torch.zeros_like(entry["momentum_buffer"])
 
 
 def none_buffers(run: Run) -> None:
-    for entry in run.opt.state.values():
+    for entry in entries(run):
         if "momentum_buffer" in entry:
             entry["momentum_buffer"] = None
 
 
 def fill_step(run: Run) -> None:
-    for entry in run.opt.state.values():
+    for entry in entries(run):
         if "step" in entry:
             entry["step"].fill_(0)
 
 
 def new_step(run: Run) -> None:
-    for entry in run.opt.state.values():
+    for entry in entries(run):
         if "step" in entry:
             entry["step"] = torch.tensor(41.0)
 
 
 def other_keys(run: Run) -> None:  # like entries of optimizer wrappers
-    for param, entry in run.opt.state.items():
-        if entry:
-            entry["slow"] = param.detach().clone()
+    for entry in entries(run):
+        entry["slow"] = torch.ones(2)
     run.opt.state["wrapper"] = {"count": 3}
 
 
@@ -123,9 +127,22 @@ EDITS = [
 each_edit = pytest.mark.parametrize("edit", EDITS, ids=lambda edit: edit.__name__)
 
 
+def refused(rule: str, options: dict[str, Any], edit: Callable[[Run], None]) -> str:
+    """The message for state that the rule cannot have, or nothing."""
+    if edit is none_buffers and rule == "RMSprop" and "momentum" in options:
+        return "must have step, square_avg, .*momentum_buffer, got step, square_avg"  # as in torch
+    if edit is fill_step and rule == "Adagrad":
+        return "step of opt.state of .* must be at least 1"
+    return ""
+
+
 def check_same_state(ours: Run, theirs: Run) -> None:
     mine, its = ours.opt.state_dict()["state"], theirs.opt.state_dict()["state"]
-    kept, own = ({key: s for key, s in state.items() if s} for state in (mine, its))
+    kept, own = (
+        # torch's Adagrad begins with sums of all parameters.
+        {key: s for key, s in state.items() if s and s.get("step") != 0}
+        for state in (mine, its)
+    )
     assert kept.keys() == own.keys()
     for key, entry in own.items():
         assert kept[key].keys() == entry.keys()
@@ -146,6 +163,10 @@ def test_edits_have_the_effect_they_have_in_torch(
     for run in (ours, theirs):
         run.train(4)
         edit(run)
+        if run is ours and (message := refused(rule, options, edit)):
+            with pytest.raises(ValueError, match=message):
+                run.train(1)
+            return
         run.train(1)
     assert ours.close(theirs)
     check_same_state(ours, theirs)
@@ -157,7 +178,15 @@ def test_edits_have_the_effect_they_have_in_torch(
 @pytest.mark.parametrize("how", ["state_dict", "pickle", "deepcopy"])
 @each_edit
 def test_edited_state_survives_saving_and_copying(how: str, edit: Callable[[Run], None]) -> None:
-    for rule, options in (("AdamW", {}), ("SGD", {"lr": 0.1, "momentum": 0.9})):
+    cases: list[tuple[str, dict[str, Any]]] = [
+        ("AdamW", {}),
+        ("SGD", {"lr": 0.1, "momentum": 0.9}),
+        ("RMSprop", {"momentum": 0.9, "centered": True}),
+        ("Adagrad", {"initial_accumulator_value": 0.5}),
+    ]
+    for rule, options in cases:
+        if refused(rule, options, edit):
+            continue
         run = Run(thalweg.torch, rule, options).train(4)
         edit(run)
         if how == "state_dict":
@@ -191,17 +220,27 @@ def test_state_is_live_again_after_an_edit_was_taken_over() -> None:
 
 
 @pytest.mark.parametrize("when", ["at first", "woken", "joined"])
-def test_state_set_before_the_first_update_is_used(when: str) -> None:
+@pytest.mark.parametrize(
+    ("rule", "arrays"),
+    [
+        ("AdamW", {"exp_avg": 1.0, "exp_avg_sq": 4.0}),
+        ("RAdam", {"exp_avg": 1.0, "exp_avg_sq": 4.0}),
+        ("RMSprop", {"square_avg": 4.0}),
+        ("Adagrad", {"sum": 4.0}),
+    ],
+)
+def test_state_set_before_the_first_update_is_used(
+    rule: str, arrays: dict[str, float], when: str
+) -> None:
     results = []
     for library in (thalweg.torch, torch.optim):
         params = [torch.ones(3).requires_grad_() for _ in range(2)]
         if when == "woken":
             params[1].requires_grad_(False)
-        opt = library.AdamW(params[:1] if when == "joined" else params, lr=0.1)
+        opt = getattr(library, rule)(params[:1] if when == "joined" else params, lr=0.1)
         for param in params:
-            opt.state[param].update(
-                step=torch.tensor(9.0), exp_avg=torch.ones(3), exp_avg_sq=torch.full((3,), 4.0)
-            )
+            values = {key: torch.full((3,), value) for key, value in arrays.items()}
+            opt.state[param].update(step=torch.tensor(9.0), **values)
         params[0].grad = torch.ones(3)
         if when != "at first":
             opt.step()
@@ -313,7 +352,7 @@ def test_unknown_keys_are_kept_through_a_state_dict() -> None:
         other_keys(run)
         run.opt.load_state_dict(run.opt.state_dict())
         assert run.opt.state["wrapper"] == {"count": 3}
-        assert run.opt.state[run.params[0]]["slow"].shape == (4, 3)
+        assert run.opt.state[run.params[0]]["slow"].shape == (2,)
     check_same_state(ours, theirs)
 
 

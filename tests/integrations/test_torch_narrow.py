@@ -16,6 +16,8 @@ ml_dtypes = pytest.importorskip("ml_dtypes")
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+from torch_rules import in_thalweg, of_arrays  # noqa: E402
+
 import thalweg  # noqa: E402
 import thalweg.torch  # noqa: E402
 from thalweg import compact  # noqa: E402
@@ -41,6 +43,10 @@ RULES: list[tuple[str, str, dict[str, Any]]] = [
     ("AdamW", "full", {"amsgrad": True}),
     *(("SGD", state, {"momentum": 0.9, "dampening": 0.1}) for state in FORMATS[:2]),
     *(("SGD", state, {}) for state in FORMATS[:2]),
+    *(("RAdam", state, {"decoupled_weight_decay": True}) for state in FORMATS),
+    *(("RMSprop", state, {"momentum": 0.9, "weight_decay": 0.1}) for state in FORMATS),
+    ("RMSprop", "full", {"centered": True, "maximize": True}),
+    ("Adagrad", "full", {"lr_decay": 0.1, "initial_accumulator_value": 0.3}),
 ]
 MIXES = hasattr(torch.Tensor, "grad_dtype")
 """Whether a gradient may have another dtype than its parameter; not in older versions of torch."""
@@ -146,11 +152,7 @@ def test_steps_have_the_bits_of_thalweg(
 ) -> None:
     run = Run(rule, state, options, dtype)
     arrays = {name: array(param) for name, param in run.params.items()}
-    decay = {"weight_decay" if rule == "AdamW" else "l2": options.get("weight_decay", 0.01)}
-    kept = {key: value for key, value in options.items() if key != "weight_decay"}
-    if rule == "SGD":
-        decay = {}
-    plain = getattr(thalweg, rule)(arrays, lr=0.01, state=state, **decay, **kept)
+    plain = of_arrays(rule)(arrays, lr=0.01, state=state, **in_thalweg(rule, options))
     for step in range(4):
         grads = {}
         for i, (name, param) in enumerate(run.params.items()):
@@ -600,6 +602,8 @@ def test_formats_that_do_not_fit_are_refused() -> None:
             make([w], **given)
     with pytest.raises(ValueError, match="state must be 'full' or 'bfloat16', got 'compact'"):
         thalweg.torch.SGD([w], state="compact")
+    with pytest.raises(ValueError, match="state must be 'full' with centered=True, got 'bfloat16'"):
+        thalweg.torch.RMSprop([w], state="bfloat16", centered=True)
     double = torch.ones(3, dtype=torch.float64, requires_grad=True)
     message = "must be 'full', because the parameter is float64, got 'compact'"
     with pytest.raises(ValueError, match=message):

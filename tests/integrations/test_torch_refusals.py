@@ -183,31 +183,59 @@ def test_groups_whose_parameters_were_replaced_are_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "value", "message"),
+    ("rule", "key", "value", "message"),
     [
-        ("lr", -1e-3, "Invalid learning rate: -0.001 in .*; lr must be finite and at least 0"),
-        ("lr", "fast", "lr must be a number"),
-        ("betas", (0.9, 1.0), "Invalid beta parameter at index 1: 1.0 in .* less than 1, got 1.0"),
-        ("betas", (-1, 0.9), "Invalid beta parameter at index 0: -1 in"),
-        ("betas", 0.9, r"betas of param_groups\[0\] must be two numbers"),
-        ("eps", 0.0, "^eps must be finite and at least 1e-15"),
-        ("eps", -1.0, "Invalid epsilon value: -1.0 in"),
-        ("weight_decay", -1, "Invalid weight_decay value: -1 in .*; weight_decay must be finite"),
-        ("weight_decay", "much", "weight_decay must be a number"),
-        ("weight_decay", float("nan"), "weight_decay must be finite"),
-        ("weight_decay", torch.ones(2), "got a tensor of shape"),
-        ("capturable", True, "capturable must be False"),
-        ("differentiable", True, "differentiable must be False"),
+        (
+            "AdamW",
+            "lr",
+            -1e-3,
+            "Invalid learning rate: -0.001 in .*; lr must be finite and at least 0",
+        ),
+        ("AdamW", "lr", "fast", "lr must be a number"),
+        (
+            "AdamW",
+            "betas",
+            (0.9, 1.0),
+            "Invalid beta parameter at index 1: 1.0 in .* less than 1, got 1.0",
+        ),
+        ("AdamW", "betas", (-1, 0.9), "Invalid beta parameter at index 0: -1 in"),
+        ("AdamW", "betas", 0.9, r"betas of param_groups\[0\] must be two numbers"),
+        ("AdamW", "eps", 0.0, "^eps must be finite and at least 1e-15"),
+        ("AdamW", "eps", -1.0, "Invalid epsilon value: -1.0 in"),
+        (
+            "AdamW",
+            "weight_decay",
+            -1,
+            "Invalid weight_decay value: -1 in .*; weight_decay must be finite",
+        ),
+        ("AdamW", "weight_decay", "much", "weight_decay must be a number"),
+        ("AdamW", "weight_decay", float("nan"), "weight_decay must be finite"),
+        ("AdamW", "weight_decay", torch.ones(2), "got a tensor of shape"),
+        ("AdamW", "capturable", True, "capturable must be False"),
+        ("AdamW", "differentiable", True, "differentiable must be False"),
+        ("RAdam", "betas", (0.9, 1.0), "Invalid beta parameter at index 1: 1.0 in"),
+        ("RAdam", "weight_decay", -1, "Invalid weight_decay value: -1 in"),
+        ("RAdam", "capturable", True, "capturable must be False"),
+        ("RMSprop", "alpha", -0.5, "Invalid alpha value: -0.5 in .*; alpha must be at least 0"),
+        ("RMSprop", "alpha", 1.0, "Invalid alpha value: 1.0 in .* less than 1, got 1.0"),
+        ("RMSprop", "alpha", torch.ones(2), "Tensor alpha must be 1-element"),
+        ("RMSprop", "momentum", -0.5, "Invalid momentum value: -0.5 in"),
+        ("RMSprop", "eps", -1.0, "Invalid epsilon value: -1.0 in"),
+        ("RMSprop", "capturable", True, "capturable must be False"),
+        ("Adagrad", "lr_decay", -1, "Invalid lr_decay value: -1 in .*; lr_decay must be finite"),
+        ("Adagrad", "initial_accumulator_value", -1, "Invalid initial_.*_value value: -1 in"),
+        ("Adagrad", "weight_decay", "much", "weight_decay must be a number"),
+        ("Adagrad", "differentiable", True, "differentiable must be False"),
     ],
 )
 def test_wrong_hyperparameters_are_refused_in_the_constructor_and_later(
-    key: str, value: Any, message: str
+    rule: str, key: str, value: Any, message: str
 ) -> None:
     param, frozen = one(), torch.ones(3)
     for params in ([param], [frozen]):
         with pytest.raises((TypeError, ValueError), match=message):
-            thalweg.torch.AdamW(params, **{key: value})
-    opt = thalweg.torch.AdamW([param])
+            getattr(thalweg.torch, rule)(params, **{key: value})
+    opt = getattr(thalweg.torch, rule)([param])
     param.grad = torch.ones(3)
     good = opt.param_groups[0][key]
     opt.param_groups[0][key] = value
@@ -225,6 +253,9 @@ def test_options_must_be_the_same_in_all_groups_and_valid() -> None:
         ValueError, match=r"amsgrad must be the same .*, got False in .* True in param_groups\[1\]"
     ):
         thalweg.torch.Adam(groups)
+    groups = [{"params": [one()]}, {"params": [one()], "centered": True}]
+    with pytest.raises(ValueError, match=r"centered must be the same .* True in param_groups\[1\]"):
+        thalweg.torch.RMSprop(groups)
     with pytest.raises(
         ValueError, match="Nesterov momentum requires a momentum and zero dampening; mom"
     ):

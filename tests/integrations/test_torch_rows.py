@@ -18,6 +18,9 @@ RULES = [
     ("AdamW", {"lr": 0.1}),
     ("Adam", {"lr": 0.1, "weight_decay": 0.1, "amsgrad": True, "maximize": True}),
     ("SGD", {"lr": 0.1, "momentum": 0.9}),
+    ("RAdam", {"lr": 0.1, "weight_decay": 0.1}),
+    ("RMSprop", {"lr": 0.1, "momentum": 0.9, "centered": True}),
+    ("Adagrad", {"lr": 0.1, "lr_decay": 0.1, "weight_decay": 0.1}),
 ]
 
 
@@ -90,6 +93,43 @@ def test_lazy_rows_are_those_of_sparse_adam() -> None:
         opt.step()
         other.step()
         assert torch.allclose(ours.weight, theirs.weight, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.filterwarnings("ignore:Sparse invariant checks")  # torch warns about its own call
+@pytest.mark.parametrize(
+    ("rows", "options"),
+    [
+        ("lazy", {"lr_decay": 0.1}),
+        ("lazy", {"maximize": True}),
+        ("dense", {"lr_decay": 0.1, "initial_accumulator_value": 0.5}),
+    ],
+)
+def test_rows_of_adagrad_are_sparse_gradients_of_torch(rows: str, options: dict[str, Any]) -> None:
+    ours, theirs = embedding(torch.float64), embedding(torch.float64)
+    opt = thalweg_torch.Adagrad(ours.parameters(), lr=0.1, rows=rows, **options)
+    other = torch.optim.Adagrad(theirs.parameters(), lr=0.1, **options)
+    for turn in range(20):
+        for model, one in ((ours, opt), (theirs, other)):
+            one.zero_grad()
+            backward(model, turn)
+            one.step()
+        assert torch.allclose(ours.weight, theirs.weight, rtol=1e-12, atol=1e-12)
+    sums = [one.state[model.weight]["sum"] for model, one in ((ours, opt), (theirs, other))]
+    assert torch.allclose(*sums, rtol=1e-12, atol=1e-12)
+
+
+def test_lazy_rows_of_adagrad_begin_at_zero() -> None:
+    model = embedding()
+    message = r"rows must be 'dense' with an initial_.* other than 0, got 'lazy' and 0\.5 in param"
+    with pytest.raises(ValueError, match=message):
+        thalweg_torch.Adagrad(model.parameters(), rows="lazy", initial_accumulator_value=0.5)
+    opt = thalweg_torch.Adagrad(model.parameters(), initial_accumulator_value=0.5)
+    backward(model, 0)
+    before = model.weight.detach().clone()
+    opt.param_groups[0]["rows"] = "lazy"
+    with pytest.raises(ValueError, match=message):
+        opt.step()
+    assert torch.equal(model.weight, before)
 
 
 def test_groups_may_ascend_and_descend() -> None:

@@ -29,12 +29,16 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-@pytest.mark.parametrize("before", [3, 12])
+each_dtype = pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+
+
+@pytest.mark.parametrize("before", [0, 3, 12])
+@each_dtype
 @each_rule
 def test_a_run_of_torch_continues_in_thalweg(
-    rule: str, options: dict[str, Any], before: int
+    rule: str, options: dict[str, Any], dtype: Any, before: int
 ) -> None:
-    theirs = Run(torch.optim, rule, options).train(before)
+    theirs = Run(torch.optim, rule, options, dtype).train(before)
     ours = theirs.resumed(thalweg.torch, rule, options).train(15)
     assert ours.close(theirs.train(15))
     if rule != "SGD":
@@ -45,14 +49,77 @@ def test_a_run_of_torch_continues_in_thalweg(
         ]
 
 
-@pytest.mark.parametrize("before", [3, 12])
+@pytest.mark.parametrize("before", [0, 3, 12])
+@each_dtype
 @each_rule
 def test_a_run_of_thalweg_continues_in_torch(
-    rule: str, options: dict[str, Any], before: int
+    rule: str, options: dict[str, Any], dtype: Any, before: int
 ) -> None:
-    ours = Run(thalweg.torch, rule, options).train(before)
-    theirs = ours.resumed(torch.optim, rule, options).train(15)
+    ours = Run(thalweg.torch, rule, options, dtype).train(before)
+    # Saved groups win over those of the constructor.
+    theirs = ours.resumed(torch.optim, rule, {"lr": 7.0} if before else options).train(15)
     assert theirs.close(ours.train(15))
+
+
+@pytest.mark.parametrize("before", [0, 3])
+def test_the_state_of_adagrad_has_sums_that_were_not_updated(before: int) -> None:
+    options = {"lr": 0.1, "initial_accumulator_value": 0.25}
+    ours, theirs = (
+        Run(library, "Adagrad", options, torch.float64).train(before)
+        for library in (thalweg.torch, torch.optim)
+    )
+    assert {*ours.opt.state} == {*ours.params[: 2 if before else 0]}
+    for copied in (True, False):
+        state = ours.opt.state_dict(copy=copied)["state"]
+        saved = theirs.opt.state_dict()["state"]
+        assert [*state] == [*saved]
+        for key, entry in saved.items():
+            assert state[key].keys() == entry.keys()
+            for name, value in entry.items():
+                assert torch.allclose(state[key][name].double(), value.double())
+    # torch begins sums that are missing at the value of its constructor.
+    other = ours.resumed(torch.optim, "Adagrad", {"lr": 0.1}).train(12)
+    assert other.close(theirs.train(12))
+    assert ours.train(12).close(theirs)
+
+
+def test_an_update_begins_the_sum_of_adagrad() -> None:
+    theirs = torch.optim.Adagrad([w := torch.ones(3, requires_grad=True)])
+    theirs.state[w]["sum"].fill_(4.0)
+    opt = thalweg.torch.Adagrad([("w", w)], initial_accumulator_value=0.5)
+    saved = theirs.state_dict()
+    with pytest.raises(ValueError, match=r"sum of 'w' .* must be initial_accumulator_value, 0, at"):
+        opt.load_state_dict(saved)
+    assert opt.param_groups[0]["initial_accumulator_value"] == 0.5
+    for wrong in (torch.full((2,), 0.5), 0.5):
+        bad = copy.deepcopy(saved)
+        bad["state"][0]["sum"] = wrong
+        with pytest.raises(
+            ValueError, match=r"sum of 'w' .* must be a tensor of shape \(3,\), got"
+        ):
+            opt.load_state_dict(bad)
+    saved["param_groups"][0]["initial_accumulator_value"] = 4
+    opt.load_state_dict(saved)
+    w.grad = torch.ones(3)
+    opt.step()
+    assert opt.state[w]["sum"].tolist() == [5.0] * 3
+
+
+def test_parameters_of_any_kind_that_torch_never_updated_are_loaded() -> None:
+    whole, frozen = torch.ones(2, dtype=torch.int64), torch.ones(2)
+    theirs = torch.optim.Adagrad([whole, frozen])
+    opt = thalweg.torch.Adagrad([whole, frozen])
+    opt.load_state_dict(theirs.state_dict())
+    assert opt.state == {}
+    assert opt.state_dict()["state"].keys() == {0, 1}
+    frozen.requires_grad_().grad = torch.ones(2)
+    opt.step()
+    assert opt.state.keys() == {frozen}
+    frozen.requires_grad_(False)
+    saved = opt.state_dict()
+    opt = thalweg.torch.Adagrad([whole, frozen])
+    opt.load_state_dict(saved)
+    assert opt.state[frozen]["step"] == 1
 
 
 @pytest.mark.parametrize("how", ["file", "pickle", "deepcopy", "live"])

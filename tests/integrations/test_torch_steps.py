@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import inspect
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +14,7 @@ torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-from torch_rules import in_thalweg  # noqa: E402
+from torch_rules import each_class, each_counted, has_counterpart, in_thalweg, of_arrays  # noqa: E402
 
 import thalweg  # noqa: E402
 import thalweg.torch  # noqa: E402
@@ -51,6 +53,25 @@ RULES: list[tuple[str, dict[str, Any]]] = [
             {"momentum": 1},
         )
     ),
+    *(
+        ("RAdam", {"weight_decay": decay, "maximize": maximize, **options})
+        for decay in (0.0, 0.1)
+        for maximize in (False, True)
+        for options in ({"decoupled_weight_decay": True}, {"betas": (0.5, 0.7), "eps": 1e-3})
+    ),
+    *(
+        ("RMSprop", {"weight_decay": decay, "maximize": maximize, "centered": centered, **options})
+        for decay in (0.0, 0.1)
+        for maximize in (False, True)
+        for centered in (False, True)
+        for options in ({}, {"momentum": 0.9}, {"alpha": 0.7, "eps": 1e-3})
+    ),
+    *(
+        ("Adagrad", {"weight_decay": decay, "maximize": maximize, **options})
+        for decay in (0.0, 0.1)
+        for maximize in (False, True)
+        for options in ({}, {"lr_decay": 0.1, "initial_accumulator_value": 0.3, "eps": 1e-3})
+    ),
 ]
 IDS = [f"{rule} {' '.join(f'{k}={v}' for k, v in options.items())}" for rule, options in RULES]
 
@@ -81,12 +102,19 @@ def named(params: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
-@pytest.mark.parametrize(("rule", "options"), RULES, ids=IDS)
+@pytest.mark.parametrize(
+    ("rule", "options"),
+    [
+        pytest.param(*case, id=i)
+        for case, i in zip(RULES, IDS, strict=True)
+        if has_counterpart(*case)
+    ],
+)
 def test_steps_have_the_bits_of_thalweg(rule: str, options: dict[str, Any], dtype: Any) -> None:
     params = parameters(dtype)
     arrays = {name: param.detach().numpy().copy() for name, param in params.items()}
     opt = getattr(thalweg.torch, rule)([named(params)], lr=0.05, **options)
-    plain = getattr(thalweg, rule)(arrays, lr=0.05, **in_thalweg(rule, options))
+    plain = of_arrays(rule)(arrays, lr=0.05, **in_thalweg(rule, options))
     for step in range(10):
         grads = gradients(step, dtype)
         give(params, grads)
@@ -124,7 +152,18 @@ def test_steps_are_close_to_those_of_torch(rule: str, options: dict[str, Any], d
         assert (mine != parameters(dtype)["bias"]).all()  # the parameters have moved
 
 
-@pytest.mark.parametrize("rule", ["Adam", "AdamW", "SGD"])
+POSITIONAL = {
+    "Adam": (3e-3, (0.8, 0.9), 1e-6, 0.2, True),
+    "AdamW": (3e-3, (0.8, 0.9), 1e-6, 0.2, True),
+    "SGD": (3e-3, 0.9, 0.0, 0.2, True),
+    "RAdam": (3e-3, (0.8, 0.9), 1e-6, 0.2, True),
+    "RMSprop": (3e-3, 0.8, 1e-6, 0.2, 0.5, True, False, True, True),
+    "Adagrad": (3e-3, 0.1, 0.2, 0.3, 1e-6, True),
+}
+"""Arguments behind the parameters, in torch's order."""
+
+
+@each_class
 def test_arguments_and_defaults_are_those_of_torch(rule: str) -> None:
     ours = getattr(thalweg.torch, rule)(parameters().values())
     theirs = getattr(torch.optim, rule)(parameters().values())
@@ -132,12 +171,25 @@ def test_arguments_and_defaults_are_those_of_torch(rule: str) -> None:
     assert {**theirs.defaults, **{key: ours.defaults[key] for key in new & {*ours.defaults}}} == (
         ours.defaults
     )
-    positional = (3e-3, (0.8, 0.9), 1e-6, 0.2, True)
-    if rule == "SGD":
-        positional = (3e-3, 0.9, 0.0, 0.2, True)  # type: ignore[assignment]
-    ours = getattr(thalweg.torch, rule)(parameters().values(), *positional, fused=True)
-    theirs = getattr(torch.optim, rule)(parameters().values(), *positional, fused=True)
+    more = {"fused": True} if rule in ("Adam", "AdamW", "SGD") else {}
+    ours = getattr(thalweg.torch, rule)(parameters().values(), *POSITIONAL[rule], **more)
+    theirs = getattr(torch.optim, rule)(parameters().values(), *POSITIONAL[rule], **more)
     assert {key: ours.defaults[key] for key in theirs.defaults} == theirs.defaults
+
+
+@each_class
+def test_signatures_are_those_of_torch_and_end_with_keywords(rule: str) -> None:
+    mine, its = (
+        inspect.signature(getattr(library, rule)).parameters.values()
+        for library in (thalweg.torch, torch.optim)
+    )
+    forms = [
+        [(p.name, p.kind, p.default) for p in params if p.name in {p.name for p in its}]
+        for params in (mine, its)
+    ]
+    assert forms[0] == forms[1]
+    added = [p for p in mine if p.name not in {p.name for p in its}]
+    assert all(p.kind is p.KEYWORD_ONLY for p in added)
 
 
 def test_adam_decouples_the_decay_if_asked() -> None:
@@ -173,6 +225,32 @@ def test_groups_may_have_different_hyperparameters() -> None:
         plain.step({name: grad.numpy() for name, grad in grads.items()})
         opt.param_groups[0]["lr"] = plain.lr = 0.01  # edited between steps
     assert all(np.array_equal(params[name].detach(), arrays[name]) for name in SHAPES)
+
+
+GROUPS: dict[str, dict[str, Any]] = {
+    "RAdam": {"betas": (0.5, 0.9), "weight_decay": 0.2, "decoupled_weight_decay": True},
+    "RMSprop": {"alpha": 0.5, "eps": 1e-4, "momentum": 0.9, "maximize": True},
+    "Adagrad": {"lr_decay": 0.5, "eps": 1e-4, "weight_decay": 0.2, "maximize": True},
+}
+
+
+@pytest.mark.parametrize("rule", GROUPS)
+def test_groups_are_those_of_torch(rule: str) -> None:
+    results = []
+    for library in (thalweg.torch, torch.optim):
+        params = parameters(torch.float64)
+        first, *rest = params.values()
+        opt = getattr(library, rule)(
+            [{"params": rest}, {"params": [first], **GROUPS[rule]}], lr=0.1
+        )
+        for step in range(20):
+            give(params, gradients(step, torch.float64))
+            opt.step()
+            if step == 9:
+                opt.param_groups[0].update(lr=0.01, weight_decay=0.3)
+        results.append(params.values())
+    for mine, its in zip(*results, strict=True):
+        assert torch.allclose(mine, its, rtol=1e-12, atol=1e-12)
 
 
 def test_one_group_may_ascend_and_another_descend() -> None:
@@ -219,16 +297,22 @@ def test_tensors_share_memory_with_the_optimizer() -> None:
     ],
     ids=["channels_last", "transposed", "sliced", "empty", "0-d"],
 )
-def test_tensors_of_any_strides_are_updated(tensor: Any) -> None:
-    param = tensor.detach().requires_grad_()
+@each_class
+def test_tensors_of_any_strides_are_updated(rule: str, tensor: Any) -> None:
+    param = copy.deepcopy(tensor).requires_grad_()  # with the strides
+    assert param.stride() == tensor.stride()
     array = np.zeros(param.shape, np.float32)
-    opt, plain = thalweg.torch.AdamW([param], lr=0.1), thalweg.AdamW(array, lr=0.1)
+    opt = getattr(thalweg.torch, rule)([param], lr=0.1)
+    plain = of_arrays(rule)(
+        array, lr=0.1, **in_thalweg(rule, {"weight_decay": opt.defaults["weight_decay"]})
+    )
     for _ in range(3):
         param.grad = torch.randn(param.shape, generator=torch.Generator().manual_seed(0))
         opt.step()
         plain.step(param.grad.numpy())
     assert np.array_equal(param.detach(), array)
-    assert opt.state[param]["exp_avg"].shape == param.shape
+    for key, value in opt.state[param].items():
+        assert value.shape == (() if key == "step" else param.shape)
 
 
 @pytest.mark.parametrize(
@@ -247,15 +331,19 @@ def test_any_dense_gradient_is_accepted(gradient: Any) -> None:
     assert param.tolist() == [0.5] * 3
 
 
-def test_float32_and_float64_may_be_mixed() -> None:
+@each_class
+def test_float32_and_float64_may_be_mixed(rule: str) -> None:
     params = [torch.ones(2, requires_grad=True), torch.ones(2, dtype=torch.float64)]
     params[1].requires_grad_()
-    opt = thalweg.torch.AdamW(params, lr=0.1)
+    opt = getattr(thalweg.torch, rule)(params, lr=0.1)
     for param in params:
         param.grad = torch.ones_like(param)
     opt.step()
     assert [param.dtype for param in params] == [torch.float32, torch.float64]
-    assert [opt.state[param]["exp_avg"].dtype for param in params] == [p.dtype for p in params]
+    for param in params:
+        kinds = {key: value.dtype for key, value in opt.state[param].items() if key != "step"}
+        assert {*kinds.values()} <= {param.dtype}
+        assert kinds or rule == "SGD"
 
 
 def test_a_closure_is_called_with_gradients_and_its_loss_returned() -> None:
@@ -287,13 +375,13 @@ def test_limits_scale_and_statistics_reach_the_report() -> None:
     assert w.tolist() == pytest.approx([-3 - 0.5 - 0.6, -4 - 0.5 - 0.8])
 
 
-def test_nonfinite_gradients_are_refused_skipped_or_applied() -> None:
+@each_counted
+def test_nonfinite_gradients_are_refused_skipped_or_applied(rule: str) -> None:
     outcomes = {}
     for policy in ("raise", "skip", "ignore"):
         params = [torch.ones(2, requires_grad=True), torch.ones(2, requires_grad=True)]
-        opt = thalweg.torch.AdamW(
-            [{"params": params[:1]}, {"params": params[1:]}], nonfinite=policy
-        )
+        groups = [{"params": params[:1]}, {"params": params[1:]}]
+        opt = getattr(thalweg.torch, rule)(groups, nonfinite=policy)
         params[0].grad, params[1].grad = torch.ones(2), torch.tensor([1.0, float("nan")])
         versions = [param._version for param in params]
         if policy == "raise":

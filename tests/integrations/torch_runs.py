@@ -11,10 +11,15 @@ import torch
 class Run:
     """Three parameters, the last of which joins late, trained on fixed gradients."""
 
-    def __init__(self, library: Any, rule: str, options: dict[str, Any]) -> None:
+    def __init__(
+        self, library: Any, rule: str, options: dict[str, Any], dtype: Any = torch.float32
+    ) -> None:
+        self.dtype = dtype
         generator = torch.Generator().manual_seed(0)
-        shapes = ((4, 3), (), (5,))
-        self.params = [torch.randn(s, generator=generator).requires_grad_() for s in shapes]
+        self.params = [
+            torch.randn(shape, generator=generator, dtype=dtype).requires_grad_()
+            for shape in ((4, 3), (), (5,))
+        ]
         groups = [{"params": self.params[:2]}, {"params": self.params[2:], "lr": 0.02}]
         self.opt = getattr(library, rule)(groups, **options)
         self.done = 0
@@ -24,7 +29,7 @@ class Run:
             self.done += 1
             generator = torch.Generator().manual_seed(self.done)
             for i, param in enumerate(self.params):
-                gradient = torch.randn(param.shape, generator=generator)
+                gradient = torch.randn(param.shape, generator=generator, dtype=self.dtype)
                 param.grad = None if i == 2 and self.done <= 8 else gradient
             self.opt.step()
         return self
@@ -35,7 +40,7 @@ class Run:
         torch.save({"params": self.params, "opt": self.opt.state_dict()}, file)
         file.seek(0)
         saved = torch.load(file, weights_only=True)
-        other = Run(library, rule, options)
+        other = Run(library, rule, options, self.dtype)
         with torch.no_grad():
             for param, value in zip(other.params, saved["params"], strict=True):
                 param.copy_(value)
@@ -45,7 +50,10 @@ class Run:
 
     def close(self, other: Run) -> bool:
         pairs = zip(self.params, other.params, strict=True)
-        return all(torch.allclose(a, b, rtol=1e-5, atol=1e-6) for a, b in pairs)
+        limits = {"rtol": 1e-5, "atol": 1e-6}
+        if self.dtype is torch.float64:
+            limits = {"rtol": 1e-12, "atol": 1e-12}
+        return all(torch.allclose(a, b, **limits) for a, b in pairs)
 
     def equal(self, other: Run) -> bool:
         mine, its = self.opt.state_dict(), other.opt.state_dict()

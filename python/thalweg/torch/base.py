@@ -16,7 +16,15 @@ from torch.optim import optimizer as torchs
 from thalweg._core import holds
 from thalweg.torch.bound import Bound, Counts, Slot
 from thalweg.torch.groups import check_params, named
-from thalweg.torch.saved import check_state_dict, extras, hidden, own_keys, restored, seen
+from thalweg.torch.saved import (
+    check_state_dict,
+    extras,
+    hidden,
+    kept,
+    own_keys,
+    restored,
+    seen,
+)
 from thalweg.torch.shown import Shown
 from thalweg.torch.tensors import count_write
 
@@ -34,7 +42,7 @@ POST_HOOKS = getattr(torchs, "_global_optimizer_post_hooks", (None,))
 
 
 class Optimizer(torch.optim.Optimizer):
-    """Base class of `AdamW`, `Adam` and `SGD`."""
+    """Base class of the optimizers."""
 
     report: StepReport | None
     """Report of the last step; None before the first, and if it raised or found no gradient."""
@@ -91,7 +99,7 @@ class Optimizer(torch.optim.Optimizer):
         """Make the native optimizer for `groups` with the `saved` state, or change nothing."""
         leaves = named(groups)
         classes, options = self._read(groups)
-        awake = [leaf for leaf in leaves if leaf[1].requires_grad or saved.get(leaf[1])]
+        awake = [leaf for leaf in leaves if leaf[1].requires_grad or kept(saved.get(leaf[1]))]
         slots = [Slot.of(*leaf) for leaf in awake]
         # If no parameter trains, an empty tensor lets the core check the hyperparameters.
         bound = Bound(slots or [Slot.of("", torch.zeros(0), 0)], classes, options)
@@ -104,8 +112,8 @@ class Optimizer(torch.optim.Optimizer):
             most = max((state["step"] for state in states.values()), default=0)
             bound.native.restore(counts or (most, 0, 0, 0.0), states)
             for slot in slots:
-                if kept := extras(saved.get(slot.param, {}), own_keys(bound, slot)):
-                    state[slot.param] = kept
+                if others := extras(saved.get(slot.param, {}), own_keys(bound, slot)):
+                    state[slot.param] = others
         self._bound = bound if slots else None
         trained = {slot.name for slot in slots}
         self._asleep = [leaf for leaf in leaves if leaf[0] not in trained]

@@ -90,10 +90,10 @@ class Bound:
         """Groups whose gradients are negated."""
         self.native = _core.Updater()
         rule, nonfinite = Rule.named(options["rule"]), options["nonfinite"]
-        self.adam = rule.keeps("exp_avg")
-        self.counted = self.adam or options["state"] != "full"
-        """Whether the state has a step count per parameter. torch's SGD has none; here, the bits of
-        bfloat16 state depend on it."""
+        self.counts = rule.name != "SGDW"
+        """Whether the state of torch has a step count per parameter. SGD's has none."""
+        self.counted = self.counts or options["state"] != "full"
+        """Whether the state here has one. The bits of bfloat16 state depend on it."""
         choices = {key: options.get(key, False) for key in rule.choices}
         arrays = {slot.name: slot.array for slot in slots}
         self._check_format(slots)

@@ -67,11 +67,12 @@ def _check_options(groups: list[dict[str, Any]]) -> None:
 
 
 def common(
-    groups: list[dict[str, Any]], rule: str, choice: str, given: dict[str, Any]
+    groups: list[dict[str, Any]], rule: str, choice: str | None, given: dict[str, Any]
 ) -> dict[str, Any]:
     """Options of all groups in the form of the core.
 
-    `choice` is the one that only `rule` has; `given` are those that are in no group.
+    `choice` is the one that only `rule` has, if there is one; `given` are those that are in no
+    group.
 
     Raises
     ------
@@ -81,7 +82,7 @@ def common(
     _check_options(groups)
     return {
         "rule": rule,
-        choice: _same(groups, choice),
+        **({choice: _same(groups, choice)} if choice else {}),
         "maximize": bool(groups[0]["maximize"]),
         **given,
     }

@@ -21,6 +21,9 @@ WORDS = {
     "eps": "Invalid epsilon value",
     "weight_decay": "Invalid weight_decay value",
     "momentum": "Invalid momentum value",
+    "alpha": "Invalid alpha value",
+    "lr_decay": "Invalid lr_decay value",
+    "initial_accumulator_value": "Invalid initial_accumulator_value value",
 }
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from thalweg.torch.bound import Bound, Slot
 
-__all__ = ["PARTS", "check_state_dict", "extras", "hidden", "own_keys", "restored", "seen"]
+__all__ = ["PARTS", "check_state_dict", "extras", "hidden", "kept", "own_keys", "restored", "seen"]
 
 KEYS = ("step", *STATE_NAMES)
 PARTS = (LOW, *(name + BASE for name in STATE_NAMES))
@@ -79,6 +79,17 @@ def seen(state: Mapping[Any, Any]) -> dict[Any, Any]:
     }
 
 
+def kept(entry: Any) -> bool:
+    """Whether a parameter that requires no grad needs memory for its saved state.
+
+    torch's Adagrad saves a sum for each parameter, also for those that were never updated.
+    """
+    if isinstance(entry, dict) and entry.keys() == {"step", "sum"}:
+        step = _single(entry["step"])
+        return not (isinstance(step, int | float) and step == 0)
+    return bool(entry)
+
+
 def own_keys(bound: Bound, slot: Slot) -> list[str]:
     """Keys of the `state` of an updated parameter; with full state, as in torch."""
     return [*(["step"] if bound.counted else []), *(bound.native.state(slot.name) or {})]
@@ -126,7 +137,7 @@ def restored(
         return _without_momentum(where, slot, entry, here, live=live)
     # In a state dict, the count of torch's SGD may be missing: any count above 0 is right, because
     # only the first step is different.
-    needed = [*(["step"] if bound.adam or (live and bound.counted) else []), *names]
+    needed = [*(["step"] if bound.counts or (live and bound.counted) else []), *names]
     for key in names:
         codes = key + BASE in here if live else _dtype(entry.get(key)) is torch.uint8
         needed += [key + BASE] if codes else []
@@ -142,7 +153,25 @@ def restored(
     step = 1 if count is None else _whole(f"{where} of {slot.name!r}", count)
     keys = [key for key in needed if key != "step"]
     arrays = {key: _array(where, slot, key, entry[key], here, live=live) for key in keys}
+    initial = bound.classes[slot.group].get("initial_accumulator_value")
+    if step == 0 and initial is not None:
+        _check_initial(where, slot, entry["sum"], initial, live=live)
+        return None
     return {**_fitted(arrays, _low(where, slot, entry, here, live=live), here), "step": step}
+
+
+def _check_initial(where: str, slot: Slot, total: Any, initial: float, *, live: bool) -> None:
+    """Refuse a sum that the first update would not read; it begins at `initial`."""
+    if live:
+        raise ValueError(
+            f"step of {where} of {slot.name!r} must be at least 1, because the first update begins "
+            "the sum at initial_accumulator_value, got 0; delete the whole entry to reset it"
+        )
+    if not bool((total == initial).all()):
+        raise ValueError(
+            f"sum of {slot.name!r} in {where} must be initial_accumulator_value, {initial}, at "
+            "step 0; set this value in the state dict's group, or a step of at least 1"
+        )
 
 
 def _dtype(value: Any) -> Any:
@@ -220,8 +249,13 @@ def _array(
     return array
 
 
+def _single(value: Any) -> Any:
+    """A number out of a tensor of one element; anything else unchanged."""
+    return value.item() if isinstance(value, torch.Tensor) and value.numel() == 1 else value
+
+
 def _whole(what: str, value: Any) -> int:
-    step = value.item() if isinstance(value, torch.Tensor) and value.numel() == 1 else value
+    step = _single(value)
     if not isinstance(step, int | float) or step % 1 != 0 or not 0 <= step < STEP_LIMIT:
         raise ValueError(
             f"step of {what} must be a whole number from 0 to 2**63 - 1, got {value!r}"
