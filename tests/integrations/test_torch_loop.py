@@ -447,15 +447,28 @@ def test_new_strides_over_the_same_memory_are_adopted() -> None:
     assert torch.allclose(ours, theirs)
 
 
-def test_momentum_may_begin_and_end_in_mid_run() -> None:
-    pair = Pair("SGD", lr=0.1, dampening=0.3)
-    for momentum in (0.0, 0.9, 0.9, 0.0):
+@pytest.mark.parametrize(
+    ("rule", "options", "course"),
+    [
+        ("SGD", {"dampening": 0.3}, (0.0, 0.9, 0.9, 0.0, 0.5)),
+        ("SGD", {"momentum": 0.9, "nesterov": True}, (0.9, 0.5, 0.9)),
+        ("RMSprop", {"momentum": 0.9}, (0.9, 0.0, 0.0, 0.5)),
+        ("RMSprop", {"momentum": 0.9, "centered": True}, (0.9, 0.0, 0.5)),
+    ],
+)
+def test_momentum_may_begin_end_and_begin_again_in_mid_run(
+    rule: str, options: dict[str, Any], course: tuple[float, ...]
+) -> None:
+    pair = Pair(rule, lr=0.01, **options)
+    for momentum in course:
         for opt in pair.opts:
             opt.param_groups[0]["momentum"] = momentum
         for _ in range(3):
             pair.backward()
             for opt in pair.opts:
                 opt.step()
+        keys = [{*opt.state[opt.param_groups[0]["params"][0]]} for opt in pair.opts]
+        assert keys[0] - {"step"} == keys[1] - {"step"}
     assert pair.close()
 
 

@@ -391,6 +391,22 @@ def test_momentum_that_is_switched_on_later_begins_with_the_next_gradient(dtype:
         run.train()
 
 
+@each_dtype
+@pytest.mark.parametrize("rule", ["SGD", "RMSprop"])
+def test_a_buffer_rests_while_momentum_is_zero(rule: str, dtype: Any) -> None:
+    for state in FORMATS[:2]:
+        run = Run(rule, state, {"momentum": 0.9}, dtype).train()
+        buffer = bits(run.of("b")["momentum_buffer"])
+        run.opt.param_groups[0]["momentum"] = 0.0
+        run.train(2)
+        assert bits(run.of("b")["momentum_buffer"]) == buffer
+        run.opt.param_groups[0]["momentum"] = 0.9
+        again = copy.deepcopy(run)
+        run.train(2)
+        assert bits(run.of("b")["momentum_buffer"]) != buffer
+        assert_same(run, again.train(2))
+
+
 def test_an_entry_without_momentum_keeps_the_rest_of_the_weight() -> None:
     run = Run("SGD", "full", {"momentum": 0.9}, torch.bfloat16).train()
     kept, low = run.weight("b").copy(), run.of("b")["low"]

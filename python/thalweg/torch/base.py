@@ -156,7 +156,7 @@ class Optimizer(torch.optim.Optimizer):
         classes, options = self._read(groups)
         self._adopt()
         bound = self._bound
-        if bound and (options != bound.options or bound.lacks_momentum(classes)):
+        if bound and (options != bound.options or bound.switches_momentum(classes)):
             self._assemble(groups, self.state, bound.native.snapshot([])[0])
             bound = self._bound
         woken = [Slot.of(*leaf) for leaf in self._asleep if leaf[1].grad is not None]

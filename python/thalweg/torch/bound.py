@@ -148,10 +148,10 @@ class Bound:
         in_torchs_words(self.native.extend, *arguments, classes=classes, options=self.options)
         self._take(slots, classes)
 
-    def lacks_momentum(self, classes: list[dict[str, Any]]) -> bool:
-        """Whether a group has momentum now and had none before, so that buffers are missing."""
+    def switches_momentum(self, classes: list[dict[str, Any]]) -> bool:
+        """Whether momentum begins or ends in a group, so that buffers are missing or rest."""
         pairs = zip(self.classes, classes, strict=False)
-        return any(new.get("momentum") and not old["momentum"] for old, new in pairs)
+        return any(bool(new.get("momentum")) != bool(old.get("momentum")) for old, new in pairs)
 
     def configure(self, classes: list[dict[str, Any]], groups: list[dict[str, Any]]) -> None:
         """Replace the hyperparameters by those of `groups`, or change nothing on error."""
