@@ -346,6 +346,30 @@ def test_state_moved_to_other_memory_is_not_used_and_saving_warns() -> None:
     assert run.train(2).equal(twin.train(2))
 
 
+@pytest.mark.parametrize(
+    ("rule", "options", "change"),
+    [
+        ("SGD", {"momentum": 0.9}, {"nesterov": True}),
+        ("SGD", {"momentum": 0.9}, {"momentum": 0.0}),
+        ("RMSprop", {"momentum": 0.9}, {"momentum": 0.0}),
+        ("AdamW", {"amsgrad": True}, {"amsgrad": False}),
+    ],
+)
+def test_state_moved_to_other_memory_is_not_used_when_options_change(
+    rule: str, options: dict[str, Any], change: dict[str, Any]
+) -> None:
+    run, twin = (Run(thalweg.torch, rule, options).train(2) for _ in range(2))
+    for key, value in run.opt.state[run.params[0]].items():
+        if key != "step":
+            value.data = torch.zeros(4, 3)
+    for one in (run, twin):
+        for group in one.opt.param_groups:
+            group.update(change)
+    with pytest.warns(UserWarning, match="the memory of a tensor in opt.state was replaced"):
+        run.train(1)
+    assert run.train(2).equal(twin.train(3))
+
+
 def test_unknown_keys_are_kept_through_a_state_dict() -> None:
     ours, theirs = (Run(library, "Adam", {}).train(2) for library in (thalweg.torch, torch.optim))
     for run in (ours, theirs):

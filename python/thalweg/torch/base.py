@@ -94,9 +94,17 @@ class Optimizer(torch.optim.Optimizer):
         )
 
     def _assemble(
-        self, groups: list[dict[str, Any]], saved: Mapping[Any, Any], counts: Counts | None = None
+        self,
+        groups: list[dict[str, Any]],
+        saved: Mapping[Any, Any],
+        counts: Counts | None = None,
+        *,
+        live: bool = False,
     ) -> None:
-        """Make the native optimizer for `groups` with the `saved` state, or change nothing."""
+        """Make the native optimizer for `groups` with the `saved` state, or change nothing.
+
+        `live` is true if the state is that of `state`.
+        """
         leaves = named(groups)
         classes, options = self._read(groups)
         awake = [leaf for leaf in leaves if leaf[1].requires_grad or kept(saved.get(leaf[1]))]
@@ -107,7 +115,7 @@ class Optimizer(torch.optim.Optimizer):
         state = defaultdict(dict, {k: v for k, v in saved.items() if id(k) not in params})
         states: dict[str, Any] = {}
         if slots:
-            found = {s.name: restored(bound, s, saved.get(s.param, {})) for s in slots}
+            found = {s.name: restored(bound, s, saved.get(s.param, {}), live=live) for s in slots}
             states = {name: state for name, state in found.items() if state}
             most = max((state["step"] for state in states.values()), default=0)
             bound.native.restore(counts or (most, 0, 0, 0.0), states)
@@ -157,7 +165,8 @@ class Optimizer(torch.optim.Optimizer):
         self._adopt()
         bound = self._bound
         if bound and (options != bound.options or bound.switches_momentum(classes)):
-            self._assemble(groups, self.state, bound.native.snapshot([])[0])
+            self._shown.show_again(self.state, bound)
+            self._assemble(groups, self.state, bound.native.snapshot([])[0], live=True)
             bound = self._bound
         woken = [Slot.of(*leaf) for leaf in self._asleep if leaf[1].grad is not None]
         if woken:
