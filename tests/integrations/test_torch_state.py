@@ -249,7 +249,15 @@ def test_a_state_dict_that_does_not_fit_changes_nothing() -> None:
         (lambda s: s["state"][0].pop("exp_avg"), "must have step, exp_avg, exp_avg_sq"),
         (lambda s: s["state"][1].update(exp_avg=torch.zeros(7)), r"Tensor of shape \(7,\)"),
         (lambda s: s["state"][1].update(exp_avg=1.0), "got a float of shape"),
+        (
+            lambda s: s["state"][1].update(exp_avg=torch.zeros((), device="meta")),
+            "exp_avg of .* dense on the CPU, got .* on meta",
+        ),
         (lambda s: s["state"][1].update(step=torch.tensor(0.5)), "must be a whole number"),
+        (
+            lambda s: s["state"][1].update(step=torch.tensor(1.0, device="meta")),
+            "must be a whole number .* device='meta'",
+        ),
         (lambda s: s["state"][1].update(step=float("nan")), "must be a whole number"),
         (lambda s: s["param_groups"][1].update(lr=-1.0), "lr must be finite"),
         (lambda s: s["param_groups"][1].update(capturable=True), "capturable must be False"),

@@ -70,13 +70,20 @@ def _hidden(entry: Any) -> Any:
 
 
 def seen(state: Mapping[Any, Any]) -> dict[Any, Any]:
-    """State by parameter in which tensors were hidden, with the tensors on the CPU."""
+    """State by parameter in which tensors were hidden, with the tensors on the CPU.
+
+    Those on the meta device, which have no numbers, stay there.
+    """
     return {
-        param: {k: v.tensor.cpu() if isinstance(v, Hidden) else v for k, v in entry.items()}
+        param: {k: _on_cpu(v.tensor) if isinstance(v, Hidden) else v for k, v in entry.items()}
         if isinstance(entry, dict)
         else entry
         for param, entry in state.items()
     }
+
+
+def _on_cpu(tensor: Any) -> Any:
+    return tensor if tensor.is_meta else tensor.cpu()
 
 
 def kept(entry: Any) -> bool:
@@ -251,7 +258,8 @@ def _array(
 
 def _single(value: Any) -> Any:
     """A number out of a tensor of one element; anything else unchanged."""
-    return value.item() if isinstance(value, torch.Tensor) and value.numel() == 1 else value
+    one = isinstance(value, torch.Tensor) and value.numel() == 1 and not value.is_meta
+    return value.item() if one else value
 
 
 def _whole(what: str, value: Any) -> int:
