@@ -16,7 +16,7 @@ torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-from torch_rules import each_converted, in_thalweg  # noqa: E402
+from torch_rules import each_converted, in_thalweg, of_arrays  # noqa: E402
 
 import thalweg  # noqa: E402
 from conftest import unchanged  # noqa: E402
@@ -71,7 +71,7 @@ class Ours:
     """A run of thalweg's optimizer with the same options."""
 
     def __init__(self, rule: str, options: dict[str, Any], values: dict[str, Any]) -> None:
-        self.opt = getattr(thalweg, rule)(
+        self.opt = of_arrays(rule)(
             copy.deepcopy(values),
             **in_thalweg(rule, options),
             groups=[{"match": "late", "lr_scale": 0.5}],
@@ -504,7 +504,7 @@ REFUSED: list[tuple[Any, str]] = [
     (lambda s: {**s, "param_groups": []}, "not a state dict of torch.optim"),
     (lambda s: s["param_groups"][0].update(params=3), "not a state dict of torch.optim"),
     (lambda s: s["param_groups"][0].update(betas=0.9), "not a state dict of torch.optim"),
-    (lambda s: s["param_groups"][0].__delitem__("amsgrad"), "param_groups.0. has lr, "),
+    (lambda s: s["param_groups"][0].__delitem__("eps"), "param_groups.0. has lr, "),
     (lambda s: s["param_groups"][0].update(amsgrad=True), "option amsgrad: saved True, here False"),
     (lambda s: s["param_groups"][0].update(maximize=True), "option maximize: saved True"),
     (lambda s: s["param_groups"][0].update(lr=-1.0), r"groups\[0\].lr: lr must be finite"),
@@ -581,14 +581,36 @@ def test_all_differences_are_listed() -> None:
 
 def test_states_of_other_rules_are_refused() -> None:
     params = [torch.ones(2, 3, requires_grad=True), torch.zeros(3, requires_grad=True)]
-    rules = ["NAdam", "RAdam", "Adamax", "RMSprop", "Adagrad", "ASGD", "Rprop", "Adadelta"]
     opt = fresh()
-    for rule in rules:
+    for rule in ["NAdam", "Adamax", "ASGD", "Rprop", "Adadelta"]:
         saved = getattr(torch.optim, rule)(params).state_dict()
-        with unchanged(opt), pytest.raises(ValueError, match="of torch's AdamW, Adam or SGD"):
+        with unchanged(opt), pytest.raises(ValueError, match="not a state dict of torch's AdamW"):
             from_torch(saved, opt)
-    saved = torch.optim.SGD(params).state_dict()
-    with unchanged(opt), pytest.raises(ValueError, match="rule: saved 'SGD', here 'AdamW'"):
+    for rule in ["RAdam", "RMSprop", "Adagrad", "SGD"]:
+        saved = getattr(torch.optim, rule)(params).state_dict()
+        with unchanged(opt), pytest.raises(ValueError, match=rf"rule: saved '{rule}W?', here"):
+            from_torch(saved, opt)
+    rectified = torch.optim.RAdam(params, weight_decay=0.1).state_dict()
+    opt = thalweg.RAdamW(fresh().params)
+    with unchanged(opt), pytest.raises(ValueError, match="rule: saved 'RAdam', here 'RAdamW'"):
+        from_torch(rectified, opt)
+
+
+def test_the_sum_of_adagrad_begins_with_the_number_of_its_group() -> None:
+    params = [torch.ones(2, 3, requires_grad=True), torch.zeros(3, requires_grad=True)]
+    saved = torch.optim.Adagrad(params, initial_accumulator_value=0.3).state_dict()
+    opt = thalweg.Adagrad(fresh().params, initial_accumulator_value=0.3)
+    from_torch(saved, opt)
+    assert [leaf["step"] for leaf in opt.state.values()] == [0, 0]
+    for i, entry in to_torch(opt)["state"].items():
+        assert torch.equal(entry["sum"], saved["state"][i]["sum"])
+    saved["state"][1]["sum"][2] = 0.5
+    with (
+        unchanged(opt),
+        pytest.raises(
+            ValueError, match=r"sum of 'b': at step 0 it must be initial_accumulator_value, 0\.3"
+        ),
+    ):
         from_torch(saved, opt)
 
 

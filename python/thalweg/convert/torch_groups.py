@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from thalweg.convert.arrays import number
@@ -16,16 +17,64 @@ if TYPE_CHECKING:
     from thalweg.convert.loading import Found
     from thalweg.state.held import Held
 
-__all__ = ["checked", "names", "read_groups"]
+__all__ = ["DECOUPLED", "Form", "checked", "form_of", "names", "read_groups"]
 
-ADAM = ("lr", "betas", "eps", "weight_decay", "amsgrad")
-SGD = ("lr", "momentum", "dampening", "weight_decay", "nesterov")
-NO_NUMBERS = ("params", "param_names", "maximize", "decoupled_weight_decay")
+DECOUPLED = "decoupled_weight_decay"
+NO_NUMBERS = ("params", "param_names", "maximize", DECOUPLED)
 """Keys of a group that are not hyperparameters; other code reads them."""
 
 
-def checked(saved: Any) -> tuple[list[Mapping[str, Any]], bool]:
-    """The groups of a state dict, and whether it is of Adam; ``params`` are numbers or names."""
+@dataclass(frozen=True)
+class Form:
+    """The groups of an optimizer of torch."""
+
+    rules: tuple[str, ...]
+    """Thalweg's; of two, the first decouples the decay."""
+
+    keys: tuple[str, ...]
+    """Hyperparameters and choices, by which the form is recognised."""
+
+    others: tuple[str, ...]
+    """Ways to compute, which thalweg does not have."""
+
+
+ADAM = Form(
+    ("AdamW", "Adam"),
+    ("lr", "betas", "eps", "weight_decay", "amsgrad"),
+    ("foreach", "capturable", "differentiable", "fused"),
+)
+RADAM = Form(
+    ("RAdamW", "RAdam"),
+    ("lr", "betas", "eps", "weight_decay", DECOUPLED),
+    ("foreach", "capturable", "differentiable"),
+)
+RMSPROP = Form(
+    ("RMSprop",),
+    ("lr", "momentum", "alpha", "eps", "centered", "weight_decay"),
+    ("foreach", "capturable", "differentiable"),
+)
+ADAGRAD = Form(
+    ("Adagrad",),
+    ("lr", "lr_decay", "eps", "weight_decay", "initial_accumulator_value"),
+    ("foreach", "differentiable", "fused"),
+)
+SGD = Form(
+    ("SGD",),
+    ("lr", "momentum", "dampening", "weight_decay", "nesterov"),
+    ("foreach", "differentiable", "fused"),
+)
+FORMS = (ADAM, RADAM, RMSPROP, ADAGRAD, SGD)
+OTHERS = ("momentum_decay",)
+"""Hyperparameters of rules that thalweg lacks."""
+
+
+def form_of(rule: str) -> Form:
+    """The form of one of thalweg's rules."""
+    return next(form for form in FORMS if rule in form.rules)
+
+
+def checked(saved: Any) -> tuple[list[Mapping[str, Any]], Form]:
+    """The groups of a state dict, and their form; ``params`` are numbers or names."""
     if not isinstance(saved, Mapping):
         raise TypeError(
             "state_dict must be the state dict of an optimizer of torch.optim, got "
@@ -41,14 +90,15 @@ def checked(saved: Any) -> tuple[list[Mapping[str, Any]], bool]:
     )
     if not whole_form or groups is None:
         raise ValueError(not_torchs(saved, "; pass optimizer.state_dict()"))
-    adam = all(key in groups[0] for key in ADAM)
+    form = next((form for form in FORMS if all(key in groups[0] for key in form.keys)), SGD)
     for i, group in enumerate(groups):
-        if any(key not in group for key in (ADAM if adam else SGD)):
+        if any(key not in group for key in form.keys) or any(key in group for key in OTHERS):
             keys = ", ".join(map(str, group))
             raise ValueError(
-                f"not a state dict of torch's AdamW, Adam or SGD: param_groups[{i}] has {keys}"
+                "not a state dict of torch's AdamW, Adam, RAdam, RMSprop, Adagrad or SGD: "
+                f"param_groups[{i}] has {keys}"
             )
-    return list(groups), adam
+    return list(groups), form
 
 
 def _is_group(value: Any) -> bool:
@@ -133,21 +183,20 @@ def _ordered(held: Held, sizes: list[int], theirs: list[str]) -> list[str]:
     return fitting[0]
 
 
-def read_groups(held: Held, groups: list[Mapping[str, Any]], adam: bool, found: Found) -> None:
+def read_groups(held: Held, groups: list[Mapping[str, Any]], form: Form, found: Found) -> None:
     """Read rule, options and hyperparameters; keep groups in `found` if any number differs."""
     before = len(found.mismatched)
-    rule = _rule(held, groups, adam)
+    rule = _rule(held, groups, form)
     if rule != held.rule.name:
         found.mismatched.append(differing("rule", rule, held.rule.name))
     else:
-        flags = {"amsgrad" if adam else "nesterov", "maximize", "independent"}
-        for key in sorted(flags):
+        for key in sorted({*held.rule.choices} - {"cautious"}):
             theirs = [bool(number(group.get(key, False))) for group in groups]
             if theirs != [held.options[key]] * len(groups):
                 shown = theirs[0] if len(set(theirs)) == 1 else theirs
                 found.mismatched.append(differing(f"option {key}", shown, held.options[key]))
     for i, group in enumerate(groups):
-        keys = (*(ADAM if adam else SGD), *NO_NUMBERS)
+        keys = (*form.keys, *NO_NUMBERS)
         found.ignored |= {
             f"param_groups[{i}].{key}": value
             for key, value in group.items()
@@ -157,16 +206,14 @@ def read_groups(held: Held, groups: list[Mapping[str, Any]], adam: bool, found: 
         found.groups = _made(held, groups, found.names)
 
 
-def _rule(held: Held, groups: list[Mapping[str, Any]], adam: bool) -> str:
+def _rule(held: Held, groups: list[Mapping[str, Any]], form: Form) -> str:
     """The rule of the groups; without decay, AdamW and Adam are the same."""
-    if not adam:
-        return "SGD"
     told = [
-        "AdamW" if number(group["decoupled_weight_decay"]) else "Adam"
+        form.rules[0 if number(group[DECOUPLED]) else 1]
         for group in groups
-        if "decoupled_weight_decay" in group and number(group["weight_decay"]) != 0
+        if DECOUPLED in group and number(group["weight_decay"]) != 0
     ]
-    ours = held.rule.name if held.rule.name in ("AdamW", "Adam") else "AdamW"
+    ours = held.rule.name if held.rule.name in form.rules else form.rules[0]
     return next((rule for rule in told if rule != ours), ours)
 
 

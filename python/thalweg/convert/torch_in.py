@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from thalweg.convert.arrays import fitted, number_dtype, whole
+from thalweg.convert.arrays import fitted, number, number_dtype, whole
 from thalweg.convert.loading import ConvertReport, Found, checked_count, zeros
 from thalweg.convert.names import Order, held_of, transposed_names
 from thalweg.convert.torch_groups import checked, names, read_groups
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = ["from_torch"]
 
+INITIAL = "initial_accumulator_value"
+
 
 def from_torch(
     state_dict: Mapping[str, Any],
@@ -33,9 +35,10 @@ def from_torch(
     step_count: int | None = None,
     strict: bool = True,
 ) -> ConvertReport:
-    """Load a state dict of ``torch.optim.AdamW``, ``Adam`` or ``SGD``.
+    """Load a state dict of an optimizer of `torch.optim`.
 
-    Everything is checked before the first change.
+    These are ``AdamW``, ``Adam``, ``RAdam``, ``RMSprop``, ``Adagrad`` and ``SGD``. Everything is
+    checked before the first change.
 
     Parameters
     ----------
@@ -43,8 +46,8 @@ def from_torch(
         A result of ``state_dict()``, with tensors or arrays; or one of FSDP or a distributed
         checkpoint, whose keys are names, flattened or not. Other dtypes, such as bfloat16 or
         float16, are converted where that is exact.
-    opt : AdamW, Adam, SGD or SGDW
-        Made for the same parameters.
+    opt : AdamW, Adam, RAdamW, RMSprop, Adagrad, SGD or SGDW
+        Made for the same parameters. RAdamW is torch's RAdam with ``decoupled_weight_decay=True``.
     params : sequence of str, or sequence of sequences of str
         Our names in the order of torch's parameters, in one sequence or one per group. Default is
         the names that are keys of the state dict; else ``param_names``, if torch wrote them and the
@@ -95,11 +98,11 @@ def from_torch(
     step_count = checked_count(step_count)
     if isinstance(state_dict, Mapping) and is_flat(state_dict):
         state_dict = nested(state_dict)
-    groups, adam = checked(state_dict)
+    groups, form = checked(state_dict)
     found = Found()
     found.names = names(held, groups, params)
     if hyperparameters == "saved":
-        read_groups(held, groups, adam, found)
+        read_groups(held, groups, form, found)
     _read_state(
         held, state_dict, found, transposed=transposed_names(held, transpose), step_count=step_count
     )
@@ -128,9 +131,13 @@ def _read_state(
         for key in states
         if key not in known
     ]
-    counted = "betas" in groups[0]
+    initial = {k: group.get(INITIAL) for group in groups for k in group["params"]}
+    counted = "dampening" not in groups[0]  # torch's SGD does not count
     for key, name in zip(keys, found.names, strict=False):
         entry = {k: v for k, v in states.get(key, {}).items() if v is not None}
+        if "sum" in entry and whole(entry.get("step")) == 0:
+            found.mismatched += _begun(name, entry.pop("sum"), initial[key])
+            entry = {}
         if entry:
             default = None if counted else step_count or 1
             dtype = number_dtype(held, name)
@@ -145,6 +152,17 @@ def _read_state(
                 # torch's SGD without state does not tell whether the parameter was updated.
                 stateless = not any(key in STATE_NAMES for key in never)
                 found.state[name] = {**never, "step": (step_count or 0) if stateless else 0}
+
+
+def _begun(name: str, total: Any, initial: Any) -> list[str]:
+    """A message if the sum of torch's Adagrad before the first update is not the group's number.
+
+    Ours begins with the number, and reads no state.
+    """
+    array = fitted(total, None)
+    if isinstance(array, np.ndarray) and np.all(array == array.dtype.type(number(initial))):
+        return []
+    return [f"sum of {name!r}: at step 0 it must be {INITIAL}, {number(initial)}"]
 
 
 def _hint(name: str, param: Any, leaf: dict[str, Any]) -> list[str]:

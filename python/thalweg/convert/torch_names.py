@@ -11,7 +11,7 @@ from thalweg.state.whole import hint
 
 __all__ = ["CONVERTED", "is_flat", "is_state_dict", "nested", "not_torchs", "torch_key"]
 
-CONVERTED = ("AdamW", "Adam", "SGDW", "SGD")
+CONVERTED = ("AdamW", "Adam", "RAdamW", "RMSprop", "Adagrad", "SGDW", "SGD")
 """Rules whose state torch has."""
 
 STATE, GROUPS = "state.", "param_groups."

@@ -19,6 +19,7 @@ from thalweg.convert.names import (
     transposed_names,
 )
 from thalweg.convert.numbers import Values
+from thalweg.convert.torch_groups import DECOUPLED, form_of
 from thalweg.convert.torch_names import CONVERTED, torch_key
 from thalweg.state.fitting import arrays_of
 from thalweg.state.state_dict import snapshot
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = ["to_torch"]
 
+FLAGS = ("capturable", "differentiable")
 FLOAT32_WHOLE = 2**24
 """Largest integer up to which all integers are exact in float32."""
 
@@ -43,12 +45,12 @@ def to_torch(
     transpose: Match | None = None,
     tensors: bool | None = None,
 ) -> dict[str, Any]:
-    """State dict for ``torch.optim.AdamW``, ``Adam`` or ``SGD`` from an optimizer of that name.
+    """State dict for an optimizer of `torch.optim`.
 
     Parameters
     ----------
-    opt : AdamW, Adam or SGD
-        The optimizer; only read.
+    opt : AdamW, Adam, RAdamW, RMSprop, Adagrad or SGD
+        The optimizer; only read. RAdamW is torch's RAdam with ``decoupled_weight_decay=True``.
     params : sequence of str, or sequence of sequences of str
         Names in the order of torch's parameters; for several groups, one sequence per group.
         Default is the parameters that train or have trained, in the order of the tree, with one
@@ -95,6 +97,10 @@ def to_torch(
         name: {**decoded(arrays_of(leaf)), "step": leaf["step"]} for name, leaf in states.items()
     }
     values = Values(held, max(1, step_count))
+    begins = held.rule.name == "Adagrad"  # in torch it has state before its first update
+    for name, leaf in states.items() if begins else ():
+        if not leaf["step"]:
+            leaf["sum"] = np.full_like(leaf["sum"], values.of(name)["initial_accumulator_value"])
     groups = _grouped(held, values) if params is None else _asked(held, params, values)
     as_torch = _tensor() if tensors or (tensors is None and "torch" in sys.modules) else None
     transposed = transposed_names(held, transpose)
@@ -104,7 +110,7 @@ def to_torch(
         "state": {
             i: _entry(states[name], held.rule.name, name in transposed, as_torch)
             for name, i in position.items()
-            if name in states and states[name]["step"] and len(states[name]) > 1
+            if name in states and (states[name]["step"] or begins) and len(states[name]) > 1
         },
         "param_groups": [
             {
@@ -124,7 +130,7 @@ def _refuse(held: Held) -> None:
             "torch.optim has no SGDW: the decay of its SGD enters the momentum buffer, as l2 of "
             "thalweg.SGD does"
         )
-    if held.options["independent"]:
+    if held.options.get("independent"):
         raise ValueError(
             "independent=True has no counterpart in torch, which multiplies weight_decay by lr"
         )
@@ -169,10 +175,9 @@ def _group(held: Held, values: dict[str, Any]) -> dict[str, Any]:
     known = {torch_key(key): value for key, value in values.items()}
     flags = (key for key in held.rule.choices if key not in ("independent", "cautious"))
     known |= {key: held.options[key] for key in flags}
-    known |= {"foreach": None, "differentiable": False, "fused": None}
-    if held.rule.keeps("exp_avg"):
-        known |= {"capturable": False, "decoupled_weight_decay": held.rule.name == "AdamW"}
-    return known
+    form = form_of(held.rule.name)
+    known |= {key: False if key in FLAGS else None for key in form.others}
+    return known if len(form.rules) == 1 else {**known, DECOUPLED: held.rule.name == form.rules[0]}
 
 
 def _entry(leaf: dict[str, Any], rule: str, transposed: bool, as_torch: Any) -> dict[str, Any]:
