@@ -82,7 +82,14 @@ impl Release {
 
     /// Releases the pages of a piece that the pass has just finished; its array has `positions`
     /// positions.
+    #[inline]
     pub(crate) fn after(&self, piece: Piece, positions: usize) {
+        if !self.arrays.is_empty() {
+            self.release_behind(piece, positions);
+        }
+    }
+
+    fn release_behind(&self, piece: Piece, positions: usize) {
         let first = self.arrays.partition_point(|array| array.index < piece.index);
         let arrays = self.arrays[first..].iter().take_while(|array| array.index == piece.index);
         for (low, high) in arrays.filter_map(|array| array.behind(piece, positions)) {
