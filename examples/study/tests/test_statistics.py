@@ -17,6 +17,14 @@ def test_a_mean_has_students_interval() -> None:
     assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
 
 
+def test_intervals_that_hold_together_share_the_risk() -> None:
+    sample = np.random.default_rng(0).standard_normal(12)
+    found = mean_interval(sample, 10)
+    expected = stats.ttest_1samp(sample, 0).confidence_interval(1 - 0.05 / 10)
+    assert found.estimate == mean_interval(sample).estimate
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
+
+
 def test_a_single_value_decides_nothing() -> None:
     found = mean_interval([0.3])
     assert found == Interval(0.3, -np.inf, np.inf)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
@@ -18,7 +18,10 @@ if TYPE_CHECKING:
     from thalweg_study.statistics import Floats
     from thalweg_study.task import Record
 
-DECADES = {
+Decades: TypeAlias = tuple[tuple[float, float], tuple[float, float]]
+"""Where learning rates and decays begin and end, as powers of ten."""
+
+DECADES: dict[str, Decades] = {
     "sgd": ((-2.5, -0.5), (-4.0, -0.5)),
     "sgdw": ((-2.5, -0.5), (-3.0, 0.5)),
     "sgdw-independent": ((-2.5, -0.5), (-5.0, -1.5)),
@@ -26,7 +29,10 @@ DECADES = {
     "adamw": ((-3.5, -1.5), (-2.0, 1.5)),
     "adamw-independent": ((-3.5, -1.5), (-5.0, -1.5)),
 }
-"""Where the learning rates and decays of a method begin and end, as powers of ten."""
+"""By method."""
+
+FIRST_SEED = 1000
+"""The seeds that compare begin here; those that tune begin at 0."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +42,10 @@ class Size:
     epochs: int
     seeds: int
     a_decade: int
-    """Learning rates, and decays, in a factor of ten."""
+    """Learning rates in a factor of ten."""
+
+    decays_a_decade: int | None = None
+    """Decays in a factor of ten, if not as many."""
 
 
 def size_of(setting: Setting, model: str) -> Size:
@@ -56,25 +65,44 @@ class Grid:
     model: str
     method: str
     size: Size
+    decades: Decades | None = None
+    """Those of the method, if None."""
+
+    schedule: str = "cosine"
 
     @property
     def lrs(self) -> tuple[float, ...]:
         """The learning rates, from the smallest."""
-        return _spread(*DECADES[self.method][0], self.size.a_decade)
+        return _spread(*self._decades[0], self.size.a_decade)
 
     @property
     def decays(self) -> tuple[float, ...]:
         """The decays, from the smallest."""
-        return _spread(*DECADES[self.method][1], self.size.a_decade)
+        return _spread(*self._decades[1], self.size.decays_a_decade or self.size.a_decade)
+
+    @property
+    def _decades(self) -> Decades:
+        return self.decades or DECADES[self.method]
 
     def tasks(self) -> list[Training]:
         """Return the runs: seeds within decays within learning rates."""
         return [
-            Training(self.data, self.model, self.method, lr, decay, self.size.epochs, seed)
+            self._task(lr, decay, seed)
             for lr in self.lrs
             for decay in self.decays
             for seed in range(self.size.seeds)
         ]
+
+    def comparison(self, pair: tuple[float, float], seeds: int, looks: int = 0) -> list[Training]:
+        """Return runs of a learning rate and decay with seeds that tune nothing."""
+        return [
+            replace(self._task(*pair, seed), looks=looks)
+            for seed in range(FIRST_SEED, FIRST_SEED + seeds)
+        ]
+
+    def _task(self, lr: float, decay: float, seed: int) -> Training:
+        epochs, schedule = self.size.epochs, self.schedule
+        return Training(self.data, self.model, self.method, lr, decay, epochs, seed, schedule)
 
     def map(self, records: Sequence[Record]) -> Map:
         """Arrange the records of the tasks."""
@@ -131,9 +159,8 @@ class Map:
         return self.grid.lrs[row], self.grid.decays[column]
 
 
-def maps(setting: Setting, model: str, methods: Sequence[str], perform: Perform) -> dict[str, Map]:
-    """Perform the grids of methods, all at once."""
-    grids = [Grid(setting.data, model, method, size_of(setting, model)) for method in methods]
+def maps(grids: Sequence[Grid], perform: Perform) -> dict[str, Map]:
+    """Perform the grids of several methods, all at once."""
     tasks = [grid.tasks() for grid in grids]
     records = iter(perform([task for of_one in tasks for task in of_one]))
     return {

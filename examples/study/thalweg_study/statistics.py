@@ -52,17 +52,20 @@ class Interval:
         return f"{self.estimate:{spec}} ({self.low:{spec}} to {self.high:{spec}})"
 
 
-def mean_interval(values: ArrayLike) -> Interval:
+def mean_interval(values: ArrayLike, together: int = 1) -> Interval:
     """Return the mean of independent values with Student's interval.
 
     For a paired comparison pass the differences. The interval of a single value is not finite.
+    It is one of so many that hold ``together`` with 95 % confidence, by Bonferroni's inequality:
+    each alone has a ``together``-th of the risk.
     """
     sample = np.asarray(values, np.float64)
     mean = float(sample.mean())
     if sample.size < 2:
         return Interval(mean, -np.inf, np.inf)
     error = float(sample.std(ddof=1)) / np.sqrt(sample.size)
-    reach = float(stats.t.ppf((1 + CONFIDENCE) / 2, sample.size - 1)) * error
+    tail = (1 - CONFIDENCE) / 2 / together
+    reach = float(stats.t.ppf(1 - tail, sample.size - 1)) * error
     return Interval(mean, mean - reach, mean + reach)
 
 

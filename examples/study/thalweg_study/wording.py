@@ -22,6 +22,11 @@ def choice(value: float, tried: Sequence[float]) -> str:
     return f"{value:g}{star}"
 
 
+def caution(ends: Sequence[str]) -> str:
+    """Say of which methods the best may not have been found, if there are any."""
+    return f" The best of {listed(ends)} is at an end of what was tried." if ends else ""
+
+
 def points(difference: Interval) -> str:
     """Format a difference of errors in percentage points, with its sign."""
     return f"{difference.scaled(100):+.2f}"

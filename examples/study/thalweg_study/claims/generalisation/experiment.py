@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,9 +22,6 @@ if TYPE_CHECKING:
     from thalweg_study.training import Training
 
 METHODS = ("adam", "adamw", "sgdw", "sgd")
-FIRST_SEED = 1000
-"""The seeds that compare begin here; those that tune begin at 0."""
-
 LOOKS = 30
 CLOSE = 1.25
 """Largest quotient of training losses that are called equal."""
@@ -54,7 +51,7 @@ def models(setting: Setting) -> Sequence[str]:
 
 
 def _run(setting: Setting, model: str, perform: Perform) -> Runs:
-    tuned = maps(setting, model, METHODS, perform)
+    tuned = maps(_grids(setting, model), perform)
     tasks = [task for of in tuned.values() for task in _comparison(of.grid, of.tuned(), setting)]
     records = np.array(perform(tasks), object).reshape(len(METHODS), -1)
     return Runs(
@@ -74,9 +71,7 @@ def _grids(setting: Setting, model: str) -> list[Grid]:
 
 
 def _comparison(grid: Grid, best: tuple[float, float], setting: Setting) -> list[Training]:
-    lr, decay = best
-    first = replace(grid.tasks()[0], lr=lr, decay=decay, looks=LOOKS)
-    return [replace(first, seed=seed) for seed in range(FIRST_SEED, FIRST_SEED + _seeds(setting))]
+    return grid.comparison(best, _seeds(setting), LOOKS)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from thalweg_study.claims.generalisation.experiment import CLOSE
 from thalweg_study.methods import METHODS as ALL_METHODS
 from thalweg_study.rules import above, below
 from thalweg_study.statistics import mean_interval
-from thalweg_study.wording import AT_AN_END, NETWORKS, choice, listed, points
+from thalweg_study.wording import AT_AN_END, NETWORKS, caution, choice, points
 
 if TYPE_CHECKING:
     from thalweg_study.claims.generalisation.experiment import Runs
@@ -75,8 +75,7 @@ def _with_sgd(runs: Runs) -> Verdict:
 
 def _caution(runs: Runs, *methods: str) -> str:
     """Say of which methods the best may not have been found."""
-    ends = [ALL_METHODS[method].label for method in methods if runs.maps[method].ends]
-    return f" The best of {listed(ends)} is at an end of what was tried." if ends else ""
+    return caution([ALL_METHODS[method].label for method in methods if runs.maps[method].ends])
 
 
 def table(runs: Runs) -> Table:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from thalweg_study.basins import LOST, NEAR
-from thalweg_study.grids import Grid, maps, size_of
-from thalweg_study.methods import METHODS
+from thalweg_study.grids import DECADES, Grid, maps, size_of
 
 if TYPE_CHECKING:
     from thalweg_study.claim import Perform, Setting
@@ -14,7 +13,7 @@ if TYPE_CHECKING:
     from thalweg_study.training import Training
 
 MODEL = "mlp"
-SHOWN = tuple(method for method in METHODS if method != "amsgrad")
+SHOWN = tuple(DECADES)
 
 
 def plan(setting: Setting) -> list[Training]:
@@ -24,7 +23,7 @@ def plan(setting: Setting) -> list[Training]:
 
 def run(setting: Setting, perform: Perform) -> dict[str, Map]:
     """Perform the grids."""
-    return maps(setting, MODEL, SHOWN, perform)
+    return maps(_grids(setting), perform)
 
 
 def _grids(setting: Setting) -> list[Grid]:
