@@ -183,7 +183,7 @@ def test_cycles_of_the_restarts_end_at_the_budgets(budget: int) -> None:
     assert eta(last + 1) == 1
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", [method for method in METHODS if method != "adagrad"])
 def test_one_cycle_has_the_mirrored_momentum_with_it(method: str) -> None:
     for name, expected in (("one-cycle", 0.85), ("cosine", 0.9)):
         params = {"w": np.ones((2, 2)), "b": np.ones(2)}

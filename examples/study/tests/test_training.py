@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
+import thalweg
 from thalweg_study.data import DATA
 from thalweg_study.methods import METHODS
 from thalweg_study.models import MODELS
@@ -35,6 +37,15 @@ GOOD = {
     "adamw": (0.01, 0.3),
     "adamw-independent": (0.01, 3e-3),
     "amsgrad": (0.01, 0.3),
+    "nadamw": (0.01, 0.3),
+    "radamw": (0.01, 0.3),
+    "adabelief": (0.01, 0.3),
+    "lion": (1e-3, 3.0),
+    "rmsprop": (1e-3, 3e-3),
+    "adagrad": (0.03, 3e-3),
+    "schedule-free": (0.03, 1.0),
+    "cautious": (0.01, 1.0),
+    "stable": (0.01, 0.3),
 }
 """Learning rates and decays that are known to be good."""
 
@@ -86,6 +97,17 @@ def test_looks_on_the_way_are_the_ends_of_shorter_runs() -> None:
         end = replace(task, epochs=epochs, looks=0).perform()
         assert {name: curves[name][i] for name in FOUND} == {name: end[name] for name in FOUND}
         assert end["curves"] == {name: [] for name in ("epoch", *FOUND)}
+
+
+def test_schedule_free_is_looked_at_under_its_average_and_goes_on_from_where_it_was(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    task = replace(BRIEF, method="schedule-free", schedule="fixed")
+    found = task.perform()
+    watched = replace(task, looks=4).perform()
+    assert [watched[name] for name in FOUND] == [found[name] for name in FOUND]
+    monkeypatch.setattr(thalweg.ScheduleFreeAdamW, "averaged", lambda _: nullcontext())
+    assert task.perform()["test_loss"] != found["test_loss"]
 
 
 @pytest.mark.parametrize("looks", [5, 6, 100])
@@ -141,7 +163,9 @@ def test_records_are_json(model: str, lr: float) -> None:
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_learns(method: str) -> None:
     lr, decay = GOOD[method]
-    learns(replace(BRIEF, method=method, lr=lr, decay=decay, epochs=30, size=300))
+    schedule = "fixed" if method == "schedule-free" else "cosine"
+    task = replace(BRIEF, method=method, lr=lr, decay=decay, epochs=30, size=300)
+    learns(replace(task, schedule=schedule))
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)

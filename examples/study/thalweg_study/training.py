@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 from dataclasses import dataclass
 from time import perf_counter
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -17,6 +18,8 @@ from thalweg_study.models.layers import cross_entropy
 from thalweg_study.schedules import SCHEDULES
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from thalweg_study.task import Record
 
 CHANCE = {"loss": math.log(10), "error": 0.9}
@@ -152,12 +155,20 @@ class _Trainee:
 
     def look(self) -> dict[str, float]:
         found = {}
-        for part in PARTS:
-            samples = getattr(self.split, part)
-            log_probabilities = self.model.log_probabilities(self.parameters, samples.pictures)
-            found[f"{part}_loss"] = cross_entropy(log_probabilities, samples.labels)
-            wrong = log_probabilities.argmax(axis=1) != samples.labels
-            found[f"{part}_error"] = float(wrong.mean())
+        with _evaluation(self.optimizer):
+            for part in PARTS:
+                samples = getattr(self.split, part)
+                log_probabilities = self.model.log_probabilities(self.parameters, samples.pictures)
+                found[f"{part}_loss"] = cross_entropy(log_probabilities, samples.labels)
+                wrong = log_probabilities.argmax(axis=1) != samples.labels
+                found[f"{part}_error"] = float(wrong.mean())
         if not np.isfinite(list(found.values())).all():
             raise _NonFiniteLossError(self.optimizer.step_count)
         return found
+
+
+def _evaluation(optimizer: thalweg.Optimizer) -> AbstractContextManager[Any]:
+    """Return a context in which the parameters are those to use, not those to train."""
+    if isinstance(optimizer, thalweg.ScheduleFreeAdamW):
+        return optimizer.averaged()
+    return nullcontext()
