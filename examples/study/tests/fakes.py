@@ -4,7 +4,8 @@
 
 What a test wants is in variables, which workers inherit: tasks write a line into the file that
 FAKES_LOG names, so that it is seen what was performed, and those that are hooked do what FAKES_HOOK
-says, so that a study can be made to fail and then go on.
+says, so that a study can be made to fail and then go on. Every worker of the tests begins with this
+file, so that it imports little: what takes a second to import is imported where it is used.
 """
 
 from __future__ import annotations
@@ -21,13 +22,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from unittest.mock import patch
 
 import numpy as np
-from matplotlib.figure import Figure
 from threadpoolctl import threadpool_info
 
 import thalweg
 from thalweg_study.claim import Chapter, Picture, Setting, Verdict
-from thalweg_study.claims import CLAIMS
-from thalweg_study.training import Training
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,6 +33,7 @@ if TYPE_CHECKING:
     from thalweg_study.claim import Outcome, Perform
     from thalweg_study.findings import Findings
     from thalweg_study.task import Record, Task
+    from thalweg_study.training import Training
 
 LOG, HOOK = "FAKES_LOG", "FAKES_HOOK"
 
@@ -117,6 +116,8 @@ class Fake:
         return self.tasks
 
     def study(self, _: Setting, perform: Perform, /) -> Chapter:
+        from matplotlib.figure import Figure  # noqa: PLC0415 - see above
+
         records = perform(self.tasks)
         sentence = f"What {self.NAME} says is [so] and takes more words than a line of a terminal."
         verdict = Verdict(sentence, "It is so if.", self.outcome, f"{len(records)} records, λ = 1")
@@ -124,7 +125,13 @@ class Fake:
 
 
 DRAWS = tuple(map(Draw, range(60)))
-TRAININGS = tuple(Training("digits", "mlp", "adamw", 0.01, 0.1, 2, seed) for seed in range(3))
+
+
+def trainings() -> tuple[Training, ...]:
+    """Real ones, of two epochs."""
+    from thalweg_study.training import Training  # noqa: PLC0415 - see above
+
+    return tuple(Training("digits", "mlp", "adamw", 0.01, 0.1, 2, seed) for seed in range(3))
 
 
 def claims() -> dict[str, Fake]:
@@ -133,7 +140,7 @@ def claims() -> dict[str, Fake]:
     fakes = (
         Fake("equivalence", (*DRAWS[:40], *DRAWS[:5])),
         Fake("heat-maps", (*DRAWS[30:], *map(Other, range(4))), "does not hold"),
-        Fake("generalisation", TRAININGS, "undecided"),
+        Fake("generalisation", trainings(), "undecided"),
         Fake("schedules", (last,)),
     )
     return {fake.NAME: fake for fake in fakes}
@@ -154,9 +161,10 @@ def report() -> Any:
 
 def faked() -> ExitStack:
     """A context with these instead of the real ones."""
-    stack = ExitStack()
-    from thalweg_study import session  # noqa: PLC0415 - imports what was replaced
+    from thalweg_study import session  # noqa: PLC0415 - see above
+    from thalweg_study.claims import CLAIMS  # noqa: PLC0415 - see above
 
+    stack = ExitStack()
     stack.enter_context(patch.dict(CLAIMS, claims(), clear=True))
     stack.enter_context(patch.object(session, "report", report()))
     return stack

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from fakes import DRAWS, HOOK, LOG, TRAININGS, Draw, Other
+from fakes import DRAWS, HOOK, LOG, Draw, Other, trainings
 from thalweg_study import store
 from thalweg_study.account import Account
 from thalweg_study.errors import StudyError
@@ -69,7 +69,7 @@ def test_records_come_in_the_order_of_the_tasks_and_each_is_made_once(
 def test_what_is_stored_is_not_run_and_nothing_depends_on_jobs(tmp_path: Path, log: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
-    tasks: Sequence[Task] = [*DRAWS[:20], *TRAININGS]
+    tasks: Sequence[Task] = [*DRAWS[:20], *trainings()]
     with a_lab(tmp_path / "a", jobs=3) as (lab, _, _):
         records = lab.perform(tasks)
     with a_lab(tmp_path / "a") as (lab, _, watched):
