@@ -10,6 +10,7 @@ from thalweg_study.claims import (
     generalisation,
     heat_maps,
     normalized_decay,
+    optimizers,
     schedules,
 )
 
@@ -23,6 +24,7 @@ _IN_ORDER: tuple[Claim, ...] = (
     schedules,
     normalized_decay,
     amsgrad,
+    optimizers,
 )
 CLAIMS = {claim.NAME: claim for claim in _IN_ORDER}
 """By the name on the command line, in the order of the report."""
