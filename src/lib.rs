@@ -25,6 +25,7 @@
 //! | [`machine`] | CPU levels; portions of work, the thread pool and teams of OpenMP; forks; pages of mapped files; the memory limit |
 //! | [`read`] | the pass that reads gradients: norm and largest magnitude |
 //! | [`update`] | the loop over a block; a parameter with gradient and state, and the passes over it; many tensors on many threads |
+//! | [`step`] | a step over many tensors: clipping, refused gradients, measures, updates |
 //! | `views` | arrays of the crate `ndarray`; a feature that is on by default |
 //! | [`checkpoint`] | files of tensors, written completely or not at all |
 //!
@@ -33,8 +34,8 @@
 //!
 //! `unsafe` is denied except in `machine::levels` (functions that enable an instruction set),
 //! `float_mode` (a control register), `prefetch` (an instruction), `pointer`, `across`, `rows`, `tensor`,
-//! `passes`, `lines`, `narrow`, `apply`, `update::measure`, `norm` and `views` (elements of arrays given
-//! by address),
+//! `passes`, `lines`, `narrow`, `apply`, `update::measure`, `norm`, `step::kept`, `step::row_counts` and
+//! `views` (elements of arrays given by address), `step::batch` (a promise that it passes on),
 //! `plan` (each element goes to one thread), `pool` (pointers to a leaked pool and to its region),
 //! `team` (functions of a loaded library), `cores` (system calls about threads), `fork` (handlers
 //! that the C library calls), `checkpoint::record_locks` (a system call without a function in std)
@@ -71,6 +72,7 @@ pub mod machine;
 pub mod number;
 pub mod read;
 pub mod rule;
+pub mod step;
 pub mod update;
 #[cfg(feature = "ndarray")]
 mod views;

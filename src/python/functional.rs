@@ -17,7 +17,7 @@ use crate::array::overlap::{first_file_overlap, first_overlap};
 use crate::interpreter::errors::{Outcome, Refusal};
 use crate::interpreter::exit::Presence;
 use crate::model::form::{KEPT, LOW};
-use crate::model::options::{Options, Policy, rule_named};
+use crate::model::options::{Options, policy_named, rule_named};
 use crate::model::tree::{Leaves, flatten};
 use crate::step::keywords::limit;
 use crate::values::hyper::{flag, number_of_threads, real, representation, set, text, whole};
@@ -31,6 +31,7 @@ use thalweg::number::element::Kind;
 use thalweg::number::float_mode::in_default_mode;
 use thalweg::read::norm::{self, Norm, ReadPass};
 use thalweg::rule::{Content, Decay, Hyperparameter, Numbers, Rule, StateSpec, Update, When};
+use thalweg::step::batch::Policy;
 use thalweg::update::plan::{Plan, Task};
 use thalweg::update::tensor::{Narrow, Tensor};
 
@@ -62,7 +63,7 @@ pub fn apply(
     let step = whole(step, "step", 1)?;
     let scale = real("scale", scale)?;
     let scale = Hyperparameter::Scale.check(scale, Kind::F64).map_err(Refusal::from)?;
-    let policy = Policy::named(&text("nonfinite", nonfinite)?)?;
+    let policy = policy_named(&text("nonfinite", nonfinite)?)?;
     let threads = match threads {
         None => num_threads().0,
         Some(given) => number_of_threads(given, "threads")?,

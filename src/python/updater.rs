@@ -17,17 +17,17 @@ use crate::interpreter::exit::Presence;
 use crate::model::Model;
 use crate::model::counters::Counts;
 use crate::model::form::DescribedPart;
-use crate::model::options::{Options, Policy, rule_named};
+use crate::model::options::{Options, policy_named, rule_named};
 use crate::model::snapshot::Snapshot;
 use crate::model::tree::Leaves;
 use crate::restore::{Attached, check_attached, restore};
-use crate::step::batch::Clip;
 use crate::step::guarded::{Guarded, model_in};
 use crate::step::keywords::{clip_argument, partial_argument, scale_argument, stats_argument};
 use crate::step::report::StepReport;
 use crate::step::take::{Request, step};
 use thalweg::machine::team;
 use thalweg::rule::Choice;
+use thalweg::step::batch::Clip;
 
 /// An object that loads saved state together with another: the object, its counters, its state.
 type AttachedObject<'py> = (Bound<'py, Updater>, Counts, Bound<'py, PyDict>);
@@ -62,7 +62,7 @@ impl Updater {
         let rule = rule_named(rule)?;
         let is_chosen = |choice: &Choice| choices.get(choice.name()).copied().unwrap_or(false);
         let chosen = rule.choices.iter().copied().filter(is_chosen).collect();
-        let options = Options::new(rule, chosen, Policy::named(nonfinite)?);
+        let options = Options::new(rule, chosen, policy_named(nonfinite)?);
         let (model, leaves) = Model::new(params, options, |name| bits.contains(name))?;
         self.guarded.put(Some(model))?;
         self.guarded.counters.set(Counts::default());

@@ -5,10 +5,10 @@
 use numpy::PyUntypedArray;
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyTuple};
+use thalweg::step::kept::Kept;
 
 use crate::array::checks::{gradient_of, parameter_of, state_of};
 use crate::array::foreign::as_array;
-use crate::array::history::Kept;
 use crate::array::memory::Memory;
 use crate::array::occupant::Occupant;
 use crate::array::overlap::{first_file_overlap, first_overlap};
@@ -379,7 +379,7 @@ fn history_of<'a, 'py>(
     let (array, storage) = beside(object, &what, wanted)?;
     let memory = Memory::of(array);
     // SAFETY: the caller of the function keeps the array and does not resize it.
-    match unsafe { Kept::of(&memory, storage) } {
+    match unsafe { memory.history(storage) } {
         Some(kept) => Ok((array, kept)),
         None => Err(wanted(kind_of(storage, memory.shape))),
     }

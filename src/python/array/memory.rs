@@ -7,6 +7,8 @@ use pyo3::prelude::*;
 
 use thalweg::array::prefetch;
 use thalweg::array::storage::Storage;
+use thalweg::rule::HISTORY;
+use thalweg::step::kept::Kept;
 
 /// An array's memory, read from its struct.
 #[derive(Clone, Copy, Debug)]
@@ -63,6 +65,22 @@ impl<'a> Memory<'a> {
                 Err(other) => return Some(other.into_inner()),
             }
         }
+    }
+
+    /// The place of a parameter's history, if an array of this storage is one.
+    ///
+    /// # Safety
+    ///
+    /// The array lives, and is not resized, until the last use of the result.
+    pub unsafe fn history(&self, storage: Storage) -> Option<Kept> {
+        let numbers = self.address.cast::<[f64; HISTORY]>();
+        let fits = storage == Storage::F64
+            && *self.shape == [HISTORY]
+            && self.c_contiguous()
+            && self.address.addr().is_multiple_of(8);
+        // SAFETY: the array has that many numbers of that size, as was just checked; it lives by the
+        // caller's promise.
+        fits.then(|| unsafe { Kept::at(numbers) })
     }
 
     /// Whether the array owns its memory.

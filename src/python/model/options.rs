@@ -5,30 +5,22 @@ use std::sync::Arc;
 use thalweg::array::storage::Storage;
 use thalweg::error::Quoted;
 use thalweg::rule::{Choice, Content, Format, Numbers, Rule, StateSpec, When, rules};
+use thalweg::step::batch::Policy;
 
 use crate::interpreter::errors::{Outcome, Refusal};
 use crate::model::wording::Wording;
 use crate::values::hyper::Class;
 
-/// The response to gradients that are NaN, infinite or too large.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Policy {
-    Raise,
-    Skip,
-    Ignore,
-}
-
-impl Policy {
-    pub fn named(name: &str) -> Outcome<Self> {
-        match name {
-            "raise" => Ok(Policy::Raise),
-            "skip" => Ok(Policy::Skip),
-            "ignore" => Ok(Policy::Ignore),
-            _ => Err(Refusal::Value(format!(
-                "nonfinite must be 'raise', 'skip' or 'ignore', got {}",
-                Quoted(name)
-            ))),
-        }
+/// The policy with a name.
+pub fn policy_named(name: &str) -> Outcome<Policy> {
+    match name {
+        "raise" => Ok(Policy::Raise),
+        "skip" => Ok(Policy::Skip),
+        "ignore" => Ok(Policy::Ignore),
+        _ => Err(Refusal::Value(format!(
+            "nonfinite must be 'raise', 'skip' or 'ignore', got {}",
+            Quoted(name)
+        ))),
     }
 }
 

@@ -14,11 +14,12 @@ use thalweg::error::{Error, Quoted};
 use thalweg::number::element::Kind;
 use thalweg::read::norm;
 use thalweg::rule::Numbers;
+use thalweg::step::batch::{Clip, Setting, UpdateKey};
+use thalweg::step::kept::Kept;
 use thalweg::update::tensor::{Narrow, Tensor};
 
 use crate::array::checks::{gradient_of, same};
 use crate::array::files::Place;
-use crate::array::history::Kept;
 use crate::array::memory::Memory;
 use crate::array::occupant::Occupant;
 use crate::array::rows::{check_has_rows, check_indices, check_values};
@@ -27,7 +28,6 @@ use crate::model::Model;
 use crate::model::gradients::Given;
 use crate::model::leaf::{Active, Leaf};
 use crate::step::ahead::Ahead;
-use crate::step::batch::{Clip, Setting, UpdateKey};
 use crate::step::release::Release;
 use crate::step::rows;
 use crate::step::workspace::Workspace;
@@ -125,7 +125,7 @@ pub fn history_of(py: Python<'_>, active: &Active) -> Option<Kept> {
     let history = active.history()?;
     // SAFETY: the optimizer keeps the array alive until the work is cleared. The caller guarantees
     // that no other thread resizes it meanwhile.
-    unsafe { Kept::of(&Memory::of(history.array.bind(py)), history.storage) }
+    unsafe { Memory::of(history.array.bind(py)).history(history.storage) }
 }
 
 /// The refusal of coefficients, which names the leaf if its history is refused.

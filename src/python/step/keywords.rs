@@ -1,9 +1,9 @@
 //! The keyword arguments of a step, checked.
 
 use pyo3::prelude::*;
+use thalweg::step::batch::Clip;
 
 use crate::interpreter::errors::{Outcome, Refusal};
-use crate::step::batch::Clip;
 use crate::values::hyper::{flag, real};
 use thalweg::error::Number;
 

@@ -2,7 +2,6 @@
 
 pub mod ahead;
 pub mod averaged;
-pub mod batch;
 pub mod bind;
 pub mod collect;
 pub mod guarded;

@@ -7,11 +7,10 @@ use pyo3::prelude::*;
 use thalweg::number::element::Kind;
 use thalweg::number::float_mode::in_default_mode;
 use thalweg::rule::Hyperparameter;
+use thalweg::step::batch::{Clip, Policy};
 
 use crate::interpreter::errors::{Outcome, Refusal};
 use crate::model::Open;
-use crate::model::options::Policy;
-use crate::step::batch::Clip;
 use crate::step::collect::collect_some;
 use crate::step::guarded::Guarded;
 use crate::step::report::StepReport;

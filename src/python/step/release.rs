@@ -6,12 +6,12 @@ use numpy::PyUntypedArray;
 use pyo3::prelude::*;
 use thalweg::array::storage::Storage;
 use thalweg::machine::pages::Span;
+use thalweg::step::batch::Batch;
 
 use crate::array::files::Maps;
 use crate::array::memory::Memory;
 use crate::model::Model;
 use crate::model::leaf::Active;
-use crate::step::batch::Batch;
 
 /// Registers pages for release with a batch, if the optimizer's record asks for it.
 pub struct Release {

@@ -6,16 +6,16 @@
 use pyo3::prelude::*;
 use thalweg::array::pointer::{ARRAYS, Pointer};
 use thalweg::error::Quoted;
+use thalweg::step::batch::{Batch, Setting, UpdateKey};
+use thalweg::step::kept::Kept;
+use thalweg::step::row_counts::RowCounts;
 use thalweg::update::tensor::Narrow;
 
 use crate::array::gathered::{RowGradient, Sums};
-use crate::array::history::Kept;
 use crate::array::memory::Memory;
-use crate::array::row_counts::RowCounts;
-use crate::interpreter::errors::Outcome;
+use crate::interpreter::errors::{Outcome, Refusal};
 use crate::model::leaf::{Active, Leaf};
 use crate::model::rows::check_alone;
-use crate::step::batch::{Batch, Setting, UpdateKey};
 use crate::values::hyper::RowsMeaning;
 
 /// A leaf with its arrays, checked in this step.
@@ -54,12 +54,21 @@ pub fn push(
     };
     let what = || format!("row_steps of {}", Quoted(&leaf.name));
     let counted = (gradient.rows.clone(), gradient.count());
-    // SAFETY: as above; the optimizer keeps the array alive, and the rows are those of the parameter.
-    let counts = active.row_steps().map(|array| unsafe { RowCounts::of(py, array, counted, what) });
+    let counts = active.row_steps().map(|array| {
+        let address = array.recheck(py, "", what)?.address;
+        // SAFETY: as above; the optimizer keeps the array alive, and the rows are those of the
+        // parameter.
+        Outcome::Ok(unsafe { RowCounts::new(address, array.strides[0], counted.0, counted.1) })
+    });
     let counts = counts.transpose()?;
     let groups = match &counts {
         None => vec![(leaf.step, None)],
-        Some(counts) => counts.groups(leaf.step, what)?,
+        Some(counts) => counts.groups(leaf.step).map_err(|(count, row)| {
+            let what = what();
+            Refusal::Value(format!(
+                "{what} must be at least 0, got {count} in row {row}; set it to 0"
+            ))
+        })?,
     };
     if gradient.rows.is_some() || groups.len() > 1 {
         check_alone(&leaf.name, &active.p.shape, &active.form)?;

@@ -9,14 +9,13 @@ use std::sync::atomic::Ordering;
 use numpy::PyUntypedArray;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
+use thalweg::step::batch::{Clip, Policy, Setting};
 
 use crate::array::counts::ShownCounts;
 use crate::interpreter::errors::{Outcome, Refusal};
 use crate::model::Model;
 use crate::model::counters::Counters;
-use crate::model::options::Policy;
 use crate::model::record::Record;
-use crate::step::batch::{Clip, Setting};
 use crate::step::bind::bind;
 use crate::step::collect::collect;
 use crate::step::report::{StepReport, TensorStats};

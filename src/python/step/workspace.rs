@@ -1,9 +1,10 @@
 //! The buffers of a step, reused between steps.
 
+use thalweg::step::batch::Batch;
+
 use crate::array::files::Place;
 use crate::array::gathered::Sums;
 use crate::model::gradients::Given;
-use crate::step::batch::Batch;
 
 /// The buffers of a step, reused between steps.
 #[derive(Debug, Default)]

@@ -1,20 +1,19 @@
-//! The work of a step after all checks. It knows nothing of Python, so any thread can run it.
+//! The work of a step after all checks, which any thread can run.
 
 use std::collections::HashMap;
 use std::ops::Range;
 
-use crate::array::history::Kept;
-use crate::array::row_counts::RowCounts;
-use crate::model::options::Policy;
-use thalweg::error::Error;
-use thalweg::machine::levels::Level;
-use thalweg::machine::pages::Span;
-use thalweg::number::element::Kind;
-use thalweg::read::norm::{self, ReadPass};
-use thalweg::rule::{HISTORY, History, Intake, Measure, Numbers, Update};
-use thalweg::update::plan::{Plan, Task};
-use thalweg::update::statistics::Norms;
-use thalweg::update::tensor::Tensor;
+use crate::error::Error;
+use crate::machine::levels::Level;
+use crate::machine::pages::Span;
+use crate::number::element::Kind;
+use crate::read::norm::{self, ReadPass};
+use crate::rule::{HISTORY, History, Intake, Measure, Numbers, Update};
+use crate::step::kept::Kept;
+use crate::step::row_counts::RowCounts;
+use crate::update::plan::{Plan, Task};
+use crate::update::statistics::Norms;
+use crate::update::tensor::Tensor;
 
 /// Number of recent keys that are searched one by one, the last first; neighbours mostly have the
 /// same key.
@@ -49,8 +48,11 @@ pub struct Batch {
 /// Everything that the coefficients of a tensor depend on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct UpdateKey {
+    /// Position of its numbers.
     pub class: usize,
+    /// Number of its update, from 1.
     pub step: u64,
+    /// The type in which the rule computes.
     pub kind: Kind,
     /// Position of the tensor, if each tensor has coefficients of its own: it is clipped by its own
     /// norm, or measured.
@@ -70,9 +72,22 @@ impl UpdateKey {
     }
 }
 
+/// The response to gradients that are NaN, infinite or too large.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Policy {
+    /// An error that names them; nothing is written.
+    #[default]
+    Raise,
+    /// Nothing is written.
+    Skip,
+    /// The update, with what follows from them.
+    Ignore,
+}
+
 /// The limit on gradients.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Clip {
+    /// None.
     No,
     /// Norm of all gradients together.
     Norm(f64),
@@ -85,18 +100,26 @@ pub enum Clip {
 /// The settings for running a batch.
 #[derive(Clone, Copy, Debug)]
 pub struct Setting {
+    /// The CPU level.
     pub level: Level,
+    /// The most threads.
     pub threads: usize,
+    /// The response to gradients that a rule cannot take.
     pub policy: Policy,
+    /// The limit on gradients.
     pub clip: Clip,
+    /// A factor on the gradients.
     pub scale: f64,
     /// Whether the update computes norms in its pass.
     pub measured: bool,
 }
 
 /// The result of [`Batch::read`].
+#[derive(Debug)]
 pub struct Done {
+    /// The norm of all gradients with their scale, if they were read.
     pub grad_norm: Option<f64>,
+    /// The factor that the limit puts on the gradients; the smallest, if tensors have their own.
     pub clip: f64,
     /// Leaves with refused gradients, and their numbers of refused elements. If there are any,
     /// nothing is written.

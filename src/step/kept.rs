@@ -4,40 +4,34 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use thalweg::array::storage::Storage;
-use thalweg::rule::{HISTORY, History};
-
-use crate::array::memory::Memory;
+use crate::rule::{HISTORY, History};
 
 /// The numbers of such an array, as bits.
 #[derive(Clone, Copy, Debug)]
 pub struct Kept(&'static [AtomicU64; HISTORY]);
 
 impl Kept {
-    /// The history in a writable array of this storage, if that is its place.
+    /// The history at an address.
     ///
     /// # Safety
     ///
-    /// The array lives, and is not resized, until the last use of the result.
-    pub unsafe fn of(memory: &Memory<'_>, storage: Storage) -> Option<Self> {
-        let numbers = memory.address.cast::<[AtomicU64; HISTORY]>();
-        let fits = storage == Storage::F64
-            && *memory.shape == [HISTORY]
-            && memory.c_contiguous()
-            && numbers.is_aligned();
-        // SAFETY: the array has that many numbers of that size, as was just checked; it lives by the
-        // caller's promise.
-        fits.then(|| Kept(unsafe { &*numbers }))
+    /// The numbers are aligned to 8 bytes, and live, until the last use of the result.
+    pub unsafe fn at(numbers: *mut [f64; HISTORY]) -> Self {
+        // SAFETY: the caller's promise; an atomic integer has the size and alignment of a float64.
+        Kept(unsafe { &*numbers.cast() })
     }
 
+    /// Their bits.
     pub fn bits(&self) -> [u64; HISTORY] {
         self.0.each_ref().map(|number| number.load(Ordering::Relaxed))
     }
 
+    /// The numbers.
     pub fn get(&self) -> History {
         self.bits().map(f64::from_bits)
     }
 
+    /// Overwrites the numbers.
     pub fn set(&self, history: History) {
         for (place, number) in self.0.iter().zip(history) {
             place.store(number.to_bits(), Ordering::Relaxed);

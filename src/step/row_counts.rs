@@ -2,14 +2,10 @@
 
 #![allow(unsafe_code)] // reads and writes a checked array by address
 
-use pyo3::prelude::*;
-use thalweg::array::layout::Rows;
-
-use crate::array::checks::Checked;
-use crate::interpreter::errors::{Outcome, Refusal};
+use crate::array::layout::Rows;
 
 /// Positions among rows; `None` for all.
-type Positions = Option<Vec<usize>>;
+pub type Positions = Option<Vec<usize>>;
 
 /// The numbers of updates of some rows of a parameter.
 #[derive(Debug)]
@@ -25,21 +21,15 @@ pub struct RowCounts {
 unsafe impl Send for RowCounts {}
 
 impl RowCounts {
-    /// The numbers of `len` rows in an array with one for each row of the parameter, if it is
-    /// unchanged since the last check.
+    /// The numbers of `len` rows, in an array at this address that has one for each row of the
+    /// parameter, `stride` bytes apart.
     ///
     /// # Safety
     ///
     /// The parameter has these rows. While this is in use, the array lives, and nothing else resizes
     /// or writes it.
-    pub unsafe fn of(
-        py: Python<'_>,
-        array: &Checked,
-        (rows, len): (Rows, usize),
-        what: impl Fn() -> String,
-    ) -> Outcome<Self> {
-        let address = array.recheck(py, "", what)?.address;
-        Ok(RowCounts { address, stride: array.strides[0], rows, len })
+    pub unsafe fn new(address: *mut u8, stride: isize, rows: Rows, len: usize) -> Self {
+        RowCounts { address, stride, rows, len }
     }
 
     /// The row at a position, and the address of its number.
@@ -50,18 +40,17 @@ impl RowCounts {
 
     /// The positions of rows with the same number, by that number. Without rows there is one group,
     /// of the number `none`.
-    pub fn groups(&self, none: u64, what: impl Fn() -> String) -> Outcome<Vec<(u64, Positions)>> {
+    ///
+    /// # Errors
+    ///
+    /// A number below 0, and its row.
+    pub fn groups(&self, none: u64) -> Result<Vec<(u64, Positions)>, (i64, usize)> {
         let mut counts = Vec::with_capacity(self.len);
         for position in 0..self.len {
             let (row, address) = self.at(position);
-            // SAFETY: the promise of `of`.
+            // SAFETY: the promise of `new`.
             let count = unsafe { address.read_unaligned() };
-            let count = u64::try_from(count).map_err(|_| {
-                Refusal::Value(format!(
-                    "{} must be at least 0, got {count} in row {row}; set it to 0",
-                    what()
-                ))
-            })?;
+            let count = u64::try_from(count).map_err(|_| (count, row))?;
             counts.push((count, position));
         }
         counts.sort_unstable();
@@ -79,7 +68,7 @@ impl RowCounts {
     pub fn count(&self) {
         for position in 0..self.len {
             let (_, address) = self.at(position);
-            // SAFETY: the promise of `of`.
+            // SAFETY: the promise of `new`.
             unsafe { address.write_unaligned(address.read_unaligned().wrapping_add(1)) };
         }
     }
