@@ -28,6 +28,7 @@
 //! | [`step`] | a step over many tensors: clipping, refused gradients, measures, updates |
 //! | `views` | arrays of the crate `ndarray`; a feature that is on by default |
 //! | [`checkpoint`] | files of tensors, written completely or not at all |
+//! | [`optimizer`] | an optimizer for Rust programs: state by name, groups, schedules, files |
 //!
 //! Data flows one way: hyperparameters become coefficients, tensors are cut into portions, threads
 //! take portions, and each thread runs the kernel at a CPU level.
@@ -36,6 +37,7 @@
 //! `float_mode` (a control register), `prefetch` (an instruction), `pointer`, `across`, `rows`, `tensor`,
 //! `passes`, `lines`, `narrow`, `apply`, `update::measure`, `norm`, `step::kept`, `step::row_counts` and
 //! `views` (elements of arrays given by address), `step::batch` (a promise that it passes on),
+//! `optimizer::{made, param, state, step}` (slices of the caller, during a step; bytes of numbers),
 //! `plan` (each element goes to one thread), `pool` (pointers to a leaked pool and to its region),
 //! `team` (functions of a loaded library), `cores` (system calls about threads), `fork` (handlers
 //! that the C library calls), `checkpoint::record_locks` (a system call without a function in std)
@@ -44,7 +46,8 @@
 //!
 //! # Examples
 //!
-//! One AdamW update of slices on the calling thread, without allocation:
+//! [`optimizer`] begins with a training loop. The parts below it, for programs that keep state
+//! themselves: one AdamW update of slices on the calling thread, without allocation:
 //!
 //! ```
 //! use thalweg::update::plan::{Plan, Task};
@@ -70,12 +73,18 @@ pub mod checkpoint;
 pub mod error;
 pub mod machine;
 pub mod number;
+pub mod optimizer;
 pub mod read;
 pub mod rule;
 pub mod step;
 pub mod update;
 #[cfg(feature = "ndarray")]
 mod views;
+
+/// The programs of the page are tests.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/embedding.md")]
+struct Page;
 
 pub use error::Error;
 pub use machine::levels::Level;

@@ -175,6 +175,37 @@ impl Format {
         }
     }
 
+    /// Refuses a format that these state arrays of the rule with this name cannot have.
+    ///
+    /// # Errors
+    ///
+    /// What it must be, and why.
+    pub fn check(self, rule: &str, state: &[StateSpec]) -> Result<(), String> {
+        let refusal = |accepted: &str, because: &str| {
+            Err(format!("state must be {accepted}, got '{}': {because}", self.name()))
+        };
+        let keeps = |content| state.iter().any(|spec| spec.content == content);
+        match self {
+            Format::Full => Ok(()),
+            _ if keeps(Content::Maximum) => refusal(
+                "'full' with amsgrad=True",
+                "a running maximum would keep the largest error of a rounded average",
+            ),
+            _ if keeps(Content::Mean) => refusal(
+                "'full' with centered=True",
+                "a difference of two rounded averages would be mostly error",
+            ),
+            _ if keeps(Content::Sum) => {
+                refusal("'full'", "errors of rounding would add up in a sum")
+            }
+            Format::Compact if !keeps(Content::Square) => refusal(
+                "'full' or 'bfloat16'",
+                &format!("{rule} has no average of squares to keep in a byte"),
+            ),
+            Format::Bfloat16 | Format::Compact => Ok(()),
+        }
+    }
+
     /// The storage of a state array of `len` elements; `whole` is the storage that keeps every digit
     /// of the parameter.
     pub fn storage(self, content: Content, whole: Storage, len: usize) -> Storage {

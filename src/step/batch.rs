@@ -167,7 +167,7 @@ impl Batch {
     ///
     /// # Safety
     ///
-    /// As [`Release::push`](thalweg::machine::pages::Release::push), until [`Batch::clear`].
+    /// As [`Release::push`](crate::machine::pages::Release::push), until [`Batch::clear`].
     #[allow(unsafe_code)] // passes the caller's guarantee on
     pub unsafe fn release(&mut self, span: Span, is_gradient: bool) {
         // SAFETY: guaranteed by the caller of this function.

@@ -60,32 +60,7 @@ impl Options {
 
     /// Refuses a format that the rule's state cannot have.
     pub fn check_format(&self, format: Format) -> Outcome<()> {
-        let refusal = |accepted: &str, because: &str| {
-            Err(Refusal::Value(format!(
-                "state must be {accepted}, got '{}': {because}",
-                format.name()
-            )))
-        };
-        let keeps = |content| self.state.iter().any(|spec| spec.content == content);
-        match format {
-            Format::Full => Ok(()),
-            _ if keeps(Content::Maximum) => refusal(
-                "'full' with amsgrad=True",
-                "a running maximum would keep the largest error of a rounded average",
-            ),
-            _ if keeps(Content::Mean) => refusal(
-                "'full' with centered=True",
-                "a difference of two rounded averages would be mostly error",
-            ),
-            _ if keeps(Content::Sum) => {
-                refusal("'full'", "errors of rounding would add up in a sum")
-            }
-            Format::Compact if !keeps(Content::Square) => refusal(
-                "'full' or 'bfloat16'",
-                &format!("{} has no average of squares to keep in a byte", self.rule.name),
-            ),
-            Format::Bfloat16 | Format::Compact => Ok(()),
-        }
+        format.check(self.rule.name, &self.state).map_err(Refusal::Value)
     }
 
     /// Refuses rows that are updated alone, if the rule's state does not begin at zero. `counted` tells

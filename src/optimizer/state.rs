@@ -1,0 +1,135 @@
+//! The state of one parameter, in memory of its own.
+
+#![allow(unsafe_code)] // bytes of words
+
+use crate::array::pointer::{ARRAYS, GRADIENT, LOW, Pointer, STATE};
+use crate::array::storage::{Storage, e5m3};
+use crate::rule::{Content, Format, HISTORY, StateSpec};
+
+/// An array of state.
+#[derive(Clone, Debug)]
+pub(super) struct Array {
+    pub name: &'static str,
+    pub storage: Storage,
+    pub len: usize,
+    /// Words, so that elements of every storage are aligned.
+    words: Vec<u64>,
+}
+
+impl Array {
+    fn zeros(name: &'static str, storage: Storage, len: usize) -> Self {
+        let words = vec![0; (len * storage.size()).div_ceil(size_of::<u64>())];
+        Array { name, storage, len, words }
+    }
+
+    /// Its address; exclusive, because the elements may be written through it.
+    pub fn address(&mut self) -> *mut u8 {
+        self.words.as_mut_ptr().cast()
+    }
+
+    /// The bytes in memory.
+    pub fn bytes(&self) -> &[u8] {
+        // SAFETY: the words have at least that many bytes, and any byte is a u8.
+        unsafe { std::slice::from_raw_parts(self.words.as_ptr().cast(), self.len_in_bytes()) }
+    }
+
+    /// The bytes in memory.
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        let len = self.len_in_bytes();
+        // SAFETY: as above, and the borrow is exclusive; any bytes are a word.
+        unsafe { std::slice::from_raw_parts_mut(self.words.as_mut_ptr().cast(), len) }
+    }
+
+    fn len_in_bytes(&self) -> usize {
+        self.len * self.storage.size()
+    }
+}
+
+/// A parameter that has state.
+#[derive(Clone, Debug)]
+pub(super) struct Leaf {
+    pub name: String,
+    pub storage: Storage,
+    pub shape: Vec<usize>,
+    pub len: usize,
+    /// Position of its groups.
+    pub class: usize,
+    /// Number of its updates.
+    pub step: u64,
+    /// The number of state arrays of the rule; they come first.
+    pub states: usize,
+    pub arrays: Vec<Array>,
+    bases: Option<usize>,
+    low: Option<usize>,
+    history: Option<usize>,
+}
+
+impl Leaf {
+    /// A parameter without an update; `specs` are its state arrays.
+    pub fn new(
+        name: &str,
+        (storage, shape): (Storage, &[usize]),
+        (specs, format): (&[StateSpec], Format),
+        class: usize,
+    ) -> Self {
+        let len = shape.iter().product();
+        let mut arrays: Vec<Array> = specs
+            .iter()
+            .map(|spec| {
+                Array::zeros(spec.name, format.storage(spec.content, storage.whole(), len), len)
+            })
+            .collect();
+        let states = arrays.len();
+        let mut add = |array: Array| {
+            arrays.push(array);
+            arrays.len() - 1
+        };
+        let blocked = specs
+            .iter()
+            .find(|spec| format.storage(spec.content, storage.whole(), len) == Storage::E5M3);
+        let bases = blocked
+            .map(|spec| add(Array::zeros(spec.base, Storage::E5M3, len.div_ceil(e5m3::BLOCK))));
+        let low = (!storage.is_whole()).then(|| add(Array::zeros("low", Storage::Low, len)));
+        let history = specs
+            .iter()
+            .any(|spec| spec.content == Content::Point)
+            .then(|| add(Array::zeros("history", Storage::F64, HISTORY)));
+        let (name, shape) = (name.to_owned(), shape.to_vec());
+        Leaf { name, storage, shape, len, class, step: 0, states, arrays, bases, low, history }
+    }
+
+    /// The pointers of a tensor: `p`, `g`, state, and what a narrow parameter lacks. Unused ones
+    /// are the parameter's.
+    pub fn pointers(&mut self, p: Pointer, g: Pointer) -> [Pointer; ARRAYS] {
+        let mut pointers = [p; ARRAYS];
+        pointers[GRADIENT] = g;
+        for (pointer, array) in pointers[STATE..].iter_mut().zip(&mut self.arrays[..self.states]) {
+            *pointer = Pointer { address: array.address(), storage: array.storage };
+        }
+        if let Some(low) = self.low {
+            pointers[LOW] = Pointer { address: self.arrays[low].address(), storage: Storage::Low };
+        }
+        pointers
+    }
+
+    /// The exponents of blocks; null if there are none.
+    pub fn bases(&mut self) -> *mut u8 {
+        self.bases.map_or(std::ptr::null_mut(), |bases| self.arrays[bases].address())
+    }
+
+    /// Whether the parameter lacks digits that the state has.
+    pub fn is_narrow(&self) -> bool {
+        self.low.is_some()
+    }
+
+    /// The place of its history, if the rule keeps one.
+    pub fn history(&mut self) -> Option<*mut [f64; HISTORY]> {
+        self.history.map(|history| self.arrays[history].address().cast())
+    }
+
+    /// The shape that files give an array.
+    pub fn shape_of(&self, array: &Array) -> Vec<usize> {
+        let is_like = array.len == self.len && array.name != "history";
+        if is_like { self.shape.clone() } else { vec![array.len] }
+    }
+}

@@ -1,0 +1,277 @@
+//! Steps.
+
+#![allow(unsafe_code)] // binds slices and state for the time of a step
+
+use super::error::Error;
+use super::made::{Optimizer, Pending};
+use super::param::Param;
+use super::settings::Settings;
+use super::state::Leaf;
+use crate::array::layout::Order;
+use crate::array::pointer::{ARRAYS, GRADIENT, PARAMETER, Pointer};
+use crate::array::storage::Storage;
+use crate::machine::fork;
+use crate::machine::levels::Level;
+use crate::machine::threads::{num_threads, useful_threads};
+use crate::number::element::Kind;
+use crate::number::float_mode::in_default_mode;
+use crate::read::norm;
+use crate::rule::Hyperparameter;
+use crate::step::batch::{Clip, Policy, Setting, UpdateKey};
+use crate::step::kept::Kept;
+use crate::update::tensor::{Narrow, Tensor};
+
+/// The options of a step.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Step {
+    /// A factor on the gradients, above 0.
+    pub scale: f64,
+    /// Limit on the norm of all gradients together.
+    pub max_norm: Option<f64>,
+    /// Limit on the magnitude of each element of the gradients.
+    pub max_value: Option<f64>,
+    /// The most threads; by default as [`num_threads`] says. With 1, all work is on the calling
+    /// thread.
+    pub threads: Option<usize>,
+}
+
+impl Default for Step {
+    fn default() -> Self {
+        Step { scale: 1.0, max_norm: None, max_value: None, threads: None }
+    }
+}
+
+/// The result of a step.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Report {
+    /// Number of steps taken.
+    pub step: u64,
+    /// The norm of all gradients with their scale, before clipping; `None` if they were not read.
+    pub grad_norm: Option<f64>,
+    /// The factor of clipping by norm.
+    pub clip: f64,
+    /// Whether the step was skipped, because of gradients that are not finite.
+    pub skipped: bool,
+    /// The parameters with such gradients, and the number of elements of each.
+    pub nonfinite: Vec<(String, u64)>,
+}
+
+impl<R: Settings> Optimizer<R> {
+    /// Takes one step: updates each of the parameters, which have names and gradients. Those that
+    /// are not given stay as they are, with their state.
+    ///
+    /// Allocates nothing after the first step, if parameters, gradients and state have one type.
+    ///
+    /// # Errors
+    ///
+    /// For hyperparameters out of range, gradients that a rule cannot take, a name that occurs
+    /// twice, and parameters of another length or type than before. Nothing has changed then.
+    pub fn step<'a, P: Into<Param<'a>>>(
+        &mut self,
+        params: impl IntoIterator<Item = P>,
+        how: Step,
+    ) -> Result<Report, Error> {
+        let known = self.leaves.len();
+        let done = self.take(params, how);
+        // The borrows of the parameters end here.
+        self.pending.clear();
+        self.batch.clear();
+        if done.is_err() {
+            for leaf in self.leaves.drain(known..) {
+                self.places.remove(&leaf.name);
+            }
+        }
+        done
+    }
+
+    fn take<'a, P: Into<Param<'a>>>(
+        &mut self,
+        params: impl IntoIterator<Item = P>,
+        how: Step,
+    ) -> Result<Report, Error> {
+        let step = self.step_count + 1;
+        Hyperparameter::Scale.check(how.scale, Kind::F64)?;
+        let clip = clip_of(&how)?;
+        for param in params {
+            self.find(&param.into(), step)?;
+        }
+        let leaves = &self.leaves;
+        self.pending.sort_unstable_by(|a, b| leaves[a.leaf].name.cmp(&leaves[b.leaf].name));
+        if let Some(pair) = self.pending.windows(2).find(|pair| pair[0].leaf == pair[1].leaf) {
+            let name = leaves[pair[0].leaf].name.clone();
+            return Err(Error::Param { name, what: "it occurs twice in one step".to_owned() });
+        }
+        self.resolve(step)?;
+        let mut setting = Setting {
+            level: Level::current(),
+            threads: how.threads.unwrap_or_else(|| num_threads().0),
+            policy: self.policy,
+            clip,
+            scale: how.scale,
+            measured: false,
+        };
+        in_default_mode(|| {
+            self.bind(&setting)?;
+            setting.threads = useful_threads(self.batch.elements(), setting.threads);
+            fork::whole(|| self.run(step, &setting))
+        })
+    }
+
+    /// Finds the state of a parameter, or makes it, and checks that the parameter fits.
+    fn find(&mut self, param: &Param<'_>, step: u64) -> Result<(), Error> {
+        let (storage, len) = (param.p.pointer.storage, param.p.len);
+        let refusal = |what: String| Err(Error::Param { name: param.name.to_owned(), what });
+        if param.g.len != len {
+            return refusal(format!("the gradient must have {len} elements, got {}", param.g.len));
+        }
+        let own = [len];
+        let shape = param.shape.unwrap_or(&own);
+        if shape.iter().product::<usize>() != len {
+            return refusal(format!("{len} elements do not have the shape {shape:?}"));
+        }
+        let leaf = match self.places.get(param.name) {
+            Some(leaf) => *leaf,
+            None => self.add(param.name, (storage, shape), step)?,
+        };
+        let before = &self.leaves[leaf];
+        if (before.storage, before.len) != (storage, len) {
+            return refusal(format!(
+                "the parameter must have {} elements of {} as before, got {len} of {}",
+                before.len,
+                before.storage.numpy(),
+                storage.numpy()
+            ));
+        }
+        self.pending.push(Pending { leaf, p: param.p.pointer, g: param.g.pointer });
+        Ok(())
+    }
+
+    /// Adds a parameter, with zeros for its state.
+    fn add(&mut self, name: &str, form: (Storage, &[usize]), step: u64) -> Result<usize, Error> {
+        let leaf = self.made(name, form, step)?;
+        self.leaves.push(leaf);
+        let place = self.leaves.len() - 1;
+        self.places.insert(name.to_owned(), place);
+        Ok(place)
+    }
+
+    /// Resolves the numbers of every class that is used.
+    fn resolve(&mut self, step: u64) -> Result<(), Error> {
+        self.numbers.clear();
+        for class in 0..self.classes.len() {
+            let numbers = self.at(class, step)?;
+            self.numbers.push(numbers);
+        }
+        Ok(())
+    }
+
+    /// Binds the parameters of the step with their state.
+    fn bind(&mut self, setting: &Setting) -> Result<(), Error> {
+        let measures = self.numbers.iter().any(|numbers| numbers.measures().next().is_some());
+        for (position, Pending { leaf: at, p, g }) in self.pending.iter().enumerate() {
+            let leaf = &mut self.leaves[*at];
+            let kind = p.storage.element();
+            // SAFETY: the memory of the leaf is aligned, and lives until the batch is cleared.
+            let kept = leaf.history().map(|history| unsafe { Kept::at(history) });
+            let key = UpdateKey {
+                class: leaf.class,
+                step: leaf.step + 1,
+                kind,
+                tensor: measures.then_some(position),
+                history: kept.map_or_else(Default::default, |kept| kept.bits()),
+            };
+            let update = self.batch.coefficients(key, &self.numbers, setting.intake());
+            let update = update.map_err(|error| named(leaf, error))?;
+            let pointers = leaf.pointers(*p, *g);
+            // SAFETY: the caller of `step` has exclusive borrows of the parameters and shared ones of
+            // the gradients, all of them slices, until the batch is cleared; no parameter occurs
+            // twice; and the state is the leaf's own.
+            let (tensor, read) = unsafe { bound(leaf, pointers) };
+            self.batch.push(*at, (tensor, kept), update, setting.reads().then_some(read));
+        }
+        Ok(())
+    }
+
+    /// Reads, updates and counts.
+    fn run(&mut self, step: u64, setting: &Setting) -> Result<Report, Error> {
+        let done = self.batch.read(&self.numbers, setting)?;
+        let refused = done.refused.into_iter().map(|(leaf, n)| (self.leaves[leaf].name.clone(), n));
+        let nonfinite: Vec<(String, u64)> = refused.collect();
+        let skipped = !nonfinite.is_empty();
+        if skipped && self.policy == Policy::Raise {
+            return Err(Error::NonFinite { counts: nonfinite, step });
+        }
+        if skipped {
+            self.skips.total += 1;
+            self.skips.consecutive += 1;
+        } else {
+            self.batch.update(&self.numbers, setting)?;
+            self.batch.note_histories();
+            for leaf in self.batch.leaves() {
+                self.leaves[*leaf].step += 1;
+            }
+            self.skips.consecutive = 0;
+            self.step_count = step;
+        }
+        let (grad_norm, clip) = (done.grad_norm, done.clip);
+        Ok(Report { step: self.step_count, grad_norm, clip, skipped, nonfinite })
+    }
+}
+
+/// The limit that a step asks for.
+fn clip_of(how: &Step) -> Result<Clip, Error> {
+    let limit = |name: &'static str, value: f64| match value > 0.0 {
+        true => Ok(value),
+        false => {
+            let allowed = "greater than 0".to_owned();
+            Err(crate::Error::Hyperparameter { name, value, allowed })
+        }
+    };
+    match (how.max_norm, how.max_value) {
+        (None, None) => Ok(Clip::No),
+        (Some(max_norm), None) => Ok(Clip::Norm(limit("max_norm", max_norm)?)),
+        (None, Some(max_value)) => Ok(Clip::Value(limit("max_value", max_value)?)),
+        (Some(_), Some(_)) => {
+            Err(Error::Content("a step has one limit: max_norm or max_value".to_owned()))
+        }
+    }
+}
+
+/// The reason, of this parameter.
+fn named(leaf: &Leaf, error: crate::Error) -> Error {
+    Error::Core { name: Some(leaf.name.clone()), error }
+}
+
+/// The tensor of a parameter with these arrays, and its gradient.
+///
+/// # Safety
+///
+/// As [`Tensor::narrow`] for slices with the leaf's number of elements; for `'static`, which must
+/// not outlive them.
+unsafe fn bound(
+    leaf: &mut Leaf,
+    pointers: [Pointer; ARRAYS],
+) -> (Tensor<'static>, norm::Input<'static>) {
+    let (len, states, kind) = (leaf.len, leaf.states, pointers[PARAMETER].storage.element());
+    let plain = Storage::from(kind);
+    let used = &pointers[..GRADIENT + 1 + states];
+    // SAFETY: the caller's promise.
+    unsafe {
+        let gradient = pointers[GRADIENT];
+        let read = match gradient.storage == plain {
+            true => norm::Input::dense(len, gradient),
+            false => norm::Input::new(&[len], gradient, &[gradient.storage.size() as isize], kind),
+        };
+        if used.iter().all(|pointer| pointer.storage == plain) {
+            return (Tensor::dense(len, pointers, states, Order::Logical), read);
+        }
+        let strides = pointers.map(|pointer| [pointer.storage.size() as isize]);
+        let strides = strides.each_ref().map(|stride| &stride[..]);
+        let narrow = Narrow {
+            step: leaf.step + 1,
+            bases: leaf.bases(),
+            low_of: leaf.is_narrow().then_some(PARAMETER),
+        };
+        (Tensor::narrow(&[len], pointers, strides, states, Order::Logical, narrow), read)
+    }
+}

@@ -1,0 +1,342 @@
+//! The optimizer for Rust programs: the formula of the core, all or nothing, the files of Python.
+#![allow(missing_docs, unsafe_code, clippy::unwrap_used, clippy::panic)] // an allocator that counts
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use thalweg::number::element::Kind;
+use thalweg::optimizer::{
+    AdaBelief, Adagrad, Adam, AdamW, Error, Format, Lion, Live, NAdamW, Optimizer, Param, Policy,
+    RAdamW, RMSprop, SGD, SGDW, ScheduleFreeAdamW, Settings, Step, Values,
+};
+use thalweg::rule::{Numbers, Update};
+
+/// Counts allocations of the thread that asks.
+struct Counting;
+
+static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
+thread_local! {
+    static COUNTS: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+}
+
+// SAFETY: as the allocator of the system, to which it passes all calls.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        if COUNTS.try_with(std::cell::Cell::get).unwrap_or(false) {
+            ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        }
+        // SAFETY: the promise of the caller.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, address: *mut u8, layout: Layout) {
+        // SAFETY: the promise of the caller.
+        unsafe { System.dealloc(address, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+fn numbers(seed: u64, len: usize) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 40) as f32 / (1 << 23) as f32 - 1.0
+    };
+    (0..len).map(|_| next()).collect()
+}
+
+fn file(name: &str) -> PathBuf {
+    std::env::temp_dir()
+        .join(format!("thalweg-optimizer-{}-{name}.safetensors", std::process::id()))
+}
+
+/// The update of one element by the core, for the settings of a step.
+fn update(numbers: impl Into<Numbers>, step: u64) -> Update {
+    numbers.into().at_step(Kind::F32, step, 1.0).unwrap()
+}
+
+#[test]
+fn steps_are_those_of_the_core_with_groups_and_schedules() {
+    let (mut w, mut b) = (numbers(1, 100), numbers(2, 7));
+    let (mut ew, mut eb) = (w.clone(), b.clone());
+    let mut state = [vec![[0.0; 2]; 100], vec![[0.0; 2]; 7]];
+    let mut opt = AdamW { lr: 0.1, weight_decay: 0.5, ..AdamW::default() }
+        .optimizer()
+        .group("b", |b| b.weight_decay = 0.0)
+        .schedule("*", |all, step| all.lr /= step as f64);
+    for step in 1..=5 {
+        let (gw, gb) = (numbers(10 + step, 100), numbers(20 + step, 7));
+        // In any order.
+        let grads = [("w", &mut w[..], &gw[..]), ("b", &mut b[..], &gb[..])];
+        let report = opt.step(grads, Step::default()).unwrap();
+        assert_eq!((report.step, report.clip, report.skipped), (step, 1.0, false));
+
+        let core = |weight_decay| {
+            let lr = 0.1 / step as f64;
+            update(thalweg::rule::Adam { lr, weight_decay, ..thalweg::rule::Adam::default() }, step)
+        };
+        let tensors = [(&mut ew, &gw, core(0.5)), (&mut eb, &gb, core(0.0))];
+        for ((p, g, update), state) in tensors.into_iter().zip(&mut state) {
+            let Update::F32(coefficients) = update else { panic!("float32") };
+            for ((p, g), state) in p.iter_mut().zip(g).zip(state) {
+                *p = coefficients.update_one(*p, *g, state);
+            }
+        }
+        assert_eq!((&w, &b), (&ew, &eb), "step {step}");
+    }
+    assert_eq!(opt.names().collect::<Vec<_>>(), ["w", "b"]);
+}
+
+#[test]
+fn an_optimizer_moves_to_another_thread() {
+    let (mut p, g) = (vec![1.0_f32; 3], vec![1.0_f32; 3]);
+    let mut opt = SGD { lr: 0.5, ..SGD::default() }.optimizer().schedule("*", |_, _| {});
+    let p = std::thread::spawn(move || {
+        opt.step([("p", &mut p[..], &g[..])], Step::default()).unwrap();
+        p
+    });
+    assert_eq!(p.join().unwrap(), [0.5; 3]);
+}
+
+#[test]
+fn the_norm_and_its_clip_are_reported() {
+    let (mut p, g) = ([0.0_f32; 4], [3.0_f32, 0.0, 4.0, 0.0]);
+    let mut opt = SGD { lr: 1.0, ..SGD::default() }.optimizer();
+    let how = Step { max_norm: Some(1.0), scale: 2.0, ..Step::default() };
+    let report = opt.step([("p", &mut p[..], &g[..])], how).unwrap();
+    assert_eq!((report.grad_norm, report.clip), (Some(10.0), 0.1));
+    assert!((p[2] + 0.8).abs() < 1e-6);
+    let how = Step { max_value: Some(0.5), ..Step::default() };
+    let before = p;
+    opt.step([("p", &mut p[..], &g[..])], how).unwrap();
+    assert_eq!(p, [before[0] - 0.5, before[1], before[2] - 0.5, before[3]]);
+}
+
+#[test]
+fn what_is_refused_changes_nothing() {
+    let mut opt = AdamW { lr: 0.1, ..AdamW::default() }.optimizer();
+    let (mut p, g) = (vec![1.0_f32; 3], vec![1.0_f32; 3]);
+    opt.step([("p", &mut p[..], &g[..])], Step::default()).unwrap();
+    let (before, text) = (p.clone(), format!("{opt:?}"));
+    let nan = [1.0, f32::NAN, f32::INFINITY];
+    let error = opt.step([("p", &mut p[..], &nan[..])], Step::default()).unwrap_err();
+    match error {
+        Error::NonFinite { counts, step } => {
+            assert_eq!((&counts[..], step), (&[("p".to_owned(), 2)][..], 2))
+        }
+        other => panic!("{other}"),
+    }
+    let mut q = [1.0_f32; 2];
+    let mut wide = [1.0_f64; 3];
+    let refused = [
+        opt.step([("p", &mut q[..], &g[..2])], Step::default()),
+        opt.step([("p", &mut p[..], &g[..2])], Step::default()),
+        opt.step([Param::new("p", &mut wide[..], &g[..])], Step::default()),
+        opt.step([Param::new("q", &mut q[..], &g[..2]).shape(&[2, 2])], Step::default()),
+        opt.step([("q", &mut q[..], &g[..2]), ("q", &mut p[..2], &g[..2])], Step::default()),
+        opt.step([("p", &mut p[..], &g[..])], Step { scale: 0.0, ..Step::default() }),
+        opt.step([("p", &mut p[..], &g[..])], Step { max_norm: Some(0.0), ..Step::default() }),
+        opt.step([("p", &mut p[..], &g[..])], Step { max_norm: Some(f64::NAN), ..Step::default() }),
+    ];
+    for (at, refused) in refused.into_iter().enumerate() {
+        assert!(refused.is_err(), "{at}");
+    }
+    assert_eq!(p, before);
+    assert_eq!(opt.names().collect::<Vec<_>>(), ["p"]);
+    assert_eq!(opt.step_count(), 1);
+    // Buffers for the next step may differ.
+    let of_state = |text: &str| {
+        text.split("leaves:").nth(1).unwrap().split("classes:").next().unwrap().to_owned()
+    };
+    assert_eq!(of_state(&format!("{opt:?}")), of_state(&text));
+}
+
+#[test]
+fn settings_out_of_range_and_changed_choices_are_refused() {
+    let (mut p, g) = (vec![1.0_f32; 3], vec![1.0_f32; 3]);
+    let mut opt = AdamW { beta1: 1.0, ..AdamW::default() }.optimizer();
+    let error = opt.step([("p", &mut p[..], &g[..])], Step::default()).unwrap_err();
+    assert_eq!(error.to_string(), "'p': betas[0] must be at least 0 and less than 1, got 1.0");
+    let mut opt = AdamW::default().optimizer().group("p", |p| p.maximize = true);
+    let error = opt.step([("p", &mut p[..], &g[..])], Step::default()).unwrap_err();
+    assert!(matches!(error, Error::Choice("maximize")));
+    assert_eq!(p, [1.0; 3]);
+    let amsgrad = AdamW { amsgrad: true, ..AdamW::default() }.optimizer();
+    let error = amsgrad.state(Format::Compact).unwrap_err();
+    assert!(error.to_string().starts_with("state must be 'full' with amsgrad=True, got 'compact'"));
+}
+
+#[test]
+fn steps_with_bad_gradients_are_skipped_and_counted() {
+    let mut opt = SGD { lr: 0.1, ..SGD::default() }.optimizer().nonfinite(Policy::Skip);
+    let (mut p, g, nan) = (vec![1.0_f32; 2], vec![1.0_f32; 2], vec![f32::NAN; 2]);
+    for (g, total, consecutive) in [(&nan, 1, 1), (&nan, 2, 2), (&g, 2, 0), (&nan, 3, 1)] {
+        let report = opt.step([("p", &mut p[..], &g[..])], Step::default()).unwrap();
+        assert_eq!(report.skipped, consecutive > 0);
+        assert_eq!(report.nonfinite.len(), usize::from(report.skipped));
+        assert_eq!((opt.skips().total, opt.skips().consecutive), (total, consecutive));
+    }
+    assert_eq!(opt.step_count(), 1);
+}
+
+#[test]
+fn a_step_after_the_first_allocates_nothing() {
+    let mut params: Vec<Vec<f32>> = (0..20).map(|i| numbers(i, 100 + i as usize)).collect();
+    let grads = params.clone();
+    let names: Vec<String> = (0..20).map(|i| format!("layer.{i}.w")).collect();
+    let mut opt = AdamW::default().optimizer().schedule("*", |all, step| all.lr /= step as f64);
+    for step in 0..4 {
+        let tensors = names.iter().zip(&mut params).zip(&grads);
+        let tensors = tensors.map(|((name, p), g)| (&name[..], &mut p[..], &g[..]));
+        let how = Step { max_norm: Some(1.0), threads: Some(1), ..Step::default() };
+        COUNTS.set(step > 0);
+        let report = opt.step(tensors, how);
+        COUNTS.set(false);
+        assert!(report.is_ok());
+    }
+    assert_eq!(ALLOCATIONS.load(Ordering::Relaxed), 0);
+}
+
+/// The checksum that the Python package gives the file of a run; see `test_embedded.py`.
+fn expected(name: &str) -> &'static str {
+    let (_, after) =
+        include_str!("data/embedded.json").split_once(&format!("\"{name}\": \"")).unwrap();
+    &after[..32]
+}
+
+/// Trains, saves in the middle, and goes on from the file: the same bits. The file is that of the
+/// Python package.
+fn resumes<R: Settings>(make: impl Fn() -> Optimizer<R>, name: &str) {
+    let path = file(name);
+    let (mut w, mut b) = (numbers(1, 4_160), numbers(2, 3));
+    let mut opt = make();
+    let train = |opt: &mut Optimizer<R>,
+                 w: &mut Vec<f32>,
+                 b: &mut Vec<f32>,
+                 steps: std::ops::Range<u64>| {
+        for step in steps {
+            let (gw, gb) = (numbers(10 + step, 4_160), numbers(20 + step, 3));
+            let tensors = [
+                Param::new("w", &mut w[..], &gw[..]).shape(&[64, 65]),
+                Param::new("b", &mut b[..], &gb[..]),
+            ];
+            opt.step(tensors, Step { max_norm: Some(30.0), ..Step::default() }).unwrap();
+        }
+    };
+    train(&mut opt, &mut w, &mut b, 0..3);
+    opt.save(&path, [("w", &w[..]), ("b", &b[..])]).unwrap();
+    let bytes = std::fs::read(&path).unwrap();
+    assert_eq!(std::str::from_utf8(&bytes[45..77]).unwrap(), expected(name), "{name}");
+    train(&mut opt, &mut w, &mut b, 3..6);
+
+    let (mut w2, mut b2) = (vec![0.0_f32; 4_160], vec![0.0_f32; 3]);
+    let mut again = make();
+    again.load(&path, [("w", &mut w2[..]), ("b", &mut b2[..])]).unwrap();
+    assert_eq!(again.step_count(), 3);
+    again.save(&path, [("w", &w2[..]), ("b", &b2[..])]).unwrap();
+    assert!(bytes == std::fs::read(&path).unwrap(), "{name}: the file has other bytes");
+    train(&mut again, &mut w2, &mut b2, 3..6);
+    assert_eq!((w, b), (w2, b2), "{name}");
+    std::fs::remove_file(&path).unwrap();
+}
+
+#[test]
+fn runs_resume_from_files_with_the_same_bits() {
+    resumes(|| Adam { l2: 0.1, ..Adam::default() }.optimizer(), "adam");
+    resumes(|| AdamW::default().optimizer().group("b", |b| b.weight_decay = 0.0), "adamw");
+    resumes(|| AdaBelief::default().optimizer(), "adabelief");
+    resumes(
+        || Adagrad { initial_accumulator_value: 0.1, ..Adagrad::default() }.optimizer(),
+        "adagrad",
+    );
+    resumes(|| AdamW { amsgrad: true, ..AdamW::default() }.optimizer(), "amsgrad");
+    resumes(
+        || AdamW { cautious: true, update_rms: 1.0, ..AdamW::default() }.optimizer(),
+        "cautious",
+    );
+    resumes(|| AdamW::default().optimizer().state(Format::Compact).unwrap(), "compact");
+    resumes(|| ScheduleFreeAdamW::default().optimizer(), "free");
+    resumes(|| Lion::default().optimizer().state(Format::Bfloat16).unwrap(), "lion");
+    resumes(|| NAdamW::default().optimizer(), "nadamw");
+    resumes(|| RAdamW::default().optimizer().nonfinite(Policy::Skip), "radamw");
+    resumes(
+        || RMSprop { momentum: 0.9, centered: true, ..RMSprop::default() }.optimizer(),
+        "rmsprop",
+    );
+    resumes(|| SGD { momentum: 0.9, nesterov: true, ..SGD::default() }.optimizer(), "sgd");
+    let sgdw = SGDW { lr: 0.1, independent: true, weight_decay: 0.01, ..SGDW::default() };
+    resumes(|| sgdw.optimizer(), "sgdw");
+}
+
+#[test]
+fn narrow_parameters_keep_every_digit() {
+    // Steps far below the last place of a bfloat16 number add up.
+    let (mut p, g) = (vec![0x3f80_u16; 70], vec![1.0_f32; 70]);
+    let mut whole = vec![1.0_f32; 70];
+    let mut narrow = SGD { lr: 1e-4, ..SGD::default() }.optimizer();
+    let mut wide = SGD { lr: 1e-4, ..SGD::default() }.optimizer();
+    let path = file("narrow");
+    for step in 0..100 {
+        let tensor = Param::new("p", Live::bfloat16(&mut p), &g[..]);
+        narrow.step([tensor], Step::default()).unwrap();
+        wide.step([("p", &mut whole[..], &g[..])], Step::default()).unwrap();
+        if step == 50 {
+            narrow.save(&path, [("p", Values::bfloat16(&p))]).unwrap();
+            narrow = SGD { lr: 1e-4, ..SGD::default() }.optimizer();
+            p.fill(0);
+            narrow.load(&path, [("p", Live::bfloat16(&mut p))]).unwrap();
+        }
+    }
+    let nearest = (whole[0].to_bits() + 0x7fff + (whole[0].to_bits() >> 16 & 1)) >> 16;
+    assert_eq!(u32::from(p[0]), nearest);
+    std::fs::remove_file(&path).unwrap();
+}
+
+#[test]
+fn files_that_do_not_fit_change_nothing() {
+    let path = file("misfit");
+    let (mut p, g) = (vec![1.0_f32; 3], vec![1.0_f32; 3]);
+    let mut opt = AdamW::default().optimizer();
+    opt.step([("p", &mut p[..], &g[..])], Step::default()).unwrap();
+    let fitting = |p: &[f32]| opt.save(&path, [("p", p)]);
+    fitting(&p).unwrap();
+    assert!(opt.save(&path, [("q", &p[..])]).is_err());
+    assert!(opt.save(&path, [("p", &p[..2])]).is_err());
+    assert!(opt.save(&path, [("p", &p[..]), ("p", &p[..])]).is_err());
+    let none: [(&str, &[f32]); 0] = [];
+    assert!(opt.save(&path, none).is_err());
+
+    let mut target = vec![7.0_f32; 3];
+    let mut shorter = [7.0_f32; 2];
+    let mut wide = [7.0_f64; 3];
+    let loads = |error: Result<_, Error>, part: &str| {
+        let text = error.map(|_: thalweg::optimizer::Loaded| ()).unwrap_err().to_string();
+        assert!(text.contains(part), "{text}");
+    };
+    let mut lion = Lion::default().optimizer();
+    loads(
+        lion.load(&path, [("p", &mut target[..])]),
+        "the file is of 'AdamW', the optimizer is Lion",
+    );
+    let mut other = AdamW { maximize: true, ..AdamW::default() }.optimizer();
+    loads(other.load(&path, [("p", &mut target[..])]), "maximize is false in the file, true here");
+    let mut other = AdamW::default().optimizer().state(Format::Bfloat16).unwrap();
+    loads(other.load(&path, [("p", &mut target[..])]), "bytes of F32 in the file");
+    let mut other = AdamW::default().optimizer();
+    loads(other.load(&path, [("q", &mut target[..])]), "'q': the file does not have it");
+    loads(
+        other.load(&path, [("p", &mut shorter[..])]),
+        "12 bytes of F32 in the file, 8 of F32 here",
+    );
+    loads(other.load(&path, [("p", &mut wide[..])]), "24 of F64 here");
+    let none: [(&str, &mut [f32]); 0] = [];
+    loads(other.load(&path, none), "'p': the file has it, and it is not given");
+    loads(other.load(Path::new("/nowhere"), [("p", &mut target[..])]), "nowhere");
+    assert_eq!((target, other.step_count(), other.names().count()), (vec![7.0; 3], 0, 0));
+    std::fs::remove_file(&path).unwrap();
+}
