@@ -93,6 +93,24 @@ fn steps_are_those_of_the_core_with_groups_and_schedules() {
 }
 
 #[test]
+fn a_schedule_that_panics_leaves_no_reference_to_parameters() {
+    let fault = std::sync::atomic::AtomicBool::new(true);
+    let mut opt = SGD { lr: 0.5, ..SGD::default() }.optimizer().schedule("*", move |_, step| {
+        assert!(step == 1 || !fault.swap(false, Ordering::Relaxed), "a fault of the schedule");
+    });
+    let (mut p, g) = (vec![1.0_f32; 3], vec![1.0_f32; 3]);
+    opt.step([("p", &mut p[..], &g[..])], Step::default()).unwrap();
+    let step = std::panic::AssertUnwindSafe(|| {
+        let _ = opt.step([("p", &mut p[..], &g[..])], Step::default());
+    });
+    assert!(std::panic::catch_unwind(step).is_err());
+    // What was left over would be updated.
+    let none: [(&str, &mut [f32], &[f32]); 0] = [];
+    opt.step(none, Step::default()).unwrap();
+    assert_eq!((p, opt.step_count()), (vec![0.5; 3], 2));
+}
+
+#[test]
 fn an_optimizer_moves_to_another_thread() {
     let (mut p, g) = (vec![1.0_f32; 3], vec![1.0_f32; 3]);
     let mut opt = SGD { lr: 0.5, ..SGD::default() }.optimizer().schedule("*", |_, _| {});

@@ -72,16 +72,22 @@ impl<R: Settings> Optimizer<R> {
         how: Step,
     ) -> Result<Report, Error> {
         let known = self.leaves.len();
+        // A panic of the caller's code, such as a schedule, may have left what it borrowed.
+        self.release();
         let done = self.take(params, how);
-        // The borrows of the parameters end here.
-        self.pending.clear();
-        self.batch.clear();
+        self.release();
         if done.is_err() {
             for leaf in self.leaves.drain(known..) {
                 self.places.remove(&leaf.name);
             }
         }
         done
+    }
+
+    /// Drops all references to the parameters of a step.
+    fn release(&mut self) {
+        self.pending.clear();
+        self.batch.clear();
     }
 
     fn take<'a, P: Into<Param<'a>>>(
