@@ -37,7 +37,7 @@
 //! `float_mode` (a control register), `prefetch` (an instruction), `pointer`, `across`, `rows`, `tensor`,
 //! `passes`, `lines`, `narrow`, `apply`, `update::measure`, `norm`, `step::kept`, `step::row_counts` and
 //! `views` (elements of arrays given by address), `step::batch` (a promise that it passes on),
-//! `optimizer::{made, param, state, step}` (slices of the caller, during a step; bytes of numbers),
+//! `optimizer::{held, param, state, step}` (slices of the caller, during a step; bytes of numbers),
 //! `plan` (each element goes to one thread), `pool` (pointers to a leaked pool and to its region),
 //! `team` (functions of a loaded library), `cores` (system calls about threads), `fork` (handlers
 //! that the C library calls), `checkpoint::record_locks` (a system call without a function in std)

@@ -2,9 +2,11 @@
 #![allow(missing_docs, unsafe_code, clippy::unwrap_used, clippy::panic)] // an allocator that counts
 
 use std::alloc::{GlobalAlloc, Layout, System};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use thalweg::checkpoint::NewTensor;
 use thalweg::number::element::Kind;
 use thalweg::optimizer::{
     AdaBelief, Adagrad, Adam, AdamW, Error, Format, Lion, Live, NAdamW, Optimizer, Param, Policy,
@@ -160,6 +162,15 @@ fn what_is_refused_changes_nothing() {
         opt.step([("p", &mut p[..], &g[..])], Step { scale: 0.0, ..Step::default() }),
         opt.step([("p", &mut p[..], &g[..])], Step { max_norm: Some(0.0), ..Step::default() }),
         opt.step([("p", &mut p[..], &g[..])], Step { max_norm: Some(f64::NAN), ..Step::default() }),
+        opt.step(
+            [("p", &mut p[..], &g[..])],
+            Step { max_norm: Some(1.0), max_value: Some(1.0), ..Step::default() },
+        ),
+        opt.step([("p", &mut p[..], &g[..])], Step { threads: Some(0), ..Step::default() }),
+        opt.step(
+            [Param::new("q", &mut q[..], &g[..2]).shape(&[usize::MAX, 2, 1 << 63])],
+            Step::default(),
+        ),
     ];
     for (at, refused) in refused.into_iter().enumerate() {
         assert!(refused.is_err(), "{at}");
@@ -187,6 +198,24 @@ fn settings_out_of_range_and_changed_choices_are_refused() {
     let amsgrad = AdamW { amsgrad: true, ..AdamW::default() }.optimizer();
     let error = amsgrad.state(Format::Compact).unwrap_err();
     assert!(error.to_string().starts_with("state must be 'full' with amsgrad=True, got 'compact'"));
+}
+
+#[test]
+fn momentum_that_begins_later_is_refused() {
+    let late = |sgd: &mut SGD, step| sgd.momentum = if step > 1 { 0.9 } else { 0.0 };
+    let mut opt = SGD { lr: 0.5, ..SGD::default() }.optimizer().schedule("*", late);
+    let (mut p, g) = (vec![1.0_f32; 3], vec![1.0_f32; 3]);
+    opt.step([("p", &mut p[..], &g[..])], Step::default()).unwrap();
+    let error = opt.step([("p", &mut p[..], &g[..])], Step::default()).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "'p': momentum was 0 in its first step, so it has no momentum_buffer; begin above 0"
+    );
+    assert_eq!(p, [0.5; 3]);
+    // A parameter that occurs later begins with momentum.
+    let mut q = vec![1.0_f32; 3];
+    opt.step([("q", &mut q[..], &g[..])], Step::default()).unwrap();
+    assert_eq!(q, [0.5; 3]);
 }
 
 #[test]
@@ -355,6 +384,23 @@ fn files_that_do_not_fit_change_nothing() {
     let none: [(&str, &mut [f32]); 0] = [];
     loads(other.load(&path, none), "'p': the file has it, and it is not given");
     loads(other.load(Path::new("/nowhere"), [("p", &mut target[..])]), "nowhere");
+    let texts = [
+        ("{\"format\":3}", "the file is of a newer version of thalweg"),
+        ("{", "JSON in the checkpoint is malformed"),
+        (
+            "{\"format\":1,\"rule\":\"AdamW\",\"options\":{},\"step_count\":-1}",
+            "a count is not a whole",
+        ),
+    ];
+    for (text, part) in texts {
+        let metadata = BTreeMap::from([("thalweg.optimizer".to_owned(), text.to_owned())]);
+        let tensors: Vec<NewTensor<&[f32]>> = Vec::new();
+        thalweg::checkpoint::save(&path, &metadata, tensors, &mut || Ok(())).unwrap();
+        loads(other.load(&path, [("p", &mut target[..])]), part);
+    }
+    let tensors: Vec<NewTensor<&[f32]>> = Vec::new();
+    thalweg::checkpoint::save(&path, &BTreeMap::new(), tensors, &mut || Ok(())).unwrap();
+    loads(other.load(&path, [("p", &mut target[..])]), "has no optimizer");
     assert_eq!((target, other.step_count(), other.names().count()), (vec![7.0; 3], 0, 0));
     std::fs::remove_file(&path).unwrap();
 }

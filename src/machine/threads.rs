@@ -59,11 +59,18 @@ pub fn num_threads() -> (usize, Source) {
 ///
 /// [`Error::Threads`] for zero and above [`THREADS_MAX`].
 pub fn set_num_threads(n: usize) -> Result<(), Error> {
-    if !(1..=THREADS_MAX).contains(&n) {
-        return Err(refused(n.to_string(), "the number of threads"));
-    }
-    CHOSEN.store(n, Ordering::Relaxed);
+    CHOSEN.store(check_threads(n, "the number of threads")?, Ordering::Relaxed);
     Ok(())
+}
+
+/// Returns a number of threads that is in range; `source` precedes it in messages.
+///
+/// # Errors
+///
+/// [`Error::Threads`] for zero and above [`THREADS_MAX`].
+pub(crate) fn check_threads(n: usize, source: &'static str) -> Result<usize, Error> {
+    let fits = (1..=THREADS_MAX).contains(&n);
+    if fits { Ok(n) } else { Err(refused(n.to_string(), source)) }
 }
 
 /// The number of threads in `THALWEG_NUM_THREADS`, if that is set.

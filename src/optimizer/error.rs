@@ -30,12 +30,21 @@ pub enum Error {
         /// The reason.
         what: String,
     },
+    /// Settings that the rule does not have, or that exclude each other.
+    Settings(String),
     /// A group or schedule changes a choice, which is the same for all parameters.
     Choice(&'static str),
     /// A file cannot be written or read.
     File(checkpoint::Error),
     /// The content of a file does not fit the optimizer.
     Content(String),
+}
+
+impl Error {
+    /// A parameter does not fit.
+    pub(super) fn of(name: &str, what: impl Into<String>) -> Self {
+        Error::Param { name: name.to_owned(), what: what.into() }
+    }
 }
 
 impl fmt::Display for Error {
@@ -54,14 +63,12 @@ impl fmt::Display for Error {
                 )
             }
             Error::Param { name, what } => write!(f, "{}: {what}", Quoted(name)),
-            Error::Choice(name) => {
-                write!(
-                    f,
-                    "{name} is the same for all parameters and steps: set it where the optimizer is made"
-                )
-            }
+            Error::Choice(name) => write!(
+                f,
+                "{name} is the same for all parameters and steps: set it where the optimizer is made"
+            ),
             Error::File(error) => error.fmt(f),
-            Error::Content(what) => f.write_str(what),
+            Error::Settings(what) | Error::Content(what) => f.write_str(what),
         }
     }
 }

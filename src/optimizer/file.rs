@@ -6,10 +6,10 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::error::Error;
+use super::groups::Source;
+use super::held::{Held, Skips};
 use super::json;
-use super::made::{Optimizer, Skips};
 use super::param::{Live, Values};
-use super::settings::Settings;
 use super::state::Leaf;
 use crate::array::storage::Storage;
 use crate::checkpoint::{Checkpoint, NewTensor, SavedTensor, save};
@@ -27,34 +27,25 @@ pub struct Loaded {
     pub ignored: Vec<String>,
 }
 
-impl<R: Settings> Optimizer<R> {
-    /// Saves parameters, state and counts in a file, which the Python package reads. The file is
-    /// written completely or not at all.
-    ///
-    /// The settings of the last step are written as numbers.
-    ///
-    /// # Errors
-    ///
-    /// If a parameter of the optimizer is not given, one is given that it does not have or that does
-    /// not fit, or the file cannot be written.
-    pub fn save<'a, V: Into<Values<'a>>>(
+impl Held {
+    /// Saves the optimizer with its parameters.
+    pub fn save(
         &self,
-        path: impl AsRef<Path>,
-        params: impl IntoIterator<Item = (&'a str, V)>,
+        path: &Path,
+        params: Vec<(&str, Values<'_>)>,
+        source: &dyn Source,
     ) -> Result<(), Error> {
         let mut given: HashMap<&str, Values<'_>> = HashMap::new();
         for (name, values) in params {
-            let values = values.into();
-            let storage = values.pointer.storage;
-            self.fitting(name, (storage, values.len))?;
+            self.check(name, (values.pointer.storage, values.len))?;
             if given.insert(name, values).is_some() {
-                return Err(refusal(name, "it occurs twice"));
+                return Err(Error::of(name, "it occurs twice"));
             }
         }
         let mut tensors = Vec::new();
         for leaf in &self.leaves {
             let Some(values) = given.get(leaf.name.as_str()) else {
-                return Err(refusal(&leaf.name, "the file needs the parameter too"));
+                return Err(Error::of(&leaf.name, "the file needs the parameter too"));
             };
             tensors.push(NewTensor {
                 name: format!("params/{}", leaf.name),
@@ -62,37 +53,33 @@ impl<R: Settings> Optimizer<R> {
                 shape: leaf.shape.clone(),
                 source: values.bytes(),
             });
-            tensors.extend(leaf.arrays.iter().map(|array| NewTensor {
+            tensors.extend(leaf.arrays.iter().enumerate().map(|(position, array)| NewTensor {
                 name: state_name(leaf, array.name),
                 dtype: array.storage.dtype(),
-                shape: leaf.shape_of(array),
+                shape: leaf.shape_of(position),
                 source: array.bytes(),
             }));
         }
-        let metadata = BTreeMap::from([(KEY.to_owned(), self.text()?)]);
-        Ok(save(path.as_ref(), &metadata, tensors, &mut || Ok(()))?)
+        let metadata = BTreeMap::from([(KEY.to_owned(), self.text(source)?)]);
+        Ok(save(path, &metadata, tensors, &mut || Ok(()))?)
     }
 
-    /// Loads parameters, state and counts from a file that [`Optimizer::save`] or the Python package
-    /// wrote. The settings stay those of the optimizer.
-    ///
-    /// # Errors
-    ///
-    /// If the file cannot be read or is damaged, is of another rule or other choices, or has other
-    /// parameters than those given, or their state in another format. Nothing has changed then.
-    pub fn load<'a, V: Into<Live<'a>>>(
+    /// Loads the optimizer and its parameters, or changes nothing.
+    pub fn load(
         &mut self,
-        path: impl AsRef<Path>,
-        params: impl IntoIterator<Item = (&'a str, V)>,
+        path: &Path,
+        params: Vec<(&str, Live<'_>)>,
+        source: &dyn Source,
     ) -> Result<Loaded, Error> {
-        let file = Checkpoint::open(path.as_ref(), &mut || Ok(()))?;
+        let file = Checkpoint::open(path, &mut || Ok(()))?;
         let text = file.metadata().get(KEY).ok_or_else(|| {
-            Error::Content(format!(
-                "{} has no optimizer",
-                Quoted(&path.as_ref().display().to_string())
-            ))
+            Error::Content(format!("{} has no optimizer", Quoted(&path.display().to_string())))
         })?;
         let saved: Value = serde_json::from_str(text).map_err(|error| malformed(&error))?;
+        if !matches!(saved.get("format").and_then(Value::as_u64), Some(1 | 2)) {
+            let what = "the file is of a newer version of thalweg, or has no format".to_owned();
+            return Err(Error::Content(what));
+        }
         self.check_rule(&saved)?;
         let mut of_file = BTreeMap::new();
         names(saved.get("params").unwrap_or(&Value::Null), "", &mut of_file);
@@ -101,23 +88,22 @@ impl<R: Settings> Optimizer<R> {
         let skips = Skips { total: count("total")?, consecutive: count("consecutive")? };
 
         let mut loaded = Vec::new();
-        for (name, live) in params {
-            let mut live = live.into();
+        for (name, mut live) in params {
             let tensor = of_file.remove(name).and_then(|tensor| tensor_of(&file, &tensor));
-            let tensor = tensor.ok_or_else(|| refusal(name, "the file does not have it"))?;
+            let tensor = tensor.ok_or_else(|| Error::of(name, "the file does not have it"))?;
             let mut bytes = vec![0; live.bytes_mut().len()];
             fill(&file, tensor, live.pointer.storage, name, &mut bytes)?;
             let leaf = match saved.get("state").and_then(|state| state.get(name)) {
                 None => None,
                 Some(state) => {
                     let form = (live.pointer.storage, &tensor.shape[..]);
-                    Some(self.leaf(&file, (name, form), state, step_count)?)
+                    Some(self.leaf(&file, (name, form), state, source)?)
                 }
             };
             loaded.push((live, bytes, leaf));
         }
         if let Some(name) = of_file.keys().next() {
-            return Err(refusal(name, "the file has it, and it is not given"));
+            return Err(Error::of(name, "the file has it, and it is not given"));
         }
         let mut leaves = Vec::new();
         for (mut live, bytes, leaf) in loaded {
@@ -132,12 +118,13 @@ impl<R: Settings> Optimizer<R> {
     }
 
     /// Refuses a parameter that the optimizer does not have in this form.
-    fn fitting(&self, name: &str, form: (Storage, usize)) -> Result<(), Error> {
+    fn check(&self, name: &str, form: (Storage, usize)) -> Result<(), Error> {
         let leaf = self.places.get(name).map(|place| &self.leaves[*place]);
-        let leaf = leaf.ok_or_else(|| refusal(name, "the optimizer has not seen it in a step"))?;
+        let leaf =
+            leaf.ok_or_else(|| Error::of(name, "the optimizer has not seen it in a step"))?;
         match (leaf.storage, leaf.len) == form {
             true => Ok(()),
-            false => Err(refusal(name, "its length or type is not that of its steps")),
+            false => Err(Error::of(name, "its length or type is not that of its steps")),
         }
     }
 
@@ -147,10 +134,11 @@ impl<R: Settings> Optimizer<R> {
         file: &Checkpoint,
         (name, form): (&str, (Storage, &[usize])),
         state: &Value,
-        step_count: u64,
+        source: &dyn Source,
     ) -> Result<Leaf, Error> {
-        let mut leaf = self.made(name, form, step_count.max(1))?;
-        leaf.step = whole(state.get("step"))?;
+        let step = whole(state.get("step"))?;
+        let mut leaf = self.made(name, form, step.max(1), source)?;
+        leaf.step = step;
         let arrays = leaf.arrays.iter().map(|array| array.name);
         let (mut ours, mut theirs): (Vec<&str>, Vec<&str>) = (arrays.collect(), Vec::new());
         theirs.extend(state.as_object().into_iter().flat_map(|map| map.keys()).map(String::as_str));
@@ -160,12 +148,12 @@ impl<R: Settings> Optimizer<R> {
         if ours != theirs {
             let what =
                 format!("its state is {} here, {} in the file", ours.join(", "), theirs.join(", "));
-            return Err(refusal(name, &what));
+            return Err(Error::of(name, &what));
         }
         for array in &mut leaf.arrays {
             let key = state.get(array.name).and_then(tensor_name);
             let tensor = key.and_then(|key| tensor_of(file, key));
-            let tensor = tensor.ok_or_else(|| refusal(name, "its state is not in the file"))?;
+            let tensor = tensor.ok_or_else(|| Error::of(name, "its state is not in the file"))?;
             let storage = array.storage;
             fill(file, tensor, storage, name, array.bytes_mut())?;
         }
@@ -175,12 +163,14 @@ impl<R: Settings> Optimizer<R> {
     /// Refuses a file of another rule, or with other choices.
     fn check_rule(&self, saved: &Value) -> Result<(), Error> {
         let rule = saved.get("rule").and_then(Value::as_str).unwrap_or_default();
-        if rule != R::NAME {
-            let what = format!("the file is of {}, the optimizer is {}", Quoted(rule), R::NAME);
-            return Err(Error::Content(what));
+        if rule != self.rule.name {
+            let (theirs, ours) = (Quoted(rule), self.rule.name);
+            return Err(Error::Content(format!(
+                "the file is of {theirs}, the optimizer is {ours}"
+            )));
         }
-        for (choice, here) in self.settings.choices() {
-            let name = choice.name();
+        for choice in self.rule.choices {
+            let (name, here) = (choice.name(), self.chosen.contains(choice));
             let there = saved.get("options").and_then(|options| options.get(name));
             let there = there.and_then(Value::as_bool).unwrap_or(false);
             if there != here {
@@ -191,7 +181,7 @@ impl<R: Settings> Optimizer<R> {
     }
 
     /// The description of the optimizer.
-    fn text(&self) -> Result<String, Error> {
+    fn text(&self, source: &dyn Source) -> Result<String, Error> {
         let narrow = self.leaves.iter().filter(|leaf| leaf.is_narrow());
         let low_of: Vec<(&str, String)> =
             narrow.map(|leaf| (&leaf.name[..], json::string(leaf.storage.numpy()))).collect();
@@ -208,11 +198,11 @@ impl<R: Settings> Optimizer<R> {
         let params = params.map(|leaf| (&leaf.name[..], tensor(format!("params/{}", leaf.name))));
         let mut items = vec![
             ("format", if small { "2" } else { "1" }.to_owned()),
-            ("rule", json::string(R::NAME)),
+            ("rule", json::string(self.rule.name)),
             ("options", self.options()),
             ("step_count", self.step_count.to_string()),
             ("skips", json::object(skips.map(|(key, count)| (key, count.to_string())))),
-            ("groups", self.groups_text()?),
+            ("groups", self.groups(source)?),
             ("state", json::object(state)),
             ("attached", "{}".to_owned()),
         ];
@@ -225,13 +215,12 @@ impl<R: Settings> Optimizer<R> {
 
     /// Choices and policy, in the order of the Python package.
     fn options(&self) -> String {
-        let choices = self.settings.choices();
-        let is_on = |choice| choices.contains(&(choice, true));
-        let of_adam_and_sgd = ["AdamW", "Adam", "SGDW", "SGD"].contains(&R::NAME);
-        let first: Vec<Choice> = if of_adam_and_sgd {
-            vec![Choice::Amsgrad, Choice::Nesterov, Choice::Independent, Choice::Maximize]
+        let is_on = |choice| self.chosen.contains(&choice);
+        let of_adam_and_sgd = ["AdamW", "Adam", "SGDW", "SGD"].contains(&self.rule.name);
+        let first: &[Choice] = if of_adam_and_sgd {
+            &[Choice::Amsgrad, Choice::Nesterov, Choice::Independent, Choice::Maximize]
         } else {
-            choices.iter().map(|(choice, _)| *choice).collect()
+            self.rule.choices
         };
         let mut items: Vec<(&str, String)> =
             first.iter().map(|choice| (choice.name(), is_on(*choice).to_string())).collect();
@@ -249,9 +238,9 @@ impl<R: Settings> Optimizer<R> {
 
     /// The numbers of the last step: a group for all parameters, and one for each class that has
     /// others.
-    fn groups_text(&self) -> Result<String, Error> {
-        let mut base = self.start;
-        self.settings.fill(&mut base);
+    fn groups(&self, source: &dyn Source) -> Result<String, Error> {
+        let step = self.step_count.max(1);
+        let base = self.filled(&[], step, source)?;
         let of = |class: Option<usize>| {
             let leaves = self.leaves.iter();
             let leaves = leaves.filter(|leaf| class.is_none_or(|class| leaf.class == class));
@@ -264,7 +253,7 @@ impl<R: Settings> Optimizer<R> {
         }
         let mut groups = vec![json::object(first)];
         for class in 0..self.classes.len() {
-            let changed = self.hyperparameters(self.at(class, self.step_count.max(1))?, Some(base));
+            let changed = self.hyperparameters(self.at(class, step, source)?, Some(base));
             if !changed.is_empty() {
                 let matching = std::iter::once(("match", of(Some(class))));
                 groups.push(json::object(matching.chain(changed)));
@@ -301,10 +290,6 @@ impl<R: Settings> Optimizer<R> {
         }
         found
     }
-}
-
-fn refusal(name: &str, what: &str) -> Error {
-    Error::Param { name: name.to_owned(), what: what.to_owned() }
 }
 
 fn malformed(what: &dyn std::fmt::Display) -> Error {
@@ -366,17 +351,12 @@ fn fill(
     bytes: &mut [u8],
 ) -> Result<(), Error> {
     if tensor.dtype != storage.dtype() || tensor.len != bytes.len() {
-        return Err(refusal(
-            name,
-            &format!(
-                "{} has {} bytes of {:?} in the file, {} of {:?} here",
-                Quoted(&tensor.name),
-                tensor.len,
-                tensor.dtype,
-                bytes.len(),
-                storage.dtype()
-            ),
-        ));
+        let (theirs, ours) = (tensor.dtype, storage.dtype());
+        let (there, here) = (tensor.len, bytes.len());
+        let key = Quoted(&tensor.name);
+        let what =
+            format!("{key} has {there} bytes of {theirs:?} in the file, {here} of {ours:?} here");
+        return Err(Error::of(name, what));
     }
     if let Some(index) = file.index(&tensor.name) {
         file.read(index, &mut |at, piece| bytes[at..at + piece.len()].copy_from_slice(piece))?;

@@ -2,6 +2,12 @@
 
 use std::fmt;
 
+use glob::Pattern as Glob;
+
+use super::error::Error;
+use super::settings::Settings;
+use crate::rule::Numbers;
+
 /// Changes settings at a step.
 type Change<R> = Box<dyn Fn(&mut R, u64) + Send>;
 
@@ -17,9 +23,19 @@ impl Pattern {
 }
 
 impl From<&str> for Pattern {
-    fn from(glob: &str) -> Self {
-        let glob: Vec<char> = glob.chars().collect();
-        Pattern::of(move |name| fits(&glob, &name.chars().collect::<Vec<_>>()))
+    fn from(text: &str) -> Self {
+        let mut stars = text.to_owned();
+        while stars.contains("**") {
+            stars = stars.replace("**", "*"); // in a path they would have another meaning
+        }
+        match Glob::new(&stars) {
+            Ok(glob) => Pattern::of(move |name| glob.matches(name)),
+            // A bracket that does not end stands for itself, as in Python.
+            Err(_) => {
+                let literal = text.to_owned();
+                Pattern::of(move |name| name == literal)
+            }
+        }
     }
 }
 
@@ -30,85 +46,54 @@ impl<const N: usize> From<[&str; N]> for Pattern {
     }
 }
 
-/// Whether a name fits a glob, as Python's `fnmatch` decides.
-fn fits(glob: &[char], name: &[char]) -> bool {
-    match (glob.split_first(), name.split_first()) {
-        (None, end) => end.is_none(),
-        (Some((&'*', rest)), _) => (0..=name.len()).any(|at| fits(rest, &name[at..])),
-        (_, None) => false,
-        (Some((&'?', rest)), Some((_, name))) => fits(rest, name),
-        (Some((&'[', rest)), Some((&first, name))) => match set(rest) {
-            Some((chars, rest)) => chars(first) && fits(rest, name),
-            None => first == '[' && fits(rest, name),
-        },
-        (Some((char, rest)), Some((first, name))) => char == first && fits(rest, name),
-    }
-}
-
-/// The test of a set of characters that begins after its bracket, and the rest of the glob; `None` if
-/// the set does not end.
-fn set(glob: &[char]) -> Option<(impl Fn(char) -> bool, &[char])> {
-    let negated = glob.first() == Some(&'!');
-    let start = usize::from(negated);
-    // A bracket right at the start is one of the characters.
-    let end = start + 1 + glob.get(start + 1..)?.iter().position(|&char| char == ']')?;
-    let (chars, rest) = (&glob[start..end], &glob[end + 1..]);
-    let found = move |char: char| {
-        let mut at = 0;
-        while at < chars.len() {
-            if at + 2 < chars.len() && chars[at + 1] == '-' {
-                if (chars[at]..=chars[at + 2]).contains(&char) {
-                    return true;
-                }
-                at += 3;
-            } else if chars[at] == char {
-                return true;
-            } else {
-                at += 1;
-            }
-        }
-        false
-    };
-    Some((move |char| found(char) != negated, rest))
-}
-
 /// A selection of parameters, and what changes for them.
-pub(super) struct Group<R> {
+struct Group<R> {
     pattern: Pattern,
     change: Change<R>,
 }
 
-/// The groups of an optimizer. Each applies after those before it.
-pub(super) struct Groups<R>(Vec<Group<R>>);
-
-impl<R> Default for Groups<R> {
-    fn default() -> Self {
-        Groups(Vec::new())
-    }
+/// The settings of an optimizer, and its groups. Each group applies after those before it.
+pub(super) struct Groups<R> {
+    settings: R,
+    groups: Vec<Group<R>>,
 }
 
-impl<R> fmt::Debug for Groups<R> {
+impl<R: fmt::Debug> fmt::Debug for Groups<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Groups({})", self.0.len())
+        write!(f, "{:?} with {} groups", self.settings, self.groups.len())
     }
 }
 
-impl<R: Clone> Groups<R> {
-    pub fn push(&mut self, pattern: Pattern, change: Change<R>) {
-        self.0.push(Group { pattern, change });
+impl<R> Groups<R> {
+    pub fn new(settings: R) -> Self {
+        Groups { settings, groups: Vec::new() }
     }
 
+    pub fn push(&mut self, pattern: Pattern, change: Change<R>) {
+        self.groups.push(Group { pattern, change });
+    }
+}
+
+/// What decides the numbers of parameters.
+pub(super) trait Source {
     /// The groups of a parameter.
-    pub fn of(&self, name: &str) -> Vec<usize> {
-        let groups = self.0.iter().enumerate();
+    fn groups_of(&self, name: &str) -> Vec<usize>;
+
+    /// Writes the settings of parameters in these groups at a step into the numbers of the rule.
+    fn fill(&self, numbers: &mut Numbers, groups: &[usize], step: u64) -> Result<(), Error>;
+}
+
+impl<R: Settings> Source for Groups<R> {
+    fn groups_of(&self, name: &str) -> Vec<usize> {
+        let groups = self.groups.iter().enumerate();
         groups.filter(|(_, group)| (group.pattern.0)(name)).map(|(at, _)| at).collect()
     }
 
-    /// The settings of parameters in these groups at a step.
-    pub fn at(&self, settings: &R, groups: &[usize], step: u64) -> R {
-        let mut settings = settings.clone();
-        groups.iter().for_each(|at| (self.0[*at].change)(&mut settings, step));
-        settings
+    fn fill(&self, numbers: &mut Numbers, groups: &[usize], step: u64) -> Result<(), Error> {
+        let mut settings = self.settings.clone();
+        groups.iter().for_each(|at| (self.groups[*at].change)(&mut settings, step));
+        settings.fill(numbers);
+        self.settings.changed_choice(&settings).map_or(Ok(()), |name| Err(Error::Choice(name)))
     }
 }
 
@@ -122,6 +107,7 @@ mod tests {
             ("*", "", true),
             ("*.b", "layer.0.b", true),
             ("*.b", "layer.0.bb", false),
+            ("**.b", "layer.0.b", true),
             ("b", "b", true),
             ("b?", "b", false),
             ("b?", "b1", true),
@@ -132,6 +118,9 @@ mod tests {
             ("[]]", "]", true),
             ("[", "[", true),
             ("[a", "[a", true),
+            ("a/*", "a/b/c", true),
+            ("*", ".hidden", true),
+            ("B", "b", false),
             ("é?", "éa", true),
             ("a*b*c", "a.x.b.y.c", true),
             ("a*b*c", "a.x.b.y.d", false),

@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use serde_json::Value;
+
 /// A number as Python writes it.
 pub(super) fn number(value: f64) -> String {
     let text = format!("{value:?}");
@@ -16,27 +18,19 @@ pub(super) fn number(value: f64) -> String {
 
 /// A string with the characters of ASCII.
 pub(super) fn string(text: &str) -> String {
-    let mut quoted = String::from('"');
-    for char in text.chars() {
+    let mut escaped = String::new();
+    for char in Value::from(text).to_string().chars() {
         match char {
-            '"' => quoted.push_str("\\\""),
-            '\\' => quoted.push_str("\\\\"),
-            '\n' => quoted.push_str("\\n"),
-            '\r' => quoted.push_str("\\r"),
-            '\t' => quoted.push_str("\\t"),
-            '\u{8}' => quoted.push_str("\\b"),
-            '\u{c}' => quoted.push_str("\\f"),
-            ' '..='~' => quoted.push(char),
+            ' '..='~' => escaped.push(char),
             _ => {
                 for unit in char.encode_utf16(&mut [0; 2]) {
                     // Writing to a string does not fail.
-                    let _ = write!(quoted, "\\u{unit:04x}");
+                    let _ = write!(escaped, "\\u{unit:04x}");
                 }
             }
         }
     }
-    quoted.push('"');
-    quoted
+    escaped
 }
 
 /// A list.

@@ -25,23 +25,25 @@
 mod error;
 mod file;
 mod groups;
+mod held;
 mod json;
-mod made;
 mod param;
 mod rules;
 mod settings;
 mod state;
 mod step;
+mod typed;
 
 pub use crate::rule::Format;
 pub use crate::step::batch::Policy;
 pub use error::Error;
 pub use file::Loaded;
 pub use groups::Pattern;
-pub use made::{Optimizer, Skips};
+pub use held::Skips;
 pub use param::{Live, Param, Values};
 pub use rules::{
     AdaBelief, Adagrad, Adam, AdamW, Lion, NAdamW, RAdamW, RMSprop, SGD, SGDW, ScheduleFreeAdamW,
 };
 pub use settings::Settings;
 pub use step::{Report, Step};
+pub use typed::Optimizer;

@@ -73,27 +73,19 @@ impl Leaf {
         class: usize,
     ) -> Self {
         let len = shape.iter().product();
-        let mut arrays: Vec<Array> = specs
-            .iter()
-            .map(|spec| {
-                Array::zeros(spec.name, format.storage(spec.content, storage.whole(), len), len)
-            })
-            .collect();
+        let kept = |spec: &StateSpec| format.storage(spec.content, storage.whole(), len);
+        let whole = specs.iter().map(|spec| Array::zeros(spec.name, kept(spec), len));
+        let mut arrays: Vec<Array> = whole.collect();
         let states = arrays.len();
-        let mut add = |array: Array| {
-            arrays.push(array);
+        let mut add = |name, storage, len| {
+            arrays.push(Array::zeros(name, storage, len));
             arrays.len() - 1
         };
-        let blocked = specs
-            .iter()
-            .find(|spec| format.storage(spec.content, storage.whole(), len) == Storage::E5M3);
-        let bases = blocked
-            .map(|spec| add(Array::zeros(spec.base, Storage::E5M3, len.div_ceil(e5m3::BLOCK))));
-        let low = (!storage.is_whole()).then(|| add(Array::zeros("low", Storage::Low, len)));
-        let history = specs
-            .iter()
-            .any(|spec| spec.content == Content::Point)
-            .then(|| add(Array::zeros("history", Storage::F64, HISTORY)));
+        let blocked = specs.iter().find(|spec| kept(spec) == Storage::E5M3);
+        let bases = blocked.map(|spec| add(spec.base, Storage::E5M3, len.div_ceil(e5m3::BLOCK)));
+        let low = (!storage.is_whole()).then(|| add("low", Storage::Low, len));
+        let keeps_history = specs.iter().any(|spec| spec.content == Content::Point);
+        let history = keeps_history.then(|| add("history", Storage::F64, HISTORY));
         let (name, shape) = (name.to_owned(), shape.to_vec());
         Leaf { name, storage, shape, len, class, step: 0, states, arrays, bases, low, history }
     }
@@ -127,9 +119,9 @@ impl Leaf {
         self.history.map(|history| self.arrays[history].address().cast())
     }
 
-    /// The shape that files give an array.
-    pub fn shape_of(&self, array: &Array) -> Vec<usize> {
-        let is_like = array.len == self.len && array.name != "history";
-        if is_like { self.shape.clone() } else { vec![array.len] }
+    /// The shape that files give the array at a position.
+    pub fn shape_of(&self, position: usize) -> Vec<usize> {
+        let is_like = position < self.states || Some(position) == self.low;
+        if is_like { self.shape.clone() } else { vec![self.arrays[position].len] }
     }
 }

@@ -3,20 +3,20 @@
 #![allow(unsafe_code)] // binds slices and state for the time of a step
 
 use super::error::Error;
-use super::made::{Optimizer, Pending};
+use super::groups::Source;
+use super::held::{Held, Pending, lacking};
 use super::param::Param;
-use super::settings::Settings;
 use super::state::Leaf;
 use crate::array::layout::Order;
 use crate::array::pointer::{ARRAYS, GRADIENT, PARAMETER, Pointer};
 use crate::array::storage::Storage;
 use crate::machine::fork;
 use crate::machine::levels::Level;
-use crate::machine::threads::{num_threads, useful_threads};
+use crate::machine::threads::{check_threads, num_threads, useful_threads};
 use crate::number::element::Kind;
 use crate::number::float_mode::in_default_mode;
 use crate::read::norm;
-use crate::rule::Hyperparameter;
+use crate::rule::{Hyperparameter, StateSpec, When};
 use crate::step::batch::{Clip, Policy, Setting, UpdateKey};
 use crate::step::kept::Kept;
 use crate::update::tensor::{Narrow, Tensor};
@@ -56,25 +56,16 @@ pub struct Report {
     pub nonfinite: Vec<(String, u64)>,
 }
 
-impl<R: Settings> Optimizer<R> {
-    /// Takes one step: updates each of the parameters, which have names and gradients. Those that
-    /// are not given stay as they are, with their state.
-    ///
-    /// Allocates nothing after the first step, if parameters, gradients and state have one type.
-    ///
-    /// # Errors
-    ///
-    /// For hyperparameters out of range, gradients that a rule cannot take, a name that occurs
-    /// twice, and parameters of another length or type than before. Nothing has changed then.
-    pub fn step<'a, P: Into<Param<'a>>>(
+impl Held {
+    /// Does the work of a step. If it fails, parameters that it has added are removed.
+    pub fn attempt<T>(
         &mut self,
-        params: impl IntoIterator<Item = P>,
-        how: Step,
-    ) -> Result<Report, Error> {
+        work: impl FnOnce(&mut Self) -> Result<T, Error>,
+    ) -> Result<T, Error> {
         let known = self.leaves.len();
         // A panic of the caller's code, such as a schedule, may have left what it borrowed.
         self.release();
-        let done = self.take(params, how);
+        let done = work(self);
         self.release();
         if done.is_err() {
             for leaf in self.leaves.drain(known..) {
@@ -90,56 +81,23 @@ impl<R: Settings> Optimizer<R> {
         self.batch.clear();
     }
 
-    fn take<'a, P: Into<Param<'a>>>(
-        &mut self,
-        params: impl IntoIterator<Item = P>,
-        how: Step,
-    ) -> Result<Report, Error> {
-        let step = self.step_count + 1;
-        Hyperparameter::Scale.check(how.scale, Kind::F64)?;
-        let clip = clip_of(&how)?;
-        for param in params {
-            self.find(&param.into(), step)?;
-        }
-        let leaves = &self.leaves;
-        self.pending.sort_unstable_by(|a, b| leaves[a.leaf].name.cmp(&leaves[b.leaf].name));
-        if let Some(pair) = self.pending.windows(2).find(|pair| pair[0].leaf == pair[1].leaf) {
-            let name = leaves[pair[0].leaf].name.clone();
-            return Err(Error::Param { name, what: "it occurs twice in one step".to_owned() });
-        }
-        self.resolve(step)?;
-        let mut setting = Setting {
-            level: Level::current(),
-            threads: how.threads.unwrap_or_else(|| num_threads().0),
-            policy: self.policy,
-            clip,
-            scale: how.scale,
-            measured: false,
-        };
-        in_default_mode(|| {
-            self.bind(&setting)?;
-            setting.threads = useful_threads(self.batch.elements(), setting.threads);
-            fork::whole(|| self.run(step, &setting))
-        })
-    }
-
     /// Finds the state of a parameter, or makes it, and checks that the parameter fits.
-    fn find(&mut self, param: &Param<'_>, step: u64) -> Result<(), Error> {
+    pub fn find(&mut self, param: &Param<'_>, source: &dyn Source) -> Result<(), Error> {
         let (storage, len) = (param.p.pointer.storage, param.p.len);
-        let refusal = |what: String| Err(Error::Param { name: param.name.to_owned(), what });
+        let refusal = |what: String| Err(Error::of(param.name, what));
         if param.g.len != len {
             return refusal(format!("the gradient must have {len} elements, got {}", param.g.len));
         }
         let own = [len];
         let shape = param.shape.unwrap_or(&own);
-        if shape.iter().product::<usize>() != len {
+        if shape.iter().try_fold(1, |n: usize, axis| n.checked_mul(*axis)) != Some(len) {
             return refusal(format!("{len} elements do not have the shape {shape:?}"));
         }
-        let leaf = match self.places.get(param.name) {
-            Some(leaf) => *leaf,
-            None => self.add(param.name, (storage, shape), step)?,
+        let place = match self.places.get(param.name) {
+            Some(place) => *place,
+            None => self.add(param.name, (storage, shape), source)?,
         };
-        let before = &self.leaves[leaf];
+        let before = &self.leaves[place];
         if (before.storage, before.len) != (storage, len) {
             return refusal(format!(
                 "the parameter must have {} elements of {} as before, got {len} of {}",
@@ -148,52 +106,81 @@ impl<R: Settings> Optimizer<R> {
                 storage.numpy()
             ));
         }
-        self.pending.push(Pending { leaf, p: param.p.pointer, g: param.g.pointer });
+        self.pending.push(Pending { leaf: place, p: param.p.pointer, g: param.g.pointer });
         Ok(())
     }
 
     /// Adds a parameter, with zeros for its state.
-    fn add(&mut self, name: &str, form: (Storage, &[usize]), step: u64) -> Result<usize, Error> {
-        let leaf = self.made(name, form, step)?;
+    fn add(
+        &mut self,
+        name: &str,
+        form: (Storage, &[usize]),
+        source: &dyn Source,
+    ) -> Result<usize, Error> {
+        let leaf = self.made(name, form, self.step_count + 1, source)?;
         self.leaves.push(leaf);
-        let place = self.leaves.len() - 1;
-        self.places.insert(name.to_owned(), place);
-        Ok(place)
+        self.places.insert(name.to_owned(), self.leaves.len() - 1);
+        Ok(self.leaves.len() - 1)
     }
 
-    /// Resolves the numbers of every class that is used.
-    fn resolve(&mut self, step: u64) -> Result<(), Error> {
+    /// Takes a step with the parameters that were found.
+    pub fn take(&mut self, how: &Step, source: &dyn Source) -> Result<Report, Error> {
+        let mut setting = Setting {
+            level: Level::current(),
+            threads: how
+                .threads
+                .map_or_else(|| Ok(num_threads().0), |threads| check_threads(threads, "threads"))?,
+            policy: self.policy,
+            clip: clip_of(how)?,
+            scale: Hyperparameter::Scale.check(how.scale, Kind::F64)?,
+            measured: false,
+        };
+        let leaves = &self.leaves;
+        self.pending.sort_unstable_by(|a, b| leaves[a.leaf].name.cmp(&leaves[b.leaf].name));
+        if let Some(pair) = self.pending.windows(2).find(|pair| pair[0].leaf == pair[1].leaf) {
+            return Err(Error::of(&leaves[pair[0].leaf].name, "it occurs twice in one step"));
+        }
+        let step = self.step_count + 1;
         self.numbers.clear();
         for class in 0..self.classes.len() {
-            let numbers = self.at(class, step)?;
+            let numbers = self.at(class, step, source)?;
             self.numbers.push(numbers);
         }
-        Ok(())
+        in_default_mode(|| {
+            self.bind(&setting)?;
+            setting.threads = useful_threads(self.batch.elements(), setting.threads);
+            fork::whole(|| self.run(step, &setting))
+        })
     }
 
     /// Binds the parameters of the step with their state.
     fn bind(&mut self, setting: &Setting) -> Result<(), Error> {
         let measures = self.numbers.iter().any(|numbers| numbers.measures().next().is_some());
-        for (position, Pending { leaf: at, p, g }) in self.pending.iter().enumerate() {
-            let leaf = &mut self.leaves[*at];
-            let kind = p.storage.element();
+        for (position, Pending { leaf: place, p, g }) in self.pending.iter().enumerate() {
+            let leaf = &mut self.leaves[*place];
+            if let Some(spec) = self.specs.get(leaf.states)
+                && lacking(spec, &mut self.numbers[leaf.class]).is_none()
+            {
+                return Err(Error::of(&leaf.name, never_begun(spec)));
+            }
             // SAFETY: the memory of the leaf is aligned, and lives until the batch is cleared.
             let kept = leaf.history().map(|history| unsafe { Kept::at(history) });
             let key = UpdateKey {
                 class: leaf.class,
                 step: leaf.step + 1,
-                kind,
+                kind: p.storage.element(),
                 tensor: measures.then_some(position),
                 history: kept.map_or_else(Default::default, |kept| kept.bits()),
             };
             let update = self.batch.coefficients(key, &self.numbers, setting.intake());
-            let update = update.map_err(|error| named(leaf, error))?;
+            let name = || Some(leaf.name.clone());
+            let update = update.map_err(|error| Error::Core { name: name(), error })?;
             let pointers = leaf.pointers(*p, *g);
-            // SAFETY: the caller of `step` has exclusive borrows of the parameters and shared ones of
-            // the gradients, all of them slices, until the batch is cleared; no parameter occurs
+            // SAFETY: the caller of the step has exclusive borrows of the parameters and shared ones
+            // of the gradients, all of them slices, until the batch is cleared; no parameter occurs
             // twice; and the state is the leaf's own.
             let (tensor, read) = unsafe { bound(leaf, pointers) };
-            self.batch.push(*at, (tensor, kept), update, setting.reads().then_some(read));
+            self.batch.push(*place, (tensor, kept), update, setting.reads().then_some(read));
         }
         Ok(())
     }
@@ -238,14 +225,18 @@ fn clip_of(how: &Step) -> Result<Clip, Error> {
         (Some(max_norm), None) => Ok(Clip::Norm(limit("max_norm", max_norm)?)),
         (None, Some(max_value)) => Ok(Clip::Value(limit("max_value", max_value)?)),
         (Some(_), Some(_)) => {
-            Err(Error::Content("a step has one limit: max_norm or max_value".to_owned()))
+            Err(Error::Settings("a step has one limit: max_norm or max_value".to_owned()))
         }
     }
 }
 
-/// The reason, of this parameter.
-fn named(leaf: &Leaf, error: crate::Error) -> Error {
-    Error::Core { name: Some(leaf.name.clone()), error }
+/// The reason to refuse a parameter that lacks a state array.
+fn never_begun(spec: &StateSpec) -> String {
+    let name = match spec.when {
+        When::Nonzero(key) => key.name(),
+        When::Always | When::Chosen(_) => spec.name,
+    };
+    format!("{name} was 0 in its first step, so it has no {}; begin above 0", spec.name)
 }
 
 /// The tensor of a parameter with these arrays, and its gradient.

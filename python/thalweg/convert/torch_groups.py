@@ -37,6 +37,9 @@ class Form:
     others: tuple[str, ...]
     """Ways to compute, which thalweg does not have."""
 
+    counts: bool = True
+    """Whether state has a step."""
+
 
 ADAM = Form(
     ("AdamW", "Adam"),
@@ -62,6 +65,7 @@ SGD = Form(
     ("SGD",),
     ("lr", "momentum", "dampening", "weight_decay", "nesterov"),
     ("foreach", "differentiable", "fused"),
+    counts=False,
 )
 FORMS = (ADAM, RADAM, RMSPROP, ADAGRAD, SGD)
 OTHERS = ("momentum_decay",)

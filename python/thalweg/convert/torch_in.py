@@ -16,6 +16,7 @@ from thalweg.convert.torch_names import CONVERTED, is_flat, nested
 from thalweg.groups.rule import STATE_NAMES
 
 if TYPE_CHECKING:
+    from thalweg.convert.torch_groups import Form
     from thalweg.groups.matching import Match
     from thalweg.optimizer import Optimizer
     from thalweg.state.held import Held
@@ -104,7 +105,12 @@ def from_torch(
     if hyperparameters == "saved":
         read_groups(held, groups, form, found)
     _read_state(
-        held, state_dict, found, transposed=transposed_names(held, transpose), step_count=step_count
+        held,
+        state_dict,
+        found,
+        form=form,
+        transposed=transposed_names(held, transpose),
+        step_count=step_count,
     )
     saved = hyperparameters == "saved" and not found.groups
     return found.load(
@@ -117,6 +123,7 @@ def _read_state(
     state_dict: Mapping[str, Any],
     found: Found,
     *,
+    form: Form,
     transposed: set[str],
     step_count: int | None,
 ) -> None:
@@ -132,14 +139,13 @@ def _read_state(
         if key not in known
     ]
     initial = {k: group.get(INITIAL) for group in groups for k in group["params"]}
-    counted = "dampening" not in groups[0]  # torch's SGD does not count
     for key, name in zip(keys, found.names, strict=False):
         entry = {k: v for k, v in states.get(key, {}).items() if v is not None}
         if "sum" in entry and whole(entry.get("step")) == 0:
             found.mismatched += _begun(name, entry.pop("sum"), initial[key])
             entry = {}
         if entry:
-            default = None if counted else step_count or 1
+            default = None if form.counts else step_count or 1
             dtype = number_dtype(held, name)
             leaf = {k: fitted(v, dtype) for k, v in entry.items() if k != "step"}
             if name in transposed:

@@ -184,7 +184,7 @@ def _entry(leaf: dict[str, Any], rule: str, transposed: bool, as_torch: Any) -> 
     """State of one parameter, contiguous as in torch."""
     step = leaf["step"]
     dtype = np.float32 if step <= FLOAT32_WHOLE else np.float64
-    counted = {} if rule == "SGD" else {"step": np.array(step, dtype)}
+    counted = {"step": np.array(step, dtype)} if form_of(rule).counts else {}
     arrays = {key: value.T if transposed else value for key, value in leaf.items() if key != "step"}
     ordered = {**counted, **{key: np.asarray(a, order="C") for key, a in arrays.items()}}
     return {key: as_torch(a) for key, a in ordered.items()} if as_torch else ordered

@@ -1,0 +1,144 @@
+//! An optimizer with the type of its settings: what users call.
+
+use std::path::Path;
+
+use super::error::Error;
+use super::file::Loaded;
+use super::groups::{Groups, Pattern};
+use super::held::{Held, Skips};
+use super::param::{Live, Param, Values};
+use super::settings::Settings;
+use super::step::{Report, Step};
+use crate::rule::{Format, rules};
+use crate::step::batch::Policy;
+
+/// An optimizer with the state of its parameters.
+#[derive(Debug)]
+pub struct Optimizer<R> {
+    source: Groups<R>,
+    held: Held,
+}
+
+impl<R: Settings> Optimizer<R> {
+    /// An optimizer without parameters.
+    #[allow(clippy::expect_used)] // the tests make the optimizers of all settings
+    pub(super) fn new(settings: R) -> Self {
+        let rule = rules().find(|rule| rule.name == R::NAME).expect("the table has the rule");
+        let held = Held::new(rule, settings.chosen());
+        Optimizer { source: Groups::new(settings), held }
+    }
+
+    /// Changes the settings of some parameters, after the groups before: `change` gets the settings
+    /// at each step. It applies to parameters that occur later.
+    ///
+    /// Choices, such as `maximize`, are the same for all parameters and stay as they are.
+    #[must_use]
+    pub fn group(
+        self,
+        pattern: impl Into<Pattern>,
+        change: impl Fn(&mut R) + Send + 'static,
+    ) -> Self {
+        self.schedule(pattern, move |settings, _| change(settings))
+    }
+
+    /// As [`Optimizer::group`], with changes that depend on the step, which counts from 1.
+    #[must_use]
+    pub fn schedule(
+        mut self,
+        pattern: impl Into<Pattern>,
+        change: impl Fn(&mut R, u64) + Send + 'static,
+    ) -> Self {
+        self.source.push(pattern.into(), Box::new(change));
+        self
+    }
+
+    /// Sets how the state of parameters is kept that occur later.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Settings`] if the rule's state cannot be kept so.
+    pub fn state(mut self, format: Format) -> Result<Self, Error> {
+        format.check(self.held.rule.name, &self.held.specs).map_err(Error::Settings)?;
+        self.held.format = format;
+        Ok(self)
+    }
+
+    /// Sets the response to gradients that are not finite.
+    #[must_use]
+    pub fn nonfinite(mut self, policy: Policy) -> Self {
+        self.held.policy = policy;
+        self
+    }
+
+    /// Number of steps taken.
+    pub fn step_count(&self) -> u64 {
+        self.held.step_count
+    }
+
+    /// Numbers of steps that were skipped.
+    pub fn skips(&self) -> Skips {
+        self.held.skips
+    }
+
+    /// Names of the parameters that have state, in the order of their first step.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.held.leaves.iter().map(|leaf| leaf.name.as_str())
+    }
+
+    /// Takes one step: updates each of the parameters, which have names and gradients. Those that
+    /// are not given stay as they are, with their state.
+    ///
+    /// Allocates nothing after the first step, if parameters, gradients and state have one type.
+    ///
+    /// # Errors
+    ///
+    /// For hyperparameters out of range, gradients that a rule cannot take, a name that occurs
+    /// twice, and parameters of another length or type than before. Nothing has changed then.
+    pub fn step<'a, P: Into<Param<'a>>>(
+        &mut self,
+        params: impl IntoIterator<Item = P>,
+        how: Step,
+    ) -> Result<Report, Error> {
+        let source = &self.source;
+        self.held.attempt(|held| {
+            for param in params {
+                held.find(&param.into(), source)?;
+            }
+            held.take(&how, source)
+        })
+    }
+
+    /// Saves parameters, state and counts in a file, which the Python package reads. The file is
+    /// written completely or not at all.
+    ///
+    /// The settings of the last step are written as numbers.
+    ///
+    /// # Errors
+    ///
+    /// If a parameter of the optimizer is not given, one is given that it does not have or that does
+    /// not fit, or the file cannot be written.
+    pub fn save<'a, V: Into<Values<'a>>>(
+        &self,
+        path: impl AsRef<Path>,
+        params: impl IntoIterator<Item = (&'a str, V)>,
+    ) -> Result<(), Error> {
+        let params = params.into_iter().map(|(name, values)| (name, values.into()));
+        self.held.save(path.as_ref(), params.collect(), &self.source)
+    }
+
+    /// Loads parameters, state and counts from a file that [`Optimizer::save`] or the Python package
+    /// wrote. The settings stay those of the optimizer.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be read or is damaged, is of another rule or other choices, or has other
+    /// parameters than those given, or their state in another format. Nothing has changed then.
+    pub fn load<'a, V: Into<Live<'a>>>(
+        &mut self,
+        path: impl AsRef<Path>,
+        params: impl IntoIterator<Item = (&'a str, V)>,
+    ) -> Result<Loaded, Error> {
+        let params = params.into_iter().map(|(name, live)| (name, live.into()));
+        self.held.load(path.as_ref(), params.collect(), &self.source)
+    }
+}
