@@ -29,9 +29,9 @@ use thalweg::machine::levels::Level;
 use thalweg::machine::threads::{num_threads, useful_threads};
 use thalweg::number::element::Kind;
 use thalweg::number::float_mode::in_default_mode;
-use thalweg::read::norm::{self, Norm, ReadPass};
-use thalweg::rule::{Content, Decay, Hyperparameter, Numbers, Rule, StateSpec, Update, When};
-use thalweg::step::batch::Policy;
+use thalweg::read::norm::{self, Norm};
+use thalweg::rule::{Content, Decay, Hyperparameter, Numbers, Rule, StateSpec, When};
+use thalweg::step::batch::{Batch, Clip, Policy, Setting, UpdateKey};
 use thalweg::update::plan::{Plan, Task};
 use thalweg::update::tensor::{Narrow, Tensor};
 
@@ -178,115 +178,75 @@ fn update(py: Python<'_>, arguments: &[Argument<'_, '_>], call: &Call) -> Outcom
         let step = if numbers.history().is_some() { 1 } else { call.step };
         numbers.at_step(Kind::F64, step, call.scale)?;
     }
+    let initial = numbers.number(Hyperparameter::InitialAccumulatorValue);
+    let begins_above_zero = initial.is_some_and(|value| *value > 0.0);
     let measures = call.numbers.measures().next().is_some();
     // Measures are summed in logical order.
     let order = if measures { Order::Logical } else { Order::Memory };
-    let mut made = None;
-    let mut updates = Vec::new();
-    let mut histories = Vec::new();
-    let mut tasks = Vec::with_capacity(tensors.len());
-    let mut reads = Vec::with_capacity(tensors.len());
-    let mut sums = Sums::default();
-    for arrays in &tensors {
+    let numbers = [call.numbers];
+    let mut setting = Setting {
+        level: Level::current(),
+        threads: call.threads,
+        policy: call.policy,
+        clip: Clip::No,
+        scale: call.scale,
+        measured: false,
+    };
+    let (mut batch, mut sums) = (Batch::default(), Sums::default());
+    for (row, arrays) in tensors.iter().enumerate() {
         let Arrays { storage, shape, pointers, strides, bases, kept, rows } = arrays;
         let kind = storage.element();
-        if let (Some(kept), Some(history)) = (kept, numbers.history()) {
-            *history = kept.get();
-        }
-        // Neighbours mostly have the same coefficients.
-        let key = Some((kind, kept.map(|kept| kept.bits())));
-        if made != key {
-            updates.push(numbers.at_step(kind, call.step, call.scale)?);
-            made = key;
-        }
-        if let Some(kept) = kept {
-            histories.push((*kept, numbers.history_after(call.step)?));
-        }
+        let key = UpdateKey {
+            class: 0,
+            step: call.step,
+            kind,
+            tensor: measures.then_some(row),
+            history: kept.map_or_else(Default::default, |kept| kept.bits()),
+        };
+        let update = batch.coefficients(key, &numbers, setting.intake())?;
         // SAFETY: `rows.check` checked the arrays, and `rows` keeps them alive during the call. The
         // caller guarantees that no other thread resizes or writes them meanwhile.
-        unsafe {
+        let (tensor, read) = unsafe {
             let narrow = Narrow {
                 step: call.step,
                 bases: bases.unwrap_or(std::ptr::null_mut()),
                 low_of: (!storage.is_whole()).then_some(PARAMETER),
             };
             if let Some((indices, memory)) = rows {
-                let initial = numbers.number(Hyperparameter::InitialAccumulatorValue);
-                Options::check_lazy(call.rule, initial.is_some_and(|value| *value > 0.0), false)?;
+                Options::check_lazy(call.rule, begins_above_zero, false)?;
                 let given = (memory, pointers[GRADIENT]);
                 let gradient = RowGradient::of_some(indices, given, kind, &mut sums);
                 let tensor = gradient.tensor(None, (*pointers, *strides), states, narrow);
-                tasks.push(Task { tensor, update: updates.len() - 1 });
-                reads.push(gradient.read(kind));
-                continue;
-            }
-            let tensor = if arrays.is_narrow() {
-                Tensor::narrow(shape, *pointers, *strides, states, order, narrow)
+                (tensor, gradient.read(kind))
             } else {
-                Tensor::new(shape, *pointers, *strides, states, order)
-            };
-            tasks.push(Task { tensor, update: updates.len() - 1 });
-            reads.push(norm::Input::new(shape, pointers[GRADIENT], strides[GRADIENT], kind));
-        }
+                let tensor = if arrays.is_narrow() {
+                    Tensor::narrow(shape, *pointers, *strides, states, order, narrow)
+                } else {
+                    Tensor::new(shape, *pointers, *strides, states, order)
+                };
+                let gradient = (pointers[GRADIENT], strides[GRADIENT]);
+                (tensor, norm::Input::new(shape, gradient.0, gradient.1, kind))
+            }
+        };
+        batch.push(row, (tensor, *kept), update, setting.reads().then_some(read));
     }
 
-    let level = Level::current();
-    let elements = tasks.iter().map(|task| task.tensor.len()).sum();
-    let threads = useful_threads(elements, call.threads);
-    let policy = call.policy;
+    setting.threads = useful_threads(batch.elements(), setting.threads);
     let work = || -> Result<_, Error> {
-        if policy != Policy::Ignore {
-            let mut pass = ReadPass::default();
-            pass.read(&reads, level, threads);
-            let refused = pass.refused(&reads, |i| &updates[tasks[i].update]);
-            if !refused.is_empty() {
-                return Ok(refused);
-            }
+        let done = batch.read(&numbers, &setting)?;
+        if done.refused.is_empty() {
+            batch.update(&numbers, &setting)?;
+            batch.note_histories();
         }
-        let mut plan = Plan::default();
-        let own;
-        let updates = if measures {
-            own = measured(&mut plan, &mut tasks, &updates, call, (level, threads))?;
-            &own
-        } else {
-            &updates
-        };
-        plan.run(&mut tasks, updates, level, threads)?;
-        histories.iter().for_each(|(kept, history)| kept.set(*history));
-        Ok(Vec::new())
+        Ok(done.refused)
     };
     let refused = py.detach(|| fork::whole(work))?;
-    if refused.is_empty() {
-        return Ok(true);
-    }
-    if policy == Policy::Skip {
-        return Ok(false);
+    if refused.is_empty() || call.policy == Policy::Skip {
+        return Ok(refused.is_empty());
     }
     let named = |(row, count)| (rows.describe(row, GRADIENT), count);
     let counts = refused.into_iter().map(named).collect();
     Err(Refusal::NonFinite { counts, step: call.step })
-}
-
-/// Takes the measures that the numbers ask for, and gives each tensor an update of its own.
-fn measured(
-    plan: &mut Plan,
-    tasks: &mut [Task<'_>],
-    updates: &[Update],
-    call: &Call,
-    how: (Level, usize),
-) -> Result<Vec<Update>, Error> {
-    let mut numbers = vec![call.numbers; tasks.len()];
-    for measure in call.numbers.measures() {
-        let sums = plan.measure(measure, tasks, updates, how, |_| true)?;
-        for ((numbers, sum), task) in numbers.iter_mut().zip(sums).zip(&*tasks) {
-            numbers.take(measure, sum, task.tensor.len());
-        }
-    }
-    let own = |(position, (task, numbers)): (usize, (&mut Task<'_>, Numbers))| {
-        task.update = position;
-        numbers.at_step(task.tensor.kind(), call.step, call.scale)
-    };
-    tasks.iter_mut().zip(numbers).enumerate().map(own).collect()
 }
 
 /// Leaves of a tree that are not `None`.
