@@ -15,7 +15,7 @@ use crate::array::storage::Storage;
 use crate::checkpoint::{Checkpoint, NewTensor, SavedTensor, save};
 use crate::error::Quoted;
 use crate::rule::{Choice, Format, Hyperparameter, Numbers};
-use crate::step::batch::Policy;
+use crate::step::setting::Policy;
 
 /// The metadata key of an optimizer.
 const KEY: &str = "thalweg.optimizer";

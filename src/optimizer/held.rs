@@ -10,7 +10,8 @@ use super::state::Leaf;
 use crate::array::pointer::Pointer;
 use crate::array::storage::Storage;
 use crate::rule::{Choice, Format, Hyperparameter, Numbers, Rule, StateSpec, When};
-use crate::step::batch::{Batch, Policy};
+use crate::step::batch::Batch;
+use crate::step::setting::Policy;
 
 /// Numbers of steps that were skipped.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -35,7 +35,7 @@ mod step;
 mod typed;
 
 pub use crate::rule::Format;
-pub use crate::step::batch::Policy;
+pub use crate::step::setting::Policy;
 pub use error::Error;
 pub use file::Loaded;
 pub use groups::Pattern;

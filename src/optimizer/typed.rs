@@ -10,7 +10,7 @@ use super::param::{Live, Param, Values};
 use super::settings::Settings;
 use super::step::{Report, Step};
 use crate::rule::{Format, rules};
-use crate::step::batch::Policy;
+use crate::step::setting::Policy;
 
 /// An optimizer with the state of its parameters.
 #[derive(Debug)]

@@ -31,7 +31,8 @@ use thalweg::number::element::Kind;
 use thalweg::number::float_mode::in_default_mode;
 use thalweg::read::norm::{self, Norm};
 use thalweg::rule::{Content, Decay, Hyperparameter, Numbers, Rule, StateSpec, When};
-use thalweg::step::batch::{Batch, Clip, Policy, Setting, UpdateKey};
+use thalweg::step::batch::{Batch, UpdateKey};
+use thalweg::step::setting::{Clip, Policy, Setting};
 use thalweg::update::plan::{Plan, Task};
 use thalweg::update::tensor::{Narrow, Tensor};
 

@@ -27,7 +27,7 @@ use crate::step::report::StepReport;
 use crate::step::take::{Request, step};
 use thalweg::machine::team;
 use thalweg::rule::Choice;
-use thalweg::step::batch::Clip;
+use thalweg::step::setting::Clip;
 
 /// An object that loads saved state together with another: the object, its counters, its state.
 type AttachedObject<'py> = (Bound<'py, Updater>, Counts, Bound<'py, PyDict>);

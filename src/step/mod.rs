@@ -4,3 +4,4 @@
 pub mod batch;
 pub mod kept;
 pub mod row_counts;
+pub mod setting;

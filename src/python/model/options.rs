@@ -5,7 +5,7 @@ use std::sync::Arc;
 use thalweg::array::storage::Storage;
 use thalweg::error::Quoted;
 use thalweg::rule::{Choice, Content, Format, Numbers, Rule, StateSpec, When, rules};
-use thalweg::step::batch::Policy;
+use thalweg::step::setting::Policy;
 
 use crate::interpreter::errors::{Outcome, Refusal};
 use crate::model::wording::Wording;

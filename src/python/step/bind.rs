@@ -14,8 +14,9 @@ use thalweg::error::{Error, Quoted};
 use thalweg::number::element::Kind;
 use thalweg::read::norm;
 use thalweg::rule::Numbers;
-use thalweg::step::batch::{Clip, Setting, UpdateKey};
+use thalweg::step::batch::UpdateKey;
 use thalweg::step::kept::Kept;
+use thalweg::step::setting::{Clip, Setting};
 use thalweg::update::tensor::{Narrow, Tensor};
 
 use crate::array::checks::{gradient_of, same};

@@ -1,7 +1,7 @@
 //! The keyword arguments of a step, checked.
 
 use pyo3::prelude::*;
-use thalweg::step::batch::Clip;
+use thalweg::step::setting::Clip;
 
 use crate::interpreter::errors::{Outcome, Refusal};
 use crate::values::hyper::{flag, real};

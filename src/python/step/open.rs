@@ -7,7 +7,7 @@ use pyo3::prelude::*;
 use thalweg::number::element::Kind;
 use thalweg::number::float_mode::in_default_mode;
 use thalweg::rule::Hyperparameter;
-use thalweg::step::batch::{Clip, Policy};
+use thalweg::step::setting::{Clip, Policy};
 
 use crate::interpreter::errors::{Outcome, Refusal};
 use crate::model::Open;

@@ -6,9 +6,10 @@
 use pyo3::prelude::*;
 use thalweg::array::pointer::{ARRAYS, Pointer};
 use thalweg::error::Quoted;
-use thalweg::step::batch::{Batch, Setting, UpdateKey};
+use thalweg::step::batch::{Batch, UpdateKey};
 use thalweg::step::kept::Kept;
 use thalweg::step::row_counts::RowCounts;
+use thalweg::step::setting::Setting;
 use thalweg::update::tensor::Narrow;
 
 use crate::array::gathered::{RowGradient, Sums};

@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use numpy::PyUntypedArray;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
-use thalweg::step::batch::{Clip, Policy, Setting};
+use thalweg::step::setting::{Clip, Policy, Setting};
 
 use crate::array::counts::ShownCounts;
 use crate::interpreter::errors::{Outcome, Refusal};
