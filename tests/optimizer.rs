@@ -142,7 +142,9 @@ fn what_is_refused_changes_nothing() {
     let mut opt = AdamW { lr: 0.1, ..AdamW::default() }.optimizer();
     let (mut p, g) = (vec![1.0_f32; 3], vec![1.0_f32; 3]);
     opt.step([("p", &mut p[..], &g[..])], Step::default()).unwrap();
-    let (before, text) = (p.clone(), format!("{opt:?}"));
+    let path = file("refused");
+    opt.save(&path, [("p", &p[..])]).unwrap();
+    let before = std::fs::read(&path).unwrap();
     let nan = [1.0, f32::NAN, f32::INFINITY];
     let error = opt.step([("p", &mut p[..], &nan[..])], Step::default()).unwrap_err();
     match error {
@@ -175,14 +177,13 @@ fn what_is_refused_changes_nothing() {
     for (at, refused) in refused.into_iter().enumerate() {
         assert!(refused.is_err(), "{at}");
     }
-    assert_eq!(p, before);
-    assert_eq!(opt.names().collect::<Vec<_>>(), ["p"]);
-    assert_eq!(opt.step_count(), 1);
-    // Buffers for the next step may differ.
-    let of_state = |text: &str| {
-        text.split("leaves:").nth(1).unwrap().split("classes:").next().unwrap().to_owned()
-    };
-    assert_eq!(of_state(&format!("{opt:?}")), of_state(&text));
+    opt.save(&path, [("p", &p[..])]).unwrap();
+    assert!(before == std::fs::read(&path).unwrap());
+    std::fs::remove_file(&path).unwrap();
+    assert_eq!(
+        format!("{opt:?}").split_once("}, ").unwrap().1,
+        "parameters: 1, step_count: 1, .. }"
+    );
 }
 
 #[test]

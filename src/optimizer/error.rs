@@ -53,12 +53,12 @@ impl fmt::Display for Error {
             Error::Core { name: None, error } => error.fmt(f),
             Error::Core { name: Some(name), error } => write!(f, "{}: {error}", Quoted(name)),
             Error::NonFinite { counts, step } => {
-                let named = |(name, count): &(String, u64)| format!("{} ({count})", Quoted(name));
+                let named = |(name, count): &(String, u64)| format!("{count} of {}", Quoted(name));
                 let counts: Vec<String> = counts.iter().map(named).collect();
                 write!(
                     f,
-                    "step {step} was not taken: gradients are not finite, or their squares are not: {} \
-                     (elements); check the loss, use a lower learning rate, or the policy Skip",
+                    "step {step} was not taken, because elements of gradients are not finite, or their \
+                     squares are not: {}; check the loss, lower the learning rate, or use Policy::Skip",
                     counts.join(", ")
                 )
             }

@@ -1,7 +1,5 @@
 //! Parameter groups: names, and what they change of the settings.
 
-use std::fmt;
-
 use glob::Pattern as Glob;
 
 use super::error::Error;
@@ -54,14 +52,8 @@ struct Group<R> {
 
 /// The settings of an optimizer, and its groups. Each group applies after those before it.
 pub(super) struct Groups<R> {
-    settings: R,
+    pub settings: R,
     groups: Vec<Group<R>>,
-}
-
-impl<R: fmt::Debug> fmt::Debug for Groups<R> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?} with {} groups", self.settings, self.groups.len())
-    }
 }
 
 impl<R> Groups<R> {

@@ -23,7 +23,6 @@ pub struct Skips {
 }
 
 /// What an optimizer holds.
-#[derive(Debug)]
 pub(super) struct Held {
     pub rule: &'static Rule,
     /// The choices that are on.
@@ -46,7 +45,6 @@ pub(super) struct Held {
 }
 
 /// A parameter of a step, found and checked.
-#[derive(Debug)]
 pub(super) struct Pending {
     pub leaf: usize,
     pub p: Pointer,

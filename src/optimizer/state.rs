@@ -7,7 +7,6 @@ use crate::array::storage::{Storage, e5m3};
 use crate::rule::{Content, Format, HISTORY, StateSpec};
 
 /// An array of state.
-#[derive(Clone, Debug)]
 pub(super) struct Array {
     pub name: &'static str,
     pub storage: Storage,
@@ -46,7 +45,6 @@ impl Array {
 }
 
 /// A parameter that has state.
-#[derive(Clone, Debug)]
 pub(super) struct Leaf {
     pub name: String,
     pub storage: Storage,

@@ -1,5 +1,6 @@
 //! An optimizer with the type of its settings: what users call.
 
+use std::fmt;
 use std::path::Path;
 
 use super::error::Error;
@@ -13,10 +14,19 @@ use crate::rule::{Format, rules};
 use crate::step::setting::Policy;
 
 /// An optimizer with the state of its parameters.
-#[derive(Debug)]
 pub struct Optimizer<R> {
     source: Groups<R>,
     held: Held,
+}
+
+impl<R: fmt::Debug> fmt::Debug for Optimizer<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Optimizer")
+            .field("settings", &self.source.settings)
+            .field("parameters", &self.held.leaves.len())
+            .field("step_count", &self.held.step_count)
+            .finish_non_exhaustive()
+    }
 }
 
 impl<R: Settings> Optimizer<R> {
