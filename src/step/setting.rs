@@ -41,7 +41,7 @@ pub struct Setting {
     pub clip: Clip,
     /// A factor on the gradients.
     pub scale: f64,
-    /// Whether the update computes norms in its pass.
+    /// Whether the update computes norms in its pass, for which tensors are in logical order.
     pub measured: bool,
 }
 

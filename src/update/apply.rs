@@ -32,7 +32,8 @@ pub(crate) unsafe fn update<E: Element>(
         let job = SlicesJob { rows, level, range, statistics: &mut (), next: Following };
         coefficients.formula(tensor.states(), job);
     };
-    if let Some(Course::Lines(lines)) = tensor.course()
+    if cfg!(feature = "rows")
+        && let Some(Course::Lines(lines)) = tensor.course()
         && let Some(width) = lines.width()
     {
         // SAFETY: the caller's promise.

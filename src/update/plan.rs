@@ -58,7 +58,7 @@ impl Plan {
             for piece in portions.pieces(portion) {
                 // SAFETY: `check` passed; `tasks` is borrowed exclusively, each element is in one
                 // piece, and the pool hands out each portion once.
-                unsafe { run_piece(&tasks[piece.index], updates, level, piece, None) }
+                unsafe { run_piece(&tasks[piece.index], updates, level, piece) }
                 release.after(piece, tasks[piece.index].tensor.positions());
             }
         });
@@ -99,7 +99,7 @@ impl Plan {
                 let found = &blocks.of(piece.index)[piece.start / BLOCK..];
                 // SAFETY: as in `run`; pieces start at multiples of a block.
                 unsafe {
-                    run_piece(&tasks[piece.index], updates, level, piece, Some((found, grads)))
+                    run_piece_measured(&tasks[piece.index], updates, level, piece, (found, grads));
                 }
                 release.after(piece, tasks[piece.index].tensor.len());
             }
@@ -119,26 +119,38 @@ pub(super) fn check(tasks: &[Task<'_>], updates: &[Update]) -> Result<(), Error>
 
 /// # Safety
 ///
-/// As [`apply::update`], or with `found` as [`apply::update_measured`], for the piece of this
-/// task's tensor.
+/// As [`apply::update`], for the piece of this task's tensor.
 unsafe fn run_piece(
     Task { tensor, update }: &Task<'_>,
     updates: &[Update],
     level: Level,
     Piece { start, len, .. }: Piece,
-    found: Option<(&[Found<3>], bool)>,
 ) {
     // SAFETY: the caller's promise.
     unsafe {
-        match (&updates[*update], found) {
-            (Update::F32(update), None) => narrow::update(tensor, update, level, start, len),
-            (Update::F64(update), None) => apply::update(tensor, update, level, start, len),
-            (Update::F32(update), Some(found)) => {
-                apply::update_measured(tensor, update, level, (start, len), found);
-            }
-            (Update::F64(update), Some(found)) => {
-                apply::update_measured(tensor, update, level, (start, len), found);
-            }
+        match &updates[*update] {
+            Update::F32(update) => narrow::update(tensor, update, level, start, len),
+            Update::F64(update) => apply::update(tensor, update, level, start, len),
+        }
+    }
+}
+
+/// # Safety
+///
+/// As [`apply::update_measured`], for the piece of this task's tensor.
+unsafe fn run_piece_measured(
+    Task { tensor, update }: &Task<'_>,
+    updates: &[Update],
+    level: Level,
+    Piece { start, len, .. }: Piece,
+    found: (&[Found<3>], bool),
+) {
+    let range = (start, len);
+    // SAFETY: the caller's promise.
+    unsafe {
+        match &updates[*update] {
+            Update::F32(update) => apply::update_measured(tensor, update, level, range, found),
+            Update::F64(update) => apply::update_measured(tensor, update, level, range, found),
         }
     }
 }

@@ -142,7 +142,11 @@ pub fn take(
                 return Ok(done);
             }
             record.iter_mut().for_each(Record::begin);
-            let updated = if refused { Ok(()) } else { batch.update(part.numbers, &setting) };
+            let updated = match (refused, setting.measured) {
+                (true, _) => Ok(()),
+                (false, true) => batch.update_measured(part.numbers, &setting),
+                (false, false) => batch.update(part.numbers, &setting),
+            };
             if refused {
                 counters.skip();
             } else if updated.is_ok() && !batch.leaves().is_empty() {
