@@ -6,13 +6,17 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use thalweg::Level;
+use thalweg::array::storage::Storage;
 use thalweg::checkpoint::NewTensor;
 use thalweg::number::element::Kind;
 use thalweg::optimizer::{
-    AdaBelief, Adagrad, Adam, AdamW, Error, Format, Lion, Live, NAdamW, Optimizer, Param, Policy,
-    RAdamW, RMSprop, SGD, SGDW, ScheduleFreeAdamW, Settings, Step, Values,
+    AdaBelief, Adagrad, Adam, AdamW, AnyRule, Error, Format, Lion, Live, NAdamW, Optimizer, Param,
+    Policy, RAdamW, RMSprop, SGD, SGDW, ScheduleFreeAdamW, Settings, Step, Values,
 };
-use thalweg::rule::{Numbers, Update};
+use thalweg::rule::{Choice, Hyperparameter, Numbers, Update};
+use thalweg::update::plan::{Plan, Task};
+use thalweg::update::tensor::Tensor;
 
 /// Counts allocations of the thread that asks.
 struct Counting;
@@ -121,6 +125,80 @@ fn an_optimizer_moves_to_another_thread() {
         p
     });
     assert_eq!(p.join().unwrap(), [0.5; 3]);
+}
+
+#[test]
+fn a_rule_chosen_by_name_is_the_rule() {
+    assert!(AnyRule::named("AdamV").is_none() && AnyRule::named("average").is_none());
+    let mut any = AnyRule::named("RMSprop").unwrap();
+    *any.number(Hyperparameter::Momentum).unwrap() = 0.9;
+    *any.choice(Choice::Centered).unwrap() = true;
+    assert!(any.number(Hyperparameter::Beta1).is_none() && any.choice(Choice::Nesterov).is_none());
+    let typed = RMSprop { momentum: 0.9, centered: true, ..RMSprop::default() };
+    let g = numbers(2, 50);
+    let run = |p: &mut Vec<f32>, opt: &mut dyn FnMut(&mut [f32])| (0..3).for_each(|_| opt(p));
+    let (mut one, mut other) = (numbers(1, 50), numbers(1, 50));
+    let (mut typed, mut chosen) = (typed.optimizer(), any.optimizer());
+    run(&mut one, &mut |p| drop(typed.step([("p", p, &g[..])], Step::default()).unwrap()));
+    run(&mut other, &mut |p| drop(chosen.step([("p", p, &g[..])], Step::default()).unwrap()));
+    assert_eq!(one, other);
+    let mut changes = any.optimizer().group("p", |all| {
+        *all.choice(Choice::Centered).unwrap() = false;
+    });
+    let refused = changes.step([("p", &mut one[..], &g[..])], Step::default());
+    assert!(matches!(refused, Err(Error::Choice("centered"))));
+    assert_eq!(one, other);
+}
+
+/// A program updates the parameter itself, here with the state of an optimizer.
+#[test]
+fn lent_state_is_that_of_the_next_step() {
+    let g = numbers(2, 50);
+    let (mut p, mut expected) = (numbers(1, 50), numbers(1, 50));
+    let (mut lends, mut steps) = (AdamW::default().optimizer(), AdamW::default().optimizer());
+    for step in 1..=3 {
+        let mut lent = lends.lend([("p", Storage::F32, &[5, 10][..])]).unwrap();
+        assert_eq!(lent[0].step(), step);
+        assert!(lent[0].array("low").is_none());
+        let state = ["exp_avg", "exp_avg_sq"].map(|name| {
+            let pointer = lent[0].array(name).unwrap();
+            assert_eq!(pointer.storage, Storage::F32);
+            // SAFETY: the optimizer has 50 elements there, and nothing else uses them here.
+            unsafe { std::slice::from_raw_parts_mut(pointer.address.cast::<f32>(), 50) }
+        });
+        let update = update(thalweg::rule::Adam { weight_decay: 1e-2, ..Default::default() }, step);
+        let tensor = Tensor::from_slices(&mut p, &g, state).unwrap();
+        let tasks = &mut [Task { tensor, update: 0 }];
+        Plan::default().run(tasks, &[update], Level::current(), 1).unwrap();
+        lends.count(["p"]).unwrap();
+        steps.step([("p", &mut expected[..], &g[..])], Step::default()).unwrap();
+        assert_eq!(p, expected);
+    }
+    assert_eq!(lends.step_count(), 3);
+    for names in [&["p", "q"][..], &["p", "p"]] {
+        lends.count(names.iter().copied()).unwrap_err();
+    }
+    let bad: [&[(&str, Storage, &[usize])]; 4] = [
+        &[("new", Storage::F32, &[2]), ("p", Storage::F64, &[50])],
+        &[("new", Storage::F32, &[2]), ("new", Storage::F32, &[2])],
+        &[("new", Storage::F32, &[2]), ("large", Storage::F32, &[usize::MAX, 2])],
+        &[("new", Storage::Low, &[2])],
+    ];
+    for params in bad {
+        lends.lend(params.iter().copied()).unwrap_err();
+    }
+    assert_eq!((lends.step_count(), lends.names().collect::<Vec<_>>()), (3, vec!["p"]));
+}
+
+#[test]
+fn a_float16_parameter_that_becomes_infinite_is_reported() {
+    let mut opt = SGD { lr: 1e5, ..SGD::default() }.optimizer();
+    let mut p = [0x3c00_u16; 4];
+    for (g, expected) in [([0.0_f32; 4], vec![]), ([1.0; 4], vec!["p".to_owned()])] {
+        let param = Param::new("p", Live::float16(&mut p), &g[..]);
+        assert_eq!(opt.step([param], Step::default()).unwrap().overflowed, expected);
+    }
+    assert_eq!(p, [0xfc00; 4]);
 }
 
 #[test]

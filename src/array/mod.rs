@@ -5,6 +5,7 @@ pub(crate) mod across;
 pub mod layout;
 pub mod pointer;
 pub mod prefetch;
+pub mod region;
 pub mod rows;
 pub mod storage;
 pub(crate) mod tiles;

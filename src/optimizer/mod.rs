@@ -22,6 +22,7 @@
 //! # Ok::<(), thalweg::optimizer::Error>(())
 //! ```
 
+mod any;
 mod error;
 mod file;
 mod groups;
@@ -36,6 +37,7 @@ mod typed;
 
 pub use crate::rule::Format;
 pub use crate::step::setting::Policy;
+pub use any::AnyRule;
 pub use error::Error;
 pub use file::Loaded;
 pub use groups::Pattern;
@@ -45,5 +47,6 @@ pub use rules::{
     AdaBelief, Adagrad, Adam, AdamW, Lion, NAdamW, RAdamW, RMSprop, SGD, SGDW, ScheduleFreeAdamW,
 };
 pub use settings::Settings;
+pub use state::State;
 pub use step::{Report, Step};
 pub use typed::Optimizer;

@@ -65,6 +65,15 @@ impl<'a> Live<'a> {
         Self::narrow(bits, Storage::F16)
     }
 
+    /// The elements at an address.
+    ///
+    /// # Safety
+    ///
+    /// For `'a` there are `len` elements, contiguous and aligned, and nothing else uses them.
+    pub unsafe fn at(pointer: Pointer, len: usize) -> Self {
+        Live { pointer, len, borrow: PhantomData }
+    }
+
     fn narrow(bits: &'a mut [u16], storage: Storage) -> Self {
         let pointer = Pointer { address: bits.as_mut_ptr().cast(), storage };
         Live { pointer, len: bits.len(), borrow: PhantomData }
@@ -95,6 +104,15 @@ impl<'a> Values<'a> {
     /// The bits of float16 numbers.
     pub fn float16(bits: &'a [u16]) -> Self {
         Self::narrow(bits, Storage::F16)
+    }
+
+    /// The elements at an address.
+    ///
+    /// # Safety
+    ///
+    /// For `'a` there are `len` elements, contiguous and aligned, and nothing writes them.
+    pub unsafe fn at(pointer: Pointer, len: usize) -> Self {
+        Values { pointer, len, borrow: PhantomData }
     }
 
     fn narrow(bits: &'a [u16], storage: Storage) -> Self {

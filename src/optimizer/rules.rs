@@ -37,7 +37,9 @@ macro_rules! settings {
         }
 
         impl Settings for $name {
-            const NAME: &'static str = stringify!($name);
+            fn name(&self) -> &'static str {
+                stringify!($name)
+            }
 
             fn fill(&self, numbers: &mut Numbers) {
                 $(if let Some(number) = numbers.number(H::$key) {
@@ -57,7 +59,17 @@ macro_rules! settings {
                 None
             }
         }
-    )*};
+    )*
+
+    /// Writes the defaults of the rule with this name into its numbers; false if there is none.
+    pub(super) fn fill_defaults(name: &str, numbers: &mut Numbers) -> bool {
+        match name {
+            $(stringify!($name) => $name::default().fill(numbers),)*
+            _ => return false,
+        }
+        true
+    }
+    };
 }
 
 settings! {

@@ -5,7 +5,7 @@ use crate::rule::{Choice, Numbers};
 /// The hyperparameters and choices of a rule under one of its names.
 pub trait Settings: Clone + Send + 'static {
     /// The name of the rule, in the table of rules and in files.
-    const NAME: &'static str;
+    fn name(&self) -> &'static str;
 
     /// Sets the hyperparameters.
     #[doc(hidden)]

@@ -7,6 +7,7 @@ use crate::array::storage::{Storage, e5m3};
 use crate::rule::{Content, Format, HISTORY, StateSpec};
 
 /// An array of state.
+#[derive(Debug)]
 pub(super) struct Array {
     pub name: &'static str,
     pub storage: Storage,
@@ -44,7 +45,27 @@ impl Array {
     }
 }
 
+/// The state of a parameter, lent to a program that updates the parameter itself.
+#[derive(Debug)]
+pub struct State<'a>(pub(super) &'a mut Leaf);
+
+impl State<'_> {
+    /// Number of the parameter's next update, from 1.
+    pub fn step(&self) -> u64 {
+        self.0.step + 1
+    }
+
+    /// The array with this name in files, such as `"exp_avg"`, if the parameter has it. Its memory
+    /// stays where it is until the optimizer loads a file or is dropped; no step may run while it
+    /// is used.
+    pub fn array(&mut self, name: &str) -> Option<Pointer> {
+        let array = self.0.arrays.iter_mut().find(|array| array.name == name)?;
+        Some(Pointer { address: array.address(), storage: array.storage })
+    }
+}
+
 /// A parameter that has state.
+#[derive(Debug)]
 pub(super) struct Leaf {
     pub name: String,
     pub storage: Storage,

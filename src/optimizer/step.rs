@@ -55,6 +55,8 @@ pub struct Report {
     pub skipped: bool,
     /// The parameters with such gradients, and the number of elements of each.
     pub nonfinite: Vec<(String, u64)>,
+    /// The float16 parameters whose update left the range of float16, where elements are infinite.
+    pub overflowed: Vec<String>,
 }
 
 impl Held {
@@ -82,21 +84,39 @@ impl Held {
         self.batch.clear();
     }
 
-    /// Finds the state of a parameter, or makes it, and checks that the parameter fits.
+    /// Finds the state of a parameter, or makes it, and checks that parameter and gradient fit.
     pub fn find(&mut self, param: &Param<'_>, source: &dyn Source) -> Result<(), Error> {
-        let (storage, len) = (param.p.pointer.storage, param.p.len);
-        let refusal = |what: String| Err(Error::of(param.name, what));
-        if param.g.len != len {
-            return refusal(format!("the gradient must have {len} elements, got {}", param.g.len));
+        let Param { name, shape, p, g } = param;
+        if g.len != p.len {
+            let what = format!("the gradient must have {} elements, got {}", p.len, g.len);
+            return Err(Error::of(name, what));
+        }
+        let leaf = self.place(name, (p.pointer.storage, p.len), *shape, source)?;
+        self.pending.push(Pending { leaf, p: p.pointer, g: g.pointer });
+        Ok(())
+    }
+
+    /// The position of a parameter of this type and length, which is added if the name is new. Its
+    /// shape is its length, if none is given.
+    pub fn place(
+        &mut self,
+        name: &str,
+        (storage, len): (Storage, usize),
+        shape: Option<&[usize]>,
+        source: &dyn Source,
+    ) -> Result<usize, Error> {
+        let refusal = |what: String| Err(Error::of(name, what));
+        if !storage.is_live() {
+            return refusal(format!("a parameter cannot be {}", storage.numpy()));
         }
         let own = [len];
-        let shape = param.shape.unwrap_or(&own);
+        let shape = shape.unwrap_or(&own);
         if shape.iter().try_fold(1, |n: usize, axis| n.checked_mul(*axis)) != Some(len) {
             return refusal(format!("{len} elements do not have the shape {shape:?}"));
         }
-        let place = match self.places.get(param.name) {
+        let place = match self.places.get(name) {
             Some(place) => *place,
-            None => self.add(param.name, (storage, shape), source)?,
+            None => self.add(name, (storage, shape), source)?,
         };
         let before = &self.leaves[place];
         if (before.storage, before.len) != (storage, len) {
@@ -107,8 +127,7 @@ impl Held {
                 storage.numpy()
             ));
         }
-        self.pending.push(Pending { leaf: place, p: param.p.pointer, g: param.g.pointer });
-        Ok(())
+        Ok(place)
     }
 
     /// Adds a parameter, with zeros for its state.
@@ -122,6 +141,23 @@ impl Held {
         self.leaves.push(leaf);
         self.places.insert(name.to_owned(), self.leaves.len() - 1);
         Ok(self.leaves.len() - 1)
+    }
+
+    /// Counts a step with these parameters.
+    pub fn count(&mut self, mut names: Vec<&str>) -> Result<(), Error> {
+        names.sort_unstable();
+        if let Some(pair) = names.windows(2).find(|pair| pair[0] == pair[1]) {
+            return Err(Error::of(pair[0], "it occurs twice in one step"));
+        }
+        let place = |name: &&str| {
+            let place = self.places.get(*name).copied();
+            place.ok_or_else(|| Error::of(name, "the optimizer does not have it"))
+        };
+        let places = names.iter().map(place).collect::<Result<Vec<_>, _>>()?;
+        places.into_iter().for_each(|place| self.leaves[place].step += 1);
+        self.skips.consecutive = 0;
+        self.step_count += 1;
+        Ok(())
     }
 
     /// Takes a step with the parameters that were found.
@@ -192,6 +228,7 @@ impl Held {
         let refused = done.refused.into_iter().map(|(leaf, n)| (self.leaves[leaf].name.clone(), n));
         let nonfinite: Vec<(String, u64)> = refused.collect();
         let skipped = !nonfinite.is_empty();
+        let mut overflowed = Vec::new();
         if skipped && self.policy == Policy::Raise {
             return Err(Error::NonFinite { counts: nonfinite, step });
         }
@@ -204,11 +241,13 @@ impl Held {
             for leaf in self.batch.leaves() {
                 self.leaves[*leaf].step += 1;
             }
+            let names = self.batch.overflowed().map(|leaf| self.leaves[leaf].name.clone());
+            overflowed.extend(names);
             self.skips.consecutive = 0;
             self.step_count = step;
         }
         let (grad_norm, clip) = (done.grad_norm, done.clip);
-        Ok(Report { step: self.step_count, grad_norm, clip, skipped, nonfinite })
+        Ok(Report { step: self.step_count, grad_norm, clip, skipped, nonfinite, overflowed })
     }
 }
 

@@ -1,5 +1,6 @@
 //! An optimizer with the type of its settings: what users call.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::path::Path;
 
@@ -9,7 +10,9 @@ use super::groups::{Groups, Pattern};
 use super::held::{Held, Skips};
 use super::param::{Live, Param, Values};
 use super::settings::Settings;
+use super::state::State;
 use super::step::{Report, Step};
+use crate::array::storage::Storage;
 use crate::rule::{Format, rules};
 use crate::step::setting::Policy;
 
@@ -33,7 +36,8 @@ impl<R: Settings> Optimizer<R> {
     /// An optimizer without parameters.
     #[allow(clippy::expect_used)] // the tests make the optimizers of all settings
     pub(super) fn new(settings: R) -> Self {
-        let rule = rules().find(|rule| rule.name == R::NAME).expect("the table has the rule");
+        let rule =
+            rules().find(|rule| rule.name == settings.name()).expect("the table has the rule");
         let held = Held::new(rule, settings.chosen());
         Optimizer { source: Groups::new(settings), held }
     }
@@ -116,6 +120,46 @@ impl<R: Settings> Optimizer<R> {
             }
             held.take(&how, source)
         })
+    }
+
+    /// The state of parameters, which have names, types and shapes; made where a name is new. For a
+    /// program that updates parameters itself, for example some rows on each of its threads, and
+    /// then [counts](Optimizer::count) the step.
+    ///
+    /// # Errors
+    ///
+    /// For a name that occurs twice, and parameters of another length or type than before. Nothing
+    /// has changed then.
+    pub fn lend<'a>(
+        &mut self,
+        params: impl IntoIterator<Item = (&'a str, Storage, &'a [usize])>,
+    ) -> Result<Vec<State<'_>>, Error> {
+        let source = &self.source;
+        let params = params.into_iter().collect::<Vec<_>>();
+        let places = self.held.attempt(|held| {
+            let place = |(name, storage, shape): &(&str, Storage, &[usize])| {
+                let len = shape.iter().try_fold(1, |len: usize, axis| len.checked_mul(*axis));
+                let len = len.ok_or_else(|| Error::of(name, "its shape has too many elements"))?;
+                held.place(name, (*storage, len), Some(shape), source)
+            };
+            let places = params.iter().map(place).collect::<Result<Vec<_>, _>>()?;
+            let mut seen = HashSet::new();
+            match places.iter().position(|place| !seen.insert(*place)) {
+                Some(twice) => Err(Error::of(params[twice].0, "it occurs twice")),
+                None => Ok(places),
+            }
+        })?;
+        let mut leaves: Vec<_> = self.held.leaves.iter_mut().map(Some).collect();
+        Ok(places.iter().filter_map(|place| leaves[*place].take()).map(State).collect())
+    }
+
+    /// Counts a step that the program took itself, with these parameters.
+    ///
+    /// # Errors
+    ///
+    /// For a name that the optimizer does not have or that occurs twice. Nothing has changed then.
+    pub fn count<'a>(&mut self, names: impl IntoIterator<Item = &'a str>) -> Result<(), Error> {
+        self.held.count(names.into_iter().collect())
     }
 
     /// Saves parameters, state and counts in a file, which the Python package reads. The file is

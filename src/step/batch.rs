@@ -73,6 +73,17 @@ impl UpdateKey {
     }
 }
 
+/// Coefficients, and what they were made of beside numbers and key.
+#[derive(Clone, Copy, Debug)]
+pub struct Made {
+    /// The scale and the limit of gradients.
+    pub intake: Intake,
+    /// The coefficients.
+    pub update: Update,
+    /// The history that the update leaves.
+    pub history: History,
+}
+
 /// The result of [`Batch::read`].
 #[derive(Debug)]
 pub struct Done {
@@ -179,7 +190,7 @@ impl Batch {
 
     /// The leaves whose update left the range of float16.
     pub fn overflowed(&self) -> impl Iterator<Item = usize> {
-        let leaves = self.ranges().filter(|_| self.halves);
+        let leaves = self.halves.then(|| self.ranges()).into_iter().flatten();
         let overflowed = |tasks: &[Task<'_>]| tasks.iter().any(|task| task.tensor.overflowed());
         leaves
             .filter(move |(_, range)| overflowed(&self.tasks[range.clone()]))
@@ -216,15 +227,26 @@ impl Batch {
     ) -> Result<usize, Error> {
         let numbers = key.numbers(numbers);
         let update = numbers.at_step(key.kind, key.step, intake)?;
-        self.histories.push(numbers.history_after(key.step)?);
-        self.updates.push(update);
+        Ok(self.insert(key, Made { intake, update, history: numbers.history_after(key.step)? }))
+    }
+
+    /// Adds coefficients that were made before, for a key that is new; returns their position.
+    pub fn insert(&mut self, key: UpdateKey, made: Made) -> usize {
+        self.histories.push(made.history);
+        self.updates.push(made.update);
         self.keys.push(key);
-        self.intakes.push(intake);
+        self.intakes.push(made.intake);
         let position = self.keys.len() - 1;
         if key.tensor.is_none() && position >= GLANCE {
             self.earlier.insert(self.keys[position - GLANCE], position - GLANCE);
         }
-        Ok(position)
+        position
+    }
+
+    /// The coefficients at a position.
+    pub fn coefficients_at(&self, position: usize) -> Made {
+        let (intake, update) = (self.intakes[position], self.updates[position]);
+        Made { intake, update, history: self.histories[position] }
     }
 
     /// The position of the coefficients for a key, if they exist.
@@ -269,10 +291,14 @@ impl Batch {
     pub fn update(&mut self, numbers: &[Numbers], setting: &Setting) -> Result<(), Error> {
         let Setting { level, threads, .. } = *setting;
         self.measure(numbers, level, threads)?;
+        self.plan.run(&mut self.tasks, &self.updates, level, threads)
+    }
+
+    /// As [`Batch::update`], and takes [`Batch::norms`], for a setting that is `measured`.
+    pub fn update_measured(&mut self, numbers: &[Numbers], setting: &Setting) -> Result<(), Error> {
+        let Setting { level, threads, .. } = *setting;
+        self.measure(numbers, level, threads)?;
         let (plan, tasks, updates) = (&mut self.plan, &mut self.tasks, &self.updates);
-        if !setting.measured {
-            return plan.run(tasks, updates, level, threads);
-        }
         let grads = !setting.reads();
         plan.run_measured(tasks, updates, level, threads, &mut self.norms, grads)?;
         let overflows = self.norms.iter().any(|norms| norms.grad.is_infinite());
