@@ -1,0 +1,401 @@
+//! A parameter whose fields fit each other: types, lengths, alignment, overlap.
+
+use std::ffi::c_void;
+
+use thalweg::array::layout::Order;
+use thalweg::array::pointer::{ARRAYS, GRADIENT, LOW, MAX_STATE, PARAMETER, Pointer, STATE};
+use thalweg::array::region::Region;
+use thalweg::array::storage::{Storage, e5m3};
+use thalweg::optimizer::{Live, Values};
+use thalweg::read::norm;
+use thalweg::rule::{Content, HISTORY, Rule, StateSpec, When};
+use thalweg::step::kept::Kept;
+use thalweg::update::tensor::{Narrow, Tensor as Bound};
+
+use crate::refusal::Refusal;
+use crate::tensor::{Tensor, dtype, refused_dtype, storage};
+
+/// Arrays of a tensor: those of an update, exponents, and history.
+const ALL: usize = ARRAYS + 2;
+const BASES: usize = ARRAYS;
+const HISTORY_ARRAY: usize = ARRAYS + 1;
+
+/// Their names in messages.
+const NAMES: [&str; ALL] =
+    ["p", "g", "state[0]", "state[1]", "state[2]", "low", "bases", "history"];
+
+/// A tensor whose fields fit each other. Arrays have the positions that the header gives them.
+#[derive(Debug)]
+pub struct Checked {
+    given: Tensor,
+    pointers: [Pointer; ARRAYS],
+    /// Bytes from one row to the next.
+    strides: [isize; ARRAYS],
+    /// Rows, and elements of each.
+    shape: [usize; 2],
+    /// Whether every array is contiguous.
+    dense: bool,
+    /// The arrays that are there.
+    has: [bool; ALL],
+}
+
+impl Checked {
+    /// A tensor without arrays yet.
+    pub fn new(tensor: &Tensor) -> Result<Self, Refusal> {
+        let own = tensor.storage()?;
+        let (len, rows) = (tensor.len, tensor.rows);
+        if rows > 0 && !len.is_multiple_of(rows) {
+            let what = format!("len must be a multiple of rows, got {len} and {rows}");
+            return Err(Refusal::invalid(what));
+        }
+        // SAFETY: the caller of the library promises that NULL, or a string and a shape are there.
+        unsafe {
+            tensor.name()?;
+            tensor.shape()?;
+        }
+        Ok(Checked {
+            given: *tensor,
+            pointers: [Pointer { address: tensor.p.cast(), storage: own }; ARRAYS],
+            strides: [0; ARRAYS],
+            shape: if rows == 0 { [1, len] } else { [rows, len / rows] },
+            dense: true,
+            has: [false; ALL],
+        })
+    }
+
+    /// A parameter for an optimizer and, if it is used, its gradient. Other fields must be zero.
+    pub fn owned(tensor: &Tensor, gradient: bool) -> Result<Self, Refusal> {
+        let no_state = tensor.state.iter().all(|state| state.is_null());
+        let nothing_beside =
+            tensor.low.is_null() && tensor.bases.is_null() && tensor.history.is_null();
+        if !(no_state && nothing_beside) || tensor.state_dtype != [0; MAX_STATE] || tensor.step != 0
+        {
+            return Err(Refusal::invalid(
+                "state, state_dtype, low, bases, history and step must be 0: the optimizer has them",
+            ));
+        }
+        Checked::named(tensor, gradient)
+    }
+
+    /// As [`Checked::owned`], whatever the fields of state are.
+    pub fn named(tensor: &Tensor, gradient: bool) -> Result<Self, Refusal> {
+        if tensor.rows != 0 || tensor.group != 0 {
+            return Err(Refusal::invalid(
+                "rows and group must be 0: an optimizer takes contiguous arrays, and finds the group \
+                 by the name",
+            ));
+        }
+        if tensor.name.is_null() {
+            return Err(Refusal::invalid(
+                "name must not be NULL: an optimizer keeps state by name",
+            ));
+        }
+        let mut made = Checked::new(tensor)?;
+        made.add(PARAMETER, tensor.p, tensor.storage()?)?;
+        if gradient {
+            made.add(GRADIENT, tensor.g.cast_mut(), tensor.grad_storage()?)?;
+        }
+        made.check_overlap()?;
+        Ok(made)
+    }
+
+    /// A parameter with the arrays of a rule. `needs` says whether it has a state array.
+    pub fn of(
+        tensor: &Tensor,
+        rule: &Rule,
+        needs: impl FnMut(&StateSpec) -> bool,
+    ) -> Result<Self, Refusal> {
+        let mut made = Checked::new(tensor)?;
+        made.add_all(rule, needs)?;
+        Ok(made)
+    }
+
+    /// Takes the arrays of a rule; `needs` says whether it has a state array.
+    pub fn add_all(
+        &mut self,
+        rule: &Rule,
+        mut needs: impl FnMut(&StateSpec) -> bool,
+    ) -> Result<(), Refusal> {
+        let (tensor, own) = (self.given, self.storage());
+        self.add(PARAMETER, tensor.p, own)?;
+        self.add(GRADIENT, tensor.g.cast_mut(), tensor.grad_storage()?)?;
+        for k in 0..MAX_STATE {
+            let (address, dtype) = (tensor.state[k], tensor.state_dtype[k]);
+            let spec = rule.state.get(k).filter(|spec| {
+                let may_have = matches!(spec.when, When::Nonzero(_)) && !address.is_null();
+                needs(spec) || may_have
+            });
+            let Some(spec) = spec else {
+                self.lacks(k, rule)?;
+                continue;
+            };
+            let found = storage(dtype, own.whole(), true);
+            let found = found.filter(|storage| spec.content.allows(*storage, own.whole()));
+            let found = found.ok_or_else(|| {
+                let what = format!("state_dtype[{k}]");
+                refused_dtype(&what, dtype, "0 or another type that its content may have")
+            })?;
+            self.add(STATE + k, address, found)?;
+        }
+        self.add_beside(rule)?;
+        self.check_overlap()
+    }
+
+    /// A parameter of schedule-free AdamW, whose averaged point is exchanged with it. Of its arrays,
+    /// `z` takes the place of the gradient, and what is `kept` of the parameter that of the state.
+    pub fn average(tensor: &Tensor, rule: &Rule, kept: *mut c_void) -> Result<Self, Refusal> {
+        let z = tensor.state[0];
+        if tensor.len > 0 && (z.is_null() || kept.is_null()) {
+            return Err(Refusal::invalid("state[0] and kept must not be NULL"));
+        }
+        let [p, _, of_z, second, third, low] = tensor.row_stride;
+        let exchanged = Tensor {
+            g: z,
+            grad_dtype: dtype(tensor.storage()?.whole()),
+            state: [kept, tensor.state[1], tensor.state[2]],
+            row_stride: [p, of_z, 0, second, third, low],
+            ..*tensor
+        };
+        let mut made = Checked::of(&exchanged, rule, |_| true)?;
+        made.has[STATE + 1] = false;
+        Ok(made)
+    }
+
+    /// Refuses a state array that a rule or its choices do not have.
+    fn lacks(&self, k: usize, rule: &Rule) -> Result<(), Refusal> {
+        if self.given.state[k].is_null()
+            && self.given.state_dtype[k] == 0
+            && self.given.row_stride[STATE + k] == 0
+        {
+            return Ok(());
+        }
+        let why = match rule.state.get(k).map(|spec| (spec.name, spec.when)) {
+            Some((name, When::Chosen(choice))) => {
+                format!("{name} is only there with {}", choice.name())
+            }
+            Some((name, When::Nonzero(key))) => format!("{name} is only there with {}", key.name()),
+            _ => format!("{} has no such state", rule.name),
+        };
+        let what = format!("state[{k}], its type and its row_stride must be 0: {why}");
+        Err(Refusal::invalid(what))
+    }
+
+    /// Takes an array of the shape of the parameter.
+    fn add(&mut self, at: usize, address: *mut c_void, storage: Storage) -> Result<(), Refusal> {
+        let (what, size, [rows, columns]) = (NAMES[at], storage.size(), self.shape);
+        if address.is_null() && self.given.len > 0 {
+            return Err(Refusal::invalid(format!("{what} must not be NULL")));
+        }
+        if !address.addr().is_multiple_of(size) {
+            let what = format!("{what} must be aligned to its elements of {size} bytes");
+            return Err(Refusal::invalid(format!("{what}, got {address:p}")));
+        }
+        let width = columns.checked_mul(size).and_then(|width| isize::try_from(width).ok());
+        let Some(width) = width else { return Err(too_large(what)) };
+        let given = self.given.row_stride[at];
+        let stride = if given == 0 { width } else { given };
+        let fits = stride.unsigned_abs().is_multiple_of(size)
+            && (at == GRADIENT || rows == 1 || stride.unsigned_abs() >= width.unsigned_abs())
+            && (given == 0 || self.given.rows > 0)
+            && (storage != Storage::E5M3 || stride == width);
+        if !fits {
+            return Err(Refusal::invalid(format!(
+                "row_stride[{at}], of {what}, must be 0 without rows and for E5M3; else a multiple of \
+                 {size}, and at least a row's {width} bytes if the array is written, got {given}"
+            )));
+        }
+        self.dense &= stride == width || rows == 1;
+        self.pointers[at] = Pointer { address: address.cast(), storage };
+        self.strides[at] = stride;
+        self.has[at] = true;
+        self.region(at).map(drop)
+    }
+
+    /// Takes what is beside arrays of the parameter's shape: what it lacks, exponents, history.
+    fn add_beside(&mut self, rule: &Rule) -> Result<(), Refusal> {
+        let Tensor { low, bases, history, row_stride, .. } = self.given;
+        let refused = |what: &str| Err(Refusal::invalid(what));
+        if self.is_narrow() {
+            self.add(LOW, low, Storage::Low)?;
+        } else if !low.is_null() || row_stride[LOW] != 0 {
+            return refused(
+                "low and its row_stride must be 0: they are of a BFLOAT16 or FLOAT16 p",
+            );
+        }
+        let is_blocked = |k: usize| self.has[k] && self.pointers[k].storage == Storage::E5M3;
+        self.has[BASES] = (STATE..STATE + MAX_STATE).any(is_blocked);
+        self.has[HISTORY_ARRAY] = rule.state.iter().any(|spec| spec.content == Content::Point);
+        match (self.has[BASES], bases.is_null()) {
+            (true, true) if self.given.len > 0 => return refused("bases must not be NULL"),
+            (false, false) => {
+                return refused("bases must be NULL: they are of a state of type E5M3");
+            }
+            _ => self.region(BASES)?,
+        };
+        match (self.has[HISTORY_ARRAY], history.is_null()) {
+            (true, true) => refused("history must not be NULL"),
+            (true, false) if !history.is_aligned() => refused("history must be aligned to 8 bytes"),
+            (false, false) => refused("history must be NULL: the rule has none"),
+            _ => self.region(HISTORY_ARRAY).map(drop),
+        }
+    }
+
+    /// The bytes of an array.
+    fn region(&self, at: usize) -> Result<Region, Refusal> {
+        let Tensor { bases, history, len, .. } = self.given;
+        let [rows, columns] = self.shape;
+        let region = match at {
+            BASES => Region::new(bases.addr(), (1, len.div_ceil(e5m3::BLOCK)), 0, true),
+            HISTORY_ARRAY => Region::new(history.addr(), (1, HISTORY * size_of::<f64>()), 0, true),
+            _ => {
+                let Pointer { address, storage } = self.pointers[at];
+                let shape = (rows, columns * storage.size());
+                Region::new(address.addr(), shape, self.strides[at], at != GRADIENT)
+            }
+        };
+        region.ok_or_else(|| too_large(NAMES[at]))
+    }
+
+    /// The bytes of its arrays, with their positions.
+    fn regions(&self) -> impl Iterator<Item = (usize, Region)> {
+        (0..ALL).filter(|at| self.has[*at]).filter_map(|at| Some((at, self.region(at).ok()?)))
+    }
+
+    /// Refuses arrays that share bytes.
+    fn check_overlap(&self) -> Result<(), Refusal> {
+        let mut before = [(0, Region::EMPTY); ALL];
+        for (count, (at, one)) in self.regions().enumerate() {
+            before[count] = (at, one);
+            if let Some((other, _)) = before[..count].iter().find(|(_, b)| one.conflicts(b)) {
+                let (one, other) = (NAMES[at], NAMES[*other]);
+                return Err(Refusal::invalid(format!("{one} overlaps {other}")));
+            }
+        }
+        Ok(())
+    }
+
+    /// The struct of the caller.
+    pub fn tensor(&self) -> &Tensor {
+        &self.given
+    }
+
+    /// The storage of the parameter.
+    pub fn storage(&self) -> Storage {
+        self.pointers[PARAMETER].storage
+    }
+
+    /// Whether the parameter lacks digits.
+    fn is_narrow(&self) -> bool {
+        !self.storage().is_whole()
+    }
+
+    /// The numbers of a history, if it has them.
+    pub fn kept(&self) -> Option<Kept> {
+        // SAFETY: `add_beside` has checked address and alignment; the caller of the library promises
+        // that the array lives during the call.
+        self.has[HISTORY_ARRAY].then(|| unsafe { Kept::at(self.given.history.cast()) })
+    }
+
+    /// The parameter, for an optimizer.
+    ///
+    /// # Safety
+    ///
+    /// For `'a` the array is as the fields say, and nothing else uses it.
+    pub unsafe fn live<'a>(&self) -> Live<'a> {
+        // SAFETY: the caller's promise; `add` has checked the alignment.
+        unsafe { Live::at(self.pointers[PARAMETER], self.given.len) }
+    }
+
+    /// The parameter to be saved, or its gradient.
+    ///
+    /// # Safety
+    ///
+    /// For `'a` the array is as the fields say, and nothing writes it.
+    pub unsafe fn values<'a>(&self, k: usize) -> Values<'a> {
+        // SAFETY: the caller's promise; `add` has checked the alignment.
+        unsafe { Values::at(self.pointers[k], self.given.len) }
+    }
+
+    /// The tensor of the core, and its gradient to be read.
+    ///
+    /// # Safety
+    ///
+    /// The arrays are as the fields say, and nothing else uses those that are written until the last
+    /// use of the result.
+    pub unsafe fn bind(&self, order: Order) -> (Bound<'static>, norm::Input<'static>) {
+        let Checked { given, has, shape, .. } = self;
+        let kind = self.storage().element();
+        // The core has the state arrays that are there side by side; unused ones are the parameter.
+        let (mut pointers, mut strides) = (self.pointers, self.strides);
+        let mut states = 0;
+        for k in (STATE..STATE + MAX_STATE).filter(|k| has[*k]) {
+            (pointers[STATE + states], strides[STATE + states]) = (pointers[k], strides[k]);
+            states += 1;
+        }
+        let used = |k: usize| k < STATE + states || k == LOW && has[LOW];
+        for k in (0..ARRAYS).filter(|k| !used(*k)) {
+            (pointers[k], strides[k]) = (pointers[PARAMETER], strides[PARAMETER]);
+        }
+        let gradient = pointers[GRADIENT];
+        // SAFETY: the promise of the caller; alignment, extents and overlap are checked.
+        unsafe {
+            if self.dense && pointers.iter().all(|pointer| pointer.storage == kind.into()) {
+                let tensor = Bound::dense(given.len, pointers, states, order);
+                return (tensor, norm::Input::dense(given.len, gradient));
+            }
+            let both: [[isize; 2]; ARRAYS] =
+                std::array::from_fn(|k| [strides[k], pointers[k].storage.size() as isize]);
+            let each = both.each_ref().map(|both| &both[..]);
+            let read = norm::Input::new(shape, gradient, each[GRADIENT], kind);
+            if pointers.iter().all(|pointer| pointer.storage.is_whole()) {
+                return (Bound::new(shape, pointers, each, states, order), read);
+            }
+            let narrow = Narrow {
+                step: given.step,
+                bases: given.bases,
+                low_of: has[LOW].then_some(PARAMETER),
+            };
+            (Bound::narrow(shape, pointers, each, states, order, narrow), read)
+        }
+    }
+}
+
+fn too_large(what: &str) -> Refusal {
+    Refusal::invalid(format!("{what} has more bytes than there are addresses"))
+}
+
+/// Refuses arrays of different tensors that share bytes; `regions` is room for them.
+pub fn check_overlaps(
+    tensors: &[Checked],
+    regions: &mut Vec<(Region, usize, usize)>,
+) -> Result<(), Refusal> {
+    if tensors.len() < 2 {
+        return Ok(());
+    }
+    regions.clear();
+    for (position, tensor) in tensors.iter().enumerate() {
+        let found = tensor.regions().filter(|(_, region)| region.start < region.end);
+        regions.extend(found.map(|(at, region)| (region, position, at)));
+    }
+    regions.sort_unstable_by_key(|(region, ..)| region.start);
+    let mut reach = 0;
+    for (later, (region, tensor, at)) in regions.iter().enumerate() {
+        if region.start < reach {
+            let before = regions[..later].iter();
+            let found = before.rev().find(|(other, ..)| region.conflicts(other));
+            if let Some((_, other, theirs)) = found {
+                let what = |position: usize| tensors[position].given.what(position);
+                let text = format!(
+                    "{} of {} overlaps {} of {}",
+                    NAMES[*at],
+                    what(*tensor),
+                    NAMES[*theirs],
+                    what(*other)
+                );
+                return Err(Refusal::invalid(text));
+            }
+        }
+        reach = reach.max(region.end);
+    }
+    Ok(())
+}

@@ -1,0 +1,58 @@
+//! The C library: `thalweg.h` over the core.
+//!
+//! | file | contents |
+//! |---|---|
+//! | `refusal` | reasons to refuse a call, its code, and the last reason of each thread |
+//! | `versioned` | structs of the caller, which begin with their size |
+//! | `options` | rule and hyperparameters |
+//! | `tensor` | a parameter with its arrays, as the header has it |
+//! | `checked` | the same, whose fields fit: types, lengths, alignment, overlap |
+//! | `setting` | the settings and results of a step |
+//! | `update` | updates of arrays that the caller owns |
+//! | `average` | averaged points of schedule-free AdamW |
+//! | `optimizer` | state by name, and files |
+//!
+//! Everything about a call is checked before the first write. No panic leaves the library.
+
+#![allow(unsafe_code)] // reads what a C program passes
+
+pub mod average;
+mod checked;
+pub mod optimizer;
+pub mod options;
+pub mod refusal;
+pub mod setting;
+pub mod tensor;
+pub mod update;
+pub mod versioned;
+
+use std::ffi::c_char;
+
+use thalweg::machine::threads::set_num_threads;
+
+use crate::refusal::{DONE, Refusal, guarded};
+
+/// The version of the binary interface; `THALWEG_ABI` and the SONAME have it too.
+pub const ABI: u32 = 0;
+
+/// `thalweg_abi`.
+#[unsafe(no_mangle)]
+pub extern "C" fn thalweg_abi() -> u32 {
+    ABI
+}
+
+/// `thalweg_version`.
+#[unsafe(no_mangle)]
+pub extern "C" fn thalweg_version() -> *const c_char {
+    concat!(env!("CARGO_PKG_VERSION"), "\0").as_ptr().cast()
+}
+
+/// `thalweg_set_num_threads`.
+#[unsafe(no_mangle)]
+pub extern "C" fn thalweg_set_num_threads(threads: i32) -> i32 {
+    guarded(|| {
+        let threads = usize::try_from(threads).unwrap_or(0);
+        set_num_threads(threads).map_err(Refusal::from)?;
+        Ok(DONE)
+    })
+}

@@ -1,0 +1,447 @@
+//! State of parameters by name, and files.
+
+use std::ffi::{CStr, c_char};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use thalweg::array::pointer::{GRADIENT, PARAMETER};
+use thalweg::array::storage::Storage;
+use thalweg::number::element::Kind;
+use thalweg::optimizer::{AnyRule, Format, Optimizer, Param, Settings, State, Step as How};
+
+use crate::checked::{Checked, check_overlaps};
+use crate::options::Options;
+use crate::refusal::{DONE, Refusal, SKIPPED, guarded};
+use crate::setting::{Found, Step};
+use crate::tensor::{Tensor, dtype};
+use crate::versioned::{read, read_all};
+
+/// `thalweg_optimizer`.
+#[derive(Debug)]
+pub struct Handle(Mutex<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    /// `None` only while it is changed.
+    optimizer: Option<Optimizer<AnyRule>>,
+    /// The settings of all parameters, and those of groups.
+    groups: Vec<Shared>,
+}
+
+/// Settings that the optimizer reads at each step.
+type Shared = Arc<Mutex<AnyRule>>;
+
+fn get(shared: &Shared) -> AnyRule {
+    *shared.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Inner {
+    fn optimizer(&mut self) -> Result<&mut Optimizer<AnyRule>, Refusal> {
+        self.optimizer.as_mut().ok_or_else(|| Refusal::invalid("the optimizer had a fault before"))
+    }
+
+    /// Changes the optimizer by one of its methods that make a new one.
+    fn change(
+        &mut self,
+        change: impl FnOnce(Optimizer<AnyRule>) -> Optimizer<AnyRule>,
+    ) -> Result<(), Refusal> {
+        self.optimizer()?;
+        self.optimizer = self.optimizer.take().map(change);
+        Ok(())
+    }
+
+    /// Adds settings for the parameters whose names fit.
+    fn add(&mut self, glob: &str, settings: AnyRule) -> Result<(), Refusal> {
+        let shared = Arc::new(Mutex::new(settings));
+        self.groups.push(Arc::clone(&shared));
+        self.change(|optimizer| optimizer.group(glob, move |settings| *settings = get(&shared)))
+    }
+}
+
+/// Options that are in range, and have rule and choices of `like`.
+///
+/// # Safety
+///
+/// `options` is null, or of such a struct.
+unsafe fn settings(options: *const Options, like: Option<&Shared>) -> Result<AnyRule, Refusal> {
+    // SAFETY: the caller's promise.
+    let settings = unsafe { read(options)? }.settings()?;
+    settings.numbers().at_step(Kind::F64, 1, 1.0)?;
+    match like.and_then(|like| get(like).changed_choice(&settings)) {
+        None => Ok(settings),
+        Some(name) => Err(Refusal::invalid(format!("{name} must be that of the optimizer"))),
+    }
+}
+
+/// Runs a call that uses an optimizer.
+///
+/// # Safety
+///
+/// `handle` is null or an optimizer that was not freed.
+unsafe fn with(
+    handle: *const Handle,
+    work: impl FnOnce(&mut Inner) -> Result<i32, Refusal>,
+) -> i32 {
+    guarded(|| {
+        // SAFETY: the caller's promise.
+        let handle = unsafe { handle.as_ref() };
+        let handle = handle.ok_or_else(|| Refusal::invalid("the optimizer must not be NULL"))?;
+        let mut inner = match handle.0.try_lock() {
+            Ok(inner) => inner,
+            Err(std::sync::TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(std::sync::TryLockError::WouldBlock) => {
+                return Err(Refusal::invalid("another call uses the optimizer at this time"));
+            }
+        };
+        work(&mut inner)
+    })
+}
+
+/// A string of the caller.
+///
+/// # Safety
+///
+/// `text` is null or a string that lives for `'a`.
+unsafe fn string<'a>(what: &str, text: *const c_char) -> Result<&'a CStr, Refusal> {
+    match text.is_null() {
+        true => Err(Refusal::invalid(format!("{what} must not be NULL"))),
+        // SAFETY: the caller's promise.
+        false => Ok(unsafe { CStr::from_ptr(text) }),
+    }
+}
+
+/// A path of the caller.
+///
+/// # Safety
+///
+/// As [`string`].
+unsafe fn path(text: *const c_char) -> Result<PathBuf, Refusal> {
+    // SAFETY: the caller's promise.
+    let text = unsafe { string("path", text)? };
+    #[cfg(unix)]
+    {
+        use std::os::unix::ffi::OsStrExt as _;
+        Ok(std::ffi::OsStr::from_bytes(text.to_bytes()).into())
+    }
+    #[cfg(not(unix))]
+    {
+        text.to_str().map(PathBuf::from).map_err(|_| Refusal::invalid("path must be UTF-8"))
+    }
+}
+
+/// A checked tensor with its name and shape.
+type Named<'a> = (&'a str, Option<&'a [usize]>, Checked);
+
+/// Tensors with their names, checked.
+///
+/// # Safety
+///
+/// `tensors` is null or of `n` such structs, whose strings and shapes live for `'a`.
+unsafe fn checked<'a>(
+    tensors: *const Tensor,
+    n: usize,
+    check: impl Fn(&Tensor) -> Result<Checked, Refusal>,
+) -> Result<Vec<Named<'a>>, Refusal> {
+    let mut all = Vec::with_capacity(n.min(65_536));
+    // SAFETY: the caller's promise.
+    for (position, tensor) in unsafe { read_all(tensors, n)? }.enumerate() {
+        let tensor = tensor?;
+        let refused = |refusal: Refusal| refusal.of(&tensor.what(position));
+        all.push(check(tensor).map_err(refused)?);
+    }
+    check_overlaps(&all, &mut Vec::new())?;
+    let named = |checked: Checked| {
+        // SAFETY: the caller's promise.
+        let (name, shape) = unsafe { (checked.tensor().name()?, checked.tensor().shape()?) };
+        Ok((name.unwrap_or_default(), shape, checked))
+    };
+    all.into_iter().map(named).collect()
+}
+
+/// `thalweg_optimizer_new`.
+///
+/// # Safety
+///
+/// As the header says of its arguments.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn thalweg_optimizer_new(
+    optimizer: *mut *mut Handle,
+    options: *const Options,
+    state: i32,
+) -> i32 {
+    guarded(|| {
+        if optimizer.is_null() || !optimizer.is_aligned() {
+            return Err(Refusal::invalid("the place for the optimizer must not be NULL"));
+        }
+        // SAFETY: the caller's promise.
+        let settings = unsafe { settings(options, None)? };
+        let format = usize::try_from(state).ok().and_then(|state| Format::ALL.get(state));
+        let format = *format.ok_or_else(|| {
+            Refusal::invalid(format!(
+                "state must be THALWEG_FULL, THALWEG_STATE_BFLOAT16 or THALWEG_COMPACT, got {state}"
+            ))
+        })?;
+        let made = settings.optimizer().state(format)?;
+        let mut inner = Inner { optimizer: Some(made), groups: Vec::new() };
+        inner.add("*", settings)?;
+        // SAFETY: the caller's promise.
+        unsafe { optimizer.write(Box::into_raw(Box::new(Handle(Mutex::new(inner))))) };
+        Ok(DONE)
+    })
+}
+
+/// `thalweg_optimizer_free`.
+///
+/// # Safety
+///
+/// `optimizer` is null or an optimizer that was not freed, and that no call uses.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn thalweg_optimizer_free(optimizer: *mut Handle) {
+    guarded(|| {
+        if !optimizer.is_null() {
+            // SAFETY: the caller's promise; `thalweg_optimizer_new` made it from a box.
+            drop(unsafe { Box::from_raw(optimizer) });
+        }
+        Ok(DONE)
+    });
+}
+
+/// `thalweg_optimizer_group`.
+///
+/// # Safety
+///
+/// As the header says of its arguments.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn thalweg_optimizer_group(
+    optimizer: *mut Handle,
+    glob: *const c_char,
+    options: *const Options,
+) -> i32 {
+    // SAFETY: the caller's promise.
+    unsafe {
+        with(optimizer, |inner| {
+            let glob = string("glob", glob)?.to_str();
+            let glob = glob.map_err(|_| Refusal::invalid("glob must be UTF-8"))?;
+            let settings = settings(options, inner.groups.first())?;
+            if inner.optimizer()?.names().next().is_some() {
+                return Err(Refusal::invalid("groups must be added before the first parameters"));
+            }
+            inner.add(glob, settings)?;
+            Ok(DONE)
+        })
+    }
+}
+
+/// `thalweg_optimizer_set`.
+///
+/// # Safety
+///
+/// As the header says of its arguments.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn thalweg_optimizer_set(
+    optimizer: *mut Handle,
+    group: usize,
+    options: *const Options,
+) -> i32 {
+    // SAFETY: the caller's promise.
+    unsafe {
+        with(optimizer, |inner| {
+            let settings = settings(options, inner.groups.first())?;
+            let most = inner.groups.len() - 1;
+            let shared = inner.groups.get(group).ok_or_else(|| {
+                Refusal::invalid(format!("group must be at most {most}, got {group}"))
+            })?;
+            *shared.lock().unwrap_or_else(PoisonError::into_inner) = settings;
+            Ok(DONE)
+        })
+    }
+}
+
+/// `thalweg_optimizer_step`.
+///
+/// # Safety
+///
+/// As the header says of its arguments.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn thalweg_optimizer_step(
+    optimizer: *mut Handle,
+    tensors: *const Tensor,
+    n: usize,
+    step: *mut Step,
+) -> i32 {
+    // SAFETY: the caller's promise.
+    unsafe {
+        with(optimizer, |inner| {
+            let how = Step::given(step)?;
+            let policy = how.policy()?;
+            let given = How {
+                scale: how.scale()?,
+                max_norm: Step::limit("max_norm", how.max_norm)?,
+                max_value: Step::limit("max_value", how.max_value)?,
+                threads: how.threads()?,
+            };
+            let all = checked(tensors, n, |tensor| Checked::owned(tensor, true))?;
+            let params = all.iter().map(|(name, shape, checked)| {
+                let param = Param::new(name, checked.live(), checked.values(GRADIENT));
+                match shape {
+                    Some(shape) => param.shape(shape),
+                    None => param,
+                }
+            });
+            inner.change(|optimizer| optimizer.nonfinite(policy))?;
+            let report = inner.optimizer()?.step(params, given)?;
+            let found = Found {
+                grad_norm: report.grad_norm,
+                clip: report.clip,
+                refused: report.nonfinite.iter().map(|(_, count)| count).sum(),
+                overflowed: report.overflowed.len() as u64,
+            };
+            Step::write(step, found);
+            Ok(if report.skipped { SKIPPED } else { DONE })
+        })
+    }
+}
+
+/// `thalweg_optimizer_steps`.
+///
+/// # Safety
+///
+/// `optimizer` is null or an optimizer that was not freed.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn thalweg_optimizer_steps(optimizer: *const Handle) -> u64 {
+    let mut steps = 0;
+    // SAFETY: the caller's promise.
+    unsafe {
+        with(optimizer, |inner| {
+            steps = inner.optimizer()?.step_count();
+            Ok(DONE)
+        });
+    }
+    steps
+}
+
+/// `thalweg_optimizer_lend`.
+///
+/// # Safety
+///
+/// As the header says of its arguments.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn thalweg_optimizer_lend(
+    optimizer: *mut Handle,
+    tensors: *mut Tensor,
+    n: usize,
+) -> i32 {
+    // SAFETY: the caller's promise.
+    unsafe {
+        with(optimizer, |inner| {
+            let all = checked(tensors, n, |tensor| Checked::named(tensor, false))?;
+            let rule = get(&inner.groups[0]).rule();
+            let params = all.iter().map(|(name, shape, checked)| {
+                let own = std::slice::from_ref(&checked.tensor().len);
+                (*name, checked.storage(), shape.unwrap_or(own))
+            });
+            let states = inner.optimizer()?.lend(params)?;
+            let mut place = tensors;
+            for mut state in states {
+                let tensor = &mut *place;
+                fill(tensor, &mut state, rule.state.iter().map(|spec| (spec.name, spec.base)));
+                place = place.byte_add(tensor.size);
+            }
+            Ok(DONE)
+        })
+    }
+}
+
+/// Writes addresses of state into a tensor.
+fn fill<'s>(
+    tensor: &mut Tensor,
+    state: &mut State<'_>,
+    specs: impl Iterator<Item = (&'s str, &'s str)>,
+) {
+    let whole = tensor.storage().map_or(Storage::F32, Storage::whole);
+    let mut address =
+        |name: &str| state.array(name).map(|pointer| (pointer.address, pointer.storage));
+    let of = |found: Option<(*mut u8, Storage)>| found.map_or(std::ptr::null_mut(), |(at, _)| at);
+    tensor.bases = std::ptr::null_mut();
+    for (k, (name, base)) in specs.enumerate() {
+        let found = address(name);
+        tensor.state[k] = of(found).cast();
+        let narrow = found.filter(|(_, storage)| *storage != whole);
+        tensor.state_dtype[k] = narrow.map_or(0, |(_, storage)| dtype(storage));
+        if let Some((bases, _)) = address(base) {
+            tensor.bases = bases;
+        }
+    }
+    tensor.low = of(address("low")).cast();
+    tensor.history = of(address("history")).cast();
+    tensor.step = state.step();
+}
+
+/// `thalweg_optimizer_count`.
+///
+/// # Safety
+///
+/// As the header says of its arguments.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn thalweg_optimizer_count(
+    optimizer: *mut Handle,
+    tensors: *const Tensor,
+    n: usize,
+) -> i32 {
+    // SAFETY: the caller's promise.
+    unsafe {
+        with(optimizer, |inner| {
+            let all = checked(tensors, n, |tensor| Checked::named(tensor, false))?;
+            inner.optimizer()?.count(all.iter().map(|(name, ..)| *name))?;
+            Ok(DONE)
+        })
+    }
+}
+
+/// `thalweg_optimizer_save`.
+///
+/// # Safety
+///
+/// As the header says of its arguments.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn thalweg_optimizer_save(
+    optimizer: *const Handle,
+    path: *const c_char,
+    tensors: *const Tensor,
+    n: usize,
+) -> i32 {
+    // SAFETY: the caller's promise.
+    unsafe {
+        with(optimizer, |inner| {
+            let path = self::path(path)?;
+            let all = checked(tensors, n, |tensor| Checked::named(tensor, false))?;
+            let params = all.iter().map(|(name, _, checked)| (*name, checked.values(PARAMETER)));
+            inner.optimizer()?.save(path, params)?;
+            Ok(DONE)
+        })
+    }
+}
+
+/// `thalweg_optimizer_load`.
+///
+/// # Safety
+///
+/// As the header says of its arguments.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn thalweg_optimizer_load(
+    optimizer: *mut Handle,
+    path: *const c_char,
+    tensors: *const Tensor,
+    n: usize,
+) -> i32 {
+    // SAFETY: the caller's promise.
+    unsafe {
+        with(optimizer, |inner| {
+            let path = self::path(path)?;
+            let all = checked(tensors, n, |tensor| Checked::named(tensor, false))?;
+            let params = all.iter().map(|(name, _, checked)| (*name, checked.live()));
+            inner.optimizer()?.load(path, params)?;
+            Ok(DONE)
+        })
+    }
+}
