@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `refusal` | reasons to refuse a call, its code, and the last reason of each thread |
 //! | `versioned` | structs of the caller, which begin with their size |
+//! | `layout` | sizes and offsets of the structs |
 //! | `options` | rule and hyperparameters |
 //! | `tensor` | a parameter with its arrays, as the header has it |
 //! | `checked` | the same, whose fields fit: types, lengths, alignment, overlap |
@@ -18,6 +19,7 @@
 
 pub mod average;
 mod checked;
+mod layout;
 pub mod optimizer;
 pub mod options;
 pub mod refusal;
