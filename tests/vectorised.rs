@@ -223,11 +223,13 @@ fn use_kernels() {
     let (mut p, g) = ([1.0_f32; 3], [0.5; 3]);
     let update = Coefficients::from(Sgd::new(0.5).at_step::<f32>(1, 1.0).unwrap()).into();
     let tensor = Tensor::from_slices(&mut p, &g, []).unwrap();
-    let level = Level::current();
-    Plan::default().run(&mut [Task { tensor, update: 0 }], &[update], level, 1).unwrap();
-    assert_eq!(p, [0.75; 3]);
+    let (level, mut norms) = (Level::current(), Vec::new());
+    let tasks = &mut [Task { tensor, update: 0 }];
+    Plan::default().run(tasks, &[update], level, 1).unwrap();
+    Plan::default().run_measured(tasks, &[update], level, 1, &mut norms, true).unwrap();
+    assert_eq!(p, [0.5; 3]);
     let input = Input::from_slice(&p);
-    assert!(global_norm(&[input], level, 1).of_scaled(1.0) > 1.0);
+    assert!(global_norm(&[input], level, 1).of_scaled(1.0) > 0.8);
 }
 
 /// Arithmetic of a loop that is not at full width; empty if there is none. Loops with subtractions
