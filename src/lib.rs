@@ -2,7 +2,7 @@
 //!
 //! This crate is the core of the Python package of the same name. It has no dependency on Python,
 //! so other Rust programs can embed it. The native Python module is a separate crate in
-//! `src/python`.
+//! `src/python`, the C library one in `src/capi`.
 //!
 //! # The promise about numbers
 //!
@@ -42,7 +42,8 @@
 //! `team` (functions of a loaded library), `cores` (system calls about threads), `fork` (handlers
 //! that the C library calls), `checkpoint::record_locks` (a system call without a function in std)
 //! and `pages` (advice about memory). The crate in `src/python` allows it in the files that bind
-//! arrays, in `interpreter::gate` (a lock) and in `interpreter::dicts` (entries in their order).
+//! arrays, in `interpreter::gate` (a lock) and in `interpreter::dicts` (entries in their order); the one in
+//! `src/capi` everywhere, because C programs pass addresses.
 //!
 //! # Examples
 //!

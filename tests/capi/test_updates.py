@@ -25,6 +25,7 @@ from library import (
 )
 
 import thalweg
+from thalweg import _core
 
 Array = np.ndarray[Any, Any]
 CASES: list[tuple[str, dict[str, Any]]] = [
@@ -164,8 +165,9 @@ def test_updates_have_the_bits_of_python(
             assert made.grad_norm == report.grad_norm
 
 
-def test_every_rule_is_tried() -> None:
+def test_every_rule_is_there_and_tried() -> None:
     assert {rule for rule, _ in CASES} == set(RULES)
+    assert set(RULES) == set(_core.rules()) - {"average", "sum", "Toy"}
 
 
 @pytest.mark.parametrize("dtype", TYPES, ids=str)
