@@ -8,9 +8,10 @@ use thalweg::machine::fork;
 use thalweg::machine::threads::useful_threads;
 use thalweg::number::float_mode::in_default_mode;
 use thalweg::optimizer::{AnyRule, Policy};
-use thalweg::rule::{Numbers, Rule, StateSpec};
-use thalweg::step::batch::{Batch, Made, UpdateKey};
+use thalweg::rule::{Intake, Numbers, StateSpec, Update};
+use thalweg::step::batch::{Batch, UpdateKey};
 use thalweg::step::setting::Setting;
+use thalweg::update::plan::{Plan, Task};
 
 use crate::checked::{Checked, check_overlaps};
 use crate::options::Options;
@@ -22,17 +23,25 @@ use crate::versioned::read_all;
 /// What is kept between the calls of a thread, so that they allocate nothing.
 #[derive(Default)]
 struct Workspace {
-    batch: Batch,
-    settings: Vec<AnyRule>,
+    /// The options of the last call, and what follows from them: threads that update rows call with
+    /// the same ones again and again.
+    groups: Vec<Group>,
     numbers: Vec<Numbers>,
+    /// Whether a step depends on a measure of a whole parameter.
+    measures: bool,
+    /// Coefficients that follow from these options.
+    made: Option<(UpdateKey, Intake, Update)>,
     tensors: Vec<Checked>,
     /// The bytes of all arrays, with the positions of their tensors and of the arrays.
     regions: Vec<(Region, usize, usize)>,
-    /// The options of the last call, and what follows from them: threads that update rows call with
-    /// the same ones again and again.
-    last: Option<(Options, AnyRule)>,
-    /// Coefficients that follow from these options.
-    made: Option<(UpdateKey, Made)>,
+    batch: Batch,
+    plan: Plan,
+}
+
+/// The options of a group, and the settings of the core.
+struct Group {
+    options: Options,
+    settings: AnyRule,
 }
 
 thread_local! {
@@ -119,14 +128,18 @@ impl Workspace {
         writes: bool,
     ) -> Result<(Found, i32), Refusal> {
         // SAFETY: the caller's promise.
-        let rule = unsafe { self.take_groups(groups, n_groups)? };
+        unsafe { self.take_groups(groups, n_groups)? };
         // SAFETY: the caller's promise.
         for (position, tensor) in unsafe { read_all(tensors, n)? }.enumerate() {
             let tensor = tensor?;
             let refused = |refusal: Refusal| refusal.of(&tensor.what(position));
-            self.take(tensor, rule).map_err(refused)?;
+            self.take(tensor).map_err(refused)?;
         }
         check_overlaps(&self.tensors, &mut self.regions)?;
+        if writes && self.is_alone(&setting) {
+            // SAFETY: the caller's promise.
+            return Ok((unsafe { self.update_alone(&setting)? }, DONE));
+        }
         in_default_mode(|| {
             // SAFETY: the caller's promise.
             unsafe { self.bind(&setting)? };
@@ -168,95 +181,126 @@ impl Workspace {
         })
     }
 
-    /// Reads the options of all groups; returns their rule.
+    /// Reads the options of all groups.
     ///
     /// # Safety
     ///
     /// As [`thalweg_update`].
-    unsafe fn take_groups(
-        &mut self,
-        groups: *const Options,
-        n_groups: usize,
-    ) -> Result<&'static Rule, Refusal> {
-        self.numbers.clear();
-        self.settings.clear();
-        let mut first: Option<AnyRule> = None;
+    unsafe fn take_groups(&mut self, groups: *const Options, n: usize) -> Result<(), Refusal> {
         // SAFETY: the caller's promise.
-        for (position, options) in unsafe { read_all(groups, n_groups)? }.enumerate() {
-            let of_group = |refusal: Refusal| refusal.of(&format!("options {position}"));
-            let settings = self.settings_of(options?).map_err(of_group)?;
-            if let Some(first) = first
-                && first.rule().name != settings.rule().name
-            {
-                let (one, other) = (first.rule().name, settings.rule().name);
-                return Err(of_group(Refusal::invalid(format!(
-                    "the options of a call must have one rule, got {one} and {other}"
-                ))));
-            }
-            first = first.or(Some(settings));
-            self.numbers.push(settings.numbers());
-            self.settings.push(settings);
+        let mut given = unsafe { read_all(groups, n)? };
+        let is_same = |group: &Group| {
+            given.next().is_some_and(|given| given.is_ok_and(|given| *given == group.options))
+        };
+        if n == self.groups.len() && n > 0 && self.groups.iter().all(is_same) {
+            return Ok(());
         }
-        let first = first.ok_or_else(|| Refusal::invalid("n_groups must be at least 1, got 0"))?;
-        Ok(first.rule())
+        self.groups.clear();
+        self.numbers.clear();
+        self.made = None;
+        // SAFETY: the caller's promise.
+        let taken = unsafe { read_all(groups, n)? }.enumerate().try_for_each(|(at, options)| {
+            self.take_group(options?).map_err(|refusal| refusal.of(&format!("options {at}")))
+        });
+        if taken.is_err() {
+            self.groups.clear();
+        }
+        self.measures = self.numbers.iter().any(|numbers| numbers.measures().next().is_some());
+        match n {
+            0 => Err(Refusal::invalid("n_groups must be at least 1, got 0")),
+            _ => taken,
+        }
     }
 
-    fn settings_of(&mut self, options: &Options) -> Result<AnyRule, Refusal> {
-        if let Some((last, settings)) = &self.last
-            && last == options
-        {
-            return Ok(*settings);
-        }
+    fn take_group(&mut self, options: &Options) -> Result<(), Refusal> {
         let settings = options.settings()?;
-        self.made = None;
-        self.last = Some((*options, settings));
-        Ok(settings)
+        let rule = settings.rule().name;
+        if let Some(first) = self.groups.first().map(|group| group.settings.rule().name)
+            && first != rule
+        {
+            return Err(Refusal::invalid(format!(
+                "the options of a call must have one rule, got {first} and {rule}"
+            )));
+        }
+        self.numbers.push(settings.numbers());
+        self.groups.push(Group { options: *options, settings });
+        Ok(())
     }
 
     /// Takes a tensor, checked by itself.
-    fn take(&mut self, tensor: &Tensor, rule: &Rule) -> Result<(), Refusal> {
+    fn take(&mut self, tensor: &Tensor) -> Result<(), Refusal> {
         let group = tensor.group as usize;
-        let Some(settings) = self.settings.get(group) else {
-            let most = self.settings.len() - 1;
+        let Some(Group { settings, .. }) = self.groups.get(group) else {
+            let most = self.groups.len() - 1;
             return Err(Refusal::invalid(format!("group must be at most {most}, got {group}")));
         };
         self.tensors.push(Checked::new(tensor)?);
         let needs = |spec: &StateSpec| settings.needs(spec);
-        self.tensors.last_mut().map_or(Ok(()), |tensor| tensor.add_all(rule, needs))
+        self.tensors.last_mut().map_or(Ok(()), |tensor| tensor.add_all(settings.rule(), needs))
+    }
+
+    /// The key of a tensor's coefficients.
+    fn key(&self, position: usize, tensor: &Checked) -> UpdateKey {
+        UpdateKey {
+            class: tensor.tensor().group as usize,
+            step: tensor.tensor().step,
+            kind: tensor.storage().element(),
+            tensor: self.measures.then_some(position),
+            history: tensor.kept().map_or_else(Default::default, |kept| kept.bits()),
+        }
     }
 
     /// # Safety
     ///
     /// As [`thalweg_update`]; the batch is cleared before the arrays are used otherwise.
     unsafe fn bind(&mut self, setting: &Setting) -> Result<(), Refusal> {
-        let measures = self.numbers.iter().any(|numbers| numbers.measures().next().is_some());
         // Measures are summed in logical order.
-        let order = if measures { Order::Logical } else { Order::Memory };
+        let order = if self.measures { Order::Logical } else { Order::Memory };
         for (position, tensor) in self.tensors.iter().enumerate() {
-            let kept = tensor.kept();
-            let key = UpdateKey {
-                class: tensor.tensor().group as usize,
-                step: tensor.tensor().step,
-                kind: tensor.storage().element(),
-                tensor: measures.then_some(position),
-                history: kept.map_or_else(Default::default, |kept| kept.bits()),
-            };
-            let intake = setting.intake();
-            let update = match self.made {
-                Some((of, made)) if position == 0 && of == key && made.intake == intake => {
-                    Ok(self.batch.insert(key, made))
-                }
-                _ => self.batch.coefficients(key, &self.numbers, intake),
-            };
+            let key = self.key(position, tensor);
+            let update = self.batch.coefficients(key, &self.numbers, setting.intake());
             let update =
                 update.map_err(|error| Refusal::from(error).of(&tensor.tensor().what(position)))?;
-            if position == 0 && self.numbers.len() == 1 {
-                self.made = Some((key, self.batch.coefficients_at(update)));
-            }
             // SAFETY: the caller's promise.
             let (bound, read) = unsafe { tensor.bind(order) };
-            self.batch.push(position, (bound, kept), update, setting.reads().then_some(read));
+            let read = setting.reads().then_some(read);
+            self.batch.push(position, (bound, tensor.kept()), update, read);
         }
         Ok(())
+    }
+
+    /// Whether an update is that of one tensor, of which nothing is read before.
+    fn is_alone(&self, setting: &Setting) -> bool {
+        let [tensor] = &self.tensors[..] else { return false };
+        !(setting.reads() || self.measures || tensor.kept().is_some())
+    }
+
+    /// Updates the only tensor, without the lists of a batch, which take as long as a small update.
+    ///
+    /// # Safety
+    ///
+    /// As [`thalweg_update`].
+    unsafe fn update_alone(&mut self, setting: &Setting) -> Result<Found, Refusal> {
+        let [tensor] = &self.tensors[..] else { return Err(Refusal::invalid("")) };
+        let (key, intake) = (self.key(0, tensor), setting.intake());
+        let update = match &self.made {
+            Some((of, with, update)) if *of == key && *with == intake => update,
+            _ => {
+                let numbers = &self.numbers[key.class];
+                let update = numbers.at_step(key.kind, key.step, intake);
+                let update =
+                    update.map_err(|error| Refusal::from(error).of(&tensor.tensor().what(0)))?;
+                &self.made.insert((key, intake, update)).2
+            }
+        };
+        // SAFETY: the caller's promise.
+        let (bound, _) = unsafe { tensor.bind(Order::Memory) };
+        let threads = useful_threads(bound.len(), setting.threads);
+        let tasks = &mut [Task { tensor: bound, update: 0 }];
+        let updates = std::slice::from_ref(update);
+        let mut work = || self.plan.run(tasks, updates, setting.level, threads);
+        if threads > 1 { fork::whole(work) } else { work() }?;
+        let overflowed = u64::from(tasks[0].tensor.overflowed());
+        Ok(Found { grad_norm: None, clip: 1.0, refused: 0, overflowed })
     }
 }

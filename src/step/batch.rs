@@ -73,17 +73,6 @@ impl UpdateKey {
     }
 }
 
-/// Coefficients, and what they were made of beside numbers and key.
-#[derive(Clone, Copy, Debug)]
-pub struct Made {
-    /// The scale and the limit of gradients.
-    pub intake: Intake,
-    /// The coefficients.
-    pub update: Update,
-    /// The history that the update leaves.
-    pub history: History,
-}
-
 /// The result of [`Batch::read`].
 #[derive(Debug)]
 pub struct Done {
@@ -227,26 +216,15 @@ impl Batch {
     ) -> Result<usize, Error> {
         let numbers = key.numbers(numbers);
         let update = numbers.at_step(key.kind, key.step, intake)?;
-        Ok(self.insert(key, Made { intake, update, history: numbers.history_after(key.step)? }))
-    }
-
-    /// Adds coefficients that were made before, for a key that is new; returns their position.
-    pub fn insert(&mut self, key: UpdateKey, made: Made) -> usize {
-        self.histories.push(made.history);
-        self.updates.push(made.update);
+        self.histories.push(numbers.history_after(key.step)?);
+        self.updates.push(update);
         self.keys.push(key);
-        self.intakes.push(made.intake);
+        self.intakes.push(intake);
         let position = self.keys.len() - 1;
         if key.tensor.is_none() && position >= GLANCE {
             self.earlier.insert(self.keys[position - GLANCE], position - GLANCE);
         }
-        position
-    }
-
-    /// The coefficients at a position.
-    pub fn coefficients_at(&self, position: usize) -> Made {
-        let (intake, update) = (self.intakes[position], self.updates[position]);
-        Made { intake, update, history: self.histories[position] }
+        Ok(position)
     }
 
     /// The position of the coefficients for a key, if they exist.
