@@ -16,9 +16,6 @@ pub struct Region {
 }
 
 impl Region {
-    /// No bytes.
-    pub const EMPTY: Region = Region { start: 0, end: 0, stride: 0, width: 0, written: false };
-
     /// The bytes of `rows` rows of `width` bytes, `stride` bytes apart; `None` if they do not fit
     /// the addresses.
     #[inline]
@@ -42,7 +39,7 @@ impl Region {
     /// whose rows lie between each other, it is supposed.
     #[inline]
     pub fn conflicts(&self, other: &Region) -> bool {
-        let intervals_meet = self.start < other.end && other.start < self.end;
+        let intervals_meet = self.start.max(other.start) < self.end.min(other.end);
         if !intervals_meet || !(self.written || other.written) {
             return false;
         }

@@ -64,30 +64,35 @@ unsafe fn exchange(
     tensors: *const Tensor,
     n: usize,
     kept: *const *mut c_void,
-    numbers: impl Fn(&Checked) -> Result<Numbers, Refusal>,
+    numbers: impl Fn(&Checked<'_>) -> Result<Numbers, Refusal>,
 ) -> Result<i32, Refusal> {
     if n > 0 && (kept.is_null() || !kept.is_aligned()) {
         return Err(Refusal::invalid("kept must not be NULL"));
     }
     let rule = rules().find(|rule| rule.name == "ScheduleFreeAdamW");
     let rule = rule.ok_or_else(|| Refusal::invalid("there is no such rule"))?;
-    let (mut all, mut updates): (Vec<Checked>, Vec<Update>) = (Vec::new(), Vec::new());
+    let mut exchanged = Vec::with_capacity(n.min(65_536));
     // SAFETY: the caller's promise.
     for (position, tensor) in unsafe { read_all(tensors, n)? }.enumerate() {
-        let tensor = tensor?;
-        let refused = |refusal: Refusal| refusal.of(&tensor.what(position));
+        let tensor: &Tensor = tensor?;
         // SAFETY: the caller's promise.
         let kept = unsafe { kept.add(position).read() };
-        let checked = Checked::average(tensor, rule, kept).map_err(refused)?;
+        let found = Checked::exchanged(tensor, kept);
+        exchanged.push(found.map_err(|refusal| refusal.of(&tensor.what(position)))?);
+    }
+    let (mut all, mut updates): (Vec<Checked<'_>>, Vec<Update>) = (Vec::new(), Vec::new());
+    for (position, tensor) in exchanged.iter().enumerate() {
+        let refused = |refusal: Refusal| refusal.of(&tensor.what(position));
+        let checked = Checked::average(tensor, rule).map_err(refused)?;
         let update = numbers(&checked).map_err(refused)?;
         let update = update.at_step(checked.storage().element(), 1, 1.0);
         updates.push(update.map_err(Refusal::from).map_err(refused)?);
         all.push(checked);
     }
     check_overlaps(&all, &mut Vec::new())?;
-    let task = |(update, checked): (usize, &Checked)| {
+    let task = |(update, checked): (usize, &Checked<'_>)| {
         // SAFETY: the caller's promise; everything is checked.
-        let (tensor, _) = unsafe { checked.bind(Order::Memory) };
+        let tensor = unsafe { checked.bind(Order::Memory) };
         Task { tensor, update }
     };
     let mut tasks: Vec<Task<'_>> = all.iter().enumerate().map(task).collect();

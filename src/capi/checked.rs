@@ -26,8 +26,8 @@ const NAMES: [&str; ALL] =
 
 /// A tensor whose fields fit each other. Arrays have the positions that the header gives them.
 #[derive(Debug)]
-pub struct Checked {
-    given: Tensor,
+pub struct Checked<'a> {
+    given: &'a Tensor,
     pointers: [Pointer; ARRAYS],
     /// Bytes from one row to the next.
     strides: [isize; ARRAYS],
@@ -37,34 +37,49 @@ pub struct Checked {
     dense: bool,
     /// The arrays that are there.
     has: [bool; ALL],
+    /// Their lowest addresses, and those behind their highest.
+    spans: [(usize, usize); ALL],
 }
 
-impl Checked {
-    /// A tensor without arrays yet.
-    pub fn new(tensor: &Tensor) -> Result<Self, Refusal> {
-        let own = tensor.storage()?;
+impl<'a> Checked<'a> {
+    /// A tensor whose arrays are still to be taken.
+    pub fn new(tensor: &'a Tensor) -> Self {
+        Checked {
+            given: tensor,
+            pointers: [Pointer { address: tensor.p.cast(), storage: Storage::F32 }; ARRAYS],
+            strides: [0; ARRAYS],
+            shape: [1, tensor.len],
+            dense: true,
+            has: [false; ALL],
+            spans: [(0, 0); ALL],
+        }
+    }
+
+    /// Takes the parameter and, if it is used, its gradient.
+    fn add_live(&mut self, gradient: bool) -> Result<(), Refusal> {
+        let tensor = self.given;
         let (len, rows) = (tensor.len, tensor.rows);
         if rows > 0 && !len.is_multiple_of(rows) {
             let what = format!("len must be a multiple of rows, got {len} and {rows}");
             return Err(Refusal::invalid(what));
+        }
+        if rows > 0 {
+            self.shape = [rows, len / rows];
         }
         // SAFETY: the caller of the library promises that NULL, or a string and a shape are there.
         unsafe {
             tensor.name()?;
             tensor.shape()?;
         }
-        Ok(Checked {
-            given: *tensor,
-            pointers: [Pointer { address: tensor.p.cast(), storage: own }; ARRAYS],
-            strides: [0; ARRAYS],
-            shape: if rows == 0 { [1, len] } else { [rows, len / rows] },
-            dense: true,
-            has: [false; ALL],
-        })
+        self.add(PARAMETER, tensor.p, tensor.storage()?)?;
+        match gradient {
+            true => self.add(GRADIENT, tensor.g.cast_mut(), tensor.grad_storage()?),
+            false => Ok(()),
+        }
     }
 
     /// A parameter for an optimizer and, if it is used, its gradient. Other fields must be zero.
-    pub fn owned(tensor: &Tensor, gradient: bool) -> Result<Self, Refusal> {
+    pub fn owned(tensor: &'a Tensor, gradient: bool) -> Result<Self, Refusal> {
         let no_state = tensor.state.iter().all(|state| state.is_null());
         let nothing_beside =
             tensor.low.is_null() && tensor.bases.is_null() && tensor.history.is_null();
@@ -78,7 +93,7 @@ impl Checked {
     }
 
     /// As [`Checked::owned`], whatever the fields of state are.
-    pub fn named(tensor: &Tensor, gradient: bool) -> Result<Self, Refusal> {
+    pub fn named(tensor: &'a Tensor, gradient: bool) -> Result<Self, Refusal> {
         if tensor.rows != 0 || tensor.group != 0 {
             return Err(Refusal::invalid(
                 "rows and group must be 0: an optimizer takes contiguous arrays, and finds the group \
@@ -90,22 +105,19 @@ impl Checked {
                 "name must not be NULL: an optimizer keeps state by name",
             ));
         }
-        let mut made = Checked::new(tensor)?;
-        made.add(PARAMETER, tensor.p, tensor.storage()?)?;
-        if gradient {
-            made.add(GRADIENT, tensor.g.cast_mut(), tensor.grad_storage()?)?;
-        }
+        let mut made = Checked::new(tensor);
+        made.add_live(gradient)?;
         made.check_overlap()?;
         Ok(made)
     }
 
     /// A parameter with the arrays of a rule. `needs` says whether it has a state array.
     pub fn of(
-        tensor: &Tensor,
+        tensor: &'a Tensor,
         rule: &Rule,
         needs: impl FnMut(&StateSpec) -> bool,
     ) -> Result<Self, Refusal> {
-        let mut made = Checked::new(tensor)?;
+        let mut made = Checked::new(tensor);
         made.add_all(rule, needs)?;
         Ok(made)
     }
@@ -116,9 +128,8 @@ impl Checked {
         rule: &Rule,
         mut needs: impl FnMut(&StateSpec) -> bool,
     ) -> Result<(), Refusal> {
+        self.add_live(true)?;
         let (tensor, own) = (self.given, self.storage());
-        self.add(PARAMETER, tensor.p, own)?;
-        self.add(GRADIENT, tensor.g.cast_mut(), tensor.grad_storage()?)?;
         for k in 0..MAX_STATE {
             let (address, dtype) = (tensor.state[k], tensor.state_dtype[k]);
             let spec = rule.state.get(k).filter(|spec| {
@@ -141,22 +152,26 @@ impl Checked {
         self.check_overlap()
     }
 
-    /// A parameter of schedule-free AdamW, whose averaged point is exchanged with it. Of its arrays,
-    /// `z` takes the place of the gradient, and what is `kept` of the parameter that of the state.
-    pub fn average(tensor: &Tensor, rule: &Rule, kept: *mut c_void) -> Result<Self, Refusal> {
+    /// The fields of a parameter of schedule-free AdamW, whose averaged point is exchanged with it: `z`
+    /// in the place of the gradient, and what is `kept` of the parameter in that of the state.
+    pub fn exchanged(tensor: &Tensor, kept: *mut c_void) -> Result<Tensor, Refusal> {
         let z = tensor.state[0];
         if tensor.len > 0 && (z.is_null() || kept.is_null()) {
             return Err(Refusal::invalid("state[0] and kept must not be NULL"));
         }
         let [p, _, of_z, second, third, low] = tensor.row_stride;
-        let exchanged = Tensor {
+        Ok(Tensor {
             g: z,
             grad_dtype: dtype(tensor.storage()?.whole()),
             state: [kept, tensor.state[1], tensor.state[2]],
             row_stride: [p, of_z, 0, second, third, low],
             ..*tensor
-        };
-        let mut made = Checked::of(&exchanged, rule, |_| true)?;
+        })
+    }
+
+    /// A parameter with these fields.
+    pub fn average(exchanged: &'a Tensor, rule: &Rule) -> Result<Self, Refusal> {
+        let mut made = Checked::of(exchanged, rule, |_| true)?;
         made.has[STATE + 1] = false;
         Ok(made)
     }
@@ -207,13 +222,12 @@ impl Checked {
         self.dense &= stride == width || rows == 1;
         self.pointers[at] = Pointer { address: address.cast(), storage };
         self.strides[at] = stride;
-        self.has[at] = true;
-        self.region(at).map(drop)
+        self.span(at)
     }
 
     /// Takes what is beside arrays of the parameter's shape: what it lacks, exponents, history.
     fn add_beside(&mut self, rule: &Rule) -> Result<(), Refusal> {
-        let Tensor { low, bases, history, row_stride, .. } = self.given;
+        let Tensor { low, bases, history, row_stride, .. } = *self.given;
         let refused = |what: &str| Err(Refusal::invalid(what));
         if self.is_narrow() {
             self.add(LOW, low, Storage::Low)?;
@@ -223,26 +237,35 @@ impl Checked {
             );
         }
         let is_blocked = |k: usize| self.has[k] && self.pointers[k].storage == Storage::E5M3;
-        self.has[BASES] = (STATE..STATE + MAX_STATE).any(is_blocked);
-        self.has[HISTORY_ARRAY] = rule.state.iter().any(|spec| spec.content == Content::Point);
-        match (self.has[BASES], bases.is_null()) {
+        match ((STATE..STATE + MAX_STATE).any(is_blocked), bases.is_null()) {
             (true, true) if self.given.len > 0 => return refused("bases must not be NULL"),
+            (true, _) => self.span(BASES)?,
+            (false, true) => {}
             (false, false) => {
                 return refused("bases must be NULL: they are of a state of type E5M3");
             }
-            _ => self.region(BASES)?,
-        };
-        match (self.has[HISTORY_ARRAY], history.is_null()) {
+        }
+        let keeps_history = rule.state.iter().any(|spec| spec.content == Content::Point);
+        match (keeps_history, history.is_null()) {
             (true, true) => refused("history must not be NULL"),
             (true, false) if !history.is_aligned() => refused("history must be aligned to 8 bytes"),
+            (true, false) => self.span(HISTORY_ARRAY),
+            (false, true) => Ok(()),
             (false, false) => refused("history must be NULL: the rule has none"),
-            _ => self.region(HISTORY_ARRAY).map(drop),
         }
+    }
+
+    /// Notes that an array is there, and which addresses it has.
+    fn span(&mut self, at: usize) -> Result<(), Refusal> {
+        let region = self.region(at)?;
+        self.has[at] = true;
+        self.spans[at] = (region.start, region.end);
+        Ok(())
     }
 
     /// The bytes of an array.
     fn region(&self, at: usize) -> Result<Region, Refusal> {
-        let Tensor { bases, history, len, .. } = self.given;
+        let Tensor { bases, history, len, .. } = *self.given;
         let [rows, columns] = self.shape;
         let region = match at {
             BASES => Region::new(bases.addr(), (1, len.div_ceil(e5m3::BLOCK)), 0, true),
@@ -263,20 +286,21 @@ impl Checked {
 
     /// Refuses arrays that share bytes.
     fn check_overlap(&self) -> Result<(), Refusal> {
-        let mut before = [(0, Region::EMPTY); ALL];
-        for (count, (at, one)) in self.regions().enumerate() {
-            before[count] = (at, one);
-            if let Some((other, _)) = before[..count].iter().find(|(_, b)| one.conflicts(b)) {
-                let (one, other) = (NAMES[at], NAMES[*other]);
-                return Err(Refusal::invalid(format!("{one} overlaps {other}")));
+        for (at, (start, end)) in self.spans.iter().enumerate() {
+            for (before, (first, last)) in self.spans[..at].iter().enumerate() {
+                if start < last && first < end && self.region(at)?.conflicts(&self.region(before)?)
+                {
+                    let what = format!("{} overlaps {}", NAMES[at], NAMES[before]);
+                    return Err(Refusal::invalid(what));
+                }
             }
         }
         Ok(())
     }
 
     /// The struct of the caller.
-    pub fn tensor(&self) -> &Tensor {
-        &self.given
+    pub fn tensor(&self) -> &'a Tensor {
+        self.given
     }
 
     /// The storage of the parameter.
@@ -301,7 +325,7 @@ impl Checked {
     /// # Safety
     ///
     /// For `'a` the array is as the fields say, and nothing else uses it.
-    pub unsafe fn live<'a>(&self) -> Live<'a> {
+    pub unsafe fn live(&self) -> Live<'a> {
         // SAFETY: the caller's promise; `add` has checked the alignment.
         unsafe { Live::at(self.pointers[PARAMETER], self.given.len) }
     }
@@ -311,18 +335,18 @@ impl Checked {
     /// # Safety
     ///
     /// For `'a` the array is as the fields say, and nothing writes it.
-    pub unsafe fn values<'a>(&self, k: usize) -> Values<'a> {
+    pub unsafe fn values(&self, k: usize) -> Values<'a> {
         // SAFETY: the caller's promise; `add` has checked the alignment.
         unsafe { Values::at(self.pointers[k], self.given.len) }
     }
 
-    /// The tensor of the core, and its gradient to be read.
+    /// The tensor of the core.
     ///
     /// # Safety
     ///
     /// The arrays are as the fields say, and nothing else uses those that are written until the last
     /// use of the result.
-    pub unsafe fn bind(&self, order: Order) -> (Bound<'static>, norm::Input<'static>) {
+    pub unsafe fn bind(&self, order: Order) -> Bound<'static> {
         let Checked { given, has, shape, .. } = self;
         let kind = self.storage().element();
         // The core has the state arrays that are there side by side; unused ones are the parameter.
@@ -336,26 +360,40 @@ impl Checked {
         for k in (0..ARRAYS).filter(|k| !used(*k)) {
             (pointers[k], strides[k]) = (pointers[PARAMETER], strides[PARAMETER]);
         }
-        let gradient = pointers[GRADIENT];
         // SAFETY: the promise of the caller; alignment, extents and overlap are checked.
         unsafe {
             if self.dense && pointers.iter().all(|pointer| pointer.storage == kind.into()) {
-                let tensor = Bound::dense(given.len, pointers, states, order);
-                return (tensor, norm::Input::dense(given.len, gradient));
+                return Bound::dense(given.len, pointers, states, order);
             }
             let both: [[isize; 2]; ARRAYS] =
                 std::array::from_fn(|k| [strides[k], pointers[k].storage.size() as isize]);
             let each = both.each_ref().map(|both| &both[..]);
-            let read = norm::Input::new(shape, gradient, each[GRADIENT], kind);
             if pointers.iter().all(|pointer| pointer.storage.is_whole()) {
-                return (Bound::new(shape, pointers, each, states, order), read);
+                return Bound::new(shape, pointers, each, states, order);
             }
             let narrow = Narrow {
                 step: given.step,
                 bases: given.bases,
                 low_of: has[LOW].then_some(PARAMETER),
             };
-            (Bound::narrow(shape, pointers, each, states, order, narrow), read)
+            Bound::narrow(shape, pointers, each, states, order, narrow)
+        }
+    }
+
+    /// The gradient, to be read.
+    ///
+    /// # Safety
+    ///
+    /// The gradient is as the fields say, and nothing writes it until the last use of the result.
+    pub unsafe fn input(&self) -> norm::Input<'static> {
+        let (gradient, kind) = (self.pointers[GRADIENT], self.storage().element());
+        let strides = [self.strides[GRADIENT], gradient.storage.size() as isize];
+        // SAFETY: the promise of the caller; alignment and extent are checked.
+        unsafe {
+            match self.dense && gradient.storage == kind.into() {
+                true => norm::Input::dense(self.given.len, gradient),
+                false => norm::Input::new(&self.shape, gradient, &strides, kind),
+            }
         }
     }
 }
@@ -366,7 +404,7 @@ fn too_large(what: &str) -> Refusal {
 
 /// Refuses arrays of different tensors that share bytes; `regions` is room for them.
 pub fn check_overlaps(
-    tensors: &[Checked],
+    tensors: &[Checked<'_>],
     regions: &mut Vec<(Region, usize, usize)>,
 ) -> Result<(), Refusal> {
     if tensors.len() < 2 {

@@ -130,7 +130,7 @@ unsafe fn path(text: *const c_char) -> Result<PathBuf, Refusal> {
 }
 
 /// A checked tensor with its name and shape.
-type Named<'a> = (&'a str, Option<&'a [usize]>, Checked);
+type Named<'a> = (&'a str, Option<&'a [usize]>, Checked<'a>);
 
 /// Tensors with their names, checked.
 ///
@@ -140,7 +140,7 @@ type Named<'a> = (&'a str, Option<&'a [usize]>, Checked);
 unsafe fn checked<'a>(
     tensors: *const Tensor,
     n: usize,
-    check: impl Fn(&Tensor) -> Result<Checked, Refusal>,
+    check: impl Fn(&'a Tensor) -> Result<Checked<'a>, Refusal>,
 ) -> Result<Vec<Named<'a>>, Refusal> {
     let mut all = Vec::with_capacity(n.min(65_536));
     // SAFETY: the caller's promise.
@@ -150,7 +150,7 @@ unsafe fn checked<'a>(
         all.push(check(tensor).map_err(refused)?);
     }
     check_overlaps(&all, &mut Vec::new())?;
-    let named = |checked: Checked| {
+    let named = |checked: Checked<'a>| {
         // SAFETY: the caller's promise.
         let (name, shape) = unsafe { (checked.tensor().name()?, checked.tensor().shape()?) };
         Ok((name.unwrap_or_default(), shape, checked))

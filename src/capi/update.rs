@@ -31,10 +31,12 @@ struct Workspace {
     measures: bool,
     /// Coefficients that follow from these options.
     made: Option<(UpdateKey, Intake, Update)>,
-    tensors: Vec<Checked>,
+    tensors: Vec<Checked<'static>>,
     /// The bytes of all arrays, with the positions of their tensors and of the arrays.
     regions: Vec<(Region, usize, usize)>,
     batch: Batch,
+    /// Whether the batch may have references to arrays.
+    bound: bool,
     plan: Plan,
 }
 
@@ -112,7 +114,10 @@ unsafe fn call(
 impl Workspace {
     /// Drops all references to arrays of the caller.
     fn release(&mut self) {
-        self.batch.clear();
+        if self.bound {
+            self.batch.clear();
+            self.bound = false;
+        }
         self.tensors.clear();
         self.regions.clear();
     }
@@ -228,19 +233,19 @@ impl Workspace {
     }
 
     /// Takes a tensor, checked by itself.
-    fn take(&mut self, tensor: &Tensor) -> Result<(), Refusal> {
+    fn take(&mut self, tensor: &'static Tensor) -> Result<(), Refusal> {
         let group = tensor.group as usize;
         let Some(Group { settings, .. }) = self.groups.get(group) else {
             let most = self.groups.len() - 1;
             return Err(Refusal::invalid(format!("group must be at most {most}, got {group}")));
         };
-        self.tensors.push(Checked::new(tensor)?);
+        self.tensors.push(Checked::new(tensor));
         let needs = |spec: &StateSpec| settings.needs(spec);
         self.tensors.last_mut().map_or(Ok(()), |tensor| tensor.add_all(settings.rule(), needs))
     }
 
     /// The key of a tensor's coefficients.
-    fn key(&self, position: usize, tensor: &Checked) -> UpdateKey {
+    fn key(&self, position: usize, tensor: &Checked<'_>) -> UpdateKey {
         UpdateKey {
             class: tensor.tensor().group as usize,
             step: tensor.tensor().step,
@@ -254,6 +259,7 @@ impl Workspace {
     ///
     /// As [`thalweg_update`]; the batch is cleared before the arrays are used otherwise.
     unsafe fn bind(&mut self, setting: &Setting) -> Result<(), Refusal> {
+        self.bound = true;
         // Measures are summed in logical order.
         let order = if self.measures { Order::Logical } else { Order::Memory };
         for (position, tensor) in self.tensors.iter().enumerate() {
@@ -262,8 +268,9 @@ impl Workspace {
             let update =
                 update.map_err(|error| Refusal::from(error).of(&tensor.tensor().what(position)))?;
             // SAFETY: the caller's promise.
-            let (bound, read) = unsafe { tensor.bind(order) };
-            let read = setting.reads().then_some(read);
+            let bound = unsafe { tensor.bind(order) };
+            // SAFETY: the caller's promise.
+            let read = setting.reads().then(|| unsafe { tensor.input() });
             self.batch.push(position, (bound, tensor.kept()), update, read);
         }
         Ok(())
@@ -294,7 +301,7 @@ impl Workspace {
             }
         };
         // SAFETY: the caller's promise.
-        let (bound, _) = unsafe { tensor.bind(Order::Memory) };
+        let bound = unsafe { tensor.bind(Order::Memory) };
         let threads = useful_threads(bound.len(), setting.threads);
         let tasks = &mut [Task { tensor: bound, update: 0 }];
         let updates = std::slice::from_ref(update);
