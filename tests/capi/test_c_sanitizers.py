@@ -8,8 +8,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from library import ROOT, SOURCE, built
-from test_header import ran
+from c_library import ROOT, SOURCE, built
+from test_c_header import ran
 
 PROGRAM = Path(__file__).parent / "threads.c"
 # The standard library is not instrumented, so the order that its locks make is not seen: `OnceLock`

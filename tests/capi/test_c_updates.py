@@ -10,7 +10,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import pytest
-from library import (
+from c_library import (
     DONE,
     NONFINITE,
     RULES,

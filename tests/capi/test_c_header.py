@@ -9,7 +9,7 @@ import subprocess
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from library import HEADER, ROOT, SOURCE, Options, Step, Tensor, built, library
+from c_library import HEADER, ROOT, SOURCE, Options, Step, Tensor, built, library
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from library import (
+from c_library import (
     BFLOAT16,
     DONE,
     E5M3,

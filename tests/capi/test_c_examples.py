@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from library import ROOT, built
-from test_header import STRICT, ran
+from c_library import ROOT, built
+from test_c_header import STRICT, ran
 
 import thalweg
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from library import (
+from c_library import (
     DONE,
     INVALID,
     MISMATCH,
