@@ -14,7 +14,7 @@ use thalweg::optimizer::{
     AdaBelief, Adagrad, Adam, AdamW, AnyRule, Error, Format, Lion, Live, NAdamW, Optimizer, Param,
     Policy, RAdamW, RMSprop, SGD, SGDW, ScheduleFreeAdamW, Settings, Step, Values,
 };
-use thalweg::rule::{Choice, Hyperparameter, Numbers, Update};
+use thalweg::rule::{AveragedPoint, Choice, Hyperparameter, Numbers, Update};
 use thalweg::update::plan::{Plan, Task};
 use thalweg::update::tensor::Tensor;
 
@@ -188,6 +188,53 @@ fn lent_state_is_that_of_the_next_step() {
         lends.lend(params.iter().copied()).unwrap_err();
     }
     assert_eq!((lends.step_count(), lends.names().collect::<Vec<_>>()), (3, vec!["p"]));
+}
+
+#[test]
+fn the_average_of_schedule_free_is_beside_the_parameter() {
+    let g = numbers(2, 50);
+    let mut opt = ScheduleFreeAdamW { lr: 0.1, ..ScheduleFreeAdamW::default() }.optimizer();
+    let (mut p, mut average) = (numbers(1, 50), vec![7.0_f32; 50]);
+    opt.average("p", &p[..], &mut average[..]).unwrap_err();
+    for _ in 0..3 {
+        opt.step([("p", &mut p[..], &g[..])], Step::default()).unwrap();
+    }
+    let before = p.clone();
+    opt.average("p", &p[..], &mut average[..]).unwrap();
+    let mut lent = opt.lend([("p", Storage::F32, &[50][..])]).unwrap();
+    let z = lent[0].array("z").unwrap().address.cast::<f32>();
+    // SAFETY: the optimizer has 50 elements there.
+    let z = unsafe { std::slice::from_raw_parts(z, 50) };
+    let update = Numbers::from(AveragedPoint { beta1: 0.9 }).at_step(Kind::F32, 1, 1.0).unwrap();
+    let Update::F32(coefficients) = update else { panic!("float32") };
+    for ((x, p), z) in average.iter().zip(&p).zip(z) {
+        assert_eq!(*x, coefficients.update_one(*p, *z, &mut [0.0]));
+        assert!((0.1 * z + 0.9 * x - p).abs() < 1e-6);
+    }
+    assert_eq!((p.clone(), z != average), (before, true));
+    opt.average("p", &p[..49], &mut average[..]).unwrap_err();
+    opt.average("p", &p[..], &mut average[..49]).unwrap_err();
+    let mut sgd = SGD::default().optimizer();
+    sgd.step([("p", &mut p[..], &g[..])], Step::default()).unwrap();
+    let refused = sgd.average("p", &p[..], &mut average[..]);
+    assert_eq!(refused.unwrap_err().to_string(), "SGD averages no points");
+
+    // Of a narrow parameter: the same point, in its type.
+    let wide: Vec<f32> =
+        numbers(3, 50).iter().map(|x| f32::from_bits(x.to_bits() >> 16 << 16)).collect();
+    let mut bits: Vec<u16> = wide.iter().map(|x| (x.to_bits() >> 16) as u16).collect();
+    let (mut p, mut narrow) = (wide, vec![0; 50]);
+    let mut opts = [(); 2].map(|()| ScheduleFreeAdamW::default().optimizer());
+    for _ in 0..3 {
+        opts[0].step([("p", &mut p[..], &g[..])], Step::default()).unwrap();
+        let param = Param::new("p", Live::bfloat16(&mut bits), &g[..]);
+        opts[1].step([param], Step::default()).unwrap();
+    }
+    opts[0].average("p", &p[..], &mut average[..]).unwrap();
+    opts[1].average("p", Values::bfloat16(&bits), Live::bfloat16(&mut narrow)).unwrap();
+    for (x, bits) in average.iter().zip(narrow) {
+        assert!((x - f32::from_bits(u32::from(bits) << 16)).abs() <= x.abs() / 256.0);
+    }
 }
 
 #[test]

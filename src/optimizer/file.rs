@@ -117,13 +117,13 @@ impl Held {
         Ok(Loaded { ignored: attached.into_iter().flat_map(|map| map.keys().cloned()).collect() })
     }
 
-    /// Refuses a parameter that the optimizer does not have in this form.
-    fn check(&self, name: &str, form: (Storage, usize)) -> Result<(), Error> {
+    /// A parameter in this form; refused if the optimizer does not have it.
+    pub(super) fn check(&self, name: &str, form: (Storage, usize)) -> Result<&Leaf, Error> {
         let leaf = self.places.get(name).map(|place| &self.leaves[*place]);
         let leaf =
             leaf.ok_or_else(|| Error::of(name, "the optimizer has not seen it in a step"))?;
         match (leaf.storage, leaf.len) == form {
-            true => Ok(()),
+            true => Ok(leaf),
             false => Err(Error::of(name, "its length or type is not that of its steps")),
         }
     }

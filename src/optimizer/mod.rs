@@ -23,6 +23,7 @@
 //! ```
 
 mod any;
+mod average;
 mod error;
 mod file;
 mod groups;

@@ -74,62 +74,84 @@ macro_rules! settings {
 
 settings! {
     /// Adam with decoupled weight decay; AMSGrad with `amsgrad`.
+    ///
+    /// The formula is that of [`Adam`](crate::rule::Adam).
     AdamW {
         lr: Lr = 1e-3, beta1: Beta1 = 0.9, beta2: Beta2 = 0.999, eps: Eps = 1e-8,
         weight_decay: WeightDecay = 1e-2, update_rms: UpdateRms = 0.0;
         amsgrad: Amsgrad, cautious: Cautious, independent: Independent, maximize: Maximize
     }
     /// Adam, with an L2 penalty in the gradient.
+    ///
+    /// The formula is that of [`Adam`](crate::rule::Adam).
     Adam {
         lr: Lr = 1e-3, beta1: Beta1 = 0.9, beta2: Beta2 = 0.999, eps: Eps = 1e-8, l2: L2 = 0.0;
         amsgrad: Amsgrad, maximize: Maximize
     }
     /// AdamW with a rectified step, which needs no warmup.
+    ///
+    /// The formula is that of [`Adam`](crate::rule::Adam).
     RAdamW {
         lr: Lr = 1e-3, beta1: Beta1 = 0.9, beta2: Beta2 = 0.999, eps: Eps = 1e-8,
         weight_decay: WeightDecay = 1e-2, update_rms: UpdateRms = 0.0;
         cautious: Cautious, independent: Independent, maximize: Maximize
     }
     /// AdamW with Nesterov's momentum.
+    ///
+    /// The formula is that of [`NAdam`](crate::rule::NAdam).
     NAdamW {
         lr: Lr = 1e-3, beta1: Beta1 = 0.9, beta2: Beta2 = 0.999, eps: Eps = 1e-8,
         weight_decay: WeightDecay = 1e-2, update_rms: UpdateRms = 0.0;
         cautious: Cautious, independent: Independent, maximize: Maximize
     }
     /// AdaBelief: AdamW that divides by the deviation of gradients from their average.
+    ///
+    /// The formula is that of [`AdaBelief`](crate::rule::AdaBelief).
     AdaBelief {
         lr: Lr = 1e-3, beta1: Beta1 = 0.9, beta2: Beta2 = 0.999, eps: Eps = 1e-15,
         eps_root: EpsRoot = 1e-16, weight_decay: WeightDecay = 1e-2;
         cautious: Cautious, independent: Independent, maximize: Maximize
     }
     /// Lion: steps of one size along the sign of an average.
+    ///
+    /// The formula is that of [`Lion`](crate::rule::Lion).
     Lion {
         lr: Lr = 1e-4, beta1: Beta1 = 0.9, beta2: Beta2 = 0.99, weight_decay: WeightDecay = 1e-2;
         cautious: Cautious, independent: Independent, maximize: Maximize
     }
     /// RMSprop, with an L2 penalty in the gradient.
+    ///
+    /// The formula is that of [`RmsProp`](crate::rule::RmsProp).
     RMSprop {
         lr: Lr = 1e-2, alpha: Alpha = 0.99, eps: Eps = 1e-8, l2: L2 = 0.0, momentum: Momentum = 0.0;
         centered: Centered, maximize: Maximize
     }
     /// Adagrad, which divides by the root of the sum of all squared gradients.
+    ///
+    /// The formula is that of [`Adagrad`](crate::rule::Adagrad).
     Adagrad {
         lr: Lr = 1e-2, eps: Eps = 1e-10, l2: L2 = 0.0, lr_decay: LrDecay = 0.0,
         initial_accumulator_value: InitialAccumulatorValue = 0.0;
         maximize: Maximize
     }
     /// SGD with momentum, and an L2 penalty in the gradient.
+    ///
+    /// The formula is that of [`Sgd`](crate::rule::Sgd).
     SGD {
         lr: Lr = 1e-3, momentum: Momentum = 0.0, dampening: Dampening = 0.0, l2: L2 = 0.0;
         nesterov: Nesterov, maximize: Maximize
     }
     /// SGD with momentum and decoupled weight decay.
+    ///
+    /// The formula is that of [`Sgd`](crate::rule::Sgd).
     SGDW {
         lr: Lr = 1e-3, momentum: Momentum = 0.0, dampening: Dampening = 0.0,
         weight_decay: WeightDecay = 1e-2;
         nesterov: Nesterov, independent: Independent, maximize: Maximize
     }
     /// AdamW whose averaged point replaces the decay of the learning rate.
+    ///
+    /// The formula is that of [`ScheduleFree`](crate::rule::ScheduleFree).
     ScheduleFreeAdamW {
         lr: Lr = 2.5e-3, beta1: Beta1 = 0.9, beta2: Beta2 = 0.999, eps: Eps = 1e-8,
         weight_decay: WeightDecay = 1e-2, r: R = 0.0, weight_lr_power: WeightLrPower = 2.0;

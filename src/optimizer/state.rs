@@ -4,7 +4,7 @@
 
 use crate::array::pointer::{ARRAYS, GRADIENT, LOW, Pointer, STATE};
 use crate::array::storage::{Storage, e5m3};
-use crate::rule::{Content, Format, HISTORY, StateSpec};
+use crate::rule::{Content, Format, HISTORY, History, StateSpec};
 
 /// An array of state.
 #[derive(Debug)]
@@ -17,7 +17,7 @@ pub(super) struct Array {
 }
 
 impl Array {
-    fn zeros(name: &'static str, storage: Storage, len: usize) -> Self {
+    pub fn zeros(name: &'static str, storage: Storage, len: usize) -> Self {
         let words = vec![0; (len * storage.size()).div_ceil(size_of::<u64>())];
         Array { name, storage, len, words }
     }
@@ -25,6 +25,16 @@ impl Array {
     /// Its address; exclusive, because the elements may be written through it.
     pub fn address(&mut self) -> *mut u8 {
         self.words.as_mut_ptr().cast()
+    }
+
+    /// Its elements.
+    pub fn pointer(&mut self) -> Pointer {
+        Pointer { address: self.address(), storage: self.storage }
+    }
+
+    /// Its elements, to be read.
+    pub fn read_only(&self) -> Pointer {
+        Pointer { address: self.words.as_ptr().cast_mut().cast(), storage: self.storage }
     }
 
     /// The bytes in memory.
@@ -131,6 +141,18 @@ impl Leaf {
     /// Whether the parameter lacks digits that the state has.
     pub fn is_narrow(&self) -> bool {
         self.low.is_some()
+    }
+
+    /// Its history, if the rule keeps one.
+    pub fn kept(&self) -> Option<History> {
+        let bytes = self.arrays[self.history?].bytes();
+        let (numbers, _) = bytes.as_chunks::<{ size_of::<f64>() }>();
+        Some(std::array::from_fn(|k| f64::from_ne_bytes(numbers[k])))
+    }
+
+    /// What a narrow parameter lacks.
+    pub fn low(&self) -> Option<&Array> {
+        self.low.map(|low| &self.arrays[low])
     }
 
     /// The place of its history, if the rule keeps one.

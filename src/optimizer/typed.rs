@@ -162,6 +162,21 @@ impl<R: Settings> Optimizer<R> {
         self.held.count(names.into_iter().collect())
     }
 
+    /// Writes the averaged point of a parameter of [`ScheduleFreeAdamW`](super::ScheduleFreeAdamW):
+    /// the parameter for evaluation and use. Training goes on with the parameter `p` itself.
+    ///
+    /// # Errors
+    ///
+    /// If the rule averages no points, the parameter had no step yet, or `p` or `out` does not fit.
+    pub fn average<'a>(
+        &self,
+        name: &str,
+        p: impl Into<Values<'a>>,
+        out: impl Into<Live<'a>>,
+    ) -> Result<(), Error> {
+        self.held.average(name, &p.into(), out.into())
+    }
+
     /// Saves parameters, state and counts in a file, which the Python package reads. The file is
     /// written completely or not at all.
     ///
