@@ -181,7 +181,8 @@ pub unsafe extern "C" fn thalweg_optimizer_new(
                 "state must be THALWEG_FULL, THALWEG_STATE_BFLOAT16 or THALWEG_COMPACT, got {state}"
             ))
         })?;
-        let made = settings.optimizer().state(format)?;
+        let made = settings.optimizer().state(format);
+        let made = made.map_err(|error| Refusal::from(error).of_state())?;
         let mut inner = Inner { optimizer: Some(made), groups: Vec::new() };
         inner.add("*", settings)?;
         // SAFETY: the caller's promise.

@@ -40,6 +40,19 @@ impl Refusal {
         Refusal { code: NONFINITE, text: text.into() }
     }
 
+    /// The same, with the formats of state as the header names them.
+    #[must_use]
+    pub fn of_state(self) -> Self {
+        let names = [
+            ("'full'", "THALWEG_FULL"),
+            ("'bfloat16'", "THALWEG_STATE_BFLOAT16"),
+            ("'compact'", "THALWEG_COMPACT"),
+            ("=True", ""),
+        ];
+        let text = names.iter().fold(self.text, |text, (name, ours)| text.replace(name, ours));
+        Refusal { text, ..self }
+    }
+
     /// The same, said of a parameter.
     #[must_use]
     pub fn of(self, what: &str) -> Self {

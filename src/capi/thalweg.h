@@ -204,8 +204,8 @@ int32_t thalweg_optimizer_count(thalweg_optimizer *optimizer, const thalweg_tens
 int32_t thalweg_optimizer_save(const thalweg_optimizer *optimizer, const char *path,
                                const thalweg_tensor *tensors, size_t n);
 
-/* Loads them from a file that this function's counterpart or the Python package wrote. Options stay
- * those of the program. Averages and accumulators of a Python program are not loaded. */
+/* Loads them from a file that thalweg_optimizer_save or the Python package wrote, or changes nothing.
+ * Options stay those of the program. Averages and accumulators of a Python program are not loaded. */
 int32_t thalweg_optimizer_load(thalweg_optimizer *optimizer, const char *path,
                                const thalweg_tensor *tensors, size_t n);
 

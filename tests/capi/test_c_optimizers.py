@@ -290,8 +290,12 @@ def test_options_of_optimizers_are_checked_when_they_are_given() -> None:
         (options_of("SGD", amsgrad=1), FULL, "SGD has no amsgrad; it must be 0"),
         (options_of("AdamW", amsgrad=2), FULL, "amsgrad must be 0 or 1, got 2"),
         (options_of("AdamW"), 3, "state must be THALWEG_FULL"),
-        (options_of("AdamW", amsgrad=1), COMPACT, "state must be 'full' with amsgrad=True"),
-        (options_of("SGD"), COMPACT, "state must be 'full' or 'bfloat16'"),
+        (
+            options_of("AdamW", amsgrad=1),
+            COMPACT,
+            "state must be THALWEG_FULL with amsgrad, got THALWEG_COMPACT",
+        ),
+        (options_of("SGD"), COMPACT, "state must be THALWEG_FULL or THALWEG_STATE_BFLOAT16"),
         (None, FULL, "thalweg_options must not be NULL"),
     ]:
         assert new(handle, options, state) == INVALID
