@@ -144,7 +144,7 @@ impl<'a> Checked<'a> {
             let found = found.filter(|storage| spec.content.allows(*storage, own.whole()));
             let found = found.ok_or_else(|| {
                 let what = format!("state_dtype[{k}]");
-                refused_dtype(&what, dtype, "0 or another type that its content may have")
+                refused_dtype(&what, dtype, accepted(spec.content, own.whole()))
             })?;
             self.add(STATE + k, address, found)?;
         }
@@ -186,9 +186,9 @@ impl<'a> Checked<'a> {
         }
         let why = match rule.state.get(k).map(|spec| (spec.name, spec.when)) {
             Some((name, When::Chosen(choice))) => {
-                format!("{name} is only there with {}", choice.name())
+                format!("{name} needs {}", choice.name())
             }
-            Some((name, When::Nonzero(key))) => format!("{name} is only there with {}", key.name()),
+            Some((name, When::Nonzero(key))) => format!("{name} needs {}", key.name()),
             _ => format!("{} has no such state", rule.name),
         };
         let what = format!("state[{k}], its type and its row_stride must be 0: {why}");
@@ -395,6 +395,15 @@ impl<'a> Checked<'a> {
                 false => norm::Input::new(&self.shape, gradient, &strides, kind),
             }
         }
+    }
+}
+
+/// The types of a state array, as the header names them.
+fn accepted(content: Content, whole: Storage) -> &'static str {
+    match [Storage::Dithered, Storage::E5M3].map(|storage| content.allows(storage, whole)) {
+        [true, true] => "0, THALWEG_BFLOAT16, THALWEG_E5M3",
+        [true, false] => "0, THALWEG_BFLOAT16",
+        _ => "0",
     }
 }
 

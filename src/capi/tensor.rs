@@ -38,6 +38,9 @@ unsafe impl Versioned for Tensor {
     const NAME: &'static str = "thalweg_tensor";
 }
 
+/// The types of parameters and gradients, as the header names them.
+const LIVE: &str = "0, THALWEG_FLOAT32, THALWEG_FLOAT64, THALWEG_BFLOAT16, THALWEG_FLOAT16";
+
 /// The storage with this number in the header, of an array of numbers or of state.
 pub fn storage(dtype: i32, default: Storage, is_state: bool) -> Option<Storage> {
     Some(match (dtype, is_state) {
@@ -117,16 +120,14 @@ impl Tensor {
 
     /// The storage of the parameter.
     pub fn storage(&self) -> Result<Storage, Refusal> {
-        storage(self.dtype, Storage::F32, false).ok_or_else(|| {
-            refused_dtype("dtype", self.dtype, "FLOAT32, FLOAT64, BFLOAT16, FLOAT16")
-        })
+        storage(self.dtype, Storage::F32, false)
+            .ok_or_else(|| refused_dtype("dtype", self.dtype, LIVE))
     }
 
     /// The storage of the gradient.
     pub fn grad_storage(&self) -> Result<Storage, Refusal> {
         let (dtype, own) = (self.grad_dtype, self.storage()?);
-        let accepted = "FLOAT32, FLOAT64, BFLOAT16, FLOAT16";
-        storage(dtype, own, false).ok_or_else(|| refused_dtype("grad_dtype", dtype, accepted))
+        storage(dtype, own, false).ok_or_else(|| refused_dtype("grad_dtype", dtype, LIVE))
     }
 }
 
