@@ -107,12 +107,14 @@ pub fn guarded(work: impl FnOnce() -> Result<i32, Refusal>) -> i32 {
         }
     };
     let text = CString::new(refusal.text.replace('\0', "\\0")).unwrap_or_default();
-    let _ = LAST.try_with(|last| last.replace(text)); // a thread that ends may have none
+    // A thread that ends may have none, and a signal handler may come between.
+    let _ = LAST.try_with(|last| last.try_borrow_mut().map(|mut last| *last = text));
     refusal.code
 }
 
 /// `thalweg_last_error`.
 #[unsafe(no_mangle)]
 pub extern "C" fn thalweg_last_error() -> *const c_char {
-    LAST.try_with(|last| last.borrow().as_ptr()).unwrap_or(c"".as_ptr())
+    let text = LAST.try_with(|last| last.try_borrow().map_or(c"".as_ptr(), |last| last.as_ptr()));
+    text.unwrap_or(c"".as_ptr())
 }

@@ -95,7 +95,7 @@ unsafe fn call(
 ) -> Result<i32, Refusal> {
     // SAFETY: the caller's promise.
     let setting = unsafe { Step::given(step)? }.setting()?;
-    WORKSPACE.with(|workspace| {
+    let called = WORKSPACE.try_with(|workspace| {
         let Ok(mut workspace) = workspace.try_borrow_mut() else {
             let text = "a call on this thread is not finished; a signal handler must not call";
             return Err(Refusal::invalid(text));
@@ -108,7 +108,8 @@ unsafe fn call(
         // SAFETY: the caller's promise.
         unsafe { Step::write(step, found) };
         Ok(code)
-    })
+    });
+    called.unwrap_or_else(|_| Err(Refusal::invalid("the thread has ended")))
 }
 
 impl Workspace {
