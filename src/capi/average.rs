@@ -10,7 +10,8 @@ use thalweg::number::float_mode::in_default_mode;
 use thalweg::rule::{AveragedPoint, Numbers, Swap, Update, rules};
 use thalweg::update::plan::{Plan, Task};
 
-use crate::checked::{Checked, check_overlaps};
+use crate::checked::Checked;
+use crate::overlap::check_overlaps;
 use crate::refusal::{DONE, Refusal, guarded};
 use crate::tensor::Tensor;
 use crate::versioned::read_all;

@@ -2,15 +2,11 @@
 
 use std::ffi::c_void;
 
-use thalweg::array::layout::Order;
 use thalweg::array::pointer::{ARRAYS, GRADIENT, LOW, MAX_STATE, PARAMETER, Pointer, STATE};
 use thalweg::array::region::Region;
 use thalweg::array::storage::{Storage, e5m3};
-use thalweg::optimizer::{Live, Values};
-use thalweg::read::norm;
 use thalweg::rule::{Content, HISTORY, Rule, StateSpec, When};
 use thalweg::step::kept::Kept;
-use thalweg::update::tensor::{Narrow, Tensor as Bound};
 
 use crate::refusal::Refusal;
 use crate::tensor::{Tensor, dtype, refused_dtype, storage};
@@ -21,22 +17,22 @@ const BASES: usize = ARRAYS;
 const HISTORY_ARRAY: usize = ARRAYS + 1;
 
 /// Their names in messages.
-const NAMES: [&str; ALL] =
+pub(crate) const NAMES: [&str; ALL] =
     ["p", "g", "state[0]", "state[1]", "state[2]", "low", "bases", "history"];
 
 /// A tensor whose fields fit each other. Arrays have the positions that the header gives them.
 #[derive(Debug)]
 pub struct Checked<'a> {
-    given: &'a Tensor,
-    pointers: [Pointer; ARRAYS],
+    pub(crate) given: &'a Tensor,
+    pub(crate) pointers: [Pointer; ARRAYS],
     /// Bytes from one row to the next.
-    strides: [isize; ARRAYS],
+    pub(crate) strides: [isize; ARRAYS],
     /// Rows, and elements of each.
-    shape: [usize; 2],
+    pub(crate) shape: [usize; 2],
     /// Whether every array is contiguous.
-    dense: bool,
+    pub(crate) dense: bool,
     /// The arrays that are there.
-    has: [bool; ALL],
+    pub(crate) has: [bool; ALL],
     /// Their lowest addresses, and those behind their highest.
     spans: [(usize, usize); ALL],
 }
@@ -280,7 +276,7 @@ impl<'a> Checked<'a> {
     }
 
     /// The bytes of its arrays, with their positions.
-    fn regions(&self) -> impl Iterator<Item = (usize, Region)> {
+    pub(crate) fn regions(&self) -> impl Iterator<Item = (usize, Region)> {
         (0..ALL).filter(|at| self.has[*at]).filter_map(|at| Some((at, self.region(at).ok()?)))
     }
 
@@ -319,83 +315,6 @@ impl<'a> Checked<'a> {
         // that the array lives during the call.
         self.has[HISTORY_ARRAY].then(|| unsafe { Kept::at(self.given.history.cast()) })
     }
-
-    /// The parameter, for an optimizer.
-    ///
-    /// # Safety
-    ///
-    /// For `'a` the array is as the fields say, and nothing else uses it.
-    pub unsafe fn live(&self) -> Live<'a> {
-        // SAFETY: the caller's promise; `add` has checked the alignment.
-        unsafe { Live::at(self.pointers[PARAMETER], self.given.len) }
-    }
-
-    /// The parameter to be saved, or its gradient.
-    ///
-    /// # Safety
-    ///
-    /// For `'a` the array is as the fields say, and nothing writes it.
-    pub unsafe fn values(&self, k: usize) -> Values<'a> {
-        // SAFETY: the caller's promise; `add` has checked the alignment.
-        unsafe { Values::at(self.pointers[k], self.given.len) }
-    }
-
-    /// The tensor of the core.
-    ///
-    /// # Safety
-    ///
-    /// The arrays are as the fields say, and nothing else uses those that are written until the last
-    /// use of the result.
-    pub unsafe fn bind(&self, order: Order) -> Bound<'static> {
-        let Checked { given, has, shape, .. } = self;
-        let kind = self.storage().element();
-        // The core has the state arrays that are there side by side; unused ones are the parameter.
-        let (mut pointers, mut strides) = (self.pointers, self.strides);
-        let mut states = 0;
-        for k in (STATE..STATE + MAX_STATE).filter(|k| has[*k]) {
-            (pointers[STATE + states], strides[STATE + states]) = (pointers[k], strides[k]);
-            states += 1;
-        }
-        let used = |k: usize| k < STATE + states || k == LOW && has[LOW];
-        for k in (0..ARRAYS).filter(|k| !used(*k)) {
-            (pointers[k], strides[k]) = (pointers[PARAMETER], strides[PARAMETER]);
-        }
-        // SAFETY: the promise of the caller; alignment, extents and overlap are checked.
-        unsafe {
-            if self.dense && pointers.iter().all(|pointer| pointer.storage == kind.into()) {
-                return Bound::dense(given.len, pointers, states, order);
-            }
-            let both: [[isize; 2]; ARRAYS] =
-                std::array::from_fn(|k| [strides[k], pointers[k].storage.size() as isize]);
-            let each = both.each_ref().map(|both| &both[..]);
-            if pointers.iter().all(|pointer| pointer.storage.is_whole()) {
-                return Bound::new(shape, pointers, each, states, order);
-            }
-            let narrow = Narrow {
-                step: given.step,
-                bases: given.bases,
-                low_of: has[LOW].then_some(PARAMETER),
-            };
-            Bound::narrow(shape, pointers, each, states, order, narrow)
-        }
-    }
-
-    /// The gradient, to be read.
-    ///
-    /// # Safety
-    ///
-    /// The gradient is as the fields say, and nothing writes it until the last use of the result.
-    pub unsafe fn input(&self) -> norm::Input<'static> {
-        let (gradient, kind) = (self.pointers[GRADIENT], self.storage().element());
-        let strides = [self.strides[GRADIENT], gradient.storage.size() as isize];
-        // SAFETY: the promise of the caller; alignment and extent are checked.
-        unsafe {
-            match self.dense && gradient.storage == kind.into() {
-                true => norm::Input::dense(self.given.len, gradient),
-                false => norm::Input::new(&self.shape, gradient, &strides, kind),
-            }
-        }
-    }
 }
 
 /// The types of a state array, as the header names them.
@@ -409,40 +328,4 @@ fn accepted(content: Content, whole: Storage) -> &'static str {
 
 fn too_large(what: &str) -> Refusal {
     Refusal::invalid(format!("{what} has more bytes than there are addresses"))
-}
-
-/// Refuses arrays of different tensors that share bytes; `regions` is room for them.
-pub fn check_overlaps(
-    tensors: &[Checked<'_>],
-    regions: &mut Vec<(Region, usize, usize)>,
-) -> Result<(), Refusal> {
-    if tensors.len() < 2 {
-        return Ok(());
-    }
-    regions.clear();
-    for (position, tensor) in tensors.iter().enumerate() {
-        let found = tensor.regions().filter(|(_, region)| region.start < region.end);
-        regions.extend(found.map(|(at, region)| (region, position, at)));
-    }
-    regions.sort_unstable_by_key(|(region, ..)| region.start);
-    let mut reach = 0;
-    for (later, (region, tensor, at)) in regions.iter().enumerate() {
-        if region.start < reach {
-            let before = regions[..later].iter();
-            let found = before.rev().find(|(other, ..)| region.conflicts(other));
-            if let Some((_, other, theirs)) = found {
-                let what = |position: usize| tensors[position].given.what(position);
-                let text = format!(
-                    "{} of {} overlaps {} of {}",
-                    NAMES[*at],
-                    what(*tensor),
-                    NAMES[*theirs],
-                    what(*other)
-                );
-                return Err(Refusal::invalid(text));
-            }
-        }
-        reach = reach.max(region.end);
-    }
-    Ok(())
 }

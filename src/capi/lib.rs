@@ -8,9 +8,12 @@
 //! | `options` | rule and hyperparameters |
 //! | `tensor` | a parameter with its arrays, as the header has it |
 //! | `checked` | the same, whose fields fit: types, lengths, alignment, overlap |
+//! | `overlap` | arrays of different tensors that share bytes |
+//! | `bound` | a checked parameter for the core |
 //! | `setting` | the settings and results of a step |
 //! | `update` | updates of arrays that the caller owns |
 //! | `average` | averaged points of schedule-free AdamW |
+//! | `handle` | what an optimizer holds |
 //! | `optimizer` | state by name, and files |
 //!
 //! Everything about a call is checked before the first write. No panic leaves the library.
@@ -18,10 +21,13 @@
 #![allow(unsafe_code)] // reads what a C program passes
 
 pub mod average;
+mod bound;
 mod checked;
+pub mod handle;
 mod layout;
 pub mod optimizer;
 pub mod options;
+mod overlap;
 pub mod refusal;
 pub mod setting;
 pub mod tensor;

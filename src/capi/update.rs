@@ -13,8 +13,9 @@ use thalweg::step::batch::{Batch, UpdateKey};
 use thalweg::step::setting::Setting;
 use thalweg::update::plan::{Plan, Task};
 
-use crate::checked::{Checked, check_overlaps};
+use crate::checked::Checked;
 use crate::options::Options;
+use crate::overlap::check_overlaps;
 use crate::refusal::{DONE, Refusal, SKIPPED, guarded};
 use crate::setting::{Found, Step};
 use crate::tensor::Tensor;
