@@ -35,6 +35,7 @@ impl<'a> Checked<'a> {
     ///
     /// The arrays are as the fields say, and nothing else uses those that are written until the last
     /// use of the result.
+    #[inline]
     pub unsafe fn bind(&self, order: Order) -> Bound<'static> {
         let Checked { given, has, shape, .. } = self;
         let kind = self.storage().element();
@@ -74,6 +75,7 @@ impl<'a> Checked<'a> {
     /// # Safety
     ///
     /// The gradient is as the fields say, and nothing writes it until the last use of the result.
+    #[inline]
     pub unsafe fn input(&self) -> norm::Input<'static> {
         let (gradient, kind) = (self.pointers[GRADIENT], self.storage().element());
         let strides = [self.strides[GRADIENT], gradient.storage.size() as isize];

@@ -252,6 +252,7 @@ impl<'a> Checked<'a> {
     }
 
     /// Notes that an array is there, and which addresses it has.
+    #[inline]
     fn span(&mut self, at: usize) -> Result<(), Refusal> {
         let region = self.region(at)?;
         self.has[at] = true;

@@ -25,7 +25,7 @@ const RULES: [&str; 11] = [
 
 /// `thalweg_options`.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug)]
 #[allow(missing_docs)] // the header has them
 pub struct Options {
     pub size: usize,
@@ -60,6 +60,14 @@ unsafe impl Versioned for Options {
 }
 
 impl Options {
+    /// Whether the other has the same bits.
+    pub fn is(&self, other: &Options) -> bool {
+        // SAFETY: numbers without bytes between them.
+        let bytes =
+            |options: *const Options| unsafe { *options.cast::<[u8; size_of::<Options>()]>() };
+        bytes(self) == bytes(other)
+    }
+
     fn numbers(&mut self) -> [(H, &mut f64); 15] {
         [
             (H::Lr, &mut self.lr),

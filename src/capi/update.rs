@@ -101,7 +101,9 @@ unsafe fn call(
             let text = "a call on this thread is not finished; a signal handler must not call";
             return Err(Refusal::invalid(text));
         };
-        workspace.release(); // a panic may have left what it borrowed
+        if !workspace.tensors.is_empty() {
+            workspace.release(); // a panic has left what it borrowed
+        }
         // SAFETY: the caller's promise; what is borrowed is released at the end.
         let done = unsafe { workspace.run(tensors, groups, setting, writes) };
         workspace.release();
@@ -197,7 +199,7 @@ impl Workspace {
         // SAFETY: the caller's promise.
         let mut given = unsafe { read_all(groups, n)? };
         let is_same = |group: &Group| {
-            given.next().is_some_and(|given| given.is_ok_and(|given| *given == group.options))
+            given.next().is_some_and(|given| given.is_ok_and(|given| given.is(&group.options)))
         };
         if n == self.groups.len() && n > 0 && self.groups.iter().all(is_same) {
             return Ok(());
@@ -289,6 +291,7 @@ impl Workspace {
     /// # Safety
     ///
     /// As [`thalweg_update`].
+    #[inline]
     unsafe fn update_alone(&mut self, setting: &Setting) -> Result<Found, Refusal> {
         let [tensor] = &self.tensors[..] else { return Err(Refusal::invalid("")) };
         let (key, intake) = (self.key(0, tensor), setting.intake());

@@ -67,11 +67,13 @@ impl AnyRule {
 
     /// Whether a parameter needs this state array.
     pub fn needs(&self, spec: &StateSpec) -> bool {
-        let mut numbers = self.numbers;
         match spec.when {
             When::Always => true,
             When::Chosen(choice) => self.is_on(choice),
-            When::Nonzero(key) => numbers.number(key).is_some_and(|number| *number != 0.0),
+            When::Nonzero(key) => {
+                let mut numbers = self.numbers;
+                numbers.number(key).is_some_and(|number| *number != 0.0)
+            }
         }
     }
 
