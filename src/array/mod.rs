@@ -3,6 +3,7 @@
 
 pub(crate) mod across;
 pub mod layout;
+pub mod overlap;
 pub mod pointer;
 pub mod prefetch;
 pub mod region;
