@@ -1,10 +1,9 @@
 //! The optimizer for Rust programs: the formula of the core, all or nothing, the files of Python.
-#![allow(missing_docs, unsafe_code, clippy::unwrap_used, clippy::panic)] // an allocator that counts
+#![allow(missing_docs, unsafe_code, clippy::unwrap_used, clippy::panic)] // lent state, by address
 
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use thalweg::Level;
 use thalweg::array::storage::Storage;
@@ -18,32 +17,7 @@ use thalweg::rule::{AveragedPoint, Choice, Hyperparameter, Numbers, Update};
 use thalweg::update::plan::{Plan, Task};
 use thalweg::update::tensor::Tensor;
 
-/// Counts allocations of the thread that asks.
-struct Counting;
-
-static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
-thread_local! {
-    static COUNTS: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
-}
-
-// SAFETY: as the allocator of the system, to which it passes all calls.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        if COUNTS.try_with(std::cell::Cell::get).unwrap_or(false) {
-            ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-        }
-        // SAFETY: the promise of the caller.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, address: *mut u8, layout: Layout) {
-        // SAFETY: the promise of the caller.
-        unsafe { System.dealloc(address, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
+mod allocations;
 
 fn numbers(seed: u64, len: usize) -> Vec<f32> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
@@ -100,7 +74,7 @@ fn steps_are_those_of_the_core_with_groups_and_schedules() {
 
 #[test]
 fn a_schedule_that_panics_leaves_no_reference_to_parameters() {
-    let fault = std::sync::atomic::AtomicBool::new(true);
+    let fault = AtomicBool::new(true);
     let mut opt = SGD { lr: 0.5, ..SGD::default() }.optimizer().schedule("*", move |_, step| {
         assert!(step == 1 || !fault.swap(false, Ordering::Relaxed), "a fault of the schedule");
     });
@@ -367,12 +341,10 @@ fn a_step_after_the_first_allocates_nothing() {
         let tensors = names.iter().zip(&mut params).zip(&grads);
         let tensors = tensors.map(|((name, p), g)| (&name[..], &mut p[..], &g[..]));
         let how = Step { max_norm: Some(1.0), threads: Some(1), ..Step::default() };
-        COUNTS.set(step > 0);
-        let report = opt.step(tensors, how);
-        COUNTS.set(false);
+        let (report, allocations) = allocations::of(|| opt.step(tensors, how));
         assert!(report.is_ok());
+        assert!(step == 0 || allocations == 0);
     }
-    assert_eq!(ALLOCATIONS.load(Ordering::Relaxed), 0);
 }
 
 /// The checksum that the Python package gives the file of a run; see `test_embedded.py`.

@@ -6,7 +6,6 @@ pub mod layout;
 pub mod overlap;
 pub mod pointer;
 pub mod prefetch;
-pub mod region;
 pub mod rows;
 pub mod storage;
 pub(crate) mod tiles;

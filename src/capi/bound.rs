@@ -1,7 +1,7 @@
 //! The arrays of a checked parameter, for the core.
 
 use thalweg::array::layout::Order;
-use thalweg::array::pointer::{ARRAYS, GRADIENT, LOW, MAX_STATE, PARAMETER, STATE};
+use thalweg::array::pointer::{ARRAYS, GRADIENT, PARAMETER};
 use thalweg::optimizer::{Live, Values};
 use thalweg::read::norm;
 use thalweg::update::tensor::{Narrow, Tensor as Bound};
@@ -29,30 +29,46 @@ impl<'a> Checked<'a> {
         unsafe { Values::at(self.pointers[k], self.given.len) }
     }
 
+    /// If every array is plain, runs `work` with tensors of the core that allocate nothing: with one
+    /// if they are dense, else with each row. Returns whether it has.
+    ///
+    /// # Safety
+    ///
+    /// As [`Checked::bind`].
+    #[inline]
+    pub unsafe fn in_rows<E>(
+        &self,
+        mut work: impl FnMut(Bound<'static>) -> Result<(), E>,
+    ) -> Result<bool, E> {
+        let (mut pointers, kind) = (self.pointers, self.storage().element().into());
+        if pointers.iter().any(|pointer| pointer.storage != kind) {
+            return Ok(false);
+        }
+        let [rows, len] = if self.dense { [1, self.given.len] } else { self.shape };
+        for _ in 0..rows {
+            // SAFETY: the promise of the caller; alignment, extents and overlap are checked, and
+            // the elements of a row are dense.
+            work(unsafe { Bound::dense(len, pointers, self.states, Order::Logical) })?;
+            for (pointer, stride) in pointers.iter_mut().zip(self.strides) {
+                pointer.address = pointer.address.wrapping_offset(stride);
+            }
+        }
+        Ok(true)
+    }
+
     /// The tensor of the core.
     ///
     /// # Safety
     ///
     /// The arrays are as the fields say, and nothing else uses those that are written until the last
     /// use of the result.
-    #[inline]
     pub unsafe fn bind(&self, order: Order) -> Bound<'static> {
-        let Checked { given, has, shape, .. } = self;
-        let kind = self.storage().element();
-        // The core has the state arrays that are there side by side; unused ones are the parameter.
-        let (mut pointers, mut strides) = (self.pointers, self.strides);
-        let mut states = 0;
-        for k in (STATE..STATE + MAX_STATE).filter(|k| has[*k]) {
-            (pointers[STATE + states], strides[STATE + states]) = (pointers[k], strides[k]);
-            states += 1;
-        }
-        let used = |k: usize| k < STATE + states || k == LOW && has[LOW];
-        for k in (0..ARRAYS).filter(|k| !used(*k)) {
-            (pointers[k], strides[k]) = (pointers[PARAMETER], strides[PARAMETER]);
-        }
+        let Checked { given, pointers, strides, shape, states, .. } = self;
+        let (pointers, states) = (*pointers, *states);
+        let kind = self.storage().element().into();
         // SAFETY: the promise of the caller; alignment, extents and overlap are checked.
         unsafe {
-            if self.dense && pointers.iter().all(|pointer| pointer.storage == kind.into()) {
+            if self.dense && pointers.iter().all(|pointer| pointer.storage == kind) {
                 return Bound::dense(given.len, pointers, states, order);
             }
             let both: [[isize; 2]; ARRAYS] =
@@ -64,7 +80,7 @@ impl<'a> Checked<'a> {
             let narrow = Narrow {
                 step: given.step,
                 bases: given.bases,
-                low_of: has[LOW].then_some(PARAMETER),
+                low_of: self.is_narrow().then_some(PARAMETER),
             };
             Bound::narrow(shape, pointers, each, states, order, narrow)
         }

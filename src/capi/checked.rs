@@ -2,8 +2,8 @@
 
 use std::ffi::c_void;
 
+use thalweg::array::overlap::Elements;
 use thalweg::array::pointer::{ARRAYS, GRADIENT, LOW, MAX_STATE, PARAMETER, Pointer, STATE};
-use thalweg::array::region::Region;
 use thalweg::array::storage::{Storage, e5m3};
 use thalweg::rule::{Content, HISTORY, Rule, StateSpec, When};
 use thalweg::step::kept::Kept;
@@ -20,21 +20,35 @@ const HISTORY_ARRAY: usize = ARRAYS + 1;
 pub(crate) const NAMES: [&str; ALL] =
     ["p", "g", "state[0]", "state[1]", "state[2]", "low", "bases", "history"];
 
-/// A tensor whose fields fit each other. Arrays have the positions that the header gives them.
+/// A tensor whose fields fit each other.
 #[derive(Debug)]
 pub struct Checked<'a> {
     pub(crate) given: &'a Tensor,
+    /// The arrays as the core has them: state arrays that are there side by side, and the parameter
+    /// for unused ones.
     pub(crate) pointers: [Pointer; ARRAYS],
-    /// Bytes from one row to the next.
+    /// Bytes from one row of them to the next.
     pub(crate) strides: [isize; ARRAYS],
+    pub(crate) states: usize,
     /// Rows, and elements of each.
     pub(crate) shape: [usize; 2],
     /// Whether every array is contiguous.
     pub(crate) dense: bool,
-    /// The arrays that are there.
-    pub(crate) has: [bool; ALL],
-    /// Their lowest addresses, and those behind their highest.
-    spans: [(usize, usize); ALL],
+    /// The arrays in the order of [`NAMES`].
+    pub(crate) places: [Place; ALL],
+}
+
+/// Where an array lies; one that is not there has no bytes.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Place {
+    /// The lowest address.
+    pub start: usize,
+    /// Behind the highest address.
+    pub end: usize,
+    /// Bytes of a row.
+    width: usize,
+    /// Bytes from one row to the next, in the order of addresses.
+    stride: isize,
 }
 
 impl<'a> Checked<'a> {
@@ -44,10 +58,10 @@ impl<'a> Checked<'a> {
             given: tensor,
             pointers: [Pointer { address: tensor.p.cast(), storage: Storage::F32 }; ARRAYS],
             strides: [0; ARRAYS],
+            states: 0,
             shape: [1, tensor.len],
             dense: true,
-            has: [false; ALL],
-            spans: [(0, 0); ALL],
+            places: [Place::default(); ALL],
         }
     }
 
@@ -67,9 +81,11 @@ impl<'a> Checked<'a> {
             tensor.name()?;
             tensor.shape()?;
         }
-        self.add(PARAMETER, tensor.p, tensor.storage()?)?;
+        self.add(PARAMETER, PARAMETER, tensor.p, tensor.storage()?)?;
+        self.pointers = [self.pointers[PARAMETER]; ARRAYS];
+        self.strides = [self.strides[PARAMETER]; ARRAYS];
         match gradient {
-            true => self.add(GRADIENT, tensor.g.cast_mut(), tensor.grad_storage()?),
+            true => self.add(GRADIENT, GRADIENT, tensor.g.cast_mut(), tensor.grad_storage()?),
             false => Ok(()),
         }
     }
@@ -103,7 +119,6 @@ impl<'a> Checked<'a> {
         }
         let mut made = Checked::new(tensor);
         made.add_live(gradient)?;
-        made.check_overlap()?;
         Ok(made)
     }
 
@@ -142,10 +157,10 @@ impl<'a> Checked<'a> {
                 let what = format!("state_dtype[{k}]");
                 refused_dtype(&what, dtype, accepted(spec.content, own.whole()))
             })?;
-            self.add(STATE + k, address, found)?;
+            self.add(STATE + k, STATE + self.states, address, found)?;
+            self.states += 1;
         }
-        self.add_beside(rule)?;
-        self.check_overlap()
+        self.add_beside(rule)
     }
 
     /// The fields of a parameter of schedule-free AdamW, whose averaged point is exchanged with it: `z`
@@ -168,7 +183,9 @@ impl<'a> Checked<'a> {
     /// A parameter with these fields.
     pub fn average(exchanged: &'a Tensor, rule: &Rule) -> Result<Self, Refusal> {
         let mut made = Checked::of(exchanged, rule, |_| true)?;
-        made.has[STATE + 1] = false;
+        made.states = 1;
+        made.pointers[STATE + 1] = made.pointers[PARAMETER];
+        made.strides[STATE + 1] = made.strides[PARAMETER];
         Ok(made)
     }
 
@@ -191,8 +208,14 @@ impl<'a> Checked<'a> {
         Err(Refusal::invalid(what))
     }
 
-    /// Takes an array of the shape of the parameter.
-    fn add(&mut self, at: usize, address: *mut c_void, storage: Storage) -> Result<(), Refusal> {
+    /// Takes an array of the shape of the parameter; `k` is its position for the core.
+    fn add(
+        &mut self,
+        at: usize,
+        k: usize,
+        address: *mut c_void,
+        storage: Storage,
+    ) -> Result<(), Refusal> {
         let (what, size, [rows, columns]) = (NAMES[at], storage.size(), self.shape);
         if address.is_null() && self.given.len > 0 {
             return Err(Refusal::invalid(format!("{what} must not be NULL")));
@@ -216,9 +239,17 @@ impl<'a> Checked<'a> {
             )));
         }
         self.dense &= stride == width || rows == 1;
-        self.pointers[at] = Pointer { address: address.cast(), storage };
-        self.strides[at] = stride;
-        self.span(at)
+        self.pointers[k] = Pointer { address: address.cast(), storage };
+        self.strides[k] = stride;
+        let width = width.unsigned_abs();
+        let reach = stride.unsigned_abs().checked_mul(rows - 1);
+        let size = reach.and_then(|reach| reach.checked_add(width));
+        let start = match (stride < 0, reach) {
+            (true, Some(reach)) => address.addr().checked_sub(reach),
+            _ => Some(address.addr()),
+        };
+        let bytes = start.zip(if width == 0 { Some(0) } else { size });
+        self.place(at, bytes, (width, stride))
     }
 
     /// Takes what is beside arrays of the parameter's shape: what it lacks, exponents, history.
@@ -226,16 +257,19 @@ impl<'a> Checked<'a> {
         let Tensor { low, bases, history, row_stride, .. } = *self.given;
         let refused = |what: &str| Err(Refusal::invalid(what));
         if self.is_narrow() {
-            self.add(LOW, low, Storage::Low)?;
+            self.add(LOW, LOW, low, Storage::Low)?;
         } else if !low.is_null() || row_stride[LOW] != 0 {
             return refused(
                 "low and its row_stride must be 0: they are of a BFLOAT16 or FLOAT16 p",
             );
         }
-        let is_blocked = |k: usize| self.has[k] && self.pointers[k].storage == Storage::E5M3;
-        match ((STATE..STATE + MAX_STATE).any(is_blocked), bases.is_null()) {
+        let has_blocks = self.pointers.iter().any(|pointer| pointer.storage == Storage::E5M3);
+        match (has_blocks, bases.is_null()) {
             (true, true) if self.given.len > 0 => return refused("bases must not be NULL"),
-            (true, _) => self.span(BASES)?,
+            (true, _) => {
+                let size = self.given.len.div_ceil(e5m3::BLOCK);
+                self.place(BASES, Some((bases.addr(), size)), (size, 0))?;
+            }
             (false, true) => {}
             (false, false) => {
                 return refused("bases must be NULL: they are of a state of type E5M3");
@@ -245,59 +279,53 @@ impl<'a> Checked<'a> {
         match (keeps_history, history.is_null()) {
             (true, true) => refused("history must not be NULL"),
             (true, false) if !history.is_aligned() => refused("history must be aligned to 8 bytes"),
-            (true, false) => self.span(HISTORY_ARRAY),
+            (true, false) => {
+                let size = HISTORY * size_of::<f64>();
+                self.place(HISTORY_ARRAY, Some((history.addr(), size)), (size, 0))
+            }
             (false, true) => Ok(()),
             (false, false) => refused("history must be NULL: the rule has none"),
         }
     }
 
-    /// Notes that an array is there, and which addresses it has.
+    /// Notes where an array lies, from its lowest address and its size in bytes; refused if it shares
+    /// bytes with one before.
     #[inline]
-    fn span(&mut self, at: usize) -> Result<(), Refusal> {
-        let region = self.region(at)?;
-        self.has[at] = true;
-        self.spans[at] = (region.start, region.end);
-        Ok(())
-    }
-
-    /// The bytes of an array.
-    fn region(&self, at: usize) -> Result<Region, Refusal> {
-        let Tensor { bases, history, len, .. } = *self.given;
-        let [rows, columns] = self.shape;
-        let region = match at {
-            BASES => Region::new(bases.addr(), (1, len.div_ceil(e5m3::BLOCK)), 0, true),
-            HISTORY_ARRAY => Region::new(history.addr(), (1, HISTORY * size_of::<f64>()), 0, true),
-            _ => {
-                let Pointer { address, storage } = self.pointers[at];
-                let shape = (rows, columns * storage.size());
-                Region::new(address.addr(), shape, self.strides[at], at != GRADIENT)
-            }
-        };
-        region.ok_or_else(|| too_large(NAMES[at]))
-    }
-
-    /// The bytes of its arrays, with their positions.
-    pub(crate) fn regions(&self) -> impl Iterator<Item = (usize, Region)> {
-        (0..ALL).filter(|at| self.has[*at]).filter_map(|at| Some((at, self.region(at).ok()?)))
-    }
-
-    /// Refuses arrays that share bytes.
-    fn check_overlap(&self) -> Result<(), Refusal> {
-        for (at, (start, end)) in self.spans.iter().enumerate() {
-            for (before, (first, last)) in self.spans[..at].iter().enumerate() {
-                if start < last && first < end && self.region(at)?.conflicts(&self.region(before)?)
-                {
-                    let what = format!("{} overlaps {}", NAMES[at], NAMES[before]);
-                    return Err(Refusal::invalid(what));
-                }
+    fn place(
+        &mut self,
+        at: usize,
+        bytes: Option<(usize, usize)>,
+        (width, stride): (usize, isize),
+    ) -> Result<(), Refusal> {
+        let bytes = bytes.filter(|(_, size)| isize::try_from(*size).is_ok());
+        let end = bytes.and_then(|(start, size)| Some((start, start.checked_add(size)?)));
+        let (start, end) = end.ok_or_else(|| too_large(NAMES[at]))?;
+        // Its rows are the same bytes in the other order.
+        self.places[at] = Place { start, end, width, stride: stride.wrapping_abs() };
+        match (0..at).find(|before| self.conflicts(at, self, *before)) {
+            None => Ok(()),
+            Some(before) => {
+                Err(Refusal::invalid(format!("{} overlaps {}", NAMES[at], NAMES[before])))
             }
         }
-        Ok(())
     }
 
-    /// The struct of the caller.
-    pub fn tensor(&self) -> &'a Tensor {
-        self.given
+    /// The rows of an array; one that is not of the parameter's shape is one row.
+    fn rows(&self, at: usize) -> Elements<'_> {
+        let Place { start, width, stride, .. } = &self.places[at];
+        let axes = usize::from(at < ARRAYS);
+        let (shape, strides) = (&self.shape[..axes], &std::slice::from_ref(stride)[..axes]);
+        Elements { address: *start, shape, strides, size: *width }
+    }
+
+    /// Whether an array shares a byte with one of another tensor or of this one, and one of them is
+    /// written.
+    #[inline]
+    pub(crate) fn conflicts(&self, at: usize, other: &Checked<'_>, there: usize) -> bool {
+        let (one, two) = (&self.places[at], &other.places[there]);
+        one.start.max(two.start) < one.end.min(two.end)
+            && (at != GRADIENT || there != GRADIENT)
+            && self.rows(at).meets(&other.rows(there))
     }
 
     /// The storage of the parameter.
@@ -306,7 +334,7 @@ impl<'a> Checked<'a> {
     }
 
     /// Whether the parameter lacks digits.
-    fn is_narrow(&self) -> bool {
+    pub(crate) fn is_narrow(&self) -> bool {
         !self.storage().is_whole()
     }
 
@@ -314,7 +342,7 @@ impl<'a> Checked<'a> {
     pub fn kept(&self) -> Option<Kept> {
         // SAFETY: `add_beside` has checked address and alignment; the caller of the library promises
         // that the array lives during the call.
-        self.has[HISTORY_ARRAY].then(|| unsafe { Kept::at(self.given.history.cast()) })
+        (!self.given.history.is_null()).then(|| unsafe { Kept::at(self.given.history.cast()) })
     }
 }
 

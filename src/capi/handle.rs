@@ -153,7 +153,7 @@ pub(crate) unsafe fn checked<'a>(
     check_overlaps(&all, &mut Vec::new())?;
     let named = |checked: Checked<'a>| {
         // SAFETY: the caller's promise.
-        let (name, shape) = unsafe { (checked.tensor().name()?, checked.tensor().shape()?) };
+        let (name, shape) = unsafe { (checked.given.name()?, checked.given.shape()?) };
         Ok((name.unwrap_or_default(), shape, checked))
     };
     all.into_iter().map(named).collect()

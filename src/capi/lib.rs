@@ -59,8 +59,10 @@ pub extern "C" fn thalweg_version() -> *const c_char {
 #[unsafe(no_mangle)]
 pub extern "C" fn thalweg_set_num_threads(threads: i32) -> i32 {
     guarded(|| {
-        let threads = usize::try_from(threads).unwrap_or(0);
-        set_num_threads(threads).map_err(Refusal::from)?;
+        let given = usize::try_from(threads).map_err(|_| {
+            Refusal::invalid(format!("the number of threads must be at least 1, got {threads}"))
+        })?;
+        set_num_threads(given)?;
         Ok(DONE)
     })
 }

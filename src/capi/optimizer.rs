@@ -153,7 +153,7 @@ pub unsafe extern "C" fn thalweg_optimizer_step(
                 refused: report.nonfinite.iter().map(|(_, count)| count).sum(),
                 overflowed: report.overflowed.len() as u64,
             };
-            Step::write(step, found);
+            Step::write(step, &found);
             Ok(if report.skipped { SKIPPED } else { DONE })
         })
     }
@@ -194,7 +194,7 @@ pub unsafe extern "C" fn thalweg_optimizer_lend(
             let all = checked(tensors, n, |tensor| Checked::named(tensor, false))?;
             let rule = get(&inner.groups[0]).rule();
             let params = all.iter().map(|(name, shape, checked)| {
-                let own = std::slice::from_ref(&checked.tensor().len);
+                let own = std::slice::from_ref(&checked.given.len);
                 (*name, checked.storage(), shape.unwrap_or(own))
             });
             let states = inner.optimizer()?.lend(params)?;

@@ -4,7 +4,6 @@ use std::cell::RefCell;
 use std::ffi::{CString, c_char};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use thalweg::error::Quoted;
 use thalweg::optimizer;
 
 /// The call has done what it should.
@@ -33,11 +32,6 @@ impl Refusal {
     /// An argument that is refused.
     pub fn invalid(text: impl Into<String>) -> Self {
         Refusal { code: INVALID, text: text.into() }
-    }
-
-    /// Gradients that are refused.
-    pub fn nonfinite(text: impl Into<String>) -> Self {
-        Refusal { code: NONFINITE, text: text.into() }
     }
 
     /// The same, with the formats of state as the header names them.
@@ -83,11 +77,6 @@ impl From<optimizer::Error> for Refusal {
 pub fn in_c(text: &str) -> String {
     let text = text.replace("betas[0]", "beta1").replace("betas[1]", "beta2");
     text.replace("Policy::Skip", "THALWEG_SKIP")
-}
-
-/// A name in a message.
-pub fn quoted(name: &str) -> Quoted<'_> {
-    Quoted(name)
 }
 
 thread_local! {

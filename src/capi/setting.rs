@@ -1,5 +1,7 @@
 //! The settings and results of a step.
 
+use std::sync::LazyLock;
+
 use thalweg::error::Error;
 use thalweg::machine::levels::Level;
 use thalweg::machine::threads::num_threads;
@@ -12,7 +14,7 @@ use crate::versioned::{Versioned, read};
 
 /// `thalweg_step`.
 #[repr(C)]
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 #[allow(missing_docs)] // the header has them
 pub struct Step {
     pub size: usize,
@@ -32,22 +34,8 @@ unsafe impl Versioned for Step {
     const NAME: &'static str = "thalweg_step";
 }
 
-/// The defaults.
-const STEP: Step = Step {
-    size: size_of::<Step>(),
-    scale: 0.0,
-    max_norm: 0.0,
-    max_value: 0.0,
-    nonfinite: 0,
-    threads: 0,
-    grad_norm: 0.0,
-    clip: 0.0,
-    refused: 0,
-    overflowed: 0,
-};
-
 /// What a step found.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Found {
     /// Norm of the gradients, if they were read.
     pub grad_norm: Option<f64>,
@@ -64,13 +52,14 @@ impl Step {
     ///
     /// # Safety
     ///
-    /// `address` is null, or of such a struct.
-    pub unsafe fn given(address: *const Step) -> Result<Step, Refusal> {
-        if address.is_null() {
-            return Ok(STEP);
+    /// `address` is null, or of such a struct, which nothing changes for `'a`.
+    pub unsafe fn given<'a>(address: *const Step) -> Result<&'a Step, Refusal> {
+        static DEFAULT: LazyLock<Step> = LazyLock::new(Step::default);
+        match address.is_null() {
+            true => Ok(&DEFAULT),
+            // SAFETY: the caller's promise.
+            false => unsafe { read(address) },
         }
-        // SAFETY: the caller's promise.
-        unsafe { read(address).copied() }
     }
 
     /// The response to gradients that are not finite.
@@ -138,7 +127,7 @@ impl Step {
     /// # Safety
     ///
     /// `address` is null, or of such a struct.
-    pub unsafe fn write(address: *mut Step, found: Found) {
+    pub unsafe fn write(address: *mut Step, found: &Found) {
         if !address.is_null() {
             // SAFETY: the caller's promise.
             let step = unsafe { &mut *address };

@@ -4,8 +4,9 @@ use std::ffi::{CStr, c_char, c_void};
 
 use thalweg::array::pointer::{ARRAYS, MAX_STATE};
 use thalweg::array::storage::Storage;
+use thalweg::error::Quoted;
 
-use crate::refusal::{Refusal, quoted};
+use crate::refusal::Refusal;
 use crate::versioned::Versioned;
 
 /// `thalweg_tensor`.
@@ -68,11 +69,20 @@ pub fn dtype(storage: Storage) -> i32 {
 }
 
 impl Tensor {
+    /// Its name, or its position.
+    pub fn called(&self, position: usize) -> String {
+        // SAFETY: the promise of the caller of the library: NULL or a string.
+        match unsafe { self.name() } {
+            Ok(Some(name)) => name.to_owned(),
+            _ => format!("tensor {position}"),
+        }
+    }
+
     /// The tensor in messages.
     pub fn what(&self, position: usize) -> String {
         // SAFETY: the promise of the caller of the library: NULL or a string.
         match unsafe { self.name() } {
-            Ok(Some(name)) => format!("tensor {position} {}", quoted(name)),
+            Ok(Some(name)) => format!("tensor {position} {}", Quoted(name)),
             _ => format!("tensor {position}"),
         }
     }

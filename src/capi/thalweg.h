@@ -95,7 +95,7 @@ typedef struct thalweg_tensor {
     void *state[3];           /* zeros before the first update; NULL if there is none */
     void *low;                /* of a BFLOAT16 or FLOAT16 p: what it lacks of a float32, as int16_t */
     uint8_t *bases;           /* of an E5M3 state: an exponent for each block of 64 elements */
-    double *history;          /* of schedule-free AdamW: 3 numbers */
+    double *history;          /* of schedule-free AdamW: 3 numbers, zeros before the first update */
     const size_t *shape;      /* in files; NULL: the length */
     size_t dims;
     size_t len;               /* number of elements */
@@ -148,12 +148,14 @@ static inline thalweg_options thalweg_options_of(int32_t rule) {
 }
 
 /* Updates n parameters in place by the options of their groups, which have one rule. `step` may be
- * NULL. With threads = 1 no other thread works, no lock is taken, and float32 and float64 arrays
- * without rows take no memory after the first call on a thread.
+ * NULL. With threads = 1 no other thread works and no lock is taken. After the first call on a thread
+ * no memory is taken for contiguous float32 and float64 arrays, nor for rows of one parameter whose
+ * gradient is not read before (THALWEG_IGNORE, no max_norm).
  *
  * Many threads may call at the same time on disjoint rows of the same parameters: each as a
- * parameter of its own that begins at its first row, with E5M3 at a multiple of 64 elements. Norms,
- * max_norm, cautious and update_rms are those of a whole parameter: thalweg_norm first. */
+ * parameter of its own that begins at its first row, with E5M3 at a multiple of 64 elements, and with
+ * a copy of the history. Norms, max_norm, cautious and update_rms are those of a whole parameter:
+ * thalweg_norm first. */
 int32_t thalweg_update(const thalweg_tensor *tensors, size_t n, const thalweg_options *groups,
                        size_t n_groups, thalweg_step *step);
 

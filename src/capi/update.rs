@@ -3,19 +3,20 @@
 use std::cell::RefCell;
 
 use thalweg::array::layout::Order;
-use thalweg::array::region::Region;
 use thalweg::machine::fork;
 use thalweg::machine::threads::useful_threads;
 use thalweg::number::float_mode::in_default_mode;
+use thalweg::optimizer::Error::NonFinite;
 use thalweg::optimizer::{AnyRule, Policy};
 use thalweg::rule::{Intake, Numbers, StateSpec, Update};
 use thalweg::step::batch::{Batch, UpdateKey};
 use thalweg::step::setting::Setting;
 use thalweg::update::plan::{Plan, Task};
+use thalweg::update::tensor::Tensor as Bound;
 
 use crate::checked::Checked;
 use crate::options::Options;
-use crate::overlap::check_overlaps;
+use crate::overlap::{Span, check_overlaps};
 use crate::refusal::{DONE, Refusal, SKIPPED, guarded};
 use crate::setting::{Found, Step};
 use crate::tensor::Tensor;
@@ -33,12 +34,12 @@ struct Workspace {
     /// Coefficients that follow from these options.
     made: Option<(UpdateKey, Intake, Update)>,
     tensors: Vec<Checked<'static>>,
-    /// The bytes of all arrays, with the positions of their tensors and of the arrays.
-    regions: Vec<(Region, usize, usize)>,
+    spans: Vec<Span>,
     batch: Batch,
     /// Whether the batch may have references to arrays.
     bound: bool,
     plan: Plan,
+    found: Found,
 }
 
 /// The options of a group, and the settings of the core.
@@ -96,23 +97,26 @@ unsafe fn call(
 ) -> Result<i32, Refusal> {
     // SAFETY: the caller's promise.
     let setting = unsafe { Step::given(step)? }.setting()?;
-    let called = WORKSPACE.try_with(|workspace| {
-        let Ok(mut workspace) = workspace.try_borrow_mut() else {
-            let text = "a call on this thread is not finished; a signal handler must not call";
-            return Err(Refusal::invalid(text));
-        };
-        if !workspace.tensors.is_empty() {
-            workspace.release(); // a panic has left what it borrowed
-        }
-        // SAFETY: the caller's promise; what is borrowed is released at the end.
-        let done = unsafe { workspace.run(tensors, groups, setting, writes) };
-        workspace.release();
-        let (found, code) = done?;
+    let mut done = None;
+    let _ = WORKSPACE.try_with(|workspace| {
         // SAFETY: the caller's promise.
-        unsafe { Step::write(step, found) };
-        Ok(code)
+        done = workspace.try_borrow_mut().ok().map(|mut workspace| unsafe {
+            if !workspace.tensors.is_empty() {
+                workspace.release(); // a panic has left what it borrowed
+            }
+            let done = workspace.run(tensors, groups, setting, writes);
+            workspace.release();
+            if done.is_ok() {
+                Step::write(step, &workspace.found);
+            }
+            done
+        });
     });
-    called.unwrap_or_else(|_| Err(Refusal::invalid("the thread has ended")))
+    done.unwrap_or_else(|| {
+        let text = "a call on this thread is not finished, or the thread has ended: a signal handler \
+                    must not call";
+        Err(Refusal::invalid(text))
+    })
 }
 
 impl Workspace {
@@ -123,7 +127,6 @@ impl Workspace {
             self.bound = false;
         }
         self.tensors.clear();
-        self.regions.clear();
     }
 
     /// # Safety
@@ -135,7 +138,7 @@ impl Workspace {
         (groups, n_groups): (*const Options, usize),
         mut setting: Setting,
         writes: bool,
-    ) -> Result<(Found, i32), Refusal> {
+    ) -> Result<i32, Refusal> {
         // SAFETY: the caller's promise.
         unsafe { self.take_groups(groups, n_groups)? };
         // SAFETY: the caller's promise.
@@ -144,10 +147,10 @@ impl Workspace {
             let refused = |refusal: Refusal| refusal.of(&tensor.what(position));
             self.take(tensor).map_err(refused)?;
         }
-        check_overlaps(&self.tensors, &mut self.regions)?;
-        if writes && self.is_alone(&setting) {
-            // SAFETY: the caller's promise.
-            return Ok((unsafe { self.update_alone(&setting)? }, DONE));
+        check_overlaps(&self.tensors, &mut self.spans)?;
+        // SAFETY: the caller's promise.
+        if writes && unsafe { self.update_alone(&setting)? } {
+            return Ok(DONE);
         }
         in_default_mode(|| {
             // SAFETY: the caller's promise.
@@ -165,28 +168,22 @@ impl Workspace {
             };
             // A fork waits for work on other threads.
             let done = if setting.threads > 1 { fork::whole(work) } else { work() }?;
-            let found = Found {
+            self.found = Found {
                 grad_norm: done.grad_norm,
                 clip: done.clip,
                 refused: done.refused.iter().map(|(_, count)| count).sum(),
                 overflowed: if writes { batch.overflowed().count() as u64 } else { 0 },
             };
             if done.refused.is_empty() {
-                return Ok((found, DONE));
+                return Ok(DONE);
             }
             if setting.policy == Policy::Skip {
-                return Ok((found, SKIPPED));
+                return Ok(SKIPPED);
             }
-            let tensors = &self.tensors;
-            let named = |(at, count): &(usize, u64)| {
-                format!("{count} of {}", tensors[*at].tensor().what(*at))
-            };
-            let counts: Vec<String> = done.refused.iter().map(named).collect();
-            Err(Refusal::nonfinite(format!(
-                "elements of gradients are not finite, or their squares are not: {}; check the loss, \
-                 lower the learning rate, or set nonfinite to THALWEG_SKIP",
-                counts.join(", ")
-            )))
+            let named = |(at, count): (usize, u64)| (self.tensors[at].given.called(at), count);
+            let step = self.tensors[done.refused[0].0].given.step;
+            let counts = done.refused.into_iter().map(named).collect();
+            Err(NonFinite { counts, step }.into())
         })
     }
 
@@ -248,17 +245,6 @@ impl Workspace {
         self.tensors.last_mut().map_or(Ok(()), |tensor| tensor.add_all(settings.rule(), needs))
     }
 
-    /// The key of a tensor's coefficients.
-    fn key(&self, position: usize, tensor: &Checked<'_>) -> UpdateKey {
-        UpdateKey {
-            class: tensor.tensor().group as usize,
-            step: tensor.tensor().step,
-            kind: tensor.storage().element(),
-            tensor: self.measures.then_some(position),
-            history: tensor.kept().map_or_else(Default::default, |kept| kept.bits()),
-        }
-    }
-
     /// # Safety
     ///
     /// As [`thalweg_update`]; the batch is cleared before the arrays are used otherwise.
@@ -267,10 +253,10 @@ impl Workspace {
         // Measures are summed in logical order.
         let order = if self.measures { Order::Logical } else { Order::Memory };
         for (position, tensor) in self.tensors.iter().enumerate() {
-            let key = self.key(position, tensor);
+            let key = key(position, tensor, self.measures);
             let update = self.batch.coefficients(key, &self.numbers, setting.intake());
             let update =
-                update.map_err(|error| Refusal::from(error).of(&tensor.tensor().what(position)))?;
+                update.map_err(|error| Refusal::from(error).of(&tensor.given.what(position)))?;
             // SAFETY: the caller's promise.
             let bound = unsafe { tensor.bind(order) };
             // SAFETY: the caller's promise.
@@ -280,39 +266,56 @@ impl Workspace {
         Ok(())
     }
 
-    /// Whether an update is that of one tensor, of which nothing is read before.
-    fn is_alone(&self, setting: &Setting) -> bool {
-        let [tensor] = &self.tensors[..] else { return false };
-        !(setting.reads() || self.measures || tensor.kept().is_some())
-    }
-
-    /// Updates the only tensor, without the lists of a batch, which take as long as a small update.
+    /// Updates the only tensor, if nothing is read of it before: without the lists of a batch, which
+    /// take as long as a small update. Returns whether it was so.
     ///
     /// # Safety
     ///
     /// As [`thalweg_update`].
     #[inline]
-    unsafe fn update_alone(&mut self, setting: &Setting) -> Result<Found, Refusal> {
-        let [tensor] = &self.tensors[..] else { return Err(Refusal::invalid("")) };
-        let (key, intake) = (self.key(0, tensor), setting.intake());
+    unsafe fn update_alone(&mut self, setting: &Setting) -> Result<bool, Refusal> {
+        let [tensor] = &self.tensors[..] else { return Ok(false) };
+        if setting.reads() || self.measures || tensor.kept().is_some() {
+            return Ok(false);
+        }
+        let (key, intake) = (key(0, tensor, false), setting.intake());
         let update = match &self.made {
             Some((of, with, update)) if *of == key && *with == intake => update,
             _ => {
-                let numbers = &self.numbers[key.class];
-                let update = numbers.at_step(key.kind, key.step, intake);
+                let update = self.numbers[key.class].at_step(key.kind, key.step, intake);
                 let update =
-                    update.map_err(|error| Refusal::from(error).of(&tensor.tensor().what(0)))?;
+                    update.map_err(|error| Refusal::from(error).of(&tensor.given.what(0)))?;
                 &self.made.insert((key, intake, update)).2
             }
         };
-        // SAFETY: the caller's promise.
-        let bound = unsafe { tensor.bind(Order::Memory) };
-        let threads = useful_threads(bound.len(), setting.threads);
-        let tasks = &mut [Task { tensor: bound, update: 0 }];
         let updates = std::slice::from_ref(update);
-        let mut work = || self.plan.run(tasks, updates, setting.level, threads);
-        if threads > 1 { fork::whole(work) } else { work() }?;
-        let overflowed = u64::from(tasks[0].tensor.overflowed());
-        Ok(Found { grad_norm: None, clip: 1.0, refused: 0, overflowed })
+        let threads = useful_threads(tensor.given.len, setting.threads);
+        let mut overflowed = 0;
+        let mut run = |tensor: Bound<'static>| {
+            let tasks = &mut [Task { tensor, update: 0 }];
+            self.plan.run(tasks, updates, setting.level, threads)?;
+            overflowed = tasks[0].tensor.overflowed().into();
+            Ok::<_, Refusal>(())
+        };
+        // SAFETY: the caller's promise.
+        if threads > 1 || !unsafe { tensor.in_rows(&mut run)? } {
+            // SAFETY: the caller's promise.
+            let bound = unsafe { tensor.bind(Order::Memory) };
+            // A fork waits for work on other threads.
+            if threads > 1 { fork::whole(|| run(bound)) } else { run(bound) }?;
+        }
+        self.found = Found { grad_norm: None, clip: 1.0, refused: 0, overflowed };
+        Ok(true)
+    }
+}
+
+/// The key of a tensor's coefficients.
+fn key(position: usize, tensor: &Checked<'_>, measures: bool) -> UpdateKey {
+    UpdateKey {
+        class: tensor.given.group as usize,
+        step: tensor.given.step,
+        kind: tensor.storage().element(),
+        tensor: measures.then_some(position),
+        history: tensor.kept().map_or_else(Default::default, |kept| kept.bits()),
     }
 }

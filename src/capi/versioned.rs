@@ -40,11 +40,36 @@ unsafe fn size_of_given<T: Versioned>(address: *const T) -> Result<usize, Refusa
     Ok(given)
 }
 
-/// Some structs, one after the other.
+/// One struct.
+///
+/// # Safety
+///
+/// `address` is null, or that of such a struct, which nothing changes for `'a`.
+#[inline]
+pub unsafe fn read<'a, T: Versioned + 'a>(address: *const T) -> Result<&'a T, Refusal> {
+    // SAFETY: the caller's promise.
+    let given = unsafe { size_of_given(address)? };
+    // SAFETY: the struct has the size that it says.
+    let beyond = unsafe {
+        let start = address.cast::<u8>().add(size_of::<T>());
+        std::slice::from_raw_parts(start, given - size_of::<T>())
+    };
+    if beyond.iter().any(|byte| *byte != 0) {
+        return Err(Refusal::invalid(format!(
+            "{} has a field that this version of the library does not know",
+            T::NAME
+        )));
+    }
+    // SAFETY: the caller's promise; any bytes are a `T`, and it is aligned.
+    Ok(unsafe { &*address })
+}
+
+/// Some structs of one size, one after the other.
 ///
 /// # Safety
 ///
 /// `address` is null, or that of `count` such structs, which nothing changes for `'a`.
+#[inline]
 pub unsafe fn read_all<'a, T: Versioned + 'a>(
     address: *const T,
     count: usize,
@@ -54,36 +79,13 @@ pub unsafe fn read_all<'a, T: Versioned + 'a>(
     Ok((0..count).map(move |at| {
         let place = address.wrapping_byte_add(at * stride);
         // SAFETY: the caller's promise.
-        let given = unsafe { size_of_given(place)? };
-        if given != stride {
-            return Err(Refusal::invalid(format!(
-                "all {} of a call must have one size, got {stride} and {given}",
+        let (one, size) = unsafe { (read(place)?, size_of_given(place)?) };
+        match size == stride {
+            true => Ok(one),
+            false => Err(Refusal::invalid(format!(
+                "all {} of a call must have one size, got {stride} and {size}",
                 T::NAME
-            )));
+            ))),
         }
-        // SAFETY: the struct has the size that it says.
-        let beyond = unsafe {
-            let start = place.cast::<u8>().add(size_of::<T>());
-            std::slice::from_raw_parts(start, given - size_of::<T>())
-        };
-        if beyond.iter().any(|byte| *byte != 0) {
-            return Err(Refusal::invalid(format!(
-                "{} has a field that this version of the library does not know",
-                T::NAME
-            )));
-        }
-        // SAFETY: the caller's promise; any bytes are a `T`, and it is aligned.
-        Ok(unsafe { &*place })
     }))
-}
-
-/// One struct.
-///
-/// # Safety
-///
-/// `address` is null, or that of such a struct, which nothing changes for `'a`.
-pub unsafe fn read<'a, T: Versioned + 'a>(address: *const T) -> Result<&'a T, Refusal> {
-    // SAFETY: the caller's promise.
-    let mut all = unsafe { read_all(address, 1)? };
-    all.next().unwrap_or_else(|| Err(Refusal::invalid(T::NAME)))
 }

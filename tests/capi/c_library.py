@@ -150,13 +150,13 @@ def last_error() -> str:
     return str(library().thalweg_last_error().decode())
 
 
-def options_of(rule: str, **changed: float) -> Options:
+def options_of(rule: str, **changed: Any) -> Options:
     """The defaults of a rule, changed."""
     made = Options(size=c.sizeof(Options), rule=RULES.index(rule) + 1)
     assert library().thalweg_defaults(made) == DONE
     for name, value in changed.items():
         if name == "betas":
-            made.beta1, made.beta2 = value  # type: ignore[misc]
+            made.beta1, made.beta2 = value
         else:
             assert hasattr(made, name), name
             setattr(made, name, value)

@@ -202,12 +202,15 @@ def slice_of(tensor: Tensor, start: int, stop: int, itemsizes: dict[str, int]) -
     return part
 
 
-@pytest.mark.parametrize("state", ["full", "compact"])
-def test_threads_of_the_host_update_rows(state: str) -> None:
+@pytest.mark.parametrize(
+    ("rule", "state"),
+    [("AdamW", "full"), ("AdamW", "compact"), ("ScheduleFreeAdamW", "full")],
+)
+def test_threads_of_the_host_update_rows(rule: str, state: str) -> None:
     """As a host does: the norm of all, then each thread its own rows."""
-    opt, model = both("AdamW", {"lr": 0.1}, np.dtype(ml_dtypes.bfloat16), state)
+    opt, model = both(rule, {"lr": 0.1}, np.dtype(ml_dtypes.bfloat16), state)
     sizes = {"p": 2, "g": 2, "low": 2}
-    arrays_of = [model.state["a"][key] for key in ("exp_avg", "exp_avg_sq")]
+    arrays_of = [model.state["a"][key] for key in state_names(rule)[:2]]
     sizes |= {f"state{k}": array.itemsize for k, array in enumerate(arrays_of)}
     cuts = [0, 64, 1_280, 2_560, 5_100]
     with ThreadPoolExecutor(4) as threads:
@@ -226,7 +229,14 @@ def test_threads_of_the_host_update_rows(state: str) -> None:
                 return call("update", [part], model.options, 1, how)
 
             parts = [slice_of(tensors[0], start, stop, sizes) for start, stop in pairwise(cuts)]
+            # Each thread has a copy of the history, which all of them read and replace.
+            history = model.state["a"].get("history")
+            copies = [np.array(history) for _ in parts[1:]]
+            if history is not None:
+                for part, copy in zip(parts[1:], copies, strict=True):
+                    part.history = copy.ctypes.data
             assert list(threads.map(update, [*parts, *tensors[1:]])) == [DONE] * 7
+            assert history is None or all(np.array_equal(history, copy) for copy in copies)
             model.steps += 1
             assert model.equals(opt)
 
@@ -280,7 +290,8 @@ def test_gradients_that_are_not_finite(bad: float) -> None:
     tensors = model.tensors(grads)
     for name in ("update", "norm"):
         assert call(name, tensors, model.options, 1, step_of()) == NONFINITE
-        assert "2 of tensor 0 'a'" in last_error()
+        assert "2 of 'a'; check the loss" in last_error()
+        assert "use THALWEG_SKIP" in last_error()
     skip = step_of(nonfinite=1)
     assert call("update", tensors, model.options, 1, skip) == SKIPPED
     assert skip.refused == 2

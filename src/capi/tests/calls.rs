@@ -1,9 +1,7 @@
 //! What a call keeps inside the library: panics, and memory.
-#![allow(missing_docs, unsafe_code, clippy::panic)] // an allocator that counts; C functions
+#![allow(missing_docs, unsafe_code, clippy::panic)] // C functions
 
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::ffi::CStr;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use thalweg_capi::options::{Options, thalweg_defaults};
 use thalweg_capi::refusal::{FAULT, guarded, thalweg_last_error};
@@ -11,32 +9,8 @@ use thalweg_capi::setting::Step;
 use thalweg_capi::tensor::Tensor;
 use thalweg_capi::update::{thalweg_norm, thalweg_update};
 
-/// Counts allocations of the thread that asks.
-struct Counting;
-
-static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
-thread_local! {
-    static COUNTS: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
-}
-
-// SAFETY: as the allocator of the system, to which it passes all calls.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        if COUNTS.try_with(std::cell::Cell::get).unwrap_or(false) {
-            ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-        }
-        // SAFETY: the promise of the caller.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, address: *mut u8, layout: Layout) {
-        // SAFETY: the promise of the caller.
-        unsafe { System.dealloc(address, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
+#[path = "../../../tests/allocations/mod.rs"]
+mod allocations;
 
 #[test]
 fn a_panic_does_not_leave_the_library() {
@@ -65,22 +39,28 @@ fn calls_after_the_first_take_no_memory() {
         (tensor.state[0], tensor.state[1]) = (m.as_mut_ptr().cast(), v.as_mut_ptr().cast());
         tensors.push(tensor);
     }
+    let mut call = |call: Call, count, nonfinite, (rows, row_stride): (usize, isize)| {
+        (tensors[0].rows, tensors[0].len) = (rows, 3_000 - 10 * rows);
+        tensors[0].row_stride[..4].fill(row_stride);
+        for round in 0..3 {
+            // SAFETY: zeros have all defaults.
+            let mut step: Step = unsafe { std::mem::zeroed() };
+            (step.size, step.threads, step.nonfinite) = (size_of::<Step>(), 1, nonfinite);
+            tensors[0].step += 1;
+            // SAFETY: the arrays are as the fields say.
+            let called = || unsafe { call(tensors.as_ptr(), count, &options, 1, &mut step) };
+            let (code, allocations) = allocations::of(called);
+            assert_eq!(code, 0);
+            assert!(round == 0 || allocations == 0, "{count} {nonfinite} {rows}");
+        }
+    };
     for count in [1, 2] {
         for nonfinite in [0, 2] {
-            for call in [thalweg_update, thalweg_norm] {
-                for round in 0..3 {
-                    COUNTS.set(round > 0);
-                    // SAFETY: zeros have all defaults.
-                    let mut step: Step = unsafe { std::mem::zeroed() };
-                    (step.size, step.threads, step.nonfinite) = (size_of::<Step>(), 1, nonfinite);
-                    tensors[0].step += 1;
-                    // SAFETY: the arrays are as the fields say.
-                    let code = unsafe { call(tensors.as_ptr(), count, &options, 1, &mut step) };
-                    COUNTS.set(false);
-                    assert_eq!(code, 0);
-                    assert_eq!(ALLOCATIONS.load(Ordering::Relaxed), 0, "{count} {nonfinite}");
-                }
-            }
+            call(thalweg_update, count, nonfinite, (0, 0));
+            call(thalweg_norm, count, nonfinite, (0, 0));
         }
     }
+    call(thalweg_update, 1, 2, (30, 800)); // rows of 90 of 100 numbers
 }
+
+type Call = unsafe extern "C" fn(*const Tensor, usize, *const Options, usize, *mut Step) -> i32;
