@@ -11,6 +11,16 @@ type Change<R> = Box<dyn Fn(&mut R, u64) + Send>;
 
 /// A selection of parameters by name: a glob, in which `*` fits any characters, `?` one, `[abc]` one of
 /// these and `[!abc]` none of these; several globs; or a function of the name.
+///
+/// ```
+/// use thalweg::optimizer::{AdamW, Pattern};
+///
+/// let _ = AdamW::default()
+///     .optimizer()
+///     .group("*.b", |biases| biases.weight_decay = 0.0)
+///     .group(["norm.*", "*.gain"], |gains| gains.weight_decay = 0.0)
+///     .group(Pattern::of(|name| name.starts_with("head.")), |head| head.lr *= 10.0);
+/// ```
 pub struct Pattern(Box<dyn Fn(&str) -> bool + Send>);
 
 impl Pattern {

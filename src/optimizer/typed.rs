@@ -17,6 +17,18 @@ use crate::rule::{Format, rules};
 use crate::step::setting::Policy;
 
 /// An optimizer with the state of its parameters.
+///
+/// ```
+/// use thalweg::optimizer::{AdamW, Format, Policy, Step};
+///
+/// let mut opt = AdamW::default().optimizer().state(Format::Bfloat16)?.nonfinite(Policy::Skip);
+/// let (mut p, g) = ([1.0_f32, 2.0], [f32::NAN, 0.0]);
+/// let report = opt.step([("p", &mut p[..], &g[..])], Step::default())?;
+/// assert!(report.skipped);
+/// assert_eq!(report.nonfinite, [("p".to_owned(), 1)]);
+/// assert_eq!((p, opt.step_count(), opt.skips().total), ([1.0, 2.0], 0, 1));
+/// # Ok::<(), thalweg::optimizer::Error>(())
+/// ```
 pub struct Optimizer<R> {
     source: Groups<R>,
     held: Held,
@@ -126,6 +138,20 @@ impl<R: Settings> Optimizer<R> {
     /// program that updates parameters itself, for example some rows on each of its threads, and
     /// then [counts](Optimizer::count) the step.
     ///
+    /// ```
+    /// use thalweg::array::storage::Storage;
+    /// use thalweg::optimizer::AdamW;
+    ///
+    /// let mut opt = AdamW::default().optimizer();
+    /// let mut states = opt.lend([("w", Storage::F32, &[64, 32][..])])?;
+    /// let (step, exp_avg) = (states[0].step(), states[0].array("exp_avg"));
+    /// assert!(step == 1 && exp_avg.is_some_and(|array| array.storage == Storage::F32));
+    /// // The program updates the parameter.
+    /// opt.count(["w"])?;
+    /// assert_eq!(opt.step_count(), 1);
+    /// # Ok::<(), thalweg::optimizer::Error>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// For a name that occurs twice, and parameters of another length or type than before. Nothing
@@ -163,7 +189,19 @@ impl<R: Settings> Optimizer<R> {
     }
 
     /// Writes the averaged point of a parameter of [`ScheduleFreeAdamW`](super::ScheduleFreeAdamW):
-    /// the parameter for evaluation and use. Training goes on with the parameter `p` itself.
+    /// the parameter for evaluation and use. Training goes on with the parameter `p` itself. The call
+    /// takes memory of the parameter's size while it runs.
+    ///
+    /// ```
+    /// use thalweg::optimizer::{ScheduleFreeAdamW, Step};
+    ///
+    /// let (mut p, mut average) = ([1.0_f32; 3], [0.0_f32; 3]);
+    /// let mut opt = ScheduleFreeAdamW::default().optimizer();
+    /// opt.step([("p", &mut p[..], &[0.5_f32; 3][..])], Step::default())?;
+    /// opt.average("p", &p[..], &mut average[..])?;
+    /// assert!(average[0] < 1.0);
+    /// # Ok::<(), thalweg::optimizer::Error>(())
+    /// ```
     ///
     /// # Errors
     ///

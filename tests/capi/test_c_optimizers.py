@@ -323,6 +323,13 @@ def test_options_of_optimizers_are_checked_when_they_are_given() -> None:
     assert library().thalweg_optimizer_steps(None) == 0
 
 
+def test_a_number_of_threads_is_at_least_one() -> None:
+    for threads in (0, -3):
+        assert library().thalweg_set_num_threads(threads) == INVALID
+        assert last_error().endswith(f"got '{threads}'" if threads == 0 else f"got {threads}")
+    assert library().thalweg_set_num_threads(2) == DONE
+
+
 def test_sizes_of_structs_are_checked() -> None:
     p, g = numbers(1, 4), numbers(2, 4)
 
