@@ -48,6 +48,8 @@ pub enum Error {
     /// The update cannot report norms: its rule does not train, or a tensor is not bound in logical
     /// order.
     Norms,
+    /// Another process cannot take the step, or has other tensors.
+    Peers,
     /// The requested CPU level is unknown or not supported by this machine.
     Level {
         /// The origin of the name, such as an environment variable.
@@ -101,6 +103,7 @@ impl fmt::Display for Error {
             Error::Norms => f.write_str(
                 "norms of an update need a rule that trains and tensors bound in logical order",
             ),
+            Error::Peers => f.write_str("another process cannot take the step"),
             Error::Level { source, name, available } => write!(
                 f,
                 "{source} must be one of {} on this machine, got {}",

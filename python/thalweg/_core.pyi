@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from typing_extensions import disjoint_base
 
 __all__ = [
+    "SUM_BLOCK",
     "Checkpoint",
     "DirectoryLock",
     "OpenStep",
@@ -49,6 +50,7 @@ __all__ = [
     "write_checkpoint",
 ]
 __version__: str
+SUM_BLOCK: int
 
 _Real: TypeAlias = SupportsFloat | SupportsIndex
 _Counts: TypeAlias = tuple[int, int, int, float]
@@ -98,7 +100,7 @@ def sync_directory(path: str | os.PathLike[str]) -> None: ...
 def write_checkpoint(
     path: str,
     metadata: Mapping[str, str],
-    tensors: Sequence[tuple[str, str, NDArray[Any]]],
+    tensors: Sequence[tuple[str, str, Any]],
 ) -> None: ...
 def stream(written: Sequence[NDArray[Any]], read: NDArray[Any]) -> None: ...
 
@@ -169,6 +171,7 @@ class Stored:
     def nbytes(self) -> int: ...
     @property
     def shape(self) -> tuple[int, ...]: ...
+    def pieces(self, take: Callable[[int, bytes], object]) -> None: ...
     def read(self) -> NDArray[Any]: ...
 
 @final
@@ -248,7 +251,9 @@ class Updater:
         stats: bool = False,
         shown: NDArray[Any] | None = None,
         openmp: bool = False,
+        peers: Callable[[bytes], Sequence[bytes]] | None = None,
     ) -> StepReport: ...
+    def slices(self, grads: Any) -> list[NDArray[Any] | None] | None: ...
     def alone(self, work: Callable[[], None]) -> None: ...
     def average(self, params: Any, owner: Updater | None = None) -> None: ...
     def bind(

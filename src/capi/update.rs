@@ -159,9 +159,10 @@ impl Workspace {
             setting.threads = useful_threads(elements, setting.threads);
             let batch = &mut self.batch;
             let mut work = || -> Result<_, Refusal> {
-                let done = batch.read(&self.numbers, &setting)?;
+                let done = batch.read(&self.numbers, &setting, None)?;
                 if writes && done.refused.is_empty() {
-                    batch.update(&self.numbers, &setting)?;
+                    batch.measure(&self.numbers, &setting, None)?;
+                    batch.update(&setting)?;
                     batch.note_histories();
                 }
                 Ok(done)

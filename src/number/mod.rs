@@ -3,4 +3,4 @@
 pub mod element;
 pub mod float_mode;
 pub mod functions;
-pub(crate) mod sums;
+pub mod sums;

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::number::element::Element;
 
 /// Elements per block.
-pub(crate) const BLOCK: usize = 16_384;
+pub const BLOCK: usize = 16_384;
 
 /// Running sums per block: element `i` of the block is added to sum `i % LANES`.
 pub(crate) const LANES: usize = 16;
@@ -105,7 +105,27 @@ impl<const N: usize> Found<N> {
     }
 }
 
+impl<const N: usize> From<Vec<Vec<[f64; N]>>> for Blocks<N> {
+    fn from(arrays: Vec<Vec<[f64; N]>>) -> Self {
+        let mut blocks = Blocks::default();
+        for array in arrays {
+            blocks.found.extend(array.into_iter().map(|numbers| {
+                let found = Found::default();
+                found.set(numbers);
+                found
+            }));
+            blocks.ends.push(blocks.found.len());
+        }
+        blocks
+    }
+}
+
 impl<const N: usize> Blocks<N> {
+    /// The number of arrays.
+    pub(crate) fn len(&self) -> usize {
+        self.ends.len()
+    }
+
     /// Makes room for arrays of the given lengths.
     pub(crate) fn set(&mut self, lens: impl Iterator<Item = usize>) {
         self.ends.clear();

@@ -224,7 +224,7 @@ impl Held {
 
     /// Reads, updates and counts.
     fn run(&mut self, step: u64, setting: &Setting) -> Result<Report, Error> {
-        let done = self.batch.read(&self.numbers, setting)?;
+        let done = self.batch.read(&self.numbers, setting, None)?;
         let refused = done.refused.into_iter().map(|(leaf, n)| (self.leaves[leaf].name.clone(), n));
         let nonfinite: Vec<(String, u64)> = refused.collect();
         let skipped = !nonfinite.is_empty();
@@ -236,7 +236,8 @@ impl Held {
             self.skips.total += 1;
             self.skips.consecutive += 1;
         } else {
-            self.batch.update(&self.numbers, setting)?;
+            self.batch.measure(&self.numbers, setting, None)?;
+            self.batch.update(setting)?;
             self.batch.note_histories();
             for leaf in self.batch.leaves() {
                 self.leaves[*leaf].step += 1;

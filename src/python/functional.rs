@@ -234,9 +234,10 @@ fn update(py: Python<'_>, arguments: &[Argument<'_, '_>], call: &Call) -> Outcom
 
     setting.threads = useful_threads(batch.elements(), setting.threads);
     let work = || -> Result<_, Error> {
-        let done = batch.read(&numbers, &setting)?;
+        let done = batch.read(&numbers, &setting, None)?;
         if done.refused.is_empty() {
-            batch.update(&numbers, &setting)?;
+            batch.measure(&numbers, &setting, None)?;
+            batch.update(&setting)?;
             batch.note_histories();
         }
         Ok(done.refused)

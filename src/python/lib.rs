@@ -78,6 +78,7 @@ mod _core {
     use thalweg::machine::levels::Level;
     use thalweg::machine::threads::{self, Source};
     use thalweg::number::element::Kind;
+    use thalweg::number::sums::BLOCK;
     use thalweg::rule::{self, Format, StateSpec, When};
 
     /// Refuses an environment variable with an invalid CPU level or number of threads.
@@ -88,6 +89,7 @@ mod _core {
         loaded_modules(module.py())?;
         Level::from_environment().map_err(Refusal::from)?;
         threads::threads_from_environment().map_err(Refusal::from)?;
+        module.add("SUM_BLOCK", BLOCK)?;
         module.add("__version__", env!("CARGO_PKG_VERSION"))
     }
 

@@ -97,6 +97,7 @@ impl Optimizer {
             stats,
             None,
             false,
+            None,
         )
     }
 

@@ -21,6 +21,7 @@ use crate::model::options::{Options, policy_named, rule_named};
 use crate::model::snapshot::Snapshot;
 use crate::model::tree::Leaves;
 use crate::restore::{Attached, check_attached, restore};
+use crate::step::collect::slices;
 use crate::step::guarded::{Guarded, model_in};
 use crate::step::keywords::{clip_argument, partial_argument, scale_argument, stats_argument};
 use crate::step::report::StepReport;
@@ -124,9 +125,10 @@ impl Updater {
     }
 
     /// Updates every array that trains, once; see `Optimizer.step`, and `show_steps` for `shown`.
-    /// With `openmp`, on threads of an OpenMP library that the program has loaded, if it can.
+    /// With `openmp`, on threads of an OpenMP library that the program has loaded, if it can. With
+    /// `peers`, the arrays are parts of tensors, of which other processes have the rest; see `Others`.
     #[pyo3(signature = (grads, *, max_norm=None, max_tensor_norm=None, max_value=None, scale=1.0,
-        partial=false, stats=false, shown=None, openmp=false))]
+        partial=false, stats=false, shown=None, openmp=false, peers=None))]
     #[allow(clippy::too_many_arguments)] // the keywords of a step
     pub fn step(
         &self,
@@ -139,6 +141,7 @@ impl Updater {
         #[pyo3(from_py_with = stats_argument)] stats: bool,
         shown: Option<&Bound<'_, PyUntypedArray>>,
         openmp: bool,
+        peers: Option<Py<PyAny>>,
     ) -> PyResult<StepReport> {
         let clip = clip_argument(&[
             ("max_norm", max_norm),
@@ -146,12 +149,22 @@ impl Updater {
             ("max_value", max_value),
         ])?;
         let counters = &self.guarded.counters;
-        let owner = None;
-        let request = Request { grads, clip, scale, partial, stats, shown, counters, owner };
+        let (owner, peers) = (None, peers.as_ref());
+        let request = Request { grads, clip, scale, partial, stats, shown, counters, owner, peers };
         let py = grads.py();
         let take =
             || self.guarded.step_inside(py, |model, room| step(py, model.ready()?, room, &request));
         Ok(if openmp { team::with(take) } else { take() }?)
+    }
+
+    /// The gradients that a step would read, as they are: an array or None for each leaf, if all are
+    /// slices of the type and shape of their leaf; otherwise None.
+    fn slices(
+        &self,
+        py: Python<'_>,
+        grads: &Bound<'_, PyAny>,
+    ) -> PyResult<Option<Vec<Option<Py<PyAny>>>>> {
+        Ok(self.guarded.step_inside(py, |model, room| slices(py, model.ready()?, room, grads))?)
     }
 
     /// Number of steps taken.
@@ -301,8 +314,17 @@ impl Updater {
         };
         let (clip, scale, partial, stats, shown) = (Clip::No, 1.0, false, false, None);
         let counters = &self.guarded.counters;
-        let request =
-            Request { grads: params, clip, scale, partial, stats, shown, counters, owner };
+        let request = Request {
+            grads: params,
+            clip,
+            scale,
+            partial,
+            stats,
+            shown,
+            counters,
+            owner,
+            peers: None,
+        };
         let py = params.py();
         self.guarded.step_inside(py, |model, room| step(py, model.ready()?, room, &request))?;
         Ok(())

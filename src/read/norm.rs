@@ -6,12 +6,14 @@
 
 #![allow(unsafe_code)] // takes slices of arrays given by address
 
+use std::convert::Infallible;
 use std::marker::PhantomData;
 
 use crate::array::across;
 use crate::array::layout::{Layout, Order, Rows};
 use crate::array::pointer::Pointer;
 use crate::array::prefetch;
+use crate::error::Error;
 use crate::machine::levels::{Level, Work};
 use crate::machine::pages::Release;
 use crate::machine::pool;
@@ -19,6 +21,7 @@ use crate::machine::portions::{Piece, Portions};
 use crate::number::element::{Element, Kind};
 use crate::number::float_mode::in_default_mode;
 use crate::number::sums::{self, BLOCK, Blocks, Found, LANES};
+use crate::read::peers::{self, Peers};
 use crate::rule::Update;
 
 /// Elements gathered at a time from an array that lies across: more rows use more of a cache line.
@@ -324,27 +327,52 @@ impl ReadPass {
     /// Reads all inputs, a second time if squares overflow, and returns their norm. Inputs are
     /// added in the given order.
     pub fn read(&mut self, inputs: &[Input<'_>], level: Level, threads: usize) -> Norm {
-        in_default_mode(|| self.norm(inputs, level, threads))
+        let here = |_: &Blocks<2>| Ok::<_, Infallible>(None);
+        let Ok(norm) = in_default_mode(|| self.norm(inputs, level, threads, here));
+        norm
     }
 
-    fn norm(&mut self, inputs: &[Input<'_>], level: Level, threads: usize) -> Norm {
+    /// As [`ReadPass::read`], for inputs that are parts of tensors, of which `peers` have the rest.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Peers`].
+    pub fn read_among(
+        &mut self,
+        inputs: &[Input<'_>],
+        level: Level,
+        threads: usize,
+        peers: &dyn Peers,
+    ) -> Result<Norm, Error> {
+        let whole = |here: &Blocks<2>| peers::whole(peers, here).map(Some);
+        in_default_mode(|| self.norm(inputs, level, threads, whole))
+    }
+
+    /// `whole` gives the blocks of whole tensors, if they are more than those that are here.
+    fn norm<E>(
+        &mut self,
+        inputs: &[Input<'_>],
+        level: Level,
+        threads: usize,
+        whole: impl Fn(&Blocks<2>) -> Result<Option<Blocks<2>>, E>,
+    ) -> Result<Norm, E> {
         self.portions.set(
             inputs.iter().map(|input| input.len),
             self.release.threads(threads),
             BLOCK,
         );
         self.blocks.set(inputs.iter().map(|input| input.len));
-        let total = self.read_with(inputs, level, threads, 1.0);
+        let total = self.read_with(inputs, level, threads, 1.0, &whole)?;
         self.scaled.clear();
         if total.overflows() || self.readings.iter().any(Reading::overflows) {
             std::mem::swap(&mut self.readings, &mut self.scaled);
-            let scaled = self.read_with(inputs, level, threads, UNIT);
+            let scaled = self.read_with(inputs, level, threads, UNIT, &whole)?;
             std::mem::swap(&mut self.readings, &mut self.scaled);
             if total.overflows() {
-                return Norm { root: scaled.sum.sqrt(), unit: UNIT };
+                return Ok(Norm { root: scaled.sum.sqrt(), unit: UNIT });
             }
         }
-        Norm { root: total.sum.sqrt(), unit: 1.0 }
+        Ok(Norm { root: total.sum.sqrt(), unit: 1.0 })
     }
 
     /// The norm of one of the inputs of the last [`ReadPass::read`], as if it were read alone.
@@ -375,13 +403,14 @@ impl ReadPass {
         })
     }
 
-    fn read_with(
+    fn read_with<E>(
         &mut self,
         inputs: &[Input<'_>],
         level: Level,
         threads: usize,
         unit: f64,
-    ) -> Reading {
+        whole: impl Fn(&Blocks<2>) -> Result<Option<Blocks<2>>, E>,
+    ) -> Result<Reading, E> {
         let (portions, blocks, release) = (&self.portions, &self.blocks, &self.release);
         pool::for_each(portions.count(), threads, |portion| {
             for piece in portions.pieces(portion) {
@@ -390,6 +419,8 @@ impl ReadPass {
                 release.after(piece, inputs[piece.index].len);
             }
         });
+        let whole = whole(blocks)?;
+        let blocks = whole.as_ref().unwrap_or(blocks);
         let reading = |found: &Found<2>| {
             let [sum, largest] = found.get();
             Reading { sum, largest }
@@ -397,7 +428,7 @@ impl ReadPass {
         let input = |i| blocks.of(i).iter().map(reading).fold(Reading::default(), Reading::join);
         self.readings.clear();
         self.readings.extend((0..inputs.len()).map(input));
-        self.readings.iter().copied().fold(Reading::default(), Reading::join)
+        Ok(self.readings.iter().copied().fold(Reading::default(), Reading::join))
     }
 }
 

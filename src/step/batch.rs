@@ -4,10 +4,10 @@ use std::collections::HashMap;
 use std::ops::Range;
 
 use crate::error::Error;
-use crate::machine::levels::Level;
 use crate::machine::pages::Span;
 use crate::number::element::Kind;
 use crate::read::norm::{self, ReadPass};
+use crate::read::peers::{Peers, totals};
 use crate::rule::{HISTORY, History, Intake, Measure, Numbers, Update};
 use crate::step::kept::Kept;
 use crate::step::row_counts::RowCounts;
@@ -248,40 +248,73 @@ impl Batch {
     }
 
     /// Reads the gradients if the setting requires it: their norm, the clip, and refused elements.
-    pub fn read(&mut self, numbers: &[Numbers], setting: &Setting) -> Result<Done, Error> {
+    /// With `peers`, which have the rest of the tensors, the result is that of whole tensors, the
+    /// same in each process; without an error, each of them can take the step.
+    pub fn read(
+        &mut self,
+        numbers: &[Numbers],
+        setting: &Setting,
+        peers: Option<&dyn Peers>,
+    ) -> Result<Done, Error> {
         let Setting { level, threads, policy, scale, .. } = *setting;
         let mut done = Done { grad_norm: None, clip: 1.0, refused: Vec::new() };
+        if let Some(peers) = peers.filter(|_| !setting.reads()) {
+            peers.gather(&[])?;
+        }
         if setting.reads() {
-            let norm = self.pass.read(&self.reads, level, threads);
+            let norm = match peers {
+                None => self.pass.read(&self.reads, level, threads),
+                Some(peers) => self.pass.read_among(&self.reads, level, threads, peers)?,
+            };
             done.grad_norm = Some(norm.of_scaled(scale));
             done.clip = self.clip(numbers, setting, norm)?;
             if policy != Policy::Ignore {
                 // Which gradients a rule can take does not depend on the number of updates.
                 let (updates, tasks, starts) = (&self.updates, &self.tasks, &self.starts);
-                let refused = self.pass.refused(&self.reads, |i| &updates[tasks[starts[i]].update]);
+                let mut refused =
+                    self.pass.refused(&self.reads, |i| &updates[tasks[starts[i]].update]);
+                if let Some(peers) = peers.filter(|_| !refused.is_empty()) {
+                    let here: Vec<f64> = refused.iter().map(|(_, n)| *n as f64).collect();
+                    let all = totals(peers, &here)?;
+                    refused.iter_mut().zip(all).for_each(|((_, n), all)| *n = all as u64);
+                }
                 done.refused = refused.into_iter().map(|(i, n)| (self.leaves[i], n)).collect();
             }
         }
         Ok(done)
     }
 
-    /// Updates all tensors, after [`Batch::read`]. If it fails, nothing was written.
-    pub fn update(&mut self, numbers: &[Numbers], setting: &Setting) -> Result<(), Error> {
+    /// Updates all tensors, after [`Batch::read`] and [`Batch::measure`]. If it fails, nothing was
+    /// written.
+    pub fn update(&mut self, setting: &Setting) -> Result<(), Error> {
         let Setting { level, threads, .. } = *setting;
-        self.measure(numbers, level, threads)?;
         self.plan.run(&mut self.tasks, &self.updates, level, threads)
     }
 
-    /// As [`Batch::update`], and takes [`Batch::norms`], for a setting that is `measured`.
-    pub fn update_measured(&mut self, numbers: &[Numbers], setting: &Setting) -> Result<(), Error> {
+    /// As [`Batch::update`], with sums for [`Batch::take_norms`], for a setting that is `measured`.
+    pub fn update_summed(&mut self, setting: &Setting) -> Result<(), Error> {
         let Setting { level, threads, .. } = *setting;
-        self.measure(numbers, level, threads)?;
         let (plan, tasks, updates) = (&mut self.plan, &mut self.tasks, &self.updates);
-        let grads = !setting.reads();
-        plan.run_measured(tasks, updates, level, threads, &mut self.norms, grads)?;
+        plan.run_summed(tasks, updates, level, threads, !setting.reads())
+    }
+
+    /// Takes [`Batch::norms`] after [`Batch::update_summed`], with `peers` those of whole tensors.
+    pub fn take_norms(
+        &mut self,
+        setting: &Setting,
+        peers: Option<&dyn Peers>,
+    ) -> Result<(), Error> {
+        let Setting { level, threads, .. } = *setting;
+        self.plan.norms(&mut self.norms, peers)?;
         let overflows = self.norms.iter().any(|norms| norms.grad.is_infinite());
-        if overflows {
-            self.pass.read(&self.reads, level, threads);
+        match peers {
+            Some(peers) if overflows => {
+                self.pass.read_among(&self.reads, level, threads, peers)?;
+            }
+            None if overflows => {
+                self.pass.read(&self.reads, level, threads);
+            }
+            _ => {}
         }
         if overflows || setting.reads() {
             // The reading gives the same bits, and is correct even if squares overflow.
@@ -293,12 +326,23 @@ impl Batch {
         Ok(())
     }
 
-    /// Takes the measures that the numbers of a tensor ask for, and makes its coefficients again.
-    fn measure(&mut self, numbers: &[Numbers], level: Level, threads: usize) -> Result<(), Error> {
+    /// Takes the measures that the numbers of a tensor ask for, with `peers` those of whole tensors,
+    /// and makes its coefficients again. Nothing is written.
+    pub fn measure(
+        &mut self,
+        numbers: &[Numbers],
+        setting: &Setting,
+        peers: Option<&dyn Peers>,
+    ) -> Result<(), Error> {
+        let Setting { level, threads, .. } = *setting;
         if numbers.iter().all(|numbers| numbers.measures().next().is_none()) {
             return Ok(());
         }
         let (tasks, keys) = (&self.tasks, &self.keys);
+        let mut lens: Vec<f64> = tasks.iter().map(|task| task.tensor.len() as f64).collect();
+        if let Some(peers) = peers {
+            lens = totals(peers, &lens)?;
+        }
         let of = |task: usize| keys[tasks[task].update].numbers(numbers);
         let mut taken: Vec<Option<Numbers>> = vec![None; tasks.len()];
         for measure in Measure::ALL {
@@ -306,14 +350,20 @@ impl Batch {
             if !(0..tasks.len()).any(wanted) {
                 continue;
             }
-            let sums =
-                self.plan.measure(measure, tasks, &self.updates, (level, threads), wanted)?;
+            let sums = self.plan.measure(
+                measure,
+                tasks,
+                &self.updates,
+                (level, threads),
+                wanted,
+                peers,
+            )?;
             // The rows of a leaf are measured together.
             for (_, range) in self.ranges().filter(|(_, range)| wanted(range.start)) {
                 let sum = sums[range.clone()].iter().fold(0.0, |sum, more| sum + more);
-                let len = tasks[range.clone()].iter().map(|task| task.tensor.len()).sum();
+                let len: f64 = lens[range.clone()].iter().sum();
                 for task in range {
-                    taken[task].get_or_insert_with(|| of(task)).take(measure, sum, len);
+                    taken[task].get_or_insert_with(|| of(task)).take(measure, sum, len as usize);
                 }
             }
         }

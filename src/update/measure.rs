@@ -12,6 +12,7 @@ use crate::machine::pool;
 use crate::number::element::Element;
 use crate::number::float_mode::in_default_mode;
 use crate::number::sums::{self, BLOCK, Found, LANES, Lanes};
+use crate::read::peers::{self, Peers};
 use crate::rule::{Choice, Coefficients, Formula, Hyperparameter, Job, Measure, Numbers, Update};
 use crate::update::lines::Buffers;
 use crate::update::passes::Row;
@@ -53,13 +54,14 @@ impl Numbers {
 
 impl Plan {
     /// Takes a measure of the tensors that are wanted: the sum of the squares of its quantity, in the
-    /// order of the tasks, 0 for the others. Nothing is written. The bits of a sum do not depend on
-    /// the CPU level, the number of threads or the strides.
+    /// order of the tasks, 0 for the others. If `peers` have the rest of the tensors, the sums are
+    /// those of whole tensors. Nothing is written. The bits of a sum do not depend on the CPU level,
+    /// the number of threads or the strides.
     ///
     /// # Errors
     ///
     /// [`Error::State`] or [`Error::Kind`] if a tensor does not fit its update, [`Error::Norms`] if a
-    /// wanted tensor is not in logical order.
+    /// wanted tensor is not in logical order, [`Error::Peers`].
     pub fn measure(
         &mut self,
         measure: Measure,
@@ -67,6 +69,7 @@ impl Plan {
         updates: &[Update],
         (level, threads): (Level, usize),
         wanted: impl Fn(usize) -> bool,
+        peers: Option<&dyn Peers>,
     ) -> Result<Vec<f64>, Error> {
         check(tasks, updates)?;
         let len = |(index, task): (usize, &Task<'_>)| match wanted(index) {
@@ -99,6 +102,8 @@ impl Plan {
                 }
             }
         });
+        let whole = peers.map(|peers| peers::whole(peers, measured)).transpose()?;
+        let measured = whole.as_ref().unwrap_or(measured);
         let sum = |index| measured.of(index).iter().fold(0.0, |sum, found| sum + found.get()[0]);
         Ok(in_default_mode(|| (0..tasks.len()).map(sum).collect()))
     }

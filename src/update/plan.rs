@@ -10,6 +10,7 @@ use crate::machine::pool;
 use crate::machine::portions::{Piece, Portions};
 use crate::number::float_mode::in_default_mode;
 use crate::number::sums::{BLOCK, Blocks, Found};
+use crate::read::peers::{self, Peers};
 use crate::rule::Update;
 use crate::update::statistics::Norms;
 use crate::update::tensor::{GRAIN, Tensor};
@@ -82,6 +83,23 @@ impl Plan {
         norms: &mut Vec<Norms>,
         grads: bool,
     ) -> Result<(), Error> {
+        self.run_summed(tasks, updates, level, threads, grads)?;
+        self.norms(norms, None)
+    }
+
+    /// As [`Plan::run_measured`]; [`Plan::norms`] takes the norms afterwards.
+    ///
+    /// # Errors
+    ///
+    /// As [`Plan::run_measured`].
+    pub fn run_summed(
+        &mut self,
+        tasks: &mut [Task<'_>],
+        updates: &[Update],
+        level: Level,
+        threads: usize,
+        grads: bool,
+    ) -> Result<(), Error> {
         check(tasks, updates)?;
         if !tasks
             .iter()
@@ -104,8 +122,24 @@ impl Plan {
                 release.after(piece, tasks[piece.index].tensor.len());
             }
         });
+        Ok(())
+    }
+
+    /// The norms of the last [`Plan::run_summed`]; if `peers` have the rest of the tensors, those of
+    /// whole tensors.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Peers`].
+    pub fn norms(
+        &mut self,
+        norms: &mut Vec<Norms>,
+        peers: Option<&dyn Peers>,
+    ) -> Result<(), Error> {
+        let whole = peers.map(|peers| peers::whole(peers, &self.blocks)).transpose()?;
+        let blocks = whole.as_ref().unwrap_or(&self.blocks);
         norms.clear();
-        in_default_mode(|| norms.extend((0..tasks.len()).map(|index| Norms::of(index, blocks))));
+        in_default_mode(|| norms.extend((0..blocks.len()).map(|index| Norms::of(index, blocks))));
         Ok(())
     }
 }

@@ -1,4 +1,5 @@
 //! Files: checkpoints, and locks on directories.
 
+pub mod elsewhere;
 pub mod lock;
 pub mod stored;

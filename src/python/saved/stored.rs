@@ -9,12 +9,13 @@ use std::time::{Duration, Instant};
 
 use numpy::{PyArrayDescr, PyArrayDescrMethods, PyUntypedArray, PyUntypedArrayMethods};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple};
+use pyo3::types::{PyBytes, PyDict, PyTuple};
 
 use crate::array::checks::Checked;
 use crate::array::memory::Memory;
 use crate::interpreter::errors::{Outcome, Refusal};
 use crate::interpreter::exit::Presence;
+use crate::saved::elsewhere::{Elsewhere, Raised};
 use crate::saved::lock::warn_unlocked;
 use thalweg::array::layout::{Layout, Order};
 use thalweg::array::storage::Storage;
@@ -261,6 +262,21 @@ impl Stored {
         self.file.tensors()[self.index].len
     }
 
+    /// Calls `take(start, bytes)` with the bytes of the tensor, piece by piece.
+    fn pieces(&self, py: Python<'_>, take: &Bound<'_, PyAny>) -> PyResult<()> {
+        let _presence = Presence::begin(py);
+        let mut raised = None;
+        let done = self.file.read(self.index, &mut |start, bytes| {
+            if raised.is_none() {
+                raised = take.call1((start, PyBytes::new(py, bytes))).err();
+            }
+        });
+        match raised {
+            Some(error) => Err(error),
+            None => Ok(done.map_err(Refusal::from)?),
+        }
+    }
+
     /// Reads the tensor into a new array.
     fn read<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let _presence = Presence::begin(py);
@@ -332,32 +348,47 @@ impl Transfer {
     }
 }
 
-/// Writes a checkpoint file. Each tensor is a name, the safetensors name of its type, and an array.
+/// Writes a checkpoint file. Each tensor is a name, the safetensors name of its type, and an array;
+/// or an object with the `dtype` and the `shape` of an array, whose bytes `read(start, stop)` gives.
 #[pyfunction]
 pub fn write_checkpoint(
     py: Python<'_>,
     path: PathBuf,
     metadata: BTreeMap<String, String>,
-    tensors: Vec<(String, String, Bound<'_, PyUntypedArray>)>,
+    tensors: Vec<(String, String, Bound<'_, PyAny>)>,
 ) -> PyResult<()> {
     let _presence = Presence::begin(py);
     let draft = py.detach(|| Draft::open(&path)).map_err(Refusal::from)?;
     if let Some(reason) = draft.unlocked() {
         warn_unlocked(py, draft.directory(), reason)?; // before anything is written or looked at
     }
-    let entries = tensors.iter().map(|(name, kind, array)| {
-        let memory = Memory::of(array);
+    let raised = Raised::default();
+    let entries = tensors.iter().map(|(name, kind, object)| {
         let dtype = dtypes().map(|(dtype, _)| dtype).find(|d| d.to_string() == *kind);
-        let size = array.dtype().itemsize();
-        let Some(dtype) = dtype.filter(|dtype| dtype.bitsize() == 8 * size) else {
-            return Err(Refusal::Value(format!("an array is not of the type {kind}")));
+        let of_size = |size| match dtype.filter(|dtype| dtype.bitsize() == 8 * size) {
+            Some(dtype) => Ok(dtype),
+            None => Err(Refusal::Value(format!("an array is not of the type {kind}"))),
         };
-        // SAFETY: `tensors` holds the arrays until the save has ended.
-        let source = unsafe { Elements::new(&memory, size) };
-        Ok(NewTensor { name: name.clone(), dtype, shape: memory.shape.to_vec(), source })
+        let (size, shape, source): (usize, Vec<usize>, Box<dyn Source + Send + Sync>);
+        if let Ok(array) = object.cast::<PyUntypedArray>() {
+            let memory = Memory::of(array);
+            (size, shape) = (array.dtype().itemsize(), memory.shape.to_vec());
+            // SAFETY: `tensors` holds the arrays until the save has ended.
+            source = Box::new(unsafe { Elements::new(&memory, size) });
+        } else {
+            size = object.getattr("dtype")?.getattr("itemsize")?.extract()?;
+            shape = object.getattr("shape")?.extract()?;
+            let len = size * shape.iter().product::<usize>();
+            source = Box::new(Elsewhere::new(object, len, &raised));
+        }
+        Ok(NewTensor { name: name.clone(), dtype: of_size(size)?, shape, source })
     });
     let entries = entries.collect::<Outcome<Vec<_>>>()?;
-    interruptible(py, |pause| draft.save(&metadata, entries, pause))
+    let done = interruptible(py, |pause| draft.save(&metadata, entries, pause));
+    match raised.into_inner() {
+        Ok(Some(error)) => Err(error),
+        _ => done,
+    }
 }
 
 /// The content of a checkpoint file's header, with the body unchecked: the metadata with the

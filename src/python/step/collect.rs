@@ -4,13 +4,16 @@ use numpy::PyUntypedArray;
 use pyo3::prelude::*;
 use thalweg::error::Quoted;
 
+use crate::array::checks::{gradient_of, same};
 use crate::array::files::Maps;
 use crate::array::foreign::{Role, advice, as_array, offers_array};
+use crate::array::memory::Memory;
 use crate::array::rows::GivenRows;
 use crate::interpreter::errors::{Outcome, Refusal};
 use crate::interpreter::types::type_name;
 use crate::model::Model;
 use crate::model::gradients::{Given, Known, collect_by_name, collect_flat};
+use crate::model::leaf::Active;
 use crate::model::tree::{BARE, flatten};
 use crate::step::workspace::Workspace;
 
@@ -159,4 +162,40 @@ fn convert(py: Python<'_>, model: &Model, work: &mut Workspace) -> Outcome<()> {
         });
     }
     Ok(())
+}
+
+/// The gradients of all leaves in order, if those of leaves that train are slices of the leaf's own
+/// type and shape, or missing. `work` is cleared.
+pub fn slices(
+    py: Python<'_>,
+    model: &Model,
+    work: &mut Workspace,
+    grads: &Bound<'_, PyAny>,
+) -> Outcome<Option<Vec<Option<Py<PyAny>>>>> {
+    work.clear();
+    collect(model, work, grads, false)?;
+    let mut found = vec![];
+    found.resize_with(model.leaves.len(), || None);
+    for leaf in &work.chosen {
+        let Given::Object(object) = &work.given[*leaf] else { continue };
+        let Some(active) = &model.leaves[*leaf].active else { continue };
+        if !is_slice(object.bind(py), active) {
+            work.clear();
+            return Ok(None);
+        }
+        found[*leaf] = Some(object.clone_ref(py));
+    }
+    let has_rows = work.given.iter().any(|given| matches!(given, Given::Rows(_)));
+    work.clear();
+    Ok((!has_rows).then_some(found))
+}
+
+/// Whether an object is a slice of numbers like those of the parameter.
+fn is_slice(object: &Bound<'_, PyAny>, active: &Active) -> bool {
+    let Ok((array, storage)) = gradient_of(object, String::new, false) else { return false };
+    let memory = Memory::of(array);
+    storage == active.p.storage
+        && same(memory.shape, &active.p.shape)
+        && memory.c_contiguous()
+        && memory.aligned()
 }

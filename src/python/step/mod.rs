@@ -7,6 +7,7 @@ pub mod collect;
 pub mod guarded;
 pub mod keywords;
 pub mod open;
+pub mod peers;
 pub mod release;
 pub mod report;
 pub mod rows;

@@ -47,8 +47,17 @@ pub fn step_open(
     (clip, scale, stats): (Clip, f64, bool),
 ) -> Outcome<StepReport> {
     let (py, counters) = (grads.py(), &guarded.counters);
-    let request =
-        Request { grads, clip, scale, partial: true, stats, shown: None, counters, owner: None };
+    let request = Request {
+        grads,
+        clip,
+        scale,
+        partial: true,
+        stats,
+        shown: None,
+        counters,
+        owner: None,
+        peers: None,
+    };
     guarded.step_inside(py, |model, room| {
         Hyperparameter::Scale.check(scale, Kind::F64)?;
         let open = model.open.as_ref().filter(|open| open.token == token);

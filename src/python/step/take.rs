@@ -18,6 +18,7 @@ use crate::model::counters::Counters;
 use crate::model::record::Record;
 use crate::step::bind::bind;
 use crate::step::collect::collect;
+use crate::step::peers::Others;
 use crate::step::report::{StepReport, TensorStats};
 use crate::step::workspace::Workspace;
 use crate::values::hyper::Schedules;
@@ -27,6 +28,7 @@ use thalweg::machine::pool;
 use thalweg::machine::threads::{num_threads, useful_threads};
 use thalweg::number::element::Kind;
 use thalweg::number::float_mode::in_default_mode;
+use thalweg::read::peers::Peers;
 use thalweg::rule::{Hyperparameter, Numbers};
 
 /// Number of elements from which the interpreter lock is released during the work. With fewer,
@@ -49,6 +51,8 @@ pub struct Request<'a, 'py> {
     pub counters: &'a Counters,
     /// The optimizer of the parameters that are averaged: it has what narrow ones lack.
     pub owner: Option<&'a Model>,
+    /// Gathers bytes from the processes that have the rest of the parameters; see `Others`.
+    pub peers: Option<&'a Py<PyAny>>,
 }
 
 /// Takes one step.
@@ -128,24 +132,29 @@ pub fn take(
     model.prepare_writing(py)?;
     bind(py, (model, request.owner), work, part.numbers, part.number, &setting)?;
 
+    let others = request.peers.map(|peers| Others::new(peers, model, part.numbers, part.number));
+    let peers = others.as_ref().map(|others| others as &dyn Peers);
     let Model { leaves, sorted, open, record, .. } = model;
     let shown = request.shown.map(|array| ShownCounts::of(array, leaves.len())).transpose()?;
     let batch = &mut work.batch;
     let elements = batch.elements();
     setting.threads = useful_threads(elements, setting.threads);
-    // Counters change together with the arrays, so that no fork and no interrupt comes between.
     let mut run = || {
+        let done = batch.read(part.numbers, &setting, peers)?;
+        let refused = !done.refused.is_empty();
+        if refused && policy != Policy::Skip {
+            return Ok(done);
+        }
+        if !refused {
+            batch.measure(part.numbers, &setting, peers)?;
+        }
+        // Counters change together with the arrays, so that no fork and no interrupt comes between.
         fork::whole(|| {
-            let done = batch.read(part.numbers, &setting)?;
-            let refused = !done.refused.is_empty();
-            if refused && policy != Policy::Skip {
-                return Ok(done);
-            }
             record.iter_mut().for_each(Record::begin);
             let updated = match (refused, setting.measured) {
                 (true, _) => Ok(()),
-                (false, true) => batch.update_measured(part.numbers, &setting),
-                (false, false) => batch.update(part.numbers, &setting),
+                (false, true) => batch.update_summed(&setting),
+                (false, false) => batch.update(&setting),
             };
             if refused {
                 counters.skip();
@@ -167,11 +176,21 @@ pub fn take(
                 let steps = sorted.iter().map(|leaf| leaves[*leaf].step);
                 record.finish(counters.get(), steps, true);
             }
-            updated.map(|()| done)
-        })
+            updated
+        })?;
+        if setting.measured && !refused {
+            batch.take_norms(&setting, peers)?;
+        }
+        Ok(done)
     };
+    // A fork waits for the whole step, but not for other processes: it may hold the interpreter lock,
+    // which an exchange with them needs.
+    let mut run = || if peers.is_none() { fork::whole(&mut run) } else { run() };
     let outcome = if elements < DETACH_MIN { run() } else { py.detach(run) };
-    let done = outcome.map_err(|error| Refusal::Core { error, step: Some(part.number) })?;
+    let done = outcome.map_err(|error| match others {
+        Some(others) => others.refusal(error),
+        None => Refusal::Core { error, step: Some(part.number) },
+    })?;
 
     let nonfinite = PyDict::new(py);
     let skipped = !done.refused.is_empty();
