@@ -25,6 +25,7 @@ from thalweg._core import (
 from thalweg._core import close as _close
 from thalweg.averages.accumulator import Accumulator
 from thalweg.averages.ema import EMA
+from thalweg.averages.tree_sum import TreeSum, sums
 from thalweg.checkpoint import Checkpoint, CheckpointManager, read_checkpoint
 from thalweg.errors import BusyError, NonFiniteError, UnlockedWarning
 from thalweg.groups.group import Group
@@ -70,6 +71,7 @@ __all__ = [
     "ScheduleFreeAdamW",
     "StepReport",
     "TensorStats",
+    "TreeSum",
     "UnlockedWarning",
     "__version__",
     "averaging_time",
@@ -88,6 +90,7 @@ __all__ = [
     "schedule",
     "set_cpu_level",
     "set_num_threads",
+    "sums",
     "tree",
 ]
 
@@ -97,7 +100,7 @@ if not _TYPE_CHECKING:  # with `__getattr__`, a type checker accepts every name
 
     def __getattr__(name: str) -> object:
         """Import a module that needs another library on first access."""
-        if name in {"scipy", "sklearn", "torch"}:
+        if name in {"mpi", "scipy", "sklearn", "torch"}:
             from importlib import import_module  # noqa: PLC0415 - needed on first access only
 
             return import_module(f"thalweg.{name}")
