@@ -52,7 +52,7 @@ BLOCKS = [(page, block) for page in PAGES for block in blocks(page)]
 ERRORS = [error for page in PAGES for error in errors(page)]
 ABOUT = {"exchange": "convert"}
 """Pages in `docs/integrations` about a module with another name."""
-ONE_OF_TWO = re.compile(r"^import (optax|torch)$", re.MULTILINE)
+ONE_OF_TWO = re.compile(r"^(?:import|from) (mpi4py|optax|torch)\b", re.MULTILINE)
 """Libraries that an example may need, on a page about several libraries."""
 MODULES = ["thalweg"] + [
     name

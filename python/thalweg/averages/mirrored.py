@@ -100,13 +100,7 @@ class Mirrored(ABC):
         self.made = made
         self.owner = held_by(params) if isinstance(params, Optimizer) else None
         if self.owner is not None:
-            self.owner.updater.check_ready()
-            if self.owner.files is not None:
-                raise ValueError(
-                    f"an {made} of an optimizer with state_dir is not supported: it is in memory, "
-                    "and lost when training continues from the files; make it of the parameters "
-                    f"(thalweg.{made}(params, ...)) and save it separately"
-                )
+            self.owner.check_attached(made)
         self.given = None if self.owner else params
         self.bits = frozenset() if self.owner is None else self.owner.bits
         self.arrays = {}

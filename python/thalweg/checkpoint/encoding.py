@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from thalweg import _core
+from thalweg.state.spread import Spread
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,14 +48,14 @@ DICTS = (dict, OrderedDict, defaultdict)
 class Bits:
     """An array of uint16 whose elements are the bits of bfloat16 numbers; loaded as uint16."""
 
-    array: NDArray[Any]
+    array: NDArray[Any] | Spread
 
 
 class Encoder:
     """Collects the tensors of trees while it encodes them."""
 
     def __init__(self) -> None:
-        self.tensors: dict[str, tuple[str, NDArray[Any]]] = {}
+        self.tensors: dict[str, tuple[str, NDArray[Any] | Spread]] = {}
         """Safetensors' name of the dtype, and the array, by name of the tensor."""
 
     def text(self, tree: Any, what: str, *path: str) -> str:
@@ -81,7 +82,7 @@ class Encoder:
                 for i, item in enumerate(value)
             ]
             return {"$tuple": items} if kind is tuple else items
-        if isinstance(value, np.ndarray):
+        if isinstance(value, np.ndarray | Spread):
             return self._tensor(value, place)
         if isinstance(value, Bits):
             return self._tensor(value.array, place, "BF16")
@@ -97,8 +98,10 @@ class Encoder:
         return {"$dict": items}
 
     def _tensor(
-        self, array: NDArray[Any], place: _Place, kind: str | None = None
+        self, array: NDArray[Any] | Spread, place: _Place, kind: str | None = None
     ) -> dict[str, str]:
+        if isinstance(array, Spread):
+            return {"$tensor": self._named(array, place, kind or TENSORS[array.dtype.str[1:]])}
         dtype = array.dtype
         if type(array) not in (np.ndarray, np.memmap) or dtype.str[1:] not in SCALARS:
             raise TypeError(
@@ -111,13 +114,18 @@ class Encoder:
             # An extra axis holds real and imaginary part.
             parts = plain.ravel().view(f"=f{dtype.itemsize // 2}")
             plain = parts.reshape(*plain.shape, 2)
+        unique = self._named(plain, place, kind or TENSORS[plain.dtype.str[1:]])
+        same = plain.dtype == dtype and plain.dtype.str == dtype.str
+        return {"$tensor": unique} if same else {"$tensor": unique, "as": dtype.str}
+
+    def _named(self, array: NDArray[Any] | Spread, place: _Place, kind: str) -> str:
+        """Add a tensor; returns its name."""
         name = place.path()
         unique, number = name, 2
         while unique in self.tensors:
             unique, number = f"{name}~{number}", number + 1
-        self.tensors[unique] = (kind or TENSORS[plain.dtype.str[1:]], plain)
-        same = plain.dtype == dtype and plain.dtype.str == dtype.str
-        return {"$tensor": unique} if same else {"$tensor": unique, "as": dtype.str}
+        self.tensors[unique] = (kind, array)
+        return unique
 
 
 class _Place:

@@ -12,6 +12,7 @@ from thalweg import _core
 from thalweg.checkpoint.encoding import Bits, Encoder, decode
 from thalweg.compact.decoding import BITS, is_bfloat16
 from thalweg.state.loading import Origin, load_state_dict
+from thalweg.state.spread import Spread
 from thalweg.state.state_dict import together
 from thalweg.tree import flatten
 
@@ -103,6 +104,8 @@ def _marked(leaf: dict[str, Any]) -> dict[str, Any]:
 
 
 def _bits(value: Any) -> Any:
+    if isinstance(value, Spread) and value.dtype == BITS:
+        return Bits(value)
     if isinstance(value, np.ndarray) and (value.dtype == BITS or is_bfloat16(value.dtype)):
         return Bits(value.view(BITS))
     return value
@@ -153,6 +156,17 @@ class Opened:
         return saved, params, extra
 
 
+def parsed(file: Opened, *, params: bool) -> tuple[dict[str, Any], Mapping[str, Any] | None, Any]:
+    """State dict, parameters if they are to be loaded, and `extra` of a file."""
+    saved, values, extra = file.parsed()
+    if params and values is None:
+        raise ValueError(
+            f"{file.path!r} contains no parameters (it was saved with params=False); load it with "
+            "params=False, which keeps the present parameters"
+        )
+    return saved, values if params else None, extra
+
+
 def load(
     held: Held,
     file: Opened,
@@ -163,19 +177,14 @@ def load(
     convert: bool = False,
 ) -> LoadReport:
     """See `Optimizer.load`."""
-    saved, values, extra = file.parsed()
-    if params and values is None:
-        raise ValueError(
-            f"{file.path!r} contains no parameters (it was saved with params=False); load it with "
-            "params=False, which keeps the present parameters"
-        )
+    saved, values, extra = parsed(file, params=params)
     report = load_state_dict(
         held,
         saved,
         hyperparameters=hyperparameters,
         strict=strict,
         convert=convert,
-        origin=Origin(repr(file.path), values if params else None, extra, stacklevel=4),
+        origin=Origin(repr(file.path), values, extra, stacklevel=4),
     )
     if params and not (report.missing or report.unexpected or report.mismatched):
         held.loaded(file.path)

@@ -426,4 +426,6 @@ def _held(opt: Any) -> Held:
         raise TypeError(
             f"opt must be an optimizer of thalweg, such as AdamW, got {type(opt).__name__}"
         )
-    return held_by(opt)
+    held = held_by(opt)
+    held.check_alone("a CheckpointManager")
+    return held

@@ -43,7 +43,9 @@ def held_of(opt: Any, rules: Sequence[str]) -> Held:
         raise TypeError(
             f"opt must be one of thalweg.{', '.join(others)} and {last}, got {type(opt).__name__}"
         )
-    return held_by(opt)
+    held = held_by(opt)
+    held.check_alone("a conversion")
+    return held
 
 
 def refuse_own(held: Held) -> None:

@@ -11,6 +11,7 @@ from thalweg import _core
 from thalweg.errors import itemized
 from thalweg.schedule.parsing import from_json
 from thalweg.state.form import Unreadable, is_step, readable
+from thalweg.state.spread import Spread
 
 if TYPE_CHECKING:
     from thalweg.mapped.arrays import Kind
@@ -75,7 +76,7 @@ def differs(what: str, expected: Kind, array: Any) -> str | None:
         return f"{what}: saved a masked array; fill it first (array.filled(0))"
     if isinstance(array, Unreadable):
         return f"{what}: saved {array.kind}, must be convertible to an ndarray; {array.reason}"
-    if not isinstance(array, np.ndarray | _core.Stored):
+    if not isinstance(array, np.ndarray | _core.Stored | Spread):
         return f"{what}: saved {type(array).__name__}, must be an array"
     dtype, shape = expected
     if array.shape != shape or array.dtype != dtype:

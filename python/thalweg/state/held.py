@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from thalweg.groups.rule import Rule
     from thalweg.groups.specified import Groups
+    from thalweg.mapped.arrays import Kind
     from thalweg.state.attached import Attached
 
 __all__ = ["Held", "held_by"]
@@ -95,9 +96,8 @@ class Held:
             raise TypeError(f"nonfinite must be a string, got {typed(options['nonfinite'])}")
         self.bfloat16 = bfloat16
         self.bits = self._declared(_core.flatten(params), "bfloat16") if bfloat16 else frozenset()
-        bound = self.updater.bind(params, rule.name, choices, options["nonfinite"], self.bits)
-        leaves = dict(bound)
         self.options = options
+        leaves = self._bind(params, choices)
         self.tree = params
         self.params = leaves
         self.groups = ()
@@ -117,6 +117,11 @@ class Held:
             files.let_go()
             raise
         self.files = files
+
+    def _bind(self, params: Any, choices: dict[str, bool]) -> dict[str, Any]:
+        """Bind the native object to the parameters; returns them by name."""
+        nonfinite = self.options["nonfinite"]
+        return dict(self.updater.bind(params, self.rule.name, choices, nonfinite, self.bits))
 
     def _declared(self, leaves: Mapping[str, Any], what: str) -> frozenset[str]:
         """Names of the arrays of uint16 that the user has declared to be bfloat16.
@@ -230,6 +235,31 @@ class Held:
         self._replace(made, cascade)
         if self.files is not None:
             self.files.extended(self)
+
+    def kinds(self, name: str, values: Callable[[], dict[str, Any]]) -> dict[str, Kind]:
+        """Dtypes and shapes of a parameter's state arrays, or those that `values` would give it."""
+        arrays = self.updater.state(name)
+        if arrays is not None:
+            return {key: (array.dtype, array.shape) for key, array in arrays.items()}
+        parts = self.updater.parts(name, values())
+        return {key: (np.dtype(dtype), shape) for key, dtype, shape in parts}
+
+    def fetched(self, states: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        """State to load, with arrays that the native object can read."""
+        return states
+
+    def check_attached(self, made: str) -> None:
+        """Refuse an accumulator or average of this optimizer, of the class `made`."""
+        self.updater.check_ready()
+        if self.files is not None:
+            raise ValueError(
+                f"an {made} of an optimizer with state_dir is not supported: it is in memory, "
+                "and lost when training continues from the files; make it of the parameters "
+                f"(thalweg.{made}(params, ...)) and save it separately"
+            )
+
+    def check_alone(self, what: str) -> None:
+        """Refuse `what`, which one process does, if others share the state."""
 
     def flush(self) -> None:
         """See `Optimizer.flush`."""

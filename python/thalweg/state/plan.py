@@ -259,12 +259,9 @@ class Plan:
 
     def _expected(self, name: str) -> dict[str, Kind]:
         """Dtypes and shapes of the state arrays that a parameter has after loading."""
-        arrays = self.held.updater.state(name)
-        if arrays is not None:
-            return {key: kind_of(array) for key, array in arrays.items()}
-        applies = resolve([values_of(self.groups[i]) for i in self.cascade.matching(name)])
-        parts = self.held.updater.parts(name, native(applies))
-        return {key: (np.dtype(dtype), shape) for key, dtype, shape in parts}
+        matching = self.cascade.matching(name)
+        values = [values_of(self.groups[i]) for i in matching]
+        return self.held.kinds(name, lambda: native(resolve(values)))
 
     def refuse(self, what: str) -> None:
         """Raise ValueError if an entry is missing, unexpected or mismatched."""
@@ -296,7 +293,8 @@ class Plan:
         counts = whole(self.saved["step_count"]), whole(skips["total"]), whole(skips["consecutive"])
         try:
             attached = [planned.prepared() for planned in self.attached]
-            self.held.adopt(self.groups, self.thaws, ((*counts, 0.0), self.states), attached)
+            states = self.held.fetched(self.states)
+            self.held.adopt(self.groups, self.thaws, ((*counts, 0.0), states), attached)
         except BaseException:
             for planned in self.attached:
                 planned.undo()

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from thalweg.state.attached import Counts
     from thalweg.state.held import Held
 
-__all__ = ["formed", "record", "snapshot", "state_dict", "together"]
+__all__ = ["formed", "record", "recorded", "snapshot", "state_dict", "together"]
 
 
 def state_dict(held: Held, *, copy: bool) -> dict[str, Any]:
@@ -40,7 +40,7 @@ def together(held: Held, work: Callable[[dict[str, Any]], Any], *, current: bool
 
     def collected(snapshots: list[Any]) -> Any:
         (counts, states), *others = snapshots
-        groups = [_recorded(group) for group in held.groups]
+        groups = [recorded(group) for group in held.groups]
         saved = {
             name: one.saved(*snapshot)
             for (name, one), snapshot in zip(attached.items(), others, strict=True)
@@ -95,7 +95,8 @@ def copied(saved: Any) -> Any:
     return np.array(saved) if isinstance(saved, np.ndarray) else saved
 
 
-def _recorded(group: Group) -> dict[str, Any]:
+def recorded(group: Group) -> dict[str, Any]:
+    """A group in the form in which it is saved."""
     values = {
         key: [record(v) for v in value] if key == "betas" else record(value)
         for key, value in values_of(group).items()
