@@ -13,6 +13,7 @@ import thalweg.mpi
 from fleet import Training, gradients, model
 from ranks import results_of
 from rules import every_rule
+from thalweg.mpi.layout import Layout
 from thalweg.mpi.shares import BLOCK, cut
 from thalweg.tree import flatten
 
@@ -265,3 +266,29 @@ def test_messages_are_few_and_memory_is_that_of_the_shares() -> None:
         assert calls < 60
     # The traffic of a ring: each rank sends its part of all shares, and its share to all.
     assert set(sent.values()) == {2 * 4 * (1 << 20) * 3 // 4}
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    shares=st.lists(st.integers(0, 500_000), max_size=8),
+    chunk=st.sampled_from([64, 1 << 14, 1 << 16, 1 << 20]),
+)
+def test_messages(shares: list[int], chunk: int) -> None:
+    """Every byte of every share is in one message, and in one place of the line."""
+    bounds = [(0, share) for share in shares]
+    layout = Layout(bounds, chunk)
+    messages = layout.messages[0] if shares else []
+    line = np.zeros(layout.size(0), np.int64)
+    seen = dict.fromkeys(range(len(shares)), 0)
+    for message in messages:
+        assert message.size <= chunk
+        for part in message.slices:
+            assert part.start == seen[part.array]
+            assert part.at % 64 == 0
+            seen[part.array] = part.stop
+            line[message.start + part.at : message.start + part.end] += 1
+    assert list(seen.values()) == shares
+    assert line.max(initial=0) <= 1
+    assert {a: stop - start for a, (start, stop) in layout.places(0).items()} == {
+        array: share for array, share in enumerate(shares) if share
+    }

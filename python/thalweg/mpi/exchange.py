@@ -9,7 +9,7 @@ import numpy as np
 
 from thalweg import _core
 from thalweg.averages.leaves import merges
-from thalweg.mpi.layout import ALIGNED, DIRECT
+from thalweg.mpi.layout import ALIGNED
 from thalweg.mpi.transport import wait
 
 if TYPE_CHECKING:
@@ -27,7 +27,8 @@ __all__ = ["Gradients", "Staging", "hand_round", "scatter"]
 
 STAGING = 8 << 20
 """Bytes for messages, if chunks of a useful size fit."""
-CHUNK = 1 << 20
+CHUNK, LEAST = 1 << 20, 1 << 14
+"""Bytes of a message, at most: with few ranks, and with very many."""
 
 
 class Staging:
@@ -40,7 +41,7 @@ class Staging:
         received = sum(map(len, spans))
         sent = mine * (transport.size - 1)
         rooms = max(received + sent, transport.size)
-        self.chunk = min(CHUNK, max(DIRECT, STAGING // rooms // ALIGNED * ALIGNED))
+        self.chunk = min(CHUNK, max(LEAST, STAGING // rooms // ALIGNED * ALIGNED))
         self.rooms = [aligned(self.chunk) for _ in range(rooms)]
 
 

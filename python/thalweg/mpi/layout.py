@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["ALIGNED", "DIRECT", "Bytes", "Layout", "Message", "Slice"]
+__all__ = ["ALIGNED", "Bytes", "Layout", "Message", "Slice"]
 
 ALIGNED = 64
 """Bytes to a multiple of which each piece of a line begins."""
@@ -93,7 +93,7 @@ def _messages(shares: Sequence[tuple[int, int]], chunk: int) -> list[Message]:
             line, begun = _up(line + size), []
 
     for array, (start, stop) in enumerate(shares):
-        if stop - start >= DIRECT:
+        if stop - start >= min(DIRECT, chunk):
             end()
             for begin in range(start, stop, chunk):
                 begun = [Slice(array, begin, min(begin + chunk, stop), 0)]

@@ -220,6 +220,6 @@ def _plain(value: Any) -> Any:
     if value is None or isinstance(value, bool):
         return value
     try:
-        return float(value)
+        return repr(float(value))
     except (TypeError, ValueError):
         return repr(value)
