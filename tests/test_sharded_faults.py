@@ -12,6 +12,7 @@ import thalweg.mpi
 from fleet import Training, gradients, model
 from ranks import Lost, results_of, run
 from thalweg.mpi import optimizer
+from thalweg.mpi.shares import BLOCK
 from thalweg.tree import flatten
 
 if TYPE_CHECKING:
@@ -258,6 +259,23 @@ def made(change: Callable[[dict[str, Any], dict[str, Any]], Any]) -> str:
 )
 def test_optimizers_that_differ(change: Any, said: str) -> None:
     assert made(change).startswith(said)
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 4])
+def test_arrays_that_overlap_are_refused_wherever_their_shares_are(ranks: int) -> None:
+    def program(rank: Thread) -> None:
+        line = np.zeros(8 * BLOCK)
+        params = {"a": line[: 5 * BLOCK], "b": line[4 * BLOCK :]}
+        with pytest.raises(ValueError, match=r"overlap|share memory"):
+            thalweg.mpi.sharded(thalweg.AdamW, params, rank)
+        frozen = [{"match": "b", "frozen": True}]
+        opt = thalweg.mpi.sharded(thalweg.AdamW, params, rank, groups=frozen, leaves=ranks)
+        with pytest.raises(ValueError, match=r"overlap|share memory"):
+            opt.groups[1].frozen = False
+        assert opt.groups[1].frozen
+        opt.step({"a": np.ones(5 * BLOCK)})
+
+    results_of(ranks, program)
 
 
 def test_the_same_mistake_everywhere_reads_as_in_one_process() -> None:

@@ -9,8 +9,10 @@ import numpy as np
 from thalweg import _core
 from thalweg.groups.cascade import Cascade
 from thalweg.groups.group import values_of
+from thalweg.groups.matching import Names
 from thalweg.groups.values import native, resolve
 from thalweg.mpi.shares import cut
+from thalweg.rules.sgd import SGD
 from thalweg.state.held import Held
 from thalweg.tree import flatten
 
@@ -73,14 +75,23 @@ class ShardedHeld(Held):
         """As `Held.adopt`."""
         for group in groups:
             self._check_rows(values_of(group))
+        cascade = Cascade(groups, self.params)
+        self._check_memory(cascade)
         if not self.pieces:
-            self._divide(groups)
+            self._divide(groups, cascade)
         super().adopt(groups, trained, restored, attached)
 
     def edit(self, group: Group, values: dict[str, Any]) -> None:
         """As `Held.edit`."""
         self._check_rows(values)
+        before = values_of(group)
         super().edit(group, values)
+        if before.get("frozen") != values.get("frozen"):
+            try:
+                self._check_memory(self.cascade)
+            except BaseException:
+                super().edit(group, before)
+                raise
 
     def _check_rows(self, values: Mapping[str, Any]) -> None:
         if values.get("rows") == "lazy" or values.get("row_steps"):
@@ -89,9 +100,22 @@ class ShardedHeld(Held):
                 "gradients as whole arrays; leave them out, and Rows are added to these sums"
             )
 
-    def _divide(self, groups: Sequence[Group]) -> None:
+    def _check_memory(self, cascade: Cascade) -> None:
+        """Refuse what one process refuses in parameters that train, as in arrays that overlap.
+
+        The pieces are not enough for it: those of two overlapping arrays may be on two ranks.
+        """
+        trains = frozenset(cascade.trains())
+        frozen = Names(tuple(name for name in self.params if name not in trains))
+        SGD(
+            self.tree,
+            lr=0.0,
+            groups=[{"match": frozen, "frozen": True}],
+            bfloat16=tuple(sorted(self.bits)),
+        )
+
+    def _divide(self, groups: Sequence[Group], cascade: Cascade) -> None:
         """Cut the parameters into shares, those that train and the others each on their own."""
-        cascade = Cascade(groups, self.params)
         trains = cascade.trains()
         frozen = [name for name in self.params if name not in frozenset(trains)]
         whole = [name for name, array in self.params.items() if not _is_line(array)]

@@ -55,7 +55,8 @@ class Sharded(Optimizer):
         -------
         TreeSum
             ``total.add(grads, weight=1.0)`` adds the gradients of the next leaf in `leaves`.
-            After a step with it, it is empty, and can be used again.
+            A step empties it, so that it can be used again; after a step that raises, ``clear()``
+            does.
         """
         return self._steps.sums()
 

@@ -85,7 +85,6 @@ class Steps:
     def distribute(self, *, all_from_first: bool) -> None:
         """Give all ranks the parameters: those of rank 0, or each rank's share of them."""
         arrays = list(self.held.params.values())
-        bounds = list(self.held.bounds.values())
         bounds = [self.held.bounds[name] for name in self.held.params]
         layout = _layout(bounds, [array.dtype for array in arrays], self.staging.chunk)
         views = [Bytes(array) for array in arrays]
