@@ -76,9 +76,9 @@ class Sharded(Optimizer):
         ----------
         grads : TreeSum, or tree of ndarray
             A result of `sums` with all leaves of this rank; or, where each rank has one leaf, its
-            gradients, as for `Optimizer.step`.
+            gradients, as for `thalweg.Optimizer.step`.
         max_norm, max_tensor_norm, max_value, scale, stats
-            As for `Optimizer.step`, and for the sum of all leaves.
+            As for `thalweg.Optimizer.step`, and for the sum of all leaves.
 
         Returns
         -------
@@ -88,8 +88,8 @@ class Sharded(Optimizer):
         Raises
         ------
         NonFiniteError, ValueError, TypeError, BusyError
-            As for `Optimizer.step`, on every rank; the message names the rank. Nothing is changed
-            on any of them.
+            As for `thalweg.Optimizer.step`, on every rank; the message names the rank. Nothing is
+            changed on any of them.
         RuntimeError
             If ranks make different calls, or an earlier step stopped midway.
         """
@@ -126,8 +126,8 @@ class Sharded(Optimizer):
     ) -> LoadReport:
         """Load the state dict of rank 0; others may pass None. Collective.
 
-        Parameters and errors are those of `Optimizer.load_state_dict`, without `convert`. A state
-        dict of any number of processes fits.
+        Parameters and errors are those of `thalweg.Optimizer.load_state_dict`, without `convert`. A
+        state dict of any number of processes fits.
         """
         return files.load_state(
             self._steps,
@@ -140,14 +140,14 @@ class Sharded(Optimizer):
     def save(self, path: Path, extra: Any = None, *, params: bool = True) -> None:
         """Write one file, byte for byte that of one process. Collective.
 
-        Rank 0 writes it, as `Optimizer.save`, with its `extra`; the other ranks need no access to
-        it. The file has parameters, state and groups; it can be loaded by any number of processes,
-        and by an ordinary optimizer.
+        Rank 0 writes it, as `thalweg.Optimizer.save`, with its `extra`; the other ranks need no
+        access to it. The file has parameters, state and groups; it can be loaded by any number of
+        processes, and by an ordinary optimizer.
 
         Raises
         ------
         OSError, TypeError, ValueError, BusyError
-            As for `Optimizer.save`, on every rank.
+            As for `thalweg.Optimizer.save`, on every rank.
         """
         files.save(self._steps, path, extra, params=params)
 
@@ -163,7 +163,7 @@ class Sharded(Optimizer):
         """Load a file of any number of processes, in place. Collective.
 
         Rank 0 reads it; the other ranks need no access to it. Parameters and errors are those of
-        `Optimizer.load`, without `convert`.
+        `thalweg.Optimizer.load`, without `convert`.
         """
         return files.load(
             self._steps,
@@ -189,8 +189,8 @@ class ShardedScheduleFree(Sharded):
     def averaged(self) -> Iterator[Any]:
         """Context manager in which the parameters hold their averaged points. Collective.
 
-        As `ScheduleFreeAdamW.averaged`. Leaving the block is local: each rank keeps a copy of the
-        parameters meanwhile.
+        As `thalweg.ScheduleFreeAdamW.averaged`. Leaving the block is local: each rank keeps a copy
+        of the parameters meanwhile.
         """
         steps, held = self._steps, self._steps.held
         before: dict[str, Any] = {}
