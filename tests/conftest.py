@@ -15,6 +15,7 @@ from thalweg import EMA, Accumulator, _core
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 pytest.register_assert_rewrite("refusals")
 # Tests in `toys` need another native module, which `tests/toys/run` builds.
@@ -29,6 +30,74 @@ NEEDS = {
     "torch": "torch",
 }
 """Library that a module, a page in `docs/integrations` or a file in `errors` needs, by its name."""
+
+
+# Of the extra `test`, and what some tests use where it is installed.
+LIBRARIES = {
+    "autograd",
+    "jax",
+    "matplotlib",
+    "ml_dtypes",
+    "mpi4py",
+    "optax",
+    "rich",
+    "safetensors",
+    "schedulefree",
+    "scipy",
+    "sklearn",
+    "thinc",
+    "threadpoolctl",
+    "tokenizers",
+    "torch",
+    "xxhash",
+}
+
+
+def missing_library(error: BaseException | None) -> str | None:
+    """The library whose absence is the cause of an exception, if that is the cause."""
+    while error is not None:
+        name = error.name if isinstance(error, ModuleNotFoundError) else None
+        if name is not None and name.partition(".")[0] in LIBRARIES:
+            return name.partition(".")[0]
+        error = error.__cause__ or error.__context__
+    return None
+
+
+@contextmanager
+def skipping() -> Iterator[None]:
+    """Skip what needs a library that is not installed."""
+    try:
+        yield
+    except (ImportError, pytest.Collector.CollectError) as error:
+        library = missing_library(error)
+        if library is None:
+            raise
+        pytest.skip(f"{library} is not installed", allow_module_level=True)
+
+
+class Module(pytest.Module):
+    """A file of tests, which may import any library."""
+
+    def collect(self) -> Any:
+        with skipping():
+            return super().collect()
+
+
+def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> pytest.Module:
+    made: pytest.Module = Module.from_parent(parent, path=module_path)
+    return made
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup() -> Iterator[None]:
+    with skipping():
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call() -> Iterator[None]:
+    with skipping():
+        return (yield)
 
 
 def skip_without(name: str) -> list[pytest.MarkDecorator]:

@@ -17,6 +17,9 @@ from thalweg.cli.demo.schedules import SCHEDULES
 if TYPE_CHECKING:
     from pathlib import Path
 
+for library in ("matplotlib", "rich", "sklearn"):
+    pytest.importorskip(library)
+
 LABELS = ("AdamW", "Adam + L2", "SGD + momentum")
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
