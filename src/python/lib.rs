@@ -34,8 +34,11 @@ mod values;
 
 use pyo3::prelude::*;
 
-/// Native core of thalweg.
-#[pymodule]
+#[cfg(not(target_pointer_width = "64"))]
+compile_error!("the Python module needs a 64-bit system: offsets in mapped files are addresses");
+
+/// Native core of thalweg. It was not tested without the interpreter's lock, so it asks for it.
+#[pymodule(gil_used = true)]
 mod _core {
     use pyo3::prelude::*;
     use pyo3::types::PyDict;
