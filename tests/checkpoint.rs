@@ -448,11 +448,7 @@ fn what_cannot_be_saved_leaves_everything_as_it_was() {
             vec![told("__metadata__", Dtype::F64, &[0], &[], false)],
             "cannot be named '__metadata__'",
         ),
-        (
-            &none,
-            vec![u8s(&[huge, huge], &[], false)],
-            &too_many,
-        ),
+        (&none, vec![u8s(&[huge, huge], &[], false)], &too_many),
         (
             &none,
             vec![u8s(&[usize::MAX], &[], false), told("u", Dtype::U8, &[1], &[], false)],
