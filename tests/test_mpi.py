@@ -89,7 +89,7 @@ def test_an_exception_on_one_rank(lost: int, place: str) -> None:
 
 
 @pytest.mark.parametrize("lost", [0, 1, 2])
-@pytest.mark.parametrize("after", [0, 4, 30])
+@pytest.mark.parametrize("after", [2, 25])
 def test_a_killed_rank_ends_the_run_and_leaves_a_whole_file(
     lost: int, after: int, tmp_path: Path
 ) -> None:
