@@ -35,7 +35,7 @@
 //!
 //! `unsafe` is denied except in `machine::levels` (functions that enable an instruction set),
 //! `float_mode` (a control register), `prefetch` (an instruction), `pointer`, `across`, `rows`, `tensor`,
-//! `passes`, `lines`, `narrow`, `apply`, `update::measure`, `norm`, `step::kept`, `step::row_counts` and
+//! `passes`, `lines`, `narrow`, `apply`, `update::measure`, `read::input`, `step::kept`, `step::row_counts` and
 //! `views` (elements of arrays given by address), `step::batch` (a promise that it passes on),
 //! `optimizer::{held, param, state, step}` (slices of the caller, during a step; bytes of numbers),
 //! `plan` (each element goes to one thread), `pool` (pointers to a leaked pool and to its region),

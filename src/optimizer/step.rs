@@ -17,8 +17,8 @@ use crate::number::element::Kind;
 use crate::number::float_mode::in_default_mode;
 use crate::read::norm;
 use crate::rule::{Hyperparameter, StateSpec, When};
-use crate::step::batch::UpdateKey;
 use crate::step::kept::Kept;
+use crate::step::key::UpdateKey;
 use crate::step::setting::{Clip, Policy, Setting};
 use crate::update::tensor::{Narrow, Tensor};
 

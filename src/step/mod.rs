@@ -3,5 +3,6 @@
 
 pub mod batch;
 pub mod kept;
+pub mod key;
 pub mod row_counts;
 pub mod setting;

@@ -14,8 +14,8 @@ use thalweg::error::{Error, Quoted};
 use thalweg::number::element::Kind;
 use thalweg::read::norm;
 use thalweg::rule::Numbers;
-use thalweg::step::batch::UpdateKey;
 use thalweg::step::kept::Kept;
+use thalweg::step::key::UpdateKey;
 use thalweg::step::setting::{Clip, Setting};
 use thalweg::update::tensor::{Narrow, Tensor};
 

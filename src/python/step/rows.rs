@@ -6,8 +6,9 @@
 use pyo3::prelude::*;
 use thalweg::array::pointer::{ARRAYS, Pointer};
 use thalweg::error::Quoted;
-use thalweg::step::batch::{Batch, UpdateKey};
+use thalweg::step::batch::Batch;
 use thalweg::step::kept::Kept;
+use thalweg::step::key::UpdateKey;
 use thalweg::step::row_counts::RowCounts;
 use thalweg::step::setting::Setting;
 use thalweg::update::tensor::Narrow;
