@@ -86,7 +86,7 @@ def outside(params: dict[str, Any], opt: Any) -> Any:
 def busy(params: dict[str, Any], opt: Any) -> Any:
     block = thalweg.EMA(opt, decay=0.5).swapped()
     block.__enter__()
-    opt._block = block  # left only after the test
+    opt._block = block
     return gradients(params, 0, 0)
 
 
@@ -97,7 +97,7 @@ FAULTS: dict[Any, tuple[type[Exception], str]] = {
     replaced: (ValueError, "rank 1: .*'last' is no longer the array"),
     read_only: (ValueError, "rank 1: .*read-only"),
     incomplete: (ValueError, "rank 1: 0 of the 1 leaves"),
-    of_another: (ValueError, "rank 1: the sum was made for other parameters"),
+    of_another: (ValueError, "rank 1: the sum is not one of this optimizer"),
     rate: (ValueError, "rank 1 has other hyperparameters for 'layer.b' at step 2 than rank 0"),
     frozen: (ValueError, "rank 1 trains other parameters than rank 0"),
     forgotten: (ValueError, "rank 1 has other numbers of updates at step 2 than rank 0"),
@@ -124,6 +124,8 @@ def test_a_step_that_one_rank_cannot_take(fault: Any) -> None:
         if fault is not busy or rank.rank != 1:
             assert before == {name: array.tobytes() for name, array in arrays.items()}
         assert opt.step_count == 1
+        if fault is busy and rank.rank == 1:
+            opt._block.__exit__(None, None, None)
         return str(raised.value)
 
     said = results_of(RANKS, program)
@@ -261,6 +263,34 @@ def test_optimizers_that_differ(change: Any, said: str) -> None:
     assert made(change).startswith(said)
 
 
+def test_frozen_parameters_may_be_anything_that_one_process_accepts() -> None:
+    def program(rank: Thread) -> Any:
+        fixed = np.arange(3.0)
+        fixed.flags.writeable = False
+        params = {"w": np.zeros(4), "text": "kept", "fixed": fixed, "base": np.full(2, rank.rank)}
+        frozen = [{"match": ["text", "fixed", "base"], "frozen": True}]
+        opt = thalweg.mpi.sharded(thalweg.AdamW, params, rank, groups=frozen)
+        opt.step({"w": np.ones(4)})
+        fixed = np.full(3, float(rank.rank))
+        fixed.flags.writeable = False
+        with pytest.raises(
+            ValueError, match=r"'fixed' is read-only, but not with the same numbers"
+        ):
+            thalweg.mpi.sharded(thalweg.AdamW, {**params, "fixed": fixed}, rank, groups=frozen)
+        return params["text"], params["base"].tolist()
+
+    assert results_of(RANKS, program) == [("kept", [0, 0])] * RANKS
+
+
+def test_no_gradient_at_all_is_refused_as_in_one_process() -> None:
+    def program(rank: Thread) -> None:
+        opt = thalweg.mpi.sharded(thalweg.AdamW, {"w": np.zeros(4)}, rank)
+        with pytest.raises(ValueError, match=r"^no parameter that trains has a gradient"):
+            opt.step({"w": None})
+
+    results_of(RANKS, program)
+
+
 @pytest.mark.parametrize("ranks", [1, 2, 4])
 def test_arrays_that_overlap_are_refused_wherever_their_shares_are(ranks: int) -> None:
     def program(rank: Thread) -> None:
@@ -324,7 +354,7 @@ def test_what_a_sharded_optimizer_refuses(tmp_path: Any) -> None:
             opt.state_dict(copy=False)
         total = opt.sums()
         total.add(gradients(params, 0, 0))
-        with pytest.raises(ValueError, match="this rank has leaves"):
+        with pytest.raises(ValueError, match="this rank has 1 of the leaves"):
             total.add(gradients(params, 0, 0))
         opt.step(total)
         assert isinstance(opt, thalweg.AdamW)

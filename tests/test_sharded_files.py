@@ -120,6 +120,31 @@ def test_state_dicts_go_to_and_come_from_rank_0(training: Training) -> None:
     assert [count for _, count in results] == [3, 3, 3]
 
 
+def test_states_of_other_libraries_go_through_the_state_dict() -> None:
+    training = TRAININGS["full"]
+    params, alone = training.alone()
+    training.run(params, alone, 0, 3)
+    expected = alone.state_dict()
+
+    def program(rank: Thread) -> Any:
+        _, opt = training.of(rank)
+        opt.load_state_dict(expected if rank.rank == 0 else None)
+        whole = opt.state_dict()
+        found = None
+        if rank.rank == 0:
+            _, one = training.alone()
+            one.load_state_dict(whole)
+            torch = thalweg.convert.to_torch(one, tensors=False)
+            _, other = training.alone()
+            thalweg.convert.from_torch(torch, other, hyperparameters="current")
+            found = other.state_dict()
+        opt.reset()
+        opt.load_state_dict(found, hyperparameters="current")
+        return opt.state_dict()
+
+    assert_same(results_of(3, program)[0]["state"], expected["state"])
+
+
 def test_without_parameters_and_without_hyperparameters(tmp_path: Path) -> None:
     training = TRAININGS["full"]
     params, alone = training.alone()

@@ -133,9 +133,10 @@ class TreeSum(Mapping[str, Any]):
         weight = _core.check_hyperparameter("weight", weight)
         leaf, parts, buffers = self._next, self._parts, self._buffers
         if self._leaves is not None and leaf not in self._leaves:
-            first, last = self._leaves.start, self._leaves.stop - 1
-            have = f"leaves {first} to {last}" if self._leaves else "no leaves"
-            raise ValueError(f"this rank has {have}, which were added; step, or make opt.sums()")
+            raise ValueError(
+                f"this rank has {len(self._leaves)} of the leaves of a step, all of which were "
+                "added; add the gradients of opt.leaves alone, then take the step"
+            )
         if self._result is not None:
             raise ValueError("the sum was read, so no leaf can follow; call clear() for a new sum")
         if parts and can_join((parts[-1].start, parts[-1].width), (leaf, 1)):
@@ -169,14 +170,13 @@ class TreeSum(Mapping[str, Any]):
         """Refuse a sum that is not complete, or not one for these leaves and parameters."""
         if self._leaves is None or self._buffers is not buffers:
             raise ValueError(
-                "the sum was made for other parameters than those that train now; make it by "
-                "opt.sums() after groups have changed"
+                "the sum is not one of this optimizer, or was made before other parameters began "
+                "to train; make it by opt.sums()"
             )
         if self._next != leaves.stop:
             raise ValueError(
                 f"{self.count} of the {len(leaves)} leaves of this rank were added; add the "
-                f"gradients of all leaves in opt.leaves, {leaves.start} to {leaves.stop - 1}, to "
-                "opt.sums()"
+                "gradients of all leaves in opt.leaves before the step"
             )
 
     def clear(self) -> None:

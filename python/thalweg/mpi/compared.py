@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import zlib
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from thalweg import _core
+from thalweg.errors import type_name
 from thalweg.state.state_dict import recorded
 
 if TYPE_CHECKING:
@@ -17,17 +21,26 @@ __all__ = ["compare", "description"]
 
 def description(held: ShardedHeld, leaves: int) -> dict[str, Any]:
     """What all ranks must have in common, in JSON."""
-    arrays = [[n, str(array.dtype), list(array.shape)] for n, array in held.params.items()]
-    cut = {name: list(bounds) for name, bounds in held.bounds.items()}
     return {
         "version of thalweg": _core.__version__,
         "rule": held.rule.name,
         "options": dict(held.options),
         "leaves": leaves,
-        "parameters": arrays,
+        "parameters": [[name, *_kind(param)] for name, param in held.params.items()],
         "groups": [_without_names(recorded(group)) for group in held.groups],
-        "memory order": [cut[name] for name in held.params],
+        "memory order": [list(held.bounds[name]) for name in held.params],
+        "read-only parameters": {
+            name: zlib.crc32(array.tobytes())
+            for name, array in held.arrays(writeable=False).items()
+        },
     }
+
+
+def _kind(param: Any) -> tuple[str, list[int]]:
+    """Dtype and shape of a parameter; a frozen one may be any object."""
+    if isinstance(param, np.ndarray):
+        return str(param.dtype), list(param.shape)
+    return type_name(param), []
 
 
 def _without_names(value: Any) -> Any:
@@ -48,6 +61,12 @@ def compare(told: Sequence[dict[str, Any]]) -> None:
 def _difference(rank: int, key: str, theirs: Any, ours: Any) -> str:
     if key == "parameters":
         return _other_tree(rank, theirs, ours)
+    if key == "read-only parameters":
+        name = next(name for name in {**ours, **theirs} if theirs.get(name) != ours.get(name))
+        return (
+            f"parameter {name!r} is read-only, but not with the same numbers on rank {rank} and "
+            "rank 0; give all ranks the same array"
+        )
     if key == "memory order":
         return (
             f"rank {rank} has arrays that lie in memory in another order than those of rank 0; "

@@ -52,14 +52,18 @@ def aligned(size: int) -> Buffer:
     return room[start : start + size]
 
 
+def direct(message: Message, arrays: Sequence[Bytes | None]) -> Buffer | None:
+    """The bytes of a message in the array, if it is one piece of one."""
+    first, *more = message.slices
+    array = arrays[first.array]
+    return None if more or array is None else array.view(first)
+
+
 def packed(message: Message, arrays: Sequence[Bytes | None], room: Buffer) -> Buffer:
-    """The bytes of a message: those of the array, if it is one piece of one, else a copy."""
-    if len(message.slices) == 1:
-        (part,) = message.slices
-        array = arrays[part.array]
-        view = None if array is None else array.view(part)
-        if view is not None:
-            return view
+    """The bytes of a message: those of the array, or a copy in `room`."""
+    view = direct(message, arrays)
+    if view is not None:
+        return view
     for part in message.slices:
         array = arrays[part.array]
         if array is not None:
@@ -68,20 +72,16 @@ def packed(message: Message, arrays: Sequence[Bytes | None], room: Buffer) -> Bu
 
 
 def place_of(message: Message, arrays: Sequence[Bytes], room: Buffer) -> Buffer:
-    """Where a message is received: in the array, if it is one piece of one, else in `room`."""
-    if len(message.slices) == 1:
-        (part,) = message.slices
-        view = arrays[part.array].view(part)
-        if view is not None:
-            return view
-    return room[: message.size]
+    """Where a message is received: in the array, or in `room`."""
+    view = direct(message, arrays)
+    return room[: message.size] if view is None else view
 
 
-def unpack(message: Message, arrays: Sequence[Bytes], received: Buffer, room: Buffer) -> None:
-    """Write a message that was received in `room` to its arrays."""
-    if received.ctypes.data == room.ctypes.data:
+def unpack(message: Message, arrays: Sequence[Bytes], room: Buffer) -> None:
+    """Write a message that was received, unless it is in the array already."""
+    if direct(message, arrays) is None:
         for part in message.slices:
-            arrays[part.array].write(part, received)
+            arrays[part.array].write(part, room)
 
 
 def scatter(staging: Staging, layout: Layout, arrays: Sequence[Bytes]) -> None:
@@ -93,7 +93,7 @@ def scatter(staging: Staging, layout: Layout, arrays: Sequence[Bytes]) -> None:
             for message in layout.messages[rank][number : number + 1]:
                 place = place_of(message, arrays, rooms[0])
                 wait([transport.irecv(place, 0)])
-                unpack(message, arrays, place, rooms[0])
+                unpack(message, arrays, rooms[0])
             continue
         sent = []
         for other in range(1, size):
@@ -115,13 +115,13 @@ def hand_round(staging: Staging, layout: Layout, arrays: Sequence[Bytes]) -> Non
             for message in layout.messages[other][number : number + 1]:
                 place = place_of(message, arrays, rooms[other])
                 requests.append(transport.irecv(place, other))
-                received.append((message, place, rooms[other]))
+                received.append((message, rooms[other]))
         for message in layout.messages[rank][number : number + 1]:
             mine = packed(message, arrays, rooms[rank])
             requests += [transport.isend(mine, other) for other in others]
         wait(requests)
-        for message, place, room in received:
-            unpack(message, arrays, place, room)
+        for message, room in received:
+            unpack(message, arrays, room)
 
 
 class Gradients:
@@ -250,7 +250,7 @@ class Gradients:
     ) -> None:
         """Add the chosen slices of a message to another; or, `first`, replace them.
 
-        This is the rule of sums itself, so that the bits are those of one process.
+        It is the rule of sums itself, so that the bits are those of one process.
         """
         if not any(chosen):
             return

@@ -81,7 +81,7 @@ def _collected(steps: Steps, call: str, use: Callable[[dict[str, Any]], Any]) ->
     held = steps.held
     with Meeting(held.transport, call) as meeting:
         steps.check_whole()
-        held.check_current()
+        held.check_current(held.cascade.trains())
 
         def work(saved: dict[str, Any]) -> Any:
             lent = Lent(held, saved, meeting)
@@ -119,8 +119,7 @@ def load(
         return files.parsed(files.Opened(path), params=params)
 
     what = repr(os.fspath(path))
-    loading = _Loading(steps, "load", what, hyperparameters=hyperparameters, strict=strict)
-    return loading.run(read)
+    return _loaded(steps, "load", what, read, hyperparameters=hyperparameters, strict=strict)
 
 
 def load_state(
@@ -140,14 +139,8 @@ def load_state(
         check_form(saved)
         return saved, None, None
 
-    loading = _Loading(
-        steps,
-        "load_state_dict",
-        "the state dict",
-        hyperparameters=hyperparameters,
-        strict=strict,
-    )
-    return loading.run(read)
+    call, what = "load_state_dict", "the state dict"
+    return _loaded(steps, call, what, read, hyperparameters=hyperparameters, strict=strict)
 
 
 def check_not(convert: bool) -> None:
@@ -159,93 +152,91 @@ def check_not(convert: bool) -> None:
         )
 
 
-class _Loading:
-    """One load, from what rank 0 reads."""
+def _loaded(
+    steps: Steps,
+    call: str,
+    what: str,
+    read: Callable[[], tuple[Any, Any, Any]],
+    *,
+    hyperparameters: Literal["saved", "current"],
+    strict: bool,
+) -> LoadReport:
+    """Load what `read` gives on rank 0: state dict, parameters or None, the user's data."""
+    held, transport = steps.held, steps.transport
+    with Meeting(transport, call, "; nothing was loaded") as meeting:
+        sources: list[Any] = []
+        form = _form(read(), sources) if transport.rank == 0 else None
+        text, kinds = meeting.agree(form)[0]
+        spreads = {
+            name: Spread(np.dtype(dtype), tuple(shape), _unread, number)
+            for name, dtype, shape, number in kinds
+        }
+        saved, params, extra = decode(text, spreads.__getitem__)
+        delivery = Delivery(meeting, sources)
+        state = saved.pop("state")
+        saved, extra = delivery.whole([saved, extra])
+        meeting.agree()
+        loaded: list[str] = []
 
-    def __init__(
-        self,
-        steps: Steps,
-        call: str,
-        what: str,
-        *,
-        hyperparameters: Literal["saved", "current"],
-        strict: bool,
-    ) -> None:
-        self.steps = steps
-        self.held: ShardedHeld = steps.held
-        self.what = what
-        self.hyperparameters = hyperparameters
-        self.strict = strict
-        self.meeting = Meeting(self.held.transport, call, "; nothing was loaded")
-        self.delivery = Delivery(self.meeting, ())
-
-    def run(self, read: Callable[[], tuple[Any, Any, Any]]) -> LoadReport:
-        """Load what `read` gives on rank 0: state dict, parameters or None, the user's data."""
-        held, steps, transport = self.held, self.steps, self.held.transport
-        with self.meeting as meeting:
-            sources: list[Any] = []
-            form = _form(read(), sources) if transport.rank == 0 else None
-            text, kinds = meeting.agree(form)[0]
-            spreads = {
-                name: Spread(np.dtype(dtype), tuple(shape), _unread, number)
-                for name, dtype, shape, number in kinds
-            }
-            saved, params, extra = decode(text, spreads.__getitem__)
-            self.delivery = Delivery(meeting, sources)
-            state = saved.pop("state")
-            saved, extra = self.delivery.whole([saved, extra])
+        def receive(states: State) -> State:
+            loaded.extend(name for name, leaf in states.items() if "param" in leaf)
+            held.check_current(loaded)
+            meeting.agree(zlib.crc32("\n".join(states).encode()))
+            made = _received(held, delivery, states)
             meeting.agree()
-            held.receive = self.receive
-            try:
-                report = load_state_dict(
-                    held,
-                    {**saved, "state": state},
-                    hyperparameters=self.hyperparameters,
-                    strict=self.strict,
-                    origin=Origin(self.what, params, extra, stacklevel=6),
-                )
-            finally:
-                held.receive = None
-            meeting.agree()
-            meeting.end()
-            if params is not None:
-                steps.distribute(all_from_first=False)
-            steps.torn = ""
-        return report
-
-    def receive(self, states: State) -> State:
-        """The state with this rank's share of the arrays."""
-        self.meeting.agree(zlib.crc32("\n".join(states).encode()))
-        asked = []
-        for name, leaf in states.items():
-            for key, value in leaf.items():
-                if isinstance(value, Spread):
-                    ends = ends_of(self.held.bounds[name], key, value.dtype.itemsize)
-                    asked.append((name, key, value, ends))
-        parts = self.delivery.parts([(spread, ends) for _, _, spread, ends in asked])
-        made = {name: dict(leaf) for name, leaf in states.items()}
-        for (name, key, spread, _), part in zip(asked, parts, strict=True):
-            made[name][key] = part.view(spread.dtype)
-        made = {name: self._fitting(name, leaf) for name, leaf in made.items()}
-        self.meeting.agree()
-        self.steps.torn = "a load"
-        return made
-
-    def _fitting(self, name: str, leaf: dict[str, Any]) -> dict[str, Any]:
-        """Flat arrays in the form of this rank's share."""
-        piece = self.held.pieces[name]
-        made = dict(leaf)
-        if "param" in made:
-            made["param"] = made["param"].view(piece.dtype).reshape(piece.shape)
-        if "step" not in made:
+            steps.torn = "a load"
             return made
-        # An empty share of a parameter has arrays of another form than the whole.
-        for key in [key for key in made if key not in ("param", "step")]:
-            if not piece.size and key != HISTORY:
-                del made[key]
-        for key, (dtype, shape) in self.held.piece_kinds(name).items():
-            made[key] = made[key].reshape(shape) if key in made else np.zeros(shape, dtype)
-        return made
+
+        held.receive = receive
+        try:
+            report = load_state_dict(
+                held,
+                {**saved, "state": state},
+                hyperparameters=hyperparameters,
+                strict=strict,
+                origin=Origin(what, params, extra, stacklevel=5),
+            )
+        finally:
+            held.receive = None
+        meeting.agree()
+        meeting.end()
+        steps.distribute(loaded, all_from_first=False)
+        steps.torn = ""
+    return report
+
+
+def _received(held: ShardedHeld, delivery: Delivery, states: State) -> State:
+    """The state with this rank's share of the arrays, in its form."""
+    places = [
+        (name, key)
+        for name, leaf in states.items()
+        for key, value in leaf.items()
+        if isinstance(value, Spread)
+    ]
+    spreads = [states[name][key] for name, key in places]
+    ends = [
+        ends_of(held.bounds[name], key, spread.dtype.itemsize)
+        for (name, key), spread in zip(places, spreads, strict=True)
+    ]
+    made = {name: dict(leaf) for name, leaf in states.items()}
+    parts = delivery.parts(list(zip(spreads, ends, strict=True)))
+    for (name, key), spread, part in zip(places, spreads, parts, strict=True):
+        made[name][key] = part.view(spread.dtype)
+    return {name: _fitting(held, name, leaf) for name, leaf in made.items()}
+
+
+def _fitting(held: ShardedHeld, name: str, leaf: dict[str, Any]) -> dict[str, Any]:
+    """Flat arrays in the form of this rank's share."""
+    piece = held.pieces[name]
+    made = {key: value for key, value in leaf.items() if key == "step"}
+    if "param" in leaf:
+        made["param"] = leaf["param"].view(piece.dtype).reshape(piece.shape)
+    if "step" in leaf:
+        for key, (dtype, shape) in held.piece_kinds(name).items():
+            # An empty share of a parameter has arrays of another form than the whole.
+            is_here = piece.size or key == HISTORY
+            made[key] = leaf[key].reshape(shape) if is_here else np.zeros(shape, dtype)
+    return made
 
 
 def _form(content: Any, sources: list[Any]) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
@@ -17,13 +18,15 @@ from thalweg.state.held import Held
 from thalweg.tree import flatten
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
     from thalweg.groups.group import Group
     from thalweg.mapped.arrays import Kind
     from thalweg.mpi.transport import Transport
+
+    Memory = tuple[int, tuple[int, ...], tuple[int, ...], np.dtype[Any]]
 
 __all__ = ["ShardedHeld"]
 
@@ -46,7 +49,7 @@ class ShardedHeld(Held):
         self.transport = transport
         self.bounds = {}
         self.pieces = {}
-        self._memory: dict[str, tuple[int, tuple[int, ...]]] = {}
+        self._memory: dict[str, Memory] = {}
         self._whole = _core.Updater()
         self._choices: dict[str, bool] = {}
         self._values: dict[str, Callable[[], dict[str, Any]]] = {}
@@ -56,7 +59,7 @@ class ShardedHeld(Held):
     def start(self, *args: Any, state_dir: Any = None, **kwargs: Any) -> None:
         """As `Held.start`."""
         if state_dir is not None:
-            raise ValueError(f"state_dir {ANOTHER.partition(';')[0]}; leave it out")
+            raise ValueError("state_dir is not possible for a sharded optimizer; leave it out")
         super().start(*args, **kwargs)
 
     def _bind(self, params: Any, choices: dict[str, bool]) -> dict[str, Any]:
@@ -68,7 +71,7 @@ class ShardedHeld(Held):
     def adopt(
         self,
         groups: Sequence[Group],
-        trained: Mapping[str, int] = {},
+        trained: Mapping[str, int] = MappingProxyType({}),
         restored: Any = None,
         attached: Sequence[Any] = (),
     ) -> None:
@@ -120,7 +123,7 @@ class ShardedHeld(Held):
         frozen = [name for name in self.params if name not in frozenset(trains)]
         whole = [name for name, array in self.params.items() if not _is_line(array)]
         for names in (trains, frozen):
-            sizes = {name: int(np.size(self.params[name])) for name in names}
+            sizes = {name: getattr(self.params[name], "size", 0) for name in names}
             self.bounds |= cut(sizes, whole, self.transport.size)
         self.pieces = {name: self._piece(name, array) for name, array in self.params.items()}
         nonfinite = self.options["nonfinite"]
@@ -128,32 +131,37 @@ class ShardedHeld(Held):
         self._whole.configure(
             [{**native(resolve([values_of(groups[0])])), "frozen": True}], [0] * len(self.params)
         )
-        self._memory = {name: _memory(array) for name, array in self.params.items()}
+        self._memory = {n: _memory(array) for n, array in self.arrays(writeable=True).items()}
 
     def _piece(self, name: str, array: Any) -> Any:
         rank = self.transport.rank
         start, stop = self.bounds[name][rank : rank + 2]
         if not isinstance(array, np.ndarray):
-            return array  # which the native object refuses
+            return array  # frozen
         if _is_line(array):
             return array.reshape(-1)[start:stop]
         return array if start < stop else np.empty(0, array.dtype)
 
-    def check_current(self) -> None:
-        """Refuse parameters that were replaced, resized or made read-only since the last call."""
+    def check_current(self, names: Iterable[str]) -> None:
+        """Refuse parameters that were replaced, resized or made read-only."""
         live = flatten(self.tree)
-        for name in self.cascade.trains():
+        for name in names:
             array: NDArray[Any] = self.params[name]
             if live.get(name) is not array:
                 raise ValueError(
                     f"parameter {name!r} is no longer the array that the optimizer was made with; "
                     "assign into the array (params[...][:] = value)"
                 )
-            if _memory(array) != self._memory[name] or not array.flags.writeable:
+            if _memory(array) != self._memory.get(name) or not array.flags.writeable:
                 raise ValueError(
-                    f"parameter {name!r} was resized or made read-only; a sharded optimizer needs "
-                    "the array that it was made with"
+                    f"parameter {name!r} was resized, made read-only or otherwise changed; a "
+                    "sharded optimizer needs the array as it was when the optimizer was made"
                 )
+
+    def arrays(self, *, writeable: bool) -> dict[str, NDArray[Any]]:
+        """The parameters that are writeable, or read-only; frozen ones may be no arrays at all."""
+        found = {name: a for name, a in self.params.items() if isinstance(a, np.ndarray)}
+        return {name: a for name, a in found.items() if a.flags.writeable == writeable}
 
     def kinds(self, name: str, values: Callable[[], dict[str, Any]]) -> dict[str, Kind]:
         """As `Held.kinds`, of whole arrays, whatever this rank has of them."""
@@ -174,11 +182,11 @@ class ShardedHeld(Held):
         """As `Held.fetched`."""
         return states if self.receive is None else self.receive(states)
 
-    def rebind(self, params: Any) -> NoReturn:  # noqa: ARG002
+    def rebind(self, params: Any) -> NoReturn:  # noqa: ARG002 - refused
         """Refused."""
         raise ValueError(f"rebind {ANOTHER}")
 
-    def extend(self, params: Any, groups: Any) -> NoReturn:  # noqa: ARG002
+    def extend(self, params: Any, groups: Any) -> NoReturn:  # noqa: ARG002 - refused
         """Refused."""
         raise ValueError(f"extend {ANOTHER}")
 
@@ -210,5 +218,5 @@ def _is_line(array: Any) -> bool:
     return isinstance(array, np.ndarray) and bool(array.flags.c_contiguous)
 
 
-def _memory(array: Any) -> tuple[int, tuple[int, ...]]:
-    return (array.ctypes.data, array.shape) if isinstance(array, np.ndarray) else (0, ())
+def _memory(array: NDArray[Any]) -> Memory:
+    return array.ctypes.data, array.shape, array.strides, array.dtype

@@ -78,11 +78,11 @@ class Meeting:
         try:
             told = self.transport.allgather(mine)
         except BaseException:
-            self.is_over = True
+            self.end()
             raise
         failed = {rank: one[1:] for rank, one in enumerate(told) if one[:1] != GOOD}
         if failed:
-            self.is_over = True
+            self.end()
             self._raise(failed, error)
         self.count += 1
         return [one[1:] for one in told]
@@ -96,8 +96,8 @@ class Meeting:
             raise error
         rank, text = next(iter(failed.items()))
         kind, said = json.loads(text)
-        others = [other for other, theirs in failed.items() if theirs != text]
-        more = f" (and others on rank {', '.join(map(str, others))})" if others else ""
+        others = ", ".join(str(other) for other, theirs in failed.items() if theirs != text)
+        more = f" (another error on rank {others})" if others else ""
         raise _made(kind, f"rank {rank}: {said}{more}{self.unchanged}") from error
 
     def __enter__(self) -> Self:
@@ -120,6 +120,6 @@ def _made(kind: str, message: str) -> Exception:
     if isinstance(found, type) and issubclass(found, Exception):
         try:
             return found(message)
-        except TypeError:
-            pass
+        except TypeError:  # it is made of more than a message
+            return RuntimeError(message)
     return RuntimeError(message)

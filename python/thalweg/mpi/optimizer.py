@@ -106,7 +106,9 @@ class Sharded(Optimizer):
         """Refused: the ranks meet once a step."""
         raise ValueError("a sharded optimizer has no open_step; add gradients to opt.sums()")
 
-    def state_dict(self, *, copy: bool = True) -> dict[str, Any] | None:  # type: ignore[override]
+    def state_dict(  # type: ignore[override] # None on other ranks
+        self, *, copy: bool = True
+    ) -> dict[str, Any] | None:
         """The state dict of the whole, as of one process, on rank 0; None elsewhere. Collective.
 
         Parameters
@@ -196,6 +198,7 @@ class ShardedScheduleFree(Sharded):
         before: dict[str, Any] = {}
         with Meeting(steps.transport, "averaged") as meeting:
             steps.check_whole()
+            held.check_current(held.cascade.trains())
             before = {name: array.copy() for name, array in held.trained().items()}
             swapped = _core.Swapped.found(held.updater, held.tree)
             meeting.agree()
@@ -207,7 +210,7 @@ class ShardedScheduleFree(Sharded):
                 swapped.__exit__(None, None, None)
                 raise
         try:
-            steps.distribute(all_from_first=False)
+            steps.distribute(list(before), all_from_first=False)
             yield tree
         finally:
             swapped.__exit__(None, None, None)
@@ -222,7 +225,8 @@ def sharded(
 
     Each process computes gradients of some micro-batches, the leaves. The gradients of all leaves
     are added in one fixed tree, so that the result has **the same bits for any number of
-    processes**, one included. Parameters are those of rank 0, from the start on.
+    processes**, one included. Parameters are those of rank 0, from the start on; frozen ones that
+    cannot be written stay those of each rank, and must have the same bytes.
 
     Parameters
     ----------
@@ -258,9 +262,9 @@ def sharded(
     Notes
     -----
     Memory a rank, for float32 and AdamW on `R` ranks: 4 bytes a parameter, 4 of gradients, ``12/R``
-    of state and summed gradients, and at most 8 MiB. A rank whose number of leaves is no power of
-    two keeps a sum for each one in its binary form. Each rank sends ``8·(R-1)/R`` bytes a parameter
-    and step.
+    of state and summed gradients, and some 8 MiB for messages. A rank whose number of leaves is no
+    power of two keeps a sum for each one in its binary form. Each rank sends ``8·(R-1)/R`` bytes a
+    parameter and step.
 
     Examples
     --------
@@ -279,19 +283,20 @@ def sharded(
     transport = transport_of(comm)
     with Meeting(transport, "sharded") as meeting:
         if not (isinstance(cls, type) and issubclass(cls, Optimizer)) or issubclass(cls, Sharded):
-            given = cls.__name__ if isinstance(cls, type) else type_name(cls)
+            given = type_name(cls) if isinstance(cls, type) else f"an object of {type_name(cls)}"
             raise TypeError(f"cls must be a class of optimizers, such as AdamW, got {given}")
         count = transport.size if leaves is None else _core.check_whole("leaves", leaves, 1)
         made = _class_of(cls)
         opt = made.__new__(made)
         held = ShardedHeld(opt, opt._updater, transport)  # noqa: SLF001 - of a new object
         opt.__dict__["_held"] = held
-        opt.__init__(params, **options)  # type: ignore[misc]
+        opt.__init__(params, **options)  # type: ignore[misc] # of the class given
         compare(meeting.agree(description(held, count)))
         opt._steps = Steps(held, count)  # noqa: SLF001 - of a new object
         digests = meeting.agree(digest_of_products())
         meeting.end()
-        opt._steps.distribute(all_from_first=True)  # noqa: SLF001 - of a new object
+        names = list(held.arrays(writeable=True))
+        opt._steps.distribute(names, all_from_first=True)  # noqa: SLF001 - of a new object
     others = [rank for rank, digest in enumerate(digests) if digest != digests[0]]
     if others:
         warnings.warn(

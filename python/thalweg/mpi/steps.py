@@ -82,10 +82,10 @@ class Steps:
                 "part old and part new; load a checkpoint"
             )
 
-    def distribute(self, *, all_from_first: bool) -> None:
-        """Give all ranks the parameters: those of rank 0, or each rank's share of them."""
-        arrays = list(self.held.params.values())
-        bounds = [self.held.bounds[name] for name in self.held.params]
+    def distribute(self, names: Sequence[str], *, all_from_first: bool) -> None:
+        """Give all ranks these parameters: those of rank 0, or each rank's share of them."""
+        arrays = [self.held.params[name] for name in names]
+        bounds = [self.held.bounds[name] for name in names]
         layout = _layout(bounds, [array.dtype for array in arrays], self.staging.chunk)
         views = [Bytes(array) for array in arrays]
         if all_from_first:
@@ -98,7 +98,7 @@ class Steps:
         with Meeting(self.transport, "step", UNCHANGED) as meeting:
             self.check_whole()
             held.updater.check_ready()
-            held.check_current()
+            held.check_current(held.cascade.trains())
             trained = self.now()
             parts = self._parts(trained, grads)
             present = self._agree(meeting, trained, parts, arguments)

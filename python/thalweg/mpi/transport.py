@@ -1,4 +1,4 @@
-"""What a sharded optimizer needs of a message passing library: two numbers and three calls."""
+"""What a sharded optimizer needs of a message passing library: two numbers and four calls."""
 
 from __future__ import annotations
 

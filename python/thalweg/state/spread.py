@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -25,14 +26,6 @@ class Spread:
     """Identifies the array among those of one call."""
 
     @property
-    def size(self) -> int:
-        """Number of elements."""
-        size = 1
-        for length in self.shape:
-            size *= length
-        return size
-
-    @property
     def nbytes(self) -> int:
         """Number of bytes."""
-        return self.size * self.dtype.itemsize
+        return math.prod(self.shape) * self.dtype.itemsize

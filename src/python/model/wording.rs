@@ -39,11 +39,11 @@ const OPTIMIZER: Wording = Wording {
 
 const SUM: Wording = Wording {
     itself: Some("sum"),
-    owner: "accumulator",
+    owner: "sum",
     updated: "the sum of",
     rebind: "",
     if_missing: "; give None for a parameter without a gradient",
-    if_extra: "; the parameters of an accumulator are fixed when it is made",
+    if_extra: "; the parameters of a sum are fixed when it is made",
     ..OPTIMIZER
 };
 

@@ -2,7 +2,8 @@
 //!
 //! No Python code runs between the checks of arrays and the last write, and nothing is written
 //! before the last check, so a step that raises has changed nothing. In an open step, taken tensor
-//! by tensor, this holds for each part.
+//! by tensor, this holds for each part. A step among peers is the exception: between the checks and
+//! the first write it calls the function that reaches them, while the optimizer is in use.
 
 use std::sync::atomic::Ordering;
 
