@@ -120,7 +120,17 @@ def test_state_dicts_go_to_and_come_from_rank_0(training: Training) -> None:
     assert [count for _, count in results] == [3, 3, 3]
 
 
-def test_states_of_other_libraries_go_through_the_state_dict() -> None:
+def through_torch(one: Any, other: Any) -> None:
+    saved = thalweg.convert.to_torch(one, tensors=False)
+    thalweg.convert.from_torch(saved, other, hyperparameters="current")
+
+
+def through_optax(one: Any, other: Any) -> None:
+    thalweg.convert.from_optax(thalweg.convert.to_optax(one), other)
+
+
+@pytest.mark.parametrize("converted", [through_torch, through_optax])
+def test_states_of_other_libraries_go_through_the_state_dict(converted: Any) -> None:
     training = TRAININGS["full"]
     params, alone = training.alone()
     training.run(params, alone, 0, 3)
@@ -134,9 +144,8 @@ def test_states_of_other_libraries_go_through_the_state_dict() -> None:
         if rank.rank == 0:
             _, one = training.alone()
             one.load_state_dict(whole)
-            torch = thalweg.convert.to_torch(one, tensors=False)
             _, other = training.alone()
-            thalweg.convert.from_torch(torch, other, hyperparameters="current")
+            converted(one, other)
             found = other.state_dict()
         opt.reset()
         opt.load_state_dict(found, hyperparameters="current")
