@@ -4,6 +4,8 @@
 //! strides or CPU level. Squares of parameter and change are first summed in the parameter's own
 //! type over runs of 16 rows, which halves the work and is precise enough for statistics.
 
+use std::hint::black_box;
+
 use crate::array::pointer::BUFFER;
 use crate::number::element::Element;
 use crate::number::sums::{self, Blocks, Found, LANES, Lanes, RUN_LEN};
@@ -12,6 +14,10 @@ use crate::number::sums::{self, Blocks, Found, LANES, Lanes, RUN_LEN};
 /// prefetch distance (384 elements), so memory stays busy during the sums.
 pub(crate) const SPAN: usize = 256;
 const _: () = assert!(SPAN.is_multiple_of(RUN_LEN) && BUFFER.is_multiple_of(SPAN));
+
+/// Whether the compiler must be kept from worse code than that of full vectors. Elsewhere it makes
+/// these of itself, and is slower if it is kept from them.
+const BARRIERS: bool = cfg!(target_arch = "aarch64");
 
 /// Euclidean norms over one tensor in one update, `f64` for every element type.
 ///
@@ -118,12 +124,18 @@ impl<E: Element> Statistics<E> for Squares<E> {
             let mut own = [[E::ZERO; LANES]; 2];
             for (old, new) in olds.iter().zip(rows) {
                 own = with_change(own, old, new);
+                // Else four rows at a time are taken, and their numbers added singly.
+                if BARRIERS {
+                    black_box(());
+                }
             }
             if !rest.is_empty() {
                 let at = LANES * rows.len();
                 own =
                     with_change(own, &sums::padded(&old[at..at + rest.len()]), &sums::padded(rest));
             }
+            // Else vectors have as few numbers as those of `f64` below.
+            let own = if BARRIERS { black_box(own) } else { own };
             for (sums, own) in [&mut self.parameter, &mut self.change].into_iter().zip(own) {
                 *sums = std::array::from_fn(|i| sums[i] + own[i].to_f64());
             }
